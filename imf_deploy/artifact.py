@@ -1,0 +1,113 @@
+"""One record for every file the tool makes, kept beside it as ``<file>.json``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.compat import versions
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import read_json, sha256_file, write_json
+from imf_deploy.preprocess import Preprocess
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a file is, where it comes from, and what was measured of it.
+
+    The native file loads unchanged in its own tools; this record is only ever beside it.
+
+    Attributes:
+        path: The file. Sidecars hold its name alone, so that a folder can be moved.
+        kind: ``teacher``, ``distilled``, ``product``, ``onnx`` or ``engine``.
+        format: ``safetensors``, ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
+        sha256: Hash of the file.
+        parent: Hash of the file that it was made from; empty where there is none.
+        recipe: Hash of everything that decided its content, for going on with a run.
+        model: The architecture, as ``ModelSpec.to_dict``.
+        preprocess: How pictures become input.
+        product: ``plain``, ``imf@k``; empty before stripping.
+        precision: ``fp32``, ``fp16`` …
+        inputs: Name to shape of each input; a string is a dynamic dimension.
+        outputs: Name to shape of each output.
+        evidence: What was measured or proved, by name.
+        tools: Versions at the time of writing.
+    """
+
+    path: Path
+    kind: str
+    format: str
+    sha256: str
+    parent: str
+    recipe: str
+    model: dict[str, Any]
+    preprocess: Preprocess
+    product: str = ""
+    precision: str = "fp32"
+    inputs: dict[str, list[int | str]] = field(default_factory=dict)
+    outputs: dict[str, list[int | str]] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+    tools: dict[str, str] = field(default_factory=versions)
+
+    def save(self) -> Artifact:
+        """Write the sidecar, atomically, after the file itself; return the same artifact."""
+        content = asdict(self) | {
+            "schema": SCHEMA,
+            "path": self.path.name,
+            "preprocess": self.preprocess.to_dict(),
+        }
+        write_json(sidecar_path(self.path), content)
+        return self
+
+    def with_evidence(self, **evidence: Any) -> Artifact:
+        """Return a copy with more evidence; not yet saved."""
+        return replace(self, evidence={**self.evidence, **evidence})
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return where the record of a file lies: ``<file>.json``."""
+    return path.with_name(path.name + ".json")
+
+
+def describe(path: Path, **fields: Any) -> Artifact:
+    """Return the artifact of a file that was just written: its hash is taken, nothing is saved."""
+    return Artifact(path=path, sha256=sha256_file(path), **fields)
+
+
+def load_artifact(path: Path) -> Artifact:
+    """Read the record of a file and check it against the file.
+
+    Raises:
+        ImfDeployError: no record, a damaged one, or one that belongs to other content.
+    """
+    sidecar = sidecar_path(path)
+    if not path.is_file():
+        raise ImfDeployError(f"there is no file {path}", "Run the stage that makes it")
+    if not sidecar.is_file():
+        raise ImfDeployError(f"{path} has no sidecar {sidecar.name}", "Keep the two files together")
+    content = read_json(sidecar)
+    if content.pop("schema", None) != SCHEMA:
+        raise ImfDeployError(f"{sidecar} has another form than this version writes", "Make the file again")
+    try:
+        preprocess = Preprocess.from_dict(content.pop("preprocess"))
+        content.pop("path")
+        artifact = Artifact(path=path, preprocess=preprocess, **content)
+    except (KeyError, TypeError) as error:
+        raise ImfDeployError(f"{sidecar} is damaged ({error})", "Make the file again") from error
+    if artifact.sha256 != sha256_file(path):
+        raise ImfDeployError(f"{path} was changed after its sidecar was written", "Make it again")
+    return artifact
+
+
+def current_artifact(path: Path, recipe: str) -> Artifact | None:
+    """Return the artifact at ``path`` if it is whole and was made by ``recipe``; else nothing."""
+    if not (path.is_file() and sidecar_path(path).is_file()):
+        return None
+    try:
+        artifact = load_artifact(path)
+    except ImfDeployError:
+        return None  # damaged or changed: the stage makes it again
+    return artifact if artifact.recipe == recipe else None

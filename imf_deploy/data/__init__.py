@@ -1,0 +1,7 @@
+"""Data sets: the embedded one, folders of pictures, and torchvision's by name."""
+
+from imf_deploy.data.batches import Augment, eval_batches, train_batches
+from imf_deploy.data.dataset import DataSet, Split
+from imf_deploy.data.open import DataConfig, open_data
+
+__all__ = ["Augment", "DataConfig", "DataSet", "Split", "eval_batches", "open_data", "train_batches"]

@@ -1,0 +1,160 @@
+"""What a data set is to the rest of the program: three splits and one ``Preprocess``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.preprocess import Preprocess
+
+
+class ImageSource(Protocol):
+    """Labelled pictures that can be fetched by position."""
+
+    labels: Tensor
+    """Class of every picture, ``int64 [N]``."""
+    workers: int
+    """Processes that fetching profits from; 0 where pictures already lie in memory."""
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``."""
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Pictures that lie decoded in memory, ``uint8 [N, C, size, size]``."""
+
+    images: Tensor
+    labels: Tensor
+    workers: int = 0
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """Return ``uint8 [B, C, size, size]``."""
+        return self.images[positions]
+
+
+@dataclass(frozen=True)
+class FolderImages:
+    """Pictures that are decoded each time they are used."""
+
+    paths: tuple[Path, ...]
+    labels: Tensor
+    preprocess: Preprocess
+    workers: int
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """Return ``uint8 [B, C, size, size]``.
+
+        Raises:
+            ImfDeployError: a picture cannot be decoded; the message names it.
+        """
+        return torch.stack(
+            [decode(self.paths[position], self.preprocess) for position in positions.tolist()]
+        )
+
+
+def decode(path: Path, preprocess: Preprocess) -> Tensor:
+    """Decode one picture into ``uint8 [C, size, size]``.
+
+    Raises:
+        ImfDeployError: the file is not a picture, or is truncated.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(preprocess.load(image).copy())
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImfDeployError(
+            f"cannot read the image {path} ({error})", "Repair or remove it and run again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some of a source's pictures, by position."""
+
+    source: ImageSource
+    positions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class of every picture of the split, ``int64 [N]``."""
+        return self.source.labels[self.positions]
+
+    def fetch(self, positions: Tensor) -> Tensor:
+        """Return pictures by their position within the split, ``uint8 [B, C, size, size]``."""
+        return self.source.fetch(self.positions[positions])
+
+    def subset(self, positions: Tensor) -> Split:
+        """Return a split of some pictures of this one."""
+        return Split(self.source, self.positions[positions])
+
+    @classmethod
+    def whole(cls, source: ImageSource) -> Split:
+        """Return a split of all pictures of a source."""
+        return cls(source, torch.arange(len(source.labels)))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Three splits and the preprocessing they share.
+
+    Attributes:
+        name: What reports call the data set.
+        preprocess: Size, channels, mean, std and labels; the same for every stage.
+        train: Pictures that weights are fitted to.
+        validation: Held-out part of the training data; chooses everything that is chosen.
+        test: Touched only to report.
+        fingerprint: Identifies pictures and splits.
+        notes: What was decided for the user (a hold-out that was made), to be printed.
+    """
+
+    name: str
+    preprocess: Preprocess
+    train: Split
+    validation: Split
+    test: Split
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+
+
+def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) -> tuple[Split, Split]:
+    """Split off a stratified, seeded part: the same fraction of every class, one picture at least.
+
+    Args:
+        split: The pictures to divide.
+        fraction: Part to hold out, from 0 (nothing) to below 1.
+        seed: Seed of the choice.
+        labels: Class names, for messages.
+
+    Returns:
+        What remains, and what was held out.
+
+    Raises:
+        ImfDeployError: a class has too few pictures to be in both parts.
+    """
+    if fraction == 0:
+        everything = torch.arange(len(split))
+        return split, split.subset(everything[:0])
+    generator = torch.Generator().manual_seed(seed)
+    classes = split.labels
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for index, label in enumerate(labels):
+        members = (classes == index).nonzero().flatten()
+        if len(members) < 2:
+            raise ImfDeployError(
+                f"class '{label}' has {len(members)} image(s), too few to hold one out",
+                "Add images to the class or remove its folder",
+            )
+        count = min(max(round(len(members) * fraction), 1), len(members) - 1)
+        held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return split.subset((~held).nonzero().flatten()), split.subset(held.nonzero().flatten())

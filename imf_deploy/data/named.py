@@ -1,0 +1,135 @@
+"""The embedded subset of Fashion-MNIST, and torchvision's data sets by name."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from imf_deploy.data.dataset import DataSet, MemoryImages, Split
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.preprocess import Preprocess
+
+Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+"""Pictures ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
+
+_FASHION_LABELS = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+# Mean and standard deviation over the 60,000 training images.
+_FASHION = Preprocess(28, "none", 28, (0.2860,) * 3, (0.3530,) * 3, _FASHION_LABELS, "L")
+
+
+def _cifar_preprocess(labels: list[str], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+    (r, g, b), (sr, sg, sb) = mean, std
+    return Preprocess(32, "none", 32, (r, g, b), (sr, sg, sb), tuple(labels))
+
+
+def _embedded(_root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+    file = resources.files("imf_deploy") / "assets" / "fashion_mnist_subset.npz"
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        train = arrays["train_images"][:, None], arrays["train_labels"].astype(np.uint8)
+        test = arrays["test_images"][:, None], arrays["test_labels"].astype(np.uint8)
+    return train, test, _FASHION
+
+
+def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of bytes (the format of MNIST), compressed or not."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        dimensions = content[3]
+        shape = np.frombuffer(content, ">u4", dimensions, 4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise ImfDeployError(f"{path} is not a whole IDX file ({error})", "Fetch it again") from error
+
+
+def _fashion_mnist(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+    folders = (root, root / "FashionMNIST" / "raw")
+
+    def find(stem: str) -> Path | None:
+        return next((f / (stem + end) for f in folders for end in (".gz", "") if (f / (stem + end)).is_file()), None)
+
+    def pair(part: str) -> Arrays | None:
+        images, labels = find(f"{part}-images-idx3-ubyte"), find(f"{part}-labels-idx1-ubyte")
+        return (_read_idx(images)[:, None], _read_idx(labels)) if images and labels else None
+
+    train, test = pair("train"), pair("t10k")
+    if train is None or test is None:
+        import torchvision
+
+        for is_train in (True, False):
+            torchvision.datasets.FashionMNIST(str(root), train=is_train, download=True)
+        train, test = pair("train"), pair("t10k")
+        if train is None or test is None:
+            raise ImfDeployError(f"the files of Fashion-MNIST are not in {root}", "Check --data-root")
+    return train, test, _FASHION
+
+
+def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Path], Any]:
+    def read(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+        import torchvision
+
+        dataset = getattr(torchvision.datasets, name)
+        train, test = (dataset(str(root), train=is_train, download=True) for is_train in (True, False))
+        arrays = [(p.data.transpose(0, 3, 1, 2), np.array(p.targets, np.uint8)) for p in (train, test)]
+        return arrays[0], arrays[1], _cifar_preprocess(train.classes, mean, std)
+
+    return read
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """How a named data set is read, and the size of its download."""
+
+    read: Callable[[Path], tuple[Arrays, Arrays, Preprocess]]
+    download: str = ""
+
+
+NAMED: dict[str, _Reader] = {
+    "fashion_mnist": _Reader(_fashion_mnist, "30 MB"),
+    "cifar10": _Reader(_cifar("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "170 MB"),
+    "cifar100": _Reader(_cifar("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "170 MB"),
+}
+"""torchvision's data sets that ``--data NAME`` opens."""
+
+
+def open_named(name: str, root: str) -> DataSet:
+    """Open the embedded data set or one of :data:`NAMED`; the validation split is left empty.
+
+    Raises:
+        UsageError: a named data set without ``--data-root``.
+        ImfDeployError: it is not in ``root`` and cannot be downloaded.
+    """
+    if name in NAMED:
+        if not root:
+            raise UsageError(
+                f"--data {name} needs --data-root",
+                f"Give the folder that holds it, or where to download it to ({NAMED[name].download})",
+            )
+        try:
+            train, test, preprocess = NAMED[name].read(Path(root))
+        except (OSError, RuntimeError) as error:
+            raise ImfDeployError(
+                f"{name} is not in {root} and cannot be downloaded there ({error})",
+                "Put torchvision's files of the data set into the folder, or leave out --data",
+            ) from error
+    else:
+        train, test, preprocess = _embedded(Path())
+    digest = hashlib.sha256()
+    for array in (*train, *test):
+        digest.update(np.ascontiguousarray(array))
+    splits = [
+        Split.whole(MemoryImages(torch.from_numpy(np.array(images)), torch.from_numpy(classes.astype(np.int64))))
+        for images, classes in (train, test)
+    ]
+    empty = splits[0].subset(torch.arange(0))
+    return DataSet(name, preprocess, splits[0], empty, splits[1], digest.hexdigest())

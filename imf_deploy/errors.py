@@ -1,0 +1,41 @@
+"""Errors that a user can cause: what failed, why, and what to type next.
+
+The command line prints them on one line, without a traceback, and exits with their code.
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class ImfDeployError(Exception):
+    """Base of every error that is not a bug (exit code 1).
+
+    Args:
+        what: What failed, and why, in one sentence without a full stop.
+        hint: What to do next, in one sentence without a full stop.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        self.what = what
+        self.hint = hint
+        super().__init__(f"{what}. {hint}." if hint else f"{what}.")
+
+
+class UsageError(ImfDeployError):
+    """An option, a name or a path that cannot be used as given (exit code 2)."""
+
+    exit_code = 2
+
+
+class GateError(ImfDeployError):
+    """A file that was made, but misses its parity or accuracy gate (exit code 3)."""
+
+    exit_code = 3
+
+
+class DeviceError(ImfDeployError):
+    """Work that needs a device which this machine does not have (exit code 4)."""
+
+    exit_code = 4

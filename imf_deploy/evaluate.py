@@ -1,0 +1,43 @@
+"""Run a classifier over a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.preprocess import Preprocess
+
+
+def logits_of(
+    predict: Callable[[Tensor], Tensor], split: Split, preprocess: Preprocess, device: torch.device
+) -> Tensor:
+    """Return ``float32 [N, classes]`` on the CPU, in the order of the split."""
+    with torch.inference_mode():
+        return torch.cat(
+            [predict(images.to(device)).float().cpu() for images, _ in eval_batches(split, preprocess)]
+        )
+
+
+def top1(
+    predict: Callable[[Tensor], Tensor], split: Split, preprocess: Preprocess, device: torch.device
+) -> float:
+    """Return the part of a split whose largest logit is the right class, from 0 to 1."""
+    right = logits_of(predict, split, preprocess, device).argmax(1) == split.labels
+    return float(right.float().mean())
+
+
+def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of an accuracy measured on ``count`` images.
+
+    Source: Wilson 1927; unlike the normal approximation it stays within 0 and 1.
+    """
+    z = 1.959964
+    centre = (accuracy + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(
+        accuracy * (1 - accuracy) / count + z * z / (4 * count * count)
+    )
+    return max(centre - half, 0.0), min(centre + half, 1.0)

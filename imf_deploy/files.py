@@ -1,0 +1,137 @@
+"""Files that are whole or absent: atomic writes, hashes, and paths that stay in their folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError, UsageError
+
+_WRITE_PROBLEMS = {
+    errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
+    errno.EFBIG: ("the file would be too large", "Choose another --output folder"),
+    errno.EACCES: ("permission denied", "Choose an --output folder that you may write to"),
+    errno.EPERM: ("permission denied", "Choose an --output folder that you may write to"),
+    errno.EROFS: ("the file system is read-only", "Choose another --output folder"),
+}
+
+
+def write_error(path: Path, error: OSError) -> ImfDeployError:
+    """Turn an operating system error on writing ``path`` into one with a next step."""
+    why, hint = _WRITE_PROBLEMS.get(
+        error.errno or 0, (error.strerror or str(error), "Choose another --output folder")
+    )
+    return ImfDeployError(f"cannot write {path}: {why}", hint)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it is synced and renamed to ``path``.
+
+    On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path``
+    keeps what it held before.
+
+    Raises:
+        ImfDeployError: the folder or the file cannot be written (full disk, permissions).
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix is kept because some writers (torch.onnx, safetensors) look at it.
+        handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes files private; what is shipped follows the user's umask instead.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable; not every file system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write ``content`` to ``path`` atomically, as UTF-8."""
+    write_bytes(path, content.encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` to ``path`` atomically, as indented JSON with a final newline."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ImfDeployError: the file is missing, unreadable, or not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ImfDeployError(
+            f"{path} is not valid JSON ({error})", "Make it again, or delete it and start over"
+        ) from error
+    if not isinstance(content, dict):
+        raise ImfDeployError(f"{path} holds no JSON object", "Make it again")
+    return content
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
+
+
+def fingerprint(content: Any) -> str:
+    """Return the SHA-256 of a JSON-serialisable value, independent of key order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def existing_file(path: Path, purpose: str) -> Path:
+    """Return ``path`` if it is a file.
+
+    Raises:
+        UsageError: it is not; the message names ``purpose``.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, but {purpose} must be a file")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path} ({purpose})", "Check the path")
+    return path

@@ -1,0 +1,74 @@
+"""The residual networks of the CIFAR literature: three stages at full, half and quarter resolution.
+
+Source: He et al. 2016, section 4.2; the wider ones follow Tian et al. 2019.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+# depth (2 + 6 x blocks a stage) and channels of the stem and the three stages
+VARIANTS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
+    **{f"resnet{depth}": (depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
+    "resnet14x2": (14, (32, 32, 64, 128)),
+    "resnet8x4": (8, (32, 64, 128, 256)),
+    "resnet32x4": (32, (32, 64, 128, 256)),
+}
+
+
+class _BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm, and a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        total: Tensor = self.relu(y + self.downsample(x))
+        return total
+
+
+class CifarResNet(nn.Module):
+    """``[N, 3, H, W]`` -> logits ``[N, num_classes]``.
+
+    Args:
+        name: A key of :data:`VARIANTS`.
+        num_classes: Number of logits.
+    """
+
+    def __init__(self, name: str, num_classes: int) -> None:
+        super().__init__()
+        depth, (stem, *stages) = VARIANTS[name]
+        self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        inputs = stem
+        for index, outputs in enumerate(stages):
+            blocks: list[nn.Module] = []
+            for position in range((depth - 2) // 6):
+                blocks.append(_BasicBlock(inputs, outputs, 2 if index and position == 0 else 1))
+                inputs = outputs
+            self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(inputs, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = stage(x)
+        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
+        return logits

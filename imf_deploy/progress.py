@@ -1,0 +1,38 @@
+"""Progress bars with an estimate, on a terminal; plain lines elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+"""Where progress and remarks go; standard output carries results alone."""
+
+
+def say(message: str) -> None:
+    """Print a remark, above any progress bar; ``message`` is plain text, not markup."""
+    console.print(message, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar for ``total`` units of work; yields the function that advances it.
+
+    Without a terminal nothing is drawn, so that logs stay readable.
+    """
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda amount: progress.advance(task, amount)

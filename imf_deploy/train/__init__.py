@@ -1,0 +1,1 @@
+"""Training: the loop, the teacher, and the distillation."""

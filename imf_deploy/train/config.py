@@ -1,0 +1,82 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from imf_deploy.errors import DeviceError, UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings that the teacher's training and the distillation share.
+
+    Attributes:
+        epochs: Passes over the training split.
+        batch_size: Images a step.
+        lr: Largest learning rate of SGD (Nesterov momentum 0.9).
+        weight_decay: L2 penalty on every parameter (Tian et al. 2019: 5e-4).
+        warmup: Part of the steps in which the rate rises linearly; it then falls as a cosine to 0.
+        seed: Seed of weights, order, and augmentation.
+        precision: ``bf16`` autocasts forward passes; it pays on GPUs and on CPUs with AMX.
+        device: ``auto`` takes CUDA where there is one.
+        flip: Whether mirrored pictures keep their class.
+    """
+
+    epochs: int = 8
+    batch_size: int = 64
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    warmup: float = 0.1
+    seed: int = 0
+    precision: Precision = "fp32"
+    device: str = "auto"
+    flip: bool = True
+
+    def check(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        for option, fine in (
+            ("--epochs", self.epochs >= 1),
+            ("--batch-size", self.batch_size >= 2),
+            ("--lr", self.lr > 0 and math.isfinite(self.lr)),
+            ("--seed", self.seed >= 0),
+        ):
+            if not fine:
+                raise UsageError(f"{option} is out of range", "See imf-deploy distill --help")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"--train-precision {self.precision} is not known", "Use fp32 or bf16")
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """Return the rate for ``step`` of ``steps``: linear warm-up, then half a cosine."""
+        rising = max(int(self.warmup * steps), 1)
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that ``--device`` names.
+
+    Raises:
+        UsageError: not a device name.
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} is not a device", "Use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device was found", "Use --device cpu")
+    return device

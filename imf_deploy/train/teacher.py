@@ -1,0 +1,147 @@
+"""Stage: train a teacher by cross-entropy, load a given one, or take the packaged one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.artifact import Artifact, current_artifact, describe, load_artifact, sidecar_path
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.evaluate import top1
+from imf_deploy.files import fingerprint, sha256_file
+from imf_deploy.models import ModelSpec, build_model, load_weights, read_weights, save_weights
+from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.loop import fit
+
+PACKAGED = "fashion_mnist_resnet14x2.safetensors"
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Which teacher, and how it is trained.
+
+    Attributes:
+        model: Name of the architecture.
+        train: Settings of the training.
+    """
+
+    model: str = "resnet14x2"
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=30, batch_size=128, lr=0.1))
+
+
+class _Supervised:
+    """Cross-entropy on the labels."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return {"cross_entropy": nn.functional.cross_entropy(self.module(images).float(), labels)}
+
+    def predict(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images)
+        return logits
+
+
+def train_classifier(
+    spec: ModelSpec, data: DataSet, config: TrainConfig, path: Path, kind: str, title: str
+) -> Artifact:
+    """Train a network by cross-entropy alone and write its weights.
+
+    A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
+    from, and removed at the end.
+
+    Returns:
+        The artifact; its evidence holds ``history`` and, on the test split, ``accuracy``.
+    """
+    config.check()
+    recipe = fingerprint([kind, spec.to_dict(), data.fingerprint, asdict(config)])
+    if made := current_artifact(path, recipe):
+        return made
+    torch.manual_seed(config.seed)
+    task = _Supervised(build_model(spec))
+    checkpoint = path.with_suffix(".checkpoint")
+    history = fit(task, data, config, title, checkpoint, recipe)
+    accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
+    save_weights(path, task.module.state_dict())
+    artifact = describe(
+        path,
+        kind=kind,
+        format="safetensors",
+        parent="",
+        recipe=recipe,
+        model=spec.to_dict(),
+        preprocess=data.preprocess,
+        evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
+    ).save()
+    checkpoint.unlink(missing_ok=True)
+    return artifact
+
+
+def train_teacher(data: DataSet, config: TeacherConfig, path: Path) -> Artifact:
+    """Train a teacher on a data set; see :func:`train_classifier`."""
+    spec = ModelSpec.for_images(config.model, data.preprocess.num_classes, data.preprocess.size)
+    return train_classifier(spec, data, config.train, path, "teacher", f"Training teacher {spec.name}")
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher: evaluation mode, no gradients.
+
+    Attributes:
+        module: ``[N, 3, S, S]`` -> logits.
+        spec: Its architecture.
+        sha256: Hash of its weights file.
+        accuracy: On the test split of the data at hand, from 0 to 1.
+    """
+
+    module: nn.Module
+    spec: ModelSpec
+    sha256: str
+    accuracy: float
+
+
+def packaged_teacher() -> Path:
+    """Return the weights of the teacher that comes with the package, for Fashion-MNIST."""
+    return Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
+
+
+def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) -> Teacher:
+    """Load a teacher's weights, strictly, and measure its accuracy on the test split.
+
+    Args:
+        path: safetensors, or a ``.pt`` of tensors alone. With a sidecar, the architecture and the
+            preprocessing that it records have to fit.
+        model: Name of the architecture; taken from the sidecar where it is empty.
+        data: The data that it will teach on.
+        device: Where it runs.
+
+    Raises:
+        ImfDeployError: damaged weights, of another architecture, or for other input or classes.
+    """
+    tensors = read_weights(path)
+    size, classes = data.preprocess.size, data.preprocess.num_classes
+    spec = ModelSpec.for_images(model or "resnet14x2", classes, size)
+    if sidecar_path(path).is_file():
+        record = load_artifact(path)
+        made_for = ModelSpec.from_dict(record.model)
+        if model and model != made_for.name:
+            raise ImfDeployError(
+                f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
+            )
+        if record.preprocess != data.preprocess:
+            raise ImfDeployError(
+                f"the teacher {path} was trained with other preprocessing or classes than {data.name} has",
+                "Train one for this data: imf-deploy train-teacher",
+            )
+        spec = made_for
+    module = build_model(spec)
+    load_weights(module, tensors, str(path))
+    module = module.to(device).eval().requires_grad_(False)
+    accuracy = top1(module, data.test, data.preprocess, device)
+    return Teacher(module, spec, sha256_file(path), accuracy)
