@@ -1,0 +1,1 @@
+"""Calibration (installs as ``imf_deploy.calib``)."""

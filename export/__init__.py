@@ -1,0 +1,1 @@
+"""ONNX and TensorRT writers (installs as ``imf_deploy.export``)."""

@@ -1,0 +1,1 @@
+"""Files that come with the package: the embedded data set and its teacher."""

@@ -1,0 +1,1 @@
+"""The IMF method: intermediate feature distillers, attentive logit, losses, folding."""

@@ -1,0 +1,1 @@
+"""Runners: one way to run a deployable file, whatever runs it."""

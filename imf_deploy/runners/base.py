@@ -1,0 +1,35 @@
+"""The protocol that verification and benchmarking know; they know no runtime."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Batch = npt.NDArray[np.float32]
+"""Network input, ``float32 [N, 3, S, S]``."""
+Logits = npt.NDArray[np.float32]
+"""Network output, ``float32 [N, classes]``."""
+
+INPUT = "images"
+OUTPUT = "logits"
+
+
+class Runner(Protocol):
+    """A deployable file, loaded when entered and released when left."""
+
+    name: str
+    """What reports call it, such as ``onnxruntime``."""
+
+    def __enter__(self) -> Self:
+        """Load the file; raises ``ImfDeployError`` where it is damaged, ``DeviceError`` where it cannot run."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release what was loaded."""
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the logits of a batch of any size that the file allows."""

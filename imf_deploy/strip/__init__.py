@@ -1,0 +1,1 @@
+"""Stripping: what training alone needs is removed, and the removal is proved."""

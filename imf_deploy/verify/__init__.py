@@ -1,0 +1,1 @@
+"""Verification: a deployable file against the PyTorch model it came from."""
