@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.compat import versions
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import read_json, sha256_file, write_json
 from imf_deploy.preprocess import Preprocess
 
@@ -111,3 +111,22 @@ def current_artifact(path: Path, recipe: str) -> Artifact | None:
     except ImfDeployError:
         return None  # damaged or changed: the stage makes it again
     return artifact if artifact.recipe == recipe else None
+
+
+def claim(path: Path, recipe: str, overwrite: bool, unfinished: bool = False) -> Artifact | None:
+    """Return what the same recipe already made at ``path``, or nothing if it may be written now.
+
+    Args:
+        path: Where a stage wants to write.
+        recipe: Hash of everything that decides its content.
+        overwrite: Whether another recipe's file may be replaced.
+        unfinished: Whether a file without a sidecar is this stage's own, cut off before the end.
+
+    Raises:
+        UsageError: another file is there.
+    """
+    if made := current_artifact(path, recipe):
+        return made
+    if path.exists() and not overwrite and (sidecar_path(path).exists() or not unfinished):
+        raise UsageError(f"{path} is there already, made in another way", "Give another --output, or --overwrite")
+    return None

@@ -2,6 +2,15 @@
 
 from imf_deploy.data.batches import Augment, eval_batches, train_batches
 from imf_deploy.data.dataset import DataSet, Split
-from imf_deploy.data.open import DataConfig, open_data
+from imf_deploy.data.open import DataConfig, open_data, reopen_data
 
-__all__ = ["Augment", "DataConfig", "DataSet", "Split", "eval_batches", "open_data", "train_batches"]
+__all__ = [
+    "Augment",
+    "DataConfig",
+    "DataSet",
+    "Split",
+    "eval_batches",
+    "open_data",
+    "reopen_data",
+    "train_batches",
+]

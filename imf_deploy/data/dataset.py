@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -116,6 +116,7 @@ class DataSet:
         test: Touched only to report.
         fingerprint: Identifies pictures and splits.
         notes: What was decided for the user (a hold-out that was made), to be printed.
+        config: How to open it again, as ``DataConfig`` fields.
     """
 
     name: str
@@ -125,6 +126,7 @@ class DataSet:
     test: Split
     fingerprint: str
     notes: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
 
 
 def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) -> tuple[Split, Split]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from imf_deploy import defaults
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
 from imf_deploy.data.named import NAMED, open_named
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint
 
-EMBEDDED = "fashion-mnist-subset"
 TEST_FRACTION = 0.2
 
 
@@ -28,10 +29,10 @@ class DataConfig:
         seed: Seed of every hold-out.
     """
 
-    data: str = EMBEDDED
+    data: str = defaults.DATA
     root: str = ""
     image_size: int = 0
-    validation_fraction: float = 0.1
+    validation_fraction: float = defaults.VAL_FRACTION
     seed: int = 0
 
 
@@ -47,14 +48,14 @@ def open_data(config: DataConfig) -> DataSet:
     """
     if not 0 <= config.validation_fraction < 1:
         raise UsageError("--val-fraction must be at least 0 and below 1")
-    if config.data in NAMED or config.data == EMBEDDED:
+    if config.data in NAMED or config.data == defaults.DATA:
         data = open_named(config.data, config.root)
     elif Path(config.data).is_dir():
         data = open_folder(Path(config.data), config.image_size)
     else:
         raise UsageError(
             f"--data {config.data} is neither a folder nor a known data set",
-            f"Give a folder with train/CLASS/*.png, or one of: {', '.join([EMBEDDED, *NAMED])}",
+            f"Give a folder with train/CLASS/*.png, or one of: {', '.join([defaults.DATA, *NAMED])}",
         )
     labels = data.preprocess.labels
     if len(data.test) == 0:
@@ -69,4 +70,22 @@ def open_data(config: DataConfig) -> DataSet:
         data = replace(data, train=train, validation=validation)
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "root": "", "splits": splits}
-    return replace(data, fingerprint=fingerprint([data.fingerprint, described]))
+    return replace(data, fingerprint=fingerprint([data.fingerprint, described]), config=asdict(config))
+
+
+def reopen_data(config: dict[str, Any], data: str = "", root: str = "") -> DataSet:
+    """Open the data that a file's record names, wherever it lies now.
+
+    Args:
+        config: ``data_config`` of the record.
+        data: Another name or path; empty keeps the recorded one.
+        root: Another root; empty keeps the recorded one.
+
+    Raises:
+        ImfDeployError: the record is damaged, or the data cannot be opened.
+    """
+    try:
+        known = DataConfig(**config)
+    except TypeError as error:
+        raise ImfDeployError(f"the record of the data is damaged ({error})", "Distil again") from error
+    return open_data(replace(known, data=data or known.data, root=root or known.root))

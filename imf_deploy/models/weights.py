@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import atomic_path, existing_file
+
+# Smaller tensors may be equal by chance (a counter, a bias of zeros).
+_SMALLEST_TELLING = 16
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -87,3 +91,13 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
             "Name the architecture that the weights were made with, and as many classes",
         )
     model.load_state_dict(dict(tensors), strict=True)
+
+
+def tensor_hashes(tensors: Iterable[Tensor]) -> list[str]:
+    """Return a hash of the content of every tensor that is large and varied enough to tell."""
+    hashes = []
+    for tensor in tensors:
+        values = tensor.detach().cpu().contiguous()
+        if values.is_floating_point() and values.numel() >= _SMALLEST_TELLING and values.unique().numel() > 1:
+            hashes.append(hashlib.sha256(values.numpy().tobytes()).hexdigest())
+    return hashes

@@ -1,1 +1,9 @@
 """Reports: terminal, JSON, HTML."""
+
+from __future__ import annotations
+
+from imf_deploy.report.html import render_html, write_report
+from imf_deploy.report.schema import Report
+from imf_deploy.report.terminal import render_summary, summary_lines, summary_table
+
+__all__ = ["Report", "render_html", "render_summary", "summary_lines", "summary_table", "write_report"]

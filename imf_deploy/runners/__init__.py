@@ -1,1 +1,17 @@
 """Runners: one way to run a deployable file, whatever runs it."""
+
+from imf_deploy.runners.base import Batch, DeployableRunner, InputShape, Logits, Runner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.pytorch import PyTorchRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
+
+__all__ = [
+    "Batch",
+    "DeployableRunner",
+    "InputShape",
+    "Logits",
+    "OnnxRuntimeRunner",
+    "PyTorchRunner",
+    "Runner",
+    "TensorRTRunner",
+]

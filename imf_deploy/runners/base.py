@@ -13,6 +13,9 @@ Batch = npt.NDArray[np.float32]
 Logits = npt.NDArray[np.float32]
 """Network output, ``float32 [N, classes]``."""
 
+InputShape = tuple[int | None, ...]
+"""What a file takes, ``[N, C, H, W]``; ``None`` is a dimension that it leaves free."""
+
 INPUT = "images"
 OUTPUT = "logits"
 
@@ -24,7 +27,12 @@ class Runner(Protocol):
     """What reports call it, such as ``onnxruntime``."""
 
     def __enter__(self) -> Self:
-        """Load the file; raises ``ImfDeployError`` where it is damaged, ``DeviceError`` where it cannot run."""
+        """Load the file.
+
+        Raises:
+            ImfDeployError: it is damaged, or the runner does not take it.
+            DeviceError: this machine lacks the device that it needs.
+        """
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -33,3 +41,10 @@ class Runner(Protocol):
 
     def infer(self, batch: Batch) -> Logits:
         """Return the logits of a batch of any size that the file allows."""
+
+
+class DeployableRunner(Runner, Protocol):
+    """A runner of a file that says itself what it takes."""
+
+    input_shape: InputShape
+    """Known once entered."""

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from imf_deploy import defaults
 from imf_deploy.errors import DeviceError, UsageError
 
 Precision = Literal["fp32", "bf16"]
@@ -29,9 +30,9 @@ class TrainConfig:
         flip: Whether mirrored pictures keep their class.
     """
 
-    epochs: int = 8
-    batch_size: int = 64
-    lr: float = 0.05
+    epochs: int = defaults.EPOCHS
+    batch_size: int = defaults.BATCH_SIZE
+    lr: float = defaults.LR
     weight_decay: float = 5e-4
     warmup: float = 0.1
     seed: int = 0

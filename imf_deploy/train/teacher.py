@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, current_artifact, describe, load_artifact, sidecar_path
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact, claim, describe, load_artifact, sidecar_path
 from imf_deploy.data import DataSet
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint, sha256_file
-from imf_deploy.models import ModelSpec, build_model, load_weights, read_weights, save_weights
+from imf_deploy.models import SMALL_IMAGE, ModelSpec, build_model, load_weights, read_weights, save_weights
 from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.loop import fit
 
+TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
 
 
@@ -26,12 +28,12 @@ class TeacherConfig:
     """Which teacher, and how it is trained.
 
     Attributes:
-        model: Name of the architecture.
+        model: Name of the architecture; empty chooses by the size of the images.
         train: Settings of the training.
     """
 
-    model: str = "resnet14x2"
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=30, batch_size=128, lr=0.1))
+    model: str = ""
+    train: TrainConfig = TEACHER_TRAINING
 
 
 class _Supervised:
@@ -49,7 +51,7 @@ class _Supervised:
 
 
 def train_classifier(
-    spec: ModelSpec, data: DataSet, config: TrainConfig, path: Path, kind: str, title: str
+    spec: ModelSpec, data: DataSet, config: TrainConfig, path: Path, kind: str, overwrite: bool = False
 ) -> Artifact:
     """Train a network by cross-entropy alone and write its weights.
 
@@ -61,12 +63,12 @@ def train_classifier(
     """
     config.check()
     recipe = fingerprint([kind, spec.to_dict(), data.fingerprint, asdict(config)])
-    if made := current_artifact(path, recipe):
+    checkpoint = path.with_suffix(".checkpoint")
+    if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
         return made
     torch.manual_seed(config.seed)
     task = _Supervised(build_model(spec))
-    checkpoint = path.with_suffix(".checkpoint")
-    history = fit(task, data, config, title, checkpoint, recipe)
+    history = fit(task, data, config, f"Training {kind} {spec.name}", checkpoint, recipe)
     accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
     save_weights(path, task.module.state_dict())
     artifact = describe(
@@ -83,10 +85,10 @@ def train_classifier(
     return artifact
 
 
-def train_teacher(data: DataSet, config: TeacherConfig, path: Path) -> Artifact:
+def train_teacher(data: DataSet, config: TeacherConfig, path: Path, overwrite: bool = False) -> Artifact:
     """Train a teacher on a data set; see :func:`train_classifier`."""
-    spec = ModelSpec.for_images(config.model, data.preprocess.num_classes, data.preprocess.size)
-    return train_classifier(spec, data, config.train, path, "teacher", f"Training teacher {spec.name}")
+    spec = ModelSpec.for_images(config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size)
+    return train_classifier(spec, data, config.train, path, "teacher", overwrite)
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,22 @@ class Teacher:
     accuracy: float
 
 
-def packaged_teacher() -> Path:
-    """Return the weights of the teacher that comes with the package, for Fashion-MNIST."""
-    return Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
+def default_teacher(data: DataSet) -> str:
+    """Return the architecture that teaches where none is named (ours)."""
+    return "resnet14x2" if data.preprocess.size < SMALL_IMAGE else "resnet50"
+
+
+def packaged_teacher(model: str, data: DataSet) -> Path | None:
+    """Return the weights of the teacher that comes with the package, where it fits.
+
+    Args:
+        model: Architecture asked for; empty takes any.
+        data: The packaged teacher knows Fashion-MNIST's classes and preprocessing.
+    """
+    path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
+    record = load_artifact(path)
+    fits = record.preprocess == data.preprocess and model in ("", record.model["name"])
+    return path if fits else None
 
 
 def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) -> Teacher:
@@ -117,7 +132,7 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     Args:
         path: safetensors, or a ``.pt`` of tensors alone. With a sidecar, the architecture and the
             preprocessing that it records have to fit.
-        model: Name of the architecture; taken from the sidecar where it is empty.
+        model: Name of the architecture; empty takes the sidecar's.
         data: The data that it will teach on.
         device: Where it runs.
 
@@ -126,7 +141,7 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     """
     tensors = read_weights(path)
     size, classes = data.preprocess.size, data.preprocess.num_classes
-    spec = ModelSpec.for_images(model or "resnet14x2", classes, size)
+    spec = ModelSpec.for_images(model or default_teacher(data), classes, size)
     if sidecar_path(path).is_file():
         record = load_artifact(path)
         made_for = ModelSpec.from_dict(record.model)
@@ -145,3 +160,29 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     module = module.to(device).eval().requires_grad_(False)
     accuracy = top1(module, data.test, data.preprocess, device)
     return Teacher(module, spec, sha256_file(path), accuracy)
+
+
+class TeacherNeededError(UsageError):
+    """No teacher was given, and the packaged one does not fit the data."""
+
+
+def find_teacher(weights: str, model: str, data: DataSet, device: str) -> Teacher:
+    """Load the given teacher, or the packaged one where it fits the data.
+
+    Args:
+        weights: Path of its weights; empty takes the packaged one.
+        model: Name of its architecture; empty takes what its sidecar names.
+        data: What it will teach on.
+        device: Where it runs, as ``--device`` names it.
+
+    Raises:
+        TeacherNeededError: there is neither.
+        ImfDeployError: the weights do not fit.
+    """
+    path = Path(weights) if weights else packaged_teacher(model, data)
+    if path is None:
+        raise TeacherNeededError(
+            f"no teacher is given, and the packaged one does not know {data.name}",
+            "Train one with imf-deploy train-teacher, then give --teacher-weights",
+        )
+    return load_teacher(path, model, data, choose_device(device))

@@ -1,0 +1,86 @@
+"""Choose between TensorRT and TensorRT-RTX, and import it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.export.targets import Flavour
+
+FlavourOption = Literal["auto", "rtx", "tensorrt", "off"]
+
+_MODULES: dict[Flavour, str] = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_INSTALL: dict[Flavour, str] = {
+    "rtx": "pip install tensorrt-rtx",
+    "tensorrt": "pip install 'imf-deploy[tensorrt]'",
+}
+
+
+@dataclass(frozen=True)
+class FlavourChoice:
+    """Which TensorRT builds the engines.
+
+    Attributes:
+        flavour: The one chosen; nothing where no engine is built.
+        reason: Why, in words for the report.
+    """
+
+    flavour: Flavour | None
+    reason: str
+
+
+def choose_flavour(option: FlavourOption) -> FlavourChoice:
+    """Decide which TensorRT builds the engines on this machine.
+
+    ``auto`` takes the full TensorRT where it can work, else TensorRT-RTX, which builds without a
+    GPU, else none.
+
+    Raises:
+        UsageError: the one asked for is not installed.
+        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+    """
+    if option == "off":
+        return FlavourChoice(None, "switched off")
+    if option in ("rtx", "tensorrt"):
+        import_tensorrt(option)
+        return FlavourChoice(option, "asked for")
+    order: tuple[tuple[Flavour, str], ...] = (
+        ("tensorrt", "a CUDA device was found"),
+        ("rtx", "it builds without a GPU"),
+    )
+    missing = []
+    for flavour, reason in order:
+        try:
+            import_tensorrt(flavour)
+        except (UsageError, DeviceError) as error:
+            missing.append(error.what)
+        else:
+            return FlavourChoice(flavour, reason)
+    return FlavourChoice(None, "; ".join(missing))
+
+
+def import_tensorrt(flavour: Flavour) -> Any:
+    """Return the Python module of a flavour; both have the same interface.
+
+    Raises:
+        UsageError: it is not installed.
+        DeviceError: the full TensorRT, and no CUDA device; it cannot even begin to build there.
+    """
+    if flavour == "tensorrt" and not _cuda_device():
+        raise DeviceError(
+            "the full TensorRT builds only on a machine with a CUDA device",
+            "Use --tensorrt rtx, which builds without one, or run this step on the GPU machine",
+        )
+    name = _MODULES[flavour]
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:  # OSError: a library of the wheel does not load
+        raise UsageError(f"{name} is not usable here ({error})", f"Type: {_INSTALL[flavour]}") from error
+
+
+def _cuda_device() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

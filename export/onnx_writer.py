@@ -1,0 +1,160 @@
+"""Write a PyTorch classifier as one self-contained ONNX file."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.half import flush_tiny, to_half
+from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
+from imf_deploy.files import write_bytes
+from imf_deploy.runners.base import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
+
+OPSET = 20
+BATCH = "batch"
+# The product of two such weights is the smallest normal float32; below it, numbers become
+# denormal, which makes a network an order of magnitude slower on a CPU.
+TINY = 2.0**-63
+
+
+def export_onnx(
+    module: nn.Module,
+    path: Path,
+    precision: Literal["fp32", "fp16"],
+    image_size: int,
+    metadata: Mapping[str, str],
+) -> OnnxInfo:
+    """Write ``module`` to ``path``, atomically: ``images [batch, 3, S, S]`` -> ``logits [batch, C]``.
+
+    Batch norm is folded into convolutions, the batch is dynamic, inputs and outputs are float32 in
+    both precisions. The same module gives the same bytes.
+
+    Args:
+        module: In eval mode, float32; it is copied, not changed.
+        path: The file to write.
+        precision: Of weights and arithmetic.
+        image_size: ``S`` in pixels.
+        metadata: Key-value pairs to keep in the file.
+
+    Returns:
+        What the written file holds.
+
+    Raises:
+        ValueError: the module is in training mode.
+        ImfDeployError: the module cannot be exported in this form, or the file cannot be written.
+    """
+    import onnx
+
+    if any(part.training for part in module.modules()):
+        raise ValueError(f"{type(module).__name__} must be in eval mode before its export")
+    model = _trace(module, image_size)
+    flush_tiny(model, TINY)
+    if precision == "fp16":
+        model = to_half(model)
+    _clear_notes(model)
+    onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
+    _check(model, image_size)
+    write_bytes(path, model.SerializeToString(deterministic=True))
+    return describe_onnx(path)
+
+
+def _trace(module: nn.Module, image_size: int) -> ModelProto:
+    import torch
+
+    # A copy on the CPU: the exporter must not touch the caller's module, and constants that are
+    # folded on a GPU would round differently.
+    # Channels last would come out as a Range, a Gather and six more operators around every flatten.
+    copied: Any = copy.deepcopy(module).cpu()
+    module = copied.to(memory_format=torch.contiguous_format)
+    # A batch of one would be baked into the graph as a constant.
+    images = torch.zeros(2, 3, image_size, image_size)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (images,),
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+        raise ImfDeployError(
+            f"cannot export {type(module).__name__} to ONNX ({_first_line(error)})",
+            "Use a model without control flow that depends on its input",
+        ) from error
+    if program is None:
+        raise ImfDeployError(f"torch.onnx returned nothing for {type(module).__name__}")
+    model: ModelProto = program.model_proto
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress, advice and warnings off the terminal; errors are raised anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the root cause in one line; the exporter wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _clear_notes(message: Any) -> None:
+    """Remove doc strings and metadata at every depth: they hold stack traces with local paths."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in value if field.is_repeated else (value,):
+                _clear_notes(part)
+
+
+def _check(model: ModelProto, image_size: int) -> None:
+    """Check the whole model with ONNX's own checker, and its interface with ours."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ImfDeployError(f"the exported ONNX is not valid ({_first_line(error)})") from error
+    for values, name, shape in (
+        (model.graph.input, INPUT, [BATCH, 3, image_size, image_size]),
+        (model.graph.output, OUTPUT, [BATCH, None]),
+    ):
+        found = [
+            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
+        ]
+        fits = len(found) == 1 and values[0].name == name and len(found[0]) == len(shape)
+        if not fits or any(want not in (None, got) for want, got in zip(shape, found[0], strict=True)):
+            wanted = ", ".join("classes" if size is None else str(size) for size in shape)
+            raise ImfDeployError(
+                f"the exported model has {found} where '{name}' [{wanted}] was expected",
+                "Use a classifier with one input and one output whose batch is free",
+            )

@@ -1,0 +1,152 @@
+"""Stage: write a product as ONNX files and TensorRT engines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.errors import UsageError
+from imf_deploy.export.onnx_writer import export_onnx
+from imf_deploy.export.targets import BatchRange, Flavour
+from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.files import fingerprint
+from imf_deploy.runners.base import INPUT, OUTPUT
+
+if TYPE_CHECKING:
+    from imf_deploy.strip.products import Product
+
+PRECISIONS = ("fp32", "fp16")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How engines are built.
+
+    Attributes:
+        flavour: ``rtx`` or ``tensorrt``.
+        batch: Optimisation profile.
+        capabilities: Compute capabilities such as ``86``; none builds for Ampere and later.
+    """
+
+    flavour: Flavour
+    batch: BatchRange = BatchRange(1, 1, 32)
+    capabilities: tuple[str, ...] = ()
+
+
+def choose_precisions(option: str) -> list[str]:
+    """Read ``--precisions``: names separated by commas.
+
+    Raises:
+        UsageError: a precision that is not known.
+    """
+    names = [name.strip() for name in option.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PRECISIONS]
+    if unknown or not names:
+        raise UsageError(
+            f"--precisions has no '{', '.join(unknown)}'", f"Choose from: {', '.join(PRECISIONS)}"
+        )
+    return [name for name in PRECISIONS if name in names]
+
+
+def export(
+    product: Product, precisions: Sequence[str], engines: EngineConfig | None, folder: Path
+) -> list[Artifact]:
+    """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
+
+    What the same product and options already made is taken as it is.
+
+    Args:
+        product: As :func:`imf_deploy.strip.products.load_product` gives it, best after
+            :func:`imf_deploy.verify.stage.evaluate_product`, so that the file carries its accuracy.
+        precisions: As :func:`choose_precisions` gives them.
+        engines: How to build engines; nothing builds none.
+        folder: Where to write.
+
+    Returns:
+        The artifacts, each ONNX file before its engine.
+
+    Raises:
+        ImfDeployError: the network cannot be exported, or TensorRT refuses it.
+    """
+    made = []
+    for precision in precisions:
+        onnx_file = _write_onnx(product, precision, folder)
+        made.append(onnx_file)
+        if engines:
+            made.append(_write_engine(product, onnx_file, engines, folder))
+    return made
+
+
+def _stem(product: Product, precision: str) -> str:
+    record = product.artifact
+    return f"{record.model['name']}-{record.product}-{precision}"
+
+
+def _fields(product: Product, precision: str) -> dict[str, Any]:
+    """Return what the records of all files made from a product share."""
+    record, size = product.artifact, product.image_size
+    return {
+        "model": record.model,
+        "preprocess": record.preprocess,
+        "product": record.product,
+        "precision": precision,
+        "inputs": {INPUT: ["batch", 3, size, size]},
+        "outputs": {OUTPUT: ["batch", record.preprocess.num_classes]},
+    }
+
+
+def _evidence(product: Product) -> dict[str, Any]:
+    keys = ("parameters", "macs", "data", "data_config")
+    known = product.artifact.evidence
+    return {key: known[key] for key in keys if key in known} | {"source": product.artifact.sha256}
+
+
+def _write_onnx(product: Product, precision: str, folder: Path) -> Artifact:
+    path = folder / f"{_stem(product, precision)}.onnx"
+    record = product.artifact
+    accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
+    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, record.tools])
+    if made := current_artifact(path, recipe):
+        return made
+    metadata = {
+        "labels": json.dumps(record.preprocess.labels, ensure_ascii=False),
+        "preprocess": json.dumps(record.preprocess.to_dict(), ensure_ascii=False),
+        "model": json.dumps(record.model),
+        "product": record.product,
+        "precision": precision,
+        "source_sha256": record.sha256,
+        "tools": json.dumps(record.tools),
+        **{name: repr(value) for name, value in accuracy.items() if value is not None},
+    }
+    info = export_onnx(product.module, path, precision, product.image_size, metadata)
+    return describe(
+        path,
+        kind="onnx",
+        format="onnx",
+        parent=record.sha256,
+        recipe=recipe,
+        evidence=_evidence(product) | {"operators": dict(info.operators), "opset": info.opset},
+        **_fields(product, precision),
+    ).save()
+
+
+def _write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Artifact:
+    target = "".join(f"-sm{capability}" for capability in engines.capabilities)
+    path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
+    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), onnx_file.tools])
+    if made := current_artifact(path, recipe):
+        return made
+    info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
+    return describe(
+        path,
+        kind="engine",
+        format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
+        parent=onnx_file.sha256,
+        recipe=recipe,
+        evidence=_evidence(product) | {"targets": list(info.header.targets), "batch": str(engines.batch)},
+        **_fields(product, onnx_file.precision),
+    ).save()

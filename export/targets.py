@@ -1,0 +1,71 @@
+"""What an engine is built for: a flavour of TensorRT, sizes of the batch, compute capabilities."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from imf_deploy.errors import UsageError
+
+Flavour = Literal["rtx", "tensorrt"]
+"""TensorRT-RTX, or the full TensorRT."""
+
+RTX_CAPABILITIES = ("75", "80", "86", "89", "120", "121")
+"""What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """Sizes of the batch that an engine accepts, and the one it is tuned for.
+
+    Attributes:
+        min: Smallest batch.
+        opt: Batch to be fastest at.
+        max: Largest batch.
+    """
+
+    min: int
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        # TensorRT takes a wrong range silently and then builds nothing.
+        if not 1 <= self.min <= self.opt <= self.max:
+            raise UsageError(
+                f"the batch range {self} does not rise from at least 1", "Give MIN:OPT:MAX, such as 1:8:32"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.min}:{self.opt}:{self.max}"
+
+    @classmethod
+    def parse(cls, text: str) -> BatchRange:
+        """Read ``MIN:OPT:MAX``, or one number for a batch that never changes.
+
+        Raises:
+            UsageError: it has another form, or does not rise.
+        """
+        parts = text.split(":")
+        if len(parts) == 1:
+            parts *= 3
+        if len(parts) != 3 or not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
+            raise UsageError(f"'{text}' is no batch range", "Give MIN:OPT:MAX, such as 1:8:32, or one number")
+        return cls(*(int(part) for part in parts))
+
+
+def parse_capability(text: str) -> str:
+    """Return a compute capability as ``86``, however it is written: ``86``, ``sm86``, ``sm_86``, ``8.6``.
+
+    Raises:
+        UsageError: TensorRT-RTX cannot build for it.
+    """
+    match = re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", text.strip().lower())
+    name = "".join(match.groups()) if match else ""
+    if name not in RTX_CAPABILITIES:
+        raise UsageError(
+            f"TensorRT-RTX cannot build for compute capability '{text}'",
+            f"Choose among {', '.join(RTX_CAPABILITIES)}, or give none for an engine that runs "
+            "on Ampere and later",
+        )
+    return name

@@ -1,0 +1,5 @@
+"""``python -m imf_deploy``."""
+
+from imf_deploy.cli import main
+
+main()

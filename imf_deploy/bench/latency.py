@@ -1,0 +1,153 @@
+"""What was measured of one runner, and how two of them compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.errors import UsageError
+
+Nanoseconds = npt.NDArray[np.int64]
+
+MIN_ROUNDS = 6
+"""Fewest rounds for a 95 % interval: the range of five cannot cover a median that often."""
+_RESAMPLES = 10_000
+_QUANTILES = (50, 90, 95, 99)
+
+
+@dataclass(frozen=True, eq=False)
+class Latency:
+    """Every latency of one runner; none is left out.
+
+    Attributes:
+        rounds: Duration of each inference in nanoseconds, one array ``[inferences]`` a round.
+        images: Images in the batch of one inference.
+    """
+
+    rounds: tuple[Nanoseconds, ...]
+    images: int
+
+    @cached_property
+    def samples_ms(self) -> npt.NDArray[np.float64]:
+        """All latencies in milliseconds, ``[count]``, in the order they were taken."""
+        return np.concatenate(self.rounds) / 1e6
+
+    @cached_property
+    def round_p50_ms(self) -> npt.NDArray[np.float64]:
+        """Median latency of each round in milliseconds, ``[rounds]``."""
+        return np.array([np.median(samples) for samples in self.rounds]) / 1e6
+
+    @property
+    def count(self) -> int:
+        """Number of inferences."""
+        return int(self.samples_ms.size)
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile in milliseconds, linear between samples as ``numpy.percentile`` is."""
+        return float(np.percentile(self.samples_ms, percent))
+
+    @property
+    def p50(self) -> float:
+        """Median in milliseconds."""
+        return self.percentile(50)
+
+    @property
+    def p90(self) -> float:
+        """90th percentile in milliseconds."""
+        return self.percentile(90)
+
+    @property
+    def p95(self) -> float:
+        """95th percentile in milliseconds."""
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> float:
+        """99th percentile in milliseconds."""
+        return self.percentile(99)
+
+    @property
+    def mean(self) -> float:
+        """Mean in milliseconds."""
+        return float(self.samples_ms.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the samples in milliseconds."""
+        return float(self.samples_ms.std())
+
+    @property
+    def variation(self) -> float:
+        """Coefficient of variation: standard deviation divided by mean."""
+        return self.std / self.mean
+
+    @property
+    def throughput(self) -> float:
+        """Images a second, one batch after the other: images in a batch divided by the mean."""
+        return self.images * 1e3 / self.mean
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; the medians of the rounds are enough to take any ratio again."""
+        return {
+            "images": self.images,
+            "count": self.count,
+            **{f"p{q}_ms": self.percentile(q) for q in _QUANTILES},
+            "mean_ms": self.mean,
+            "std_ms": self.std,
+            "coefficient_of_variation": self.variation,
+            "images_per_second": self.throughput,
+            "round_p50_ms": self.round_p50_ms.tolist(),
+        }
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of latencies with its 95 % confidence interval.
+
+    Attributes:
+        value: Above 1, the first is slower than the second.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval leaves out 1: a difference that is more than noise."""
+        return not self.low <= 1.0 <= self.high
+
+
+def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
+    """Return latency of ``a`` divided by latency of ``b``, measured together by ``measure``.
+
+    The medians of the two are divided within each round, where both met the same machine; the value
+    is the median of these ratios over the rounds. A slow round, or a machine that drifts, cancels.
+    The interval is a percentile bootstrap that resamples rounds, the same ones for both: latencies
+    within a round are not independent of each other, and resampling them would promise too much.
+    Source: Efron and Tibshirani 1993, chapter 13.
+
+    Args:
+        a: Measured in the same call as ``b``.
+        b: The baseline.
+        seed: Of the resampling.
+
+    Raises:
+        UsageError: they differ in rounds, or there are fewer than ``MIN_ROUNDS``.
+    """
+    rounds = len(a.rounds)
+    if rounds != len(b.rounds) or rounds < MIN_ROUNDS:
+        raise UsageError(
+            f"a ratio needs two latencies of the same {MIN_ROUNDS} or more rounds, "
+            f"these have {rounds} and {len(b.rounds)}"
+        )
+    paired = a.round_p50_ms / b.round_p50_ms
+    drawn = np.random.default_rng(seed).integers(0, rounds, (_RESAMPLES, rounds))
+    low, high = np.percentile(np.median(paired[drawn], axis=1), (2.5, 97.5))
+    return Ratio(float(np.median(paired)), float(low), float(high))

@@ -1,0 +1,87 @@
+"""Latency of deployable files beside the PyTorch models they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.bench.latency import Latency, Ratio, ratio
+from imf_deploy.bench.measure import measure
+from imf_deploy.compat import usable_cpus
+from imf_deploy.progress import say
+from imf_deploy.runners.base import Runner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.pytorch import PyTorchRunner
+
+if TYPE_CHECKING:
+    from imf_deploy.strip.products import Product
+
+ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class FileLatency:
+    """One file's latency at batch 1, and its PyTorch model's in the same rounds.
+
+    Attributes:
+        file: Of the file.
+        pytorch: Of its PyTorch model, in eager mode.
+        speedup: PyTorch's latency divided by the file's.
+        threads: Threads of both.
+    """
+
+    file: Latency
+    pytorch: Latency
+    speedup: Ratio
+    threads: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that reports hold, in milliseconds."""
+        low_high = {"ratio": self.speedup.value, "low": self.speedup.low, "high": self.speedup.high}
+        return {
+            "latency_ms": percentiles(self.file),
+            "pytorch_latency_ms": percentiles(self.pytorch),
+            "speedup": low_high,
+            "threads": self.threads,
+            "batch": 1,
+        }
+
+
+def percentiles(latency: Latency) -> dict[str, float]:
+    """Return p50, p90 and p99 in milliseconds."""
+    return {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
+
+
+def measure_products(
+    products: list[Product], files: list[Artifact], seconds: float
+) -> dict[str, FileLatency]:
+    """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
+
+    Args:
+        products: The PyTorch models.
+        files: ONNX files made from them; engines are left out.
+        seconds: Least time that each is measured for.
+
+    Returns:
+        For each ONNX file, by its hash.
+    """
+    threads = usable_cpus()
+    onnx_files = [file for file in files if file.format == "onnx"]
+    runners: dict[str, Runner] = {
+        p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
+    }
+    runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
+    say(
+        f"Measuring the latency of {len(runners)} models, about {len(runners) * (seconds + ROUNDS * 0.06):.0f} s"
+    )
+    size = products[0].image_size
+    image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    measured = measure(runners, image, duration_s=seconds, rounds=ROUNDS)
+    latencies = {}
+    for file in onnx_files:
+        own, pytorch = measured[file.sha256], measured[file.parent]
+        latencies[file.sha256] = FileLatency(own, pytorch, ratio(pytorch, own), threads)
+    return latencies

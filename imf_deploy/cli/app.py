@@ -1,0 +1,41 @@
+"""The commands, by name. Each module imports what is heavy when a command runs, never for ``--help``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from imf_deploy.cli import files, main_job, stages
+
+app = typer.Typer(
+    name="imf-deploy",
+    help="Distil a light image classifier, strip it, and ship verified ONNX files and TensorRT engines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("distill-and-export")(main_job.distill_and_export)
+app.command("train-teacher")(stages.train_teacher)
+app.command("distill")(stages.distill)
+app.command("strip")(stages.strip)
+app.command("export")(stages.export)
+app.command("verify")(files.verify)
+app.command("bench")(files.bench)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from imf_deploy import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

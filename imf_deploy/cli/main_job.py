@@ -1,0 +1,69 @@
+"""``imf-deploy distill-and-export``: the whole way in one command."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from imf_deploy import defaults
+from imf_deploy.cli import options as o
+
+
+def distill_and_export(
+    student: o.Student = defaults.STUDENT,
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: o.TeacherName = "",
+    teacher_weights: o.TeacherWeights = "",
+    teacher_epochs: o.TeacherEpochs = defaults.TEACHER_EPOCHS,
+    stem_strides: o.StemStrides = "",
+    alpha: o.Alpha = defaults.ALPHA,
+    beta: o.Beta = defaults.BETA,
+    temperature: o.Temperature = defaults.TEMPERATURE,
+    epochs: o.Epochs = defaults.EPOCHS,
+    batch_size: o.BatchSize = defaults.BATCH_SIZE,
+    lr: o.Lr = defaults.LR,
+    flip: o.Flip = True,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    train_precision: o.Precision = o.TrainPrecision.FP32,
+    products: o.Products = defaults.PRODUCTS,
+    precisions: o.Precisions = defaults.PRECISIONS,
+    trt: o.TrtOption = o.Trt.AUTO,
+    compute_capability: o.Capability = "",
+    batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
+    output: o.Output = Path(defaults.OUTPUT),
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Run the whole way: distil, strip, export, verify, bench, report.
+
+    The same command goes on where it was interrupted.
+    """
+    from rich.console import Console
+
+    from imf_deploy.cli.read import data_config, distill_config, names, teacher_config
+    from imf_deploy.pipeline import RunConfig
+    from imf_deploy.pipeline import distill_and_export as run
+    from imf_deploy.report.terminal import print_summary
+
+    training = (train_precision, device, flip, seed)
+    config = RunConfig(
+        data=data_config(data, data_root, image_size, val_fraction, split_seed),
+        teacher=teacher_config(teacher, teacher_epochs, *training),
+        teacher_weights=teacher_weights,
+        distill=distill_config(
+            student, stem_strides, alpha, beta, temperature, epochs, batch_size, lr, *training
+        ),
+        products=products,
+        precisions=precisions,
+        trt=trt.value,
+        batch=batch,
+        capabilities=names(compute_capability),
+        bench_seconds=bench_seconds,
+    )
+    report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite)
+    print_summary(report, Console())

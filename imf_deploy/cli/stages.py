@@ -1,0 +1,147 @@
+"""The stages, one command each; every one reads the files of the one before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy import defaults
+from imf_deploy.cli import options as o
+
+
+def train_teacher(
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: o.TeacherName = "",
+    epochs: o.Epochs = defaults.TEACHER_EPOCHS,
+    flip: o.Flip = True,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    train_precision: o.Precision = o.TrainPrecision.FP32,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write.")] = Path(
+        "teacher.safetensors"
+    ),
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Train a teacher by cross-entropy on a data set."""
+    from imf_deploy.cli.read import data_config, teacher_config
+    from imf_deploy.data import open_data
+    from imf_deploy.progress import say
+    from imf_deploy.train.teacher import train_teacher as run
+
+    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
+    made = run(opened, config, weights_file(output), overwrite)
+    say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
+
+
+def weights_file(path: Path) -> Path:
+    """Return ``path`` if weights can be written under this name.
+
+    Raises:
+        UsageError: it is a folder, or names another format.
+    """
+    from imf_deploy.errors import UsageError
+
+    if path.is_dir() or path.suffix != ".safetensors":
+        raise UsageError(f"--output {path} is no weights file", "Give a name that ends in .safetensors")
+    return path
+
+
+def distill(
+    student: o.Student = defaults.STUDENT,
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: o.TeacherName = "",
+    teacher_weights: o.TeacherWeights = "",
+    stem_strides: o.StemStrides = "",
+    alpha: o.Alpha = defaults.ALPHA,
+    beta: o.Beta = defaults.BETA,
+    temperature: o.Temperature = defaults.TEMPERATURE,
+    epochs: o.Epochs = defaults.EPOCHS,
+    batch_size: o.BatchSize = defaults.BATCH_SIZE,
+    lr: o.Lr = defaults.LR,
+    flip: o.Flip = True,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    train_precision: o.Precision = o.TrainPrecision.FP32,
+    output: o.Output = Path(defaults.OUTPUT),
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
+    from imf_deploy.cli.read import data_config, distill_config
+    from imf_deploy.data import open_data
+    from imf_deploy.progress import say
+    from imf_deploy.run_folder import RunFolder
+    from imf_deploy.train.distill import distill as run
+    from imf_deploy.train.teacher import find_teacher
+
+    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    config = distill_config(
+        student, stem_strides, alpha, beta, temperature, epochs, batch_size, lr, train_precision, device, flip, seed
+    )
+    found = find_teacher(teacher_weights, teacher, opened, device)
+    made = run(opened, found, config, RunFolder(output).distilled, overwrite)
+    say(f"{made.path}: next, imf-deploy strip {made.path}")
+
+
+def strip(
+    distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
+    products: o.Products = defaults.PRODUCTS,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default products/ beside the input.")
+    ] = None,
+) -> None:
+    """Strip a distilled student into its products, and prove each one."""
+    from imf_deploy.artifact import load_artifact
+    from imf_deploy.progress import say
+    from imf_deploy.strip.products import choose_products
+    from imf_deploy.strip.stage import strip as run
+    from imf_deploy.train.distill import load_distilled
+
+    loaded = load_distilled(load_artifact(distilled))
+    names = choose_products(products, len(loaded.blocks))
+    for made in run(loaded, names, output or distilled.parent / "products"):
+        proof = made.evidence["strip"]
+        same = "identical" if proof["logits_identical"] else f"within {proof['max_abs_diff']:.1g}"
+        say(
+            f"{made.path}: logits {same}, {proof['parameters_before']:,} parameters -> "
+            f"{proof['parameters_after']:,}, {proof['macs_before']:,} MACs -> {proof['macs_after']:,}"
+        )
+
+
+def export(
+    product: Annotated[Path, typer.Argument(help="What imf-deploy strip wrote.")],
+    precisions: o.Precisions = defaults.PRECISIONS,
+    trt: o.TrtOption = o.Trt.AUTO,
+    compute_capability: o.Capability = "",
+    batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder.")
+    ] = None,
+) -> None:
+    """Write a product as ONNX files and TensorRT engines."""
+    from imf_deploy.cli.read import names
+    from imf_deploy.export.flavour import choose_flavour
+    from imf_deploy.export.stage import EngineConfig, choose_precisions
+    from imf_deploy.export.stage import export as run
+    from imf_deploy.export.targets import BatchRange
+    from imf_deploy.progress import say
+    from imf_deploy.strip.products import load_product
+
+    chosen = choose_precisions(precisions)
+    sizes = BatchRange.parse(batch)
+    choice = choose_flavour(trt.value)
+    engines = EngineConfig(choice.flavour, sizes, names(compute_capability)) if choice.flavour else None
+    if not engines:
+        say(f"No TensorRT engines: {choice.reason}")
+    for made in run(load_product(product), chosen, engines, output or product.parent.parent / "deploy"):
+        say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")

@@ -1,0 +1,22 @@
+"""Defaults that the command line and the Python functions share; light, since ``--help`` reads it."""
+
+DATA = "fashion-mnist-subset"
+"""The embedded data set."""
+STUDENT = "mobilenetv2"
+PRODUCTS = "all"
+PRECISIONS = "fp32,fp16"
+BATCH_RANGE = "1:1:32"
+OUTPUT = "imf-deploy-out"
+
+EPOCHS = 8
+BATCH_SIZE = 64
+LR = 0.05
+ALPHA = 20.0
+BETA = 20.0
+TEMPERATURE = 4.0
+
+TEACHER_EPOCHS = 24
+TEACHER_BATCH_SIZE = 128
+TEACHER_LR = 0.1
+VAL_FRACTION = 0.1
+BENCH_SECONDS = 1.0

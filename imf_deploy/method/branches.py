@@ -1,0 +1,127 @@
+"""The branches of IMF and the attentive logit that combines them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imf_deploy.method.ifd import IntermediateFeatureDistiller
+from imf_deploy.models import Block
+
+
+@dataclass(frozen=True)
+class BranchOutputs:
+    """What the branches of ``n`` blocks say about a batch.
+
+    Attributes:
+        features: One map for each branch, ``[N, teacher channels, H_i, W_i]``.
+        logits: Each branch's own logits ``z_i``, ``[n, N, classes]``.
+        attentive: The attentive logit over the first ``k`` branches, for every ``k`` from 1 to
+            ``n``: ``[n, N, classes]``. The last one is the paper's.
+    """
+
+    features: list[Tensor]
+    logits: Tensor
+    attentive: Tensor
+
+
+class ImfBranches(nn.Module):
+    """An IFD, a pooled linear head, and a row of per-class attentive weights for every block.
+
+    ``z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c``. One learnable parameter per
+    class and IFD is the paper's; the softmax, the start at equal weights, and training every
+    prefix ``k`` are ours.
+
+    Args:
+        blocks: The student's blocks.
+        teacher_features: The teacher's last feature map.
+        num_classes: Number of logits.
+    """
+
+    def __init__(self, blocks: Sequence[Block], teacher_features: Block, num_classes: int) -> None:
+        super().__init__()
+        self.ifds = nn.ModuleList(
+            IntermediateFeatureDistiller(b.channels, b.size, teacher_features.channels, teacher_features.size)
+            for b in blocks
+        )
+        self.heads = nn.ModuleList(nn.Linear(teacher_features.channels, num_classes) for _ in blocks)
+        self.attention = nn.Parameter(torch.zeros(len(blocks), num_classes))
+
+    def weights(self, k: int) -> Tensor:
+        """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
+        return self.attention[:k].softmax(0)
+
+    def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
+        """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""
+        features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
+        logits = torch.stack([head(pool(f)) for head, f in zip(self.heads, features, strict=True)])
+        attentive = torch.stack(
+            [(self.weights(k)[:, None] * logits[:k]).sum(0) for k in range(1, len(features) + 1)]
+        )
+        return BranchOutputs(features, logits, attentive)
+
+
+def pool(features: Tensor) -> Tensor:
+    """Global average pooling: ``[N, C, H, W]`` -> ``[N, C]``."""
+    return functional.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+class Taps:
+    """Collects what blocks of a network put out, from outside the network.
+
+    Args:
+        model: Not changed, apart from hooks that :meth:`remove` takes off again.
+        blocks: Where to tap.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[Block]) -> None:
+        self._model = model
+        self._names = [block.name for block in blocks]
+        self._seen: dict[str, Tensor] = {}
+        self._hooks = [
+            model.get_submodule(name).register_forward_hook(self._keep(name)) for name in self._names
+        ]
+
+    def _keep(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self._seen[name] = output
+
+        return hook
+
+    def run(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Run the network; return its logits ``[N, classes]`` and the tapped maps, in order."""
+        try:
+            logits: Tensor = self._model(images)
+            return logits, [self._seen[name] for name in self._names]
+        finally:
+            self._seen.clear()
+
+    def remove(self) -> None:
+        """Take the hooks off the network."""
+        for hook in self._hooks:
+            hook.remove()
+
+
+class TrainingGraph(nn.Module):
+    """A student with IMF branches beside it: ``student.*`` and ``imf.*`` in the ``state_dict``.
+
+    Args:
+        student: The library's own module; it stays as it is.
+        blocks: Its blocks.
+        branches: One branch for each.
+    """
+
+    def __init__(self, student: nn.Module, blocks: Sequence[Block], branches: ImfBranches) -> None:
+        super().__init__()
+        self.student = student
+        self.imf = branches
+        self._taps = Taps(student, blocks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
+        """``[N, 3, S, S]`` -> the student's own logits and what the branches say."""
+        logits, taps = self._taps.run(images)
+        return logits, self.imf(taps)

@@ -1,0 +1,81 @@
+"""``imf@k``: the first k blocks and IFDs, with the attentive logit folded into one linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.method.branches import ImfBranches, pool
+from imf_deploy.method.ifd import IntermediateFeatureDistiller
+from imf_deploy.models import Block, truncate
+
+
+class FoldedImf(nn.Module):
+    """``[N, 3, S, S]`` -> logits ``[N, classes]``, with no operator left of the attention.
+
+    Args:
+        student: The architecture to cut; the cut shares its parameters.
+        blocks: The first k of its blocks.
+        teacher_features: The shape that the IFDs map to.
+        num_classes: Number of logits.
+    """
+
+    def __init__(
+        self, student: nn.Module, blocks: Sequence[Block], teacher_features: Block, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.names = [block.name for block in blocks]
+        self.trunk = truncate(student, list(blocks))
+        self.ifds = nn.ModuleList(
+            IntermediateFeatureDistiller(b.channels, b.size, teacher_features.channels, teacher_features.size)
+            for b in blocks
+        )
+        self.classifier = nn.Linear(teacher_features.channels * len(blocks), num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Run the trunk, every IFD, and the one linear layer over all pooled features."""
+        taps = self.trunk(images)
+        pooled = [pool(ifd(taps[name])) for name, ifd in zip(self.names, self.ifds, strict=True)]
+        logits: Tensor = self.classifier(torch.cat(pooled, 1))
+        return logits
+
+
+@torch.no_grad()
+def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
+    """Fold the attentive logit over the first ``k`` branches into one linear layer (ours).
+
+    After training the attentive weights are constants, so ``sum_i w_i,c (W_i f_i + b_i)_c`` is one
+    linear map of the concatenated pooled features: row ``c`` of ``W_i`` is scaled by ``w_i,c``.
+
+    Returns:
+        Weight ``[classes, k * channels]`` and bias ``[classes]``, computed in double precision.
+    """
+    weights = branches.weights(k).double()
+    heads = [head for head in branches.heads[:k] if isinstance(head, nn.Linear)]
+    weight = torch.cat([w[:, None] * head.weight.double() for w, head in zip(weights, heads, strict=True)], 1)
+    bias = torch.stack([w * head.bias.double() for w, head in zip(weights, heads, strict=True)]).sum(0)
+    return weight.float(), bias.float()
+
+
+@torch.no_grad()
+def fold(
+    student: nn.Module, branches: ImfBranches, blocks: Sequence[Block], teacher_features: Block, k: int
+) -> FoldedImf:
+    """Make ``imf@k`` from a trained student and its branches.
+
+    Args:
+        student: Trained; not changed.
+        branches: Trained branches for all of its blocks; not changed.
+        blocks: All of its blocks.
+        teacher_features: The shape that the IFDs map to.
+        k: How many blocks to keep, from 1 to all.
+    """
+    classes = branches.attention.shape[1]
+    folded = FoldedImf(student, blocks[:k], teacher_features, classes)
+    folded.ifds.load_state_dict({n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k})
+    weight, bias = folded_classifier(branches, k)
+    folded.classifier.weight.copy_(weight)
+    folded.classifier.bias.copy_(bias)
+    return folded.eval()

@@ -1,0 +1,151 @@
+"""The main job: data and a teacher in, verified and benched files and a report out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
+from imf_deploy.errors import GateError
+from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.export.stage import EngineConfig, choose_precisions, export
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.progress import say, track
+from imf_deploy.report.assemble import assemble
+from imf_deploy.report.html import write_report
+from imf_deploy.run_folder import RunFolder, open_run
+from imf_deploy.strip.products import Product, choose_products, load_product
+from imf_deploy.strip.stage import PROOF_IMAGES, strip
+from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.teacher import (
+    Teacher,
+    TeacherConfig,
+    TeacherNeededError,
+    find_teacher,
+    train_teacher,
+)
+from imf_deploy.bench.products import measure_products
+from imf_deploy.verify.stage import evaluate_product, verify
+
+if TYPE_CHECKING:
+    from imf_deploy.report.schema import Report
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the results of the main job.
+
+    Attributes:
+        data: Which data.
+        teacher: How a teacher is trained where none is given.
+        teacher_weights: Weights of a given teacher; empty takes the packaged one where it fits the
+            data, else trains one.
+        distill: Which student, and how.
+        products: ``all``, or names such as ``plain,imf@2``.
+        precisions: Names such as ``fp32,fp16``.
+        trt: Which TensorRT builds engines.
+        batch: Optimisation profile of engines.
+        capabilities: Targets of TensorRT-RTX engines.
+        bench_seconds: How long each file's latency is measured.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    teacher_weights: str = ""
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    products: str = defaults.PRODUCTS
+    precisions: str = defaults.PRECISIONS
+    trt: FlavourOption = "auto"
+    batch: str = defaults.BATCH_RANGE
+    capabilities: tuple[str, ...] = ()
+    bench_seconds: float = defaults.BENCH_SECONDS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that the run folder keeps."""
+        content = asdict(self) | {"capabilities": list(self.capabilities)}
+        strides = self.distill.stem_strides
+        content["distill"]["stem_strides"] = None if strides is None else list(strides)
+        return content
+
+
+def distill_and_export(config: RunConfig, output: Path, command: str, overwrite: bool = False) -> Report:
+    """Run every stage, each going on from the files of the one before.
+
+    Args:
+        config: What to do.
+        output: Folder of the run.
+        command: What the report shows as the way to repeat the run.
+        overwrite: Whether another run in ``output`` may be replaced.
+
+    Returns:
+        The content of ``report.json``, which is also written, with ``report.html``.
+
+    Raises:
+        UsageError: a name, a path or a value that cannot be used; before anything is trained.
+        GateError: a file missed its parity gate; the report is written all the same.
+        ImfDeployError: a stage failed; what was finished stays usable.
+    """
+    precisions = choose_precisions(config.precisions)
+    batch = BatchRange.parse(config.batch)
+    choice = choose_flavour(config.trt)
+    engines = EngineConfig(choice.flavour, batch, config.capabilities) if choice.flavour else None
+    config.distill.train.check()
+    config.distill.weights.check()
+    data = open_data(config.data)
+    spec = ModelSpec.for_images(
+        config.distill.student, data.preprocess.num_classes, data.preprocess.size, config.distill.stem_strides
+    )
+    names = choose_products(config.products, len(find_blocks(build_model(spec), spec.image_size)))
+    folder = open_run(output, config.to_dict(), overwrite)
+    notes = list(data.notes)
+    if not engines:
+        notes.append(f"No TensorRT engines: {choice.reason}")
+    for note in notes:
+        say(note)
+    teacher = obtain_teacher(config, data, folder)
+    say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+    distilled = load_distilled(distill(data, teacher, config.distill, folder.distilled))
+    images = next(eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES))[0]
+    products = [
+        evaluate_product(load_product(artifact.path), data)
+        for artifact in strip(distilled, names, folder.products, images)
+    ]
+    files = _export_and_verify(products, precisions, engines, data, folder)
+    latencies = measure_products(products, files, config.bench_seconds)
+    best = max(float(p.artifact.evidence["accuracy"]) for p in products)
+    if teacher.accuracy <= best:
+        notes.append("The teacher is no better than the student: distillation gains little from it")
+        say(notes[-1])
+    report = assemble(config, data, teacher, distilled, products, files, latencies, notes, command, output)
+    write_report(report, output)
+    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    if failed:
+        reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in failed)
+        raise GateError(f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}")
+    return report
+
+
+def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teacher:
+    """Load the given teacher, or the packaged one where it fits the data, or train one."""
+    device = config.distill.train.device
+    try:
+        return find_teacher(config.teacher_weights, config.teacher.model, data, device)
+    except TeacherNeededError:
+        trained = train_teacher(data, config.teacher, folder.teacher)
+        return find_teacher(str(trained.path), config.teacher.model, data, device)
+
+
+def _export_and_verify(
+    products: list[Product], precisions: list[str], engines: EngineConfig | None, data: DataSet, folder: RunFolder
+) -> list[Artifact]:
+    files = []
+    with track("Exporting and verifying", len(products)) as advance:
+        for product in products:
+            made = export(product, precisions, engines, folder.deploy)
+            files += verify(product, made, data)
+            advance(1)
+    return files

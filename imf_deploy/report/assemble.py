@@ -1,0 +1,136 @@
+"""Put together what a run made and measured, as ``report.json`` holds it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Recommendation, Report
+
+if TYPE_CHECKING:
+    from imf_deploy.bench.products import FileLatency
+    from imf_deploy.data import DataSet
+    from imf_deploy.pipeline import RunConfig
+    from imf_deploy.strip.products import Product
+    from imf_deploy.train.distill import Distilled
+    from imf_deploy.train.teacher import Teacher
+
+# A faster file may be this much less accurate on validation images than the best one.
+MAX_ACCURACY_DROP = 0.01
+_NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
+            "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images")  # fmt: skip
+_NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
+
+
+def assemble(
+    config: RunConfig,
+    data: DataSet,
+    teacher: Teacher,
+    distilled: Distilled,
+    products: list[Product],
+    files: list[Artifact],
+    latencies: dict[str, FileLatency],
+    notes: list[str],
+    command: str,
+    folder: Path,
+) -> Report:
+    """Return the report of a run.
+
+    Args:
+        config: What was asked for.
+        data: What it was trained and tested on.
+        teacher: What taught.
+        distilled: What was trained.
+        products: What was stripped, with its accuracies.
+        files: What was exported, verified.
+        latencies: By hash of the file.
+        notes: What a reader should know.
+        command: How to make it again.
+        folder: What paths are relative to.
+    """
+    from imf_deploy.bench.conditions import conditions
+
+    by_hash = {product.artifact.sha256: product for product in products}
+    rows = [
+        artifact_row(file, by_hash[file.evidence["source"]].artifact, latencies.get(file.sha256), folder)
+        for file in files
+    ]
+    evidence = distilled.artifact.evidence
+    train = config.distill.train
+    return {
+        "schema": SCHEMA,
+        "student": distilled.spec.name,
+        "teacher": teacher.spec.name,
+        "dataset": data.name,
+        "seed": train.seed,
+        "command": command,
+        "teacher_accuracy": teacher.accuracy,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "status": "fail" if any(row["status"] == "fail" for row in rows) else "pass",
+        "notes": notes,
+        "environment": conditions(),
+        "config": {
+            **asdict(config.distill.weights),
+            **asdict(train),
+            "stem_strides": list(distilled.spec.stem_strides),
+            "train_images": len(data.train),
+            "validation_images": len(data.validation),
+            "test_images": len(data.test),
+        },
+        "history": evidence["history"],
+        "blocks": evidence["blocks"],
+        "strip": [product.artifact.evidence["strip"] for product in products],
+        "artifacts": rows,
+        "recommendation": recommend(rows),
+    }
+
+
+def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None, folder: Path) -> ArtifactRow:
+    """Return one file's row; what was not measured is null."""
+    verified: dict[str, Any] = file.evidence["verify"]
+    row: dict[str, Any] = {
+        "path": Path(os.path.relpath(file.path, folder)).as_posix(),
+        "sha256": file.sha256,
+        "product": file.product,
+        "precision": file.precision,
+        "format": file.format,
+        "status": verified["status"],
+        "reason": verified["reason"],
+        **{key: verified.get(key) for key in _NOT_RUN},
+        **(latency.to_dict() if latency else dict.fromkeys(_NOT_TIMED)),
+        "parameters": product.evidence["parameters"],
+        "macs": product.evidence["macs"],
+        "size_bytes": file.path.stat().st_size,
+        "validation_accuracy": product.evidence.get("validation_accuracy"),
+    }
+    if "targets" in file.evidence:
+        row["targets"] = file.evidence["targets"]
+    return cast(ArtifactRow, row)
+
+
+def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
+    """Choose the file to deploy: the fastest whose product is within one point of the best.
+
+    Accuracy is the product's on validation images, never on test images; only files that passed
+    and were timed are considered. Without a validation split there is no recommendation.
+    """
+    fit = [
+        (row, row["validation_accuracy"], row["latency_ms"]["p50"])
+        for row in rows
+        if row["status"] == "pass" and row["latency_ms"] and row["validation_accuracy"] is not None
+    ]
+    if not fit:
+        return None
+    best = max(accuracy for _, accuracy, _ in fit)
+    good = [entry for entry in fit if entry[1] >= best - MAX_ACCURACY_DROP]
+    row, accuracy, p50 = min(good, key=lambda entry: entry[2])
+    reason = (
+        f"the fastest file ({p50:.2f} ms at batch 1) whose product is within "
+        f"{MAX_ACCURACY_DROP * 100:.0f} point of the best on the validation images "
+        f"({accuracy:.1%}, best {best:.1%})"
+    )
+    return {"path": row["path"], "reason": reason}

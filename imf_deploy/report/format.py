@@ -1,0 +1,84 @@
+"""Numbers as engineers read them: units, sensible digits, and a dash for what is not known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+UNKNOWN = "–"
+NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
+"""Names of formats and states; anything else is shown as it is."""
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Return whether there is a finite number to show."""
+    return value is not None and math.isfinite(value)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits, never in scientific notation."""
+    if not known(value):
+        return UNKNOWN
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:.{max(digits - 1 - magnitude, 0)}f}"
+
+
+def percent(fraction: float | None, digits: int = 1) -> str:
+    """Return a fraction as a percentage; only what is exactly 1 is shown as 100 %."""
+    if not known(fraction):
+        return UNKNOWN
+    if fraction == 1.0:
+        return "100 %"
+    below = 100 - 10**-digits
+    return f"{min(100 * fraction, below) if fraction < 1 else 100 * fraction:.{digits}f} %"
+
+
+def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
+    """Return an accuracy with its 95 % interval, in percent."""
+    if not known(fraction) or interval is None:
+        return percent(fraction)
+    low, high = interval
+    return f"{percent(fraction)} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def speedup(value: Mapping[str, float] | None) -> str:
+    """Return a speed-up with its 95 % interval."""
+    if value is None:
+        return UNKNOWN
+    return f"{value['ratio']:.2f}× ({value['low']:.2f}–{value['high']:.2f})"
+
+
+def scaled(value: float | None, unit: str = "") -> str:
+    """Return a count with a decimal prefix: ``2.24 M``, ``8.91 MB``."""
+    if not known(value):
+        return UNKNOWN
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{significant(value / size)} {prefix}{unit}"
+    return f"{value:.0f} {unit}".rstrip()
+
+
+def difference(value: float | None) -> str:
+    """Return a difference between logits; ``0`` only where they are bit for bit the same."""
+    if not known(value):
+        return UNKNOWN
+    return f"{value:.1e}" if value else "0"
+
+
+def label(name: str) -> str:
+    """Return what a format or a state is called."""
+    return NAMES.get(name, name)
+
+
+def plain(value: Any) -> str:
+    """Return any JSON value as one readable line."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value)
+    return str(value)

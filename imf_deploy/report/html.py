@@ -1,0 +1,86 @@
+"""The report as one self-contained page, and as files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+from imf_deploy.files import write_json, write_text
+from imf_deploy.report import format as show
+from imf_deploy.report import plots, verdict
+from imf_deploy.report.scatter import accuracy_against_latency
+from imf_deploy.report.schema import Report
+
+
+def render_html(report: Report) -> str:
+    """Return the report as an HTML page that needs nothing else: no script, no font, no network."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("imf_deploy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(show=show)
+    report = cast("Report", _finite(report))
+    engines = [row for row in report["artifacts"] if row["format"] != "onnx"]
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        best=verdict.recommended(report),
+        deploy=verdict.deploy_sentence(report),
+        checks=verdict.check_sentence(report),
+        taught=verdict.teacher_sentence(report),
+        exceptions=verdict.exceptions(report),
+        measured=[row for row in report["artifacts"] if row["agreement"] is not None],
+        engines=engines,
+        folder=verdict.common_folder(report),
+        conditions=_conditions(report),
+        pictures=_pictures(report),
+    )
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
+
+    Numbers that are not finite become null: JSON has no other word for them.
+
+    Raises:
+        ImfDeployError: a file cannot be written.
+    """
+    # The numbers first: a page can be made again from them.
+    write_json(folder / "report.json", _finite(report))
+    write_text(folder / "report.html", render_html(report))
+
+
+def _pictures(report: Report) -> dict[str, Any]:
+    """Return the pictures by name; the SVG text escapes its own labels."""
+    from markupsafe import Markup
+
+    best = verdict.recommended(report)
+    pictures = {
+        "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
+        "losses": plots.loss_curves(report["history"]),
+        "validation": plots.validation_curve(report["history"]),
+        "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
+        "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates of one inference"),
+    }
+    return {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
+
+
+def _conditions(report: Report) -> str:
+    """Return under which batch sizes and threads the latencies were measured."""
+    measured = [row for row in report["artifacts"] if row["latency_ms"]]
+    batches = sorted({row["batch"] for row in measured if row["batch"]})
+    threads = sorted({row["threads"] for row in measured if row["threads"]})
+    return f"batch {show.plain(batches)}, threads {show.plain(threads)}" if batches and threads else ""
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,62 @@
+"""Names beside the points of a picture, placed where they cover neither points nor each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+
+_OFFSETS = (
+    (-8, 0), (-8, 9), (-8, -9), (0, 9), (0, -9), (8, 9), (8, -9),
+    (-8, 20), (-8, -20), (8, 20), (8, -20), (8, 0),
+)  # fmt: skip
+
+
+def label_points(
+    axes: Axes, labels: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]]
+) -> None:
+    """Write each label near its point, at the first of several places that is free.
+
+    Args:
+        axes: Axes whose limits are final.
+        labels: Text, x and y.
+        points: Everything that a label should not cover, in data coordinates.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+    figure = axes.figure
+    if not isinstance(figure, Figure):
+        raise TypeError("axes of a whole figure are needed, to measure text")
+    # The layout moves the axes, so it has to be settled before anything is measured.
+    figure.draw_without_rendering()
+    frame = axes.get_window_extent()
+    taken = [
+        Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in (axes.transData.transform(point) for point in points)
+    ]
+    for text, x, y in labels:
+        tries: list[tuple[int, Annotation, Bbox]] = []
+        for dx, dy in _OFFSETS:
+            note = axes.annotate(
+                text,
+                (x, y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha="left" if dx > 0 else "right" if dx < 0 else "center",
+                va="center" if abs(dy) == 0 else "bottom" if dy > 0 else "top",
+                fontsize=10,
+                in_layout=False,
+            )
+            box = note.get_window_extent()
+            outside = not (
+                frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            )
+            tries.append((box.count_overlaps(taken) + 100 * outside, note, box))
+        best = min(tries, key=lambda entry: entry[0])
+        for entry in tries:
+            if entry is not best:
+                entry[1].remove()
+        taken.append(best[2])

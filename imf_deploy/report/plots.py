@@ -1,0 +1,124 @@
+"""Pictures of the training and of the strip proof, each as inline SVG, or nothing without data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from imf_deploy.report.format import known, percent, scaled, significant
+from imf_deploy.report.schema import LOSSES, Epoch, StripProof
+from imf_deploy.report.svg import INK, PAPER, SERIES, inline_svg, panel, plain_ticks, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+
+
+def loss_curves(history: Sequence[Epoch]) -> str | None:
+    """Return the loss terms, each times its weight, over the epochs."""
+    curves = {name: _numbers(history, name) for name in LOSSES}
+    curves = {name: values for name, values in curves.items() if any(map(known, values))}
+    if not curves:
+        return None
+    with style():
+        figure, axes = panel(320)
+        for name, values in curves.items():
+            # Colour and dashes belong to the term, so that two reports can be laid side by side.
+            place = list(LOSSES).index(name)
+            axes.plot(
+                _epochs(history),
+                values,
+                color=SERIES[place],
+                linestyle=_DASHES[place],
+                linewidth=1.8,
+                marker="." if len(history) == 1 else "",
+                label=LOSSES[name],
+            )
+        if all(value > 0 for values in curves.values() for value in values if known(value)):
+            axes.set_yscale("log")
+            plain_ticks(axes.yaxis)
+        _epoch_axis(axes)
+        axes.set_ylabel("loss term times its weight")
+        figure.legend(loc="outside upper left", ncols=2)
+        told = (f"{LOSSES[name]} {_ends(values, significant)}" for name, values in curves.items())
+        return inline_svg(figure, "losses", f"Loss terms over {len(history)} epochs: {'; '.join(told)}.")
+
+
+def validation_curve(history: Sequence[Epoch]) -> str | None:
+    """Return the accuracy on the validation images over the epochs."""
+    values = _numbers(history, "validation_accuracy")
+    if not any(map(known, values)):
+        return None
+    with style():
+        figure, axes = panel(320)
+        percents = [100 * value for value in values]
+        axes.plot(_epochs(history), percents, color=SERIES[0], marker="o", markersize=4, linewidth=1.8)
+        _epoch_axis(axes)
+        axes.set_ylabel("validation accuracy (%)")
+        alt = f"Validation accuracy over {len(history)} epochs: {_ends(values, percent)}."
+        return inline_svg(figure, "validation", alt)
+
+
+def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | None:
+    """Return bars of what every product had before and has after stripping.
+
+    Args:
+        proofs: One for every product.
+        what: ``parameters`` or ``macs``.
+        title: What to call it on the axis.
+    """
+    if not proofs:
+        return None
+    before = [_count(proof, f"{what}_before") for proof in proofs]
+    after = [_count(proof, f"{what}_after") for proof in proofs]
+    with style():
+        figure, axes = panel(90 + 44 * len(proofs))
+        rows = list(range(len(proofs)))
+        axes.barh([r - 0.2 for r in rows], before, 0.36, color=PAPER, edgecolor=INK, lw=0.8, label="before")
+        axes.barh([r + 0.2 for r in rows], after, 0.36, color=SERIES[0], label="after")
+        for place, counts in ((-0.2, before), (0.2, after)):
+            for row, count in zip(rows, counts, strict=True):
+                axes.annotate(
+                    scaled(count), (count, row + place), (4, 0), textcoords="offset points", va="center"
+                )
+        axes.set_yticks(rows, [proof["product"] for proof in proofs])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.2 * max(*before, *after, 1))
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
+        axes.set_xlabel(title)
+        figure.legend(loc="outside upper left", ncols=2)
+        told = (
+            f"{proof['product']} from {scaled(b)} to {scaled(a)}"
+            for proof, b, a in zip(proofs, before, after, strict=True)
+        )
+        return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(told)}.")
+
+
+def _count(proof: StripProof, key: str) -> int:
+    value = proof[key]  # type: ignore[literal-required]
+    return int(value)
+
+
+def _epochs(history: Sequence[Epoch]) -> list[float]:
+    return [epoch["epoch"] or 0 for epoch in history]
+
+
+def _numbers(history: Sequence[Epoch], name: str) -> list[float]:
+    """Return one value per epoch; a gap in the curve where it is not known."""
+    values = (epoch.get(name) for epoch in history)
+    return [value if known(value) else math.nan for value in values]
+
+
+def _ends(values: Sequence[float], show: Callable[[float | None], str]) -> str:
+    numbers = [value for value in values if known(value)]
+    return f"from {show(numbers[0])} to {show(numbers[-1])}"
+
+
+def _epoch_axis(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")

@@ -1,0 +1,137 @@
+"""The form of ``report.json``: fractions from 0 to 1, times in milliseconds, sizes in bytes.
+
+Whatever was not measured is null; nothing is left out except where marked ``NotRequired``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+SCHEMA = 1
+
+LOSSES = {
+    "cross_entropy": "cross-entropy",
+    "student_kd": "KD, student's head",
+    "branch_kd": "KD, branches",
+    "prefix_kd": "KD, attentive logits",
+    "feature": "feature distance",
+}
+"""Loss terms of one epoch's record, each times its weight, and what people call them."""
+
+Epoch = dict[str, float | None]
+"""``epoch``, ``lr``, loss terms by name (see ``LOSSES``) and ``validation_accuracy``."""
+
+Interval = tuple[float, float] | list[float]
+"""Both ends of a 95 % interval."""
+
+Status = Literal["pass", "fail", "not-run"]
+
+
+class Block(TypedDict):
+    """A block of the student that carries a branch."""
+
+    name: str
+    channels: int
+    size: int
+
+
+class Removed(TypedDict):
+    """A training-only module that a product no longer has."""
+
+    module: str
+    parameters: int
+
+
+class StripProof(TypedDict):
+    """What shows that one product is the trained network without its training-only parts."""
+
+    product: str
+    logits_identical: bool
+    max_abs_diff: float
+    tolerance: float
+    images: int
+    parameters_before: int
+    parameters_after: int
+    macs_before: int
+    macs_after: int
+    removed: list[Removed]
+    teacher_tensors_found: int
+    attentive_tensors_found: int
+    passed: bool
+
+
+class Latency(TypedDict):
+    """Percentiles of one inference, without outlier clipping."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+class Speedup(TypedDict):
+    """PyTorch's p50 divided by this file's, with a 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+class ArtifactRow(TypedDict):
+    """One deployable file and what was measured of it; null where it could not be run."""
+
+    path: str
+    sha256: str
+    product: str
+    precision: str
+    format: str
+    status: Status
+    reason: str | None
+    accuracy: float | None
+    accuracy_interval: Interval | None
+    pytorch_accuracy: float | None
+    pytorch_accuracy_interval: Interval | None
+    agreement: float | None
+    max_abs_diff: float | None
+    mean_abs_diff: float | None
+    cosine: float | None
+    tolerance: float | None
+    images: int | None
+    latency_ms: Latency | None
+    pytorch_latency_ms: Latency | None
+    speedup: Speedup | None
+    threads: int | None
+    batch: int | None
+    parameters: int
+    macs: int
+    size_bytes: int
+    validation_accuracy: float | None
+    targets: NotRequired[list[str]]
+
+
+class Recommendation(TypedDict):
+    """The file to deploy, chosen on validation data."""
+
+    path: str
+    reason: str
+
+
+class Report(TypedDict):
+    """The content of ``report.json``."""
+
+    schema: int
+    student: str
+    teacher: str
+    dataset: str
+    seed: int
+    command: str
+    teacher_accuracy: float | None
+    created: str
+    status: Literal["pass", "fail"]
+    notes: list[str]
+    environment: dict[str, Any]
+    config: dict[str, Any]
+    history: list[Epoch]
+    blocks: list[Block]
+    strip: list[StripProof]
+    artifacts: list[ArtifactRow]
+    recommendation: Recommendation | None

@@ -1,0 +1,66 @@
+"""What the report says in sentences, the same on the terminal and in the page."""
+
+from __future__ import annotations
+
+from imf_deploy.report.format import percent
+from imf_deploy.report.schema import ArtifactRow, Report
+
+
+def recommended(report: Report) -> ArtifactRow | None:
+    """Return the file that the pipeline recommends, if there is one."""
+    choice = report["recommendation"]
+    return next((row for row in report["artifacts"] if choice and row["path"] == choice["path"]), None)
+
+
+def common_folder(report: Report) -> str:
+    """Return ``folder/`` if all files lie in one folder, so that tables need not repeat it; else nothing."""
+    folders = {row["path"].rpartition("/")[0] for row in report["artifacts"]}
+    folder = folders.pop() if len(folders) == 1 else ""
+    return f"{folder}/" if folder else ""
+
+
+def deploy_sentence(report: Report) -> str:
+    """Return one sentence: what to deploy and why."""
+    choice = report["recommendation"]
+    if choice:
+        return f"Deploy {choice['path']}: {choice['reason'].rstrip('. ')}."
+    if not report["artifacts"]:
+        return "Deploy nothing from this run: it made no files."
+    if any(row["status"] == "pass" for row in report["artifacts"]):
+        return "No file is recommended, although some passed: see the table."
+    return "Deploy nothing from this run: no file passed its checks."
+
+
+def check_sentence(report: Report) -> str:
+    """Return one sentence: how many files passed, failed and were not run, and the strip proof."""
+    states = [row["status"] for row in report["artifacts"]]
+    parts = [
+        f"{states.count(state)} {words}"
+        for state, words in (("pass", "passed"), ("fail", "failed"), ("not-run", "could not be run here"))
+        if state in states
+    ]
+    files = f"Of {len(states)} files {', '.join(parts)}" if states else "No files were made"
+    if not report["strip"]:
+        return f"{files}; nothing was stripped."
+    proved = sum(proof["passed"] for proof in report["strip"])
+    return f"{files}; the strip proof holds for {proved} of {len(report['strip'])} products."
+
+
+def teacher_sentence(report: Report) -> str:
+    """Return one sentence: who was taught by whom, on what."""
+    return (
+        f"Student {report['student']}, teacher {report['teacher']} "
+        f"({percent(report['teacher_accuracy'])} on the test images), data {report['dataset']}, "
+        f"seed {report['seed']}."
+    )
+
+
+def exceptions(report: Report) -> list[tuple[str, list[str]]]:
+    """Return each reason for a file that failed or was not run, with the paths it concerns."""
+    found: dict[str, list[str]] = {}
+    for row in report["artifacts"]:
+        if row["status"] != "pass":
+            state = "not run" if row["status"] == "not-run" else "failed"
+            reason = (row["reason"] or "no reason given").rstrip(". ")
+            found.setdefault(f"{state}: {reason}", []).append(row["path"])
+    return list(found.items())

@@ -1,0 +1,106 @@
+"""The output folder of a run: claimed once, never another run's, gone on from when cut off."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import UsageError
+from imf_deploy.files import read_json, write_error, write_json
+
+RECORD = "run.json"
+# Everything that a run writes; --overwrite removes these and nothing else.
+_OWN = (
+    "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
+    "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
+    "products", "deploy", "report.json", "report.html", RECORD,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where each stage of a run writes."""
+
+    path: Path
+
+    @property
+    def teacher(self) -> Path:
+        """Weights of a teacher that the run trains itself."""
+        return self.path / "teacher.safetensors"
+
+    @property
+    def distilled(self) -> Path:
+        """Student and branches."""
+        return self.path / "distilled.safetensors"
+
+    @property
+    def products(self) -> Path:
+        """Folder of stripped weights."""
+        return self.path / "products"
+
+    @property
+    def deploy(self) -> Path:
+        """Folder of ONNX files and engines."""
+        return self.path / "deploy"
+
+
+def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
+    """Claim an output folder for a configuration.
+
+    An empty or missing folder is claimed; one that the same configuration claimed before is gone
+    on with; another run's is refused, unless ``overwrite`` is given: then that run's files, and
+    nothing else in the folder, are removed first.
+
+    Args:
+        path: The folder.
+        config: Everything that decides the run's results, as JSON values.
+        overwrite: Whether another run may be replaced.
+
+    Raises:
+        UsageError: the folder belongs to another run, or holds other files.
+        ImfDeployError: it cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--output {path} is a file", "Give a folder")
+    folder = RunFolder(path)
+    record = path / RECORD
+    if record.is_file():
+        known = read_json(record).get("config")
+        if known == config and not overwrite:
+            return folder
+        if not overwrite:
+            differing = _differences(known if isinstance(known, dict) else {}, config)
+            raise UsageError(
+                f"--output {path} holds another run (other {', '.join(differing)})",
+                "Give another --output, or --overwrite to replace that run",
+            )
+        _remove(path)
+    elif path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-")):
+        raise UsageError(f"--output {path} is not empty and holds no run", "Give an empty or a new folder")
+    write_json(record, {"schema": 1, "config": config})
+    return folder
+
+
+def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    names = []
+    for key in sorted({*known, *wanted}):
+        a, b = known.get(key), wanted.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _remove(path: Path) -> None:
+    try:
+        for name in _OWN:
+            target = path / name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error

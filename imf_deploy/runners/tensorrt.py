@@ -1,0 +1,214 @@
+"""Run an engine of TensorRT or TensorRT-RTX; the file's header says which of the two it is."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.runners.base import Batch, InputShape, Logits
+from imf_deploy.runners.engine_facts import LIBRARIES, require_gpu, what_runs
+
+if TYPE_CHECKING:
+    import torch
+
+MODULES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_FLOATS = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+
+
+class TensorRTRunner:
+    """An engine with one float input; its first output counts as the logits.
+
+    ``infer`` copies from host to device, runs, and copies back, on a stream of its own.
+
+    Args:
+        path: The file.
+        cuda_graph: Capture the run as a CUDA graph for every new shape, after one eager run.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
+        self.input_shape: InputShape = ()
+        self._path = path
+        self._cuda_graph = cuda_graph
+        self._runtime: Any = None  # must live as long as the engine
+        self._engine: Any = None
+        self._context: Any = None
+        self._stream: Any = None
+        self._input = ""
+        self._outputs: list[str] = []
+        self._shape: tuple[int, ...] = ()
+        self._device: dict[str, torch.Tensor] = {}
+        self._host: dict[str, torch.Tensor] = {}
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __enter__(self) -> Self:
+        """Check the header and the GPU, then load the engine; sets ``name`` and ``input_shape``.
+
+        Raises:
+            UsageError: there is no such file.
+            DeviceError: there is no CUDA device, or not the one that the engine was built for.
+            ImfDeployError: the file is damaged, its library is not installed, or it refuses the
+                engine.
+        """
+        header = read_engine_header(self._path)
+        require_gpu(self._path, header)
+        import torch
+
+        trt = load_library(header)
+        self.name = MODULES[header.flavour]
+        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        logger = _logger(self.name)
+        logger.errors.clear()
+        plan = self._path.read_bytes()[header.offset :]
+        self._runtime = trt.Runtime(logger)
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise ImfDeployError(
+                f"{trt.__name__} {trt.__version__} refuses {self._path}: {logger.reason()}",
+                what_runs(header),
+            )
+        self._engine = engine
+        self._read_tensors(trt)
+        self._context = _context(trt, engine, header)
+        if self._context is None:
+            raise ImfDeployError(f"{self._path} cannot be started: {logger.reason()}", "Free GPU memory")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the graph and the buffers, then the context and what it belongs to."""
+        if self._stream is not None:
+            self._stream.synchronize()
+        self._graph = None
+        self._device, self._host, self._shape = {}, {}, ()
+        self._context = self._engine = self._runtime = self._stream = None
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the first output, ``float32 [N, classes]``; ends when it is in host memory.
+
+        Raises:
+            ImfDeployError: the engine does not take this shape, a run fails, or the runner was not
+                entered.
+        """
+        import torch
+
+        if self._context is None:
+            raise ImfDeployError("this TensorRTRunner is not open", "Use it in a with statement")
+        if batch.shape != self._shape:
+            self._bind(batch.shape)
+        name = self._outputs[0]
+        with torch.cuda.stream(self._stream):
+            self._host[self._input].copy_(torch.from_numpy(batch))
+            self._device[self._input].copy_(self._host[self._input], non_blocking=True)
+            if self._graph is not None:
+                self._graph.replay()
+            else:
+                self._execute()
+            self._host[name].copy_(self._device[name], non_blocking=True)
+        self._stream.synchronize()
+        # A copy, because the next run writes into the same pinned buffer.
+        logits: Logits = self._host[name].float().clone().numpy()
+        return logits
+
+    def _read_tensors(self, trt: Any) -> None:
+        """Take names, shape and types from the engine itself."""
+        engine = self._engine
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._outputs = [name for name in names if name not in inputs]
+        types = {name: engine.get_tensor_dtype(name).name for name in names}
+        if len(inputs) != 1 or not self._outputs or not set(types.values()) <= _FLOATS.keys():
+            raise ImfDeployError(f"{self._path} must have one float input and float outputs, it has {types}")
+        self._input = inputs[0]
+        self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self._input))
+
+    def _bind(self, shape: tuple[int, ...]) -> None:
+        """Allocate buffers for a shape, run once, and capture the graph again.
+
+        Addresses are part of a captured graph, so new buffers always mean a new capture.
+        """
+        import torch
+
+        self._graph, self._shape = None, ()
+        self._stream.synchronize()
+        if not self._context.set_input_shape(self._input, shape) or self._context.infer_shapes():
+            low, _, high = self._engine.get_tensor_profile_shape(self._input, 0)
+            raise ImfDeployError(
+                f"{self._path} does not take an input of shape {list(shape)}",
+                f"It was built for {list(low)} to {list(high)}",
+            )
+        for name in (self._input, *self._outputs):
+            size = tuple(self._context.get_tensor_shape(name))
+            kind = getattr(torch, _FLOATS[self._engine.get_tensor_dtype(name).name])
+            self._device[name] = torch.empty(size, dtype=kind, device="cuda")
+            self._host[name] = torch.empty(size, dtype=kind, pin_memory=True)
+            if not self._context.set_tensor_address(name, self._device[name].data_ptr()):
+                raise ImfDeployError(f"{self._path} does not take a buffer for {name}")
+        # The buffers come from PyTorch's current stream; what it still does with them must end first.
+        torch.cuda.synchronize()
+        self._execute()  # loads and compiles whatever is lazy; that must not happen while capturing
+        self._stream.synchronize()
+        if self._cuda_graph:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._execute()
+            self._graph = graph
+        self._shape = shape
+
+    def _execute(self) -> None:
+        """Enqueue one run on the own stream."""
+        if not self._context.execute_async_v3(self._stream.cuda_stream):
+            raise ImfDeployError(f"{self._path} fails to run", "Check the GPU with nvidia-smi")
+
+
+def load_library(header: EngineHeader) -> Any:
+    """Import the library that made an engine.
+
+    Raises:
+        ImfDeployError: it is not installed or does not load.
+    """
+    try:
+        return importlib.import_module(MODULES[header.flavour])
+    except (ImportError, OSError) as error:
+        package = MODULES[header.flavour].replace("_", "-")
+        raise ImfDeployError(
+            f"{LIBRARIES[header.flavour]} cannot be imported ({error})",
+            f'Install it with: pip install "{package}=={header.version}"',
+        ) from error
+
+
+def _context(trt: Any, engine: Any, header: EngineHeader) -> Any:
+    """Create the execution context; kernels of an RTX engine are specialised at once."""
+    if header.flavour != "rtx":
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    # LAZY would run a fallback kernel until the compiler ends, in the middle of a measurement.
+    config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    return engine.create_execution_context(config)
+
+
+@cache
+def _logger(module: str) -> Any:
+    """Return the one logger of a library; it keeps errors for messages and prints nothing."""
+    trt = importlib.import_module(module)
+
+    class Errors(trt.ILogger):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.errors.append(msg)
+
+        def reason(self) -> str:
+            return self.errors[-1].strip().rstrip(".") if self.errors else "it gives no reason"
+
+    return Errors()

@@ -1,0 +1,101 @@
+"""What can be deployed from one distillation: ``plain`` and ``imf@k``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.method.fold import FoldedImf
+from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, load_weights, read_weights
+
+PLAIN = "plain"
+
+
+def imf(k: int) -> str:
+    """Return the name of the product that keeps ``k`` blocks."""
+    return f"imf@{k}"
+
+
+def blocks_kept(product: str) -> int:
+    """Return ``k`` of ``imf@k``, and 0 for ``plain``."""
+    return 0 if product == PLAIN else int(product.removeprefix("imf@"))
+
+
+def choose_products(option: str, blocks: int) -> list[str]:
+    """Read ``--products``: names separated by commas, or ``all``.
+
+    Args:
+        option: Such as ``plain,imf@2``.
+        blocks: How many blocks the student has.
+
+    Raises:
+        UsageError: a name that this student does not have.
+    """
+    known = [PLAIN, *(imf(k) for k in range(1, blocks + 1))]
+    names = known if option == "all" else [name.strip() for name in option.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise UsageError(f"--products has no product '{', '.join(unknown)}'", f"This student has: {', '.join(known)}")
+    return [name for name in known if name in names]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A deployable network: its record and its module, in evaluation mode."""
+
+    artifact: Artifact
+    module: nn.Module
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input in pixels."""
+        return self.artifact.preprocess.size
+
+
+def build_product(model: dict[str, Any], product: str) -> nn.Module:
+    """Build the architecture of a product with fresh weights, in evaluation mode.
+
+    Args:
+        model: As the product's sidecar records it: ``ModelSpec.to_dict``, and for ``imf@k`` the
+            shape of the teacher's features under ``teacher_features``.
+        product: ``plain`` or ``imf@k``.
+
+    Raises:
+        ImfDeployError: the record is damaged.
+    """
+    spec = ModelSpec.from_dict(model)
+    network = build_model(spec)
+    if product == PLAIN:
+        return network.eval()
+    blocks = find_blocks(network, spec.image_size)
+    try:
+        k = blocks_kept(product)
+        features = Block(**model["teacher_features"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
+    if not 1 <= k <= len(blocks):
+        raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
+    folded = FoldedImf(network, blocks[:k], features, spec.num_classes).eval()
+    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def load_product(path: Path) -> Product:
+    """Load a product's weights, strictly, into a freshly built module.
+
+    Raises:
+        ImfDeployError: the file is of another kind, damaged, or does not fit its record.
+    """
+    artifact = load_artifact(path)
+    if artifact.kind != "product":
+        raise ImfDeployError(
+            f"{path} is a {artifact.kind}, not a stripped student", "Give what imf-deploy strip wrote"
+        )
+    module = build_product(artifact.model, artifact.product)
+    load_weights(module, read_weights(path), str(path))
+    return Product(artifact, module)

@@ -1,0 +1,138 @@
+"""Stage: strip a distilled student into its products, and prove each one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.errors import GateError
+from imf_deploy.files import fingerprint
+from imf_deploy.method.fold import fold
+from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
+from imf_deploy.strip.products import PLAIN, blocks_kept, build_product
+from imf_deploy.strip.proof import (
+    FOLD_TOLERANCE,
+    StripProof,
+    count_macs,
+    count_parameters,
+    removed_modules,
+)
+from imf_deploy.train.distill import Distilled
+
+PROOF_IMAGES = 256
+
+
+def strip(distilled: Distilled, products: Sequence[str], folder: Path, images: Tensor | None = None) -> list[Artifact]:
+    """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
+
+    Args:
+        distilled: As :func:`imf_deploy.train.distill.load_distilled` gives it; not changed.
+        products: As :func:`imf_deploy.strip.products.choose_products` gives them.
+        folder: Where to write.
+        images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise where there are none.
+
+    Returns:
+        One artifact for each product; its evidence holds ``strip``, ``parameters`` and ``macs``.
+
+    Raises:
+        GateError: a proof does not hold; the file is removed.
+    """
+    if images is None:
+        size = distilled.spec.image_size
+        images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return [_strip_one(distilled, product, folder, images) for product in products]
+
+
+def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor) -> Artifact:
+    path = folder / f"{distilled.spec.name}-{product}.safetensors"
+    recipe = fingerprint(["product", product, distilled.artifact.sha256])
+    if made := current_artifact(path, recipe):
+        return made
+    save_weights(path, make_product(distilled, product).state_dict())
+    model = distilled.spec.to_dict()
+    if product != PLAIN:
+        model["teacher_features"] = distilled.artifact.evidence["teacher_features"]
+    # Proved on what was read back, and before the sidecar makes the file count as made.
+    stripped = build_product(model, product)
+    load_weights(stripped, read_weights(path), str(path))
+    proof = prove(distilled, product, stripped, images)
+    if not proof.passed:
+        path.unlink()
+        raise GateError(f"stripping {product} did not hold its proof: {proof.to_dict()}", "Please report this")
+    return describe(
+        path,
+        kind="product",
+        format="safetensors",
+        parent=distilled.artifact.sha256,
+        recipe=recipe,
+        model=model,
+        preprocess=distilled.artifact.preprocess,
+        product=product,
+        evidence={
+            "strip": proof.to_dict(),
+            "parameters": proof.parameters_after,
+            "macs": proof.macs_after,
+            **{key: distilled.artifact.evidence[key] for key in ("data", "data_config")},
+        },
+    ).save()
+
+
+def make_product(distilled: Distilled, product: str) -> nn.Module:
+    """Return a product's module: the student itself, or the folded first k blocks."""
+    if product == PLAIN:
+        return distilled.graph.student.eval()
+    return fold(
+        distilled.graph.student,
+        distilled.graph.imf,
+        distilled.blocks,
+        distilled.teacher_features,
+        blocks_kept(product),
+    )
+
+
+def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> StripProof:
+    """Compare the training graph with a product.
+
+    Args:
+        distilled: The training graph.
+        product: ``plain`` or ``imf@k``.
+        stripped: The product, as it was read back from its file.
+        images: ``float32 [N, 3, S, S]``.
+    """
+    with torch.inference_mode():
+        own, branches = distilled.graph.eval()(images)
+        before = own if product == PLAIN else branches.attentive[blocks_kept(product) - 1]
+        after = stripped(images)
+    tensors = stripped.state_dict()
+    kept = {f"student.{name.removeprefix('trunk.')}" for name in tensors}
+    kept |= {f"imf.{name}" for name in tensors if name.startswith("ifds.")}
+    attention = distilled.graph.imf.attention
+    attentive = set(tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))]))
+    teacher = set(distilled.artifact.evidence["teacher_tensors"])
+    hashes = tensor_hashes(tensors.values())
+    library = build_model(distilled.spec).state_dict()
+    size = distilled.spec.image_size
+    return StripProof(
+        product=product,
+        logits_identical=torch.equal(before, after),
+        max_abs_diff=float((before - after).abs().max()),
+        tolerance=0.0 if product == PLAIN else FOLD_TOLERANCE * max(float(before.abs().max()), 1.0),
+        images=len(images),
+        parameters_before=count_parameters(distilled.graph),
+        parameters_after=count_parameters(stripped),
+        macs_before=count_macs(distilled.graph, size),
+        macs_after=count_macs(stripped, size),
+        removed=removed_modules(distilled.graph.state_dict(), kept),
+        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= _known(distilled),
+        teacher_tensors_found=sum(h in teacher for h in hashes),
+        attentive_tensors_found=sum(h in attentive for h in hashes),
+    )
+
+
+def _known(distilled: Distilled) -> set[str]:
+    """Return the tensors of the training graph, and the one layer that the fold adds."""
+    return {*distilled.graph.state_dict(), "student.classifier.weight", "student.classifier.bias"}

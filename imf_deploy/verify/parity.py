@@ -1,0 +1,106 @@
+"""How close a file's logits are to the PyTorch model's, and how accurate both are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.evaluate import wilson_interval
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What a precision may change.
+
+    Attributes:
+        relative: Largest logit difference, relative to the largest PyTorch logit (at least 1).
+        agreement: Smallest part of images on which both choose the same class.
+    """
+
+    relative: float
+    agreement: float
+
+
+# fp32 differs by the order of sums alone; fp16 keeps 11 bits of each product and sum.
+TOLERANCES = {"fp32": Tolerance(1e-4, 0.999), "fp16": Tolerance(2e-2, 0.99)}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A file against its PyTorch model, on the same images.
+
+    Attributes:
+        images: How many.
+        max_abs_diff: Largest absolute difference of any logit.
+        mean_abs_diff: Mean absolute difference of all logits.
+        cosine: Cosine of the angle between all logits of one and of the other.
+        agreement: Part of the images on which both choose the same class.
+        accuracy: Of the file, from 0 to 1.
+        accuracy_interval: Its 95 % confidence interval (Wilson).
+        pytorch_accuracy: Of the PyTorch model.
+        pytorch_accuracy_interval: Its 95 % confidence interval.
+        tolerance: Largest difference that its precision allows.
+        min_agreement: Smallest agreement that its precision allows.
+    """
+
+    images: int
+    max_abs_diff: float
+    mean_abs_diff: float
+    cosine: float
+    agreement: float
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    pytorch_accuracy: float
+    pytorch_accuracy_interval: tuple[float, float]
+    tolerance: float
+    min_agreement: float
+
+    @property
+    def reason(self) -> str:
+        """Why the file fails; empty where it passes."""
+        if not np.isfinite(self.max_abs_diff):
+            return "some logits are not finite"
+        if self.max_abs_diff > self.tolerance:
+            return f"largest logit difference {self.max_abs_diff:.2g} is over the tolerance {self.tolerance:.2g}"
+        if self.agreement < self.min_agreement:
+            return f"top-1 agreement {self.agreement:.2%} is below {self.min_agreement:.2%}"
+        return ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that sidecars and reports hold."""
+        return asdict(self)
+
+
+def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], precision: str) -> Parity:
+    """Compare the logits of a file with the PyTorch model's.
+
+    Args:
+        logits: Of the file, ``[N, classes]``.
+        pytorch: Of the PyTorch model, ``[N, classes]``.
+        labels: Right classes, ``[N]``.
+        precision: Key of :data:`TOLERANCES`.
+    """
+    tolerance = TOLERANCES[precision]
+    wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
+    difference = np.abs(wide - reference)
+    norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
+    chosen, expected = logits.argmax(1), pytorch.argmax(1)
+    accuracy, pytorch_accuracy = float((chosen == labels).mean()), float((expected == labels).mean())
+    return Parity(
+        images=len(labels),
+        max_abs_diff=float(difference.max()),
+        mean_abs_diff=float(difference.mean()),
+        cosine=float((wide * reference).sum()) / norms if norms else 0.0,
+        agreement=float((chosen == expected).mean()),
+        accuracy=accuracy,
+        accuracy_interval=wilson_interval(accuracy, len(labels)),
+        pytorch_accuracy=pytorch_accuracy,
+        pytorch_accuracy_interval=wilson_interval(pytorch_accuracy, len(labels)),
+        tolerance=tolerance.relative * max(float(np.abs(reference).max()), 1.0),
+        min_agreement=tolerance.agreement,
+    )

@@ -1,0 +1,145 @@
+"""The harness: its order, its minima, its own cost, and a slow-down that it must find."""
+
+import gc
+import math
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pytest
+
+from imf_deploy.bench import Latency, measure, ratio
+from imf_deploy.bench.measure import slice_orders
+from imf_deploy.errors import ImfDeployError, UsageError
+
+BATCH = np.zeros((2, 3, 4, 4), np.float32)
+
+
+class Fake:
+    """A runner that burns time by the wall clock, whatever else the machine does."""
+
+    name = "fake"
+
+    def __init__(self, label: str = "", log: list[str] | None = None, burn_ns: int = 0) -> None:
+        self.label, self.log, self.burn_ns = label, log if log is not None else [], burn_ns
+
+    def __enter__(self) -> Self:
+        self.log.append(f"+{self.label}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.log.append(f"-{self.label}")
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        self.log.append(self.label)
+        end = time.perf_counter_ns() + self.burn_ns
+        while time.perf_counter_ns() < end:
+            pass
+        return batch
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses: what is measured here has no threads of its own."""
+    import importlib
+
+    module = importlib.import_module("imf_deploy.bench.measure")
+    monkeypatch.setattr(module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(module, "LEAD_IN_S", 0.0)
+
+
+def test_slices_alternate_and_all_runners_are_open_meanwhile() -> None:
+    log: list[str] = []
+    runners = {name: Fake(name, log) for name in "ab"}
+    found = measure(runners, BATCH, duration_s=0, iterations=8, warmup_s=0, rounds=4)
+    warmup, lead_in_and_two = "ab", lambda name: name * 3
+    assert "".join(log) == "+a+b" + warmup + "".join(map(lead_in_and_two, "abbabaab")) + "-b-a"
+    assert [[len(r) for r in latency.rounds] for latency in found.values()] == [[2] * 4, [2] * 4]
+    assert found["a"].images == 2
+    assert list(found) == ["a", "b"]
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc", "abcde"])
+def test_every_name_takes_every_place_equally_often_and_drift_cancels(names: str) -> None:
+    rounds = 2 * len(names)
+    orders = list(slice_orders(names, rounds))
+    places = Counter((name, place) for order in orders for place, name in enumerate(order))
+    assert set(places.values()) == {2}
+    when = {name: sum(o.index(name) + i * len(names) for i, o in enumerate(orders)) for name in names}
+    assert len(set(when.values())) == 1
+
+
+def test_both_minima_hold() -> None:
+    found = measure({"a": Fake(burn_ns=100_000)}, BATCH, duration_s=0.06, iterations=7, warmup_s=0, rounds=3)[
+        "a"
+    ]
+    assert all(samples.sum() <= 60e6 or len(samples) >= 3 for samples in found.rounds)
+    assert found.count >= 7
+    few = measure({"a": Fake(burn_ns=1000)}, BATCH, duration_s=0, iterations=7, warmup_s=0, rounds=3)["a"]
+    assert [len(samples) for samples in few.rounds] == [3, 3, 3]
+
+
+def test_the_time_is_that_of_infer_alone() -> None:
+    # The smallest of many: a busy machine adds to some, the harness would add to all.
+    empty = measure({"a": Fake()}, BATCH, duration_s=0.05, iterations=1000, warmup_s=0, rounds=2)["a"]
+    assert empty.samples_ms.min() < 5e-3
+    burnt = measure(
+        {"a": Fake(burn_ns=300_000)}, BATCH, duration_s=0.05, iterations=10, warmup_s=0, rounds=2
+    )["a"]
+    assert 0.3 <= burnt.samples_ms.min() < 0.305
+
+
+@pytest.mark.parametrize("slower", [1.05, 1.2])
+def test_a_planted_slow_down_is_found(slower: float) -> None:
+    runners = {"base": Fake(burn_ns=400_000), "slow": Fake(burn_ns=int(400_000 * slower))}
+    found = measure(runners, BATCH, duration_s=0.2, iterations=90, warmup_s=0, rounds=10)
+    seen = ratio(found["slow"], found["base"])
+    assert seen.low > 1
+    assert seen.differs
+
+
+def test_the_collector_rests_and_comes_back() -> None:
+    states: list[bool] = []
+
+    class Watch(Fake):
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            states.append(gc.isenabled())
+            return batch
+
+    measure({"a": Watch()}, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=1)
+    assert not any(states)
+    assert gc.isenabled()
+
+
+def test_a_runner_that_fails_closes_the_others_and_brings_the_collector_back() -> None:
+    log: list[str] = []
+
+    class Bad(Fake):
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            raise ImfDeployError("no")
+
+    with pytest.raises(ImfDeployError):
+        measure({"a": Fake("a", log), "b": Bad("b", log)}, BATCH, duration_s=0, iterations=1, warmup_s=0)
+    assert log[-2:] == ["-b", "-a"]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("setting", "flag"),
+    [
+        ({"duration_s": -1}, "--duration"), ({"duration_s": math.nan}, "--duration"),
+        ({"warmup_s": math.inf}, "--warmup"), ({"iterations": 0}, "--iterations"), ({"rounds": 0}, "--rounds"),
+    ],
+)  # fmt: skip
+def test_settings_out_of_range_name_their_flag(setting: dict[str, float], flag: str) -> None:
+    with pytest.raises(UsageError, match=flag):
+        measure({"a": Fake()}, BATCH, **setting)  # type: ignore[arg-type]
+
+
+def test_nothing_to_measure_is_nothing_measured() -> None:
+    found: dict[str, Latency] = measure({}, BATCH, duration_s=0, iterations=1, rounds=1)
+    assert found == {}

@@ -1,0 +1,157 @@
+"""``bench`` on real files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from rich.console import Console
+
+from imf_deploy.bench import OPENERS, BenchResult, bench, conditions, render
+from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.files import sha256_file
+from imf_deploy.runners import PyTorchRunner
+
+QUICK = {"duration_s": 0.0, "iterations": 6, "warmup_s": 0.0, "rounds": 6}
+Dim = int | str | None
+
+
+def tiny(path: Path, shape: tuple[Dim, ...] = ("n", 3, 8, 8)) -> Path:
+    """Write mean -> flatten, a network of any input shape."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    results = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])]
+    graph = helper.make_graph(nodes, "tiny", values, results)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    module = importlib.import_module("imf_deploy.bench.measure")
+    monkeypatch.setattr(module, "SETTLE_S", 0.0)
+    monkeypatch.setattr(module, "LEAD_IN_S", 0.0)
+
+
+def fake_engine(path: Path) -> Path:
+    """Write a file whose header is that of a TensorRT 10 engine; nothing else of it is read here."""
+    path.write_bytes(b"ftrt" + bytes(20) + bytes([10, 13, 2, 6]) + bytes(100))
+    return path
+
+
+def test_two_files_and_two_batch_sizes(tmp_path: Path) -> None:
+    paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx")]
+    result = bench(paths, batch_sizes=(1, 4), threads=1, **QUICK)
+    assert [(row.name, row.latency.images) for row in result.rows] == [
+        ("a.onnx", 1), ("b.onnx", 1), ("a.onnx", 4), ("b.onnx", 4),
+    ]  # fmt: skip
+    assert [row.ratio is None for row in result.rows] == [True, False, True, False]
+    assert all(row.latency.count >= 6 and row.runner == "onnxruntime" for row in result.rows)
+    assert result.rows[1].sha256 == sha256_file(paths[1])
+    content = json.loads(json.dumps(result.to_dict()))
+    assert content["rows"][1]["ratio"][1] <= content["rows"][1]["ratio"][0]
+    assert content["settings"]["image_shape"] == [3, 8, 8]
+    assert content["conditions"]["threads"] == 1
+
+
+def test_the_same_file_twice_and_the_same_name_twice(tmp_path: Path) -> None:
+    a, other = tiny(tmp_path / "a.onnx"), tiny(tmp_path / "sub" / "a.onnx")
+    names = [row.name for row in bench([a, a, other], **QUICK).rows]
+    assert names == [str(a), f"{a} #2", str(other)]
+
+
+def test_the_table_shows_the_numbers(tmp_path: Path) -> None:
+    a = tiny(tmp_path / "a.onnx")
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(render(bench([a, a], **QUICK)))
+    assert "onnxruntime" in captured.get()
+    assert "(" in captured.get()
+
+
+def test_free_sides_need_a_size(tmp_path: Path) -> None:
+    path = tiny(tmp_path / "free.onnx", ("n", 3, "h", None))
+    with pytest.raises(UsageError, match="--image-size"):
+        bench([path], **QUICK)
+    assert bench([path], image_size=5, **QUICK).settings["image_shape"] == [3, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "options", "problem"),
+    [
+        ([("n", 3, 8, 8)], {"image_size": 9}, r"\[8, 8\] only"),
+        ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different images"),
+        ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
+        ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
+        ([("n", 3, 8)], {}, "3 dimensions"),
+        ([("n", 3, 8, 8)] * 2, {"rounds": 5}, "--rounds 6"),
+        ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "--batch"),
+        ([("n", 3, 8, 8)], {"batch_sizes": ()}, "nothing to measure"),
+        ([("n", 3, 8, 8)], {"threads": 0}, "--threads"),
+        ([("n", 3, 8, 8)], {"duration_s": -1.0}, "--duration"),
+        ([], {}, "nothing to measure"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(
+    tmp_path: Path, shapes: list[tuple[Dim, ...]], options: dict[str, object], problem: str
+) -> None:
+    paths = [tiny(tmp_path / f"{index}.onnx", shape) for index, shape in enumerate(shapes)]
+    with pytest.raises(UsageError, match=problem):
+        bench(paths, **{**QUICK, **options})  # type: ignore[arg-type]
+
+
+def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
+    paths = [tiny(tmp_path / "free.onnx"), tiny(tmp_path / "two.onnx", (2, 3, 8, 8))]
+    assert {row.latency.images for row in bench(paths, batch_sizes=(2,), **QUICK).rows} == {2}
+
+
+def test_unknown_and_missing_and_damaged_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"suffix is none of \.onnx"):
+        bench([tmp_path / "a.txt"])
+    with pytest.raises(UsageError, match="there is no file"):
+        bench([tmp_path / "a.onnx"])
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"bad")
+    with pytest.raises(ImfDeployError, match="cannot load"):
+        bench([tiny(tmp_path / "good.onnx"), bad])
+
+
+@pytest.mark.parametrize("suffix", [".engine", ".trt", ".plan", ".ENGINE"])
+def test_an_engine_without_a_gpu(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = fake_engine(tmp_path / f"a{suffix}")
+    with pytest.raises(DeviceError) as caught:
+        bench([tiny(tmp_path / "a.onnx"), path])
+    assert caught.value.exit_code == 4
+    assert "TensorRT 10.13.2.6 engine" in str(caught.value)
+    assert "no CUDA device was found" in str(caught.value)
+
+
+def test_another_kind_of_file_takes_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    monkeypatch.setitem(
+        OPENERS, ".mine", lambda path, threads: PyTorchRunner(module, "cpu", threads, (None, 3, 8, 8))
+    )
+    path = tmp_path / "a.mine"
+    path.write_bytes(b"")
+    result: BenchResult = bench([tiny(tmp_path / "a.onnx"), path], threads=1, **QUICK)
+    assert [row.runner for row in result.rows] == ["onnxruntime", "pytorch"]
+
+
+def test_conditions_are_json_and_name_the_machine() -> None:
+    content = json.loads(json.dumps(conditions(3)))
+    assert content["threads"] == 3
+    assert content["cpu"]
+    assert content["versions"]["numpy"] == np.__version__
+    assert content["usable_cpus"] <= content["cpus"]
+    assert isinstance(content["isa"], list)

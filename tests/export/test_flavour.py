@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.export.flavour import choose_flavour, import_tensorrt
+
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+def test_off() -> None:
+    choice = choose_flavour("off")
+    assert choice.flavour is None
+    assert choice.reason == "switched off"
+
+
+@no_gpu
+def test_auto_takes_rtx_without_a_gpu(rtx: None) -> None:
+    assert choose_flavour("auto").flavour == "rtx"
+    assert choose_flavour("rtx").flavour == "rtx"
+    assert import_tensorrt("rtx").__name__ == "tensorrt_rtx"
+
+
+@no_gpu
+def test_full_tensorrt_needs_a_gpu() -> None:
+    with pytest.raises(DeviceError, match="CUDA device"):
+        choose_flavour("tensorrt")
+
+
+def test_missing_rtx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(UsageError, match="pip install tensorrt-rtx"):
+        choose_flavour("rtx")
+
+
+@no_gpu
+def test_auto_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    choice = choose_flavour("auto")
+    assert choice.flavour is None
+    assert "CUDA device" in choice.reason
+    assert "tensorrt_rtx" in choice.reason
+
+
+def test_importing_the_writers_is_light() -> None:
+    modules = "engine_header flavour half onnx_file onnx_writer targets tensorrt_writer"
+    script = f"""
+import importlib, sys
+for name in {modules.split()!r}:
+    importlib.import_module("imf_deploy.export." + name)
+print(*({{"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.tensorrt_writer import build_engine
+
+pytestmark = pytest.mark.usefixtures("rtx")
+BATCH = BatchRange(1, 2, 4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(
+    ("asked", "targets"), [((), None), (("86",), ("86",)), (("sm89",), ("89",)), (("8.9", "86", "89"), ("86", "89"))]
+)  # fmt: skip
+def test_engine_is_built(
+    onnx_files: dict[str, Path],
+    tmp_path: Path,
+    precision: str,
+    asked: tuple[str, ...],
+    targets: tuple[str, ...] | None,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.engine"
+    info = build_engine(onnx_files[precision], path, "rtx", BATCH, asked)
+    assert info.path == path
+    assert info.batch == BATCH
+    assert info.onnx.precision == precision
+    assert info.layers > 0
+    assert info.header.flavour == "rtx"
+    assert info.header.size == path.stat().st_size
+    assert info.header.portable == (targets is None)
+    assert targets is None or info.header.targets == targets
+    assert list(tmp_path.iterdir()) == [path]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_version_is_the_library_s(engine: Path) -> None:
+    import tensorrt_rtx
+
+    from imf_deploy.export.engine_header import read_engine_header
+
+    assert read_engine_header(engine).version == tensorrt_rtx.__version__
+
+
+def test_half_weights_make_a_smaller_engine(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    wide = tmp_path / "wide.onnx"
+    from imf_deploy.export.onnx_writer import export_onnx
+
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 500)).eval()
+    sizes = {}
+    for precision in ("fp32", "fp16"):
+        export_onnx(model, wide, precision, 16, {})
+        sizes[precision] = build_engine(wide, tmp_path / "a.engine", "rtx", BATCH, ("86",)).header.size
+    assert sizes["fp32"] - sizes["fp16"] == pytest.approx(768 * 500 * 2, rel=0.1)
+
+
+def test_turing_needs_fp16(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    with pytest.raises(ImfDeployError, match="FP32 GEMM") as caught:
+        build_engine(onnx_files["fp32"], path, "rtx", BATCH, ("75",))
+    assert "--precision fp16" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+    assert build_engine(onnx_files["fp16"], path, "rtx", BATCH, ("75",)).header.targets == ("75",)
+
+
+def test_failed_build_keeps_what_was_there(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "a.engine"
+    path.write_bytes(b"before")
+    with pytest.raises(ImfDeployError):
+        build_engine(onnx_files["fp32"], path, "rtx", BATCH, ("75",))
+    assert path.read_bytes() == b"before"
+
+
+def model_of(path: Path, operator: str, shape: list[int | str], domain: str = "") -> Path:
+    """Write a model of one operator, with a node that can be named in an error."""
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["images"], ["logits"], "the_node", domain=domain)],
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+    )
+    opsets = [helper.make_opsetid("", 20), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize(("operator", "domain"), [("Det", ""), ("Nonsense", "of.nobody")])
+def test_unsupported_operator_is_named(tmp_path: Path, operator: str, domain: str) -> None:
+    model = model_of(tmp_path / "a.onnx", operator, ["batch", 3, 3], domain)
+    with pytest.raises(ImfDeployError, match=f"operator {operator}, node 'the_node'"):
+        build_engine(model, tmp_path / "a.engine", "rtx", BATCH)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 20])
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(ImfDeployError):
+        build_engine(tmp_path / "a.onnx", tmp_path / "a.engine", "rtx", BATCH)
+    assert not (tmp_path / "a.engine").exists()
+
+
+def test_missing_onnx(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        build_engine(tmp_path / "none.onnx", tmp_path / "a.engine", "rtx", BATCH)
+
+
+def test_fixed_batch(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "a.onnx", "Relu", [2, 3])
+    assert build_engine(model, tmp_path / "a.engine", "rtx", BatchRange(2, 2, 2)).layers == 1
+    with pytest.raises(UsageError, match="batch of 2"):
+        build_engine(model, tmp_path / "b.engine", "rtx", BATCH)
+
+
+def test_dynamic_picture(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "a.onnx", "Relu", ["batch", 3, "height", "width"])
+    with pytest.raises(ImfDeployError, match="besides the batch"):
+        build_engine(model, tmp_path / "a.engine", "rtx", BATCH)
+
+
+def test_bad_capability(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'90'"):
+        build_engine(onnx_files["fp32"], tmp_path / "a.engine", "rtx", BATCH, ("90",))
+    with pytest.raises(UsageError, match="GPU of this machine"):
+        build_engine(onnx_files["fp32"], tmp_path / "a.engine", "tensorrt", BATCH, ("86",))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_full_tensorrt_needs_a_gpu(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(DeviceError):
+        build_engine(onnx_files["fp32"], tmp_path / "a.engine", "tensorrt", BATCH)
+
+
+def test_full_disk_leaves_nothing(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    script = f"""
+import resource, pathlib
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.tensorrt_writer import build_engine
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+folder = pathlib.Path({str(tmp_path)!r})
+try:
+    build_engine(pathlib.Path({str(onnx_files["fp32"])!r}), folder / "a.engine", "rtx", BatchRange(1, 1, 1))
+except ImfDeployError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "the file would be too large" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user whom permissions bind")
+def test_unwritable_folder(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ImfDeployError, match="permission denied"):
+        build_engine(onnx_files["fp32"], tmp_path / "a.engine", "rtx", BATCH)

@@ -1,0 +1,156 @@
+"""A realistic report, built in place so that every test may change it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import pytest
+
+from imf_deploy.report import Report
+from imf_deploy.report.schema import ArtifactRow, StripProof
+
+_PRODUCTS: dict[str, dict[str, Any]] = {
+    "imf@1": {"accuracy": 0.8765, "ms": 0.62, "pytorch_ms": 1.9, "parameters": 94_730, "macs": 5_300_000},
+    "imf@2": {"accuracy": 0.889, "ms": 0.94, "pytorch_ms": 2.9, "parameters": 310_410, "macs": 9_800_000},
+    "imf@3": {"accuracy": 0.8985, "ms": 1.71, "pytorch_ms": 5.1, "parameters": 1_204_010, "macs": 17_100_000},
+    "plain": {"accuracy": 0.9025, "ms": 2.48, "pytorch_ms": 6.7, "parameters": 2_236_682, "macs": 24_600_000},
+}
+
+
+def _artifact(product: str, precision: str) -> ArtifactRow:
+    known, half = _PRODUCTS[product], precision == "fp16"
+    accuracy = known["accuracy"] - 0.0005 * half
+    ms, pytorch_ms = known["ms"] * (1.35 if half else 1), known["pytorch_ms"]
+    margin = 1.96 * math.sqrt(accuracy * (1 - accuracy) / 2000)
+    return {
+        "path": f"deploy/mobilenetv2-{product}-{precision}.onnx",
+        "sha256": hashlib.sha256((product + precision).encode()).hexdigest(),
+        "product": product,
+        "precision": precision,
+        "format": "onnx",
+        "status": "pass",
+        "reason": None,
+        "accuracy": accuracy,
+        "accuracy_interval": [accuracy - margin, accuracy + margin],
+        "pytorch_accuracy": known["accuracy"],
+        "pytorch_accuracy_interval": [known["accuracy"] - margin, known["accuracy"] + margin],
+        "agreement": 0.9985 if half else 1.0,
+        "max_abs_diff": 1.9e-2 if half else 8.1e-6,
+        "mean_abs_diff": 2.2e-3 if half else 9.0e-7,
+        "cosine": 0.999998 if half else 1.0,
+        "tolerance": 5e-2 if half else 1e-4,
+        "images": 2000,
+        "latency_ms": {"p50": ms, "p90": ms * 1.07, "p99": ms * 1.31},
+        "pytorch_latency_ms": {"p50": pytorch_ms, "p90": pytorch_ms * 1.05, "p99": pytorch_ms * 1.2},
+        "speedup": {
+            "ratio": pytorch_ms / ms,
+            "low": 0.97 * pytorch_ms / ms,
+            "high": 1.02 * pytorch_ms / ms,
+        },
+        "threads": 2,
+        "batch": 1,
+        "parameters": known["parameters"],
+        "macs": known["macs"],
+        "size_bytes": known["parameters"] * (2 if half else 4) + 60_000,
+        "validation_accuracy": accuracy + 0.004,
+    }
+
+
+def _engine(product: str) -> ArtifactRow:
+    unmeasured = (
+        "accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
+        "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images", "latency_ms",
+        "pytorch_latency_ms", "speedup", "threads", "batch", "validation_accuracy",
+    )  # fmt: skip
+    row: Any = _artifact(product, "fp16") | dict.fromkeys(unmeasured)
+    row |= {
+        "path": f"deploy/mobilenetv2-{product}-fp16-sm86.engine",
+        "format": "tensorrt_rtx",
+        "status": "not-run",
+        "reason": "no CUDA device",
+        "targets": ["SM86"],
+    }
+    result: ArtifactRow = row
+    return result
+
+
+def _proof(product: str) -> StripProof:
+    whole = product == "plain"
+    return {
+        "product": product,
+        "logits_identical": whole,
+        "max_abs_diff": 0.0 if whole else 3.8e-6,
+        "tolerance": 0.0 if whole else 1e-4,
+        "images": 256,
+        "parameters_before": 4_612_344,
+        "parameters_after": _PRODUCTS[product]["parameters"],
+        "macs_before": 41_300_000,
+        "macs_after": _PRODUCTS[product]["macs"],
+        "removed": [
+            {"module": "attentive", "parameters": 40},
+            {"module": "branches.0.steps.0.depthwise", "parameters": 216},
+            {"module": "branches.3", "parameters": 1_231_242},
+        ],
+        "teacher_tensors_found": 0,
+        "attentive_tensors_found": 0,
+        "passed": True,
+    }
+
+
+@pytest.fixture
+def report() -> Report:
+    """Return the report of a run that went well on a machine without a GPU."""
+    products = list(_PRODUCTS)
+    files = [_artifact(product, precision) for product in products for precision in ("fp32", "fp16")]
+    return {
+        "schema": 1,
+        "student": "mobilenetv2",
+        "teacher": "cifar_resnet20x4",
+        "dataset": "Fashion-MNIST subset (10,000 training, 2,000 test images)",
+        "seed": 0,
+        "command": "imf-deploy distill-and-export --student mobilenetv2 --products plain,imf@1,imf@2,imf@3 "
+        "--epochs 6 --seed 0 --output run",
+        "teacher_accuracy": 0.9345,
+        "created": "2026-03-01T12:00:00+00:00",
+        "status": "pass",
+        "notes": ["fp16 files are meant for GPUs; on this CPU they are slower than fp32."],
+        "environment": {
+            "cpu": "Intel(R) Xeon(R) Processor @ 2.90GHz",
+            "threads": 2,
+            "cuda": False,
+            "versions": {"python": "3.11.9", "torch": "2.14.1", "onnxruntime": "1.32.0"},
+        },
+        "config": {
+            "epochs": 6,
+            "batch_size": 128,
+            "lr": 0.1,
+            "alpha": 20.0,
+            "beta": 20.0,
+            "temperature": 4.0,
+        },
+        "history": [
+            {
+                "epoch": epoch,
+                "lr": 0.1 * (1 - epoch / 7),
+                "cross_entropy": 1.4 / epoch**0.7,
+                "student_kd": 0.42 / epoch**0.8,
+                "branch_kd": 0.31 / epoch**0.6,
+                "prefix_kd": 0.22 / epoch**0.9,
+                "feature": 0.055 / epoch**0.3,
+                "validation_accuracy": 0.905 - 0.18 / epoch**1.3,
+            }
+            for epoch in range(1, 7)
+        ],
+        "blocks": [
+            {"name": f"features.{index}", "channels": channels, "size": size}
+            for index, channels, size in ((3, 24, 14), (6, 32, 7), (13, 96, 4), (17, 320, 2))
+        ],
+        "strip": [_proof(product) for product in products],
+        "artifacts": [*files, _engine("imf@3"), _engine("plain")],
+        "recommendation": {
+            "path": "deploy/mobilenetv2-imf@3-fp32.onnx",
+            "reason": "the fastest file within 0.5 points of the best validation accuracy",
+        },
+    }

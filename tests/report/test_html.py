@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.report import Report, render_html, write_report
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+
+class Tags(HTMLParser):
+    """The tags of a page, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_first_thing_says_what_to_deploy(report: Report) -> None:
+    page = render_html(report)
+    body = page[page.index("<body") :]
+    assert body.index("Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file") < body.index("<dl")
+    assert "89.8 % (88.5–91.2)" in body
+    assert "not run: no CUDA device" in body
+    assert body.index("<dl") < body.index("Accuracy and latency") < body.index("Proof of stripping")
+
+
+def test_the_page_is_self_contained(report: Report) -> None:
+    page = render_html(report)
+    assert not re.search(r"https?:|//[a-z]|@import|@font-face", page)
+    for tag, attributes in Tags(page).found:
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base")
+        assert not {"src", "srcset", "action"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
+
+
+def test_hostile_names_are_escaped_everywhere(report: Report) -> None:
+    clean = len(Tags(render_html(report)).found)
+    report["student"] = report["teacher"] = report["dataset"] = report["command"] = HOSTILE
+    report["notes"] = [HOSTILE]
+    report["environment"] = report["config"] = {HOSTILE: {HOSTILE: HOSTILE}}
+    for block in report["blocks"]:
+        block["name"] = HOSTILE
+    for proof in report["strip"]:
+        proof["product"] = proof["removed"][0]["module"] = HOSTILE
+    for row in report["artifacts"]:
+        row["path"] = row["product"] = row["precision"] = row["format"] = HOSTILE
+        row["reason"], row["targets"] = HOSTILE, [HOSTILE]
+    report["recommendation"] = {"path": HOSTILE, "reason": HOSTILE}
+    page = render_html(report)
+    tags = [tag for tag, _ in Tags(page).found]
+    assert "script" not in tags
+    assert "img" not in tags
+    assert HOSTILE not in page
+    assert clean > 500
+
+
+def test_a_failed_run(report: Report) -> None:
+    report["status"], report["recommendation"] = "fail", None
+    for row in report["artifacts"]:
+        row["status"], row["reason"] = "fail", "accuracy is 0.0"
+        row["max_abs_diff"], row["cosine"] = math.nan, None
+    for proof in report["strip"]:
+        proof["passed"], proof["logits_identical"], proof["max_abs_diff"] = False, False, 2.0
+    page = render_html(report)
+    assert "Deploy nothing from this run: no file passed its checks." in page
+    assert "failed: accuracy is 0.0" in page
+    assert "the strip proof holds for 0 of 4 products" in page
+    assert "<td>different</td>" in page
+    assert "Median latency" not in page
+
+
+def test_a_run_with_hardly_anything(report: Report) -> None:
+    report["artifacts"] = [row for row in report["artifacts"] if row["status"] == "not-run"]
+    report["recommendation"], report["teacher_accuracy"] = None, None
+    report["history"], report["strip"], report["blocks"], report["notes"] = [], [], [], []
+    report["environment"], report["config"] = {}, {}
+    del report["artifacts"][0]["targets"]
+    page = render_html(report)
+    for said in ("No latency was measured", "Nothing was stripped", "No training history was kept"):
+        assert said in page
+    report["artifacts"] = []
+    assert "Deploy nothing from this run: it made no files." in render_html(report)
+
+
+def test_an_engine_can_be_recommended(report: Report) -> None:
+    report["recommendation"] = {"path": "deploy/mobilenetv2-plain-fp16-sm86.engine", "reason": "asked for"}
+    page = render_html(report)
+    assert "Deploy deploy/mobilenetv2-plain-fp16-sm86.engine: asked for." in page
+    assert "not measured" in page
+
+
+def test_files_are_written_and_valid(report: Report, tmp_path: Path) -> None:
+    report["artifacts"][0]["max_abs_diff"] = math.nan
+    write_report(report, tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["report.html", "report.json"]
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    content = json.loads((tmp_path / "run/report.json").read_text(), parse_constant=refuse)
+    assert content["artifacts"][0]["max_abs_diff"] is None
+    assert content["artifacts"][1] == report["artifacts"][1]
+    assert (tmp_path / "run/report.html").read_text() == render_html(report)
+
+
+def test_a_folder_that_cannot_be_written(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ImfDeployError, match="cannot write"):
+        write_report(report, tmp_path / "file" / "run")

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from imf_deploy.report import Report, plots
+from imf_deploy.report.scatter import accuracy_against_latency
+
+Picture = str | None
+
+
+def pictures(report: Report) -> dict[str, Picture]:
+    best = report["recommendation"]
+    return {
+        "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
+        "losses": plots.loss_curves(report["history"]),
+        "validation": plots.validation_curve(report["history"]),
+        "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
+        "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates"),
+    }
+
+
+def texts(svg: Picture) -> str:
+    """Return the words in a picture; reading it as XML proves that it is well formed."""
+    assert svg is not None
+    return " | ".join("".join(element.itertext()) for element in ET.fromstring(svg).iter("text"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "latency",
+            ["imf@1", "imf@3", "plain", "ONNX fp16", "PyTorch fp32", "recommended", "(ms)", "accuracy (%)"],
+        ),
+        ("losses", ["epoch", "loss term", "cross-entropy", "feature distance"]),
+        ("validation", ["epoch", "validation accuracy (%)"]),
+        ("parameters", ["before", "after", "imf@1", "94.7 k", "4.61 M", "parameters"]),
+        ("macs", ["24.6 M", "multiply-accumulates"]),
+    ],
+)
+def test_axes_and_points_are_labelled(report: Report, name: str, words: list[str]) -> None:
+    shown = texts(pictures(report)[name])
+    assert [word for word in words if word not in shown] == []
+
+
+def test_pictures_follow_the_page_and_fetch_nothing(report: Report) -> None:
+    for name, svg in pictures(report).items():
+        assert svg is not None
+        assert ET.fromstring(svg).get("role") == "img", name
+        assert len(ET.fromstring(svg).get("aria-label", "")) > 40, name
+        assert "http" not in svg, name
+        assert "currentColor" in svg, name
+        assert "var(--rule" in svg, name
+        assert "#0101" not in svg, "a colour that stands for a variable was left over"
+        assert "#000" not in svg, "black would vanish on a dark page"
+
+
+def test_ids_are_unique_over_the_page_and_all_references_exist(report: Report) -> None:
+    page = "<p>" + "".join(svg or "" for svg in pictures(report).values()) + "</p>"
+    elements = list(ET.fromstring(page).iter())
+    ids = [element.get("id") for element in elements if element.get("id")]
+    assert len(ids) == len(set(ids))
+    links = [link[1:] for element in elements if (link := element.get("href"))]
+    assert links
+    assert set(links) <= set(ids)
+
+
+def test_the_same_report_gives_the_same_pictures(report: Report) -> None:
+    assert pictures(report) == pictures(report)
+
+
+def test_hostile_names_are_text(report: Report) -> None:
+    for row in report["artifacts"]:
+        row["product"], row["precision"] = "<script>alert(1)</script>", '"--></svg>$x_1$'
+    for proof in report["strip"]:
+        proof["product"] = "</text><script>"
+    shown = pictures(report)
+    assert "<script>alert(1)</script>" in texts(shown["latency"])
+    assert "$x_1$" in texts(shown["latency"])
+    assert "<script" not in "".join(svg or "" for svg in shown.values())
+
+
+def test_without_data_there_is_no_picture(report: Report) -> None:
+    for row in report["artifacts"]:
+        row["latency_ms"] = row["pytorch_latency_ms"] = None
+    report["history"], report["strip"] = [{"epoch": 1, "lr": 0.1}], []
+    assert set(pictures(report).values()) == {None}
+
+
+def test_odd_numbers_still_draw(report: Report) -> None:
+    report["history"] = report["history"][:1]
+    report["history"][0] |= {"cross_entropy": math.nan, "feature": 0.0}
+    for row in report["artifacts"]:
+        row["accuracy"] = 1.0 if row["accuracy"] else None
+        row["accuracy_interval"] = None
+        row["pytorch_latency_ms"] = None
+    for proof in report["strip"]:
+        proof["parameters_after"] = proof["parameters_before"] = 0
+    assert "imf@2" in texts(pictures(report)["latency"])
+    assert "cross-entropy" not in texts(pictures(report)["losses"])
+    assert "imf@2" in texts(pictures(report)["parameters"])
+
+
+def test_a_wide_range_of_latencies_gets_a_logarithmic_axis(report: Report) -> None:
+    latency = report["artifacts"][0]["latency_ms"]
+    assert latency is not None
+    latency["p50"] = 0.01
+    words = texts(pictures(report)["latency"]).split(" | ")
+    assert {"0.01", "0.1", "1"} <= set(words)

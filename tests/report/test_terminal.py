@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from imf_deploy.report import Report, render_summary
+
+
+def printed(report: Report, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render_summary(report))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_every_file_keeps_its_row_at_100_columns(report: Report) -> None:
+    text = printed(report)
+    table, _, sentences = text.partition("Student ")
+    assert max(map(len, table.splitlines())) <= 100
+    row = next(line for line in table.splitlines() if "→" in line)
+    for shown in (
+        "mobilenetv2-imf@3-fp32.onnx",
+        "imf@3",
+        "fp32",
+        "89.8 ±1.3",
+        "100 %",
+        "8.1e-06",
+        "1.71",
+        "2.98×",
+        "4.88 MB",
+        "pass",
+    ):
+        assert shown in row
+    assert "…" not in table
+    assert "teacher cifar_resnet20x4 (93.5 % on the test images)" in unwrapped(sentences)
+    assert (
+        "not run: no CUDA device (deploy/mobilenetv2-imf@3-fp16-sm86.engine, deploy/mobilenetv2-plain-fp16-sm86.engine)."
+        in unwrapped(sentences)
+    )
+    assert unwrapped(text).endswith(
+        "Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file within 0.5 points of the best validation accuracy."
+    )
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_any_width_prints(report: Report, width: int) -> None:
+    assert "Deploy deploy/mobilenetv2-imf@3-fp32.onnx" in unwrapped(printed(report, width))
+
+
+def test_names_are_not_markup(report: Report) -> None:
+    report["artifacts"][0]["path"] = "[red]x[/red].onnx"
+    report["artifacts"][0]["product"] = "[/]"
+    report["notes"] = ["[bold]a note[/oops]"]
+    text = printed(report, 140)
+    assert "[red]x[/red].onnx" in unwrapped(text)
+    assert "[bold]a note[/oops]" in unwrapped(text)
+
+
+def test_a_failed_file_is_said_with_its_reason(report: Report) -> None:
+    row = report["artifacts"][1]
+    row["status"], row["reason"] = "fail", "max difference 0.3 is above 0.05"
+    report["status"] = "fail"
+    text = printed(report)
+    assert "failed: max difference 0.3 is above 0.05 (deploy/mobilenetv2-imf@1-fp16.onnx)." in unwrapped(text)
+    assert "Of 10 files 7 passed, 1 failed, 2 could not be run here" in unwrapped(text)
+
+
+def test_nothing_to_deploy(report: Report) -> None:
+    report["recommendation"] = None
+    for row in report["artifacts"]:
+        row["status"] = "fail"
+    assert "Deploy nothing from this run: no file passed its checks." in unwrapped(printed(report))
+    report["artifacts"], report["strip"] = [], []
+    assert "it made no files" in unwrapped(printed(report))

@@ -1,0 +1,108 @@
+"""The ONNX Runtime runner: real sessions, and clear errors for every bad file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.runners import OnnxRuntimeRunner
+
+MakeOnnx = Callable[..., Path]
+
+
+def images(number: int, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal((number, 3, side, side), dtype=np.float32)
+
+
+def test_it_runs_any_batch_and_reads_names_and_shape_from_the_file(onnx_file: Path) -> None:
+    with OnnxRuntimeRunner(onnx_file, threads=1) as runner:
+        assert runner.input_shape == (None, 3, 8, 8)
+        all_five = runner.infer(images(5))
+        assert all_five.shape == (5, 4)
+        np.testing.assert_allclose(runner.infer(images(5)[2:3]), all_five[2:3], rtol=1e-5)
+
+
+def test_it_agrees_with_the_reference_evaluator(onnx_file: Path) -> None:
+    from onnx.reference import ReferenceEvaluator
+
+    expected = ReferenceEvaluator(onnx.load(onnx_file)).run(None, {"images": images(2)})[0]
+    with OnnxRuntimeRunner(onnx_file) as runner:
+        np.testing.assert_allclose(runner.infer(images(2)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", b"\x08\x09" + bytes(range(256)) * 8])
+def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ImfDeployError, match="cannot load"), OnnxRuntimeRunner(path):
+        pass
+
+
+def test_a_file_cut_anywhere_gives_an_error_and_no_crash(onnx_file: Path) -> None:
+    whole = onnx_file.read_bytes()
+    for length in range(0, len(whole), 7):
+        onnx_file.write_bytes(whole[:length])
+        with pytest.raises(ImfDeployError), OnnxRuntimeRunner(onnx_file, threads=1) as runner:
+            runner.infer(images(1))
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.onnx", tmp_path):
+        with pytest.raises(UsageError), OnnxRuntimeRunner(path):
+            pass
+
+
+def test_weights_outside_the_folder_are_refused(tmp_path: Path, make_onnx: MakeOnnx) -> None:
+    inside = tmp_path / "model"
+    inside.mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(432))
+    path = make_onnx(inside / "tiny.onnx")
+    model = onnx.load(path)
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", "../secret.bin"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ImfDeployError, match="cannot load"), OnnxRuntimeRunner(path):
+        pass
+
+
+def test_an_input_that_is_not_float32_is_named(tmp_path: Path, make_onnx: MakeOnnx) -> None:
+    path = make_onnx(tmp_path / "half.onnx", kind=TensorProto.FLOAT16)
+    with pytest.raises(ImfDeployError, match=r"images: tensor\(float16\)"), OnnxRuntimeRunner(path):
+        pass
+
+
+def test_a_network_with_two_inputs_is_refused(tmp_path: Path) -> None:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "abc"]
+    graph = helper.make_graph([helper.make_node("Add", ["a", "b"], ["c"])], "add", values[:2], values[2:])
+    path = tmp_path / "two.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    with pytest.raises(ImfDeployError, match="one float32 input"), OnnxRuntimeRunner(path):
+        pass
+
+
+def test_a_batch_that_does_not_fit_is_explained(tmp_path: Path, make_onnx: MakeOnnx) -> None:
+    with OnnxRuntimeRunner(make_onnx(tmp_path / "one.onnx", batch=1)) as runner:
+        assert runner.input_shape == (1, 3, 8, 8)
+        with pytest.raises(ImfDeployError, match=r"shape \[2, 3, 8, 8\].*\[1, 3, 8, 8\]"):
+            runner.infer(images(2))
+
+
+def test_a_missing_provider_is_no_silent_downgrade(onnx_file: Path) -> None:
+    providers = ("NoSuchExecutionProvider", "CPUExecutionProvider")
+    with (
+        pytest.raises(DeviceError, match="NoSuchExecutionProvider"),
+        OnnxRuntimeRunner(onnx_file, 1, providers),
+    ):
+        pass
+
+
+def test_it_must_be_entered(onnx_file: Path) -> None:
+    with pytest.raises(ImfDeployError, match="not open"):
+        OnnxRuntimeRunner(onnx_file).infer(images(1))
