@@ -35,7 +35,7 @@ class EngineHeader:
         size: Of the plan in bytes; for ``rtx`` it is checked against the file.
         targets: Compute capabilities such as ``86`` that an RTX engine was built for; empty for
             ``tensorrt``, which builds for the GPU at hand and does not say which.
-        portable: Whether an RTX engine covers every architecture from Ampere on.
+        portable: Whether an RTX engine covers every architecture from Ampere on that has a name here.
     """
 
     flavour: Flavour

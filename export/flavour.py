@@ -71,7 +71,7 @@ def import_tensorrt(flavour: Flavour) -> Any:
     if flavour == "tensorrt" and not _cuda_device():
         raise DeviceError(
             "the full TensorRT builds only on a machine with a CUDA device",
-            "Use --tensorrt rtx, which builds without one, or run this step on the GPU machine",
+            "Use --trt rtx, which builds without one, or run this step on the GPU machine",
         )
     name = _MODULES[flavour]
     try:

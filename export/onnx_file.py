@@ -12,7 +12,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto
 
 Precision = Literal["fp32", "fp16", "int8"]
 Shapes = dict[str, list[int | str]]
@@ -62,8 +62,15 @@ def read_model(path: Path) -> ModelProto:
     # Protobuf accepts an empty file, and much that only looks like the format.
     if not (model.graph.node and model.graph.output and model.opset_import):
         raise _damaged(path, "it has no operators or no outputs")
-    for tensor in _tensors(model):
-        _check_external(path, tensor)
+    for message in messages(model):
+        for field, value in message.ListFields():
+            # Bytes that are no text come back as bytes, and break whoever reads them as a name.
+            if field.type == field.TYPE_STRING and any(
+                isinstance(text, bytes) for text in ([value] if isinstance(value, bytes | str) else value)
+            ):
+                raise _damaged(path, f"its {field.name} is no text")
+            if field.name == "external_data":
+                _check_external(path, value)
     return model
 
 
@@ -111,31 +118,30 @@ def _damaged(path: Path, why: str) -> ImfDeployError:
     return ImfDeployError(f"{path} is damaged or no ONNX file ({why})", "Export it again")
 
 
-def _tensors(message: Any) -> Iterator[TensorProto]:
-    """Yield every tensor of a model: weights, and constants at any depth of its attributes."""
+def messages(message: Any) -> Iterator[Any]:
+    """Yield a protobuf message and every message inside it, at any depth."""
+    yield message
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for part in value if field.is_repeated else (value,):
-            if part.DESCRIPTOR.name == "TensorProto":
-                yield part
-            else:
-                yield from _tensors(part)
+        if field.message_type is not None:
+            for part in value if hasattr(value, "__len__") else (value,):
+                yield from messages(part)
 
 
-def _check_external(path: Path, tensor: TensorProto) -> None:
+def _check_external(path: Path, entries: Any) -> None:
     """Refuse weights in a file that is missing or outside the model's folder, links followed."""
-    for entry in tensor.external_data:
-        if entry.key != "location":
-            continue
-        folder = path.parent.resolve()
-        target = (folder / entry.value).resolve()
+    folder = path.parent.resolve()
+    for location in [entry.value for entry in entries if entry.key == "location"]:
+        try:
+            target = (folder / location).resolve()
+            missing = not target.is_file()
+        except (OSError, ValueError, TypeError) as error:  # too long, or with a zero inside
+            raise _damaged(path, "an impossible name of external data") from error
         if not target.is_relative_to(folder):
             raise ImfDeployError(
-                f"{path} asks for data outside its own folder ({entry.value})",
+                f"{path} asks for data outside its own folder ({location})",
                 "Do not use this file unless you made it yourself",
             )
-        if not target.is_file():
+        if missing:
             raise ImfDeployError(f"{path} needs {target.name}, which is missing", "Keep the files together")
 
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import flush_tiny, to_half
-from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
+from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
 from imf_deploy.runners.base import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import nn
+
+OnnxPrecision = Literal["fp32", "fp16"]
 
 OPSET = 20
 BATCH = "batch"
@@ -31,7 +33,7 @@ TINY = 2.0**-63
 def export_onnx(
     module: nn.Module,
     path: Path,
-    precision: Literal["fp32", "fp16"],
+    precision: OnnxPrecision,
     image_size: int,
     metadata: Mapping[str, str],
 ) -> OnnxInfo:
@@ -126,14 +128,12 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def _clear_notes(message: Any) -> None:
+def _clear_notes(model: ModelProto) -> None:
     """Remove doc strings and metadata at every depth: they hold stack traces with local paths."""
-    for field, value in message.ListFields():
-        if field.name in ("doc_string", "metadata_props"):
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for part in value if field.is_repeated else (value,):
-                _clear_notes(part)
+    for message in list(messages(model)):
+        for name in ("doc_string", "metadata_props"):
+            if name in message.DESCRIPTOR.fields_by_name:
+                message.ClearField(name)
 
 
 def _check(model: ModelProto, image_size: int) -> None:

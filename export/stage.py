@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.errors import UsageError
-from imf_deploy.export.onnx_writer import export_onnx
+from imf_deploy.export.onnx_writer import OnnxPrecision, export_onnx
 from imf_deploy.export.targets import BatchRange, Flavour
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
@@ -19,7 +19,7 @@ from imf_deploy.runners.base import INPUT, OUTPUT
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS: tuple[OnnxPrecision, ...] = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class EngineConfig:
     """
 
     flavour: Flavour
-    batch: BatchRange = BatchRange(1, 1, 32)
+    batch: BatchRange
     capabilities: tuple[str, ...] = ()
 
 
-def choose_precisions(option: str) -> list[str]:
+def choose_precisions(option: str) -> list[OnnxPrecision]:
     """Read ``--precisions``: names separated by commas.
 
     Raises:
@@ -53,7 +53,7 @@ def choose_precisions(option: str) -> list[str]:
 
 
 def export(
-    product: Product, precisions: Sequence[str], engines: EngineConfig | None, folder: Path
+    product: Product, precisions: Sequence[OnnxPrecision], engines: EngineConfig | None, folder: Path
 ) -> list[Artifact]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
@@ -105,7 +105,7 @@ def _evidence(product: Product) -> dict[str, Any]:
     return {key: known[key] for key in keys if key in known} | {"source": product.artifact.sha256}
 
 
-def _write_onnx(product: Product, precision: str, folder: Path) -> Artifact:
+def _write_onnx(product: Product, precision: OnnxPrecision, folder: Path) -> Artifact:
     path = folder / f"{_stem(product, precision)}.onnx"
     record = product.artifact
     accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}

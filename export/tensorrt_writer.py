@@ -70,7 +70,7 @@ def build_engine(
     if targets and flavour == "tensorrt":
         raise UsageError(
             "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave --compute-capability out, or use --tensorrt rtx",
+            "Leave --compute-capability out, or use --trt rtx",
         )
     onnx = describe_onnx(onnx_path)
     trt = import_tensorrt(flavour)
@@ -150,7 +150,7 @@ def _failed(what: str, log: Any) -> ImfDeployError:
     why = "; ".join(list(log.errors)[-3:]) or "it gave no reason"
     hint = ""
     if "Turing" in why and "FP32" in why:
-        hint = "Use --precision fp16, or leave compute capability 75 out"
+        hint = "Use --precisions fp16, or leave compute capability 75 out"
     return ImfDeployError(f"{what} ({why})", hint)
 
 

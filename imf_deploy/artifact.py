@@ -128,5 +128,7 @@ def claim(path: Path, recipe: str, overwrite: bool, unfinished: bool = False) ->
     if made := current_artifact(path, recipe):
         return made
     if path.exists() and not overwrite and (sidecar_path(path).exists() or not unfinished):
-        raise UsageError(f"{path} is there already, made in another way", "Give another --output, or --overwrite")
+        raise UsageError(
+            f"{path} is there already, made in another way", "Give another --output, or --overwrite"
+        )
     return None

@@ -37,7 +37,7 @@ def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
     """
     z = 1.959964
     centre = (accuracy + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(
-        accuracy * (1 - accuracy) / count + z * z / (4 * count * count)
+    half = (
+        z / (1 + z * z / count) * math.sqrt(accuracy * (1 - accuracy) / count + z * z / (4 * count * count))
     )
     return max(centre - half, 0.0), min(centre + half, 1.0)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
+from imf_deploy.bench.products import measure_products
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError
 from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import EngineConfig, choose_precisions, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.models import ModelSpec, build_model, find_blocks
@@ -28,7 +30,6 @@ from imf_deploy.train.teacher import (
     find_teacher,
     train_teacher,
 )
-from imf_deploy.bench.products import measure_products
 from imf_deploy.verify.stage import evaluate_product, verify
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def distill_and_export(config: RunConfig, output: Path, command: str, overwrite:
     teacher = obtain_teacher(config, data, folder)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
     distilled = load_distilled(distill(data, teacher, config.distill, folder.distilled))
-    images = next(eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES))[0]
+    images = next(
+        eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
+    )[0]
     products = [
         evaluate_product(load_product(artifact.path), data)
         for artifact in strip(distilled, names, folder.products, images)
@@ -120,12 +123,25 @@ def distill_and_export(config: RunConfig, output: Path, command: str, overwrite:
     if teacher.accuracy <= best:
         notes.append("The teacher is no better than the student: distillation gains little from it")
         say(notes[-1])
-    report = assemble(config, data, teacher, distilled, products, files, latencies, notes, command, output)
+    report = assemble(
+        config=config,
+        data=data,
+        teacher=teacher,
+        distilled=distilled,
+        products=products,
+        files=files,
+        latencies=latencies,
+        notes=notes,
+        command=command,
+        folder=output,
+    )
     write_report(report, output)
     failed = [row for row in report["artifacts"] if row["status"] == "fail"]
     if failed:
         reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in failed)
-        raise GateError(f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}")
+        raise GateError(
+            f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}"
+        )
     return report
 
 
@@ -140,7 +156,11 @@ def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teach
 
 
 def _export_and_verify(
-    products: list[Product], precisions: list[str], engines: EngineConfig | None, data: DataSet, folder: RunFolder
+    products: list[Product],
+    precisions: list[OnnxPrecision],
+    engines: EngineConfig | None,
+    data: DataSet,
+    folder: RunFolder,
 ) -> list[Artifact]:
     files = []
     with track("Exporting and verifying", len(products)) as advance:

@@ -74,9 +74,8 @@ def measure_products(
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
-    say(
-        f"Measuring the latency of {len(runners)} models, about {len(runners) * (seconds + ROUNDS * 0.06):.0f} s"
-    )
+    estimate = len(runners) * (seconds + ROUNDS * 0.06)
+    say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     measured = measure(runners, image, duration_s=seconds, rounds=ROUNDS)

@@ -131,7 +131,7 @@ def bench(
     if min(batch_sizes) < 1 or (threads is not None and threads < 1):
         raise UsageError("--batch and --threads must be 1 or more")
     if len(paths) > 1 and rounds < MIN_ROUNDS:
-        raise UsageError(f"to compare files takes --rounds {MIN_ROUNDS} or more, not {rounds}")
+        raise UsageError(f"to compare files takes {MIN_ROUNDS} rounds or more, not {rounds}")
     threads = threads or usable_cpus()
     names = _names(paths)
     files = dict(zip(names, paths, strict=True))
@@ -157,21 +157,25 @@ def bench(
 
 
 def render(result: BenchResult) -> Table:
-    """Return the result as a table for a terminal; times are in milliseconds."""
+    """Return the result as a table for a terminal of 80 columns; times are in milliseconds."""
+    from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"Latency in ms, {result.settings['threads']} threads, {result.conditions['cpu']}")
-    table.add_column("file", overflow="fold")
-    for title in ("runner", "batch", "p50", "p90", "p99", "mean", "images/s", "CV", "n", "against the first"):
-        table.add_column(title, justify="right")
+    title = f"Latency in ms (threads: {result.settings['threads']}, CPU: {result.conditions['cpu']})"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=12)
+    for heading in ("batch", "p50", "p90", "p99", "images/s", "CV", "to the first"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in result.rows:
         seen = row.latency
         steady = f"{seen.variation:.0%}" + (" !" if seen.variation > _UNSTEADY else "")
-        times = [_significant(value) for value in (seen.p50, seen.p90, seen.p99, seen.mean, seen.throughput)]
+        numbers = [_significant(value) for value in (seen.p50, seen.p90, seen.p99, seen.throughput)]
         against = (
-            "" if row.ratio is None else f"{row.ratio.value:.3f} ({row.ratio.low:.3f}-{row.ratio.high:.3f})"
+            "" if row.ratio is None else f"{row.ratio.value:.3f}\n{row.ratio.low:.3f}-{row.ratio.high:.3f}"
         )
-        table.add_row(row.name, row.runner, str(seen.images), *times, steady, str(seen.count), against)
+        file = f"{escape(row.name)}\n[dim]{row.runner}[/dim]"
+        table.add_row(file, str(seen.images), *numbers, steady, against)
     if any(row.latency.variation > _UNSTEADY for row in result.rows):
         table.caption = f"! varies by more than {_UNSTEADY:.0%}: the machine is busy, or its clock changes"
     return table
@@ -238,5 +242,5 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _significant(value: float) -> str:
-    """Return a number with four significant digits."""
-    return f"{value:.{max(3 - math.floor(math.log10(value)), 0)}f}" if value > 0 else "0"
+    """Return a positive number with four significant digits, and no more than four decimals."""
+    return f"{value:.{min(max(3 - math.floor(math.log10(value)), 0), 4)}f}" if value > 0 else "0"

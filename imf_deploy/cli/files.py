@@ -13,7 +13,9 @@ from imf_deploy.cli import options as o
 def verify(
     file: Annotated[Path, typer.Argument(help="An ONNX file or an engine that imf-deploy export wrote.")],
     against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
-    data: Annotated[str, typer.Option(help="Where the data lies now; empty opens what it was distilled on.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Where the data lies now; empty opens what it was distilled on.")
+    ] = "",
     data_root: o.DataRoot = "",
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
@@ -33,7 +35,9 @@ def verify(
     product = evaluate_product(product, opened)
     result = run(product, [artifact], opened)[0].evidence["verify"]
     if result["status"] == "not-run":
-        raise DeviceError(f"{file} was {result['reason']}", "Verify it on a machine with an NVIDIA GPU")
+        raise DeviceError(
+            f"{file} was not run: {result['reason']}", "Verify it on a machine with an NVIDIA GPU"
+        )
     low, high = result["accuracy_interval"]
     say(
         f"{file}: {result['accuracy']:.2%} of {result['images']} test images ({low:.2%} to {high:.2%}), "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
 
@@ -48,7 +49,7 @@ def distill_and_export(
     from imf_deploy.cli.read import data_config, distill_config, names, teacher_config
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
-    from imf_deploy.report.terminal import print_summary
+    from imf_deploy.report.terminal import render_summary
 
     training = (train_precision, device, flip, seed)
     config = RunConfig(
@@ -66,4 +67,4 @@ def distill_and_export(
         bench_seconds=bench_seconds,
     )
     report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite)
-    print_summary(report, Console())
+    Console().print(render_summary(report))

@@ -33,15 +33,21 @@ class TrainPrecision(StrEnum):
 Data = Annotated[
     str,
     typer.Option(
-        help="A folder with train/CLASS/*.png, or fashion-mnist-subset (embedded), fashion_mnist, cifar10, cifar100.",
+        help="Folder with train/CLASS/*.png, or fashion-mnist-subset (embedded), fashion_mnist, cifar10, cifar100.",
         rich_help_panel=DATA,
     ),
 ]
 DataRoot = Annotated[
-    str, typer.Option(help="Folder that torchvision's data sets are in, or are downloaded to.", rich_help_panel=DATA)
+    str,
+    typer.Option(
+        help="Folder that torchvision's data sets are in, or are downloaded to.", rich_help_panel=DATA
+    ),
 ]
 ImageSize = Annotated[
-    int, typer.Option(help="Side of the network's input in pixels; 0 derives it from the images.", rich_help_panel=DATA)
+    int,
+    typer.Option(
+        help="Side of the network's input in pixels; 0 derives it from the images.", rich_help_panel=DATA
+    ),
 ]
 ValFraction = Annotated[
     float, typer.Option(help="Part of the training data held out to choose by.", rich_help_panel=DATA)
@@ -49,20 +55,38 @@ ValFraction = Annotated[
 SplitSeed = Annotated[int, typer.Option(help="Seed of every hold-out.", rich_help_panel=DATA)]
 
 Student = Annotated[
-    str, typer.Option(help="mobilenetv2, shufflenetv2, resnet18, or any classifier of torchvision.", rich_help_panel=METHOD)
+    str,
+    typer.Option(
+        help="mobilenetv2, shufflenetv2, resnet18, or any classifier of torchvision.", rich_help_panel=METHOD
+    ),
 ]
 StemStrides = Annotated[
-    str, typer.Option(help="Strides at the first reductions, such as 1,1; empty chooses by image size.", rich_help_panel=METHOD)
+    str,
+    typer.Option(
+        help="Strides at the first reductions, such as 1,1; empty chooses by image size.",
+        rich_help_panel=METHOD,
+    ),
 ]
 TeacherName = Annotated[
-    str, typer.Option("--teacher", help="resnet18, resnet50, resnet14x2 …; empty chooses.", rich_help_panel=METHOD)
+    str,
+    typer.Option(
+        "--teacher", help="resnet18, resnet50, resnet14x2 …; empty chooses.", rich_help_panel=METHOD
+    ),
 ]
 TeacherWeights = Annotated[
-    str, typer.Option(help="safetensors, or a .pt of tensors alone; empty takes the packaged teacher or trains one.", rich_help_panel=METHOD)
+    str,
+    typer.Option(
+        help="safetensors, or a .pt of tensors alone; empty takes the packaged teacher or trains one.",
+        rich_help_panel=METHOD,
+    ),
 ]
-TeacherEpochs = Annotated[int, typer.Option(help="Epochs, where the teacher is trained.", rich_help_panel=METHOD)]
+TeacherEpochs = Annotated[
+    int, typer.Option(help="Epochs, where the teacher is trained.", rich_help_panel=METHOD)
+]
 Alpha = Annotated[float, typer.Option(help="Weight of the feature distance.", rich_help_panel=METHOD)]
-Beta = Annotated[float, typer.Option(help="Weight of the divergence between softened logits.", rich_help_panel=METHOD)]
+Beta = Annotated[
+    float, typer.Option(help="Weight of the divergence between softened logits.", rich_help_panel=METHOD)
+]
 Temperature = Annotated[float, typer.Option(help="Softens both sides' logits.", rich_help_panel=METHOD)]
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training split.", rich_help_panel=TRAINING)]
@@ -72,18 +96,27 @@ Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=TRAINING)]
 Flip = Annotated[bool, typer.Option(help="Mirror half of the training images.", rich_help_panel=TRAINING)]
 Precision = Annotated[
-    TrainPrecision, typer.Option("--train-precision", help="bf16 pays on GPUs and on CPUs with AMX.", rich_help_panel=TRAINING)
+    TrainPrecision,
+    typer.Option(
+        "--train-precision", help="bf16 pays on GPUs and on CPUs with AMX.", rich_help_panel=TRAINING
+    ),
 ]
 
 Products = Annotated[str, typer.Option(help="all, or names such as plain,imf@2.", rich_help_panel=EXPORT)]
 Precisions = Annotated[str, typer.Option(help="Of the ONNX files: fp32, fp16.", rich_help_panel=EXPORT)]
-TrtOption = Annotated[Trt, typer.Option("--trt", help="Which TensorRT builds engines.", rich_help_panel=EXPORT)]
+TrtOption = Annotated[
+    Trt, typer.Option("--trt", help="Which TensorRT builds engines.", rich_help_panel=EXPORT)
+]
 BatchRangeOption = Annotated[
     str, typer.Option("--batch", help="Batches that engines accept, MIN:OPT:MAX.", rich_help_panel=EXPORT)
 ]
 Capability = Annotated[
     str,
-    typer.Option("--compute-capability", help="Targets such as 86,89; empty builds for Ampere and later.", rich_help_panel=EXPORT),
+    typer.Option(
+        "--compute-capability",
+        help="Targets such as 86,89; empty builds for Ampere and later.",
+        rich_help_panel=EXPORT,
+    ),
 ]
 
 BenchSeconds = Annotated[

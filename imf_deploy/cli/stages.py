@@ -86,7 +86,18 @@ def distill(
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     config = distill_config(
-        student, stem_strides, alpha, beta, temperature, epochs, batch_size, lr, train_precision, device, flip, seed
+        student,
+        stem_strides,
+        alpha,
+        beta,
+        temperature,
+        epochs,
+        batch_size,
+        lr,
+        train_precision,
+        device,
+        flip,
+        seed,
     )
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite)
@@ -125,7 +136,8 @@ def export(
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder.")
+        Path | None,
+        typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder."),
     ] = None,
 ) -> None:
     """Write a product as ONNX files and TensorRT engines."""

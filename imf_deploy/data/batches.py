@@ -63,7 +63,7 @@ class _Fetch(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _load(split: Split, order: Tensor, batch_size: int, drop_last: bool) -> Iterator[Batch]:
-    batches = [chunk.tolist() for chunk in order.split(batch_size)]
+    batches = [chunk.tolist() for chunk in torch.split(order, batch_size)]
     if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
         batches.pop()
     loader = DataLoader(

@@ -16,10 +16,13 @@ from imf_deploy.preprocess import Preprocess
 class ImageSource(Protocol):
     """Labelled pictures that can be fetched by position."""
 
-    labels: Tensor
-    """Class of every picture, ``int64 [N]``."""
-    workers: int
-    """Processes that fetching profits from; 0 where pictures already lie in memory."""
+    @property
+    def labels(self) -> Tensor:
+        """Class of every picture, ``int64 [N]``."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that fetching profits from; 0 where pictures already lie in memory."""
 
     def fetch(self, positions: Tensor) -> Tensor:
         """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``."""
@@ -53,9 +56,7 @@ class FolderImages:
         Raises:
             ImfDeployError: a picture cannot be decoded; the message names it.
         """
-        return torch.stack(
-            [decode(self.paths[position], self.preprocess) for position in positions.tolist()]
-        )
+        return torch.stack([decode(self.paths[position], self.preprocess) for position in positions.tolist()])
 
 
 def decode(path: Path, preprocess: Preprocess) -> Tensor:

@@ -55,7 +55,9 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
             )
     files = [train, *(samples for _, samples in extra)]
     preprocess = _derive(train, tuple(classes), image_size)
-    sources = _decode_all([[path for path, _ in part] for part in files], [_labels(p) for p in files], preprocess)
+    sources = _decode_all(
+        [[path for path, _ in part] for part in files], [_labels(p) for p in files], preprocess
+    )
     splits = [Split.whole(source) for source in sources]
     empty = splits[0].subset(torch.arange(0))
     validation = splits[1] if held and test_folder else empty
@@ -63,7 +65,11 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
     digest = hashlib.sha256()
     for path, label in (sample for part in files for sample in part):
         digest.update(f"{path.relative_to(folder)}|{path.stat().st_size}|{label}\n".encode())
-    notes = (f"There is no test folder: {held} is used to report, and never to choose",) if held and not test_folder else ()
+    notes = (
+        (f"There is no test folder: {held} is used to report, and never to choose",)
+        if held and not test_folder
+        else ()
+    )
     return DataSet(folder.resolve().name, preprocess, splits[0], validation, test, digest.hexdigest(), notes)
 
 
@@ -80,7 +86,8 @@ def _scan(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
         ) from error
     if len(found.classes) < 2:
         raise ImfDeployError(
-            f"{folder} has one class only ({found.classes[0]})", "A classifier needs two class folders or more"
+            f"{folder} has one class only ({found.classes[0]})",
+            "A classifier needs two class folders or more",
         )
     return found.classes, [(Path(path), label) for path, label in found.samples]
 
@@ -117,7 +124,9 @@ def _decode_all(
     sources: list[ImageSource] = []
     with ThreadPoolExecutor(cpus) as pool, track("Reading images", total) as advance:
         for paths, classes in zip(parts, labels, strict=True):
-            images = torch.empty(len(paths) if keep else 0, 3, preprocess.size, preprocess.size, dtype=torch.uint8)
+            images = torch.empty(
+                len(paths) if keep else 0, 3, preprocess.size, preprocess.size, dtype=torch.uint8
+            )
             for start in range(0, len(paths), 256):
                 chunk = paths[start : start + 256]
                 for offset, image in enumerate(pool.map(lambda path: decode(path, preprocess), chunk)):
@@ -125,6 +134,8 @@ def _decode_all(
                         images[start + offset] = image
                 advance(len(chunk))
             sources.append(
-                MemoryImages(images, classes) if keep else FolderImages(tuple(paths), classes, preprocess, cpus)
+                MemoryImages(images, classes)
+                if keep
+                else FolderImages(tuple(paths), classes, preprocess, cpus)
             )
     return sources

@@ -56,7 +56,9 @@ def _fashion_mnist(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
     folders = (root, root / "FashionMNIST" / "raw")
 
     def find(stem: str) -> Path | None:
-        return next((f / (stem + end) for f in folders for end in (".gz", "") if (f / (stem + end)).is_file()), None)
+        return next(
+            (f / (stem + end) for f in folders for end in (".gz", "") if (f / (stem + end)).is_file()), None
+        )
 
     def pair(part: str) -> Arrays | None:
         images, labels = find(f"{part}-images-idx3-ubyte"), find(f"{part}-labels-idx1-ubyte")
@@ -126,9 +128,11 @@ def open_named(name: str, root: str) -> DataSet:
         train, test, preprocess = _embedded(Path())
     digest = hashlib.sha256()
     for array in (*train, *test):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     splits = [
-        Split.whole(MemoryImages(torch.from_numpy(np.array(images)), torch.from_numpy(classes.astype(np.int64))))
+        Split.whole(
+            MemoryImages(torch.from_numpy(np.array(images)), torch.from_numpy(classes.astype(np.int64)))
+        )
         for images, classes in (train, test)
     ]
     empty = splits[0].subset(torch.arange(0))

@@ -74,7 +74,9 @@ def fold(
     """
     classes = branches.attention.shape[1]
     folded = FoldedImf(student, blocks[:k], teacher_features, classes)
-    folded.ifds.load_state_dict({n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k})
+    folded.ifds.load_state_dict(
+        {n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k}
+    )
     weight, bias = folded_classifier(branches, k)
     folded.classifier.weight.copy_(weight)
     folded.classifier.bias.copy_(bias)

@@ -62,7 +62,9 @@ def feature_distance(features: Tensor, teacher_features: Tensor) -> Tensor:
         features: ``[N, C, H, W]``.
         teacher_features: ``[N, C, H', W']``, ``H'`` at least ``H``.
     """
-    target = functional.adaptive_avg_pool2d(teacher_features.float(), features.shape[-2:])
+    target = functional.adaptive_avg_pool2d(
+        teacher_features.float(), (features.shape[-2], features.shape[-1])
+    )
     return functional.mse_loss(features.float(), target) / target.square().mean().clamp_min(1e-6)
 
 

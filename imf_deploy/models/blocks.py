@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
 
+
 @dataclass(frozen=True)
 class Block:
     """A place in a network where its features can be tapped.
@@ -67,9 +68,7 @@ def find_blocks(model: nn.Module, image_size: int) -> list[Block]:
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ImfDeployError(
-            f"no blocks found in {type(model).__name__}", "Choose a convolutional network"
-        )
+        raise ImfDeployError(f"no blocks found in {type(model).__name__}", "Choose a convolutional network")
     return [found[size] for size in sorted(found, reverse=True)]
 
 
@@ -87,7 +86,8 @@ def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
     from torchvision.models.feature_extraction import create_feature_extractor
 
     try:
-        return create_feature_extractor(model, {block.name: block.name for block in blocks})
+        cut: nn.Module = create_feature_extractor(model, {block.name: block.name for block in blocks})
+        return cut
     except Exception as error:  # torch.fx raises whatever the traced code raises
         raise ImfDeployError(
             f"cannot cut {type(model).__name__} after {blocks[-1].name} ({error})",

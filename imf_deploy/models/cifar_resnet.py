@@ -39,6 +39,11 @@ class _BasicBlock(nn.Module):
         return total
 
 
+def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
+    rest = (_BasicBlock(outputs, outputs, 1) for _ in range(count - 1))
+    return nn.Sequential(_BasicBlock(inputs, outputs, stride), *rest)
+
+
 class CifarResNet(nn.Module):
     """``[N, 3, H, W]`` -> logits ``[N, num_classes]``.
 
@@ -53,22 +58,19 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)
-        inputs = stem
-        for index, outputs in enumerate(stages):
-            blocks: list[nn.Module] = []
-            for position in range((depth - 2) // 6):
-                blocks.append(_BasicBlock(inputs, outputs, 2 if index and position == 0 else 1))
-                inputs = outputs
-            self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
+        count = (depth - 2) // 6
+        self.layer1 = _stage(stem, stages[0], count, 1)
+        self.layer2 = _stage(stages[0], stages[1], count, 2)
+        self.layer3 = _stage(stages[1], stages[2], count, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(inputs, num_classes)
+        self.fc = nn.Linear(stages[2], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
         x = self.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = stage(x)
+        x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
         return logits

@@ -99,7 +99,9 @@ def known_name(name: str) -> str:
     near = difflib.get_close_matches(name, names, 3, 0.4)
     raise UsageError(
         f"unknown model '{name}'",
-        f"Did you mean {' or '.join(near)}" if near else "Try mobilenetv2, shufflenetv2, resnet18 or resnet50",
+        f"Did you mean {' or '.join(near)}"
+        if near
+        else "Try mobilenetv2, shufflenetv2, resnet18 or resnet50",
     )
 
 
@@ -119,7 +121,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
         model = build(SHORT_NAMES.get(name, name), weights=None, num_classes=spec.num_classes)
     if spec.stem_strides:
         set_stem_strides(model, spec.stem_strides, spec.image_size)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)

@@ -27,6 +27,7 @@ _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
 
 
 def assemble(
+    *,
     config: RunConfig,
     data: DataSet,
     teacher: Teacher,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.files import existing_file
 from imf_deploy.runners.base import Batch, InputShape, Logits
 
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:\s*)?")
 CPU = ("CPUExecutionProvider",)
 
 
@@ -105,6 +107,6 @@ class OnnxRuntimeRunner:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an ONNX Runtime error without its numeric prefix."""
+    """Return the first line of an ONNX Runtime error without its number and the path."""
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return first.rpartition("[ONNXRuntimeError] : ")[2].rstrip(". ")
+    return _PREFIX.sub("", first).rstrip(". ")

@@ -41,7 +41,9 @@ def choose_products(option: str, blocks: int) -> list[str]:
     names = known if option == "all" else [name.strip() for name in option.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise UsageError(f"--products has no product '{', '.join(unknown)}'", f"This student has: {', '.join(known)}")
+        raise UsageError(
+            f"--products has no product '{', '.join(unknown)}'", f"This student has: {', '.join(known)}"
+        )
     return [name for name in known if name in names]
 
 
@@ -82,7 +84,7 @@ def build_product(model: dict[str, Any], product: str) -> nn.Module:
     if not 1 <= k <= len(blocks):
         raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
     folded = FoldedImf(network, blocks[:k], features, spec.num_classes).eval()
-    return folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return folded.to(memory_format=torch.channels_last)
 
 
 def load_product(path: Path) -> Product:

@@ -50,12 +50,20 @@ class StripProof:
     attentive_tensors_found: int
 
     @property
+    def broken(self) -> str:
+        """What does not hold, in words; empty where everything does."""
+        if self.max_abs_diff > self.tolerance or (self.product == PLAIN and not self.logits_identical):
+            return f"logits differ by {self.max_abs_diff:.2g}, allowed is {self.tolerance:.2g}"
+        if not self.keys_match:
+            return "the tensors are not those of the architecture"
+        if self.teacher_tensors_found or self.attentive_tensors_found:
+            return "tensors of the teacher or attentive weights are in the file"
+        return ""
+
+    @property
     def passed(self) -> bool:
         """Whether every part of the proof holds."""
-        same = self.max_abs_diff <= self.tolerance and (self.logits_identical or self.product != PLAIN)
-        return (
-            same and self.keys_match and not self.teacher_tensors_found and not self.attentive_tensors_found
-        )
+        return not self.broken
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that sidecars and reports hold."""
@@ -88,7 +96,11 @@ def removed_modules(before: Mapping[str, Tensor], kept: set[str]) -> list[dict[s
     """
     sizes: dict[str, int] = {}
     for name, tensor in before.items():
-        if name not in kept and tensor.is_floating_point() and not name.endswith(("running_mean", "running_var")):
+        if (
+            name not in kept
+            and tensor.is_floating_point()
+            and not name.endswith(("running_mean", "running_var"))
+        ):
             module = ".".join(name.split(".")[:3])
             sizes[module] = sizes.get(module, 0) + tensor.numel()
     return [{"module": module, "parameters": size} for module, size in sizes.items()]

@@ -26,7 +26,9 @@ from imf_deploy.train.distill import Distilled
 PROOF_IMAGES = 256
 
 
-def strip(distilled: Distilled, products: Sequence[str], folder: Path, images: Tensor | None = None) -> list[Artifact]:
+def strip(
+    distilled: Distilled, products: Sequence[str], folder: Path, images: Tensor | None = None
+) -> list[Artifact]:
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
     Args:
@@ -62,7 +64,7 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor)
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:
         path.unlink()
-        raise GateError(f"stripping {product} did not hold its proof: {proof.to_dict()}", "Please report this")
+        raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
     return describe(
         path,
         kind="product",
@@ -108,10 +110,11 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         before = own if product == PLAIN else branches.attentive[blocks_kept(product) - 1]
         after = stripped(images)
     tensors = stripped.state_dict()
-    kept = {f"student.{name.removeprefix('trunk.')}" for name in tensors}
-    kept |= {f"imf.{name}" for name in tensors if name.startswith("ifds.")}
+    kept = {_source(product, name) for name in tensors}
     attention = distilled.graph.imf.attention
-    attentive = set(tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))]))
+    attentive = set(
+        tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
+    )
     teacher = set(distilled.artifact.evidence["teacher_tensors"])
     hashes = tensor_hashes(tensors.values())
     library = build_model(distilled.spec).state_dict()
@@ -127,12 +130,21 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         macs_before=count_macs(distilled.graph, size),
         macs_after=count_macs(stripped, size),
         removed=removed_modules(distilled.graph.state_dict(), kept),
-        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= _known(distilled),
+        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= _trained(distilled),
         teacher_tensors_found=sum(h in teacher for h in hashes),
         attentive_tensors_found=sum(h in attentive for h in hashes),
     )
 
 
-def _known(distilled: Distilled) -> set[str]:
+def _source(product: str, name: str) -> str:
+    """Return which tensor of the training graph became the tensor ``name`` of a product."""
+    if product == PLAIN:
+        return f"student.{name}"
+    if name.startswith("trunk."):
+        return f"student.{name.removeprefix('trunk.')}"
+    return f"imf.{name}"
+
+
+def _trained(distilled: Distilled) -> set[str]:
     """Return the tensors of the training graph, and the one layer that the fold adds."""
-    return {*distilled.graph.state_dict(), "student.classifier.weight", "student.classifier.bias"}
+    return {*distilled.graph.state_dict(), "imf.classifier.weight", "imf.classifier.bias"}

@@ -94,7 +94,7 @@ def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGr
     blocks = find_blocks(student, spec.image_size)
     branches = ImfBranches(blocks, teacher_features, spec.num_classes)
     graph = TrainingGraph(student, blocks, branches)
-    return graph.to(memory_format=torch.channels_last), blocks  # type: ignore[call-overload]
+    return graph.to(memory_format=torch.channels_last), blocks
 
 
 def distill(
@@ -171,7 +171,8 @@ def load_distilled(artifact: Artifact) -> Distilled:
     """
     if artifact.kind != "distilled":
         raise ImfDeployError(
-            f"{artifact.path} is a {artifact.kind}, not a distilled student", "Give what imf-deploy distill wrote"
+            f"{artifact.path} is a {artifact.kind}, not a distilled student",
+            "Give what imf-deploy distill wrote",
         )
     spec = ModelSpec.from_dict(artifact.model)
     try:

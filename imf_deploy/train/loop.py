@@ -109,7 +109,9 @@ def _summary(record: dict[str, float], epochs: int) -> str:
     return f"epoch {record['epoch']:.0f} of {epochs}: {', '.join(terms)}{end}"
 
 
-def _save(path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
+def _save(
+    path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: History
+) -> None:
     with atomic_path(path) as temporary:
         torch.save(
             {

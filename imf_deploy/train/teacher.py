@@ -87,7 +87,9 @@ def train_classifier(
 
 def train_teacher(data: DataSet, config: TeacherConfig, path: Path, overwrite: bool = False) -> Artifact:
     """Train a teacher on a data set; see :func:`train_classifier`."""
-    spec = ModelSpec.for_images(config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size)
+    spec = ModelSpec.for_images(
+        config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
+    )
     return train_classifier(spec, data, config.train, path, "teacher", overwrite)
 
 

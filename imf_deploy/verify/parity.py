@@ -66,7 +66,9 @@ class Parity:
         if not np.isfinite(self.max_abs_diff):
             return "some logits are not finite"
         if self.max_abs_diff > self.tolerance:
-            return f"largest logit difference {self.max_abs_diff:.2g} is over the tolerance {self.tolerance:.2g}"
+            return (
+                f"largest logit difference {self.max_abs_diff:.2g} is over the tolerance {self.tolerance:.2g}"
+            )
         if self.agreement < self.min_agreement:
             return f"top-1 agreement {self.agreement:.2%} is below {self.min_agreement:.2%}"
         return ""

@@ -51,7 +51,8 @@ def open_runner(path: Path, file_format: str, threads: int | None = None) -> Run
 def runner_logits(runner: Runner, split: Split, preprocess: Preprocess) -> Array:
     """Return the logits of an entered runner on a split, ``float32 [N, classes]``, in order."""
     outputs = [
-        runner.infer(np.ascontiguousarray(images.numpy())) for images, _ in eval_batches(split, preprocess, 100)
+        runner.infer(np.ascontiguousarray(images.numpy()))
+        for images, _ in eval_batches(split, preprocess, 100)
     ]
     return np.concatenate(outputs)
 
@@ -83,14 +84,18 @@ def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artif
     for artifact in files:
         if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
             raise ImfDeployError(
-                f"{artifact.path} was not made from {product.artifact.path}", "Give the weights that it was exported from"
+                f"{artifact.path} was not made from {product.artifact.path}",
+                "Give the weights that it was exported from",
             )
         try:
             with open_runner(artifact.path, artifact.format) as runner:
                 logits = runner_logits(runner, data.test, data.preprocess)
             parity = compare(logits, reference, labels, artifact.precision)
-            result = parity.to_dict() | {"status": "fail" if parity.reason else "pass", "reason": parity.reason or None}
+            result = parity.to_dict() | {
+                "status": "fail" if parity.reason else "pass",
+                "reason": parity.reason or None,
+            }
         except DeviceError:
-            result = {"status": "not-run", "reason": "not run: no CUDA device"}
+            result = {"status": "not-run", "reason": "no CUDA device"}
         verified.append(artifact.with_evidence(verify=result).save())
     return verified

@@ -54,6 +54,11 @@ def test_the_json_form_is_json_and_holds_the_medians_of_the_rounds() -> None:
     assert content["p99_ms"] == latency.p99
 
 
+@pytest.mark.parametrize("rounds", [6, 12])
+def test_few_rounds_give_no_narrower_promise(rounds: int) -> None:
+    assert sum(not ratio(*synthetic(seed, rounds=rounds)).differs for seed in range(100)) >= 92
+
+
 @pytest.mark.parametrize("drift", [0.0, 0.5])
 def test_equal_runners_have_an_interval_around_one(drift: float) -> None:
     hits = sum(not ratio(*synthetic(seed, drift=drift)).differs for seed in range(100))

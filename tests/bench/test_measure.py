@@ -131,10 +131,13 @@ def test_a_runner_that_fails_closes_the_others_and_brings_the_collector_back() -
 @pytest.mark.parametrize(
     ("setting", "flag"),
     [
-        ({"duration_s": -1}, "--duration"), ({"duration_s": math.nan}, "--duration"),
-        ({"warmup_s": math.inf}, "--warmup"), ({"iterations": 0}, "--iterations"), ({"rounds": 0}, "--rounds"),
+        ({"duration_s": -1}, "--duration"),
+        ({"duration_s": math.nan}, "--duration"),
+        ({"warmup_s": math.inf}, "--warmup"),
+        ({"iterations": 0}, "--iterations"),
+        ({"rounds": 0}, "rounds"),
     ],
-)  # fmt: skip
+)
 def test_settings_out_of_range_name_their_flag(setting: dict[str, float], flag: str) -> None:
     with pytest.raises(UsageError, match=flag):
         measure({"a": Fake()}, BATCH, **setting)  # type: ignore[arg-type]

@@ -70,13 +70,24 @@ def test_the_same_file_twice_and_the_same_name_twice(tmp_path: Path) -> None:
     assert names == [str(a), f"{a} #2", str(other)]
 
 
-def test_the_table_shows_the_numbers(tmp_path: Path) -> None:
-    a = tiny(tmp_path / "a.onnx")
-    console = Console(width=200)
+def test_the_table_shows_every_number_in_80_columns(tmp_path: Path) -> None:
+    paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "a_long_[name]_of_a_student.onnx")]
+    result = bench(paths, **QUICK)
+    console = Console(width=80)
     with console.capture() as captured:
-        console.print(render(bench([a, a], **QUICK)))
-    assert "onnxruntime" in captured.get()
-    assert "(" in captured.get()
+        console.print(render(result))
+    text = captured.get()
+    found = result.rows[1].ratio
+    assert found is not None
+    for part in (
+        f"{found.value:.3f}",
+        f"{found.low:.3f}-{found.high:.3f}",
+        "images/s",
+        "onnxruntime",
+        "[name]",
+    ):
+        assert part in text
+    assert "…" not in text
 
 
 def test_free_sides_need_a_size(tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
         ([("n", 3, 8)], {}, "3 dimensions"),
-        ([("n", 3, 8, 8)] * 2, {"rounds": 5}, "--rounds 6"),
+        ([("n", 3, 8, 8)] * 2, {"rounds": 5}, "6 rounds"),
         ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "--batch"),
         ([("n", 3, 8, 8)], {"batch_sizes": ()}, "nothing to measure"),
         ([("n", 3, 8, 8)], {"threads": 0}, "--threads"),

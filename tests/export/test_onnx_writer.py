@@ -119,7 +119,8 @@ def test_nothing_reaches_the_terminal(
 ) -> None:
     export_onnx(tiny, tmp_path / "a.onnx", "fp16", SIZE, {})
     assert capfd.readouterr() == ("", "")
-    assert not caplog.records
+    # torch.__trace is torch's own recorder of every trace, with empty messages.
+    assert not [record for record in caplog.records if record.name != "torch.__trace"]
     assert not list(recwarn)
 
 
@@ -142,7 +143,7 @@ def test_fp16_rounds_tiny_weights_to_zero_and_refuses_large_ones(tiny: Any, tmp_
     assert head.dtype == np.float16
     assert not head[0].any()
     tiny.head.weight.data[0, 0] = 7e4
-    with pytest.raises(ImfDeployError, match=r"head\.weight.*7e\+04.*--precision fp32"):
+    with pytest.raises(ImfDeployError, match=r"head\.weight.*7e\+04.*--precisions fp32"):
         export_onnx(tiny, tmp_path / "b.onnx", "fp16", SIZE, {})
     assert not (tmp_path / "b.onnx").exists()
 

@@ -29,8 +29,16 @@ def test_wrong_batch_range(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("86", "86"), ("sm86", "86"), ("SM_89", "89"), ("8.6", "86"), (" 7.5 ", "75"), ("12.0", "120"), ("121", "121")],
-)  # fmt: skip
+    [
+        ("86", "86"),
+        ("sm86", "86"),
+        ("SM_89", "89"),
+        ("8.6", "86"),
+        (" 7.5 ", "75"),
+        ("12.0", "120"),
+        ("121", "121"),
+    ],
+)
 def test_capability(text: str, expected: str) -> None:
     assert parse_capability(text) == expected
 

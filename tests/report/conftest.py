@@ -151,6 +151,6 @@ def report() -> Report:
         "artifacts": [*files, _engine("imf@3"), _engine("plain")],
         "recommendation": {
             "path": "deploy/mobilenetv2-imf@3-fp32.onnx",
-            "reason": "the fastest file within 0.5 points of the best validation accuracy",
+            "reason": "the fastest file within 0.5 points of the best",
         },
     }

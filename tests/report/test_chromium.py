@@ -64,7 +64,7 @@ def test_what_is_shown(page: Path) -> None:
     shown = browse(page, "--dump-dom")
     assert "<title>mobilenetv2 from cifar_resnet20x4: deployment report</title>" in shown
     for words in (
-        "Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file within 0.5 points of the best validation accuracy.",
+        "Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file within 0.5 points of the best.",
         "89.8 % (88.5–91.2)",
         "not run: no CUDA device",
         "identical, bit for bit",

@@ -38,7 +38,10 @@ def test_it_agrees_with_the_reference_evaluator(onnx_file: Path) -> None:
 def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
-    with pytest.raises(ImfDeployError, match="cannot load"), OnnxRuntimeRunner(path):
+    with (
+        pytest.raises(ImfDeployError, match=r"bad.onnx: (Protobuf parsing|No graph)"),
+        OnnxRuntimeRunner(path),
+    ):
         pass
 
 

@@ -10,12 +10,10 @@ import torch
 
 from imf_deploy.artifact import describe, sidecar_path
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
-from imf_deploy.export.engine_header import EngineHeader
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
-from imf_deploy.runners.engine_facts import require_gpu, what_runs
+from imf_deploy.runners.engine_facts import EngineHeader, require_gpu, what_runs
 from imf_deploy.runners.tensorrt import load_library
-
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

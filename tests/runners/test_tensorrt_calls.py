@@ -186,7 +186,7 @@ def test_after_a_shape_that_is_refused_the_next_one_is_bound_anew(tmp_path: Path
 
 
 def test_an_engine_that_the_library_refuses(tmp_path: Path, log: list[str]) -> None:
-    with pytest.raises(ImfDeployError, match="refuses .*: bad version"), opened(tmp_path, b"{}other"):
+    with pytest.raises(ImfDeployError, match=r"refuses .*: bad version"), opened(tmp_path, b"{}other"):
         pass
     assert not log
 
