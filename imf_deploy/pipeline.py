@@ -51,7 +51,6 @@ class RunConfig:
         trt: Which TensorRT builds engines.
         batch: Optimisation profile of engines.
         capabilities: Targets of TensorRT-RTX engines.
-        bench_seconds: How long each file's latency is measured.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -63,7 +62,6 @@ class RunConfig:
     trt: FlavourOption = "auto"
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
-    bench_seconds: float = defaults.BENCH_SECONDS
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
@@ -73,7 +71,13 @@ class RunConfig:
         return content
 
 
-def distill_and_export(config: RunConfig, output: Path, command: str, overwrite: bool = False) -> Report:
+def distill_and_export(
+    config: RunConfig,
+    output: Path,
+    command: str,
+    overwrite: bool = False,
+    bench_seconds: float = defaults.BENCH_SECONDS,
+) -> Report:
     """Run every stage, each going on from the files of the one before.
 
     Args:
@@ -81,6 +85,7 @@ def distill_and_export(config: RunConfig, output: Path, command: str, overwrite:
         output: Folder of the run.
         command: What the report shows as the way to repeat the run.
         overwrite: Whether another run in ``output`` may be replaced.
+        bench_seconds: Least time that each file's latency is measured for.
 
     Returns:
         The content of ``report.json``, which is also written, with ``report.html``.
@@ -118,7 +123,7 @@ def distill_and_export(config: RunConfig, output: Path, command: str, overwrite:
         for artifact in strip(distilled, names, folder.products, images)
     ]
     files = _export_and_verify(products, precisions, engines, data, folder)
-    latencies = measure_products(products, files, config.bench_seconds)
+    latencies = measure_products(products, files, bench_seconds)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
     if teacher.accuracy <= best:
         notes.append("The teacher is no better than the student: distillation gains little from it")

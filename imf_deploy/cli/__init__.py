@@ -5,6 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or a polite kill, as shells have it."""
+
 
 def main() -> None:
     """Run ``imf-deploy``; the entry point of the installed command.
@@ -12,16 +15,25 @@ def main() -> None:
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed, 4 no such device, 130
     interrupted.
     """
-    from imf_deploy.cli.app import app
     from imf_deploy.errors import ImfDeployError
 
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
+        from imf_deploy.cli.app import app
+
         app()
     except ImfDeployError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Typer turns an interrupt inside a command into this exit code, without a word.
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        sys.stderr.write(
+            "error: interrupted. What was finished is kept; the same command goes on from there.\n"
+        )
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ def distill_and_export(
         trt=trt.value,
         batch=batch,
         capabilities=names(compute_capability),
-        bench_seconds=bench_seconds,
     )
-    report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite)
+    report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds)
     Console().print(render_summary(report))

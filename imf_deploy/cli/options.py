@@ -33,7 +33,7 @@ class TrainPrecision(StrEnum):
 Data = Annotated[
     str,
     typer.Option(
-        help="Folder with train/CLASS/*.png, or fashion-mnist-subset (embedded), fashion_mnist, cifar10, cifar100.",
+        help="A folder with train/CLASS/*.png; or fashion-mnist-subset (embedded), fashion_mnist, cifar10 …",
         rich_help_panel=DATA,
     ),
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import atomic_path, existing_file
+from imf_deploy.files import existing_file, write_bytes
 
 # Smaller tensors may be equal by chance (a counter, a bias of zeros).
 _SMALLEST_TELLING = 16
@@ -18,11 +18,11 @@ _SMALLEST_TELLING = 16
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors as safetensors, atomically; shared or strided tensors are copied."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(whole, temporary)
+    # The library's own file writer hides a full disk behind an error of its own.
+    write_bytes(path, save(whole))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

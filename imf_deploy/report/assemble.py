@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
+# Latencies this close are taken as equal.
+NOISE = 0.03
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
             "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images")  # fmt: skip
 _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
@@ -117,7 +119,7 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     """Choose the file to deploy: the fastest whose product is within one point of the best.
 
     Accuracy is the product's on validation images, never on test images; only files that passed
-    and were timed are considered. Without a validation split there is no recommendation.
+    and were timed are considered, and latencies within 3 % are taken as equal. Without a validation split there is no recommendation.
     """
     fit = [
         (row, row["validation_accuracy"], row["latency_ms"]["p50"])
@@ -128,7 +130,9 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
         return None
     best = max(accuracy for _, accuracy, _ in fit)
     good = [entry for entry in fit if entry[1] >= best - MAX_ACCURACY_DROP]
-    row, accuracy, p50 = min(good, key=lambda entry: entry[2])
+    fastest = min(p50 for _, _, p50 in good)
+    # A tie goes to the earlier row: plain before imf@k, fp32 before fp16.
+    row, accuracy, p50 = next(entry for entry in good if entry[2] <= fastest * (1 + NOISE))
     reason = (
         f"the fastest file ({p50:.2f} ms at batch 1) whose product is within "
         f"{MAX_ACCURACY_DROP * 100:.0f} point of the best on the validation images "

@@ -35,24 +35,18 @@ def summary_table(report: Report) -> Table:
     folder = common_folder(report)
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
     table.add_column(f"file in {escape(folder)}" if folder else "file", overflow="fold", min_width=12)
-    table.add_column("product", overflow="fold")
-    table.add_column("type")
+    table.add_column("status", no_wrap=True)
     for heading in ("top-1 %", "agrees", "max diff", "p50 ms", "speedup", "size"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
     best = recommended(report)
     for row in report["artifacts"]:
-        style = _STYLES[row["status"]]
-        cells = [
-            ("→ " if row is best else "") + row["path"].removeprefix(folder),
-            row["product"],
-            row["precision"],
-            *_figures(row),
-        ]
+        weight = "bold" if row is best else ""
+        name = ("→ " if row is best else "") + row["path"].removeprefix(folder)
         table.add_row(
             # Text, because names may hold what rich takes for markup.
-            *(Text(cell, style="bold" if row is best else "") for cell in cells),
-            Text(label(row["status"]), style=style),
+            Text(name, style=weight),
+            Text(label(row["status"]), style=_STYLES[row["status"]]),
+            *(Text(cell, style=weight) for cell in _figures(row)),
         )
     return table
 
@@ -75,9 +69,14 @@ def _figures(row: ArtifactRow) -> list[str]:
 def summary_lines(report: Report) -> list[str]:
     """Return the sentences that go with the table; plain text, not markup."""
     lines = [teacher_sentence(report), check_sentence(report)]
-    lines += [f"{reason} ({', '.join(paths)})." for reason, paths in exceptions(report)]
+    lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report["notes"]
     return [*lines, deploy_sentence(report)]
+
+
+def _some(paths: list[str]) -> str:
+    """Return the paths, or their number where a line could not hold them; the table has them all."""
+    return ", ".join(paths) if len(paths) <= 2 else f"{len(paths)} files"
 
 
 def render_summary(report: Report) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ from imf_deploy.data import Augment, DataSet, train_batches
 from imf_deploy.data.batches import train_batch_count
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.evaluate import top1
-from imf_deploy.files import atomic_path
+from imf_deploy.files import write_bytes
 from imf_deploy.progress import say, track
 from imf_deploy.train.config import TrainConfig, choose_device
 
@@ -112,16 +113,18 @@ def _summary(record: dict[str, float], epochs: int) -> str:
 def _save(
     path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: History
 ) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "recipe": recipe,
-                "module": module.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": history,
-            },
-            temporary,
-        )
+    content = io.BytesIO()
+    torch.save(
+        {
+            "recipe": recipe,
+            "module": module.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+        },
+        content,
+    )
+    # torch's own file writer hides a full disk behind a RuntimeError.
+    write_bytes(path, content.getvalue())
 
 
 def _restore(

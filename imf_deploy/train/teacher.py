@@ -123,6 +123,8 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
         data: The packaged teacher knows Fashion-MNIST's classes and preprocessing.
     """
     path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
+    if not path.is_file():
+        return None
     record = load_artifact(path)
     fits = record.preprocess == data.preprocess and model in ("", record.model["name"])
     return path if fits else None

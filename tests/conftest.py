@@ -1,0 +1,133 @@
+"""Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled
+from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
+
+COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
+TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
+
+
+def write_images(folder: Path, counts: dict[str, int], classes: int = 3, size: int = 16) -> Path:
+    """Write ``SPLIT/CLASS/*.png`` (no split folder for the name ''), one noisy colour a class."""
+    random = np.random.default_rng(0)
+    for split, count in counts.items():
+        for index, colour in enumerate(COLOURS[:classes]):
+            place = folder / split / f"class{index}"
+            place.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                pixels = np.clip(np.array(colour) + random.normal(0, 25, (size, size, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:02}.png")
+    return folder
+
+
+MakeImages = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_images() -> MakeImages:
+    """The function that writes a folder of pictures."""
+    return write_images
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``train`` with 3 x 16 and ``val`` with 3 x 6 pictures of 16 x 16 pixels. Not to be changed."""
+    return write_images(tmp_path_factory.mktemp("images") / "colours", {"train": 16, "val": 6})
+
+
+@pytest.fixture(scope="session")
+def data(image_folder: Path) -> DataSet:
+    """That folder, opened."""
+    return open_data(DataConfig(str(image_folder)))
+
+
+@pytest.fixture(scope="session")
+def teacher_file(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a ``resnet8`` trained for one epoch, with their sidecar."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    return train_teacher(data, TeacherConfig("resnet8", TINY), path).path
+
+
+@pytest.fixture(scope="session")
+def teacher(teacher_file: Path, data: DataSet) -> Teacher:
+    """That teacher, loaded."""
+    return load_teacher(teacher_file, "", data, choose_device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def distilled_artifact(
+    data: DataSet, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
+) -> Artifact:
+    """A ``shufflenetv2`` distilled from it for one epoch."""
+    path = tmp_path_factory.mktemp("distilled") / "distilled.safetensors"
+    return distill(data, teacher, DistillConfig("shufflenetv2", train=TINY), path)
+
+
+@pytest.fixture
+def distilled(distilled_artifact: Artifact) -> Distilled:
+    """That student and its branches, loaded anew for every test."""
+    loaded = load_distilled(distilled_artifact)
+    # One epoch leaves the attentive weights equal; different ones show a wrong fold.
+    return loaded
+
+
+@pytest.fixture
+def images(data: DataSet) -> torch.Tensor:
+    """``float32 [18, 3, 16, 16]``: the test pictures as network input."""
+    return data.preprocess.normalize(data.test.fetch(torch.arange(len(data.test))))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of standard error."""
+        return self.err.splitlines()
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run ``imf-deploy ARGUMENTS`` as a user does: another process, in an empty folder.
+
+    In the repository itself, its ``imf_deploy`` folder would hide the installed package.
+    """
+    place = tmp_path / "cwd"
+    place.mkdir()
+
+    def run(*arguments: object, **options: Any) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "imf_deploy", *map(str, arguments)],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            **options,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run

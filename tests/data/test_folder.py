@@ -1,0 +1,97 @@
+"""Folders of pictures: their splits, their size, their preprocessing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
+from imf_deploy.data import folder as folder_module
+from imf_deploy.data.dataset import FolderImages
+
+MakeImages = Callable[..., Path]
+
+
+def sizes(data: DataSet) -> tuple[int, int, int]:
+    return len(data.train), len(data.validation), len(data.test)
+
+
+def test_train_and_val(data: DataSet) -> None:
+    assert data.name == "colours"
+    assert data.preprocess.labels == ("class0", "class1", "class2")
+    # val reports; a tenth of each class's 16 training pictures chooses.
+    assert sizes(data) == (42, 6, 18)
+    assert data.validation.labels.bincount().tolist() == [2, 2, 2]
+    assert any("val is used to report" in note for note in data.notes)
+
+
+def test_train_val_and_test(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"train": 5, "val": 3, "test": 4}, classes=2)
+    data = open_data(DataConfig(str(folder)))
+    assert sizes(data) == (10, 6, 8)
+    assert data.notes == ()
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_one_split_gets_a_hold_out_that_is_said(tmp_path: Path, make_images: MakeImages, split: str) -> None:
+    folder = make_images(tmp_path / "d", {split: 10}, classes=2)
+    data = open_data(DataConfig(str(folder), seed=3))
+    assert sizes(data) == (14, 2, 4)
+    assert data.test.labels.tolist() == [0, 0, 1, 1]
+    assert "4 of 20 images were held out" in data.notes[0]
+    assert "seed 3" in data.notes[0]
+    parts = [set(part.positions.tolist()) for part in (data.train, data.validation, data.test)]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 20
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_other_names_of_val(tmp_path: Path, make_images: MakeImages, name: str) -> None:
+    folder = make_images(tmp_path / "d", {"train": 4, name: 2}, classes=2)
+    assert sizes(open_data(DataConfig(str(folder), validation_fraction=0.0))) == (8, 0, 4)
+
+
+def test_the_split_is_seeded(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"": 12}, classes=2)
+    opened = [open_data(DataConfig(str(folder), seed=seed)) for seed in (0, 0, 1)]
+    assert torch.equal(opened[0].test.positions, opened[1].test.positions)
+    assert not torch.equal(opened[0].test.positions, opened[2].test.positions)
+    assert opened[0].fingerprint == opened[1].fingerprint != opened[2].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("pixels", "asked", "size", "resize_to"),
+    [(16, 0, 16, 16), (63, 0, 63, 63), (64, 0, 224, 256), (16, 24, 24, 24), (16, 112, 112, 128)],
+)
+def test_the_size_of_the_input(
+    tmp_path: Path, make_images: MakeImages, pixels: int, asked: int, size: int, resize_to: int
+) -> None:
+    folder = make_images(tmp_path / "d", {"": 2}, classes=2, size=pixels)
+    data = open_data(DataConfig(str(folder), image_size=asked, validation_fraction=0.0))
+    assert (data.preprocess.size, data.preprocess.resize_to) == (size, resize_to)
+    assert data.test.fetch(torch.tensor([0])).shape == (1, 3, size, size)
+
+
+def test_pictures_of_different_sizes_take_the_large_one(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"": 2}, classes=2)
+    make_images(tmp_path / "other", {"": 1}, classes=1, size=17)
+    (tmp_path / "other" / "class0" / "00.png").rename(folder / "class0" / "wide.png")
+    assert open_data(DataConfig(str(folder))).preprocess.size == 224
+
+
+def test_too_many_pictures_for_memory_are_read_from_disk(
+    image_folder: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "MEMORY_LIMIT", 100)
+    lazy = open_data(DataConfig(str(image_folder)))
+    assert isinstance(lazy.train.source, FolderImages)
+    positions = torch.tensor([0, 7, 41])
+    assert torch.equal(lazy.train.fetch(positions), data.train.fetch(positions))
+    assert lazy.fingerprint == data.fingerprint
+
+
+def test_a_folder_that_moved_is_opened_again(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"": 4}, classes=2)
+    config = open_data(DataConfig(str(folder), seed=2)).config
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert len(reopen_data(config, str(moved)).test) == 2
