@@ -155,7 +155,7 @@ def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) 
         members = (classes == index).nonzero().flatten()
         if len(members) < 2:
             raise ImfDeployError(
-                f"class '{label}' has {len(members)} image(s), too few to hold one out",
+                f"class '{label}' has {len(members)} training image(s), too few to hold one out",
                 "Add images to the class or remove its folder",
             )
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)

@@ -77,7 +77,7 @@ def test_a_class_with_one_image(tmp_path: Path, make_images: MakeImages) -> None
     folder = make_images(tmp_path / "d", {"": 4}, classes=2)
     for number in range(1, 4):
         (folder / "class1" / f"{number:02}.png").unlink()
-    assert "class 'class1' has 1 image(s)" in str(problem(folder))
+    assert "class 'class1' has 1 training image(s)" in str(problem(folder))
 
 
 def test_val_without_train(folder: Path) -> None:

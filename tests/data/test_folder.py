@@ -75,8 +75,8 @@ def test_the_size_of_the_input(
 def test_pictures_of_different_sizes_take_the_large_one(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"": 2}, classes=2)
     make_images(tmp_path / "other", {"": 1}, classes=1, size=17)
-    (tmp_path / "other" / "class0" / "00.png").rename(folder / "class0" / "wide.png")
-    assert open_data(DataConfig(str(folder))).preprocess.size == 224
+    (tmp_path / "other" / "class0" / "00.png").rename(folder / "class0" / "00.png")
+    assert open_data(DataConfig(str(folder), validation_fraction=0.0)).preprocess.size == 224
 
 
 def test_too_many_pictures_for_memory_are_read_from_disk(
