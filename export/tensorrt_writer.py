@@ -73,15 +73,7 @@ def build_engine(
             "Leave --compute-capability out, or use --trt rtx",
         )
     onnx = describe_onnx(onnx_path)
-    trt = import_tensorrt(flavour)
-    log = _logger(flavour)
-    log.clear()
-    builder = trt.Builder(log)
-    if not builder:
-        raise _failed(f"{trt.__name__} could not start", log)
-    # By name: the values of the flags differ between TensorRT 10, 11 and RTX.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, network, onnx_path, log)
+    trt, log, builder, network = _read(onnx_path, flavour)
     config = builder.create_builder_config()
     _set_targets(trt, config, targets)
     _set_batch(builder, config, network, batch, log)
@@ -91,6 +83,30 @@ def build_engine(
     write_bytes(path, bytes(plan))
     warnings = tuple(dict.fromkeys(log.warnings))
     return EngineInfo(path, read_engine_header(path), batch, onnx, network.num_layers, warnings)
+
+
+def check_readable(onnx_path: Path, flavour: Flavour) -> None:
+    """Let TensorRT parse an ONNX file, without building anything.
+
+    Raises:
+        UsageError: the flavour is not installed.
+        ImfDeployError: TensorRT refuses the model; the message names the operator.
+    """
+    _read(onnx_path, flavour)
+
+
+def _read(onnx_path: Path, flavour: Flavour) -> tuple[Any, Any, Any, Any]:
+    """Return module, log, builder and the parsed network."""
+    trt = import_tensorrt(flavour)
+    log = _logger(flavour)
+    log.clear()
+    builder = trt.Builder(log)
+    if not builder:
+        raise _failed(f"{trt.__name__} could not start", log)
+    # By name: the values of the flags differ between TensorRT 10, 11 and RTX.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    _parse(trt, network, onnx_path, log)
+    return trt, log, builder, network
 
 
 def _parse(trt: Any, network: Any, onnx_path: Path, log: Any) -> None:

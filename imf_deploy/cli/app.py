@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import files, main_job, stages
+from imf_deploy.cli import calibrate, files, main_job, stages
 
 app = typer.Typer(
     name="imf-deploy",
@@ -20,6 +20,7 @@ app.command("train-teacher")(stages.train_teacher)
 app.command("distill")(stages.distill)
 app.command("strip")(stages.strip)
 app.command("export")(stages.export)
+app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(files.verify)
 app.command("bench")(files.bench)
 

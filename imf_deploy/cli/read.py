@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import TrainPrecision
-from imf_deploy.data import DataConfig
+from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.config import TrainConfig
@@ -78,3 +79,17 @@ def positive_numbers(option: str, text: str) -> list[int]:
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"{option} {text} is not a list of whole numbers from 1", "Give such as 1,8,32")
     return [int(part) for part in parts]
+
+
+def model_data(artifact: Artifact, data: str, root: str) -> DataSet:
+    """Open the data of a deployable file: what its record names, or what the options give.
+
+    Raises:
+        UsageError: neither names any.
+    """
+    known = artifact.evidence.get("data_config")
+    if known:
+        return reopen_data(known, data, root)
+    if not data:
+        raise UsageError(f"{artifact.path} has no record of its data", "Give --data")
+    return open_data(DataConfig(data, root, artifact.preprocess.size))

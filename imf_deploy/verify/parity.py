@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from imf_deploy import defaults
 from imf_deploy.evaluate import wilson_interval
 
 Array = npt.NDArray[np.float32]
@@ -20,14 +22,21 @@ class Tolerance:
     Attributes:
         relative: Largest logit difference, relative to the largest PyTorch logit (at least 1).
         agreement: Smallest part of images on which both choose the same class.
+        accuracy_drop: Largest loss of accuracy, in points.
     """
 
     relative: float
     agreement: float
+    accuracy_drop: float = 100.0
 
 
-# fp32 differs by the order of sums alone; fp16 keeps 11 bits of each product and sum.
-TOLERANCES = {"fp32": Tolerance(1e-4, 0.999), "fp16": Tolerance(2e-2, 0.99)}
+# fp32 differs by the order of sums alone; fp16 keeps 11 bits of each product and sum. int8 keeps
+# decisions, not logits: accuracy and agreement are its gate, and logits only show what is broken.
+TOLERANCES = {
+    "fp32": Tolerance(1e-4, 0.999),
+    "fp16": Tolerance(2e-2, 0.99),
+    "int8": Tolerance(1.0, defaults.MIN_AGREEMENT, defaults.MAX_ACCURACY_DROP),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class Parity:
         pytorch_accuracy_interval: Its 95 % confidence interval.
         tolerance: Largest difference that its precision allows.
         min_agreement: Smallest agreement that its precision allows.
+        max_accuracy_drop: Largest loss of accuracy that its precision allows, in points.
     """
 
     images: int
@@ -59,6 +69,7 @@ class Parity:
     pytorch_accuracy_interval: tuple[float, float]
     tolerance: float
     min_agreement: float
+    max_accuracy_drop: float = 100.0
 
     @property
     def reason(self) -> str:
@@ -71,6 +82,10 @@ class Parity:
             )
         if self.agreement < self.min_agreement:
             return f"top-1 agreement {self.agreement:.2%} is below {self.min_agreement:.2%}"
+        drop = (self.pytorch_accuracy - self.accuracy) * 100
+        # A drop of exactly what is allowed must not fail by its rounding.
+        if drop > self.max_accuracy_drop + 1e-9:
+            return f"accuracy falls by {drop:.2f} points, and {self.max_accuracy_drop:g} are allowed"
         return ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +93,13 @@ class Parity:
         return asdict(self)
 
 
-def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], precision: str) -> Parity:
+def compare(
+    logits: Array,
+    pytorch: Array,
+    labels: npt.NDArray[np.int64],
+    precision: str,
+    gate: Mapping[str, float] | None = None,
+) -> Parity:
     """Compare the logits of a file with the PyTorch model's.
 
     Args:
@@ -86,8 +107,11 @@ def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], precis
         pytorch: Of the PyTorch model, ``[N, classes]``.
         labels: Right classes, ``[N]``.
         precision: Key of :data:`TOLERANCES`.
+        gate: ``min_agreement`` and ``max_accuracy_drop`` that the file was made for, instead of those.
     """
     tolerance = TOLERANCES[precision]
+    if gate:
+        tolerance = Tolerance(tolerance.relative, gate["min_agreement"], gate["max_accuracy_drop"])
     wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
     difference = np.abs(wide - reference)
     norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
@@ -105,4 +129,5 @@ def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], precis
         pytorch_accuracy_interval=wilson_interval(pytorch_accuracy, len(labels)),
         tolerance=tolerance.relative * max(float(np.abs(reference).max()), 1.0),
         min_agreement=tolerance.agreement,
+        max_accuracy_drop=tolerance.accuracy_drop,
     )

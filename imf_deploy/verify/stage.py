@@ -90,7 +90,8 @@ def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artif
         try:
             with open_runner(artifact.path, artifact.format) as runner:
                 logits = runner_logits(runner, data.test, data.preprocess)
-            parity = compare(logits, reference, labels, artifact.precision)
+            gate = artifact.evidence.get("gate")
+            parity = compare(logits, reference, labels, artifact.precision, gate)
             result = parity.to_dict() | {
                 "status": "fail" if parity.reason else "pass",
                 "reason": parity.reason or None,

@@ -1,0 +1,121 @@
+"""How an INT8 file does beside its float model on validation images, and whether that will do."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.calib.model import FloatModel
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+
+Array = npt.NDArray[np.float32]
+# Rounding of fractions such as 0.97 must not decide.
+_EPSILON = 1e-9
+
+
+@dataclass(frozen=True)
+class Score:
+    """An INT8 file against the float model, on the same images.
+
+    Attributes:
+        images: How many.
+        accuracy: Of the INT8 file, from 0 to 1.
+        float_accuracy: Of the float model.
+        agreement: Part of the images on which both choose the same class.
+        divergence: Mean KL divergence of the INT8 file's probabilities from the float model's.
+        mse: Mean squared difference of the logits.
+    """
+
+    images: int
+    accuracy: float
+    float_accuracy: float
+    agreement: float
+    divergence: float
+    mse: float
+
+    @property
+    def drop(self) -> float:
+        """Points of accuracy that are lost; negative where some are won."""
+        return (self.float_accuracy - self.accuracy) * 100
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that records hold."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What INT8 may cost.
+
+    Attributes:
+        max_accuracy_drop: In points.
+        min_agreement: From 0 to 1.
+    """
+
+    max_accuracy_drop: float
+    min_agreement: float
+
+    def reason(self, score: Score) -> str:
+        """Return why a score does not pass; empty where it does."""
+        if not np.isfinite(score.mse):
+            return "some logits are not finite"
+        if score.drop > self.max_accuracy_drop + _EPSILON:
+            return (
+                f"accuracy falls by {score.drop:.2f} points from {score.float_accuracy:.2%}, "
+                f"and {self.max_accuracy_drop:g} are allowed"
+            )
+        if score.agreement < self.min_agreement - _EPSILON:
+            return f"top-1 agreement {score.agreement:.2%} is below {self.min_agreement:.2%}"
+        return ""
+
+
+def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
+    """Return the logits of a file in a session with default options, ``float32 [N, classes]``."""
+    with OnnxRuntimeRunner(path) as runner:
+        return np.concatenate(
+            [
+                runner.infer(np.ascontiguousarray(batch.numpy()))
+                for batch, _ in eval_batches(images, model.preprocess, model.batch or 100)
+            ]
+        )
+
+
+def content_logits(content: bytes, model: FloatModel, images: Split) -> Array:
+    """Return the logits of an ONNX file that is not written yet, as :func:`file_logits`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "candidate.onnx"
+        path.write_bytes(content)
+        return file_logits(path, model, images)
+
+
+def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Score:
+    """Compare the logits of an INT8 file with the float model's.
+
+    Args:
+        logits: ``[N, classes]``.
+        reference: Of the float model, ``[N, classes]``.
+        labels: Right classes, ``[N]``.
+    """
+    wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
+    log_p, log_q = _log_softmax(float_wide), _log_softmax(wide)
+    chosen, expected = wide.argmax(1), float_wide.argmax(1)
+    return Score(
+        images=len(labels),
+        accuracy=float((chosen == labels).mean()),
+        float_accuracy=float((expected == labels).mean()),
+        agreement=float((chosen == expected).mean()),
+        divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
+        mse=float(((wide - float_wide) ** 2).mean()),
+    )
+
+
+def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    shifted = logits - logits.max(1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return normalised

@@ -1,0 +1,55 @@
+"""Choose the training images that activation ranges are measured on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from imf_deploy.data import Split
+from imf_deploy.errors import UsageError
+
+_CHUNK = 64
+
+
+def choose_images(split: Split, count: int, seed: int) -> Split:
+    """Return a seeded, class-balanced part of a split.
+
+    Every class gives the same number, up to one; where a class has fewer, the others give more.
+
+    Args:
+        split: Where to choose from: the training split, never one that reports or chooses.
+        count: How many images.
+        seed: Of the choice.
+
+    Returns:
+        A split of ``count`` images, in their order in ``split``. Source: ours.
+
+    Raises:
+        UsageError: the split has fewer images.
+    """
+    if count > len(split):
+        raise UsageError(
+            f"{count} calibration images were asked for, and there are {len(split)} training images",
+            f"Give --images {len(split)} or fewer",
+        )
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(split), generator=generator)
+    classes = split.labels[shuffled]
+    # The how-many-eth of its class each image is: taking the lowest first takes classes in turn.
+    turn = torch.zeros(len(split), dtype=torch.int64)
+    for label in set(classes.tolist()):
+        members = (classes == label).nonzero().flatten()
+        turn[members] = torch.arange(len(members))
+    chosen = shuffled[turn.argsort(stable=True)[:count]]
+    return split.subset(chosen.sort().values)
+
+
+def hash_images(split: Split) -> str:
+    """Return the SHA-256 of the pixels and classes of a split, reading a few images at a time."""
+    digest = hashlib.sha256(split.labels.numpy().tobytes())
+    for positions in torch.split(torch.arange(len(split)), _CHUNK):
+        pixels = split.fetch(positions)
+        digest.update(str(tuple(pixels.shape[1:])).encode())
+        digest.update(pixels.contiguous().numpy().tobytes())
+    return digest.hexdigest()

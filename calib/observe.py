@@ -1,0 +1,85 @@
+"""Run a float model and look at every activation, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.calib.model import FloatModel
+from imf_deploy.compat import usable_cpus
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.errors import ImfDeployError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+Activations = dict[str, npt.NDArray[np.float32]]
+# Pixels of one batch: the activations of MobileNetV2 at 224 pixels are 55 MB an image.
+_PIXELS = 1 << 15
+_LARGEST_BATCH = 32
+
+
+class Observer:
+    """A session of a float model whose activations are outputs.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: FloatModel) -> None:
+        import onnxruntime
+
+        self._model = model
+        exposed, self.tensors = _expose(model.proto, model.input)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cpus()
+        options.log_severity_level = 4  # whatever matters is raised as well
+        # Fusing would move the activations that are asked for.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            self._session = onnxruntime.InferenceSession(
+                exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base class
+            raise ImfDeployError(
+                f"ONNX Runtime cannot run {model.artifact.path}: {str(error).splitlines()[0]}",
+                "Export it again",
+            ) from error
+
+    def batches(self, images: Split) -> Iterator[Activations]:
+        """Yield the activations of a few images, by tensor; the next batch replaces them.
+
+        Raises:
+            ImfDeployError: an activation is not finite.
+        """
+        model = self._model
+        size = model.batch or min(max(_PIXELS // model.preprocess.size**2, 1), _LARGEST_BATCH)
+        for pictures, _ in eval_batches(images, model.preprocess, size):
+            # Only fixed batches can be left with a rest; no activation may see made-up images.
+            if model.batch and len(pictures) < model.batch:
+                break
+            batch = np.ascontiguousarray(pictures.numpy())
+            values = self._session.run(self.tensors[1:], {model.input: batch})
+            yield dict(zip(self.tensors, [batch, *values], strict=True))
+
+
+def _expose(model: ModelProto, input_name: str) -> tuple[ModelProto, list[str]]:
+    """Return a copy whose float activations are outputs, and their names, the input first."""
+    from onnx import ModelProto as Proto
+    from onnx import TensorProto
+
+    exposed = Proto()
+    exposed.CopyFrom(model)
+    produced = {name for node in model.graph.node for name in node.output}
+    outputs = {value.name for value in model.graph.output}
+    known = [*model.graph.value_info, *model.graph.output]
+    floats = {
+        value.name: value
+        for value in known
+        if value.name in produced and value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    exposed.graph.output.extend(value for name, value in floats.items() if name not in outputs)
+    return exposed, [input_name, *floats]

@@ -1,0 +1,149 @@
+"""Write a float model as INT8 with explicit Q/DQ, from one set of ranges for either target."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy.calib.config import Target
+from imf_deploy.calib.float_layers import keep_in_float
+from imf_deploy.calib.model import LAYER_TYPES, FloatModel, Layer
+from imf_deploy.calib.ranges import Ranges
+from imf_deploy.errors import ImfDeployError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The Q/DQ that a target wants.
+
+    Attributes:
+        signed: Whether activations are int8; else uint8.
+        operators: Types to quantise; nothing takes every type that onnxruntime can quantise.
+        options: ``extra_options`` of ``onnxruntime.quantization``.
+    """
+
+    signed: bool
+    operators: tuple[str, ...]
+    options: dict[str, Any]
+
+
+_FORMS: dict[Target, _Form] = {
+    # Asymmetric uint8 lets activation functions vanish into the ranges. Logits stay float: 256 steps
+    # make ties between classes, and the last layer costs nothing.
+    "onnxruntime-cpu": _Form(
+        False, (), {"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]}
+    ),
+    # TensorRT takes no other zero point than 0 and no int32 biases. Only the inputs of layers are
+    # quantised, where NVIDIA's guide wants them: it fuses what follows a layer before the next Q.
+    "tensorrt": _Form(
+        True,
+        LAYER_TYPES,
+        {
+            "ActivationSymmetric": True,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+            "OpTypesToExcludeOutputQuantization": list(LAYER_TYPES),
+        },
+    ),
+}
+
+
+def quantize(
+    model: FloatModel,
+    ranges: Ranges,
+    target: Target,
+    excluded: Collection[str] = (),
+    only: Layer | None = None,
+    metadata: dict[str, str] | None = None,
+) -> bytes:
+    """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
+
+    Weights are int8, symmetric, one scale for each output channel, with all 8 bits.
+
+    Args:
+        model: The float model; not changed.
+        ranges: As :func:`imf_deploy.calib.ranges.measure_ranges` gives them.
+        target: Who is to run it.
+        excluded: Names of layers that stay in float.
+        only: Quantise this layer and nothing else.
+        metadata: Key-value pairs of the file; by default the model's own with another precision.
+
+    Raises:
+        ImfDeployError: onnxruntime.quantization cannot write the model.
+    """
+    from onnx.helper import set_model_props
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    form = _FORMS[target]
+    kept = [layer for layer in model.layers if layer.name in excluded]
+    proto = _copy(model.proto)
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it warns of every tensor that it leaves in float
+    try:
+        quantizer = QDQQuantizer(
+            proto,
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8 if form.signed else QuantType.QUInt8,
+            tensors_range=_tensor_data(ranges),
+            nodes_to_quantize=list(only.nodes) if only else [],
+            nodes_to_exclude=[node for layer in kept for node in layer.nodes],
+            op_types_to_quantize=list(form.operators) or _quantisable(),
+            extra_options=dict(form.options),
+        )
+        quantizer.quantize_model()
+        written: ModelProto = quantizer.model.model
+    except Exception as error:  # it raises whatever it meets, with the tensor in the message
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImfDeployError(
+            f"{model.artifact.path} cannot be quantised for {target} ({reason})",
+            "Keep to fp32 or fp16 for this model",
+        ) from error
+    finally:
+        logging.disable(before)
+    keep_in_float(written, {layer.name for layer in kept})
+    entries = model.metadata | {"precision": "int8"} if metadata is None else metadata
+    set_model_props(written, dict(sorted(entries.items())))
+    serialised: bytes = written.SerializeToString(deterministic=True)
+    return serialised
+
+
+def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
+    """Return the metadata of an INT8 file: its model's, with ``precision`` and ``quantization`` new."""
+    return model.metadata | {
+        "precision": "int8",
+        "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
+    }
+
+
+def _copy(proto: ModelProto) -> ModelProto:
+    from onnx import ModelProto as Proto
+
+    copied = Proto()
+    copied.CopyFrom(proto)
+    return copied
+
+
+def _tensor_data(ranges: Ranges) -> dict[str, Any]:
+    import numpy as np
+    from onnxruntime.quantization.calibrate import TensorData
+
+    return {
+        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+        for name, (low, high) in ranges.items()
+    }
+
+
+def _quantisable() -> list[str]:
+    """Return every operator type that onnxruntime can quantise, as its ``quantize_static`` takes them."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted({*QDQRegistry, *QLinearOpsRegistry})

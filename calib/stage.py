@@ -1,0 +1,191 @@
+"""Stage: an INT8 ONNX file from a float one, calibrated, ranked, repaired and inside its gate."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.calib.cache import CacheKey, cached_ranges
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.float_layers import integer_layers, running_operators
+from imf_deploy.calib.gate import Gate, Score, content_logits, file_logits, score
+from imf_deploy.calib.images import choose_images, hash_images
+from imf_deploy.calib.model import FloatModel, open_float_model
+from imf_deploy.calib.quantize import int8_metadata, quantize
+from imf_deploy.calib.ranges import measure_ranges, method_key
+from imf_deploy.calib.repair import Repaired, repair
+from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
+from imf_deploy.compat import cpu_model
+from imf_deploy.data import DataSet
+from imf_deploy.errors import UsageError
+from imf_deploy.export.flavour import choose_flavour
+from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.export.tensorrt_writer import check_readable
+from imf_deploy.files import fingerprint, write_bytes
+
+_SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
+_INHERITED = ("source", "parameters", "macs", "data", "data_config")
+
+
+def calibrate(
+    path: Path,
+    data: DataSet,
+    config: CalibrationConfig,
+    folder: Path,
+    preprocess: Path | None = None,
+    cache: Path | None = None,
+) -> Artifact:
+    """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
+
+    What the same model, images and settings already made is taken as it is.
+
+    Args:
+        path: A float32 ONNX classifier.
+        data: Ranges come from its training split, the ranking and the gate from its validation split.
+        config: Target, method, images and gate.
+        folder: Where to write; ranges are kept in its ``calib`` folder.
+        preprocess: For files that do not say how pictures become their input.
+        cache: File that keeps the ranges, instead of one in the ``calib`` folder.
+
+    Returns:
+        The artifact; its ``evidence["calibration"]`` holds the images, the ranking, the layers in
+        float, what a session runs, and the scores on validation images.
+
+    Raises:
+        UsageError: fewer images than asked for, a model that is quantised or has no preprocessing,
+            other data than it was made for, a cache of something else.
+        GateError: INT8 misses the gate even after repair; nothing is written.
+        ImfDeployError: the model is damaged, or the target refuses it.
+    """
+    config.check()
+    model = open_float_model(path, preprocess)
+    _check_data(model, data)
+    images = choose_images(data.train, config.images, config.seed)
+    images_hash = hash_images(images)
+    record = model.artifact
+    output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
+    if output.resolve() == path.resolve():
+        raise UsageError(f"{output} would replace the model itself", "Give another --output")
+    recipe = fingerprint(
+        ["int8", record.sha256, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
+         record.tools]
+    )  # fmt: skip
+    if made := current_artifact(output, recipe):
+        return made
+    # Both raise with the name of an operator that they do not know, before any work is done.
+    reference = file_logits(path, model, data.validation)
+    checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
+    key = CacheKey(record.sha256, images_hash, method_key(config.method))
+    ranges = cached_ranges(
+        cache or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
+    )
+    about = {
+        "target": config.target,
+        "method": config.method,
+        "images": config.images,
+        "images_sha256": images_hash,
+    }
+    labels = data.validation.labels.numpy()
+    ranking = rank_layers(
+        model, ranges, config.target, data.validation, config.sensitivity_images, config.seed
+    )
+
+    def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
+        metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
+        content = quantize(model, ranges, config.target, excluded, metadata=metadata)
+        return content, score(content_logits(content, model, data.validation), reference, labels)
+
+    repaired = repair(
+        attempt,
+        [harm.layer for harm in ranking],
+        Gate(config.max_accuracy_drop, config.min_agreement),
+        int(len(model.layers) * config.max_float_layers),
+        path.name,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        candidate = Path(temporary) / output.name
+        candidate.write_bytes(repaired.content)
+        if config.target == "tensorrt":
+            _check_tensorrt(candidate)
+        running = running_operators(candidate)
+    calibration = about | _evidence(model, config, ranking, repaired, running, checked_with)
+    write_bytes(output, repaired.content)
+    written = describe_onnx(output)
+    inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}
+    return describe(
+        output,
+        kind="onnx",
+        format="onnx",
+        parent=record.sha256,
+        recipe=recipe,
+        model=record.model,
+        preprocess=model.preprocess,
+        product=record.product,
+        precision=written.precision,
+        inputs=written.inputs,
+        outputs=written.outputs,
+        evidence={
+            **inherited,
+            "operators": dict(written.operators),
+            "opset": written.opset,
+            # imf_deploy.verify holds the file, and engines made from it, to the same gate.
+            "gate": {"max_accuracy_drop": config.max_accuracy_drop, "min_agreement": config.min_agreement},
+            "calibration": calibration,
+        },
+    ).save()
+
+
+def _check_data(model: FloatModel, data: DataSet) -> None:
+    """Refuse data whose pictures become other input than the model was made for."""
+    want, have = model.preprocess, data.preprocess
+    # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
+    for name in ("size", "resize", "resize_to", "color", "labels"):
+        if getattr(want, name) != getattr(have, name):
+            raise UsageError(
+                f"{data.name} has other preprocessing than {model.artifact.path} "
+                f"({name}: {getattr(have, name)}, and the model wants {getattr(want, name)})",
+                "Give the data that it was made for",
+            )
+    if not len(data.validation):
+        raise UsageError(
+            f"{data.name} has no validation images to judge INT8 by", "Give a --val-fraction above 0"
+        )
+
+
+def _check_tensorrt(path: Path) -> str:
+    """Let TensorRT parse a file, where there is one; return what did, or why nothing could.
+
+    Raises:
+        ImfDeployError: it refuses the file; the message names the operator.
+    """
+    choice = choose_flavour("auto")
+    if not choice.flavour:
+        return f"not checked: {choice.reason}"
+    check_readable(path, choice.flavour)
+    return choice.flavour
+
+
+def _evidence(
+    model: FloatModel,
+    config: CalibrationConfig,
+    ranking: list[LayerHarm],
+    repaired: Repaired,
+    running: dict[str, int],
+    checked_with: str,
+) -> dict[str, Any]:
+    return {
+        "seed": config.seed,
+        "layers": len(model.layers),
+        "float_layers": list(repaired.excluded),
+        "checked_with": checked_with,
+        "session_operators": running,
+        "session_integer_layers": integer_layers(running),
+        # Without VNNI, sums of uint8 times int8 saturate: the scores hold for CPUs that have it.
+        "cpu": cpu_model(),
+        "validation": repaired.score.to_dict(),
+        "tries": repaired.tries,
+        "sensitivity": [harm.to_dict() for harm in ranking],
+    }

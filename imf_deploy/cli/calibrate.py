@@ -1,0 +1,86 @@
+"""``imf-deploy calibrate``: an INT8 file from a float one."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy import defaults
+from imf_deploy.cli import options as o
+
+
+class Target(StrEnum):
+    """Who is to run the file."""
+
+    CPU = "onnxruntime-cpu"
+    TENSORRT = "tensorrt"
+
+
+class Method(StrEnum):
+    """How the range of an activation is chosen."""
+
+    MINMAX = "minmax"
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+
+
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="A float32 ONNX classifier.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder or the name of a data set; empty opens what the model's record names.",
+            rich_help_panel=o.DATA,
+        ),
+    ] = "",
+    data_root: o.DataRoot = "",
+    target: Annotated[Target, typer.Option(help="Who is to run the file.")] = Target.CPU,
+    method: Annotated[Method, typer.Option(help="How the range of an activation is chosen.")] = Method.MINMAX,
+    images: Annotated[
+        int, typer.Option(help="Training images to calibrate on.")
+    ] = defaults.CALIBRATION_IMAGES,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(help="Gate: points of validation accuracy that INT8 may cost.")
+    ] = defaults.MAX_ACCURACY_DROP,
+    min_agreement: Annotated[
+        float, typer.Option(help="Gate: smallest part of validation images that keep their class, 0 to 1.")
+    ] = defaults.MIN_AGREEMENT,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
+    preprocess: Annotated[
+        Path | None,
+        typer.Option(help="JSON with the preprocessing, for a model that does not carry it."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="File that keeps the ranges; by default in OUTPUT/calib.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder; by default the model's own.")
+    ] = None,
+) -> None:
+    """Write a model as INT8 that keeps to its accuracy gate, with layers left in float where needed.
+
+    Exits with 3 if INT8 misses the gate even so.
+    """
+    from imf_deploy.calib.config import CalibrationConfig
+    from imf_deploy.calib.model import open_float_model
+    from imf_deploy.calib.stage import calibrate as run
+    from imf_deploy.cli.read import model_data
+    from imf_deploy.progress import say
+
+    config = CalibrationConfig(target.value, method.value, images, seed, max_accuracy_drop, min_agreement)
+    config.check()
+    opened = model_data(open_float_model(model, preprocess).artifact, data, data_root)
+    made = run(model, opened, config, output or model.parent, preprocess, cache)
+    about = made.evidence["calibration"]
+    result = about["validation"]
+    say(
+        f"{made.path}: {result['accuracy']:.2%} of {result['images']} validation images, "
+        f"float {result['float_accuracy']:.2%}, agreement {result['agreement']:.2%}, "
+        f"{len(about['float_layers'])} of {about['layers']} layers in float"
+    )
+    worst = ", ".join(f"{harm['layer']} ({harm['divergence']:.2g})" for harm in about["sensitivity"][:3])
+    say(f"Most sensitive layers (divergence that each one alone causes): {worst}")
