@@ -80,6 +80,7 @@ def quantize(
     from onnx.helper import set_model_props
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     form = _FORMS[target]
     kept = [layer for layer in model.layers if layer.name in excluded]
@@ -110,6 +111,8 @@ def quantize(
     finally:
         logging.disable(before)
     keep_in_float(written, {layer.name for layer in kept})
+    # The quantiser appends its nodes at the end, but ONNX wants operators in the order of their data.
+    OnnxModel(written).topological_sort(is_deterministic=True)
     entries = model.metadata | {"precision": "int8"} if metadata is None else metadata
     set_model_props(written, dict(sorted(entries.items())))
     serialised: bytes = written.SerializeToString(deterministic=True)
