@@ -67,8 +67,6 @@ def calibrate(
     images_hash = hash_images(images)
     record = model.artifact
     output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
-    if output.resolve() == path.resolve():
-        raise UsageError(f"{output} would replace the model itself", "Give another --output")
     recipe = fingerprint(
         ["int8", record.sha256, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
          record.tools]
@@ -103,7 +101,7 @@ def calibrate(
         [harm.layer for harm in ranking],
         Gate(config.max_accuracy_drop, config.min_agreement),
         int(len(model.layers) * config.max_float_layers),
-        path.name,
+        f"{path.name} on {config.target}",
     )
     with tempfile.TemporaryDirectory() as temporary:
         candidate = Path(temporary) / output.name

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.errors import UsageError
+from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, export_onnx
 from imf_deploy.export.targets import BatchRange, Flavour
 from imf_deploy.export.tensorrt_writer import build_engine
@@ -19,7 +20,7 @@ from imf_deploy.runners.base import INPUT, OUTPUT
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
 
-PRECISIONS: tuple[OnnxPrecision, ...] = ("fp32", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class EngineConfig:
     capabilities: tuple[str, ...] = ()
 
 
-def choose_precisions(option: str) -> list[OnnxPrecision]:
-    """Read ``--precisions``: names separated by commas.
+def choose_precisions(option: str) -> list[Precision]:
+    """Read ``--precisions``: names separated by commas; ``int8`` brings ``fp32``, which it is made from.
 
     Raises:
         UsageError: a precision that is not known.
@@ -49,15 +50,16 @@ def choose_precisions(option: str) -> list[OnnxPrecision]:
         raise UsageError(
             f"--precisions has no '{', '.join(unknown)}'", f"Choose from: {', '.join(PRECISIONS)}"
         )
-    return [name for name in PRECISIONS if name in names]
+    return [name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)]
 
 
 def export(
-    product: Product, precisions: Sequence[OnnxPrecision], engines: EngineConfig | None, folder: Path
+    product: Product, precisions: Sequence[Precision], engines: EngineConfig | None, folder: Path
 ) -> list[Artifact]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is.
+    What the same product and options already made is taken as it is. ``int8`` is left out: it needs
+    images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
 
     Args:
         product: As :func:`imf_deploy.strip.products.load_product` gives it, best after
@@ -74,10 +76,12 @@ def export(
     """
     made = []
     for precision in precisions:
+        if precision == "int8":
+            continue
         onnx_file = _write_onnx(product, precision, folder)
         made.append(onnx_file)
         if engines:
-            made.append(_write_engine(product, onnx_file, engines, folder))
+            made.append(write_engine(product, onnx_file, engines, folder))
     return made
 
 
@@ -134,7 +138,12 @@ def _write_onnx(product: Product, precision: OnnxPrecision, folder: Path) -> Art
     ).save()
 
 
-def _write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Artifact:
+def write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Artifact:
+    """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
+
+    Raises:
+        ImfDeployError: TensorRT refuses the file.
+    """
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
     recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), onnx_file.tools])
@@ -147,6 +156,8 @@ def _write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, 
         format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
         parent=onnx_file.sha256,
         recipe=recipe,
-        evidence=_evidence(product) | {"targets": list(info.header.targets), "batch": str(engines.batch)},
+        evidence=_evidence(product)
+        | {key: value for key, value in onnx_file.evidence.items() if key == "gate"}
+        | {"targets": list(info.header.targets), "batch": str(engines.batch)},
         **_fields(product, onnx_file.precision),
     ).save()

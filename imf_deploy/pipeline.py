@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import measure_products
+from imf_deploy.bench.products import does_int8_pay, measure_products
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.product import export_int8
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError
 from imf_deploy.export.flavour import FlavourOption, choose_flavour
-from imf_deploy.export.onnx_writer import OnnxPrecision
+from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_precisions, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.models import ModelSpec, build_model, find_blocks
@@ -47,7 +49,7 @@ class RunConfig:
             data, else trains one.
         distill: Which student, and how.
         products: ``all``, or names such as ``plain,imf@2``.
-        precisions: Names such as ``fp32,fp16``.
+        precisions: Names such as ``fp32,fp16,int8``.
         trt: Which TensorRT builds engines.
         batch: Optimisation profile of engines.
         capabilities: Targets of TensorRT-RTX engines.
@@ -122,8 +124,11 @@ def distill_and_export(
         evaluate_product(load_product(artifact.path), data)
         for artifact in strip(distilled, names, folder.products, images)
     ]
-    files = _export_and_verify(products, precisions, engines, data, folder)
+    files, declined = _export_and_verify(products, precisions, engines, data, folder)
     latencies = measure_products(products, files, bench_seconds)
+    for note in [*declined, *does_int8_pay(files, latencies)]:
+        notes.append(note)
+        say(note)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
     if teacher.accuracy <= best:
         notes.append("The teacher is no better than the student: distillation gains little from it")
@@ -162,15 +167,21 @@ def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teach
 
 def _export_and_verify(
     products: list[Product],
-    precisions: list[OnnxPrecision],
+    precisions: list[Precision],
     engines: EngineConfig | None,
     data: DataSet,
     folder: RunFolder,
-) -> list[Artifact]:
-    files = []
+) -> tuple[list[Artifact], list[str]]:
+    """Return the verified files, and why INT8 was declined where it was."""
+    files, declined = [], []
     with track("Exporting and verifying", len(products)) as advance:
         for product in products:
             made = export(product, precisions, engines, folder.deploy)
+            if "int8" in precisions:
+                config = CalibrationConfig(images=min(defaults.CALIBRATION_IMAGES, len(data.train)))
+                quantised, reasons = export_int8(product, made[0], data, config, engines, folder.deploy)
+                made += quantised
+                declined += reasons
             files += verify(product, made, data)
             advance(1)
-    return files
+    return files, declined

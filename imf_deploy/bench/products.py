@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
 
 ROUNDS = 12
+# Latencies this close are taken as equal.
+NOISE = 0.03
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,14 @@ def measure_products(
 
     Args:
         products: The PyTorch models.
-        files: ONNX files made from them; engines are left out.
+        files: ONNX files made from them; engines, and Q/DQ written for TensorRT, are left out.
         seconds: Least time that each is measured for.
 
     Returns:
         For each ONNX file, by its hash.
     """
     threads = usable_cpus()
-    onnx_files = [file for file in files if file.format == "onnx"]
+    onnx_files = [file for file in files if file.format == "onnx" and _for_the_cpu(file)]
     runners: dict[str, Runner] = {
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
@@ -81,6 +83,31 @@ def measure_products(
     measured = measure(runners, image, duration_s=seconds, rounds=ROUNDS)
     latencies = {}
     for file in onnx_files:
-        own, pytorch = measured[file.sha256], measured[file.parent]
+        own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
         latencies[file.sha256] = FileLatency(own, pytorch, ratio(pytorch, own), threads)
     return latencies
+
+
+def _for_the_cpu(file: Artifact) -> bool:
+    calibration = file.evidence.get("calibration")
+    return not calibration or calibration["target"] != "tensorrt"
+
+
+def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:
+    """Return a sentence for each INT8 file that was timed: how it does beside fp32 of the same rounds."""
+    timed = {
+        (file.product, file.precision): latencies[file.sha256].file.p50
+        for file in files
+        if file.sha256 in latencies
+    }
+    sentences = []
+    for (product, precision), own in timed.items():
+        if precision != "int8" or (product, "fp32") not in timed:
+            continue
+        float_p50 = timed[product, "fp32"]
+        beside = f"{own:.2f} ms, fp32 {float_p50:.2f} ms"
+        if own < float_p50 / (1 + NOISE):
+            sentences.append(f"INT8 of {product} is {float_p50 / own:.2f} times as fast as fp32 ({beside})")
+        else:
+            sentences.append(f"INT8 of {product} does not pay here: it is no faster than fp32 ({beside})")
+    return sentences

@@ -103,7 +103,9 @@ Precision = Annotated[
 ]
 
 Products = Annotated[str, typer.Option(help="all, or names such as plain,imf@2.", rich_help_panel=EXPORT)]
-Precisions = Annotated[str, typer.Option(help="Of the ONNX files: fp32, fp16.", rich_help_panel=EXPORT)]
+Precisions = Annotated[
+    str, typer.Option(help="Of the ONNX files and engines: fp32, fp16, int8.", rich_help_panel=EXPORT)
+]
 TrtOption = Annotated[
     Trt, typer.Option("--trt", help="Which TensorRT builds engines.", rich_help_panel=EXPORT)
 ]

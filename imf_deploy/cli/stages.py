@@ -142,6 +142,7 @@ def export(
 ) -> None:
     """Write a product as ONNX files and TensorRT engines."""
     from imf_deploy.cli.read import names
+    from imf_deploy.errors import UsageError
     from imf_deploy.export.flavour import choose_flavour
     from imf_deploy.export.stage import EngineConfig, choose_precisions
     from imf_deploy.export.stage import export as run
@@ -150,6 +151,10 @@ def export(
     from imf_deploy.strip.products import load_product
 
     chosen = choose_precisions(precisions)
+    if "int8" in chosen:
+        raise UsageError(
+            "INT8 is calibrated on images", "Export fp32, then type: imf-deploy calibrate FILE.onnx"
+        )
     sizes = BatchRange.parse(batch)
     choice = choose_flavour(trt.value)
     engines = EngineConfig(choice.flavour, sizes, names(compute_capability)) if choice.flavour else None

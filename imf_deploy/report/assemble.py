@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imf_deploy.artifact import Artifact
+from imf_deploy.bench.products import NOISE
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Recommendation, Report
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
-# Latencies this close are taken as equal.
-NOISE = 0.03
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
             "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images")  # fmt: skip
 _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
@@ -108,18 +107,27 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
         "parameters": product.evidence["parameters"],
         "macs": product.evidence["macs"],
         "size_bytes": file.path.stat().st_size,
-        "validation_accuracy": product.evidence.get("validation_accuracy"),
+        "validation_accuracy": _validation_accuracy(file, product),
     }
     if "targets" in file.evidence:
         row["targets"] = file.evidence["targets"]
     return cast(ArtifactRow, row)
 
 
+def _validation_accuracy(file: Artifact, product: Artifact) -> float | None:
+    """Return what to choose by: the product's accuracy, or an INT8 file's own, which differs."""
+    if "calibration" in file.evidence:
+        own: float = file.evidence["calibration"]["validation"]["accuracy"]
+        return own
+    return product.evidence.get("validation_accuracy")
+
+
 def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     """Choose the file to deploy: the fastest whose product is within one point of the best.
 
-    Accuracy is the product's on validation images, never on test images; only files that passed
-    and were timed are considered, and latencies within 3 % are taken as equal. Without a validation split there is no recommendation.
+    Accuracy is on validation images, never on test images: the product's, or an INT8 file's own.
+    Only files that passed and were timed are considered, and latencies within 3 % are taken as
+    equal. Without a validation split there is no recommendation.
     """
     fit = [
         (row, row["validation_accuracy"], row["latency_ms"]["p50"])

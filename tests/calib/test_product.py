@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.bench import products as bench
+from imf_deploy.bench.products import FileLatency, does_int8_pay, measure_products
+from imf_deploy.calib import product as module
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.product import export_int8
+from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.errors import GateError, UsageError
+from imf_deploy.export.stage import EngineConfig, choose_precisions, export
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.report.assemble import artifact_row
+from imf_deploy.strip.products import Product, load_product
+from imf_deploy.strip.stage import strip
+from imf_deploy.train.distill import Distilled
+from imf_deploy.verify.parity import TOLERANCES, compare
+from imf_deploy.verify.stage import evaluate_product, verify
+
+# The student is hardly trained: what is tested is the way, not the accuracy.
+LOOSE = CalibrationConfig(images=40, max_accuracy_drop=100, min_agreement=0)
+
+
+@pytest.fixture
+def small(image_folder: Path) -> DataSet:
+    return open_data(DataConfig(str(image_folder)))
+
+
+@pytest.fixture
+def product(distilled: Distilled, small: DataSet, images: torch.Tensor, tmp_path: Path) -> Product:
+    artifact = strip(distilled, ["plain"], tmp_path / "products", images)[0]
+    return evaluate_product(load_product(artifact.path), small)
+
+
+def test_int8_brings_fp32() -> None:
+    assert choose_precisions("int8") == ["fp32", "int8"]
+    assert choose_precisions("fp32,fp16") == ["fp32", "fp16"]
+    assert choose_precisions("int8, fp16") == ["fp32", "fp16", "int8"]
+    with pytest.raises(UsageError, match="int4"):
+        choose_precisions("fp32,int4")
+
+
+def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 alone")
+    engines = EngineConfig("rtx", BatchRange(1, 1, 8), ("86",))
+    files = export(product, choose_precisions("int8"), engines, tmp_path / "deploy")
+    made, declined = export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy")
+    assert declined == []
+    stem = f"{product.artifact.model['name']}-plain"
+    assert [artifact.path.name for artifact in made] == [
+        f"{stem}-int8.onnx", f"{stem}-int8-trt.onnx", f"{stem}-int8-sm86.engine"
+    ]  # fmt: skip
+    verified = verify(product, [*files, *made], small)
+    states = [(artifact.precision, artifact.evidence["verify"]["status"]) for artifact in verified]
+    assert [status for _, status in states[2:4]] == ["pass", "pass"], verified[2].evidence["verify"]
+    # The file's own gate, not the default one, and the engine inherits it.
+    assert verified[2].evidence["verify"]["max_accuracy_drop"] == 100
+    assert verified[4].evidence["gate"] == made[0].evidence["gate"]
+    latencies = measure_products([product], verified, 0.02)
+    assert verified[2].sha256 in latencies
+    assert verified[3].sha256 not in latencies  # Q/DQ for TensorRT says nothing about a CPU
+    assert len(does_int8_pay(verified, latencies)) == 1
+    row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
+    own = verified[2].evidence["calibration"]["validation"]["accuracy"]
+    assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
+
+
+def test_a_declined_product_is_told(
+    product: Product, small: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decline(path: Path, data: DataSet, config: CalibrationConfig, folder: Path) -> Artifact:
+        raise GateError(f"{config.target} is declined")
+
+    monkeypatch.setattr(module, "calibrate", decline)
+    files = export(product, ["fp32"], None, tmp_path / "deploy")
+    engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+    assert export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy") == (
+        [], ["onnxruntime-cpu is declined", "tensorrt is declined"]
+    )  # fmt: skip
+
+
+class _Latency:
+    def __init__(self, p50: float) -> None:
+        self.p50 = p50
+
+
+@pytest.mark.parametrize(
+    ("int8", "words"),
+    [
+        (1.0, "is 2.00 times as fast as fp32 (1.00 ms, fp32 2.00 ms)"),
+        (1.99, "does not pay"),
+        (3.0, "does not pay"),
+    ],
+)
+def test_does_it_pay(int8: float, words: str, whole: Path) -> None:
+    from dataclasses import replace
+
+    from imf_deploy.artifact import load_artifact
+
+    fp32 = load_artifact(whole)
+    files = [fp32, replace(fp32, sha256="b", precision="int8")]
+    latencies = {
+        sha256: FileLatency(_Latency(p50), _Latency(9), None, 1)  # type: ignore[arg-type]
+        for sha256, p50 in ((fp32.sha256, 2.0), ("b", int8))
+    }
+    sentences = does_int8_pay(files, latencies)
+    assert len(sentences) == 1
+    assert words in sentences[0]
+    assert does_int8_pay(files[1:], latencies) == []
+    assert bench.NOISE < 0.1
+
+
+def test_tolerance_of_int8() -> None:
+    labels = np.array([0] * 50 + [1] * 50)
+    pytorch = np.stack([1 - labels, labels], 1).astype(np.float32)
+
+    def flipped(count: int) -> np.ndarray:
+        changed = pytorch.copy()
+        changed[:count] = changed[:count, ::-1] * 0.9
+        return changed
+
+    assert TOLERANCES["int8"].accuracy_drop == 1.0
+    assert compare(flipped(1), pytorch, labels, "int8").reason == ""
+    assert "accuracy falls by 2.00 points" in compare(flipped(2), pytorch, labels, "int8").reason
+    assert "agreement 96.00%" in compare(flipped(4), pytorch, labels, "int8").reason
+    gate = {"max_accuracy_drop": 5.0, "min_agreement": 0.9}
+    assert compare(flipped(4), pytorch, labels, "int8", gate).reason == ""
+    assert "tolerance" in compare(pytorch * 3, pytorch, labels, "int8").reason
+    assert "tolerance" in compare(flipped(1), pytorch, labels, "fp32").reason
