@@ -12,6 +12,7 @@ from imf_deploy.bench.products import FileLatency, does_int8_pay, measure_produc
 from imf_deploy.calib import product as module
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8
+from imf_deploy.cli import stages
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.stage import EngineConfig, choose_precisions, export
@@ -44,6 +45,11 @@ def test_int8_brings_fp32() -> None:
     assert choose_precisions("int8, fp16") == ["fp32", "fp16", "int8"]
     with pytest.raises(UsageError, match="int4"):
         choose_precisions("fp32,int4")
+
+
+def test_export_alone_has_no_images() -> None:
+    with pytest.raises(UsageError, match="imf-deploy calibrate"):
+        stages.export(Path("none.safetensors"), precisions="fp32,int8")
 
 
 def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) -> None:
