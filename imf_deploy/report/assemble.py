@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Recommendation, Report
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Recommendation, Report
 
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
@@ -111,6 +111,9 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
     }
     if "targets" in file.evidence:
         row["targets"] = file.evidence["targets"]
+    if "calibration" in file.evidence:
+        known: dict[str, Any] = file.evidence["calibration"]
+        row["calibration"] = {key: known[key] for key in Calibration.__annotations__}
     return cast(ArtifactRow, row)
 
 

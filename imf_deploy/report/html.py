@@ -11,6 +11,7 @@ from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
+from imf_deploy.report.sensitivity import sensitivity_bars
 
 
 def render_html(report: Report) -> str:
@@ -39,6 +40,7 @@ def render_html(report: Report) -> str:
         folder=verdict.common_folder(report),
         conditions=_conditions(report),
         pictures=_pictures(report),
+        quantised=_quantised(report),
     )
 
 
@@ -68,6 +70,20 @@ def _pictures(report: Report) -> dict[str, Any]:
         "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates of one inference"),
     }
     return {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
+
+
+def _quantised(report: Report) -> list[dict[str, Any]]:
+    """Return each INT8 file's row with the picture of its layers."""
+    from markupsafe import Markup
+
+    rows = [row for row in report["artifacts"] if "calibration" in row]
+    pictures = [
+        sensitivity_bars(row["calibration"], f"sensitivity-{index}") for index, row in enumerate(rows)
+    ]
+    return [
+        {"row": row, "picture": Markup(svg) if svg else None}  # noqa: S704
+        for row, svg in zip(rows, pictures, strict=True)
+    ]
 
 
 def _conditions(report: Report) -> str:

@@ -76,6 +76,26 @@ class Speedup(TypedDict):
     high: float
 
 
+class Harm(TypedDict):
+    """What quantising one layer and nothing else does; a divergence of null ruins the network."""
+
+    layer: str
+    op_type: str
+    divergence: float | None
+    agreement: float
+
+
+class Calibration(TypedDict):
+    """How an INT8 file was made; layers are ranked by the harm that each alone does, worst first."""
+
+    target: str
+    method: str
+    images: int
+    layers: int
+    float_layers: list[str]
+    sensitivity: list[Harm]
+
+
 class ArtifactRow(TypedDict):
     """One deployable file and what was measured of it; null where it could not be run."""
 
@@ -106,6 +126,7 @@ class ArtifactRow(TypedDict):
     size_bytes: int
     validation_accuracy: float | None
     targets: NotRequired[list[str]]
+    calibration: NotRequired[Calibration]
 
 
 class Recommendation(TypedDict):

@@ -75,6 +75,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
     own = verified[2].evidence["calibration"]["validation"]["accuracy"]
     assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
+    assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 10
 
 
 def test_a_declined_product_is_told(
