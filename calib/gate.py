@@ -89,7 +89,7 @@ def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
         return np.concatenate(
             [
                 runner.infer(np.ascontiguousarray(batch.numpy()))
-                for batch, _ in eval_batches(images, model.preprocess, model.batch or 100)
+                for batch, _ in eval_batches(images, model.preprocess, 100 if model.free_batch else 1)
             ]
         )
 

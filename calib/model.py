@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ACTIVATIONS = ("Relu", "Clip")
+# A batch norm of its own would be quantised apart, and weights behind a node are no constants.
+_FOLDED = ("BatchNormalization", "Constant", "Identity")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 
 
@@ -44,7 +46,7 @@ class FloatModel:
         artifact: What the file is; for files without a sidecar, read from the file itself.
         proto: Its graph, with weights and inferred shapes; never changed.
         input: Name of its one input.
-        batch: Size of the batch, where the file fixes it.
+        free_batch: Whether it takes batches of any size; else it takes one image at a time.
         layers: What can be quantised, in the order of the graph.
         metadata: Key-value pairs of the file.
     """
@@ -52,7 +54,7 @@ class FloatModel:
     artifact: Artifact
     proto: ModelProto
     input: str
-    batch: int | None
+    free_batch: bool
     layers: tuple[Layer, ...]
     metadata: dict[str, str]
 
@@ -71,8 +73,8 @@ def open_float_model(path: Path, preprocess: Path | None = None) -> FloatModel:
             carry their preprocessing; it takes precedence where both are there.
 
     Raises:
-        UsageError: the file is quantised already, or not float32; nothing says how pictures become
-            its input.
+        UsageError: the file is quantised already, or not float32, or takes batches of one size that
+            is not 1; nothing says how pictures become its input.
         ImfDeployError: it is damaged, or has nothing to quantise.
     """
     info = describe_onnx(path)
@@ -92,14 +94,15 @@ def open_float_model(path: Path, preprocess: Path | None = None) -> FloatModel:
             f"the input '{name}' of {path} is {shape}, and pictures become [batch, 3, {size}, {size}]",
             "Give the preprocessing that it was trained with",
         )
+    if isinstance(shape[0], int) and shape[0] != 1:
+        raise UsageError(f"{path} takes batches of {shape[0]} and no other", "Export it with a free batch")
     proto = _prepare(path)
     layers = _layers(proto)
     if not layers:
         raise ImfDeployError(
             f"{path} has no operator to quantise", f"INT8 needs one of: {', '.join(LAYER_TYPES)}"
         )
-    batch = shape[0] if isinstance(shape[0], int) else None
-    return FloatModel(artifact, proto, name, batch, layers, info.metadata)
+    return FloatModel(artifact, proto, name, isinstance(shape[0], str), layers, info.metadata)
 
 
 def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
@@ -159,15 +162,14 @@ def _json_metadata(path: Path, metadata: dict[str, str], key: str) -> dict[str, 
 
 
 def _prepare(path: Path) -> ModelProto:
-    """Load weights, fold batch norm where there is one, name every node, and infer shapes."""
+    """Load weights, fold what other exporters leave, name every node, and infer shapes."""
     import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     model = read_model(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
-        if any(node.op_type == "BatchNormalization" for node in model.graph.node):
-            # A batch norm of its own would be quantised apart, with a range that folding removes.
+        if any(node.op_type in _FOLDED for node in model.graph.node):
             model = _folded(model, quant_pre_process)
         taken = {node.name for node in model.graph.node}
         for index, node in enumerate(model.graph.node):

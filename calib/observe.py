@@ -50,17 +50,10 @@ class Observer:
             ) from error
 
     def batches(self, images: Split) -> Iterator[Activations]:
-        """Yield the activations of a few images, by tensor; the next batch replaces them.
-
-        Raises:
-            ImfDeployError: an activation is not finite.
-        """
+        """Yield the activations of a few images, by tensor; the next batch replaces them."""
         model = self._model
-        size = model.batch or min(max(_PIXELS // model.preprocess.size**2, 1), _LARGEST_BATCH)
+        size = min(max(_PIXELS // model.preprocess.size**2, 1), _LARGEST_BATCH) if model.free_batch else 1
         for pictures, _ in eval_batches(images, model.preprocess, size):
-            # Only fixed batches can be left with a rest; no activation may see made-up images.
-            if model.batch and len(pictures) < model.batch:
-                break
             batch = np.ascontiguousarray(pictures.numpy())
             values = self._session.run(self.tensors[1:], {model.input: batch})
             yield dict(zip(self.tensors, [batch, *values], strict=True))

@@ -62,7 +62,6 @@ def method_key(method: Method) -> str:
 def _extremes(model: FloatModel, observer: Observer, images: Split, advance: Callable[[int], None]) -> Ranges:
     # Zero is always in: padding and ReLU need it to be exact.
     extremes: Ranges = dict.fromkeys(observer.tensors, (0.0, 0.0))
-    seen = 0
     for activations in observer.batches(images):
         for name, values in activations.items():
             low, high = float(values.min(initial=0)), float(values.max(initial=0))
@@ -72,11 +71,5 @@ def _extremes(model: FloatModel, observer: Observer, images: Split, advance: Cal
                     "Check the model in float first",
                 )
             extremes[name] = (min(extremes[name][0], low), max(extremes[name][1], high))
-        seen += len(activations[model.input])
         advance(len(activations[model.input]))
-    if not seen:
-        raise ImfDeployError(
-            f"{model.artifact.path} takes batches of {model.batch}, and there are {len(images)} images",
-            "Give more --images, or export it with a free batch",
-        )
     return extremes

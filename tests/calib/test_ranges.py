@@ -18,7 +18,7 @@ from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.data import DataSet
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 
 Make = Callable[..., Path]
 
@@ -86,13 +86,21 @@ def test_not_finite(make_file: Make, many: DataSet) -> None:
         measure_ranges(model, many.train, "minmax")
 
 
-def test_a_fixed_batch(whole: Path, many: DataSet, ranges: Ranges, tmp_path: Path) -> None:
+def test_a_batch_of_one(whole: Path, many: DataSet, ranges: Ranges, tmp_path: Path) -> None:
     proto = onnx.load(whole)
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(proto, tmp_path / "one.onnx")
     found = measure_ranges(open_float_model(tmp_path / "one.onnx"), many.train, "minmax")
     for name, ends in found.items():
         assert ends == pytest.approx(ranges[name], rel=1e-4, abs=1e-5)
+
+
+def test_another_fixed_batch(whole: Path, tmp_path: Path) -> None:
+    proto = onnx.load(whole)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(proto, tmp_path / "four.onnx")
+    with pytest.raises(UsageError, match="takes batches of 4 and no other"):
+        open_float_model(tmp_path / "four.onnx")
 
 
 _MEASURE = """
