@@ -35,7 +35,7 @@ def small(image_folder: Path) -> DataSet:
 
 @pytest.fixture
 def product(distilled: Distilled, small: DataSet, images: torch.Tensor, tmp_path: Path) -> Product:
-    artifact = strip(distilled, ["plain"], tmp_path / "products", images)[0]
+    artifact = strip(distilled, ["imf@1"], tmp_path / "products", images)[0]
     return evaluate_product(load_product(artifact.path), small)
 
 
@@ -58,7 +58,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     files = export(product, choose_precisions("int8"), engines, tmp_path / "deploy")
     made, declined = export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy")
     assert declined == []
-    stem = f"{product.artifact.model['name']}-plain"
+    stem = f"{product.artifact.model['name']}-imf@1"
     assert [artifact.path.name for artifact in made] == [
         f"{stem}-int8.onnx", f"{stem}-int8-trt.onnx", f"{stem}-int8-sm86.engine"
     ]  # fmt: skip
@@ -75,7 +75,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
     own = verified[2].evidence["calibration"]["validation"]["accuracy"]
     assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
-    assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 10
+    assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 3
 
 
 def test_a_declined_product_is_told(
