@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -158,3 +159,13 @@ def model(whole: Path) -> FloatModel:
 def ranges(model: FloatModel, many: DataSet) -> Ranges:
     """Its ranges."""
     return measure_ranges(model, many.train, "minmax")
+
+
+@pytest.fixture
+def foreign(whole: Path, tmp_path: Path) -> Path:
+    """The same network without a sidecar and without metadata."""
+    proto = onnx.load(whole)
+    del proto.metadata_props[:]
+    (tmp_path / "theirs").mkdir()
+    onnx.save(proto, tmp_path / "theirs" / "their.onnx")
+    return tmp_path / "theirs" / "their.onnx"

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from imf_deploy.artifact import sidecar_path
+from imf_deploy.calib import stage
+from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
+from imf_deploy.calib.stage import calibrate
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.export.onnx_file import describe_onnx
+
+CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
+
+
+def forbidden(*_: object) -> Any:
+    raise AssertionError("this was not to be done again")
+
+
+def refused(path: Path, data: DataSet, folder: Path, match: str, **options: Any) -> ImfDeployError:
+    """Check the message, and that nothing was written."""
+    before = files(folder)
+    config = options.pop("config", CONFIG)
+    with pytest.raises(ImfDeployError, match=match) as caught:
+        calibrate(path, data, config, folder, **options)
+    assert files(folder) == before
+    return caught.value
+
+
+def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    error = refused(whole, many, tmp_path, "there are 120 training images", config=CalibrationConfig())
+    assert "--images 120" in str(error)
+    assert isinstance(error, UsageError)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_quantised_already(whole: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
+    artifact = calibrate(whole, many, replace(CONFIG, target=target), tmp_path)
+    error = refused(artifact.path, many, tmp_path, "is quantised already")
+    assert isinstance(error, UsageError)
+
+
+def test_fp16(trained: dict[str, torch.Tensor], many: DataSet, tmp_path: Path, whole: Path) -> None:
+    from imf_deploy.export.half import to_half
+
+    half = to_half(onnx.load(whole))
+    (tmp_path / "in").mkdir()
+    onnx.save(half, tmp_path / "in" / "half.onnx")
+    refused(tmp_path / "in" / "half.onnx", many, tmp_path / "out", "is fp16")
+
+
+def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
+    error = refused(foreign, many, tmp_path / "out", "does not say how pictures become its input")
+    assert "--preprocess" in str(error)
+    record = tmp_path / "preprocess.json"
+    record.write_text(json.dumps(many.preprocess.to_dict()))
+    artifact = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess=record)
+    assert artifact.path.name == "their-int8.onnx"
+    assert artifact.preprocess == many.preprocess
+
+
+def test_preprocessing_in_the_metadata_is_enough(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    (tmp_path / "a-fp32.onnx").write_bytes(whole.read_bytes())
+    artifact = calibrate(tmp_path / "a-fp32.onnx", many, CONFIG, tmp_path)
+    assert artifact.path.name == "a-int8.onnx"
+    assert artifact.product == "plain"
+
+
+def test_bad_preprocess_files(foreign: Path, whole: Path, many: DataSet, tmp_path: Path) -> None:
+    record = tmp_path / "preprocess.json"
+    out = tmp_path / "out"
+    refused(foreign, many, out, "cannot read", preprocess=record)
+    record.write_text("{}")
+    refused(foreign, many, out, "preprocessing record is damaged", preprocess=record)
+    other = many.preprocess.to_dict() | {"mean": [0.0, 0.0, 0.0]}
+    record.write_text(json.dumps(other))
+    refused(whole, many, out, "contradicts the record", preprocess=record)
+    record.write_text(json.dumps(other | {"size": 32, "resize_to": 32}))
+    refused(foreign, many, out, "pictures become", preprocess=record)
+
+
+def test_other_data(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    labels = replace(many, preprocess=replace(many.preprocess, labels=("a", "b", "c")))
+    refused(whole, labels, out, r"other preprocessing .*labels")
+    grey = replace(many, preprocess=replace(many.preprocess, color="L"))
+    refused(whole, grey, out, r"other preprocessing .*color")
+    nothing = replace(many, validation=many.validation.subset(torch.arange(0)))
+    refused(whole, nothing, out, "no validation images")
+
+
+def damaged_node(whole: Path, path: Path, domain: str, op_type: str) -> Path:
+    """Write the network with another operator behind its logits."""
+    proto = onnx.load(whole)
+    last = proto.graph.node[-1]
+    last.output[0] = "inner"
+    nodes = [
+        onnx.helper.make_node("Reshape", ["inner", "to_matrix"], ["matrix"], name="to_matrix_node"),
+        onnx.helper.make_node(op_type, ["matrix"], ["number"], name="strange", domain=domain),
+        onnx.helper.make_node("Reshape", ["number", "to_column"], ["column"], name="to_column_node"),
+        onnx.helper.make_node("Add", ["inner", "column"], ["logits"], name="last"),
+    ]
+    proto.graph.node.extend(nodes)
+    for name, shape in (("to_matrix", [-1, 1, 1]), ("to_column", [-1, 1])):
+        if name == "to_matrix":
+            nodes[0].input[0] = "first"
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(shape), name))
+    # One logit of every image, so that the batch stays free.
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zero"))
+    gather = onnx.helper.make_node("Gather", ["inner", "zero"], ["first"], axis=1, name="gather")
+    position = len(proto.graph.node) - 4
+    proto.graph.node[position].input[0] = "first"
+    proto.graph.node.insert(position, gather)
+    if domain:
+        proto.opset_import.add(domain=domain, version=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, path)
+    return path
+
+
+def test_an_operator_that_onnxruntime_refuses(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    path = damaged_node(whole, tmp_path / "in" / "net.onnx", "their.own", "Frobnicate")
+    refused(path, many, tmp_path / "out", "Frobnicate")
+
+
+def test_an_operator_that_tensorrt_refuses(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 alone")
+    path = damaged_node(whole, tmp_path / "in" / "net.onnx", "", "Det")
+    refused(path, many, tmp_path / "out", "Det.*strange", config=replace(CONFIG, target="tensorrt"))
+    assert calibrate(path, many, CONFIG, tmp_path / "out").precision == "int8"
+
+
+def test_nothing_to_quantise(many: DataSet, whole: Path, tmp_path: Path) -> None:
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("ReduceMean", ["x"], ["y"], axes=[2, 3], keepdims=0)],
+            "g",
+            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, 16, 16])],
+            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 3])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    onnx.helper.set_model_props(proto, describe_onnx(whole).metadata)
+    onnx.save(proto, tmp_path / "mean.onnx")
+    refused(tmp_path / "mean.onnx", many, tmp_path / "out", "no operator to quantise")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": "openvino"},
+        {"method": "guess"},
+        {"images": 0},
+        {"max_accuracy_drop": -1.0},
+        {"max_accuracy_drop": float("nan")},
+        {"min_agreement": 97.0},
+        {"min_agreement": float("nan")},
+        {"max_float_layers": 1.0},
+    ],
+)
+def test_values_that_mean_nothing(whole: Path, many: DataSet, tmp_path: Path, change: dict[str, Any]) -> None:
+    error = refused(whole, many, tmp_path / "out", ".", config=replace(CONFIG, **change))
+    assert isinstance(error, UsageError)
+
+
+def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "in" / "net.onnx"
+    path.parent.mkdir()
+    refused(path, many, tmp_path / "out", "there is no file")
+    path.write_bytes(whole.read_bytes()[:1000])
+    refused(path, many, tmp_path / "out", "damaged or no ONNX")
+    path.write_bytes(whole.read_bytes())
+    sidecar_path(path).write_bytes(sidecar_path(whole).read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
+    refused(path, many, tmp_path / "out", "was changed after its sidecar")
+
+
+def test_caches(
+    whole: Path, planted: Path, many: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "ranges.json"
+    out = tmp_path / "out"
+    first = calibrate(whole, many, CONFIG, out, cache=cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "measure_ranges", forbidden)
+        second = calibrate(whole, many, CONFIG, tmp_path / "again", cache=cache)
+    assert second.sha256 == first.sha256
+    content = cache.read_bytes()
+    error = refused(planted, many, out, "belongs to another model", cache=cache)
+    assert isinstance(error, UsageError)
+    assert "--cache" in str(error)
+    refused(whole, many, out, "belongs to other images", cache=cache, config=replace(CONFIG, seed=1))
+    refused(whole, many, out, "belongs to another method", cache=cache, config=replace(CONFIG, method="mse"))
+    assert cache.read_bytes() == content
+    again = replace(CONFIG, min_agreement=0.9)
+    for bad in (
+        b"{", b"[]", b"{}",
+        content.replace(b'"schema": 1', b'"schema": 99'),
+        content.replace(b'"ranges": {', b'"ranges": {"x": [1, 2], '),
+        content.replace(b'"ranges": {', b'"ranges": {"x": 1, '),
+    ):  # fmt: skip
+        cache.write_bytes(bad)
+        refused(whole, many, out, "JSON|calibration cache", cache=cache, config=again)
+
+
+def test_the_model_itself_is_never_replaced(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "net-plain-int8.onnx"
+    path.write_bytes(whole.read_bytes())
+    made = calibrate(path, many, CONFIG, tmp_path)
+    assert made.path.name == "net-plain-int8-int8.onnx"
+    assert path.read_bytes() == whole.read_bytes()
