@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.errors import UsageError
+from imf_deploy.export.flavour import FlavourOption, choose_flavour
 from imf_deploy.export.onnx_writer import OnnxPrecision, export_onnx
-from imf_deploy.export.targets import BatchRange, Flavour
+from imf_deploy.export.targets import BatchRange, Flavour, parse_capability
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
 from imf_deploy.runners.base import INPUT, OUTPUT
@@ -50,6 +51,23 @@ def choose_precisions(option: str) -> list[OnnxPrecision]:
             f"--precisions has no '{', '.join(unknown)}'", f"Choose from: {', '.join(PRECISIONS)}"
         )
     return [name for name in PRECISIONS if name in names]
+
+
+def choose_engines(
+    option: FlavourOption, batch: str, capabilities: Sequence[str]
+) -> tuple[EngineConfig | None, str]:
+    """Read ``--trt``, ``--batch`` and ``--compute-capability``.
+
+    Returns:
+        How to build engines, or nothing; and why.
+
+    Raises:
+        UsageError: a value that cannot be used, or a TensorRT that is not installed.
+        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+    """
+    sizes, targets = BatchRange.parse(batch), tuple(parse_capability(text) for text in capabilities)
+    choice = choose_flavour(option)
+    return EngineConfig(choice.flavour, sizes, targets) if choice.flavour else None, choice.reason
 
 
 def export(

@@ -11,10 +11,9 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import measure_products
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError
-from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_writer import OnnxPrecision
-from imf_deploy.export.stage import EngineConfig, choose_precisions, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions, export
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
@@ -96,9 +95,7 @@ def distill_and_export(
         ImfDeployError: a stage failed; what was finished stays usable.
     """
     precisions = choose_precisions(config.precisions)
-    batch = BatchRange.parse(config.batch)
-    choice = choose_flavour(config.trt)
-    engines = EngineConfig(choice.flavour, batch, config.capabilities) if choice.flavour else None
+    engines, why = choose_engines(config.trt, config.batch, config.capabilities)
     config.distill.train.check()
     config.distill.weights.check()
     data = open_data(config.data)
@@ -109,7 +106,7 @@ def distill_and_export(
     folder = open_run(output, config.to_dict(), overwrite)
     notes = list(data.notes)
     if not engines:
-        notes.append(f"No TensorRT engines: {choice.reason}")
+        notes.append(f"No TensorRT engines: {why}")
     for note in notes:
         say(note)
     teacher = obtain_teacher(config, data, folder)
@@ -118,11 +115,8 @@ def distill_and_export(
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
-    products = [
-        evaluate_product(load_product(artifact.path), data)
-        for artifact in strip(distilled, names, folder.products, images)
-    ]
-    files = _export_and_verify(products, precisions, engines, data, folder)
+    stripped = strip(distilled, names, folder.products, images)
+    products, files = _export_and_verify(stripped, precisions, engines, data, folder)
     latencies = measure_products(products, files, bench_seconds)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
     if teacher.accuracy <= best:
@@ -161,16 +155,17 @@ def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teach
 
 
 def _export_and_verify(
-    products: list[Product],
+    stripped: list[Artifact],
     precisions: list[OnnxPrecision],
     engines: EngineConfig | None,
     data: DataSet,
     folder: RunFolder,
-) -> list[Artifact]:
-    files = []
-    with track("Exporting and verifying", len(products)) as advance:
-        for product in products:
-            made = export(product, precisions, engines, folder.deploy)
-            files += verify(product, made, data)
+) -> tuple[list[Product], list[Artifact]]:
+    products, files = [], []
+    with track("Exporting and verifying", len(stripped)) as advance:
+        for artifact in stripped:
+            product = evaluate_product(load_product(artifact.path), data)
+            products.append(product)
+            files += verify(product, export(product, precisions, engines, folder.deploy), data)
             advance(1)
-    return files
+    return products, files

@@ -142,18 +142,14 @@ def export(
 ) -> None:
     """Write a product as ONNX files and TensorRT engines."""
     from imf_deploy.cli.read import names
-    from imf_deploy.export.flavour import choose_flavour
-    from imf_deploy.export.stage import EngineConfig, choose_precisions
+    from imf_deploy.export.stage import choose_engines, choose_precisions
     from imf_deploy.export.stage import export as run
-    from imf_deploy.export.targets import BatchRange
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
 
     chosen = choose_precisions(precisions)
-    sizes = BatchRange.parse(batch)
-    choice = choose_flavour(trt.value)
-    engines = EngineConfig(choice.flavour, sizes, names(compute_capability)) if choice.flavour else None
+    engines, why = choose_engines(trt.value, batch, names(compute_capability))
     if not engines:
-        say(f"No TensorRT engines: {choice.reason}")
+        say(f"No TensorRT engines: {why}")
     for made in run(load_product(product), chosen, engines, output or product.parent.parent / "deploy"):
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")

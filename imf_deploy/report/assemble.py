@@ -119,7 +119,8 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     """Choose the file to deploy: the fastest whose product is within one point of the best.
 
     Accuracy is the product's on validation images, never on test images; only files that passed
-    and were timed are considered, and latencies within 3 % are taken as equal. Without a validation split there is no recommendation.
+    and were timed are considered, and latencies within 3 % are taken as equal. Without a
+    validation split there is no recommendation.
     """
     fit = [
         (row, row["validation_accuracy"], row["latency_ms"]["p50"])

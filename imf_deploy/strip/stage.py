@@ -13,6 +13,7 @@ from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
 from imf_deploy.method.fold import fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
+from imf_deploy.progress import track
 from imf_deploy.strip.products import PLAIN, blocks_kept, build_product
 from imf_deploy.strip.proof import (
     FOLD_TOLERANCE,
@@ -46,7 +47,12 @@ def strip(
     if images is None:
         size = distilled.spec.image_size
         images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return [_strip_one(distilled, product, folder, images) for product in products]
+    made = []
+    with track("Stripping", len(products)) as advance:
+        for product in products:
+            made.append(_strip_one(distilled, product, folder, images))
+            advance(1)
+    return made
 
 
 def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor) -> Artifact:
