@@ -10,7 +10,7 @@ from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import measure_products
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
-from imf_deploy.errors import GateError
+from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions, export
@@ -94,6 +94,8 @@ def distill_and_export(
         GateError: a file missed its parity gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
+    if not bench_seconds >= 0:
+        raise UsageError("--bench-seconds must be at least 0")
     precisions = choose_precisions(config.precisions)
     engines, why = choose_engines(config.trt, config.batch, config.capabilities)
     config.distill.train.check()

@@ -70,7 +70,9 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
         known = read_json(record).get("config")
         if known == config and not overwrite:
             return folder
-        if not overwrite:
+        # A run that failed before its first file (a teacher's name, its weights) claims nothing.
+        started = any((path / name).exists() for name in _OWN if name != RECORD)
+        if started and not overwrite:
             differing = _differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
                 f"--output {path} holds another run (other {', '.join(differing)})",

@@ -35,6 +35,8 @@ def train_teacher(
     from imf_deploy.train.teacher import train_teacher as run
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
     config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
     made = run(opened, config, weights_file(output), overwrite)
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
@@ -85,6 +87,8 @@ def distill(
     from imf_deploy.train.teacher import find_teacher
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
     config = distill_config(
         student,
         stem_strides,
