@@ -122,7 +122,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
     )
     teacher = set(distilled.artifact.evidence["teacher_tensors"])
-    hashes = tensor_hashes(tensors.values())
+    hashes = tensor_hashes(stripped.parameters())
     library = build_model(distilled.spec).state_dict()
     size = distilled.spec.image_size
     return StripProof(
