@@ -40,7 +40,9 @@ def one_seed(student: str, seed: int, data: DataSet, teacher: Teacher, output: P
 
 def main() -> None:
     """Print a Markdown table: a row for each seed, then the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--student", default="mobilenetv2")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--output", type=Path, default=Path("runs/imf-against-ce"))

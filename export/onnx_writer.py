@@ -56,24 +56,49 @@ def export_onnx(
         ValueError: the module is in training mode.
         ImfDeployError: the module cannot be exported in this form, or the file cannot be written.
     """
+    return save_onnx(trace_onnx(module, image_size), path, precision, metadata)
+
+
+def save_onnx(
+    traced: ModelProto, path: Path, precision: OnnxPrecision, metadata: Mapping[str, str]
+) -> OnnxInfo:
+    """Write what :func:`trace_onnx` gave, in one precision; see :func:`export_onnx`.
+
+    Args:
+        traced: In fp32; not changed, so that one trace serves every precision.
+        path: The file to write.
+        precision: Of weights and arithmetic.
+        metadata: Key-value pairs to keep in the file.
+    """
     import onnx
 
-    if any(part.training for part in module.modules()):
-        raise ValueError(f"{type(module).__name__} must be in eval mode before its export")
-    model = _trace(module, image_size)
+    model = onnx.ModelProto()
+    model.CopyFrom(traced)
     flush_tiny(model, TINY)
     if precision == "fp16":
         model = to_half(model)
     _clear_notes(model)
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
-    _check(model, image_size)
+    _check(model)
     write_bytes(path, model.SerializeToString(deterministic=True))
     return describe_onnx(path)
 
 
-def _trace(module: nn.Module, image_size: int) -> ModelProto:
+def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
+    """Trace a module into an fp32 ONNX model; by far the slowest part of an export.
+
+    Args:
+        module: In eval mode, float32; it is copied, not changed.
+        image_size: ``S`` in pixels.
+
+    Raises:
+        ValueError: the module is in training mode.
+        ImfDeployError: the module cannot be exported in this form.
+    """
     import torch
 
+    if any(part.training for part in module.modules()):
+        raise ValueError(f"{type(module).__name__} must be in eval mode before its export")
     # A copy on the CPU: the exporter must not touch the caller's module, and constants that are
     # folded on a GPU would round differently.
     # Channels last would come out as a Range, a Gather and six more operators around every flatten.
@@ -136,7 +161,7 @@ def _clear_notes(model: ModelProto) -> None:
                 message.ClearField(name)
 
 
-def _check(model: ModelProto, image_size: int) -> None:
+def _check(model: ModelProto) -> None:
     """Check the whole model with ONNX's own checker, and its interface with ours."""
     import onnx
 
@@ -145,7 +170,7 @@ def _check(model: ModelProto, image_size: int) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ImfDeployError(f"the exported ONNX is not valid ({_first_line(error)})") from error
     for values, name, shape in (
-        (model.graph.input, INPUT, [BATCH, 3, image_size, image_size]),
+        (model.graph.input, INPUT, [BATCH, 3, None, None]),
         (model.graph.output, OUTPUT, [BATCH, None]),
     ):
         found = [
@@ -153,7 +178,7 @@ def _check(model: ModelProto, image_size: int) -> None:
         ]
         fits = len(found) == 1 and values[0].name == name and len(found[0]) == len(shape)
         if not fits or any(want not in (None, got) for want, got in zip(shape, found[0], strict=True)):
-            wanted = ", ".join("classes" if size is None else str(size) for size in shape)
+            wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise ImfDeployError(
                 f"the exported model has {found} where '{name}' [{wanted}] was expected",
                 "Use a classifier with one input and one output whose batch is free",

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.errors import UsageError
+from imf_deploy.export.flavour import FlavourOption, choose_flavour
 from imf_deploy.export.onnx_file import Precision
-from imf_deploy.export.onnx_writer import OnnxPrecision, export_onnx
-from imf_deploy.export.targets import BatchRange, Flavour
+from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
+from imf_deploy.export.targets import BatchRange, Flavour, parse_capability
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
 from imf_deploy.runners.base import INPUT, OUTPUT
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from imf_deploy.strip.products import Product
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -53,6 +57,23 @@ def choose_precisions(option: str) -> list[Precision]:
     return [name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)]
 
 
+def choose_engines(
+    option: FlavourOption, batch: str, capabilities: Sequence[str]
+) -> tuple[EngineConfig | None, str]:
+    """Read ``--trt``, ``--batch`` and ``--compute-capability``.
+
+    Returns:
+        How to build engines, or nothing; and why.
+
+    Raises:
+        UsageError: a value that cannot be used, or a TensorRT that is not installed.
+        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+    """
+    sizes, targets = BatchRange.parse(batch), tuple(parse_capability(text) for text in capabilities)
+    choice = choose_flavour(option)
+    return EngineConfig(choice.flavour, sizes, targets) if choice.flavour else None, choice.reason
+
+
 def export(
     product: Product, precisions: Sequence[Precision], engines: EngineConfig | None, folder: Path
 ) -> list[Artifact]:
@@ -75,10 +96,12 @@ def export(
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     made = []
+    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
             continue
-        onnx_file = _write_onnx(product, precision, folder)
+        onnx_file = _write_onnx(product, trace, precision, folder)
         made.append(onnx_file)
         if engines:
             made.append(write_engine(product, onnx_file, engines, folder))
@@ -109,7 +132,9 @@ def _evidence(product: Product) -> dict[str, Any]:
     return {key: known[key] for key in keys if key in known} | {"source": product.artifact.sha256}
 
 
-def _write_onnx(product: Product, precision: OnnxPrecision, folder: Path) -> Artifact:
+def _write_onnx(
+    product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path
+) -> Artifact:
     path = folder / f"{_stem(product, precision)}.onnx"
     record = product.artifact
     accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
@@ -126,7 +151,7 @@ def _write_onnx(product: Product, precision: OnnxPrecision, folder: Path) -> Art
         "tools": json.dumps(record.tools),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = export_onnx(product.module, path, precision, product.image_size, metadata)
+    info = save_onnx(trace(), path, precision, metadata)
     return describe(
         path,
         kind="onnx",

@@ -11,7 +11,7 @@ OUTPUT = "imf-deploy-out"
 EPOCHS = 8
 BATCH_SIZE = 64
 LR = 0.05
-ALPHA = 20.0
+ALPHA = 2.0
 BETA = 20.0
 TEMPERATURE = 4.0
 

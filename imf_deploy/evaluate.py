@@ -27,7 +27,7 @@ def top1(
 ) -> float:
     """Return the part of a split whose largest logit is the right class, from 0 to 1."""
     right = logits_of(predict, split, preprocess, device).argmax(1) == split.labels
-    return float(right.float().mean())
+    return float(right.double().mean())
 
 
 def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -87,8 +88,20 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` to ``path`` atomically, as indented JSON with a final newline."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write ``content`` to ``path`` atomically, as indented JSON with a final newline.
+
+    Numbers that are not finite become null: JSON has no other word for them.
+    """
+    write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def finite(content: Any) -> Any:
+    """Return ``content`` with nothing in place of every number that is not finite."""
+    if isinstance(content, Mapping):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_json(path: Path) -> dict[str, Any]:

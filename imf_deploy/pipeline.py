@@ -12,11 +12,10 @@ from imf_deploy.bench.products import does_int8_pay, measure_products
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
-from imf_deploy.errors import GateError
-from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.errors import GateError, UsageError
+from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
-from imf_deploy.export.stage import EngineConfig, choose_precisions, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions, export
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
@@ -97,10 +96,10 @@ def distill_and_export(
         GateError: a file missed its parity gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
+    if not bench_seconds >= 0:
+        raise UsageError("--bench-seconds must be at least 0")
     precisions = choose_precisions(config.precisions)
-    batch = BatchRange.parse(config.batch)
-    choice = choose_flavour(config.trt)
-    engines = EngineConfig(choice.flavour, batch, config.capabilities) if choice.flavour else None
+    engines, why = choose_engines(config.trt, config.batch, config.capabilities)
     config.distill.train.check()
     config.distill.weights.check()
     data = open_data(config.data)
@@ -111,7 +110,7 @@ def distill_and_export(
     folder = open_run(output, config.to_dict(), overwrite)
     notes = list(data.notes)
     if not engines:
-        notes.append(f"No TensorRT engines: {choice.reason}")
+        notes.append(f"No TensorRT engines: {why}")
     for note in notes:
         say(note)
     teacher = obtain_teacher(config, data, folder)
@@ -120,11 +119,8 @@ def distill_and_export(
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
-    products = [
-        evaluate_product(load_product(artifact.path), data)
-        for artifact in strip(distilled, names, folder.products, images)
-    ]
-    files, declined = _export_and_verify(products, precisions, engines, data, folder)
+    stripped = strip(distilled, names, folder.products, images)
+    products, files, declined = _export_and_verify(stripped, precisions, engines, data, folder)
     latencies = measure_products(products, files, bench_seconds)
     for note in [*declined, *does_int8_pay(files, latencies)]:
         notes.append(note)
@@ -166,16 +162,18 @@ def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teach
 
 
 def _export_and_verify(
-    products: list[Product],
+    stripped: list[Artifact],
     precisions: list[Precision],
     engines: EngineConfig | None,
     data: DataSet,
     folder: RunFolder,
-) -> tuple[list[Artifact], list[str]]:
-    """Return the verified files, and why INT8 was declined where it was."""
-    files, declined = [], []
-    with track("Exporting and verifying", len(products)) as advance:
-        for product in products:
+) -> tuple[list[Product], list[Artifact], list[str]]:
+    """Return the products, their verified files, and why INT8 was declined where it was."""
+    products, files, declined = [], [], []
+    with track("Exporting and verifying", len(stripped)) as advance:
+        for artifact in stripped:
+            product = evaluate_product(load_product(artifact.path), data)
+            products.append(product)
             made = export(product, precisions, engines, folder.deploy)
             if "int8" in precisions:
                 config = CalibrationConfig(images=min(defaults.CALIBRATION_IMAGES, len(data.train)))
@@ -184,4 +182,4 @@ def _export_and_verify(
                 declined += reasons
             files += verify(product, made, data)
             advance(1)
-    return files, declined
+    return products, files, declined

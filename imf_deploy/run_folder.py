@@ -69,8 +69,12 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
     if record.is_file():
         known = read_json(record).get("config")
         if known == config and not overwrite:
+            for leftover in path.rglob(".tmp-*"):  # of a run that was killed while writing
+                leftover.unlink(missing_ok=True)
             return folder
-        if not overwrite:
+        # A run that failed before its first file (a teacher's name, its weights) claims nothing.
+        started = any((path / name).exists() for name in _OWN if name != RECORD)
+        if started and not overwrite:
             differing = _differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
                 f"--output {path} holds another run (other {', '.join(differing)})",

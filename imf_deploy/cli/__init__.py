@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -17,6 +18,9 @@ def main() -> None:
     """
     from imf_deploy.errors import ImfDeployError
 
+    # OpenMP threads that spin while they wait cost nothing on an idle machine, and several times
+    # the run time beside one busy neighbour. OpenMP reads this when PyTorch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:

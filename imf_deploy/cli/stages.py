@@ -35,6 +35,8 @@ def train_teacher(
     from imf_deploy.train.teacher import train_teacher as run
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
     config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
     made = run(opened, config, weights_file(output), overwrite)
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
@@ -85,6 +87,8 @@ def distill(
     from imf_deploy.train.teacher import find_teacher
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
     config = distill_config(
         student,
         stem_strides,
@@ -143,10 +147,8 @@ def export(
     """Write a product as ONNX files and TensorRT engines."""
     from imf_deploy.cli.read import names
     from imf_deploy.errors import UsageError
-    from imf_deploy.export.flavour import choose_flavour
-    from imf_deploy.export.stage import EngineConfig, choose_precisions
+    from imf_deploy.export.stage import choose_engines, choose_precisions
     from imf_deploy.export.stage import export as run
-    from imf_deploy.export.targets import BatchRange
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
 
@@ -155,10 +157,8 @@ def export(
         raise UsageError(
             "INT8 is calibrated on images", "Export fp32, then type: imf-deploy calibrate FILE.onnx"
         )
-    sizes = BatchRange.parse(batch)
-    choice = choose_flavour(trt.value)
-    engines = EngineConfig(choice.flavour, sizes, names(compute_capability)) if choice.flavour else None
+    engines, why = choose_engines(trt.value, batch, names(compute_capability))
     if not engines:
-        say(f"No TensorRT engines: {choice.reason}")
+        say(f"No TensorRT engines: {why}")
     for made in run(load_product(product), chosen, engines, output or product.parent.parent / "deploy"):
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")

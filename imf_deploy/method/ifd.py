@@ -23,7 +23,7 @@ class IntermediateFeatureDistiller(nn.Module):
     def __init__(self, channels: int, size: int, teacher_channels: int, teacher_size: int) -> None:
         super().__init__()
         strides = []
-        while (size + 1) // 2 >= teacher_size:
+        while size > 1 and (size + 1) // 2 >= teacher_size:
             size = (size + 1) // 2
             strides.append(2)
         strides = strides or [1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 f"{path} is not a whole safetensors file ({error})", "Fetch or make it again"
             ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # advice for who made the file
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle, and runtime errors: whatever a broken file provokes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImfDeployError(

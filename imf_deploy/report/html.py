@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, cast
 
-from imf_deploy.files import write_json, write_text
+from imf_deploy.files import finite, write_json, write_text
 from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.scatter import accuracy_against_latency
@@ -26,7 +25,7 @@ def render_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(show=show)
-    report = cast("Report", _finite(report))
+    report = cast("Report", finite(report))
     engines = [row for row in report["artifacts"] if row["format"] != "onnx"]
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -53,7 +52,7 @@ def write_report(report: Report, folder: Path) -> None:
         ImfDeployError: a file cannot be written.
     """
     # The numbers first: a page can be made again from them.
-    write_json(folder / "report.json", _finite(report))
+    write_json(folder / "report.json", report)
     write_text(folder / "report.html", render_html(report))
 
 
@@ -92,11 +91,3 @@ def _conditions(report: Report) -> str:
     batches = sorted({row["batch"] for row in measured if row["batch"]})
     threads = sorted({row["threads"] for row in measured if row["threads"]})
     return f"batch {show.plain(batches)}, threads {show.plain(threads)}" if batches and threads else ""
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

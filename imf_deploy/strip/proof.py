@@ -52,7 +52,8 @@ class StripProof:
     @property
     def broken(self) -> str:
         """What does not hold, in words; empty where everything does."""
-        if self.max_abs_diff > self.tolerance or (self.product == PLAIN and not self.logits_identical):
+        # Turned around so that NaN does not pass.
+        if not self.max_abs_diff <= self.tolerance or (self.product == PLAIN and not self.logits_identical):
             return f"logits differ by {self.max_abs_diff:.2g}, allowed is {self.tolerance:.2g}"
         if not self.keys_match:
             return "the tensors are not those of the architecture"

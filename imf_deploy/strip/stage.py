@@ -13,6 +13,7 @@ from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
 from imf_deploy.method.fold import fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
+from imf_deploy.progress import track
 from imf_deploy.strip.products import PLAIN, blocks_kept, build_product
 from imf_deploy.strip.proof import (
     FOLD_TOLERANCE,
@@ -46,7 +47,12 @@ def strip(
     if images is None:
         size = distilled.spec.image_size
         images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return [_strip_one(distilled, product, folder, images) for product in products]
+    made = []
+    with track("Stripping", len(products)) as advance:
+        for product in products:
+            made.append(_strip_one(distilled, product, folder, images))
+            advance(1)
+    return made
 
 
 def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor) -> Artifact:
@@ -116,7 +122,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
     )
     teacher = set(distilled.artifact.evidence["teacher_tensors"])
-    hashes = tensor_hashes(tensors.values())
+    hashes = tensor_hashes(stripped.parameters())
     library = build_model(distilled.spec).state_dict()
     size = distilled.spec.image_size
     return StripProof(

@@ -136,8 +136,10 @@ def distill(
     teacher_features = find_blocks(teacher.module, size)[-1]
     graph, blocks = training_graph(spec, teacher_features)
     task = _Imf(graph, teacher, teacher_features, config.weights)
-    history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe)
-    task.close()
+    try:
+        history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe)
+    finally:
+        task.close()
     save_weights(path, graph.state_dict())
     artifact = describe(
         path,
@@ -153,7 +155,7 @@ def distill(
             "teacher_features": asdict(teacher_features),
             "teacher": teacher.spec.to_dict(),
             "teacher_accuracy": teacher.accuracy,
-            "teacher_tensors": tensor_hashes(teacher.module.state_dict().values()),
+            "teacher_tensors": tensor_hashes(teacher.module.parameters()),
             "data": data.name,
             "data_config": data.config,
             "config": asdict(config),

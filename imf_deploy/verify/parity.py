@@ -114,14 +114,16 @@ def compare(
         tolerance = Tolerance(tolerance.relative, gate["min_agreement"], gate["max_accuracy_drop"])
     wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
     difference = np.abs(wide - reference)
-    norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
+    with np.errstate(invalid="ignore"):  # infinities: the reason says so, a warning need not
+        norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
+        product = float((wide * reference).sum())
     chosen, expected = logits.argmax(1), pytorch.argmax(1)
     accuracy, pytorch_accuracy = float((chosen == labels).mean()), float((expected == labels).mean())
     return Parity(
         images=len(labels),
         max_abs_diff=float(difference.max()),
         mean_abs_diff=float(difference.mean()),
-        cosine=float((wide * reference).sum()) / norms if norms else 0.0,
+        cosine=product / norms if norms else 0.0,
         agreement=float((chosen == expected).mean()),
         accuracy=accuracy,
         accuracy_interval=wilson_interval(accuracy, len(labels)),

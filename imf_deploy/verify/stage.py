@@ -11,10 +11,13 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
+from imf_deploy.export.targets import BatchRange
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
 from imf_deploy.strip.products import Product
 from imf_deploy.verify.parity import Array, compare
+
+BATCH = 100
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:
@@ -48,12 +51,19 @@ def open_runner(path: Path, file_format: str, threads: int | None = None) -> Run
     return TensorRTRunner(path)
 
 
-def runner_logits(runner: Runner, split: Split, preprocess: Preprocess) -> Array:
-    """Return the logits of an entered runner on a split, ``float32 [N, classes]``, in order."""
-    outputs = [
-        runner.infer(np.ascontiguousarray(images.numpy()))
-        for images, _ in eval_batches(split, preprocess, 100)
-    ]
+def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: int = BATCH) -> Array:
+    """Return the logits of an entered runner on a split, ``float32 [N, classes]``, in order.
+
+    Args:
+        runner: Any runner.
+        split: What to run it on.
+        preprocess: The file's own.
+        size: Images in every batch; the last one is filled up, since an engine may have a least batch.
+    """
+    outputs = []
+    for images, _ in eval_batches(split, preprocess, size):
+        full = np.resize(images.numpy(), (size, *images.shape[1:])) if len(images) < size else images.numpy()
+        outputs.append(runner.infer(np.ascontiguousarray(full))[: len(images)])
     return np.concatenate(outputs)
 
 
@@ -89,14 +99,23 @@ def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artif
             )
         try:
             with open_runner(artifact.path, artifact.format) as runner:
-                logits = runner_logits(runner, data.test, data.preprocess)
+                logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
             gate = artifact.evidence.get("gate")
             parity = compare(logits, reference, labels, artifact.precision, gate)
             result = parity.to_dict() | {
                 "status": "fail" if parity.reason else "pass",
                 "reason": parity.reason or None,
             }
-        except DeviceError:
-            result = {"status": "not-run", "reason": "no CUDA device"}
+        except DeviceError as error:
+            reason = error.what if torch.cuda.is_available() else "no CUDA device"
+            result = {"status": "not-run", "reason": reason}
         verified.append(artifact.with_evidence(verify=result).save())
     return verified
+
+
+def _largest_batch(artifact: Artifact) -> int:
+    """Return the batch to verify with: what an engine's profile allows at most, or :data:`BATCH`."""
+    if "batch" not in artifact.evidence:
+        return BATCH
+    profile = BatchRange.parse(artifact.evidence["batch"])
+    return max(min(profile.max, BATCH), profile.min)

@@ -1,0 +1,171 @@
+"""The main job from a folder of pictures to checked files, as a user runs it."""
+
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from imf_deploy.artifact import load_artifact
+from imf_deploy.files import sha256_file
+
+Row = dict[str, Any]
+PLAIN_SESSION = """
+import sys
+import numpy as np, onnxruntime
+for path in sys.argv[1:]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    whole = np.random.default_rng(0).standard_normal((5, 3, 32, 32), dtype=np.float32)
+    (reference,) = session.run(None, {"images": whole})
+    for count in (1, 2, 5):
+        (logits,) = session.run(None, {"images": whole[:count]})
+        assert logits.shape == (count, 3) and logits.dtype == np.float32
+        assert np.allclose(logits, reference[:count], atol=1e-2)
+assert not any(name.partition(".")[0] in ("imf_deploy", "torch") for name in sys.modules)
+print("fine")
+"""
+
+
+@pytest.fixture(scope="module")
+def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return [
+        "distill-and-export", "--data", str(image_folder), "--student", "shufflenetv2",
+        "--teacher", "resnet8", "--teacher-epochs", "1", "--epochs", "1", "--image-size", "32",
+        "--products", "plain,imf@1", "--bench-seconds", "0", "--device", "cpu",
+        "--output", str(tmp_path_factory.mktemp("run") / "out"),
+    ]  # fmt: skip
+
+
+def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "imf_deploy", *command], cwd=place, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def out(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    done = run(command, tmp_path_factory.mktemp("place"))
+    assert done.returncode == 0, done.stderr
+    assert "shufflenetv2" in done.stdout
+    assert "Teacher resnet8:" in done.stderr
+    return Path(command[-1])
+
+
+@pytest.fixture(scope="module")
+def report(out: Path) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    content: dict[str, Any] = json.loads((out / "report.json").read_text(), parse_constant=refuse)
+    return content
+
+
+def rows(report: dict[str, Any], kind: str) -> list[Row]:
+    return [row for row in report["artifacts"] if row["format"].startswith(kind)]
+
+
+def test_the_report_says_what_was_done(report: dict[str, Any]) -> None:
+    assert (report["student"], report["teacher"], report["dataset"]) == ("shufflenetv2", "resnet8", "colours")
+    assert 0 <= report["teacher_accuracy"] <= 1
+    assert report["environment"]["versions"]["torch"]
+    assert [proof["product"] for proof in report["strip"]] == ["plain", "imf@1"]
+    assert all(proof["passed"] for proof in report["strip"])
+
+
+def test_every_onnx_file_has_a_whole_row(report: dict[str, Any], out: Path) -> None:
+    found = rows(report, "onnx")
+    assert [(r["product"], r["precision"]) for r in found] == [
+        ("plain", "fp32"), ("plain", "fp16"), ("imf@1", "fp32"), ("imf@1", "fp16"),
+    ]  # fmt: skip
+    for row in found:
+        path = out / row["path"]
+        assert not Path(row["path"]).is_absolute()
+        assert row["sha256"] == sha256_file(path) == load_artifact(path).sha256
+        assert row["size_bytes"] == path.stat().st_size
+        assert row["status"] == "pass"
+        for name in ("accuracy", "pytorch_accuracy", "agreement"):
+            assert 0 <= row[name] <= 1
+        assert math.isfinite(row["max_abs_diff"])
+        for name in ("latency_ms", "pytorch_latency_ms"):
+            assert 0 < row[name]["p50"] <= row[name]["p90"] <= row[name]["p99"]
+        assert row["parameters"] > 0
+        assert row["macs"] > 0
+    sizes = {(r["product"], r["precision"]): r["size_bytes"] for r in found}
+    assert sizes["plain", "fp16"] < 0.6 * sizes["plain", "fp32"]
+    assert sizes["imf@1", "fp32"] < sizes["plain", "fp32"]
+
+
+def test_every_engine_has_a_row(report: dict[str, Any], out: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    found = rows(report, "tensorrt")
+    assert len(found) == 4
+    for row in found:
+        assert row["sha256"] == sha256_file(out / row["path"])
+        assert row["targets"]
+        assert row["parameters"] > 0
+        assert row["status"] == "pass" or "CUDA" in row["reason"]
+
+
+def test_the_page_is_self_contained(out: Path) -> None:
+    page = (out / "report.html").read_text()
+    assert "<svg" in page or "data:image" in page
+    assert not any(part in page for part in ('src="http', 'href="http', "@import", "<link"))
+
+
+def test_onnx_files_load_anywhere_at_any_batch(report: dict[str, Any], out: Path, tmp_path: Path) -> None:
+    paths = [str(out / row["path"]) for row in rows(report, "onnx")]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN_SESSION, *paths],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "fine", done.stderr
+
+
+def test_onnx_files_say_what_they_are(report: dict[str, Any], out: Path) -> None:
+    for row in rows(report, "onnx"):
+        model = onnx.load(out / row["path"])
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        assert json.loads(said["labels"]) == ["class0", "class1", "class2"]
+        assert json.loads(said["preprocess"])["size"] == 32
+        assert (said["product"], said["precision"]) == (row["product"], row["precision"])
+        assert float(said["accuracy"]) == row["pytorch_accuracy"]
+        assert "torch" in json.loads(said["tools"])
+        assert said["source_sha256"] == load_artifact(out / row["path"]).parent
+        kinds = Counter(node.op_type for node in model.graph.node)
+        assert kinds["Gemm"] == 1
+        assert not {"Softmax", "BatchNormalization", "MatMul"} & set(kinds)
+
+
+def test_the_same_command_again_makes_nothing_anew(
+    here: Callable[..., Any], command: list[str], out: Path
+) -> None:
+    kept = [path for path in out.rglob("*") if path.suffix in (".safetensors", ".onnx", ".engine")]
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    done = here(*command)
+    assert done.code == 0, done.err
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    assert "epoch" not in done.err
+
+
+def test_the_stages_go_on_from_its_files(here: Callable[..., Any], out: Path, tmp_path: Path) -> None:
+    onnx_file = out / "deploy" / "shufflenetv2-imf@1-fp32.onnx"
+    product = out / "products" / "shufflenetv2-imf@1.safetensors"
+    result = here("verify", onnx_file, "--against", product)
+    assert result.code == 0
+    assert "agreement 100.00%" in result.err
+    other = out / "products" / "shufflenetv2-plain.safetensors"
+    assert here("verify", onnx_file, "--against", other).code == 1
+    result = here("strip", out / "distilled.safetensors", "--products", "imf@2", "--output", tmp_path / "p")
+    assert result.code == 0
+    assert (tmp_path / "p" / "shufflenetv2-imf@2.safetensors").is_file()

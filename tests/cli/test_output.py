@@ -1,0 +1,111 @@
+"""Where a run may write, and what is left when it cannot."""
+
+import ctypes
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Cli = Callable[..., Any]
+Error = Callable[[Any, int], str]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux's own limits")
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_with_other_files_is_refused_and_kept(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert "is not empty" in error(here(*quick, "--output", out), 2)
+    assert "is not empty" in error(here(*quick, "--overwrite", "--output", out), 2)
+    assert files(out) == {"thesis.txt"}
+
+
+def test_another_run_is_refused_unless_overwritten(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "run.json").write_text(json.dumps({"schema": 1, "config": {"distill": {"student": "resnet18"}}}))
+    (out / "distilled.safetensors").write_text("another run's")
+    (out / "notes.txt").write_text("mine")
+    message = error(here(*quick, "--output", out), 2)
+    assert "holds another run" in message
+    assert "distill.student" in message
+    assert "--overwrite" in message
+    assert (out / "distilled.safetensors").read_text() == "another run's"
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imf_deploy.pipeline.obtain_teacher", stop)
+    assert here(*quick, "--overwrite", "--output", out).code == 130
+    assert files(out) == {"run.json", "notes.txt"}
+    assert json.loads((out / "run.json").read_text())["config"]["distill"]["student"] == "resnet8"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_record_of_a_run(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(content)
+    assert "run.json" in error(here(*quick, "--output", tmp_path / "out"), 1)
+
+
+def test_a_file_in_the_way(here: Cli, error: Error, quick: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in error(here(*quick, "--output", tmp_path / "file"), 2)
+    message = error(here(*quick, "--output", tmp_path / "file" / "out"), 1)
+    assert "cannot write" in message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def without_override() -> None:
+    """Take from root the right to write where nobody may."""
+    if os.getuid() == 0:
+        libc = ctypes.CDLL(None)
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@linux
+def test_a_folder_that_may_not_be_written(cli: Cli, error: Error, quick: list[str], tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o555)
+    result = cli(*quick, "--output", locked / "out", preexec_fn=without_override)
+    locked.chmod(0o755)
+    message = error(result, 1)
+    assert "permission denied" in message
+    assert "--output" in message
+    assert files(locked) == set()
+
+
+def full_after(size: int) -> Callable[[], None]:
+    """No file may grow over ``size`` bytes: writing fails like on a full disk, only with another number."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@linux
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_disk_that_fills_up(cli: Cli, error: Error, quick: list[str], tmp_path: Path, size: int) -> None:
+    # 0 stops at the first file, 100 kB at the first checkpoint.
+    out = tmp_path / "out"
+    result = cli(*quick, "--output", out, preexec_fn=full_after(size))
+    message = error(result, 1)
+    assert "cannot write" in message
+    assert "Traceback" not in result.err
+    assert not list(out.rglob(".tmp-*"))
+    left = files(out) if out.exists() else set()
+    assert left == ({"run.json"} if size else set())

@@ -1,0 +1,66 @@
+"""Help and usage errors, fast and without anything heavy."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imf_deploy import __version__
+
+COMMANDS = ["distill-and-export", "train-teacher", "distill", "strip", "export", "verify", "bench"]
+Cli = Callable[..., Any]
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    result = cli("--help")
+    assert result.code == 0
+    assert all(command in result.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of(cli: Cli, command: str) -> None:
+    result = cli(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert "Usage:" in result.out
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out.strip() == __version__
+
+
+def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    heavy = ["torch", "torchvision", "onnx", "onnxruntime", "matplotlib", "numpy", "PIL", "tensorrt_rtx"]
+    code = f"import imf_deploy.cli.app, sys; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["distil"],
+        ["--nope"],
+        ["distill", "--nope"],
+        ["distill", "--epochs", "many"],
+        ["distill", "--epochs"],
+        ["strip"],
+        ["verify", "a.onnx"],
+        ["export", "x", "--trt", "cuda"],
+    ],
+)
+def test_wrong_usage(cli: Cli, arguments: list[str]) -> None:
+    result = cli(*arguments)
+    assert result.code == 2
+    assert "Error" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_no_command_shows_the_help(cli: Cli) -> None:
+    result = cli()
+    assert result.code == 2
+    assert "distill-and-export" in result.out + result.err

@@ -1,0 +1,93 @@
+"""Attentive logits by hand, and a student that branches do not touch."""
+
+import math
+
+import pytest
+import torch
+
+from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
+from imf_deploy.models import Block, ModelSpec, build_model, find_blocks
+
+BLOCKS = [Block("a", 4, 8), Block("b", 6, 4), Block("c", 8, 2)]
+TEACHER = Block("t", 5, 4)
+CLASSES = 3
+
+
+@pytest.fixture
+def branches() -> ImfBranches:
+    torch.manual_seed(0)
+    made = ImfBranches(BLOCKS, TEACHER, CLASSES).eval()
+    torch.nn.init.normal_(made.attention)
+    return made
+
+
+def taps(count: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(count, b.channels, b.size, b.size, generator=generator) for b in BLOCKS]
+
+
+def test_one_parameter_per_class_and_branch_that_starts_equal() -> None:
+    fresh = ImfBranches(BLOCKS, TEACHER, CLASSES)
+    assert fresh.attention.shape == (3, CLASSES)
+    assert torch.equal(fresh.weights(3), torch.full((3, CLASSES), 1 / 3))
+    assert isinstance(fresh.attention, torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_weights_sum_to_1_for_every_class(branches: ImfBranches, k: int) -> None:
+    weights = branches.weights(k)
+    assert weights.shape == (k, CLASSES)
+    assert torch.allclose(weights.sum(0), torch.ones(CLASSES))
+    assert (weights > 0).all()
+
+
+@torch.no_grad()
+def test_every_prefix_by_hand(branches: ImfBranches) -> None:
+    outputs = branches(taps())
+    assert outputs.logits.shape == outputs.attentive.shape == (3, 2, CLASSES)
+    for k in (1, 2, 3):
+        for image in range(2):
+            for c in range(CLASSES):
+                raised = [math.exp(branches.attention[i, c].item()) for i in range(k)]
+                expected = sum(raised[i] / sum(raised) * outputs.logits[i, image, c].item() for i in range(k))
+                assert outputs.attentive[k - 1, image, c].item() == pytest.approx(expected, abs=1e-6)
+
+
+@torch.no_grad()
+def test_a_branch_is_ifd_then_mean_then_linear(branches: ImfBranches) -> None:
+    inputs = taps()
+    outputs = branches(inputs)
+    for i, tap in enumerate(inputs):
+        features = branches.ifds[i](tap)
+        assert torch.equal(outputs.features[i], features)
+        head = branches.heads[i]
+        expected = features.mean((2, 3)) @ head.weight.T + head.bias
+        assert torch.allclose(outputs.logits[i], expected, atol=1e-6)
+    assert [tuple(f.shape[1:]) for f in outputs.features] == [(5, 4, 4), (5, 4, 4), (5, 2, 2)]
+
+
+def test_the_student_answers_the_same_with_and_without_branches() -> None:
+    torch.manual_seed(0)
+    student = build_model(ModelSpec("resnet8", CLASSES, 16)).eval()
+    keys, images = list(student.state_dict()), torch.randn(3, 3, 16, 16)
+    expected = student(images)
+    blocks = find_blocks(student, 16)
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, TEACHER, CLASSES)).eval()
+    logits, _ = graph(images)
+    assert torch.equal(logits, expected)
+    assert list(student.state_dict()) == keys
+    assert {name.split(".")[0] for name in graph.state_dict()} == {"student", "imf"}
+    assert [name for name in graph.state_dict() if name.startswith("student.")] == [
+        f"student.{k}" for k in keys
+    ]
+
+
+def test_taps_come_off_and_keep_nothing() -> None:
+    model = build_model(ModelSpec("resnet8", CLASSES, 16)).eval()
+    tapped = Taps(model, find_blocks(model, 16))
+    logits, maps = tapped.run(torch.zeros(1, 3, 16, 16))
+    assert [m.shape[1] for m in maps] == [16, 32, 64]
+    assert logits.shape == (1, CLASSES)
+    assert not tapped._seen
+    tapped.remove()
+    assert not any(module._forward_hooks for module in model.modules())

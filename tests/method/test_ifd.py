@@ -1,0 +1,48 @@
+"""The shape of an intermediate feature distiller."""
+
+import pytest
+import torch
+from torch import nn
+
+from imf_deploy.method.ifd import IntermediateFeatureDistiller
+
+CASES = [
+    # block size, teacher size, size of the output, number of steps
+    (28, 7, 7, 2),
+    (16, 4, 4, 2),
+    (8, 8, 8, 1),
+    (7, 4, 4, 1),  # halving rounds up
+    (8, 5, 8, 1),  # never below the teacher's
+    (4, 8, 4, 1),  # already smaller: the resolution stays
+    (5, 3, 3, 1),
+    (9, 1, 1, 4),
+    (1, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize(("size", "teacher_size", "expected", "steps"), CASES)
+def test_the_output_has_the_teacher_s_shape(size: int, teacher_size: int, expected: int, steps: int) -> None:
+    ifd = IntermediateFeatureDistiller(6, size, 10, teacher_size).eval()
+    features = ifd(torch.randn(2, 6, size, size))
+    assert features.shape == (2, 10, expected, expected)
+    assert ifd.size == expected
+    assert len(ifd.layers) == 4 * steps
+
+
+def test_every_step_is_depthwise_pointwise_norm_relu() -> None:
+    ifd = IntermediateFeatureDistiller(6, 16, 10, 4)
+    kinds = [type(layer) for layer in ifd.layers]
+    assert kinds == [nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
+    depthwise, pointwise = ifd.layers[0], ifd.layers[1]
+    assert (depthwise.kernel_size, depthwise.groups, depthwise.stride) == ((3, 3), 6, (2, 2))
+    assert (pointwise.kernel_size, pointwise.groups) == ((1, 1), 1)
+    # 6 x 9 + 6 x 6 + 2 x 6 for the first step, 6 x 9 + 6 x 10 + 2 x 10 for the second.
+    assert sum(p.numel() for p in ifd.parameters()) == 102 + 134
+
+
+def test_features_are_not_negative_and_the_input_stays() -> None:
+    ifd = IntermediateFeatureDistiller(6, 8, 10, 8)
+    block = torch.randn(2, 6, 8, 8)
+    before = block.clone()
+    assert ifd(block).min() >= 0
+    assert torch.equal(block, before)

@@ -1,0 +1,132 @@
+"""The terms of the loss against formulas written out, and where their gradients go."""
+
+import math
+
+import pytest
+import torch
+
+from imf_deploy.errors import UsageError
+from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
+from imf_deploy.method.losses import LossWeights, distillation, feature_distance, imf_losses
+from imf_deploy.models import ModelSpec, build_model, find_blocks
+
+
+def softmax(row: list[float], temperature: float) -> list[float]:
+    raised = [math.exp(value / temperature) for value in row]
+    return [value / sum(raised) for value in raised]
+
+
+def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> float:
+    """KL(teacher || student), summed over classes and averaged over images."""
+    total = 0.0
+    for mine, its in zip(student.tolist(), teacher.tolist(), strict=True):
+        q, p = softmax(mine, temperature), softmax(its, temperature)
+        total += sum(pc * (math.log(pc) - math.log(qc)) for pc, qc in zip(p, q, strict=True))
+    return total / len(student)
+
+
+@pytest.fixture
+def logits() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(4, 3, generator=generator) * 3, torch.randn(4, 3, generator=generator) * 3
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_divergence_by_explicit_sums(
+    logits: tuple[torch.Tensor, torch.Tensor], temperature: float
+) -> None:
+    student, teacher = logits
+    found = distillation(student, teacher, temperature).item()
+    assert found == pytest.approx(divergence(student, teacher, temperature), rel=1e-5)
+    assert found > 0
+    assert distillation(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
+    # Not symmetric: the teacher is the reference.
+    assert found != pytest.approx(divergence(teacher, student, temperature), rel=1e-3)
+
+
+def test_the_divergence_of_several_branches_is_their_mean(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    student, teacher = logits
+    stacked = torch.stack([student, teacher * 0.5, student + 1.5])
+    expected = sum(divergence(branch, teacher, 4.0) for branch in stacked) / 3
+    assert distillation(stacked, teacher, 4.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_feature_distance_is_relative_to_the_teacher_s_power() -> None:
+    torch.manual_seed(0)
+    mine, its = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    differences = [(a - b) ** 2 for a, b in zip(mine.flatten().tolist(), its.flatten().tolist(), strict=True)]
+    power = sum(b * b for b in its.flatten().tolist())
+    assert feature_distance(mine, its).item() == pytest.approx(sum(differences) / power, rel=1e-5)
+    assert feature_distance(mine * 7, its * 7).item() == pytest.approx(
+        feature_distance(mine, its).item(), rel=1e-5
+    )
+    assert feature_distance(its, its).item() == 0
+
+
+def test_a_smaller_map_is_compared_with_the_averaged_teacher() -> None:
+    its = torch.arange(16.0).view(1, 1, 4, 4)
+    averaged = torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]])
+    assert feature_distance(averaged, its).item() == 0
+
+
+def test_a_teacher_of_zeros_gives_no_infinity() -> None:
+    assert math.isfinite(feature_distance(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)).item())
+
+
+def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    student, teacher = logits
+    torch.manual_seed(1)
+    features, target = [torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)], torch.randn(4, 2, 3, 3)
+    outputs = BranchOutputs(features, torch.randn(2, 4, 3), torch.randn(2, 4, 3))
+    labels = torch.tensor([0, 2, 1, 1])
+    terms = imf_losses(student, outputs, teacher, target, labels, LossWeights(7.0, 5.0, 2.0))
+    chances = [softmax(row, 1.0)[label] for row, label in zip(student.tolist(), labels.tolist(), strict=True)]
+    expected = {
+        "cross_entropy": -sum(map(math.log, chances)) / 4,
+        "student_kd": 5 * divergence(student, teacher, 2.0),
+        "branch_kd": 5 * sum(divergence(z, teacher, 2.0) for z in outputs.logits) / 2,
+        "prefix_kd": 5 * sum(divergence(z, teacher, 2.0) for z in outputs.attentive) / 2,
+        "feature": 7 * sum(feature_distance(f, target).item() for f in features) / 2,
+    }
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_reach_student_and_branches_and_never_the_teacher() -> None:
+    torch.manual_seed(0)
+    teacher = build_model(ModelSpec("resnet8", 3, 16)).eval()  # its parameters would take gradients
+    student = build_model(ModelSpec("resnet14", 3, 16))
+    blocks, last = find_blocks(student, 16), find_blocks(teacher, 16)[-1]
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, last, 3))
+    images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
+    with torch.no_grad():
+        teacher_logits, (teacher_features,) = Taps(teacher, [last]).run(images)
+    own, outputs = graph(images)
+    sum(imf_losses(own, outputs, teacher_logits, teacher_features, labels, LossWeights()).values()).backward()
+    without = [name for name, p in graph.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    # A softmax over the one branch of the first prefix is constant, but later prefixes train all rows.
+    assert without == []
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+@pytest.mark.parametrize("term", ["branch_kd", "prefix_kd", "feature"])
+def test_the_branch_terms_train_the_student_s_blocks_too(term: str) -> None:
+    torch.manual_seed(0)
+    student = build_model(ModelSpec("resnet8", 3, 16))
+    blocks = find_blocks(student, 16)
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, blocks[-1], 3))
+    own, outputs = graph(torch.randn(4, 3, 16, 16))
+    target = torch.rand(4, 64, 4, 4)
+    terms = imf_losses(own, outputs, torch.randn(4, 3), target, torch.tensor([0, 1, 2, 0]), LossWeights())
+    terms[term].backward()
+    assert student.layer1[0].conv1.weight.grad.abs().sum() > 0
+    assert student.fc.weight.grad is None
+    assert (graph.imf.attention.grad is not None) == (term == "prefix_kd")
+
+
+@pytest.mark.parametrize(
+    "weights", [(-1, 1, 1), (1, -1, 1), (1, 1, 0), (1, 1, -2), (float("nan"), 1, 1), (1, 1, float("nan"))]
+)
+def test_impossible_weights(weights: tuple[float, float, float]) -> None:
+    with pytest.raises(UsageError, match="--alpha"):
+        LossWeights(*weights).check()
+    LossWeights(0, 0, 0.5).check()

@@ -1,0 +1,81 @@
+"""Whose file is it: gone on with, taken as it is, or refused."""
+
+from pathlib import Path
+
+import pytest
+
+from imf_deploy.artifact import (
+    Artifact,
+    claim,
+    current_artifact,
+    describe,
+    load_artifact,
+    sidecar_path,
+)
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.preprocess import Preprocess
+
+PREPROCESS = Preprocess(16, "none", 16, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
+
+
+def made(path: Path, recipe: str = "mine") -> Artifact:
+    path.write_bytes(b"weights")
+    return describe(
+        path, kind="teacher", format="safetensors", parent="", recipe=recipe, model={}, preprocess=PREPROCESS
+    ).save()
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert claim(tmp_path / "a", "mine", overwrite=False) is None
+
+
+def test_the_same_recipe_is_taken_as_it_is(tmp_path: Path) -> None:
+    artifact = made(tmp_path / "a")
+    assert claim(artifact.path, "mine", overwrite=False) == artifact
+    assert claim(artifact.path, "mine", overwrite=True) == artifact
+
+
+def test_another_recipe_is_refused_unless_overwritten(tmp_path: Path) -> None:
+    path = made(tmp_path / "a").path
+    with pytest.raises(UsageError, match="made in another way"):
+        claim(path, "other", overwrite=False)
+    with pytest.raises(UsageError):
+        claim(path, "other", overwrite=False, unfinished=True)
+    assert claim(path, "other", overwrite=True) is None
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"a thesis")
+    with pytest.raises(UsageError):
+        claim(path, "mine", overwrite=False)
+    assert claim(path, "mine", overwrite=False, unfinished=True) is None  # cut off before its sidecar
+
+
+def test_a_changed_file_does_not_count_as_made(tmp_path: Path) -> None:
+    path = made(tmp_path / "a").path
+    assert current_artifact(path, "mine")
+    path.write_bytes(b"changed")
+    assert current_artifact(path, "mine") is None
+    with pytest.raises(ImfDeployError, match="was changed after its sidecar was written"):
+        load_artifact(path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema": 1}', '{"schema": 2}', "\0"])
+def test_a_damaged_sidecar(tmp_path: Path, content: str) -> None:
+    path = made(tmp_path / "a").path
+    sidecar_path(path).write_text(content)
+    assert current_artifact(path, "mine") is None
+    with pytest.raises(ImfDeployError):
+        load_artifact(path)
+
+
+def test_a_sidecar_moves_with_its_file(tmp_path: Path) -> None:
+    artifact = made(tmp_path / "a")
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in (artifact.path, sidecar_path(artifact.path)):
+        path.rename(moved / path.name)
+    again = load_artifact(moved / "a")
+    assert (again.sha256, again.preprocess) == (artifact.sha256, PREPROCESS)
+    assert str(tmp_path) not in sidecar_path(again.path).read_text()

@@ -1,0 +1,99 @@
+"""What training does, and what it leaves alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.models import ModelSpec
+from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.teacher import Teacher, find_teacher, train_classifier
+
+TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
+
+
+def test_it_learns(data: DataSet, tmp_path: Path) -> None:
+    config = TrainConfig(epochs=8, batch_size=8, lr=0.05, device="cpu")
+    made = train_classifier(ModelSpec("resnet8", 3, 16), data, config, tmp_path / "t.safetensors", "teacher")
+    assert made.evidence["accuracy"] >= 0.9
+    losses = [record["cross_entropy"] for record in made.evidence["history"]]
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_teacher_is_not_changed(data: DataSet, teacher: Teacher, tmp_path: Path, precision: str) -> None:
+    before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
+    train = TrainConfig(epochs=2, batch_size=16, lr=0.05, device="cpu", precision=precision)  # type: ignore[arg-type]
+    made = distill(data, teacher, DistillConfig("resnet8", train=train), tmp_path / "d.safetensors")
+    after = teacher.module.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(module.training for module in teacher.module.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.module.parameters())
+    assert not any(module._forward_hooks for module in teacher.module.modules())
+    # The student, in contrast, was trained: statistics and attention moved.
+    graph = load_distilled(made).graph
+    assert graph.imf.attention.abs().sum() > 0
+    assert int(graph.student.bn1.num_batches_tracked) == 2 * 2
+
+
+def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled_artifact: Artifact) -> None:
+    (epoch,) = distilled_artifact.evidence["history"]
+    assert epoch.keys() == TERMS | {"epoch", "lr", "validation_accuracy"}
+    assert 0 <= epoch["validation_accuracy"] <= 1
+    assert [block["name"] for block in distilled_artifact.evidence["blocks"]] == ["stage2", "stage3"]
+    assert distilled_artifact.evidence["teacher_features"] == {"name": "layer3", "channels": 64, "size": 4}
+    assert distilled_artifact.parent == teacher.sha256
+    assert distilled_artifact.preprocess == data.preprocess
+
+
+def test_training_reads_no_test_picture(
+    data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    class Forbidden:
+        workers = 0
+        labels = data.test.source.labels
+
+        def fetch(self, positions: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("a test picture was read")
+
+    guarded = dataclasses.replace(data, test=dataclasses.replace(data.test, source=Forbidden()))
+    config = DistillConfig("resnet8", train=TrainConfig(epochs=1, batch_size=16, device="cpu"))
+    distill(guarded, teacher, config, tmp_path / "d.safetensors")
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_epochs(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(epochs=30, batch_size=16, lr=1e18, warmup=0.0, device="cpu")
+    path = tmp_path / "t.safetensors"
+    with pytest.raises(ImfDeployError, match=r"the loss became (nan|inf) at step \d+ \(epoch") as caught:
+        train_classifier(ModelSpec("resnet8", 3, 16), data, config, path, "teacher")
+    assert "--lr" in caught.value.hint
+    assert caught.value.exit_code == 1
+    assert {p.name for p in tmp_path.iterdir()} <= {"t.checkpoint"}
+
+
+def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
+    import dataclasses
+
+    labels = (*data.preprocess.labels, "another")
+    other = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, labels=labels))
+    with pytest.raises(ImfDeployError, match="other preprocessing or classes"):
+        find_teacher(str(teacher_file), "", other, "cpu")
+
+
+def test_a_teacher_of_another_architecture(data: DataSet, teacher_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImfDeployError, match="holds a resnet8, not a resnet14") as caught:
+        find_teacher(str(teacher_file), "resnet14", data, "cpu")
+    assert "--teacher resnet8" in caught.value.hint
+    bare = tmp_path / "bare.safetensors"  # without its sidecar
+    bare.write_bytes(teacher_file.read_bytes())
+    with pytest.raises(ImfDeployError, match=r"another model than CifarResNet \(missing: layer1\.1"):
+        find_teacher(str(bare), "resnet14", data, "cpu")
+    assert find_teacher(str(bare), "resnet8", data, "cpu").spec.name == "resnet8"
