@@ -46,7 +46,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that records hold."""
-        return finite(asdict(self))
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,6 @@ class Gate:
         if score.agreement < self.min_agreement - _EPSILON:
             return f"top-1 agreement {score.agreement:.2%} is below {self.min_agreement:.2%}"
         return ""
-
-
-def finite(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values with null for those that JSON has no number for."""
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in values.items()
-    }
 
 
 def file_logits(path: Path, model: FloatModel, images: Split) -> Array:

@@ -24,6 +24,7 @@ def export_int8(
     config: CalibrationConfig,
     engines: EngineConfig | None,
     folder: Path,
+    overwrite: bool = False,
 ) -> tuple[list[Artifact], list[str]]:
     """Write the INT8 files of a product from its fp32 ONNX file.
 
@@ -34,6 +35,7 @@ def export_int8(
         config: How; its target is not looked at.
         engines: How to build the engine; nothing makes the file for ONNX Runtime's CPU alone.
         folder: Where to write.
+        overwrite: Whether files that were made in another way may be replaced.
 
     Returns:
         The artifacts: for ONNX Runtime, then for TensorRT, then the engine. And for each target that
@@ -44,14 +46,18 @@ def export_int8(
     """
     made, declined = [], []
     try:
-        made.append(calibrate(fp32.path, data, replace(config, target="onnxruntime-cpu"), folder))
+        made.append(
+            calibrate(fp32.path, data, replace(config, target="onnxruntime-cpu"), folder, overwrite=overwrite)
+        )
     except GateError as error:
         declined.append(error.what)
     if engines:
         try:
-            quantised = calibrate(fp32.path, data, replace(config, target="tensorrt"), folder)
+            quantised = calibrate(
+                fp32.path, data, replace(config, target="tensorrt"), folder, overwrite=overwrite
+            )
         except GateError as error:
             declined.append(error.what)
         else:
-            made += [quantised, write_engine(product, quantised, engines, folder)]
+            made += [quantised, write_engine(product, quantised, engines, folder, overwrite)]
     return made, declined

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from imf_deploy.calib.config import Target
-from imf_deploy.calib.gate import content_logits, file_logits, finite, score
+from imf_deploy.calib.gate import content_logits, file_logits, score
 from imf_deploy.calib.images import choose_images
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.quantize import quantize
@@ -37,7 +37,7 @@ class LayerHarm:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that records hold."""
-        return finite(asdict(self))
+        return asdict(self)
 
 
 def rank_layers(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.float_layers import integer_layers, running_operators
@@ -18,7 +18,7 @@ from imf_deploy.calib.quantize import int8_metadata, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
 from imf_deploy.calib.repair import Repaired, repair
 from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
-from imf_deploy.compat import cpu_model
+from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.export.flavour import choose_flavour
@@ -37,6 +37,7 @@ def calibrate(
     folder: Path,
     preprocess: Path | None = None,
     cache: Path | None = None,
+    overwrite: bool = False,
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
@@ -49,6 +50,7 @@ def calibrate(
         folder: Where to write; ranges are kept in its ``calib`` folder.
         preprocess: For files that do not say how pictures become their input.
         cache: File that keeps the ranges, instead of one in the ``calib`` folder.
+        overwrite: Whether a file that was made in another way may be replaced.
 
     Returns:
         The artifact; its ``evidence["calibration"]`` holds the images, the ranking, the layers in
@@ -69,9 +71,9 @@ def calibrate(
     output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     recipe = fingerprint(
         ["int8", record.sha256, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
-         record.tools]
+         versions()]
     )  # fmt: skip
-    if made := current_artifact(output, recipe):
+    if made := claim(output, recipe, overwrite):
         return made
     # Both raise with the name of an operator that they do not know, before any work is done.
     reference = file_logits(path, model, data.validation)
@@ -103,7 +105,7 @@ def calibrate(
         int(len(model.layers) * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as temporary:
         candidate = Path(temporary) / output.name
         candidate.write_bytes(repaired.content)
         if config.target == "tensorrt":

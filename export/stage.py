@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.flavour import FlavourOption, choose_flavour
 from imf_deploy.export.onnx_file import Precision
@@ -58,9 +59,9 @@ def choose_precisions(option: str) -> list[Precision]:
 
 
 def choose_engines(
-    option: FlavourOption, batch: str, capabilities: Sequence[str]
+    option: FlavourOption, batch: str, capabilities: Sequence[str], precisions: Sequence[Precision]
 ) -> tuple[EngineConfig | None, str]:
-    """Read ``--trt``, ``--batch`` and ``--compute-capability``.
+    """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
 
     Returns:
         How to build engines, or nothing; and why.
@@ -71,11 +72,25 @@ def choose_engines(
     """
     sizes, targets = BatchRange.parse(batch), tuple(parse_capability(text) for text in capabilities)
     choice = choose_flavour(option)
+    if choice.flavour == "tensorrt" and targets:
+        raise UsageError(
+            "the full TensorRT builds for the GPU of this machine and no other",
+            "Leave --compute-capability out, or give --trt rtx",
+        )
+    if "75" in targets and choice.flavour and set(precisions) != {"fp16"}:
+        raise UsageError(
+            "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
+            "Give --precisions fp16, or leave 75 out",
+        )
     return EngineConfig(choice.flavour, sizes, targets) if choice.flavour else None, choice.reason
 
 
 def export(
-    product: Product, precisions: Sequence[Precision], engines: EngineConfig | None, folder: Path
+    product: Product,
+    precisions: Sequence[Precision],
+    engines: EngineConfig | None,
+    folder: Path,
+    overwrite: bool = False,
 ) -> list[Artifact]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
@@ -88,6 +103,7 @@ def export(
         precisions: As :func:`choose_precisions` gives them.
         engines: How to build engines; nothing builds none.
         folder: Where to write.
+        overwrite: Whether files that were made in another way may be replaced.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -101,10 +117,10 @@ def export(
     for precision in precisions:
         if precision == "int8":
             continue
-        onnx_file = _write_onnx(product, trace, precision, folder)
+        onnx_file = _write_onnx(product, trace, precision, folder, overwrite)
         made.append(onnx_file)
         if engines:
-            made.append(write_engine(product, onnx_file, engines, folder))
+            made.append(write_engine(product, onnx_file, engines, folder, overwrite))
     return made
 
 
@@ -133,13 +149,13 @@ def _evidence(product: Product) -> dict[str, Any]:
 
 
 def _write_onnx(
-    product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path
+    product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path, overwrite: bool
 ) -> Artifact:
     path = folder / f"{_stem(product, precision)}.onnx"
     record = product.artifact
     accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
-    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, record.tools])
-    if made := current_artifact(path, recipe):
+    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
+    if made := claim(path, recipe, overwrite):
         return made
     metadata = {
         "labels": json.dumps(record.preprocess.labels, ensure_ascii=False),
@@ -148,7 +164,7 @@ def _write_onnx(
         "product": record.product,
         "precision": precision,
         "source_sha256": record.sha256,
-        "tools": json.dumps(record.tools),
+        "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
     info = save_onnx(trace(), path, precision, metadata)
@@ -163,7 +179,9 @@ def _write_onnx(
     ).save()
 
 
-def write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Artifact:
+def write_engine(
+    product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path, overwrite: bool = False
+) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
     Raises:
@@ -171,8 +189,8 @@ def write_engine(product: Product, onnx_file: Artifact, engines: EngineConfig, f
     """
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
-    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), onnx_file.tools])
-    if made := current_artifact(path, recipe):
+    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), versions()])
+    if made := claim(path, recipe, overwrite):
         return made
     info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
     return describe(

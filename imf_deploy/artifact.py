@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.compat import versions
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.files import read_json, sha256_file, write_json
+from imf_deploy.files import read_json, sha256_file, write_error, write_json
 from imf_deploy.preprocess import Preprocess
 
 SCHEMA = 1
@@ -124,11 +125,22 @@ def claim(path: Path, recipe: str, overwrite: bool, unfinished: bool = False) ->
 
     Raises:
         UsageError: another file is there.
+        ImfDeployError: nothing can be written there.
     """
     if made := current_artifact(path, recipe):
         return made
-    if path.exists() and not overwrite and (sidecar_path(path).exists() or not unfinished):
+    sidecar = sidecar_path(path)
+    # A file that was damaged since the same recipe made it is this stage's own to mend.
+    own = read_json(sidecar).get("recipe") == recipe if sidecar.is_file() else unfinished
+    if path.exists() and not overwrite and not own:
         raise UsageError(
             f"{path} is there already, made in another way", "Give another --output, or --overwrite"
         )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Before hours of work, not after them.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise write_error(path, error) from error
     return None

@@ -10,16 +10,19 @@ from torch import Tensor
 
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import track
 
 
 def logits_of(
     predict: Callable[[Tensor], Tensor], split: Split, preprocess: Preprocess, device: torch.device
 ) -> Tensor:
     """Return ``float32 [N, classes]`` on the CPU, in the order of the split."""
-    with torch.inference_mode():
-        return torch.cat(
-            [predict(images.to(device)).float().cpu() for images, _ in eval_batches(split, preprocess)]
-        )
+    outputs = []
+    with torch.inference_mode(), track("Evaluating", len(split)) as advance:
+        for images, _ in eval_batches(split, preprocess):
+            outputs.append(predict(images.to(device)).float().cpu())
+            advance(len(images))
+    return torch.cat(outputs)
 
 
 def top1(

@@ -15,7 +15,7 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
 
-_WRITE_PROBLEMS = {
+WRITE_PROBLEMS = {
     errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
     errno.EFBIG: ("the file would be too large", "Choose another --output folder"),
@@ -25,12 +25,12 @@ _WRITE_PROBLEMS = {
 }
 
 
-def write_error(path: Path, error: OSError) -> ImfDeployError:
+def write_error(path: Path | str, error: OSError, action: str = "write") -> ImfDeployError:
     """Turn an operating system error on writing ``path`` into one with a next step."""
-    why, hint = _WRITE_PROBLEMS.get(
+    why, hint = WRITE_PROBLEMS.get(
         error.errno or 0, (error.strerror or str(error), "Choose another --output folder")
     )
-    return ImfDeployError(f"cannot write {path}: {why}", hint)
+    return ImfDeployError(f"cannot {action} {path}: {why}", hint)
 
 
 @contextlib.contextmanager

@@ -99,10 +99,12 @@ def distill_and_export(
     if not bench_seconds >= 0:
         raise UsageError("--bench-seconds must be at least 0")
     precisions = choose_precisions(config.precisions)
-    engines, why = choose_engines(config.trt, config.batch, config.capabilities)
+    engines, why = choose_engines(config.trt, config.batch, config.capabilities, precisions)
     config.distill.train.check()
     config.distill.weights.check()
     data = open_data(config.data)
+    if "int8" in precisions and not len(data.validation):
+        raise UsageError("INT8 is judged on validation images, and there are none", "Raise --val-fraction")
     spec = ModelSpec.for_images(
         config.distill.student, data.preprocess.num_classes, data.preprocess.size, config.distill.stem_strides
     )
@@ -119,7 +121,7 @@ def distill_and_export(
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
-    stripped = strip(distilled, names, folder.products, images)
+    stripped = strip(distilled, names, folder.products, images, overwrite=True)
     products, files, declined = _export_and_verify(stripped, precisions, engines, data, folder)
     latencies = measure_products(products, files, bench_seconds)
     for note in [*declined, *does_int8_pay(files, latencies)]:
@@ -174,10 +176,12 @@ def _export_and_verify(
         for artifact in stripped:
             product = evaluate_product(load_product(artifact.path), data)
             products.append(product)
-            made = export(product, precisions, engines, folder.deploy)
+            made = export(product, precisions, engines, folder.deploy, overwrite=True)
             if "int8" in precisions:
                 config = CalibrationConfig(images=min(defaults.CALIBRATION_IMAGES, len(data.train)))
-                quantised, reasons = export_int8(product, made[0], data, config, engines, folder.deploy)
+                quantised, reasons = export_int8(
+                    product, made[0], data, config, engines, folder.deploy, overwrite=True
+                )
                 made += quantised
                 declined += reasons
             files += verify(product, made, data)

@@ -50,8 +50,8 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
     """Claim an output folder for a configuration.
 
     An empty or missing folder is claimed; one that the same configuration claimed before is gone
-    on with; another run's is refused, unless ``overwrite`` is given: then that run's files, and
-    nothing else in the folder, are removed first.
+    on with; another run's is refused, unless ``overwrite`` is given: then that run's files and its
+    folders ``products`` and ``deploy`` are removed first, and nothing else.
 
     Args:
         path: The folder.
@@ -67,7 +67,7 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
     folder = RunFolder(path)
     record = path / RECORD
     if record.is_file():
-        known = read_json(record).get("config")
+        known = {} if overwrite else read_json(record).get("config")
         if known == config and not overwrite:
             for leftover in path.rglob(".tmp-*"):  # of a run that was killed while writing
                 leftover.unlink(missing_ok=True)

@@ -17,12 +17,13 @@ def main() -> None:
     interrupted.
     """
     from imf_deploy.errors import ImfDeployError
+    from imf_deploy.files import WRITE_PROBLEMS, write_error
 
     # OpenMP threads that spin while they wait cost nothing on an idle machine, and several times
     # the run time beside one busy neighbour. OpenMP reads this when PyTorch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         from imf_deploy.cli.app import app
 
@@ -30,6 +31,12 @@ def main() -> None:
     except ImfDeployError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
+    except OSError as error:
+        # Permissions and full disks wherever they are met; anything else is a bug and keeps its traceback.
+        if error.errno not in WRITE_PROBLEMS or not error.filename:
+            raise
+        sys.stderr.write(f"error: {write_error(error.filename, error, 'use')}\n")
+        sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as end:
         # Typer turns an interrupt inside a command into this exit code, without a word.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
@@ -38,6 +45,11 @@ def main() -> None:
             "error: interrupted. What was finished is kept; the same command goes on from there.\n"
         )
         sys.exit(INTERRUPTED)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    # Not by way of SIGINT, which a shell's background jobs ignore.
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

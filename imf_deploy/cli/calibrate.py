@@ -60,6 +60,7 @@ def calibrate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default the model's own.")
     ] = None,
+    overwrite: o.Overwrite = False,
 ) -> None:
     """Write a model as INT8 that keeps to its accuracy gate, with layers left in float where needed.
 
@@ -74,7 +75,7 @@ def calibrate(
     config = CalibrationConfig(target.value, method.value, images, seed, max_accuracy_drop, min_agreement)
     config.check()
     opened = model_data(open_float_model(model, preprocess).artifact, data, data_root)
-    made = run(model, opened, config, output or model.parent, preprocess, cache)
+    made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite)
     about = made.evidence["calibration"]
     result = about["validation"]
     say(

@@ -13,9 +13,7 @@ from imf_deploy.cli import options as o
 def verify(
     file: Annotated[Path, typer.Argument(help="An ONNX file or an engine that imf-deploy export wrote.")],
     against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
-    data: Annotated[
-        str, typer.Option(help="Where the data lies now; empty opens what it was distilled on.")
-    ] = "",
+    data: o.DataNow = "",
     data_root: o.DataRoot = "",
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
@@ -58,6 +56,7 @@ def bench(
     warmup: Annotated[float, typer.Option(help="Least seconds of warm-up.")] = 0.2,
     image_size: Annotated[int, typer.Option(help="Side in pixels, where a file leaves it open.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    overwrite: o.Overwrite = False,
 ) -> None:
     """Measure the latency of files, interleaved. Exits with 4 if this machine cannot run one."""
     from rich.console import Console
@@ -65,11 +64,17 @@ def bench(
     from imf_deploy.bench.stage import bench as run
     from imf_deploy.bench.stage import render
     from imf_deploy.cli.read import positive_numbers
+    from imf_deploy.errors import UsageError
     from imf_deploy.files import write_json
+    from imf_deploy.progress import say
 
+    if output and output.exists() and not overwrite:
+        raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
+    sizes = positive_numbers("--batch", batch)
+    say(f"Measuring, at least {len(files) * len(sizes) * (duration + warmup):.0f} s")
     result = run(
         files,
-        batch_sizes=positive_numbers("--batch", batch),
+        batch_sizes=sizes,
         threads=threads or None,
         duration_s=duration,
         iterations=iterations,

@@ -37,6 +37,9 @@ Data = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+DataNow = Annotated[
+    str, typer.Option("--data", help="Where the data lies now; empty opens what it was distilled on.")
+]
 DataRoot = Annotated[
     str,
     typer.Option(
@@ -57,7 +60,8 @@ SplitSeed = Annotated[int, typer.Option(help="Seed of every hold-out.", rich_hel
 Student = Annotated[
     str,
     typer.Option(
-        help="mobilenetv2, shufflenetv2, resnet18, or any classifier of torchvision.", rich_help_panel=METHOD
+        help="mobilenetv2, shufflenetv2, resnet18, or a convolutional classifier of torchvision.",
+        rich_help_panel=METHOD,
     ),
 ]
 StemStrides = Annotated[

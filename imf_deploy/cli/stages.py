@@ -114,6 +114,7 @@ def strip(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default products/ beside the input.")
     ] = None,
+    overwrite: o.Overwrite = False,
 ) -> None:
     """Strip a distilled student into its products, and prove each one."""
     from imf_deploy.artifact import load_artifact
@@ -124,7 +125,7 @@ def strip(
 
     loaded = load_distilled(load_artifact(distilled))
     names = choose_products(products, len(loaded.blocks))
-    for made in run(loaded, names, output or distilled.parent / "products"):
+    for made in run(loaded, names, output or distilled.parent / "products", overwrite=overwrite):
         proof = made.evidence["strip"]
         same = "identical" if proof["logits_identical"] else f"within {proof['max_abs_diff']:.1g}"
         say(
@@ -143,22 +144,33 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder."),
     ] = None,
+    data: o.DataNow = "",
+    data_root: o.DataRoot = "",
+    overwrite: o.Overwrite = False,
 ) -> None:
-    """Write a product as ONNX files and TensorRT engines."""
+    """Write a product as ONNX files and TensorRT engines.
+
+    The files carry the product's accuracy, so its data is opened and it is measured first.
+    """
     from imf_deploy.cli.read import names
+    from imf_deploy.data import reopen_data
     from imf_deploy.errors import UsageError
     from imf_deploy.export.stage import choose_engines, choose_precisions
     from imf_deploy.export.stage import export as run
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
+    from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
     if "int8" in chosen:
         raise UsageError(
             "INT8 is calibrated on images", "Export fp32, then type: imf-deploy calibrate FILE.onnx"
         )
-    engines, why = choose_engines(trt.value, batch, names(compute_capability))
+    engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
     if not engines:
         say(f"No TensorRT engines: {why}")
-    for made in run(load_product(product), chosen, engines, output or product.parent.parent / "deploy"):
+    loaded = load_product(product)
+    opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
+    folder = output or product.resolve().parent.parent / "deploy"
+    for made in run(evaluate_product(loaded, opened), chosen, engines, folder, overwrite):
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")

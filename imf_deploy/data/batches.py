@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from imf_deploy.data.dataset import Split
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
 
 Batch = tuple[Tensor, Tensor]
@@ -62,6 +64,10 @@ class _Fetch(Dataset[tuple[Tensor, Tensor]]):
         return self.split.fetch(index), self.labels[index]
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def _load(split: Split, order: Tensor, batch_size: int, drop_last: bool) -> Iterator[Batch]:
     batches = [chunk.tolist() for chunk in torch.split(order, batch_size)]
     if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
@@ -70,9 +76,13 @@ def _load(split: Split, order: Tensor, batch_size: int, drop_last: bool) -> Iter
         _Fetch(split),
         batch_sampler=batches,
         num_workers=split.source.workers,
-        collate_fn=lambda batch: batch,
+        collate_fn=_as_it_is,
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except ImfDeployError as error:
+        # A worker's error comes with the worker's traceback in its text; its last line is ours.
+        raise ImfDeployError(error.what.rstrip(".\n").rsplit("ImfDeployError: ", 1)[-1]) from error
 
 
 def train_batches(

@@ -11,6 +11,7 @@ import torch
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, FolderImages, ImageSource, MemoryImages, Split, decode
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
@@ -64,7 +65,7 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
     test = splits[-1] if extra else empty
     digest = hashlib.sha256()
     for path, label in (sample for part in files for sample in part):
-        digest.update(f"{path.relative_to(folder)}|{path.stat().st_size}|{label}\n".encode())
+        digest.update(f"{path.relative_to(folder)}|{sha256_file(path)}|{label}\n".encode())
     notes = (
         (f"There is no test folder: {held} is used to report, and never to choose",)
         if held and not test_folder
@@ -104,7 +105,7 @@ def _derive(samples: list[tuple[Path, int]], labels: tuple[str, ...], image_size
         try:
             with Image.open(path) as image:
                 sizes.add(image.size)
-        except (OSError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ImfDeployError(f"cannot read the image {path} ({error})", "Repair or remove it") from error
     width, height = next(iter(sizes))
     small = len(sizes) == 1 and width == height < SMALL_SIZE

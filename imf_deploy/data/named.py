@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -48,7 +49,7 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
         dimensions = content[3]
         shape = np.frombuffer(content, ">u4", dimensions, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise ImfDeployError(f"{path} is not a whole IDX file ({error})", "Fetch it again") from error
 
 

@@ -49,6 +49,8 @@ def open_data(config: DataConfig) -> DataSet:
     if not 0 <= config.validation_fraction < 1:
         raise UsageError("--val-fraction must be at least 0 and below 1")
     if config.data in NAMED or config.data == defaults.DATA:
+        if config.image_size:
+            raise UsageError(f"--image-size does not go with --data {config.data}", "Leave it out")
         data = open_named(config.data, config.root)
     elif Path(config.data).is_dir():
         data = open_folder(Path(config.data), config.image_size)

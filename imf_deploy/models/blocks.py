@@ -59,17 +59,38 @@ def find_blocks(model: nn.Module, image_size: int) -> list[Block]:
             found[width] = Block(names[module], channels, width)
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, image_size, image_size))
+        probe(model, image_size)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     if not found:
         raise ImfDeployError(f"no blocks found in {type(model).__name__}", "Choose a convolutional network")
     return [found[size] for size in sorted(found, reverse=True)]
+
+
+def probe(model: nn.Module, image_size: int) -> None:
+    """Run a network once in evaluation mode, on its own device, for the hooks that are on it.
+
+    Args:
+        model: Left in the mode that it was in.
+        image_size: Side of a black image in pixels.
+
+    Raises:
+        ImfDeployError: it cannot run on images of this size.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+    except Exception as error:  # whatever the network's own code raises
+        raise ImfDeployError(
+            f"{type(model).__name__} cannot run on images of {image_size} pixels ({error})",
+            "Choose a convolutional network, or another --image-size",
+        ) from error
+    finally:
+        model.train(training)
 
 
 def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:

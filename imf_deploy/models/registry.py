@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models.blocks import probe
 from imf_deploy.models.cifar_resnet import VARIANTS, CifarResNet
 
 # Below this side, ImageNet's strides leave nothing to look at.
@@ -148,15 +149,11 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
         if max(stride) > 1:
             levels.setdefault(inputs[0].shape[-1], []).append(module)
 
-    # Large enough that every reduction shows as another width, whatever the size of the pictures.
-    probe = torch.zeros(1, 3, max(image_size, 256), max(image_size, 256))
     hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(probe)
+        # Large enough that every reduction shows as another width, whatever the size of the pictures.
+        probe(model, max(image_size, 256))
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     if len(levels) < len(strides):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
 from imf_deploy.method.fold import fold
@@ -28,7 +28,11 @@ PROOF_IMAGES = 256
 
 
 def strip(
-    distilled: Distilled, products: Sequence[str], folder: Path, images: Tensor | None = None
+    distilled: Distilled,
+    products: Sequence[str],
+    folder: Path,
+    images: Tensor | None = None,
+    overwrite: bool = False,
 ) -> list[Artifact]:
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
@@ -37,11 +41,13 @@ def strip(
         products: As :func:`imf_deploy.strip.products.choose_products` gives them.
         folder: Where to write.
         images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise where there are none.
+        overwrite: Whether files that were made in another way may be replaced.
 
     Returns:
         One artifact for each product; its evidence holds ``strip``, ``parameters`` and ``macs``.
 
     Raises:
+        UsageError: another file is there.
         GateError: a proof does not hold; the file is removed.
     """
     if images is None:
@@ -50,15 +56,15 @@ def strip(
     made = []
     with track("Stripping", len(products)) as advance:
         for product in products:
-            made.append(_strip_one(distilled, product, folder, images))
+            made.append(_strip_one(distilled, product, folder, images, overwrite))
             advance(1)
     return made
 
 
-def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor) -> Artifact:
+def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
     path = folder / f"{distilled.spec.name}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
-    if made := current_artifact(path, recipe):
+    if made := claim(path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
     model = distilled.spec.to_dict()

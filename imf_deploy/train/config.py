@@ -78,6 +78,10 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"--device {name} is not a device", "Use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device was found", "Use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name} is not supported", "Use auto, cpu or cuda")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        what = f"--device {name} is not there, CUDA finds {found}" if found else "no CUDA device was found"
+        raise DeviceError(what, "Use --device cpu")
     return device

@@ -137,7 +137,7 @@ def distill(
     graph, blocks = training_graph(spec, teacher_features)
     task = _Imf(graph, teacher, teacher_features, config.weights)
     try:
-        history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe)
+        history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe, overwrite)
     finally:
         task.close()
     save_weights(path, graph.state_dict())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from imf_deploy.data import Augment, DataSet, train_batches
 from imf_deploy.data.batches import train_batch_count
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import write_bytes
 from imf_deploy.progress import say, track
@@ -34,7 +34,15 @@ class Task(Protocol):
         """Return the logits by which validation accuracy is measured."""
 
 
-def fit(task: Task, data: DataSet, config: TrainConfig, title: str, checkpoint: Path, recipe: str) -> History:
+def fit(
+    task: Task,
+    data: DataSet,
+    config: TrainConfig,
+    title: str,
+    checkpoint: Path,
+    recipe: str,
+    overwrite: bool = False,
+) -> History:
     """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``recipe``.
 
     Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
@@ -48,11 +56,13 @@ def fit(task: Task, data: DataSet, config: TrainConfig, title: str, checkpoint: 
         title: What the progress bar says.
         checkpoint: Written after every epoch.
         recipe: Hash of everything that decides the result.
+        overwrite: Whether a checkpoint of another recipe may be replaced.
 
     Returns:
         One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
 
     Raises:
+        UsageError: the checkpoint belongs to another recipe.
         ImfDeployError: the loss is not finite; the last checkpoint is kept.
     """
     device = choose_device(config.device)
@@ -60,7 +70,7 @@ def fit(task: Task, data: DataSet, config: TrainConfig, title: str, checkpoint: 
     optimizer = torch.optim.SGD(
         module.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
     )
-    history, first = _restore(checkpoint, recipe, module, optimizer)
+    history, first = _restore(checkpoint, recipe, module, optimizer, overwrite)
     if first:
         say(f"{title}: going on after epoch {first} of {config.epochs}")
     per_epoch = train_batch_count(data.train, config.batch_size)
@@ -128,9 +138,9 @@ def _save(
 
 
 def _restore(
-    path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer
+    path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, overwrite: bool
 ) -> tuple[History, int]:
-    """Load a checkpoint of the same recipe; anything else there is left to be overwritten."""
+    """Load a checkpoint of the same recipe; another's is refused, or left to be overwritten."""
     if not path.is_file():
         return [], 0
     try:
@@ -138,7 +148,12 @@ def _restore(
     except Exception as error:  # whatever a broken file provokes
         raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
     if state.get("recipe") != recipe:
-        return [], 0
+        if overwrite:
+            return [], 0
+        raise UsageError(
+            f"{path} is an unfinished training with other settings",
+            "Give the same settings, another --output, or --overwrite",
+        )
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     history: History = state["history"]

@@ -68,7 +68,7 @@ def train_classifier(
         return made
     torch.manual_seed(config.seed)
     task = _Supervised(build_model(spec))
-    history = fit(task, data, config, f"Training {kind} {spec.name}", checkpoint, recipe)
+    history = fit(task, data, config, f"Training {kind} {spec.name}", checkpoint, recipe, overwrite)
     accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
     save_weights(path, task.module.state_dict())
     artifact = describe(

@@ -191,18 +191,20 @@ def test_caches(
     whole: Path, planted: Path, many: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "ranges.json"
-    out = tmp_path / "out"
+    out, other = tmp_path / "out", tmp_path / "other"
     first = calibrate(whole, many, CONFIG, out, cache=cache)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "measure_ranges", forbidden)
         second = calibrate(whole, many, CONFIG, tmp_path / "again", cache=cache)
     assert second.sha256 == first.sha256
     content = cache.read_bytes()
-    error = refused(planted, many, out, "belongs to another model", cache=cache)
+    error = refused(planted, many, other, "belongs to another model", cache=cache)
     assert isinstance(error, UsageError)
     assert "--cache" in str(error)
-    refused(whole, many, out, "belongs to other images", cache=cache, config=replace(CONFIG, seed=1))
-    refused(whole, many, out, "belongs to another method", cache=cache, config=replace(CONFIG, method="mse"))
+    refused(whole, many, other, "belongs to other images", cache=cache, config=replace(CONFIG, seed=1))
+    refused(
+        whole, many, other, "belongs to another method", cache=cache, config=replace(CONFIG, method="mse")
+    )
     assert cache.read_bytes() == content
     again = replace(CONFIG, min_agreement=0.9)
     for bad in (
@@ -212,7 +214,7 @@ def test_caches(
         content.replace(b'"ranges": {', b'"ranges": {"x": 1, '),
     ):  # fmt: skip
         cache.write_bytes(bad)
-        refused(whole, many, out, "JSON|calibration cache", cache=cache, config=again)
+        refused(whole, many, other, "JSON|calibration cache", cache=cache, config=again)
 
 
 def test_the_model_itself_is_never_replaced(whole: Path, many: DataSet, tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
 def test_a_declined_product_is_told(
     product: Product, small: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decline(path: Path, data: DataSet, config: CalibrationConfig, folder: Path) -> Artifact:
+    def decline(
+        path: Path, data: DataSet, config: CalibrationConfig, folder: Path, overwrite: bool
+    ) -> Artifact:
         raise GateError(f"{config.target} is declined")
 
     monkeypatch.setattr(module, "calibrate", decline)

@@ -17,7 +17,7 @@ from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
-from imf_deploy.errors import GateError
+from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
@@ -87,7 +87,8 @@ def test_both_targets_share_one_measurement(
     for target in TARGETS:
         # Another gate makes another file, from the same ranges.
         config = replace(CONFIG, target=target, min_agreement=0.5)
-        assert calibrate(whole, many, config, folder).evidence["gate"]["min_agreement"] == 0.5
+        made_anew = calibrate(whole, many, config, folder, overwrite=True)
+        assert made_anew.evidence["gate"]["min_agreement"] == 0.5
 
 
 def test_the_same_again_is_taken_as_it_is(
@@ -136,8 +137,11 @@ def test_int8_is_declined(hopeless: Path, many: DataSet, tmp_path: Path, target:
 def test_a_failed_attempt_leaves_the_old_file(planted: Path, many: DataSet, tmp_path: Path) -> None:
     first = calibrate(planted, many, CONFIG, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in (first.path.name, first.path.name + ".json")}
+    other = replace(CONFIG, max_float_layers=0.0)
+    with pytest.raises(UsageError, match="made in another way"):
+        calibrate(planted, many, other, tmp_path)
     with pytest.raises(GateError):
-        calibrate(planted, many, replace(CONFIG, max_float_layers=0.0), tmp_path)
+        calibrate(planted, many, other, tmp_path, overwrite=True)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 

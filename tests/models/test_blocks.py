@@ -118,3 +118,16 @@ def test_a_network_that_cannot_be_cut() -> None:
     with pytest.raises(ImfDeployError, match="cannot cut Wayward after b") as caught:
         truncate(model, blocks)
     assert "\n" not in str(caught.value)
+
+
+def test_blocks_are_found_on_the_models_own_device() -> None:
+    model = build_model(ModelSpec.for_images("shufflenetv2", 3, 32))
+    # The meta device has shapes and no values; an input from the CPU would not fit it.
+    assert find_blocks(model.to("meta"), 32) == find_blocks(
+        build_model(ModelSpec("shufflenetv2", 3, 32, (2, 1))), 32
+    )
+
+
+def test_a_network_that_cannot_run_is_told() -> None:
+    with pytest.raises(ImfDeployError, match="VisionTransformer cannot run on images of 256 pixels"):
+        build_model(ModelSpec.for_images("vit_b_16", 3, 28))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.errors import UsageError
 from imf_deploy.models import ModelSpec, build_model, read_weights
 from imf_deploy.train import loop
 from imf_deploy.train.config import TrainConfig
@@ -72,11 +73,14 @@ def test_an_interrupted_training_ends_the_same(data: DataSet, tmp_path: Path, st
     assert [record["epoch"] for record in again] == [1, 2, 3]
 
 
-def test_another_recipe_starts_over(data: DataSet, tmp_path: Path) -> None:
+def test_another_recipe_is_refused_or_starts_over(data: DataSet, tmp_path: Path) -> None:
     path = tmp_path / "a.checkpoint"
     fit(Task(), data, CONFIG, "a", path, "recipe")
     other = Task()
-    fit(other, data, CONFIG, "a", path, "another")
+    with pytest.raises(UsageError, match="unfinished training with other settings"):
+        fit(other, data, CONFIG, "a", path, "another")
+    assert other.steps == 0
+    fit(other, data, CONFIG, "a", path, "another", overwrite=True)
     assert other.steps == 6
 
 
