@@ -3,7 +3,7 @@
 Both get the same data, order, augmentation, epochs and settings. Finished trainings are kept in the
 output folder, so a run that was cut off goes on.
 
-    python benchmarks/imf_against_cross_entropy.py --seeds 0,1,2 --output runs/imf-against-ce
+    python benchmarks/imf_against_cross_entropy.py --seeds 0,1,2 --epochs 8 --output runs/imf-against-ce
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
+from imf_deploy import defaults
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.models import ModelSpec
 from imf_deploy.strip.products import load_product
@@ -22,10 +23,12 @@ from imf_deploy.train.teacher import Teacher, find_teacher, train_classifier
 from imf_deploy.verify.stage import evaluate_product
 
 
-def one_seed(student: str, seed: int, data: DataSet, teacher: Teacher, output: Path) -> dict[str, float]:
+def one_seed(
+    student: str, seed: int, epochs: int, data: DataSet, teacher: Teacher, output: Path
+) -> dict[str, float]:
     """Return the test accuracy of every product of one distillation, and of cross-entropy alone."""
     config = DistillConfig(student)
-    config = replace(config, train=replace(config.train, seed=seed))
+    config = replace(config, train=replace(config.train, seed=seed, epochs=epochs))
     spec = ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
     folder = output / f"{student}-seed{seed}"
     alone = train_classifier(spec, data, config.train, folder / "cross-entropy.safetensors", "student")
@@ -45,12 +48,15 @@ def main() -> None:
     )
     parser.add_argument("--student", default="mobilenetv2")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--epochs", type=int, default=defaults.EPOCHS)
     parser.add_argument("--output", type=Path, default=Path("runs/imf-against-ce"))
     options = parser.parse_args()
     data = open_data(DataConfig())
     teacher = find_teacher("", "", data, "cpu")
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    rows = {seed: one_seed(options.student, seed, data, teacher, options.output) for seed in seeds}
+    rows = {
+        seed: one_seed(options.student, seed, options.epochs, data, teacher, options.output) for seed in seeds
+    }
     columns = list(rows[seeds[0]])
     print(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%}\n")
     print(f"| seed | {' | '.join(columns)} |")
