@@ -8,7 +8,7 @@ PRECISIONS = "fp32,fp16"
 BATCH_RANGE = "1:1:32"
 OUTPUT = "imf-deploy-out"
 
-EPOCHS = 6
+EPOCHS = 7
 BATCH_SIZE = 64
 LR = 0.05
 ALPHA = 2.0
