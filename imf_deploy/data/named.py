@@ -34,7 +34,7 @@ def _cifar_preprocess(labels: list[str], mean: tuple[float, ...], std: tuple[flo
     return Preprocess(32, "none", 32, (r, g, b), (sr, sg, sb), tuple(labels))
 
 
-def _embedded(_root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+def _embedded() -> tuple[Arrays, Arrays, Preprocess]:
     file = resources.files("imf_deploy") / "assets" / "fashion_mnist_subset.npz"
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         train = arrays["train_images"][:, None], arrays["train_labels"].astype(np.uint8)
@@ -126,7 +126,7 @@ def open_named(name: str, root: str) -> DataSet:
                 "Put torchvision's files of the data set into the folder, or leave out --data",
             ) from error
     else:
-        train, test, preprocess = _embedded(Path())
+        train, test, preprocess = _embedded()
     digest = hashlib.sha256()
     for array in (*train, *test):
         digest.update(array.tobytes())
