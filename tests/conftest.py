@@ -22,6 +22,8 @@ from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
+os.environ["PYTHONSAFEPATH"] = "1"
 
 COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
 TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
