@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
-            "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images")  # fmt: skip
+            "max_abs_diff", "mean_abs_diff", "cosine", "images")  # fmt: skip
 _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
 
 
@@ -103,6 +103,8 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
         "format": file.format,
         "status": verified["status"],
         "reason": verified["reason"],
+        "gate": verified["gate"],
+        "ladder": verified["ladder"],
         **{key: verified.get(key) for key in _NOT_RUN},
         **(latency.to_dict() if latency else dict.fromkeys(_NOT_TIMED)),
         "parameters": product.evidence["parameters"],

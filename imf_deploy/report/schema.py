@@ -42,13 +42,27 @@ class Removed(TypedDict):
     parameters: int
 
 
+class Rung(TypedDict):
+    """One step of the parity ladder; null where nothing was compared."""
+
+    name: str
+    against: str
+    status: Status
+    reason: str
+    images: int
+    max_abs_diff: float | None
+    tolerance: float | None
+    agreement: float | None
+    min_agreement: float | None
+
+
 class StripProof(TypedDict):
     """What shows that one product is the trained network without its training-only parts."""
 
     product: str
+    ladder: list[Rung]
     logits_identical: bool
     max_abs_diff: float
-    tolerance: float
     images: int
     parameters_before: int
     parameters_after: int
@@ -96,6 +110,13 @@ class Calibration(TypedDict):
     sensitivity: list[Harm]
 
 
+class Gate(TypedDict):
+    """What a file may lose against PyTorch: points of accuracy, and agreement from 0 to 1."""
+
+    max_accuracy_drop: float
+    min_agreement: float
+
+
 class ArtifactRow(TypedDict):
     """One deployable file and what was measured of it; null where it could not be run."""
 
@@ -114,7 +135,8 @@ class ArtifactRow(TypedDict):
     max_abs_diff: float | None
     mean_abs_diff: float | None
     cosine: float | None
-    tolerance: float | None
+    gate: Gate
+    ladder: list[Rung]
     images: int | None
     latency_ms: Latency | None
     pytorch_latency_ms: Latency | None

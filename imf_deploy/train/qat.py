@@ -142,11 +142,12 @@ def qat(
     return artifact
 
 
-def describe_qat(artifact: Artifact) -> list[str]:
+def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
     """Return what a reader has to know of files whose weights were tuned, as sentences.
 
     Args:
         artifact: As :func:`qat` gives it.
+        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
     """
     about: dict[str, Any] = artifact.evidence["qat"]
     epochs = f"{about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
@@ -162,11 +163,11 @@ def describe_qat(artifact: Artifact) -> list[str]:
         f"{about['rounded_after']:.2%} with fake quantisation; before it had {before:.2%} in float"
     ]
     drop = (before - after) * 100
-    if drop > defaults.MAX_ACCURACY_DROP:
+    if drop > allowed:
         sentences.append(
             f"Quantisation-aware training cost the float student {drop:.2f} points of validation accuracy, "
-            f"more than the {defaults.MAX_ACCURACY_DROP:g} that INT8 may cost, and gates compare INT8 with "
-            "the tuned student: try without it"
+            f"more than the {allowed:g} that a file may lose, and gates compare INT8 with the tuned student: "
+            "try without it"
         )
     return sentences
 

@@ -12,7 +12,8 @@ from imf_deploy.artifact import load_artifact
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
-INT8 = ["--precisions", "int8", "--qat-epochs", "1"]
+# A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance.
+INT8 = ["--precisions", "int8", "--qat-epochs", "1", "--max-accuracy-drop", "100", "--min-agreement", "0"]
 
 
 def test_products_come_from_the_tuned_weights(
@@ -20,8 +21,7 @@ def test_products_come_from_the_tuned_weights(
 ) -> None:
     out = tmp_path / "out"
     result = here(*quick, *INT8, "--output", out)
-    # What is tested is the way: so little training may well miss the gate, and then INT8 is declined.
-    assert result.code in (0, 3), result.err
+    assert result.code == 0, result.err
     tuned = load_artifact(out / "distilled-qat.safetensors")
     assert tuned.parent == load_artifact(out / "distilled.safetensors").sha256
     assert load_artifact(out / "products" / "resnet8-imf@1.safetensors").parent == tuned.sha256

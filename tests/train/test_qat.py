@@ -15,6 +15,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.stage import export
+from imf_deploy.gate import Gate
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
 from imf_deploy.strip.products import load_product
 from imf_deploy.strip.stage import strip
@@ -162,6 +163,7 @@ def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences
     assert len(said) == sentences
     assert "also those in float" in said[0]
     assert (sentences == 2) == ("cost the float student 2.00 points" in said[-1])
+    assert len(describe_qat(tuned.with_evidence(qat=about), allowed=5)) == 1
 
 
 def shades(folder: Path, counts: dict[str, int]) -> Path:
@@ -195,8 +197,8 @@ def plant(student: torch.nn.Module, factor: float) -> None:
 
 
 def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> None:
-    config = DataConfig(str(shades(tmp_path / "shades", {"train": 64, "val": 60, "test": 10})))
-    data = open_data(config)
+    counts = {"train": 64, "val": 60, "test": 10}
+    data = open_data(DataConfig(str(shades(tmp_path / "shades", counts))))
     training = TrainConfig(epochs=3, batch_size=16, lr=0.02, device="cpu")
     weights = train_teacher(data, TeacherConfig("resnet14", training), tmp_path / "teacher.safetensors").path
     teacher = load_teacher(weights, "", data, choose_device("cpu"))
@@ -215,10 +217,8 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
         product = evaluate_product(load_product(artifact.path), data)
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
-        gate = CalibrationConfig(
-            target, images=96, max_accuracy_drop=5, min_agreement=0.9, max_float_layers=0
-        )
-        scores: dict[str, Any] = calibrate(fp32.path, data, gate, folder / "deploy").evidence["calibration"]
+        config = CalibrationConfig(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
+        scores: dict[str, Any] = calibrate(fp32.path, data, config, folder / "deploy").evidence["calibration"]
         assert scores["float_layers"] == []
         return scores["validation"]  # type: ignore[no-any-return]
 
