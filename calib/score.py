@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.evaluate import log_softmax
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
@@ -76,7 +77,7 @@ def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Sco
         labels: Right classes, ``[N]``.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
-    log_p, log_q = _log_softmax(float_wide), _log_softmax(wide)
+    log_p, log_q = log_softmax(reference), log_softmax(logits)
     chosen, expected = wide.argmax(1), float_wide.argmax(1)
     return Score(
         images=len(labels),
@@ -86,9 +87,3 @@ def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Sco
         divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
     )
-
-
-def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = logits - logits.max(1, keepdims=True)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return normalised

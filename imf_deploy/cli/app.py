@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, files, main_job, stages
+from imf_deploy.cli import calibrate, files, main_job, stages, verify
 
 app = typer.Typer(
     name="imf-deploy",
@@ -22,7 +22,7 @@ app.command("qat")(stages.qat)
 app.command("strip")(stages.strip)
 app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)
-app.command("verify")(files.verify)
+app.command("verify")(verify.verify)
 app.command("bench")(files.bench)
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
+from imf_deploy.report.changes import changed_images
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Recommendation, Report
+from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
@@ -88,6 +90,7 @@ def assemble(
         "blocks": evidence["blocks"],
         "strip": [product.artifact.evidence["strip"] for product in products],
         "artifacts": rows,
+        "pictures": thumbnails(data.test, (entry["image"] for entry in changed_images(rows))),
         "recommendation": recommend(rows),
     }
 
@@ -105,6 +108,8 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
         "reason": verified["reason"],
         "gate": verified["gate"],
         "ladder": verified["ladder"],
+        "classes": verified.get("classes", []),
+        "worst": verified.get("worst", []),
         **{key: verified.get(key) for key in _NOT_RUN},
         **(latency.to_dict() if latency else dict.fromkeys(_NOT_TIMED)),
         "parameters": product.evidence["parameters"],

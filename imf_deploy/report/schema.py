@@ -110,6 +110,28 @@ class Calibration(TypedDict):
     sensitivity: list[Harm]
 
 
+class ClassChange(TypedDict):
+    """One class of the test split: how many images PyTorch and the file get right, and how many move."""
+
+    label: str
+    images: int
+    pytorch_right: int
+    right: int
+    changed: int
+
+
+class Worst(TypedDict):
+    """A test image on which a file is far from PyTorch, by its position in the split."""
+
+    image: int
+    label: str
+    pytorch: str
+    pytorch_probability: float
+    answer: str
+    probability: float
+    divergence: float
+
+
 class Gate(TypedDict):
     """What a file may lose against PyTorch: points of accuracy, and agreement from 0 to 1."""
 
@@ -137,6 +159,8 @@ class ArtifactRow(TypedDict):
     cosine: float | None
     gate: Gate
     ladder: list[Rung]
+    classes: list[ClassChange]
+    worst: list[Worst]
     images: int | None
     latency_ms: Latency | None
     pytorch_latency_ms: Latency | None
@@ -177,4 +201,5 @@ class Report(TypedDict):
     blocks: list[Block]
     strip: list[StripProof]
     artifacts: list[ArtifactRow]
+    pictures: dict[str, str]
     recommendation: Recommendation | None

@@ -19,6 +19,7 @@ from imf_deploy.ladder import Array, Rung, file_tolerance, first_broken, rung_na
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
 from imf_deploy.strip.products import Product
+from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
 
@@ -91,8 +92,9 @@ def verify(
         The files' artifacts, saved; the evidence of each holds ``verify``: the fields of
         :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
         (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
-        with a ``reason``. A file fails when its own rung breaks or its gate is missed; the reason
-        names the first rung of its ladder that broke.
+        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`). A file
+        fails when its own rung breaks or its gate is missed; the reason names the first rung of its
+        ladder that broke.
 
     Raises:
         ImfDeployError: a file belongs to another product, or the data to other preprocessing.
@@ -136,6 +138,7 @@ def verify(
             parity = compare(logits, reference, labels)
             reason = failure(ladder, parity.missed(own_gate))
             result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
+            result |= changes(logits, reference, labels, data.preprocess.labels)
         result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result).save())
     return verified

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.report import Report
-from imf_deploy.report.schema import ArtifactRow, Rung, StripProof
+from imf_deploy.report.schema import ArtifactRow, ClassChange, Rung, StripProof, Worst
 
 _PRODUCTS: dict[str, dict[str, Any]] = {
     "imf@1": {"accuracy": 0.8765, "ms": 0.62, "pytorch_ms": 1.9, "parameters": 94_730, "macs": 5_300_000},
@@ -19,6 +19,10 @@ _PRODUCTS: dict[str, dict[str, Any]] = {
 }
 
 
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCB"
+    "d81ytgAAAABJRU5ErkJggg=="
+)
 _NOT_RUN: Rung = {
     "name": "engine fp16", "against": "ONNX fp16", "status": "not-run", "reason": "no CUDA device",
     "images": 0, "max_abs_diff": None, "tolerance": None, "agreement": None, "min_agreement": None,
@@ -40,6 +44,21 @@ def _ladder(product: str, precision: str) -> list[Rung]:
     if precision == "fp16":
         rungs.append(_rung("ONNX fp16", "ONNX fp32", 1.9e-2, 5e-2, 2000))
     return rungs
+
+
+def _classes(half: bool) -> list[ClassChange]:
+    return [
+        {"label": "Shirt", "images": 1000, "pytorch_right": 760, "right": 760 - half, "changed": 3 * half},
+        {"label": "Bag", "images": 1000, "pytorch_right": 985, "right": 985, "changed": 0},
+    ]
+
+
+def _worst(half: bool) -> list[Worst]:
+    answer: Worst = {
+        "image": 17, "label": "Shirt", "pytorch": "Shirt", "pytorch_probability": 0.51,
+        "answer": "Coat" if half else "Shirt", "probability": 0.505, "divergence": 2e-3 if half else 1e-9,
+    }  # fmt: skip
+    return [answer]
 
 
 def _artifact(product: str, precision: str) -> ArtifactRow:
@@ -65,6 +84,8 @@ def _artifact(product: str, precision: str) -> ArtifactRow:
         "cosine": 0.999998 if half else 1.0,
         "gate": {"max_accuracy_drop": 1.0, "min_agreement": 0.97},
         "ladder": _ladder(product, precision),
+        "classes": _classes(half),
+        "worst": _worst(half),
         "images": 2000,
         "latency_ms": {"p50": ms, "p90": ms * 1.07, "p99": ms * 1.31},
         "pytorch_latency_ms": {"p50": pytorch_ms, "p90": pytorch_ms * 1.05, "p99": pytorch_ms * 1.2},
@@ -95,6 +116,8 @@ def _engine(product: str) -> ArtifactRow:
         "status": "not-run",
         "reason": "no CUDA device",
         "ladder": [*row["ladder"], _NOT_RUN],
+        "classes": [],
+        "worst": [],
         "targets": ["SM86"],
     }
     result: ArtifactRow = row
@@ -174,6 +197,7 @@ def report() -> Report:
         ],
         "strip": [_proof(product) for product in products],
         "artifacts": [*files, _engine("imf@3"), _engine("plain")],
+        "pictures": {"17": PIXEL},
         "recommendation": {
             "path": "deploy/mobilenetv2-imf@3-fp32.onnx",
             "reason": "the fastest file within 0.5 points of the best",
