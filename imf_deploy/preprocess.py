@@ -6,6 +6,7 @@ serving; it travels in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["none", "crop"]
+Crop = Callable[[int, int], tuple[int, int, int, int]]
+"""Height and width of a picture in pixels -> top, left, height and width of the part to take."""
 
 
 @dataclass(frozen=True)
@@ -48,34 +51,61 @@ class Preprocess:
         """Number of classes, and of logits."""
         return len(self.labels)
 
-    def load(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
         """Turn any PIL picture into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 
-        EXIF rotation is applied; palettes, alpha, CMYK and 16-bit grey are converted.
+        The first frame is taken, EXIF rotation is applied, 16-bit channels keep their high byte, and
+        palettes, CMYK and 1-bit pictures are converted. Transparency is dropped, as torchvision and
+        OpenCV do.
+
+        Args:
+            image: The picture.
+            crop: Chooses a part of the picture, which is scaled to the network's input in place of
+                resizing and cropping the centre.
+
+        Raises:
+            ImfDeployError: 32-bit pixels, whose range nothing tells, or a size other than the network's
+                where nothing is resized.
         """
         import numpy as np
-        from PIL import Image, ImageOps
+        from PIL import Image
 
-        picture = ImageOps.exif_transpose(image)
-        if picture.mode in ("I", "F", "I;16", "I;16B", "I;16L"):
-            # Pillow clips 16-bit grey at 255 on conversion; scale the high byte down instead.
-            wide = np.asarray(picture, dtype=np.float64)
-            scale = 257.0 if wide.max(initial=0.0) > 255.0 else 1.0
-            picture = Image.fromarray((wide / scale).clip(0, 255).astype(np.uint8))
-        picture = picture.convert(self.color)
-        if self.resize == "crop":
+        picture = self._convert(image)
+        size = (self.size, self.size)
+        if crop:
+            top, left, height, width = crop(picture.height, picture.width)
+            box = (left, top, left + width, top + height)
+            picture = picture.resize(size, Image.Resampling.BILINEAR, box=box)
+        elif self.resize == "crop":
             width, height = picture.size
             ratio = self.resize_to / min(width, height)
             scaled = (max(round(width * ratio), self.size), max(round(height * ratio), self.size))
             picture = picture.resize(scaled, Image.Resampling.BILINEAR)
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
-        elif picture.size != (self.size, self.size):
+        elif picture.size != size:
             raise ImfDeployError(
                 f"a picture is {picture.width}x{picture.height} pixels, not {self.size}x{self.size}"
             )
         pixels = np.asarray(picture)
         return pixels[None] if self.color == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def _convert(self, image: Image.Image) -> Image.Image:
+        """Return the picture upright and in the mode ``color``."""
+        import numpy as np
+        from PIL import Image, ImageOps
+
+        picture = ImageOps.exif_transpose(image)
+        # Earlier Pillows open 16-bit PNG and PNM as 32-bit integers.
+        if picture.mode.startswith("I;16") or (picture.mode == "I" and image.format in ("PNG", "PPM")):
+            # Pillow clips at 255 on conversion. Of 16-bit colour it takes the high byte, as here.
+            picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+        elif picture.mode in ("I", "F"):
+            raise ImfDeployError("its pixels have 32 bits, and nothing says which value is white")
+        if picture.mode == "P":
+            # The same colours; on the direct way Pillow warns of transparency.
+            picture = picture.convert("RGBA")
+        return picture.convert(self.color)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from imf_deploy.data.pictures import Pictures, decode
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.preprocess import Preprocess
+from imf_deploy.preprocess import Crop, Preprocess
 
 
 class ImageSource(Protocol):
@@ -24,11 +25,16 @@ class ImageSource(Protocol):
     def workers(self) -> int:
         """Processes that fetching profits from; 0 where pictures already lie in memory."""
 
-    def fetch(self, positions: Tensor) -> Tensor:
-        """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``."""
+    def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
+        """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``.
+
+        Args:
+            positions: Which.
+            crops: Choose a part of each picture; without them it is prepared as for evaluation.
+        """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemoryImages:
     """Pictures that lie decoded in memory, ``uint8 [N, C, size, size]``."""
 
@@ -36,44 +42,36 @@ class MemoryImages:
     labels: Tensor
     workers: int = 0
 
-    def fetch(self, positions: Tensor) -> Tensor:
-        """Return ``uint8 [B, C, size, size]``."""
-        return self.images[positions]
+    def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
+        """Return ``uint8 [B, C, size, size]``; ``crops`` are taken of the prepared pictures."""
+        images = self.images[positions]
+        if not crops:
+            return images
+        from torchvision.transforms.v2.functional import resized_crop
+
+        height, width = images.shape[-2:]
+        parts = zip(images, crops, strict=True)
+        return torch.stack([resized_crop(i, *crop(height, width), [height, width]) for i, crop in parts])
 
 
-@dataclass(frozen=True)
-class FolderImages:
+@dataclass(frozen=True, eq=False)
+class EncodedImages:
     """Pictures that are decoded each time they are used."""
 
-    paths: tuple[Path, ...]
+    pictures: Pictures
     labels: Tensor
     preprocess: Preprocess
     workers: int
 
-    def fetch(self, positions: Tensor) -> Tensor:
+    def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return ``uint8 [B, C, size, size]``.
 
         Raises:
             ImfDeployError: a picture cannot be decoded; the message names it.
         """
-        return torch.stack([decode(self.paths[position], self.preprocess) for position in positions.tolist()])
-
-
-def decode(path: Path, preprocess: Preprocess) -> Tensor:
-    """Decode one picture into ``uint8 [C, size, size]``.
-
-    Raises:
-        ImfDeployError: the file is not a picture, or is truncated.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(preprocess.load(image).copy())
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ImfDeployError(
-            f"cannot read the image {path} ({error})", "Repair or remove it and run again"
-        ) from error
+        chosen = crops or [None] * len(positions)
+        pairs = zip(positions.tolist(), chosen, strict=True)
+        return torch.stack([decode(self.pictures, p, self.preprocess, crop) for p, crop in pairs])
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,9 @@ class Split:
         """Class of every picture of the split, ``int64 [N]``."""
         return self.source.labels[self.positions]
 
-    def fetch(self, positions: Tensor) -> Tensor:
-        """Return pictures by their position within the split, ``uint8 [B, C, size, size]``."""
-        return self.source.fetch(self.positions[positions])
+    def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
+        """Return pictures by their position within the split; see :meth:`ImageSource.fetch`."""
+        return self.source.fetch(self.positions[positions], crops)
 
     def subset(self, positions: Tensor) -> Split:
         """Return a split of some pictures of this one."""

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from concurrent.futures import ThreadPoolExecutor
+import os
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
-from imf_deploy.compat import usable_cpus
-from imf_deploy.data.dataset import DataSet, FolderImages, ImageSource, MemoryImages, Split, decode
+from imf_deploy.data.dataset import DataSet
+from imf_deploy.data.encoded import Part, open_parts
+from imf_deploy.data.pictures import SUFFIXES, FilePictures
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.files import sha256_file
-from imf_deploy.preprocess import Preprocess
-from imf_deploy.progress import track
 
-# Decoded pictures up to this size in all are kept in memory: reading never slows an epoch.
-MEMORY_LIMIT = 1 << 30
-LARGE_SIZE = 224
-SMALL_SIZE = 64
-# Statistics of ImageNet, which pretrained teachers expect.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HELD_OUT_NAMES = ("val", "valid", "validation")
 
 
@@ -28,7 +20,9 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
     """Open a folder of pictures; splits that it does not have are left empty.
 
     ``train`` with ``val`` reports on ``val``; with ``test`` as well, ``val`` chooses and ``test``
-    reports; class folders directly in ``folder`` are one training split.
+    reports; class folders directly in ``folder`` are one training split. Pictures in folders inside a
+    class folder are of that class; links are followed. Hidden files are left out, other files that are
+    no pictures as well, and a note says how many.
 
     Every picture is decoded once, so that a corrupt one is named before any training.
 
@@ -45,98 +39,124 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
     test_folder = folder / "test" if (folder / "test").is_dir() else None
     if train_folder is folder and (held or test_folder):
         raise UsageError(f"{folder} has {(held or test_folder)} but no train folder", "Add train/CLASS/*.png")
-    classes, train = _scan(train_folder)
-    extra = [_scan(part) for part in (held, test_folder) if part]
-    for part, (names, _) in zip([p for p in (held, test_folder) if p], extra, strict=True):
+    seen = _Seen(folder.resolve())
+    classes, train = _scan(folder, train_folder, seen)
+    parts = {"train": train}
+    for role, part in (("validation", held), ("test", test_folder)):
+        if not part:
+            continue
+        names, parts[role] = _scan(folder, part, seen)
         if names != classes:
             missing, surplus = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
             raise ImfDeployError(
                 f"{part} has other classes than {train_folder} (missing: {missing}, surplus: {surplus})",
                 "Give every split a folder for every class",
             )
-    files = [train, *(samples for _, samples in extra)]
-    preprocess = _derive(train, tuple(classes), image_size)
-    sources = _decode_all(
-        [[path for path, _ in part] for part in files], [_labels(p) for p in files], preprocess
-    )
-    splits = [Split.whole(source) for source in sources]
-    empty = splits[0].subset(torch.arange(0))
-    validation = splits[1] if held and test_folder else empty
-    test = splits[-1] if extra else empty
-    digest = hashlib.sha256()
-    for path, label in (sample for part in files for sample in part):
-        digest.update(f"{path.relative_to(folder)}|{sha256_file(path)}|{label}\n".encode())
-    notes = (
-        (f"There is no test folder: {held} is used to report, and never to choose",)
-        if held and not test_folder
-        else ()
-    )
-    return DataSet(folder.resolve().name, preprocess, splits[0], validation, test, digest.hexdigest(), notes)
+    data = open_parts(folder.resolve().name, parts, classes, image_size, str(held))
+    return DataSet(**{**vars(data), "notes": (*seen.notes(), *data.notes)})
 
 
-def _scan(folder: Path) -> tuple[list[str], list[tuple[Path, int]]]:
-    """Return class names and ``(path, class)`` of every picture."""
-    from torchvision.datasets import ImageFolder
+@dataclass
+class _Seen:
+    """What a scan met besides pictures inside the folder."""
 
-    try:
-        found = ImageFolder(str(folder))
-    except FileNotFoundError as error:
+    root: Path
+    ignored: list[Path] = field(default_factory=list)
+    outside: int = 0
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of it, as sentences."""
+        notes = []
+        if self.ignored:
+            notes.append(
+                f"{len(self.ignored)} file(s) were ignored, as they are no images or lie in no class folder: "
+                + ", ".join(map(str, self.ignored[:3]))
+                + (" …" if len(self.ignored) > 3 else "")
+            )
+        if self.outside:
+            notes.append(f"{self.outside} image(s) are links to files outside of {self.root}; they are used")
+        return tuple(notes)
+
+
+def _scan(folder: Path, part: Path, seen: _Seen) -> tuple[list[str], Part]:
+    """Return class names and pictures of a split, in the order of torchvision's ``ImageFolder``."""
+    folders: dict[str, list[Path]] = {}
+    for entry in _entries(part):
+        if entry.is_dir():
+            # macOS writes an é as two characters, and most others as one.
+            name = unicodedata.normalize("NFC", entry.name)
+            folders.setdefault(_readable(name, entry), []).append(entry)
+        else:
+            seen.ignored.append(entry)
+    paths: list[Path] = []
+    labels: list[int] = []
+    empty = []
+    for label, name in enumerate(sorted(folders)):
+        found = [path for place in sorted(folders[name]) for path in _pictures(place, seen)]
+        if not found:
+            empty.append(name)
+        paths += found
+        labels += [label] * len(found)
+    if not paths:
         raise ImfDeployError(
-            f"{folder} holds no usable images ({str(error).splitlines()[0]})",
+            f"{part} holds no usable images in class folders",
             "Put them into one folder per class, such as train/CLASS/*.png",
-        ) from error
-    if len(found.classes) < 2:
+        )
+    if empty:
         raise ImfDeployError(
-            f"{folder} has one class only ({found.classes[0]})",
+            f"{part} holds no usable images in the class folder(s) {', '.join(empty)}",
+            "Add images or remove the folder",
+        )
+    if len(folders) < 2:
+        raise ImfDeployError(
+            f"{part} has one class only ({next(iter(folders))})",
             "A classifier needs two class folders or more",
         )
-    return found.classes, [(Path(path), label) for path, label in found.samples]
+    return sorted(folders), Part(FilePictures(folder, tuple(paths)), labels)
 
 
-def _labels(samples: list[tuple[Path, int]]) -> torch.Tensor:
-    return torch.tensor([label for _, label in samples])
+def _pictures(place: Path, seen: _Seen) -> Iterator[Path]:
+    """Yield a class folder's pictures, then those of the folders inside it."""
+    # A link to a folder further up would be walked for ever.
+    waiting, visited = [place], set(place.resolve().parents)
+    while waiting:
+        current = waiting.pop()
+        real, inside = current.resolve(), []
+        if real in visited:
+            continue
+        visited.add(real)
+        elsewhere = not real.is_relative_to(seen.root)
+        for entry in _entries(current):
+            if entry.is_dir():
+                inside.append(entry)
+            elif entry.suffix.lower() in SUFFIXES:
+                if elsewhere or (entry.is_symlink() and not entry.resolve().is_relative_to(seen.root)):
+                    seen.outside += 1
+                yield entry
+            else:
+                seen.ignored.append(entry)
+        waiting += reversed(inside)
 
 
-def _derive(samples: list[tuple[Path, int]], labels: tuple[str, ...], image_size: int) -> Preprocess:
-    from PIL import Image
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted, without hidden files and folders.
 
-    sizes = set()
-    for path, _ in samples[:: max(len(samples) // 64, 1)]:
-        try:
-            with Image.open(path) as image:
-                sizes.add(image.size)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise ImfDeployError(f"cannot read the image {path} ({error})", "Repair or remove it") from error
-    width, height = next(iter(sizes))
-    small = len(sizes) == 1 and width == height < SMALL_SIZE
-    size = image_size or (width if small else LARGE_SIZE)
-    # The usual ratio of ImageNet's evaluation (256 to 224); small pictures are used whole.
-    resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
-    return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
+    Raises:
+        ImfDeployError: it cannot be read.
+    """
+    try:
+        return sorted(Path(e) for e in os.scandir(folder) if not e.name.startswith("."))
+    except OSError as error:
+        raise ImfDeployError(
+            f"cannot read the folder {folder} ({error.strerror})", "Change its permissions or leave it out"
+        ) from error
 
 
-def _decode_all(
-    parts: list[list[Path]], labels: list[torch.Tensor], preprocess: Preprocess
-) -> list[ImageSource]:
-    """Decode every picture once; keep them all if they are small enough together."""
-    total = sum(map(len, parts))
-    keep = total * 3 * preprocess.size**2 <= MEMORY_LIMIT
-    cpus = usable_cpus()
-    sources: list[ImageSource] = []
-    with ThreadPoolExecutor(cpus) as pool, track("Reading images", total) as advance:
-        for paths, classes in zip(parts, labels, strict=True):
-            images = torch.empty(
-                len(paths) if keep else 0, 3, preprocess.size, preprocess.size, dtype=torch.uint8
-            )
-            for start in range(0, len(paths), 256):
-                chunk = paths[start : start + 256]
-                for offset, image in enumerate(pool.map(lambda path: decode(path, preprocess), chunk)):
-                    if keep:
-                        images[start + offset] = image
-                advance(len(chunk))
-            sources.append(
-                MemoryImages(images, classes)
-                if keep
-                else FolderImages(tuple(paths), classes, preprocess, cpus)
-            )
-    return sources
+def _readable(name: str, folder: Path) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ImfDeployError(
+            f"the name of the class folder {os.fsencode(folder)!r} is not UTF-8", "Rename it"
+        ) from error
+    return name

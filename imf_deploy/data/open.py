@@ -10,6 +10,7 @@ from imf_deploy import defaults
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
 from imf_deploy.data.named import NAMED, open_named
+from imf_deploy.data.shards import are_shards, open_shards
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint
 
@@ -21,8 +22,8 @@ class DataConfig:
     """Which data, and how it is divided.
 
     Attributes:
-        data: ``fashion-mnist-subset`` (embedded), ``fashion_mnist``, ``cifar10``, ``cifar100``, or
-            the path of a folder of pictures.
+        data: ``fashion-mnist-subset`` (embedded), ``fashion_mnist``, ``cifar10``, ``cifar100``, the
+            path of a folder of pictures, or WebDataset shards such as ``train-{000..009}.tar``.
         root: Where torchvision's data sets lie or are downloaded to.
         image_size: Side of the network's input in pixels; 0 derives it (folders only).
         validation_fraction: Part of the training data that is held out to choose by.
@@ -52,12 +53,15 @@ def open_data(config: DataConfig) -> DataSet:
         if config.image_size:
             raise UsageError(f"--image-size does not go with --data {config.data}", "Leave it out")
         data = open_named(config.data, config.root)
+    elif are_shards(config.data):
+        data = open_shards(config.data, config.image_size)
     elif Path(config.data).is_dir():
         data = open_folder(Path(config.data), config.image_size)
     else:
         raise UsageError(
             f"--data {config.data} is neither a folder nor a known data set",
-            f"Give a folder with train/CLASS/*.png, or one of: {', '.join([defaults.DATA, *NAMED])}",
+            "Give a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
+            + ", ".join([defaults.DATA, *NAMED]),
         )
     labels = data.preprocess.labels
     if len(data.test) == 0:

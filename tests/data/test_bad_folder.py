@@ -1,5 +1,6 @@
 """Folders that cannot be used: each is refused with its reason, before any training."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -95,3 +96,25 @@ def test_no_such_folder(tmp_path: Path) -> None:
 def test_an_impossible_fraction(folder: Path, fraction: float) -> None:
     with pytest.raises(UsageError, match="--val-fraction"):
         open_data(DataConfig(str(folder), validation_fraction=fraction))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_cannot_be_read(folder: Path) -> None:
+    bad = folder / "train" / "class1"
+    bad.chmod(0)
+    try:
+        assert f"cannot read the folder {bad} (Permission denied)" in str(problem(folder))
+    finally:
+        bad.chmod(0o755)
+
+
+def test_a_link_to_nothing_is_named(folder: Path) -> None:
+    bad = folder / "train" / "class1" / "zz.png"
+    bad.symlink_to(folder / "gone.png")
+    assert f"cannot read the image {bad} (No such file" in str(problem(folder))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
+def test_a_class_name_that_is_not_utf_8(folder: Path) -> None:
+    (folder / "train" / "class1").rename(os.fsdecode(os.fsencode(folder / "train") + b"/caf\xe9"))
+    assert "caf\\xe9' is not UTF-8" in str(problem(folder))

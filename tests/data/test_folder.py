@@ -1,14 +1,15 @@
 """Folders of pictures: their splits, their size, their preprocessing."""
 
+import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
-from imf_deploy.data import folder as folder_module
-from imf_deploy.data.dataset import FolderImages
+from imf_deploy.data import DataConfig, DataSet, encoded, open_data, reopen_data
+from imf_deploy.data.dataset import EncodedImages
 
 MakeImages = Callable[..., Path]
 
@@ -82,9 +83,9 @@ def test_pictures_of_different_sizes_take_the_large_one(tmp_path: Path, make_ima
 def test_too_many_pictures_for_memory_are_read_from_disk(
     image_folder: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
     lazy = open_data(DataConfig(str(image_folder)))
-    assert isinstance(lazy.train.source, FolderImages)
+    assert isinstance(lazy.train.source, EncodedImages)
     positions = torch.tensor([0, 7, 41])
     assert torch.equal(lazy.train.fetch(positions), data.train.fetch(positions))
     assert lazy.fingerprint == data.fingerprint
@@ -95,3 +96,55 @@ def test_a_folder_that_moved_is_opened_again(tmp_path: Path, make_images: MakeIm
     config = open_data(DataConfig(str(folder), seed=2)).config
     moved = folder.rename(tmp_path / "elsewhere")
     assert len(reopen_data(config, str(moved)).test) == 2
+
+
+def test_folders_inside_a_class_folder_are_of_that_class(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"train": 5, "val": 2}, classes=2)
+    (folder / "train" / "class1" / "deep" / "er").mkdir(parents=True)
+    for number in (3, 4):
+        name = f"{number:02}.png"
+        (folder / "train" / "class1" / name).rename(folder / "train" / "class1" / "deep" / "er" / name)
+    data = open_data(DataConfig(str(folder), validation_fraction=0.0))
+    assert data.train.labels.bincount().tolist() == [5, 5]
+    assert data.notes == (
+        "There is no test part: " + str(folder / "val") + " is used to report, and never to choose",
+    )
+
+
+def test_other_files_are_said_and_hidden_ones_are_not(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"train": 3, "val": 2}, classes=2)
+    clean = open_data(DataConfig(str(folder)))
+    (folder / "train" / "README.md").write_text("x")
+    (folder / "train" / "loose.png").write_bytes(b"x")
+    (folder / "val" / "class0" / "notes.txt").write_text("x")
+    for hidden in ("train/class0/._00.png", "train/class1/.DS_Store", "train/.cache/a.png"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        (folder / hidden).write_bytes(b"x")
+    data = open_data(DataConfig(str(folder)))
+    assert data.notes[0].startswith("3 file(s) were ignored")
+    assert all(name in data.notes[0] for name in ("README.md", "loose.png", "notes.txt"))
+    assert data.fingerprint == clean.fingerprint
+
+
+def test_links_are_followed_and_said(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"": 4}, classes=2)
+    pool = make_images(tmp_path / "pool", {"": 3}, classes=1) / "class0"
+    (folder / "class0" / "inside.png").symlink_to(folder / "class0" / "00.png")
+    (folder / "class0" / "outside.png").symlink_to(pool / "00.png")
+    (folder / "class1" / "more").symlink_to(pool)
+    (folder / "class1" / "loop").symlink_to(folder)
+    data = open_data(DataConfig(str(folder), validation_fraction=0.0))
+    assert "4 image(s) are links to files outside of" in data.notes[0]
+    assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [6, 7]
+
+
+def test_unicode_names(tmp_path: Path, make_images: MakeImages) -> None:
+    folder = make_images(tmp_path / "d", {"train": 3, "val": 2}, classes=2)
+    for part, form in (("train", "NFC"), ("val", "NFD")):
+        (folder / part / "class1").rename(folder / part / unicodedata.normalize(form, "café ☕"))
+        (folder / part / "class0").rename(folder / part / "花")
+    (folder / "train" / "花" / "00.png").rename(folder / "train" / "花" / "写真 1.png")
+    if os.name == "posix":
+        broken = os.fsencode(folder / "train" / "花") + b"/\xff.png"
+        (folder / "train" / "花" / "01.png").rename(os.fsdecode(broken))
+    assert open_data(DataConfig(str(folder))).preprocess.labels == ("café ☕", "花")

@@ -1,0 +1,98 @@
+"""From encoded pictures to a ``DataSet``: their preprocessing, and whether they are kept decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from imf_deploy.compat import usable_cpus
+from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
+from imf_deploy.data.pictures import Pictures, decode, picture_size
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import track
+
+# Decoded pictures up to this size in all are kept in memory: reading never slows an epoch.
+MEMORY_LIMIT = 1 << 30
+LARGE_SIZE = 224
+SMALL_SIZE = 64
+# Statistics of ImageNet, which pretrained teachers expect.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The pictures of one split, and their classes."""
+
+    pictures: Pictures
+    labels: Sequence[int] | torch.Tensor
+    check: bool = True
+    """Whether every picture is decoded once at the start, even where they do not fit into memory."""
+
+
+def open_parts(name: str, parts: dict[str, Part], classes: list[str], image_size: int, held: str) -> DataSet:
+    """Make a data set of ``train`` and, where they are given, ``validation`` and ``test``.
+
+    A ``validation`` part without a ``test`` part becomes the test split: it is used to report.
+
+    Args:
+        name: What reports call the data set.
+        parts: Pictures by split.
+        classes: Names of the classes.
+        image_size: As :func:`imf_deploy.data.folder.open_folder` takes it.
+        held: What a note calls the validation part.
+
+    Raises:
+        ImfDeployError: a corrupt picture.
+    """
+    preprocess = _derive(parts["train"].pictures, tuple(classes), image_size)
+    splits = dict(zip(parts, map(Split.whole, _sources(list(parts.values()), preprocess)), strict=True))
+    notes: tuple[str, ...] = ()
+    if "validation" in splits and "test" not in splits:
+        splits["test"] = splits.pop("validation")
+        notes = (f"There is no test part: {held} is used to report, and never to choose",)
+    digest = hashlib.sha256()
+    for part in parts.values():
+        digest.update(part.pictures.digest().encode())
+        digest.update(torch.as_tensor(part.labels, dtype=torch.int64).numpy().tobytes())
+    empty = splits["train"].subset(torch.arange(0))
+    validation, test = splits.get("validation", empty), splits.get("test", empty)
+    return DataSet(name, preprocess, splits["train"], validation, test, digest.hexdigest(), notes)
+
+
+def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Preprocess:
+    sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
+    width, height = next(iter(sizes))
+    small = len(sizes) == 1 and width == height < SMALL_SIZE
+    size = image_size or (width if small else LARGE_SIZE)
+    # The usual ratio of ImageNet's evaluation (256 to 224); small pictures are used whole.
+    resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
+    return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
+
+
+def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
+    """Keep all pictures decoded if they are small enough together, else none."""
+    total = sum(len(part.pictures) for part in parts)
+    keep = total * 3 * preprocess.size**2 <= MEMORY_LIMIT
+    cpus = usable_cpus()
+    read = sum(len(part.pictures) for part in parts if keep or part.check)
+    sources: list[ImageSource] = []
+    with ThreadPoolExecutor(cpus) as pool, track("Reading images", read) as advance:
+        for part in parts:
+            pictures, labels = part.pictures, torch.as_tensor(part.labels, dtype=torch.int64)
+            count = len(pictures) if keep else 0
+            images = torch.empty(count, 3, preprocess.size, preprocess.size, dtype=torch.uint8)
+            for start in range(0, len(pictures), 256) if keep or part.check else ():
+                chunk = range(start, min(start + 256, len(pictures)))
+                decoded = pool.map(lambda p, pictures=pictures: decode(pictures, p, preprocess), chunk)
+                for position, image in zip(chunk, decoded, strict=True):
+                    if keep:
+                        images[position] = image
+                advance(len(chunk))
+            sources.append(
+                MemoryImages(images, labels) if keep else EncodedImages(pictures, labels, preprocess, cpus)
+            )
+    return sources

@@ -1,0 +1,149 @@
+"""Encoded pictures, from wherever they lie, and the one place where they are decoded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.preprocess import Crop, Preprocess
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# By content, whatever the name says. Nothing here starts another program, as EPS would.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp"),
+        *(".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"),
+    }
+)
+"""Endings of names that are taken for pictures, in lower case."""
+
+
+class Pictures(Protocol):
+    """Encoded pictures by position; pickled into the processes that decode them."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def name(self, position: int) -> str:
+        """Return what an error calls a picture."""
+
+    def read(self, position: int) -> bytes:
+        """Return a picture's file.
+
+        Raises:
+            ImfDeployError: it cannot be read; the message names it.
+        """
+
+    def digest(self) -> str:
+        """Return a hash by which other pictures are told from these."""
+
+
+@dataclass(frozen=True, eq=False)
+class FilePictures:
+    """Pictures that are files of their own.
+
+    Attributes:
+        folder: What :meth:`digest` names them by, so that a folder may be moved.
+        paths: The files.
+    """
+
+    folder: Path
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def name(self, position: int) -> str:
+        """Return the path."""
+        return str(self.paths[position])
+
+    def read(self, position: int) -> bytes:
+        """Return the file's bytes."""
+        try:
+            return self.paths[position].read_bytes()
+        except OSError as error:
+            raise unreadable(self.name(position), error.strerror or str(error)) from error
+
+    def digest(self) -> str:
+        """Return the hash of names and bytes."""
+        whole = hashlib.sha256()
+        for position, path in enumerate(self.paths):
+            whole.update(os.fsencode(path.relative_to(self.folder)) + b"\n")
+            whole.update(hashlib.sha256(self.read(position)).digest())
+        return whole.hexdigest()
+
+
+def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop | None = None) -> Tensor:
+    """Decode one picture into ``uint8 [C, size, size]``.
+
+    Args:
+        pictures: Where it is.
+        position: Which it is.
+        preprocess: What it is turned into.
+        crop: See :meth:`Preprocess.load`.
+
+    Raises:
+        ImfDeployError: the file is not a picture, is truncated, or is too large; the message names it.
+    """
+    with _opened(pictures, position) as image:
+        return torch.from_numpy(preprocess.load(image, crop).copy())
+
+
+def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
+    """Return a picture's width and height as they are stored, before any rotation.
+
+    Raises:
+        ImfDeployError: the file is not a picture; the message names it.
+    """
+    with _opened(pictures, position) as image:
+        width, height = image.size
+        return width, height
+
+
+@contextmanager
+def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
+    """Open a picture; whatever goes wrong with it becomes an error that names it."""
+    from PIL import Image, UnidentifiedImageError
+
+    _silence()
+    content = pictures.read(position)
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
+        return
+    except UnidentifiedImageError:
+        why = f"it is none of {', '.join(FORMATS)}" if content else "it is empty"
+    except ImfDeployError as error:
+        why = error.what
+    except Exception as error:  # whatever a broken file provokes in Pillow's readers
+        why = str(error)
+    raise unreadable(pictures.name(position), why)
+
+
+def unreadable(name: str, why: str) -> ImfDeployError:
+    """Return the error of a picture that cannot be used."""
+    return ImfDeployError(f"cannot read the image {name} ({why})", "Repair or remove it and run again")
+
+
+@cache
+def _silence() -> None:
+    """Let Pillow be silent about large pictures and damaged EXIF records: it does not say whose."""
+    from PIL import Image
+
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
