@@ -62,7 +62,7 @@ def strip(
 
 
 def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
-    path = folder / f"{distilled.spec.name}-{product}.safetensors"
+    path = folder / f"{distilled.spec.stem}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
     if made := claim(path, recipe, overwrite):
         return made
@@ -71,7 +71,7 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     if product != PLAIN:
         model["teacher_features"] = distilled.artifact.evidence["teacher_features"]
     # Proved on what was read back, and before the sidecar makes the file count as made.
-    stripped = build_product(model, product)
+    stripped = build_product(model, product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from imf_deploy.models import (
     load_weights,
     read_weights,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.train.config import TrainConfig
@@ -37,12 +39,16 @@ class DistillConfig:
     Attributes:
         student: Name of the architecture.
         stem_strides: Strides at the first reductions; nothing chooses them by the image size.
+        taps: Modules of the student that end a block; empty finds them.
+        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
         weights: alpha, beta and the temperature.
         train: Settings of the training.
     """
 
     student: str = defaults.STUDENT
     stem_strides: tuple[int, ...] | None = None
+    taps: tuple[str, ...] = ()
+    teacher_tap: str = ""
     weights: LossWeights = field(default_factory=LossWeights)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -91,7 +97,7 @@ class Distilled:
 def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGraph, list[Block]]:
     """Build a student with fresh weights and a branch on each of its blocks."""
     student = build_model(spec)
-    blocks = find_blocks(student, spec.image_size)
+    blocks = student_blocks(student, spec)
     branches = ImfBranches(blocks, teacher_features, spec.num_classes)
     graph = TrainingGraph(student, blocks, branches)
     return graph.to(memory_format=torch.channels_last), blocks
@@ -127,13 +133,14 @@ def distill(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides)
+    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides, config.taps)
     recipe = fingerprint(["distilled", spec.to_dict(), data.fingerprint, teacher.sha256, asdict(config)])
     checkpoint = path.with_suffix(".checkpoint")
     if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
         return made
     torch.manual_seed(config.train.seed)
-    teacher_features = find_blocks(teacher.module, size)[-1]
+    tap = (config.teacher_tap,) if config.teacher_tap else ()
+    teacher_features = find_blocks(teacher.module, size, tap)[-1]
     graph, blocks = training_graph(spec, teacher_features)
     task = _Imf(graph, teacher, teacher_features, config.weights)
     try:
@@ -165,10 +172,15 @@ def distill(
     return artifact
 
 
-def load_distilled(artifact: Artifact) -> Distilled:
+def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:
     """Build the training graph of a distilled file again.
 
+    Args:
+        artifact: Its record.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+
     Raises:
+        UsageError: the record names a factory that is not trusted.
         ImfDeployError: the file is of another kind, damaged, or does not fit its record.
     """
     if artifact.kind != "distilled":
@@ -176,7 +188,7 @@ def load_distilled(artifact: Artifact) -> Distilled:
             f"{artifact.path} is a {artifact.kind}, not a distilled student",
             "Give what imf-deploy distill wrote",
         )
-    spec = ModelSpec.from_dict(artifact.model)
+    spec = ModelSpec.from_dict(artifact.model, trusted)
     try:
         teacher_features = Block(**artifact.evidence["teacher_features"])
     except (KeyError, TypeError) as error:
