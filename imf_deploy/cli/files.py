@@ -15,6 +15,7 @@ def verify(
     against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
+    trust_model: o.TrustModel = None,
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
 
@@ -28,7 +29,7 @@ def verify(
     from imf_deploy.verify.stage import evaluate_product
     from imf_deploy.verify.stage import verify as run
 
-    product, artifact = load_product(against), load_artifact(file)
+    product, artifact = load_product(against, trust_model or ()), load_artifact(file)
     opened = reopen_data(product.artifact.evidence["data_config"], data, data_root)
     product = evaluate_product(product, opened)
     result = run(product, [artifact], opened)[0].evidence["verify"]

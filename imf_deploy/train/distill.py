@@ -39,18 +39,18 @@ class DistillConfig:
     Attributes:
         student: Name of the architecture.
         stem_strides: Strides at the first reductions; nothing chooses them by the image size.
-        taps: Modules of the student that end a block; empty finds them.
-        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
         weights: alpha, beta and the temperature.
         train: Settings of the training.
+        taps: Modules of the student that end a block; empty finds them.
+        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
     """
 
     student: str = defaults.STUDENT
     stem_strides: tuple[int, ...] | None = None
-    taps: tuple[str, ...] = ()
-    teacher_tap: str = ""
     weights: LossWeights = field(default_factory=LossWeights)
     train: TrainConfig = field(default_factory=TrainConfig)
+    taps: tuple[str, ...] = ()
+    teacher_tap: str = ""
 
 
 class _Imf:

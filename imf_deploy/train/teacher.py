@@ -134,10 +134,8 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
     if not path.is_file():
         return None
     record = load_artifact(path)
-    fits = record.preprocess == data.preprocess and (
-        not model or resolve(model) == resolve(record.model["name"])
-    )
-    return path if fits else None
+    asked = not model or resolve(model) == resolve(record.model["name"])
+    return path if asked and record.preprocess == data.preprocess else None
 
 
 def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) -> Teacher:
