@@ -101,7 +101,8 @@ def _from_factory(name: str, num_classes: int, image_size: int) -> nn.Module:
     if "image_size" in _parameters(factory):
         options["image_size"] = image_size
     try:
-        network = factory(**options)
+        with _working_folder_last():  # for what it imports only now
+            network = factory(**options)
     except Exception as error:  # whatever the user's code raises
         raise ImfDeployError(
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())}) failed "
@@ -127,4 +128,4 @@ def _working_folder_last() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove("")
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]

@@ -114,8 +114,9 @@ def test_a_preset_gives_what_no_option_does(
 
 
 def test_a_preset_for_a_teacher_trains_the_teacher(here: Cli, image_folder: Path) -> None:
-    made = here("train-teacher", "--preset", "cifar100/wrn-40-2-shufflenetv1", "--teacher", "cifar:wrn-16-1",
-                "--data", image_folder, "--epochs", 1, "--batch-size", 8, "--device", "cpu", "-o", "t.safetensors")  # fmt: skip
+    preset = ["--preset", "cifar100/wrn-40-2-shufflenetv1"]
+    own = ["--teacher", "cifar:wrn-16-1", "--data", image_folder, "--epochs", 1, "--batch-size", 8]
+    made = here("train-teacher", *preset, *own, "--device", "cpu", "--output", "t.safetensors")
     assert made.code == 0, made.err
     # The last of a few steps is behind the drops at 5/8 and 3/4 of them, and before that at 7/8.
     assert load_artifact(Path("t.safetensors")).evidence["history"][0]["lr"] == pytest.approx(0.05 / 100)
