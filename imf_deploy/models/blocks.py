@@ -47,7 +47,8 @@ def to_map(block: Block, output: Tensor) -> Tensor:
     if block.layout == "nhwc":
         return output.permute(0, 3, 1, 2)
     tokens = output[:, -block.size * block.size :].transpose(1, 2)
-    return tokens.reshape(len(output), block.channels, block.size, block.size)
+    # Not len(): an export would take the batch for a constant.
+    return tokens.reshape(tokens.shape[0], block.channels, block.size, block.size)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
             hook.remove()
     if len(levels) < len(strides):
         raise UsageError(
-            f"--stem-strides has {len(strides)} values, but the network reduces its input {len(levels)} times"
+            f"--stem-strides has {len(strides)} values, but the network reduces its input "
+            f"{len(levels)} times",
+            "Give as many as there are, such as --stem-strides 1",
         )
     for width, stride in zip(sorted(levels, reverse=True), strides, strict=False):
         for module in levels[width]:

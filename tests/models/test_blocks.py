@@ -128,6 +128,12 @@ def test_blocks_are_found_on_the_models_own_device() -> None:
     )
 
 
+def test_auxiliary_heads_are_left_out() -> None:
+    model = build_model(ModelSpec.for_images("googlenet", 3, 32))
+    assert model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
 def test_a_network_that_cannot_run_is_told() -> None:
     with pytest.raises(UsageError, match="vit_b_16 cannot be built for images of 28 pixels"):
         build_model(ModelSpec.for_images("vit_b_16", 3, 28))

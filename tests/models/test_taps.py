@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import Taps
+from imf_deploy.method.fold import FoldedImf
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, student_blocks, to_map, truncate
 
 
@@ -128,3 +129,13 @@ def test_a_class_token_is_no_part_of_the_map() -> None:
         _, (features,) = Taps(model, find_blocks(model, 32)).run(torch.randn(2, 3, 32, 32))
     assert kept[-1].shape == (2, 5, 192)
     assert torch.equal(features.flatten(2).transpose(1, 2), kept[-1][:, 1:])
+
+
+def test_a_transformer_can_be_cut_and_keeps_a_free_batch() -> None:
+    model = build_model(ModelSpec.for_images("timm:vit_tiny_patch16_224", 3, 32)).eval()
+    folded = FoldedImf(model, find_blocks(model, 32, ("blocks.0", "blocks.1")), Block("t", 4, 2), 3).eval()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(folded, (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
+    images = torch.randn(5, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(program.module()(images), folded(images), atol=1e-6)
