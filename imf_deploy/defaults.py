@@ -4,7 +4,7 @@ DATA = "fashion-mnist-subset"
 """The embedded data set."""
 STUDENT = "mobilenetv2"
 PRODUCTS = "all"
-PRECISIONS = "fp32,fp16"
+PRECISIONS = "fp32,fp16,int8"
 BATCH_RANGE = "1:1:32"
 OUTPUT = "imf-deploy-out"
 
@@ -17,6 +17,9 @@ LR_DROPS = (0.625, 0.75, 0.875)
 ALPHA = 2.0
 BETA = 20.0
 TEMPERATURE = 4.0
+
+QAT_EPOCHS = 0
+QAT_LR_FACTOR = 0.02
 
 TEACHER_EPOCHS = 24
 TEACHER_BATCH_SIZE = 128

@@ -11,12 +11,13 @@ from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import does_int8_pay, measure_products
 from imf_deploy.calib.config import CalibrationConfig
-from imf_deploy.calib.product import export_int8
+from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
-from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions, export
+from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
+from imf_deploy.gate import Gate
 from imf_deploy.models import ModelSpec, build_model, student_blocks, truncate
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
@@ -25,6 +26,7 @@ from imf_deploy.run_folder import RunFolder, open_run
 from imf_deploy.strip.products import Product, blocks_kept, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.qat import QatConfig, describe_qat, qat
 from imf_deploy.train.teacher import (
     Teacher,
     TeacherConfig,
@@ -48,22 +50,26 @@ class RunConfig:
         teacher_weights: Weights of a given teacher; empty takes the packaged one where it fits the
             data, else trains one.
         distill: Which student, and how.
+        qat_epochs: Epochs of quantisation-aware training after the distillation; 0 for none.
         products: ``all``, or names such as ``plain,imf@2``.
         precisions: Names such as ``fp32,fp16,int8``.
         trt: Which TensorRT builds engines.
         batch: Optimisation profile of engines.
         capabilities: Targets of TensorRT-RTX engines.
+        gate: What every file has to pass.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     teacher_weights: str = ""
     distill: DistillConfig = field(default_factory=DistillConfig)
+    qat_epochs: int = defaults.QAT_EPOCHS
     products: str = defaults.PRODUCTS
     precisions: str = defaults.PRECISIONS
     trt: FlavourOption = "auto"
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
+    gate: Gate = field(default_factory=Gate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
@@ -92,7 +98,7 @@ def distill_and_export(
 
     Raises:
         UsageError: a name, a path or a value that cannot be used; before anything is trained.
-        GateError: a file missed its parity gate; the report is written all the same.
+        GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
     if not bench_seconds >= 0:
@@ -101,9 +107,14 @@ def distill_and_export(
     engines, why = choose_engines(config.trt, config.batch, config.capabilities, precisions)
     config.distill.train.check()
     config.distill.weights.check()
+    config.gate.check()
+    tuning = choose_qat(config, precisions)
     data = open_data(config.data)
     if "int8" in precisions and not len(data.validation):
-        raise UsageError("INT8 is judged on validation images, and there are none", "Raise --val-fraction")
+        raise UsageError(
+            "INT8 is judged on validation images, and there are none",
+            "Raise --val-fraction, or leave int8 out of --precisions",
+        )
     names = _products(config, data)
     folder = open_run(output, config.to_dict(), overwrite)
     notes = list(data.notes)
@@ -116,11 +127,19 @@ def distill_and_export(
     # The user named the student, so that the record may name the same function.
     trusted = (config.distill.student,)
     distilled = load_distilled(distill(data, teacher, config.distill, folder.distilled), trusted)
+    if tuning:
+        tuned = qat(distilled, data, teacher, tuning, folder.qat)
+        distilled = load_distilled(tuned, trusted)
+        for note in describe_qat(tuned, config.gate.max_accuracy_drop):
+            notes.append(note)
+            say(note)
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
     stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    products, files, declined = _export_and_verify(stripped, precisions, engines, data, folder, trusted)
+    products, files, declined = _export_and_verify(
+        stripped, precisions, engines, data, config.gate, folder, trusted
+    )
     latencies = measure_products(products, files, bench_seconds)
     for note in [*declined, *does_int8_pay(files, latencies)]:
         notes.append(note)
@@ -165,6 +184,27 @@ def _products(config: RunConfig, data: DataSet) -> list[str]:
     return names
 
 
+def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | None:
+    """Return how a run is tuned for INT8; nothing where it is not.
+
+    Raises:
+        UsageError: a negative number of epochs, or no INT8 file to tune for.
+        ImfDeployError: torchao cannot be used.
+    """
+    if not config.qat_epochs:
+        return None
+    if config.qat_epochs < 0:
+        raise UsageError(f"--qat-epochs {config.qat_epochs} is out of range", "Give 0 or more")
+    if "int8" not in precisions:
+        raise UsageError(
+            "--qat-epochs tunes weights for INT8, and no INT8 file is asked for",
+            f"Give --precisions {config.precisions},int8, or leave it out",
+        )
+    tuning = QatConfig(config.qat_epochs, device=config.distill.train.device)
+    tuning.check()
+    return tuning
+
+
 def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data, or train one."""
     device = config.distill.train.device
@@ -180,6 +220,7 @@ def _export_and_verify(
     precisions: list[Precision],
     engines: EngineConfig | None,
     data: DataSet,
+    gate: Gate,
     folder: RunFolder,
     trusted: tuple[str, ...],
 ) -> tuple[list[Product], list[Artifact], list[str]]:
@@ -189,14 +230,12 @@ def _export_and_verify(
         for artifact in stripped:
             product = evaluate_product(load_product(artifact.path, trusted), data)
             products.append(product)
-            made = export(product, precisions, engines, folder.deploy, overwrite=True)
-            if "int8" in precisions:
-                config = CalibrationConfig(images=min(defaults.CALIBRATION_IMAGES, len(data.train)))
-                quantised, reasons = export_int8(
-                    product, made[0], data, config, engines, folder.deploy, overwrite=True
-                )
-                made += quantised
-                declined += reasons
-            files += verify(product, made, data)
+            # One picture of sensitive layers is enough, and takes as long as a calibration.
+            config = CalibrationConfig(gate=gate, rank=artifact is stripped[0])
+            made, reasons = export_product(
+                product, data, precisions, config, engines, folder.deploy, overwrite=True
+            )
+            declined += reasons
+            files += verify(product, made, data, gate)
             advance(1)
     return products, files, declined

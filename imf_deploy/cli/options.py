@@ -161,6 +161,14 @@ Precision = Annotated[
     ),
 ]
 
+QatEpochs = Annotated[
+    int,
+    typer.Option(
+        help="Epochs of quantisation-aware training after the distillation; for INT8 that misses its gate.",
+        rich_help_panel=TRAINING,
+    ),
+]
+
 Products = Annotated[str, typer.Option(help="all, or names such as plain,imf@2.", rich_help_panel=EXPORT)]
 Precisions = Annotated[
     str, typer.Option(help="Of the ONNX files and engines: fp32, fp16, int8.", rich_help_panel=EXPORT)
@@ -177,6 +185,17 @@ Capability = Annotated[
         "--compute-capability",
         help="Targets such as 86,89; empty builds for Ampere and later.",
         rich_help_panel=EXPORT,
+    ),
+]
+
+MaxAccuracyDrop = Annotated[
+    float,
+    typer.Option(help="Gate: points of accuracy that a file may lose to PyTorch.", rich_help_panel=EXPORT),
+]
+MinAgreement = Annotated[
+    float,
+    typer.Option(
+        help="Gate: smallest part of the images that keep their class, 0 to 1.", rich_help_panel=EXPORT
     ),
 ]
 

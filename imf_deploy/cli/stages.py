@@ -140,6 +140,50 @@ def distill(
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
 
+def qat(
+    distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 1,
+    lr_factor: Annotated[
+        float, typer.Option(help="Largest learning rate, as a part of the distillation's.")
+    ] = defaults.QAT_LR_FACTOR,
+    teacher_weights: o.TeacherWeights = "",
+    data: o.DataNow = "",
+    data_root: o.DataRoot = "",
+    device: o.Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
+    ] = None,
+    trust_model: o.TrustModel = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Distil a student further while it rounds like INT8 (quantisation-aware training).
+
+    The result is stripped, exported and calibrated like any distilled student.
+    """
+    from imf_deploy.artifact import load_artifact
+    from imf_deploy.data import reopen_data
+    from imf_deploy.models import ModelSpec
+    from imf_deploy.progress import say
+    from imf_deploy.train.distill import load_distilled
+    from imf_deploy.train.qat import QatConfig, describe_qat
+    from imf_deploy.train.qat import qat as run
+    from imf_deploy.train.teacher import find_teacher
+
+    config = QatConfig(epochs, lr_factor, device)
+    config.check()
+    path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
+    opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
+    # Its own record or the packaged one's says which architecture it is, and its hash is compared.
+    known = ModelSpec.from_dict(loaded.artifact.evidence["teacher"], trust_model or ())
+    model = known.name if teacher_weights else ""
+    made = run(loaded, opened, find_teacher(teacher_weights, model, opened, device), config, path, overwrite)
+    for sentence in describe_qat(made):
+        say(sentence)
+    say(f"{made.path}: next, imf-deploy strip {made.path}")
+
+
 def strip(
     distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
     products: o.Products = defaults.PRODUCTS,
@@ -180,31 +224,37 @@ def export(
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
     trust_model: o.TrustModel = None,
+    max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
+    min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The files carry the product's accuracy, so its data is opened and it is measured first.
+    The files carry the product's accuracy, so its data is opened and it is measured first. INT8 is
+    calibrated on training images, and written where it holds its gate on validation images.
     """
+    from imf_deploy.calib.config import CalibrationConfig
+    from imf_deploy.calib.product import export_product
     from imf_deploy.cli.read import names
     from imf_deploy.data import reopen_data
-    from imf_deploy.errors import UsageError
     from imf_deploy.export.stage import choose_engines, choose_precisions
-    from imf_deploy.export.stage import export as run
+    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    if "int8" in chosen:
-        raise UsageError(
-            "INT8 is calibrated on images", "Export fp32, then type: imf-deploy calibrate FILE.onnx"
-        )
     engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
     if not engines:
         say(f"No TensorRT engines: {why}")
     loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
-    for made in run(evaluate_product(loaded, opened), chosen, engines, folder, overwrite):
+    config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))
+    files, declined = export_product(
+        evaluate_product(loaded, opened), opened, chosen, config, engines, folder, overwrite
+    )
+    for made in files:
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
+    for reason in declined:
+        say(reason)

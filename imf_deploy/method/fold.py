@@ -36,13 +36,16 @@ class FoldedImf(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
+        logits: Tensor = self.classifier(torch.cat(self.pooled(images), 1))
+        return logits
+
+    def pooled(self, images: Tensor) -> list[Tensor]:
+        """Return the pooled features of every IFD, ``[N, teacher channels]`` each."""
         taps = self.trunk(images)
-        pooled = [
+        return [
             pool(ifd(to_map(block, taps[block.name])))
             for block, ifd in zip(self.blocks, self.ifds, strict=True)
         ]
-        logits: Tensor = self.classifier(torch.cat(pooled, 1))
-        return logits
 
 
 @torch.no_grad()
