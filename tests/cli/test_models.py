@@ -57,7 +57,8 @@ def test_networks_of_ones_own_and_a_transformer_that_teaches(
     assert [block["name"] for block in evidence["blocks"]] == ["2", "4"]
 
     trust = ["--trust-model", STUDENT]
-    assert f"add --trust-model {STUDENT}" in error(here("strip", "run/distilled.safetensors"), 2)
+    for command in ("strip", "qat"):
+        assert f"add --trust-model {STUDENT}" in error(here(command, "run/distilled.safetensors"), 2)
     assert here("strip", "run/distilled.safetensors", *trust).code == 0
     product = "run/products/student-imf@2.safetensors"
     assert json.loads(Path(product + ".json").read_text())["model"]["taps"] == ["2", "4"]
