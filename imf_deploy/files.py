@@ -114,7 +114,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImfDeployError(
             f"{path} is not valid JSON ({error})", "Make it again, or delete it and start over"
         ) from error
