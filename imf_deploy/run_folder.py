@@ -15,7 +15,7 @@ RECORD = "run.json"
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
-    "products", "deploy", "report.json", "report.html", RECORD,
+    "products", "deploy", "report.json", "report.html", "report.md", RECORD,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,5 +133,40 @@ def cli(tmp_path: Path) -> Cli:
             **options,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--v=0",
+]
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., str]:
+    """Open a page in a real browser, fail on anything it logs, and return what the browser prints.
+
+    A page that asks the network for anything breaks its own Content-Security-Policy, which is logged.
+    """
+    if BROWSER is None:
+        pytest.skip("chromium is not installed")
+
+    def run(page: Path, *options: str) -> str:
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [str(BROWSER), *BROWSER_FLAGS, profile, *options, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+        return done.stdout
 
     return run

@@ -24,6 +24,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(files.verify)
 app.command("bench")(files.bench)
 app.command("inspect")(look.inspect)
+app.command("compare")(look.compare)
 
 
 def _print_version(wanted: bool) -> None:

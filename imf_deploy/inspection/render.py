@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.inspection.values import SHOWN, lines, shape, text
-from imf_deploy.report.columns import Column, FittingTable
+from imf_deploy.report.columns import Column, FittingTable, Section
 from imf_deploy.report.format import label, percent, scaled, significant, visible
 
 if TYPE_CHECKING:
@@ -87,5 +87,5 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
         columns = [Column("tensor", "left"), Column("type", "left"), Column("shape", "left")]
         rows = [[item["name"], item["dtype"], shape(item["shape"])] for item in shown]
     more = len(items) - len(shown)
-    table = FittingTable(columns, rows)
+    table = FittingTable(columns, [Section("", rows)])
     return Group(table, Text(f"and {more} more (--json has them all)")) if more else table

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 from unicodedata import category
 
+from imf_deploy.report.schema import Speedup
+
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
@@ -43,7 +45,13 @@ def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
     return f"{percent(fraction)} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def speedup(value: Mapping[str, float] | None) -> str:
+def half_interval(fraction: float | None, interval: Sequence[float] | None) -> str:
+    """Return an accuracy with half of its 95 % interval, in percent without the sign: ``90.3 ±1.3``."""
+    told = percent(fraction).removesuffix(" %")
+    return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
+
+
+def speedup(value: Speedup | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:
         return UNKNOWN

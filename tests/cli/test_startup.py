@@ -12,7 +12,7 @@ from imf_deploy import __version__
 
 COMMANDS = [
     "distill-and-export", "train-teacher", "distill", "strip", "export", "calibrate", "verify", "bench",
-    "inspect",
+    "inspect", "compare",
 ]  # fmt: skip
 Cli = Callable[..., Any]
 
