@@ -120,7 +120,22 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise ImfDeployError(f"{path} holds no JSON object", "Make it again")
+    if too_deep(content):
+        raise ImfDeployError(
+            f"{path} is no file of this tool: its JSON is nested too deeply", "Make it again"
+        )
     return content
+
+
+def too_deep(content: Any, limit: int = 100) -> bool:
+    """Return whether a JSON value is nested so deeply that walking through it could exhaust the stack."""
+    level = [content]
+    for _ in range(limit):
+        dicts = (item.values() for item in level if isinstance(item, dict))
+        level = [child for inner in (*dicts, *(i for i in level if isinstance(i, list))) for child in inner]
+        if not level:
+            return False
+    return True
 
 
 def sha256_file(path: Path) -> str:

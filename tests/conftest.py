@@ -16,6 +16,7 @@ from PIL import Image
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.pipeline import RunConfig, distill_and_export
 from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
@@ -88,6 +89,22 @@ def distilled_artifact(data: DataSet, teacher: Teacher, tmp_path_factory: pytest
 def distilled(distilled_artifact: Artifact) -> Distilled:
     """That student and its branches, loaded anew for every test."""
     return load_distilled(distilled_artifact)
+
+
+@pytest.fixture(scope="session")
+def finished_run(image_folder: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The main job on tiny data: one product, fp32 and fp16, no engines. Not to be changed."""
+    config = RunConfig(
+        data=DataConfig(str(image_folder)),
+        teacher_weights=str(teacher_file),
+        distill=DistillConfig("resnet8", train=TINY),
+        products="imf@1",
+        precisions="fp32,fp16",
+        trt="off",
+    )
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    distill_and_export(config, folder, "imf-deploy distill-and-export", bench_seconds=0)
+    return folder
 
 
 @pytest.fixture

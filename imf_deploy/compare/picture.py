@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from imf_deploy.compare.stage import LATENCY, Entry
 from imf_deploy.report.format import significant
@@ -42,15 +43,20 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
     points = [point for _, point in drawn]
     with style():
         figure, axes = panel(340)
-        for place, run in enumerate(dict.fromkeys(point.series for point in points)):
-            marker, color = MARKERS[place % len(MARKERS)], SERIES[place % len(SERIES)]
-            for hollow in (True, False):
-                part = [p for entry, p in drawn if p.series == run and (front not in entry.fronts) == hollow]
-                if part:
-                    # A run has one name in the legend, by its filled points where it has any.
-                    named = not hollow or all(front not in e.fronts for e, p in drawn if p.series == run)
-                    draw(axes, part, marker, color, hollow, run if named else "_")
-        keys, names = axes.get_legend_handles_labels()
+        # Matplotlib's own legend leaves out names that begin with an underscore, as a folder's may.
+        keys: list[Any] = []
+        names = list(dict.fromkeys(point.series for point in points))
+        for place, run in enumerate(names):
+            # Shifted once round, so that ten runs have ten different marks.
+            marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
+            own = [(p, front not in entry.fronts) for entry, p in drawn if p.series == run]
+            parts = [[p for p, hollow in own if hollow == wanted] for wanted in (True, False)]
+            marks = [
+                draw(axes, part, marker, SERIES[place % len(SERIES)], hollow)
+                for part, hollow in zip(parts, (True, False), strict=True)
+                if part
+            ]
+            keys.append(marks[-1])  # filled, where there is any
         for entry, point in drawn:
             if entry is chosen:
                 keys += ring_around(axes, point)

@@ -9,6 +9,7 @@ from typing import Any
 from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.files import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
 from imf_deploy.runners.engine_facts import LIBRARIES, what_runs
@@ -42,14 +43,15 @@ def inspect_engine(path: Path) -> Finding:
     return Finding(path, "engine", title, facts, record, warnings)
 
 
-def _prefix(path: Path, header: EngineHeader) -> dict[str, Any]:
+def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
     """Return the metadata that Ultralytics writes before a plan; the header's reader has checked it."""
     try:
         with path.open("rb") as file:
-            content: dict[str, Any] = json.loads(file.read(header.offset)[4:])
+            text = file.read(header.offset)[4:]
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
-    return content
+    content: dict[str, Any] = json.loads(text)
+    return text.decode(errors="replace") if too_deep(content) else content
 
 
 def _contradictions(header: EngineHeader, record: dict[str, Any] | None) -> list[str]:

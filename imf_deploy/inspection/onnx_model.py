@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
@@ -17,6 +18,7 @@ from imf_deploy.export.onnx_file import (
     parse_model,
     tensor_shape,
 )
+from imf_deploy.files import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
 
@@ -91,10 +93,9 @@ def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, 
 def _read(key: str, value: str) -> Any:
     """Return a value of the metadata; the keys that hold JSON in our files are parsed where they do."""
     if key in _JSON:
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(value)
+            return value if too_deep(content) else content
     return value
 
 

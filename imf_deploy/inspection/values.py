@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from imf_deploy.report.format import accuracy, difference, known, label, percent, plain, scaled
+from imf_deploy.report.format import LARGEST, accuracy, difference, known, label, percent, plain, scaled
 
 SHOWN = 12
 """Items of a long list; ``--json`` has them all."""
@@ -56,7 +56,8 @@ def text(name: str, value: Any) -> str:
         return count + some(text(name, item) for item in value)
     if isinstance(value, bool) or value is None:
         return plain(value)
-    if isinstance(value, int | float):
+    # A number beyond every measurement is shown as it stands: it does not fit a float.
+    if isinstance(value, int | float) and abs(value) < LARGEST:
         return _number(name, value)
     whole = str(value)
     return f"{whole[:16]}…" if name != "sha256" and _HASH.fullmatch(whole) else whole
@@ -87,13 +88,17 @@ def verified(evidence: Mapping[str, Any]) -> str:
 
     def number(key: str) -> float | None:
         value = evidence.get(key)
-        return value if isinstance(value, int | float) and known(value) else None
+        return value if isinstance(value, int | float) and abs(value) < LARGEST and known(value) else None
 
     status, reason = evidence.get("status"), evidence.get("reason")
     if number("accuracy") is None:
         return f"{label(text('', status))}: {text('', reason)}"
     ends = evidence.get("accuracy_interval")
-    pair = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+    pair = (
+        isinstance(ends, list)
+        and len(ends) == 2
+        and all(isinstance(end, int | float) and abs(end) < LARGEST for end in ends)
+    )
     told = f"{text('', status)}, {accuracy(number('accuracy'), ends if pair else None)}"
     told += f" of {text('', evidence.get('images'))} images"
     told += f", same class as PyTorch {percent(number('agreement'), 2)}"

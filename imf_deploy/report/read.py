@@ -9,10 +9,8 @@ from typing import Any, Literal, NotRequired, Union, cast, get_args, get_origin,
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file, finite, read_json
+from imf_deploy.report.format import LARGEST
 from imf_deploy.report.schema import SCHEMA, Report
-
-# Beyond this a number is no measurement, and would overflow whoever calculates with it.
-_LARGEST = 1e18
 
 
 def read_report(path: Path) -> Report:
@@ -105,7 +103,7 @@ def _first(problems: Iterable[str]) -> str:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {

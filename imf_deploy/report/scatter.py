@@ -12,6 +12,7 @@ from imf_deploy.report.svg import INK, PAPER, RULE, SERIES, inline_svg, panel, p
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
     from matplotlib.lines import Line2D
 
 MARKERS = ("o", "s", "^", "D", "v")
@@ -75,9 +76,11 @@ def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = Non
         return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(told)}.")
 
 
-def draw(axes: Axes, points: Sequence[Point], marker: str, color: str, hollow: bool, label: str) -> None:
-    """Draw points with the intervals of their accuracies."""
-    axes.errorbar(
+def draw(
+    axes: Axes, points: Sequence[Point], marker: str, color: str, hollow: bool, label: str = "_"
+) -> ErrorbarContainer:
+    """Draw points with the intervals of their accuracies; the label ``_`` is in no legend."""
+    return axes.errorbar(
         [point.cost for point in points],
         [point.accuracy for point in points],
         yerr=[[p.accuracy - p.low for p in points], [p.high - p.accuracy for p in points]],

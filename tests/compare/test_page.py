@@ -57,6 +57,15 @@ def test_hostile_names_are_escaped(make_run: MakeRun, one_row: Callable[..., Art
     assert not {"script", "img"} & {tag for tag, _ in Tags(page).found}
 
 
+@pytest.mark.filterwarnings("error")
+def test_any_folder_name_is_in_the_legend(make_run: MakeRun) -> None:
+    names = ["_old", "実験", *(f"run{number}" for number in range(9))]
+    page = render_page(compare([make_run(name) for name in names]))
+    picture = page[page.index("<svg") : page.index("</svg>")]
+    for name in names:
+        assert f">{name}</text>" in picture
+
+
 def test_runs_without_any_number(make_run: MakeRun) -> None:
     assert "No file has an accuracy in these runs." in render_page(compare([make_run(rows=[])]))
 

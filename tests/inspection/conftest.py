@@ -1,8 +1,7 @@
-"""A finished run of a tiny student, made once, and a copy that a test may spoil."""
+"""A finished run that a test may spoil, and a file that is not ours."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,29 +9,6 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-
-from imf_deploy.data import DataConfig
-from imf_deploy.pipeline import RunConfig, distill_and_export
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig
-
-TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
-
-
-@pytest.fixture(scope="session")
-def finished_run(image_folder: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The main job on tiny data: one product, fp32 and fp16, no engines. Not to be changed."""
-    config = RunConfig(
-        data=DataConfig(str(image_folder)),
-        teacher_weights=str(teacher_file),
-        distill=DistillConfig("resnet8", train=TINY),
-        products="imf@1",
-        precisions="fp32,fp16",
-        trt="off",
-    )
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    distill_and_export(config, folder, "imf-deploy distill-and-export", bench_seconds=0)
-    return folder
 
 
 @pytest.fixture
@@ -65,8 +41,3 @@ def foreign_onnx(tmp_path: Path) -> Path:
     path = tmp_path / "theirs.onnx"
     onnx.save(model, path)
     return path
-
-
-def edit_json(path: Path, **changes: object) -> None:
-    """Change keys of a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

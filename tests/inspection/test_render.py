@@ -7,6 +7,7 @@ import onnx
 import pytest
 from rich.console import Console
 
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.inspection import Finding, inspect
 from imf_deploy.inspection.render import render
 
@@ -69,8 +70,24 @@ def test_a_record_full_of_nonsense_prints(run: Path) -> None:
     sidecar.write_text(
         '{"schema": 1, "sha256": "x", "kind": "onnx", "format": "onnx", "inputs": [1], "outputs": "y",'
         ' "preprocess": {"labels": 5}, "product": {"a": []}, "evidence": {"verify": {"accuracy": 0.5,'
-        ' "accuracy_interval": ["a"], "status": ["?"], "reason": {}, "agreement": null}}}'
+        ' "accuracy_interval": ["a"], "status": ["?"], "reason": {}, "agreement": null}, "big_bytes": 1'
+        + "0" * 400
+        + ', "nan": NaN}}'
     )
     text = printed(inspect(run / "deploy" / "resnet8-imf@1-fp32.onnx"))
     assert "belongs to other content" in text
     assert "50.0 %" in text
+
+
+def test_deep_nesting_is_refused_before_it_exhausts_the_stack(run: Path, foreign_onnx: Path) -> None:
+    deep = "[" * 500 + "]" * 500
+    (run / "deep.json").write_text(f'{{"a": {deep}}}')
+    with pytest.raises(ImfDeployError, match="nested too deeply"):
+        inspect(run / "deep.json")
+    model = onnx.load(foreign_onnx)
+    model.metadata_props.add(key="labels", value=deep)
+    onnx.save(model, foreign_onnx)
+    found = inspect(foreign_onnx)
+    assert found.facts["metadata"]["labels"] == deep
+    assert found.to_dict()["facts"]["metadata"]["labels"] == deep
+    assert printed(found)
