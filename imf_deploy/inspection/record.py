@@ -12,6 +12,11 @@ from imf_deploy.inspection.finding import Finding
 
 # Long lists that say nothing to a reader; the file itself has them.
 _LONG = ("history", "teacher_tensors", "operators", "data_config", "config")
+_LONG_PARTS = {
+    "strip": ("removed", "ladder"),
+    "calibration": ("sensitivity",),
+    "verify": ("classes", "worst"),
+}
 _SHOWN = ("kind", "format", "product", "precision", "model", "preprocess", "inputs", "outputs", "parent",
           "evidence", "tools")  # fmt: skip
 
@@ -71,9 +76,9 @@ def trimmed(content: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a sidecar that a reader wants, without its long lists."""
     shown = {key: content[key] for key in _SHOWN if key in content}
     evidence = {key: value for key, value in content.get("evidence", {}).items() if key not in _LONG}
-    for key, long in (("strip", "removed"), ("calibration", "sensitivity")):
+    for key, lists in _LONG_PARTS.items():
         if isinstance(evidence.get(key), dict):
-            evidence[key] = {name: value for name, value in evidence[key].items() if name != long}
+            evidence[key] = {name: value for name, value in evidence[key].items() if name not in lists}
     return shown | {"evidence": evidence}
 
 

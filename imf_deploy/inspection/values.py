@@ -16,7 +16,7 @@ _HASH = re.compile("[0-9a-f]{64}")
 def lines(name: str, value: Any) -> list[str]:
     """Return a value as the lines of its cell."""
     if name == "verify" and isinstance(value, Mapping):
-        return [verified(value)]
+        return [verified(value), *_ladder(value.get("ladder"))]
     if name in ("inputs", "outputs"):
         return _signatures(value)
     if name == "operators" and isinstance(value, Mapping):
@@ -83,6 +83,17 @@ def shape(sizes: list[int | str] | None) -> str:
     return "" if sizes is None else f"[{', '.join(map(str, sizes))}]"
 
 
+def _ladder(rungs: Any) -> list[str]:
+    """Return each rung of the parity ladder in a line."""
+    rungs = rungs if isinstance(rungs, list) else []
+    parts = [rung for rung in rungs if isinstance(rung, Mapping)]
+    return [
+        f"{text('', rung.get('name'))} against {text('', rung.get('against'))}: "
+        f"{label(text('', rung.get('status')))}"
+        for rung in parts
+    ]
+
+
 def verified(evidence: Mapping[str, Any]) -> str:
     """Return what ``imf-deploy verify`` measured, in one line; numbers of a foreign record may be missing."""
 
@@ -102,6 +113,5 @@ def verified(evidence: Mapping[str, Any]) -> str:
     told = f"{text('', status)}, {accuracy(number('accuracy'), ends if pair else None)}"
     told += f" of {text('', evidence.get('images'))} images"
     told += f", same class as PyTorch {percent(number('agreement'), 2)}"
-    told += f", largest difference {difference(number('max_abs_diff'))}"
-    told += f" (allowed {difference(number('tolerance'))})"
+    told += f", largest difference of a logit {difference(number('max_abs_diff'))}"
     return f"{told}: {text('', reason)}" if reason else told

@@ -53,6 +53,13 @@ def half_interval(fraction: float | None, interval: Sequence[float] | None) -> s
     return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
 
 
+def points(row: Mapping[str, Any]) -> str:
+    """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
+    if row["accuracy"] is None or row["pytorch_accuracy"] is None:
+        return UNKNOWN
+    return f"{100 * (row['pytorch_accuracy'] - row['accuracy']):.2f}"
+
+
 def speedup(value: Speedup | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:

@@ -6,6 +6,7 @@ import re
 
 from imf_deploy.report import format as show
 from imf_deploy.report import verdict
+from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 
 # Every character that can begin markup in the middle of a line; a _ inside a word cannot.
@@ -36,7 +37,8 @@ def render_markdown(report: Report) -> str:
         parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
         parts.append("\n".join(lines))
     parts.append(f"**{text(verdict.deploy_sentence(report))}**")
-    parts.append(f"{text(verdict.check_sentence(report))} {text(verdict.teacher_sentence(report))}")
+    sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
+    parts.append(" ".join(map(text, sentences)))
     if report["artifacts"]:
         parts.append(_table(report))
         parts.append(

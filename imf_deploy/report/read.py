@@ -33,7 +33,10 @@ def read_report(path: Path) -> Report:
         )
     problem = _problem(content, Report, "")
     if problem:
-        raise ImfDeployError(f"{path} is no whole report: {problem}", "Run distill-and-export again")
+        raise ImfDeployError(
+            f"{path} is no whole report: {problem}",
+            "It is damaged or of another version: run distill-and-export again",
+        )
     return cast("Report", content)
 
 

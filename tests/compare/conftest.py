@@ -34,7 +34,10 @@ def file_row(name: str, **known: Any) -> ArtifactRow:
         "max_abs_diff": 1e-6,
         "mean_abs_diff": 1e-7,
         "cosine": 1.0,
-        "tolerance": 1e-4,
+        "gate": {"max_accuracy_drop": 1.0, "min_agreement": 0.97},
+        "ladder": [],
+        "classes": [],
+        "worst": [],
         "images": 2000,
         "pytorch_latency_ms": None,
         "speedup": None,
@@ -94,6 +97,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "blocks": [],
             "strip": [],
             "artifacts": FILES if rows is None else rows,
+            "pictures": {},
             "recommendation": None,
         }
         folder = tmp_path / name
