@@ -49,6 +49,8 @@ def text(name: str, value: Any) -> str:
         name: What the value is called: bytes and hashes are shown in their own way.
         value: Anything from a JSON file.
     """
+    if value in ([], {}):
+        return "none"
     if isinstance(value, Mapping):
         return some(f"{key} {text(str(key), item)}" for key, item in value.items())
     if isinstance(value, list):
