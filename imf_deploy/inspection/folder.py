@@ -18,7 +18,7 @@ from imf_deploy.run_folder import RECORD, RunFolder
 
 KNOWN = (".onnx", ".engine", ".trt", ".plan", ".safetensors")
 _FOLDERS = ("products", "deploy")
-_CHECKPOINTS = ("teacher.checkpoint", "distilled.checkpoint")
+_CHECKPOINTS = ("teacher.checkpoint", "distilled.checkpoint", "distilled-qat.checkpoint")
 
 
 def inspect_folder(path: Path) -> Finding:
@@ -41,8 +41,8 @@ def inspect_folder(path: Path) -> Finding:
     facts: dict[str, Any] = {"files": files}
     if not run:
         return Finding(path, "folder", f"a folder of {len(files)} files", facts, None, warnings)
-    facts["stages"] = _stages(path, files)
     facts["settings"] = read_json(path / RECORD).get("config")
+    facts["stages"] = _stages(path, files, facts["settings"])
     facts["unfinished"] = [name for name in _CHECKPOINTS if (path / name).is_file()]
     facts["verdict"] = deploy_sentence(report) if report else None
     waiting = [stage for stage, state in facts["stages"].items() if state != "done"]
@@ -99,7 +99,7 @@ def _candidates(folder: Path) -> Iterator[Path]:
             yield from (p for p in names if p.suffix.lower() in KNOWN and not p.name.startswith(".tmp-"))
 
 
-def _stages(path: Path, files: list[dict[str, Any]]) -> dict[str, str]:
+def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, str]:
     """Return each stage with ``done``, ``begun`` or ``not yet``, as the files tell."""
     folder = RunFolder(path)
     whole = {entry["path"] for entry in files if entry["record"] == "matches"}
@@ -109,13 +109,20 @@ def _stages(path: Path, files: list[dict[str, Any]]) -> dict[str, str]:
     def state(done: bool, begun: bool) -> str:
         return "done" if done else "begun" if begun else "not yet"
 
+    def weights(file: Path) -> str:
+        return state(file.name in whole, file.with_suffix(".checkpoint").is_file())
+
     complete = (path / "report.json").is_file()
-    checkpoints = [(path / name).is_file() for name in _CHECKPOINTS]
-    teacher = folder.teacher.name in whole or checkpoints[0]  # a given teacher lies elsewhere
+    # A given teacher lies elsewhere, and tuning for INT8 is an option: neither has to be there.
+    optional = {"train teacher": weights(folder.teacher), "qat": weights(folder.qat)}
+    seen = {stage: told for stage, told in optional.items() if told != "not yet"}
+    if isinstance(config, dict) and config.get("qat_epochs"):
+        seen.setdefault("qat", "not yet")
     # Of several files, only the report that comes last tells that none is missing.
     return {
-        **({"train teacher": state(folder.teacher.name in whole, begun=True)} if teacher else {}),
-        "distil": state(folder.distilled.name in whole, checkpoints[1]),
+        **{stage: seen.pop(stage) for stage in ("train teacher",) if stage in seen},
+        "distil": weights(folder.distilled),
+        **seen,
         "strip": state(bool(deployed) and all(p["path"] in whole for p in products), bool(products)),
         "export": state(complete and all(p["path"] in whole for p in deployed), bool(deployed)),
         "verify": state(

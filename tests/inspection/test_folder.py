@@ -55,6 +55,21 @@ def test_a_checkpoint_is_named_and_not_opened(run: Path) -> None:
     assert found.facts["unfinished"] == ["distilled.checkpoint"]
 
 
+def test_stages_that_a_run_may_have(run: Path) -> None:
+    assert "qat" not in inspect(run).facts["stages"]
+    settings = json.loads((run / "run.json").read_text())
+    settings["config"]["qat_epochs"] = 1
+    (run / "run.json").write_text(json.dumps(settings))
+    stages = inspect(run).facts["stages"]
+    assert list(stages)[:3] == ["distil", "qat", "strip"]
+    assert stages["qat"] == "not yet"
+    (run / "distilled-qat.checkpoint").write_bytes(b"")
+    (run / "teacher.checkpoint").write_bytes(b"")
+    stages = inspect(run).facts["stages"]
+    assert list(stages)[:3] == ["train teacher", "distil", "qat"]
+    assert stages["train teacher"] == stages["qat"] == "begun"
+
+
 def test_changed_files_and_lost_records_are_said(run: Path) -> None:
     product, deployed = (run / "products/resnet8-imf@1.safetensors", run / "deploy/resnet8-imf@1-fp32.onnx")
     product.write_bytes(product.read_bytes() + b"x")
