@@ -95,6 +95,13 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
 
 
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain values to ``path`` atomically, as YAML in the order given."""
+    import yaml
+
+    write_text(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
 def finite(content: Any) -> Any:
     """Return ``content`` as JSON holds it: lists for tuples, nothing for a number that is not finite."""
     if isinstance(content, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ def distill_and_export(
     command: str,
     overwrite: bool = False,
     bench_seconds: float = defaults.BENCH_SECONDS,
+    settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """Run every stage, each going on from the files of the one before.
 
@@ -92,6 +94,7 @@ def distill_and_export(
         command: What the report shows as the way to repeat the run.
         overwrite: Whether another run in ``output`` may be replaced.
         bench_seconds: Least time that each file's latency is measured for.
+        settings: The command's options, to be kept in ``config.yaml``.
 
     Returns:
         The content of ``report.json``, which is also written, with ``report.html``.
@@ -116,7 +119,7 @@ def distill_and_export(
             "Raise --val-fraction, or leave int8 out of --precisions",
         )
     names = _products(config, data)
-    folder = open_run(output, config.to_dict(), overwrite)
+    folder = open_run(output, config.to_dict(), overwrite, settings)
     notes = list(data.notes)
     if not engines:
         notes.append(f"No TensorRT engines: {why}")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.files import read_json, write_error, write_json
+from imf_deploy.files import read_json, write_error, write_json, write_yaml
 
 RECORD = "run.json"
+SETTINGS = "config.yaml"
+"""The options of the command, as ``--config`` reads them."""
 # Everything that a run writes; --overwrite removes these and nothing else.
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
-    "products", "deploy", "report.json", "report.html", "report.md", RECORD,
+    "products", "deploy", "report.json", "report.html", "report.md", RECORD, SETTINGS,
 )  # fmt: skip
 
 
@@ -52,7 +55,9 @@ class RunFolder:
         return self.path / "deploy"
 
 
-def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
+def open_run(
+    path: Path, config: dict[str, Any], overwrite: bool, settings: Mapping[str, Any] | None = None
+) -> RunFolder:
     """Claim an output folder for a configuration.
 
     An empty or missing folder is claimed; one that the same configuration claimed before is gone
@@ -63,6 +68,7 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
         path: The folder.
         config: Everything that decides the run's results, as JSON values.
         overwrite: Whether another run may be replaced.
+        settings: The command's options, to be kept in ``config.yaml``.
 
     Raises:
         UsageError: the folder belongs to another run, or holds other files.
@@ -77,9 +83,10 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
         if known == config and not overwrite:
             for leftover in path.rglob(".tmp-*"):  # of a run that was killed while writing
                 leftover.unlink(missing_ok=True)
+            _keep(path, settings)
             return folder
         # A run that failed before its first file (a teacher's name, its weights) claims nothing.
-        started = any((path / name).exists() for name in _OWN if name != RECORD)
+        started = any((path / name).exists() for name in _OWN if name not in (RECORD, SETTINGS))
         if started and not overwrite:
             differing = _differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
@@ -90,7 +97,13 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
     elif path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-")):
         raise UsageError(f"--output {path} is not empty and holds no run", "Give an empty or a new folder")
     write_json(record, {"schema": 1, "config": config})
+    _keep(path, settings)
     return folder
+
+
+def _keep(path: Path, settings: Mapping[str, Any] | None) -> None:
+    if settings is not None:
+        write_yaml(path / SETTINGS, settings)
 
 
 def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:

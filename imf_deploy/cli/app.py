@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from imf_deploy.cli import calibrate, files, look, main_job, stages, verify
+from imf_deploy.cli.config import configurable
 
 app = typer.Typer(
     name="imf-deploy",
@@ -15,17 +16,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("distill-and-export")(main_job.distill_and_export)
-app.command("train-teacher")(stages.train_teacher)
-app.command("distill")(stages.distill)
-app.command("qat")(stages.qat)
-app.command("strip")(stages.strip)
-app.command("export")(stages.export)
-app.command("calibrate")(calibrate.calibrate)
-app.command("verify")(verify.verify)
-app.command("bench")(files.bench)
-app.command("inspect")(look.inspect)
-app.command("compare")(look.compare)
+app.command("distill-and-export")(configurable(main_job.distill_and_export))
+app.command("train-teacher")(configurable(stages.train_teacher))
+app.command("distill")(configurable(stages.distill))
+app.command("qat")(configurable(stages.qat))
+app.command("strip")(configurable(stages.strip))
+app.command("export")(configurable(stages.export))
+app.command("calibrate")(configurable(calibrate.calibrate))
+app.command("verify")(configurable(verify.verify))
+app.command("bench")(configurable(files.bench))
+app.command("inspect")(configurable(look.inspect))
+app.command("compare")(configurable(look.compare))
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli.config import Settings
 
 
 def distill_and_export(
@@ -50,6 +51,8 @@ def distill_and_export(
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
 
@@ -92,5 +95,7 @@ def distill_and_export(
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
     )
-    report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds)
+    report = run(
+        config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds, settings
+    )
     Console().print(render_summary(report))

@@ -211,7 +211,8 @@ def _apply_preset(context: typer.Context, name: str) -> str:
 
         # Click looks here for every option that was not given.
         wanted = find_preset(name).options(teacher=context.info_name == "train-teacher")
-        context.default_map = {**(context.default_map or {}), **wanted}
+        # What --config says is there already, and wins.
+        context.default_map = {**wanted, **(context.default_map or {})}
     return name
 
 

@@ -9,6 +9,7 @@ import typer
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli.config import Settings
 
 
 def train_teacher(
@@ -35,10 +36,13 @@ def train_teacher(
         "teacher.safetensors"
     ),
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
     from imf_deploy.cli.read import data_config, train_config
     from imf_deploy.data import open_data
+    from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
     from imf_deploy.train.teacher import TeacherConfig
     from imf_deploy.train.teacher import train_teacher as run
@@ -61,6 +65,7 @@ def train_teacher(
         seed,
     )
     made = run(opened, TeacherConfig(teacher, train), weights_file(output), overwrite)
+    write_yaml(output.with_suffix(".config.yaml"), settings)
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
 
 
@@ -107,12 +112,15 @@ def distill(
     train_precision: o.Precision = o.TrainPrecision.FP32,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
     from imf_deploy.cli.read import data_config, distill_config, train_config
     from imf_deploy.data import open_data
+    from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.run_folder import RunFolder
+    from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.teacher import find_teacher
 
@@ -137,6 +145,8 @@ def distill(
     config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite)
+    if not (output / RECORD).exists():  # the main job's folder has a record of its own
+        write_yaml(output / SETTINGS, settings)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
 

@@ -69,7 +69,7 @@ class EncodedImages:
         Raises:
             ImfDeployError: a picture cannot be decoded; the message names it.
         """
-        chosen = crops or [None] * len(positions)
+        chosen: Sequence[Crop | None] = crops or [None] * len(positions)
         pairs = zip(positions.tolist(), chosen, strict=True)
         return torch.stack([decode(self.pictures, p, self.preprocess, crop) for p, crop in pairs])
 

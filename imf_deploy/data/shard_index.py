@@ -85,15 +85,19 @@ def index_shards(
     Raises:
         ImfDeployError: a shard is no whole tar, or a sample has no class, no picture, or two of one.
     """
-    shard, offset, size, which = [], [], [], []
+    shard: list[Tensor] = []
+    offset: list[int] = []
+    size: list[int] = []
+    which: list[int] = []
     tokens: dict[str, int] = {}
     headers = hashlib.sha256()
     for number, path in enumerate(paths):
-        for place, length, token in _samples(path, headers):
+        samples = _samples(path, headers)
+        for place, length, token in samples:
             offset.append(place)
             size.append(length)
             which.append(tokens.setdefault(token, len(tokens)))
-        shard.append(torch.full((len(offset) - sum(map(len, shard)),), number, dtype=torch.int32))
+        shard.append(torch.full((len(samples),), number, dtype=torch.int32))
         advance(1)
     if not offset:
         raise ImfDeployError(f"{paths[0]} holds no images", "Write KEY.jpg and KEY.cls for every sample")

@@ -131,7 +131,7 @@ def test_teacher_weights_that_cannot_be_used(
     result = here(*quick, "--teacher", "resnet8", "--teacher-weights", tmp_path / "w.pt", "--output", out)
     assert said in error(result, 1)
     assert not list(tmp_path.rglob("it-ran"))
-    assert {path.name for path in out.rglob("*")} <= {"run.json"}
+    assert {path.name for path in out.rglob("*")} <= {"run.json", "config.yaml"}
 
 
 def test_a_process_that_fails(cli: Cli, error: Error, folder: Path, out: Path, tmp_path: Path) -> None:

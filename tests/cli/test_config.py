@@ -1,0 +1,165 @@
+"""Options from a file: read like the command line, which wins, and written so that a run can be repeated."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from imf_deploy.cli.app import app
+from imf_deploy.cli.config import read_settings
+from imf_deploy.errors import UsageError
+from imf_deploy.files import read_json
+
+Cli = Callable[..., Any]
+Error = Callable[[Any, int], str]
+
+
+def commands() -> dict[str, Any]:
+    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_every_command_has_it(command: str) -> None:
+    assert "--config" in [name for parameter in commands()[command].params for name in parameter.opts]
+
+
+def text(tmp_path: Path, content: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+KNOWN = {"epochs": "epochs", "batch": "batch", "products": "products", "val-fraction": "val_fraction"}
+
+
+def test_values_are_the_text_that_is_there(tmp_path: Path) -> None:
+    content = "batch: 1:1:32  # to YAML 3692\nproducts: [plain, imf@2]\nval-fraction: 1e-1\nepochs: '07'\n"
+    assert read_settings(text(tmp_path, content), KNOWN, "distill") == {
+        "batch": "1:1:32",
+        "products": "plain,imf@2",
+        "val_fraction": "1e-1",
+        "epochs": "07",
+    }
+    assert read_settings(text(tmp_path, "# nothing\n"), KNOWN, "distill") == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("val_fraction: 0.1", "has no option 'val_fraction'. The nearest is val-fraction"),
+        ("batch: 1\nepoch: 3", "line 2: distill has no option 'epoch'. The nearest is epochs"),
+        ("zzz: 3", "See imf-deploy distill --help"),
+        ("epochs: 1\nepochs: 2", "line 2: 'epochs' is there twice"),
+        ("epochs: {a: 1}", "'epochs' is neither a value nor a list"),
+        ("products: [[a]]", "'products' is neither"),
+        ("- epochs", "holds no options"),
+        ("epochs: [1", "cannot be read"),
+        ("epochs: 1\n---\nbatch: 2", "cannot be read"),
+        ("? [a, b]\n: 1", "has no option"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_settings(text(tmp_path, content), KNOWN, "distill")
+    assert said in str(caught.value)
+    assert "c.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_object_is_made_of_a_tag(tmp_path: Path) -> None:
+    path = text(tmp_path, "epochs: !!python/object/apply:os.mkdir [it-ran]\n")
+    assert read_settings(path, KNOWN, "distill") == {"epochs": "it-ran"}
+    assert not list(tmp_path.rglob("it-ran"))
+
+
+def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no file .*gone\.yaml"):
+        read_settings(tmp_path / "gone.yaml", KNOWN, "distill")
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_settings(tmp_path / "c.yaml", KNOWN, "distill")
+
+
+def test_a_value_of_the_wrong_type_is_told_with_its_file(here: Cli, error: Error, tmp_path: Path) -> None:
+    result = here("distill", "--config", text(tmp_path, "epochs: many\n"))
+    assert "c.yaml: epochs: many cannot be used" in error(result, 2)
+    result = here("export", "x", "--config", text(tmp_path, "trt: cuda\n"))
+    assert "trt: cuda cannot be used" in error(result, 2)
+
+
+def effective(here: Cli, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> dict[str, Any]:
+    """Return the settings that the main job would keep, without running it."""
+    seen: dict[str, Any] = {}
+
+    def stop(*values: Any, **named: Any) -> None:
+        seen.update(next(v for v in [*values, *named.values()] if isinstance(v, dict) and "student" in v))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("imf_deploy.pipeline.distill_and_export", stop)
+    assert here("distill-and-export", *arguments).code == 130
+    return seen
+
+
+def test_the_command_line_wins_wherever_it_stands(
+    here: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = text(tmp_path, "epochs: 3\nstudent: resnet18\nflip: no\ntrt: off\nbatch: 1:2:4\nalpha: 7\n")
+    for order in (["--epochs", 5, "--config", path], ["--config", path, "--epochs", 5]):
+        found = effective(here, monkeypatch, *order)
+        assert (found["epochs"], found["student"], found["alpha"]) == (5, "resnet18", 7.0)
+        assert (found["flip"], found["trt"], found["batch"]) == (False, "off", "1:2:4")
+        assert found["beta"] == effective(here, monkeypatch)["beta"]
+    assert effective(here, monkeypatch, "--config", path, "--flip")["flip"] is True
+
+
+def test_a_preset_gives_way_to_the_file(here: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    preset = "cifar100/resnet56-resnet20"
+    for given, content in (
+        ([], f"preset: {preset}\nepochs: 9\n"),
+        (["--preset", preset], "epochs: 9\n"),
+        (["--preset", preset], f"epochs: 9\npreset: {preset}\n"),
+    ):
+        config = ["--config", text(tmp_path, content)]
+        for arguments in ([*given, *config], [*config, *given]):
+            found = effective(here, monkeypatch, *arguments)
+            assert (found["epochs"], found["student"], found["warmup"]) == (9, "cifar:resnet20", 0.0)
+
+
+def test_what_is_kept_says_the_same_again(here: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = ["--student", "resnet18", "--lr", "1e-3", "--no-flip", "--batch", "1:1:8", "--shift", "3"]
+    found = effective(here, monkeypatch, *given, "--output", "elsewhere", "--overwrite")
+    assert not {"output", "overwrite", "config"} & set(found)
+    path = text(tmp_path, yaml.safe_dump(found))
+    assert effective(here, monkeypatch, "--config", path) == found
+
+
+def test_a_run_is_repeated_from_its_own_record(here: Cli, quick: list[str], tmp_path: Path) -> None:
+    options = ["--max-accuracy-drop", "100", "--min-agreement", "0"]
+    first = here(*quick, *options, "--output", tmp_path / "a")
+    assert first.code == 0, first.err
+    record = tmp_path / "a" / "config.yaml"
+    assert yaml.safe_load(record.read_text())["student"] == "resnet8"
+    again = here("distill-and-export", "--config", record, "--output", tmp_path / "b")
+    assert again.code == 0, again.err
+    a, b = (read_json(tmp_path / name / "run.json") for name in "ab")
+    assert a == b
+    assert (tmp_path / "b" / "config.yaml").read_text() == record.read_text()
+    weights = [tmp_path / name / "distilled.safetensors" for name in "ab"]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_teacher_s_record_lies_beside_it(here: Cli, image_folder: Path, tmp_path: Path) -> None:
+    common = ["--data", image_folder, "--teacher", "resnet8", "--epochs", "1", "--device", "cpu"]
+    assert here("train-teacher", *common, "--output", tmp_path / "t.safetensors").code == 0
+    record = tmp_path / "t.config.yaml"
+    again = here("train-teacher", "--config", record, "--output", tmp_path / "u.safetensors")
+    assert again.code == 0, again.err
+    assert (tmp_path / "t.safetensors").read_bytes() == (tmp_path / "u.safetensors").read_bytes()
+    given = ["--student", "resnet8", "--epochs", "1", "--teacher-weights", tmp_path / "t.safetensors"]
+    made = here("distill", "--data", image_folder, *given, "--output", tmp_path / "d")
+    assert made.code == 0, made.err
+    assert yaml.safe_load((tmp_path / "d" / "config.yaml").read_text())["epochs"] == 1
