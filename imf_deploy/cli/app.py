@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, files, main_job, stages
+from imf_deploy.cli import calibrate, doctor, files, main_job, stages
 
 app = typer.Typer(
     name="imf-deploy",
@@ -23,6 +23,7 @@ app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(files.verify)
 app.command("bench")(files.bench)
+app.command("doctor")(doctor.doctor)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from imf_deploy import __version__
 
-COMMANDS = ["distill-and-export", "train-teacher", "distill", "strip", "export", "verify", "bench"]
+COMMANDS = ["distill-and-export", "train-teacher", "distill", "strip", "export", "verify", "bench", "doctor"]
 Cli = Callable[..., Any]
 
 
