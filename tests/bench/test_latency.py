@@ -102,15 +102,15 @@ def loaded(seed: int, factor: float = 1.0, loads: int = 10, block: int = 12) -> 
 
 
 def test_what_a_load_decides_does_not_count_as_a_difference() -> None:
-    pairs = [loaded(seed) for seed in range(200)]
-    assert sum(not ratio(*pair).differs for pair in pairs) >= 188
+    pairs = [loaded(seed) for seed in range(100)]
+    assert sum(not ratio(*pair).differs for pair in pairs) >= 94
     # Rounds as if each were a load of its own: what the blocks are there to prevent.
-    apart = [tuple(Latency(latency.rounds, 1) for latency in pair) for pair in pairs]
-    assert sum(not ratio(a, b).differs for a, b in apart) < 130
+    apart = [tuple(Latency(latency.rounds, 1) for latency in pair) for pair in pairs[:20]]
+    assert sum(not ratio(a, b).differs for a, b in apart) < 14
 
 
 def test_a_tenth_more_is_found_whatever_the_loads() -> None:
-    assert sum(ratio(*loaded(seed, factor=1.1)).low > 1 for seed in range(200)) >= 196
+    assert sum(ratio(*loaded(seed, factor=1.1)).low > 1 for seed in range(100)) >= 98
 
 
 def test_blocks_must_agree() -> None:

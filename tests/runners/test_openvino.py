@@ -36,6 +36,13 @@ def test_a_result_outlives_the_next_inference(onnx_file: Path) -> None:
         np.testing.assert_array_equal(first, kept)
 
 
+def test_the_input_is_not_copied(onnx_file: Path) -> None:
+    batch = images(2)
+    with OpenVinoRunner(onnx_file, threads=1) as runner:
+        runner.infer(batch)
+        assert np.shares_memory(runner._request.get_input_tensor(0).data, batch)
+
+
 def test_it_opens_again(onnx_file: Path) -> None:
     runner = OpenVinoRunner(onnx_file, threads=1)
     found = []
