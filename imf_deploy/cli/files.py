@@ -107,7 +107,7 @@ def bench(
     choice = Choice(
         threads or None, device, names(runtime), names(provider), names(pytorch), names(cuda_graph)
     )
-    say(f"Measuring, at least {len(files) * len(sizes) * (duration + loads * warmup):.0f} s")
+    say(f"Measuring each row for {duration + loads * warmup:.0f} s or more at each batch size")
     result = run(
         files,
         choice,

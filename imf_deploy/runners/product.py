@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 class ProductRunner:
     """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar.
+
+    The file is read once; entering again runs a fresh copy of the weights, at other addresses.
 
     Args:
         path: The file.
@@ -36,6 +41,7 @@ class ProductRunner:
         self.input_shape: InputShape = ()
         self._path = path
         self._device, self._threads, self._mode, self._cuda_graph = device, threads, mode, cuda_graph
+        self._module: nn.Module | None = None
         self._inner: PyTorchRunner | None = None
 
     def __enter__(self) -> Self:
@@ -48,17 +54,18 @@ class ProductRunner:
         """
         from imf_deploy.strip.products import load_product
 
-        product = load_product(self._path)
-        self.input_shape = (None, 3, product.image_size, product.image_size)
+        if self._module is None:
+            product = load_product(self._path)
+            self._module = product.module
+            self.input_shape = (None, 3, product.image_size, product.image_size)
         self._inner = PyTorchRunner(
-            product.module,
+            self._module,
             self._device,
             self._threads,
             self.input_shape,
             self._mode,
             cuda_graph=self._cuda_graph,
-        )
-        self._inner.__enter__()
+        ).__enter__()
         return self
 
     def __exit__(
