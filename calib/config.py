@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from imf_deploy import defaults
 from imf_deploy.errors import UsageError
+from imf_deploy.gate import Gate
 
 Target = Literal["onnxruntime-cpu", "tensorrt"]
 """Whose INT8 the file is written for: each wants another form of Q/DQ."""
@@ -26,8 +27,8 @@ class CalibrationConfig:
         method: How ranges are chosen.
         images: Number of training images that ranges are measured on.
         seed: Seed of the choice of images.
-        max_accuracy_drop: Gate: points of validation accuracy that may be lost.
-        min_agreement: Gate: smallest part of validation images with the float model's class, 0 to 1.
+        gate: What the file may cost on validation images.
+        rank: Whether layers are ranked even where the gate holds with none of them in float.
         sensitivity_images: Number of validation images that layers are ranked on.
         max_float_layers: Largest part of the layers that repair may put back into float; beyond it
             the file would be INT8 by name only.
@@ -37,8 +38,8 @@ class CalibrationConfig:
     method: Method = "minmax"
     images: int = defaults.CALIBRATION_IMAGES
     seed: int = 0
-    max_accuracy_drop: float = defaults.MAX_ACCURACY_DROP
-    min_agreement: float = defaults.MIN_AGREEMENT
+    gate: Gate = field(default_factory=Gate)
+    rank: bool = True
     sensitivity_images: int = 128
     max_float_layers: float = 0.5
 
@@ -54,12 +55,6 @@ class CalibrationConfig:
             raise UsageError(f"--method has no '{self.method}'", f"Choose from: {', '.join(METHODS)}")
         if self.images < 1 or self.sensitivity_images < 1:
             raise UsageError(f"--images {self.images} is too few", "Give at least 1")
-        # Written so that NaN is refused as well.
-        if not 0 <= self.max_accuracy_drop <= 100:
-            raise UsageError(
-                f"--max-accuracy-drop {self.max_accuracy_drop} is no number of points", "Give 0 to 100"
-            )
-        if not 0 <= self.min_agreement <= 1:
-            raise UsageError(f"--min-agreement {self.min_agreement} is no part of 1", "Give 0 to 1")
+        self.gate.check()
         if not 0 <= self.max_float_layers < 1:
             raise UsageError(f"max_float_layers {self.max_float_layers} is no part of 1", "Give 0 to below 1")

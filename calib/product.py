@@ -1,7 +1,8 @@
-"""The INT8 files of one product, for every runtime that is asked for."""
+"""Every file of one product: float ones, and INT8 ones for every runtime that is asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,47 @@ from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.export.stage import EngineConfig, write_engine
+from imf_deploy.export.onnx_file import Precision
+from imf_deploy.export.stage import EngineConfig, export, write_engine
 
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
+
+
+def export_product(
+    product: Product,
+    data: DataSet,
+    precisions: Sequence[Precision],
+    config: CalibrationConfig,
+    engines: EngineConfig | None,
+    folder: Path,
+    overwrite: bool = False,
+) -> tuple[list[Artifact], list[str]]:
+    """Write a product in each precision, as ONNX files and engines.
+
+    Args:
+        product: Evaluated, so that its files carry its accuracy.
+        data: What INT8 is calibrated on and judged by.
+        precisions: As :func:`imf_deploy.export.stage.choose_precisions` gives them.
+        config: How INT8 is made; with no more images than there are.
+        engines: How to build engines; nothing builds none.
+        folder: Where to write.
+        overwrite: Whether files that were made in another way may be replaced.
+
+    Returns:
+        The artifacts, each behind the one that it was made from. And where INT8 was declined, why.
+
+    Raises:
+        ImfDeployError: the network cannot be exported, or a target refuses it.
+    """
+    made = export(product, precisions, engines, folder, overwrite)
+    if "int8" not in precisions:
+        return made, []
+    images = min(config.images, len(data.train))
+    quantised, declined = export_int8(
+        product, made[0], data, replace(config, images=images), engines, folder, overwrite
+    )
+    return made + quantised, declined
 
 
 def export_int8(
@@ -32,7 +70,8 @@ def export_int8(
         product: The PyTorch model.
         fp32: Its fp32 ONNX file.
         data: Images to calibrate on and to judge by.
-        config: How; its target is not looked at.
+        config: How; for its target each is put. Layers are ranked for ONNX Runtime's CPU alone, where
+            ``rank`` asks for it, and wherever some have to go back to float.
         engines: How to build the engine; nothing makes the file for ONNX Runtime's CPU alone.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
@@ -54,7 +93,7 @@ def export_int8(
     if engines:
         try:
             quantised = calibrate(
-                fp32.path, data, replace(config, target="tensorrt"), folder, overwrite=overwrite
+                fp32.path, data, replace(config, target="tensorrt", rank=False), folder, overwrite=overwrite
             )
         except GateError as error:
             declined.append(error.what)

@@ -120,8 +120,15 @@ def quantize(
 
 
 def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
-    """Return the metadata of an INT8 file: its model's, with ``precision`` and ``quantization`` new."""
-    return model.metadata | {
+    """Return the metadata of an INT8 file: its model's, with ``precision`` and ``quantization`` new.
+
+    Accuracies become ``float_accuracy`` and so on: they are not this file's own.
+    """
+    kept = {
+        f"float_{key}" if key in ("accuracy", "validation_accuracy") else key: value
+        for key, value in model.metadata.items()
+    }
+    return kept | {
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }

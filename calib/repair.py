@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from imf_deploy.calib.gate import Gate, Score
+from imf_deploy.calib.score import Score
 from imf_deploy.errors import GateError
+from imf_deploy.gate import Gate
 from imf_deploy.progress import say
 
 Attempt = Callable[[tuple[str, ...]], tuple[bytes, Score]]
@@ -31,7 +32,9 @@ class Repaired:
     tries: list[dict[str, Any]]
 
 
-def repair(attempt: Attempt, ranking: list[str], gate: Gate, most: int, name: str) -> Repaired:
+def repair(
+    attempt: Attempt, rank: Callable[[], list[str]], layers: int, gate: Gate, most: int, name: str
+) -> Repaired:
     """Return the file with the fewest layers in float, of those that were tried, that passes.
 
     First none, then 1, 2, 4, … of the most harmful layers; once some number passes, numbers between
@@ -39,7 +42,8 @@ def repair(attempt: Attempt, ranking: list[str], gate: Gate, most: int, name: st
 
     Args:
         attempt: Makes and scores a file.
-        ranking: All layers, worst first.
+        rank: Returns all layers, worst first; called when the first attempt fails.
+        layers: How many there are.
         gate: What has to hold.
         most: Largest number of layers in float.
         name: What remarks and the error call the model.
@@ -50,12 +54,12 @@ def repair(attempt: Attempt, ranking: list[str], gate: Gate, most: int, name: st
     tries: list[dict[str, Any]] = []
 
     def run(count: int) -> tuple[Repaired, str]:
-        excluded = tuple(ranking[:count])
+        excluded = tuple(rank()[:count]) if count else ()
         content, result = attempt(excluded)
         tries.append({"float_layers": count, **result.to_dict()})
-        reason = gate.reason(result)
+        reason = result.missed(gate)
         if reason:
-            say(f"{name}: INT8 with {count} of {len(ranking)} layers in float misses the gate: {reason}")
+            say(f"{name}: INT8 with {count} of {layers} layers in float misses the gate: {reason}")
         return Repaired(content, excluded, result, tries), reason
 
     best, reason = run(0)
@@ -70,7 +74,7 @@ def repair(attempt: Attempt, ranking: list[str], gate: Gate, most: int, name: st
         failed = count
     if reason:
         raise GateError(
-            f"INT8 is declined for {name}: {reason}, with {failed} of {len(ranking)} layers in float "
+            f"INT8 is declined for {name}: {reason}, with {failed} of {layers} layers in float "
             f"(with none: {whole})",
             "Ship fp32 or fp16, or try another --method or more --images",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.float_layers import integer_layers, running_operators
-from imf_deploy.calib.gate import Gate, Score, content_logits, file_logits, score
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import int8_metadata, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
 from imf_deploy.calib.repair import Repaired, repair
+from imf_deploy.calib.score import Score, content_logits, file_logits, score
 from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
@@ -36,7 +37,7 @@ def calibrate(
     config: CalibrationConfig,
     folder: Path,
     preprocess: Path | None = None,
-    cache: Path | None = None,
+    ranges_file: Path | None = None,
     overwrite: bool = False,
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
@@ -49,7 +50,7 @@ def calibrate(
         config: Target, method, images and gate.
         folder: Where to write; ranges are kept in its ``calib`` folder.
         preprocess: For files that do not say how pictures become their input.
-        cache: File that keeps the ranges, instead of one in the ``calib`` folder.
+        ranges_file: File that keeps the ranges, instead of one in the ``calib`` folder.
         overwrite: Whether a file that was made in another way may be replaced.
 
     Returns:
@@ -80,7 +81,7 @@ def calibrate(
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     key = CacheKey(record.sha256, images_hash, method_key(config.method))
     ranges = cached_ranges(
-        cache or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
+        ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
     about = {
         "target": config.target,
@@ -89,9 +90,12 @@ def calibrate(
         "images_sha256": images_hash,
     }
     labels = data.validation.labels.numpy()
-    ranking = rank_layers(
-        model, ranges, config.target, data.validation, config.sensitivity_images, config.seed
-    )
+
+    @cache
+    def ranking() -> list[LayerHarm]:
+        return rank_layers(
+            model, ranges, config.target, data.validation, config.sensitivity_images, config.seed
+        )
 
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
@@ -100,8 +104,9 @@ def calibrate(
 
     repaired = repair(
         attempt,
-        [harm.layer for harm in ranking],
-        Gate(config.max_accuracy_drop, config.min_agreement),
+        lambda: [harm.layer for harm in ranking()],
+        len(model.layers),
+        config.gate,
         int(len(model.layers) * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
@@ -111,7 +116,8 @@ def calibrate(
         if config.target == "tensorrt":
             _check_tensorrt(candidate)
         running = running_operators(candidate)
-    calibration = about | _evidence(model, config, ranking, repaired, running, checked_with)
+    ranked = ranking() if config.rank or repaired.excluded else []
+    calibration = about | _evidence(model, config, ranked, repaired, running, checked_with)
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
     inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}
@@ -132,7 +138,7 @@ def calibrate(
             "operators": dict(written.operators),
             "opset": written.opset,
             # imf_deploy.verify holds the file, and engines made from it, to the same gate.
-            "gate": {"max_accuracy_drop": config.max_accuracy_drop, "min_agreement": config.min_agreement},
+            "gate": config.gate.to_dict(),
             "calibration": calibration,
         },
     ).save()

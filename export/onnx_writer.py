@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import flush_tiny, to_half
@@ -99,17 +99,13 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
 
     if any(part.training for part in module.modules()):
         raise ValueError(f"{type(module).__name__} must be in eval mode before its export")
-    # A copy on the CPU: the exporter must not touch the caller's module, and constants that are
-    # folded on a GPU would round differently.
-    # Channels last would come out as a Range, a Gather and six more operators around every flatten.
-    copied: Any = copy.deepcopy(module).cpu()
-    module = copied.to(memory_format=torch.contiguous_format)
+    prepared = _prepared(module)
     # A batch of one would be baked into the graph as a constant.
     images = torch.zeros(2, 3, image_size, image_size)
     try:
         with _quiet():
             program = torch.onnx.export(
-                module,
+                prepared,
                 (images,),
                 dynamo=True,
                 external_data=False,
@@ -128,6 +124,26 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
         raise ImfDeployError(f"torch.onnx returned nothing for {type(module).__name__}")
     model: ModelProto = program.model_proto
     return model
+
+
+def _prepared(module: nn.Module) -> nn.Module:
+    """Return a copy that answers the same and that the exporter takes half the time for."""
+    import torch
+    from torch.fx.experimental.optimization import fuse
+
+    # A copy on the CPU: the exporter must not touch the caller's module, and constants that are
+    # folded on a GPU would round differently.
+    # Channels last would come out as a Range, a Gather and six more operators around every flatten.
+    copied: Any = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
+    for part in copied.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False
+    # Folds batch norm into convolutions. Symbolic tracing raises whatever the model's code raises on
+    # it; such a model is decomposed whole, and onnxscript folds its batch norm.
+    with contextlib.suppress(Exception):
+        fused: nn.Module = fuse(copied).eval()
+        return fused
+    return cast("nn.Module", copied)
 
 
 @contextlib.contextmanager

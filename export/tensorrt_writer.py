@@ -75,6 +75,8 @@ def build_engine(
     onnx = describe_onnx(onnx_path)
     trt, log, builder, network = _read(onnx_path, flavour)
     config = builder.create_builder_config()
+    # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
+    config.clear_flag(trt.BuilderFlag.TF32)
     _set_targets(trt, config, targets)
     _set_batch(builder, config, network, batch, log)
     plan = builder.build_serialized_network(network, config)

@@ -4,7 +4,7 @@ DATA = "fashion-mnist-subset"
 """The embedded data set."""
 STUDENT = "mobilenetv2"
 PRODUCTS = "all"
-PRECISIONS = "fp32,fp16"
+PRECISIONS = "fp32,fp16,int8"
 BATCH_RANGE = "1:1:32"
 OUTPUT = "imf-deploy-out"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,6 +33,14 @@ def top1(
     """Return the part of a split whose largest logit is the right class, from 0 to 1."""
     right = logits_of(predict, split, preprocess, device).argmax(1) == split.labels
     return float(right.double().mean())
+
+
+def log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the logarithm of the probabilities, ``float64 [N, classes]``; safe for large logits."""
+    wide = logits.astype(np.float64)
+    shifted = wide - wide.max(1, keepdims=True)
+    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return normalised
 
 
 def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:

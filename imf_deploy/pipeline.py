@@ -10,12 +10,13 @@ from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import does_int8_pay, measure_products
 from imf_deploy.calib.config import CalibrationConfig
-from imf_deploy.calib.product import export_int8
+from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
-from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions, export
+from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
+from imf_deploy.gate import Gate
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
@@ -52,6 +53,7 @@ class RunConfig:
         trt: Which TensorRT builds engines.
         batch: Optimisation profile of engines.
         capabilities: Targets of TensorRT-RTX engines.
+        gate: What every file has to pass.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -63,6 +65,7 @@ class RunConfig:
     trt: FlavourOption = "auto"
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
+    gate: Gate = field(default_factory=Gate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
@@ -93,7 +96,7 @@ def distill_and_export(
 
     Raises:
         UsageError: a name, a path or a value that cannot be used; before anything is trained.
-        GateError: a file missed its parity gate; the report is written all the same.
+        GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
     if not bench_seconds >= 0:
@@ -102,9 +105,13 @@ def distill_and_export(
     engines, why = choose_engines(config.trt, config.batch, config.capabilities, precisions)
     config.distill.train.check()
     config.distill.weights.check()
+    config.gate.check()
     data = open_data(config.data)
     if "int8" in precisions and not len(data.validation):
-        raise UsageError("INT8 is judged on validation images, and there are none", "Raise --val-fraction")
+        raise UsageError(
+            "INT8 is judged on validation images, and there are none",
+            "Raise --val-fraction, or leave int8 out of --precisions",
+        )
     spec = ModelSpec.for_images(
         config.distill.student, data.preprocess.num_classes, data.preprocess.size, config.distill.stem_strides
     )
@@ -122,7 +129,7 @@ def distill_and_export(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
     stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    products, files, declined = _export_and_verify(stripped, precisions, engines, data, folder)
+    products, files, declined = _export_and_verify(stripped, precisions, engines, data, config.gate, folder)
     latencies = measure_products(products, files, bench_seconds)
     for note in [*declined, *does_int8_pay(files, latencies)]:
         notes.append(note)
@@ -168,6 +175,7 @@ def _export_and_verify(
     precisions: list[Precision],
     engines: EngineConfig | None,
     data: DataSet,
+    gate: Gate,
     folder: RunFolder,
 ) -> tuple[list[Product], list[Artifact], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
@@ -176,14 +184,12 @@ def _export_and_verify(
         for artifact in stripped:
             product = evaluate_product(load_product(artifact.path), data)
             products.append(product)
-            made = export(product, precisions, engines, folder.deploy, overwrite=True)
-            if "int8" in precisions:
-                config = CalibrationConfig(images=min(defaults.CALIBRATION_IMAGES, len(data.train)))
-                quantised, reasons = export_int8(
-                    product, made[0], data, config, engines, folder.deploy, overwrite=True
-                )
-                made += quantised
-                declined += reasons
-            files += verify(product, made, data)
+            # One picture of sensitive layers is enough, and takes as long as a calibration.
+            config = CalibrationConfig(gate=gate, rank=artifact is stripped[0])
+            made, reasons = export_product(
+                product, data, precisions, config, engines, folder.deploy, overwrite=True
+            )
+            declined += reasons
+            files += verify(product, made, data, gate)
             advance(1)
     return products, files, declined

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, main_job, stages
+from imf_deploy.cli import calibrate, doctor, files, main_job, stages, verify
 
 app = typer.Typer(
     name="imf-deploy",
@@ -21,7 +21,7 @@ app.command("distill")(stages.distill)
 app.command("strip")(stages.strip)
 app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)
-app.command("verify")(files.verify)
+app.command("verify")(verify.verify)
 app.command("bench")(files.bench)
 app.command("doctor")(doctor.doctor)
 

@@ -43,12 +43,8 @@ def calibrate(
     images: Annotated[
         int, typer.Option(help="Training images to calibrate on.")
     ] = defaults.CALIBRATION_IMAGES,
-    max_accuracy_drop: Annotated[
-        float, typer.Option(help="Gate: points of validation accuracy that INT8 may cost.")
-    ] = defaults.MAX_ACCURACY_DROP,
-    min_agreement: Annotated[
-        float, typer.Option(help="Gate: smallest part of validation images that keep their class, 0 to 1.")
-    ] = defaults.MIN_AGREEMENT,
+    max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
+    min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
     preprocess: Annotated[
         Path | None,
@@ -70,9 +66,12 @@ def calibrate(
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
     from imf_deploy.cli.read import model_data
+    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
 
-    config = CalibrationConfig(target.value, method.value, images, seed, max_accuracy_drop, min_agreement)
+    config = CalibrationConfig(
+        target.value, method.value, images, seed, Gate(max_accuracy_drop, min_agreement)
+    )
     config.check()
     opened = model_data(open_float_model(model, preprocess).artifact, data, data_root)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite)

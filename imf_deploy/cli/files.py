@@ -1,4 +1,4 @@
-"""Commands that look at deployable files: ``verify`` and ``bench``."""
+"""``imf-deploy bench``: the latency of deployable files."""
 
 from __future__ import annotations
 
@@ -10,43 +10,6 @@ import typer
 from imf_deploy.cli import options as o
 
 WAYS = "How files are run"
-
-
-def verify(
-    file: Annotated[Path, typer.Argument(help="An ONNX file or an engine that imf-deploy export wrote.")],
-    against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
-    data: o.DataNow = "",
-    data_root: o.DataRoot = "",
-) -> None:
-    """Run a file on the whole test split and compare it with its PyTorch model.
-
-    Exits with 3 if it misses its gate, and with 4 if this machine cannot run it.
-    """
-    from imf_deploy.artifact import load_artifact
-    from imf_deploy.data import reopen_data
-    from imf_deploy.errors import DeviceError, GateError
-    from imf_deploy.progress import say
-    from imf_deploy.strip.products import load_product
-    from imf_deploy.verify.stage import evaluate_product
-    from imf_deploy.verify.stage import verify as run
-
-    product, artifact = load_product(against), load_artifact(file)
-    opened = reopen_data(product.artifact.evidence["data_config"], data, data_root)
-    product = evaluate_product(product, opened)
-    result = run(product, [artifact], opened)[0].evidence["verify"]
-    if result["status"] == "not-run":
-        raise DeviceError(
-            f"{file} was not run: {result['reason']}", "Verify it on a machine with an NVIDIA GPU"
-        )
-    low, high = result["accuracy_interval"]
-    say(
-        f"{file}: {result['accuracy']:.2%} of {result['images']} test images ({low:.2%} to {high:.2%}), "
-        f"PyTorch {result['pytorch_accuracy']:.2%}, agreement {result['agreement']:.2%}, "
-        f"largest difference {result['max_abs_diff']:.2g} (allowed {result['tolerance']:.2g}), "
-        f"mean {result['mean_abs_diff']:.2g}, cosine {result['cosine']:.6f}"
-    )
-    if result["status"] == "fail":
-        raise GateError(f"{file} missed its gate: {result['reason']}", "Export it again, or do not ship it")
 
 
 def bench(

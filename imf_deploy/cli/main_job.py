@@ -36,17 +36,20 @@ def distill_and_export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
+    min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
 
-    The same command goes on where it was interrupted.
+    The same command goes on where it was interrupted. Exits with 3 if a file misses its gate.
     """
     from rich.console import Console
 
     from imf_deploy.cli.read import data_config, distill_config, names, teacher_config
+    from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
@@ -64,6 +67,7 @@ def distill_and_export(
         trt=trt.value,
         batch=batch,
         capabilities=names(compute_capability),
+        gate=Gate(max_accuracy_drop, min_agreement),
     )
     report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds)
     Console().print(render_summary(report))

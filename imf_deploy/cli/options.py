@@ -125,6 +125,17 @@ Capability = Annotated[
     ),
 ]
 
+MaxAccuracyDrop = Annotated[
+    float,
+    typer.Option(help="Gate: points of accuracy that a file may lose to PyTorch.", rich_help_panel=EXPORT),
+]
+MinAgreement = Annotated[
+    float,
+    typer.Option(
+        help="Gate: smallest part of the images that keep their class, 0 to 1.", rich_help_panel=EXPORT
+    ),
+]
+
 BenchSeconds = Annotated[
     float,
     typer.Option(help="Least time that each file's latency is measured for.", rich_help_panel=EXPORT),

@@ -146,31 +146,37 @@ def export(
     ] = None,
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
+    max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
+    min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The files carry the product's accuracy, so its data is opened and it is measured first.
+    The files carry the product's accuracy, so its data is opened and it is measured first. INT8 is
+    calibrated on training images, and written where it holds its gate on validation images.
     """
+    from imf_deploy.calib.config import CalibrationConfig
+    from imf_deploy.calib.product import export_product
     from imf_deploy.cli.read import names
     from imf_deploy.data import reopen_data
-    from imf_deploy.errors import UsageError
     from imf_deploy.export.stage import choose_engines, choose_precisions
-    from imf_deploy.export.stage import export as run
+    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    if "int8" in chosen:
-        raise UsageError(
-            "INT8 is calibrated on images", "Export fp32, then type: imf-deploy calibrate FILE.onnx"
-        )
     engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
     if not engines:
         say(f"No TensorRT engines: {why}")
     loaded = load_product(product)
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
-    for made in run(evaluate_product(loaded, opened), chosen, engines, folder, overwrite):
+    config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))
+    files, declined = export_product(
+        evaluate_product(loaded, opened), opened, chosen, config, engines, folder, overwrite
+    )
+    for made in files:
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
+    for reason in declined:
+        say(reason)

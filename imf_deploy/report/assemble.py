@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
+from imf_deploy.report.changes import changed_images
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Recommendation, Report
+from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
-            "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images")  # fmt: skip
+            "max_abs_diff", "mean_abs_diff", "cosine", "images")  # fmt: skip
 _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
 
 
@@ -87,6 +89,7 @@ def assemble(
         "blocks": evidence["blocks"],
         "strip": [product.artifact.evidence["strip"] for product in products],
         "artifacts": rows,
+        "pictures": thumbnails(data.test, (entry["image"] for entry in changed_images(rows))),
         "recommendation": recommend(rows),
     }
 
@@ -102,6 +105,10 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
         "format": file.format,
         "status": verified["status"],
         "reason": verified["reason"],
+        "gate": verified["gate"],
+        "ladder": verified["ladder"],
+        "classes": verified.get("classes", []),
+        "worst": verified.get("worst", []),
         **{key: verified.get(key) for key in _NOT_RUN},
         **(latency.to_dict() if latency else dict.fromkeys(_NOT_TIMED)),
         "parameters": product.evidence["parameters"],

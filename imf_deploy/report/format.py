@@ -42,6 +42,13 @@ def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
     return f"{percent(fraction)} ({100 * low:.1f}–{100 * high:.1f})"
 
 
+def points(row: Mapping[str, Any]) -> str:
+    """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
+    if row["accuracy"] is None or row["pytorch_accuracy"] is None:
+        return UNKNOWN
+    return f"{100 * (row['pytorch_accuracy'] - row['accuracy']):.2f}"
+
+
 def speedup(value: Mapping[str, float] | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:

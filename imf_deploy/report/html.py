@@ -8,6 +8,8 @@ from typing import Any, cast
 from imf_deploy.files import finite, write_json, write_text
 from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
+from imf_deploy.report.changes import changed_images
+from imf_deploy.report.ladder import broken_sentence, ladder_rows
 from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
 from imf_deploy.report.sensitivity import sensitivity_bars
@@ -34,6 +36,10 @@ def render_html(report: Report) -> str:
         checks=verdict.check_sentence(report),
         taught=verdict.teacher_sentence(report),
         exceptions=verdict.exceptions(report),
+        changed=changed_images(report["artifacts"]),
+        pixels=report["pictures"],
+        ladder=broken_sentence(report),
+        rungs=ladder_rows(report),
         measured=[row for row in report["artifacts"] if row["agreement"] is not None],
         engines=engines,
         folder=verdict.common_folder(report),

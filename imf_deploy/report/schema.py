@@ -42,13 +42,27 @@ class Removed(TypedDict):
     parameters: int
 
 
+class Rung(TypedDict):
+    """One step of the parity ladder; null where nothing was compared."""
+
+    name: str
+    against: str
+    status: Status
+    reason: str
+    images: int
+    max_abs_diff: float | None
+    tolerance: float | None
+    agreement: float | None
+    min_agreement: float | None
+
+
 class StripProof(TypedDict):
     """What shows that one product is the trained network without its training-only parts."""
 
     product: str
+    ladder: list[Rung]
     logits_identical: bool
     max_abs_diff: float
-    tolerance: float
     images: int
     parameters_before: int
     parameters_after: int
@@ -96,6 +110,35 @@ class Calibration(TypedDict):
     sensitivity: list[Harm]
 
 
+class ClassChange(TypedDict):
+    """One class of the test split: how many images PyTorch and the file get right, and how many move."""
+
+    label: str
+    images: int
+    pytorch_right: int
+    right: int
+    changed: int
+
+
+class Worst(TypedDict):
+    """A test image on which a file is far from PyTorch, by its position in the split."""
+
+    image: int
+    label: str
+    pytorch: str
+    pytorch_probability: float
+    answer: str
+    probability: float
+    divergence: float
+
+
+class Gate(TypedDict):
+    """What a file may lose against PyTorch: points of accuracy, and agreement from 0 to 1."""
+
+    max_accuracy_drop: float
+    min_agreement: float
+
+
 class ArtifactRow(TypedDict):
     """One deployable file and what was measured of it; null where it could not be run."""
 
@@ -114,7 +157,10 @@ class ArtifactRow(TypedDict):
     max_abs_diff: float | None
     mean_abs_diff: float | None
     cosine: float | None
-    tolerance: float | None
+    gate: Gate
+    ladder: list[Rung]
+    classes: list[ClassChange]
+    worst: list[Worst]
     images: int | None
     latency_ms: Latency | None
     pytorch_latency_ms: Latency | None
@@ -155,4 +201,5 @@ class Report(TypedDict):
     blocks: list[Block]
     strip: list[StripProof]
     artifacts: list[ArtifactRow]
+    pictures: dict[str, str]
     recommendation: Recommendation | None

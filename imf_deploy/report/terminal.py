@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imf_deploy.report.format import UNKNOWN, difference, known, label, percent, scaled, significant
+from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import (
     check_sentence,
@@ -68,7 +69,7 @@ def _figures(row: ArtifactRow) -> list[str]:
 
 def summary_lines(report: Report) -> list[str]:
     """Return the sentences that go with the table; plain text, not markup."""
-    lines = [teacher_sentence(report), check_sentence(report)]
+    lines = [teacher_sentence(report), check_sentence(report), broken_sentence(report)]
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report["notes"]
     return [*lines, deploy_sentence(report)]

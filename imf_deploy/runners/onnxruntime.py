@@ -80,9 +80,7 @@ class OnnxRuntimeRunner:
                 options,
                 providers=[name for name in self._providers if name in available],
                 provider_options=[
-                    {} if name in CPU else {"device_id": str(self._device_id)}
-                    for name in self._providers
-                    if name in available
+                    self._provider_options(name) for name in self._providers if name in available
                 ],
             )
         except Exception as error:  # its errors share no base class
@@ -105,6 +103,13 @@ class OnnxRuntimeRunner:
         self.input_shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self._session = session
         return self
+
+    def _provider_options(self, provider: str) -> dict[str, str]:
+        """Return the GPU's number; float32 in CUDA means float32, as in engines, and not TF32."""
+        if provider in CPU:
+            return {}
+        exact = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
+        return {"device_id": str(self._device_id), **exact}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -53,6 +53,7 @@ class PyTorchRunner:
         self._mode = mode
         self._cuda_graph = cuda_graph
         self._before = 0
+        self._tf32_before = True
         self._model: Any = None
         self._pipe: CudaPipe | None = None
         self._shape: tuple[int, ...] = ()
@@ -68,6 +69,9 @@ class PyTorchRunner:
         if self._device.startswith("cuda"):
             use_device(self._device)
             self._pipe = CudaPipe()
+            # Float32 means float32, as in engines; PyTorch's own default is TF32 for convolutions.
+            self._tf32_before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
         model: Any = copy.deepcopy(self._module).eval()
         model.to(device=torch.device(self._device), memory_format=self._format())
         self._model = torch.compile(model, dynamic=False) if self._mode == "compile" else model
@@ -82,6 +86,7 @@ class PyTorchRunner:
 
         if self._pipe is not None:
             self._pipe.close()
+            torch.backends.cudnn.allow_tf32 = self._tf32_before
         torch.set_num_threads(self._before)
         self._model, self._pipe, self._shape = None, None, ()
 

@@ -9,10 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.strip.products import PLAIN
-
-# Folding sums in another order: float rounding, relative to the largest logit.
-FOLD_TOLERANCE = 1e-5
+from imf_deploy.ladder import Rung, first_broken
 
 
 @dataclass(frozen=True)
@@ -21,9 +18,9 @@ class StripProof:
 
     Attributes:
         product: ``plain`` or ``imf@k``.
+        ladder: Training graph to stripped, and for ``imf@k`` to folded; as it was read back.
         logits_identical: Whether logits before and after are the same bit for bit.
         max_abs_diff: Largest difference between logits before and after.
-        tolerance: Largest difference that is allowed; 0 for ``plain``.
         images: How many images were compared.
         parameters_before: Of the training graph.
         parameters_after: Of the file.
@@ -36,9 +33,9 @@ class StripProof:
     """
 
     product: str
+    ladder: list[Rung]
     logits_identical: bool
     max_abs_diff: float
-    tolerance: float
     images: int
     parameters_before: int
     parameters_after: int
@@ -52,9 +49,8 @@ class StripProof:
     @property
     def broken(self) -> str:
         """What does not hold, in words; empty where everything does."""
-        # Turned around so that NaN does not pass.
-        if not self.max_abs_diff <= self.tolerance or (self.product == PLAIN and not self.logits_identical):
-            return f"logits differ by {self.max_abs_diff:.2g}, allowed is {self.tolerance:.2g}"
+        if rung := first_broken(self.ladder):
+            return f"the rung '{rung.name}' breaks: {rung.reason}"
         if not self.keys_match:
             return "the tensors are not those of the architecture"
         if self.teacher_tensors_found or self.attentive_tensors_found:

@@ -11,17 +11,13 @@ from torch import Tensor, nn
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
-from imf_deploy.method.fold import fold
+from imf_deploy.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
+from imf_deploy.method.branches import pool
+from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
 from imf_deploy.strip.products import PLAIN, blocks_kept, build_product
-from imf_deploy.strip.proof import (
-    FOLD_TOLERANCE,
-    StripProof,
-    count_macs,
-    count_parameters,
-    removed_modules,
-)
+from imf_deploy.strip.proof import StripProof, count_macs, count_parameters, removed_modules
 from imf_deploy.train.distill import Distilled
 
 PROOF_IMAGES = 256
@@ -121,6 +117,15 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         own, branches = distilled.graph.eval()(images)
         before = own if product == PLAIN else branches.attentive[blocks_kept(product) - 1]
         after = stripped(images)
+        graph, last = before.numpy(), after.numpy()
+        if isinstance(stripped, FoldedImf):
+            cut = unfolded_logits(distilled, stripped, images).numpy()
+            ladder = [
+                step(STRIPPED, TRAINING_GRAPH, cut, graph, FOLD),
+                step(FOLDED, STRIPPED, last, cut, FOLD),
+            ]
+        else:
+            ladder = [step(STRIPPED, TRAINING_GRAPH, last, graph, SAME)]
     tensors = stripped.state_dict()
     kept = {_source(product, name) for name in tensors}
     attention = distilled.graph.imf.attention
@@ -133,9 +138,9 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     size = distilled.spec.image_size
     return StripProof(
         product=product,
+        ladder=ladder,
         logits_identical=torch.equal(before, after),
         max_abs_diff=float((before - after).abs().max()),
-        tolerance=0.0 if product == PLAIN else FOLD_TOLERANCE * max(float(before.abs().max()), 1.0),
         images=len(images),
         parameters_before=count_parameters(distilled.graph),
         parameters_after=count_parameters(stripped),
@@ -146,6 +151,22 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         teacher_tensors_found=sum(h in teacher for h in hashes),
         attentive_tensors_found=sum(h in attentive for h in hashes),
     )
+
+
+def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -> Tensor:
+    """Return what the cut network answers before its attentive logit is folded: ``[N, classes]``.
+
+    The first k blocks and IFDs are the product's own; heads and attention are the training graph's.
+    """
+    branches, k = distilled.graph.imf, len(stripped.names)
+    taps = stripped.trunk(images)
+    logits = torch.stack(
+        [
+            head(pool(ifd(taps[name])))
+            for name, ifd, head in zip(stripped.names, stripped.ifds, branches.heads, strict=False)
+        ]
+    )
+    return (branches.weights(k)[:, None] * logits).sum(0)
 
 
 def _source(product: str, name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +14,14 @@ from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
 from imf_deploy.export.targets import BatchRange
+from imf_deploy.gate import Gate
+from imf_deploy.ladder import Array, Rung, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
 from imf_deploy.strip.products import Product
-from imf_deploy.verify.parity import Array, compare
+from imf_deploy.verify.changes import changes
+from imf_deploy.verify.origin import made_from
+from imf_deploy.verify.parity import compare
 
 BATCH = 100
 
@@ -67,18 +73,28 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
     return np.concatenate(outputs)
 
 
-def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artifact]:
+def verify(
+    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None
+) -> list[Artifact]:
     """Compare files with the product that they were made from, on the whole test split.
+
+    Each file is also compared with the file that it was made from, where that one is among
+    ``files`` and comes first: a step of the parity ladder.
 
     Args:
         product: The PyTorch model.
-        files: ONNX files and engines; each has to name the product's hash as its parent.
+        files: ONNX files and engines; each has to name the product's hash as its parent or source.
         data: Data with the product's own preprocessing.
+        gate: What each file has to pass; nothing takes the gate that the file was made for, else
+            the default one.
 
     Returns:
         The files' artifacts, saved; the evidence of each holds ``verify``: the fields of
-        :class:`~imf_deploy.verify.parity.Parity`, and ``status`` (``pass``, ``fail``, or
-        ``not-run``) with a ``reason``.
+        :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
+        (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
+        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`). A file
+        fails when its own rung breaks or its gate is missed; the reason names the first rung of its
+        ladder that broke.
 
     Raises:
         ImfDeployError: a file belongs to another product, or the data to other preprocessing.
@@ -90,6 +106,8 @@ def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artif
         )
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
+    start = _Verified([Rung(**rung) for rung in product.artifact.evidence["strip"]["ladder"]], reference)
+    done: dict[str, _Verified] = {}
     verified = []
     for artifact in files:
         if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
@@ -97,23 +115,57 @@ def verify(product: Product, files: list[Artifact], data: DataSet) -> list[Artif
                 f"{artifact.path} was not made from {product.artifact.path}",
                 "Give the weights that it was exported from",
             )
+        origin = made_from(artifact, files)
+        before = done.get(origin.sha256, start) if origin else start
+        target = artifact.evidence.get("calibration", {}).get("target", "")
+        name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
+        own_gate = gate or Gate.from_dict(artifact.evidence.get("gate") or Gate().to_dict())
+        result: dict[str, Any] = {"gate": own_gate.to_dict()}
         try:
             with open_runner(artifact.path, artifact.format) as runner:
                 logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
-            gate = artifact.evidence.get("gate")
-            parity = compare(logits, reference, labels, artifact.precision, gate)
-            result = parity.to_dict() | {
-                "status": "fail" if parity.reason else "pass",
-                "reason": parity.reason or None,
-            }
         except ImfDeployError as error:
             if artifact.format == "onnx":
                 raise
             # One engine that this GPU refuses must not cost the report on everything else.
             reason = error.what if torch.cuda.is_available() else "no CUDA device"
-            result = {"status": "not-run", "reason": reason}
+            ladder = [*before.ladder, Rung(name, against, "not-run", reason)]
+            result |= {"status": "not-run", "reason": reason}
+        else:
+            tolerance = file_tolerance(artifact.format, artifact.precision)
+            ladder = [*before.ladder, step(name, against, logits, before.logits, tolerance)]
+            done[artifact.sha256] = _Verified(ladder, logits)
+            parity = compare(logits, reference, labels)
+            reason = failure(ladder, parity.missed(own_gate))
+            result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
+            result |= changes(logits, reference, labels, data.preprocess.labels)
+        result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result).save())
     return verified
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """The ladder down to one form of the network, and what that form answers."""
+
+    ladder: list[Rung]
+    logits: Array
+
+
+def failure(ladder: list[Rung], missed: str) -> str:
+    """Return why a file fails, with the rung; empty where its own rung holds and its gate is passed.
+
+    Args:
+        ladder: Down to the file.
+        missed: Why it misses its gate; empty where it does not.
+    """
+    own = ladder[-1]
+    if not own.reason and not missed:
+        return ""
+    first = first_broken(ladder) or own
+    if first is not own:
+        return f"the ladder breaks at {first.name} ({first.reason}); {own.name}: {missed or own.reason}"
+    return f"at {own.name}, {own.reason or missed}"
 
 
 def _largest_batch(artifact: Artifact) -> int:

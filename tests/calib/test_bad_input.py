@@ -17,6 +17,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.gate import Gate
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
 
@@ -164,10 +165,10 @@ def test_nothing_to_quantise(many: DataSet, whole: Path, tmp_path: Path) -> None
         {"target": "openvino"},
         {"method": "guess"},
         {"images": 0},
-        {"max_accuracy_drop": -1.0},
-        {"max_accuracy_drop": float("nan")},
-        {"min_agreement": 97.0},
-        {"min_agreement": float("nan")},
+        {"gate": Gate(max_accuracy_drop=-1.0)},
+        {"gate": Gate(max_accuracy_drop=float("nan"))},
+        {"gate": Gate(min_agreement=97.0)},
+        {"gate": Gate(min_agreement=float("nan"))},
         {"max_float_layers": 1.0},
     ],
 )
@@ -192,21 +193,26 @@ def test_caches(
 ) -> None:
     cache = tmp_path / "ranges.json"
     out, other = tmp_path / "out", tmp_path / "other"
-    first = calibrate(whole, many, CONFIG, out, cache=cache)
+    first = calibrate(whole, many, CONFIG, out, ranges_file=cache)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "measure_ranges", forbidden)
-        second = calibrate(whole, many, CONFIG, tmp_path / "again", cache=cache)
+        second = calibrate(whole, many, CONFIG, tmp_path / "again", ranges_file=cache)
     assert second.sha256 == first.sha256
     content = cache.read_bytes()
-    error = refused(planted, many, other, "belongs to another model", cache=cache)
+    error = refused(planted, many, other, "belongs to another model", ranges_file=cache)
     assert isinstance(error, UsageError)
     assert "--cache" in str(error)
-    refused(whole, many, other, "belongs to other images", cache=cache, config=replace(CONFIG, seed=1))
+    refused(whole, many, other, "belongs to other images", ranges_file=cache, config=replace(CONFIG, seed=1))
     refused(
-        whole, many, other, "belongs to another method", cache=cache, config=replace(CONFIG, method="mse")
+        whole,
+        many,
+        other,
+        "belongs to another method",
+        ranges_file=cache,
+        config=replace(CONFIG, method="mse"),
     )
     assert cache.read_bytes() == content
-    again = replace(CONFIG, min_agreement=0.9)
+    again = replace(CONFIG, gate=Gate(1.0, 0.9))
     for bad in (
         b"{", b"[]", b"{}",
         content.replace(b'"schema": 1', b'"schema": 99'),
@@ -214,7 +220,7 @@ def test_caches(
         content.replace(b'"ranges": {', b'"ranges": {"x": 1, '),
     ):  # fmt: skip
         cache.write_bytes(bad)
-        refused(whole, many, other, "JSON|calibration cache", cache=cache, config=again)
+        refused(whole, many, other, "JSON|calibration cache", ranges_file=cache, config=again)
 
 
 def test_the_model_itself_is_never_replaced(whole: Path, many: DataSet, tmp_path: Path) -> None:

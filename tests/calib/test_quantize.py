@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.calib import quantize as module
 from imf_deploy.calib.config import TARGETS, Target
 from imf_deploy.calib.float_layers import integer_layers, running_operators
-from imf_deploy.calib.gate import content_logits, file_logits, score
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
+from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import DataSet
 from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.targets import BatchRange

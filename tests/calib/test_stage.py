@@ -19,6 +19,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.gate import Gate
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
@@ -86,7 +87,7 @@ def test_both_targets_share_one_measurement(
     monkeypatch.setattr(stage, "measure_ranges", forbidden)
     for target in TARGETS:
         # Another gate makes another file, from the same ranges.
-        config = replace(CONFIG, target=target, min_agreement=0.5)
+        config = replace(CONFIG, target=target, gate=Gate(1.0, 0.5))
         made_anew = calibrate(whole, many, config, folder, overwrite=True)
         assert made_anew.evidence["gate"]["min_agreement"] == 0.5
 

@@ -15,6 +15,8 @@ SAID = "error: interrupted. What was finished is kept; the same command goes on 
 
 def interrupted(arguments: list[str], line: str, place: Path, sign: int) -> tuple[int, list[str]]:
     """Run a command, signal it when it says ``line``; return its exit code and what it said."""
+    # Whoever runs the tests in the background ignores Ctrl-C, and so would the child.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE, text=True
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.report import Report
-from imf_deploy.report.schema import ArtifactRow, StripProof
+from imf_deploy.report.schema import ArtifactRow, ClassChange, Rung, StripProof, Worst
 
 _PRODUCTS: dict[str, dict[str, Any]] = {
     "imf@1": {"accuracy": 0.8765, "ms": 0.62, "pytorch_ms": 1.9, "parameters": 94_730, "macs": 5_300_000},
@@ -17,6 +17,48 @@ _PRODUCTS: dict[str, dict[str, Any]] = {
     "imf@3": {"accuracy": 0.8985, "ms": 1.71, "pytorch_ms": 5.1, "parameters": 1_204_010, "macs": 17_100_000},
     "plain": {"accuracy": 0.9025, "ms": 2.48, "pytorch_ms": 6.7, "parameters": 2_236_682, "macs": 24_600_000},
 }
+
+
+PIXEL = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCB"
+    "d81ytgAAAABJRU5ErkJggg=="
+)
+_NOT_RUN: Rung = {
+    "name": "engine fp16", "against": "ONNX fp16", "status": "not-run", "reason": "no CUDA device",
+    "images": 0, "max_abs_diff": None, "tolerance": None, "agreement": None, "min_agreement": None,
+}  # fmt: skip
+
+
+def _rung(name: str, against: str, difference: float, tolerance: float, images: int) -> Rung:
+    return {
+        "name": name, "against": against, "status": "pass", "reason": "", "images": images,
+        "max_abs_diff": difference, "tolerance": tolerance, "agreement": 1.0, "min_agreement": 0.99,
+    }  # fmt: skip
+
+
+def _ladder(product: str, precision: str) -> list[Rung]:
+    rungs = [_rung("stripped", "training graph", 0.0, 0.0, 256)]
+    if product != "plain":
+        rungs.append(_rung("folded", "stripped", 3.8e-6, 1e-4, 256))
+    rungs.append(_rung("ONNX fp32", rungs[-1]["name"], 8.1e-6, 1e-3, 2000))
+    if precision == "fp16":
+        rungs.append(_rung("ONNX fp16", "ONNX fp32", 1.9e-2, 5e-2, 2000))
+    return rungs
+
+
+def _classes(half: bool) -> list[ClassChange]:
+    return [
+        {"label": "Shirt", "images": 1000, "pytorch_right": 760, "right": 760 - half, "changed": 3 * half},
+        {"label": "Bag", "images": 1000, "pytorch_right": 985, "right": 985, "changed": 0},
+    ]
+
+
+def _worst(half: bool) -> list[Worst]:
+    answer: Worst = {
+        "image": 17, "label": "Shirt", "pytorch": "Shirt", "pytorch_probability": 0.51,
+        "answer": "Coat" if half else "Shirt", "probability": 0.505, "divergence": 2e-3 if half else 1e-9,
+    }  # fmt: skip
+    return [answer]
 
 
 def _artifact(product: str, precision: str) -> ArtifactRow:
@@ -40,7 +82,10 @@ def _artifact(product: str, precision: str) -> ArtifactRow:
         "max_abs_diff": 1.9e-2 if half else 8.1e-6,
         "mean_abs_diff": 2.2e-3 if half else 9.0e-7,
         "cosine": 0.999998 if half else 1.0,
-        "tolerance": 5e-2 if half else 1e-4,
+        "gate": {"max_accuracy_drop": 1.0, "min_agreement": 0.97},
+        "ladder": _ladder(product, precision),
+        "classes": _classes(half),
+        "worst": _worst(half),
         "images": 2000,
         "latency_ms": {"p50": ms, "p90": ms * 1.07, "p99": ms * 1.31},
         "pytorch_latency_ms": {"p50": pytorch_ms, "p90": pytorch_ms * 1.05, "p99": pytorch_ms * 1.2},
@@ -61,7 +106,7 @@ def _artifact(product: str, precision: str) -> ArtifactRow:
 def _engine(product: str) -> ArtifactRow:
     unmeasured = (
         "accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
-        "max_abs_diff", "mean_abs_diff", "cosine", "tolerance", "images", "latency_ms",
+        "max_abs_diff", "mean_abs_diff", "cosine", "images", "latency_ms",
         "pytorch_latency_ms", "speedup", "threads", "batch", "validation_accuracy",
     )  # fmt: skip
     row: Any = _artifact(product, "fp16") | dict.fromkeys(unmeasured)
@@ -70,6 +115,9 @@ def _engine(product: str) -> ArtifactRow:
         "format": "tensorrt_rtx",
         "status": "not-run",
         "reason": "no CUDA device",
+        "ladder": [*row["ladder"], _NOT_RUN],
+        "classes": [],
+        "worst": [],
         "targets": ["SM86"],
     }
     result: ArtifactRow = row
@@ -80,9 +128,9 @@ def _proof(product: str) -> StripProof:
     whole = product == "plain"
     return {
         "product": product,
+        "ladder": _ladder(product, "")[: 1 if whole else 2],
         "logits_identical": whole,
         "max_abs_diff": 0.0 if whole else 3.8e-6,
-        "tolerance": 0.0 if whole else 1e-4,
         "images": 256,
         "parameters_before": 4_612_344,
         "parameters_after": _PRODUCTS[product]["parameters"],
@@ -149,6 +197,7 @@ def report() -> Report:
         ],
         "strip": [_proof(product) for product in products],
         "artifacts": [*files, _engine("imf@3"), _engine("plain")],
+        "pictures": {"17": PIXEL},
         "recommendation": {
             "path": "deploy/mobilenetv2-imf@3-fp32.onnx",
             "reason": "the fastest file within 0.5 points of the best",

@@ -37,10 +37,13 @@ def test_the_first_thing_says_what_to_deploy(report: Report) -> None:
 
 def test_the_page_is_self_contained(report: Report) -> None:
     page = render_html(report)
+    for uri in report["pictures"].values():
+        page = page.replace(uri, "data:image/png;base64,")
     assert not re.search(r"https?:|//[a-z]|@import|@font-face", page)
     for tag, attributes in Tags(page).found:
-        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base")
-        assert not {"src", "srcset", "action"} & set(attributes)
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert not {"srcset", "action"} & set(attributes)
         assert (attributes.get("href") or "#").startswith("#")
 
 
@@ -56,11 +59,15 @@ def test_hostile_names_are_escaped_everywhere(report: Report) -> None:
     for row in report["artifacts"]:
         row["path"] = row["product"] = row["precision"] = row["format"] = HOSTILE
         row["reason"], row["targets"] = HOSTILE, [HOSTILE]
+        for part in (*row["ladder"], *row["classes"]):
+            part |= {key: HOSTILE for key, value in part.items() if isinstance(value, str)}  # type: ignore[assignment]
+        for worst in row["worst"]:
+            worst |= {"label": HOSTILE, "pytorch": HOSTILE, "answer": f"{HOSTILE} too"}
     report["recommendation"] = {"path": HOSTILE, "reason": HOSTILE}
     page = render_html(report)
     tags = [tag for tag, _ in Tags(page).found]
     assert "script" not in tags
-    assert "img" not in tags
+    assert tags.count("img") == 1
     assert HOSTILE not in page
     assert clean > 500
 

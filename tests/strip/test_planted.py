@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from imf_deploy.errors import GateError
+from imf_deploy.ladder import Rung
 from imf_deploy.strip.proof import StripProof
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import Distilled
@@ -16,6 +17,8 @@ from imf_deploy.train.teacher import Teacher
 
 stage = importlib.import_module("imf_deploy.strip.stage")
 Make = Callable[[str], Distilled]
+HOLDS = Rung("stripped", "training graph", "pass")
+BREAKS = Rung("folded", "stripped", "fail", "too far")
 
 
 def refused(distilled: Distilled, product: str, folder: Path) -> str:
@@ -36,7 +39,7 @@ def test_a_wrong_fold(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.
         return module
 
     monkeypatch.setattr(stage, "fold", wrong)
-    assert "logits differ by" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
+    assert "the rung 'folded' breaks" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
 
 
 def test_a_fold_with_equal_weights(
@@ -52,7 +55,20 @@ def test_a_fold_with_equal_weights(
             return right(*arguments)
 
     monkeypatch.setattr(stage, "fold", without_attention)
-    assert "logits differ by" in refused(distilled, "imf@3", tmp_path / "p")
+    assert "the rung 'folded' breaks" in refused(distilled, "imf@3", tmp_path / "p")
+
+
+def test_a_wrong_cut(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = stage.fold
+
+    def wrong(*arguments: object) -> torch.nn.Module:
+        module = right(*arguments)
+        with torch.no_grad():
+            module.ifds[0].layers[0].weight[0] += 0.1
+        return module
+
+    monkeypatch.setattr(stage, "fold", wrong)
+    assert "the rung 'stripped' breaks" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
 
 
 def test_another_student(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +79,7 @@ def test_another_student(make_distilled: Make, tmp_path: Path, monkeypatch: pyte
         right(path, tensors | {"fc.bias": nudged})
 
     monkeypatch.setattr(stage, "save_weights", nearly)
-    assert "logits differ by" in refused(make_distilled("resnet8"), "plain", tmp_path / "p")
+    assert "the rung 'stripped' breaks" in refused(make_distilled("resnet8"), "plain", tmp_path / "p")
 
 
 def test_a_tensor_of_the_teacher(distilled: Distilled, teacher: Teacher, tmp_path: Path) -> None:
@@ -78,16 +94,14 @@ def test_a_tensor_of_the_teacher(distilled: Distilled, teacher: Teacher, tmp_pat
     ("change", "reason"),
     [
         ({}, ""),
-        ({"logits_identical": False}, "logits differ"),
-        ({"max_abs_diff": 1e-9}, "logits differ"),
-        ({"max_abs_diff": float("nan"), "product": "imf@1"}, "logits differ"),
+        ({"ladder": [HOLDS, BREAKS]}, "the rung 'folded' breaks: too far"),
         ({"keys_match": False}, "the tensors are not those of the architecture"),
         ({"teacher_tensors_found": 1}, "tensors of the teacher"),
         ({"attentive_tensors_found": 1}, "tensors of the teacher"),
     ],
 )
 def test_each_part_of_the_proof_counts(change: dict[str, object], reason: str) -> None:
-    whole = StripProof("plain", True, 0.0, 0.0, 64, 9, 5, 90, 50, [], True, 0, 0)
+    whole = StripProof("plain", [HOLDS], True, 0.0, 64, 9, 5, 90, 50, [], True, 0, 0)
     proof = dataclasses.replace(whole, **change)
     assert reason in proof.broken
     assert proof.passed == proof.to_dict()["passed"] == (reason == "")

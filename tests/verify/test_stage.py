@@ -14,10 +14,14 @@ from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
+from imf_deploy.gate import Gate
+from imf_deploy.ladder import Rung
 from imf_deploy.strip.products import Product, load_product
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import load_distilled
-from imf_deploy.verify.stage import evaluate_product, verify
+from imf_deploy.verify.origin import with_origins
+from imf_deploy.verify.parity import compare
+from imf_deploy.verify.stage import evaluate_product, failure, verify
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,10 @@ def test_a_good_file_passes(
     assert result["images"] == len(data.test)
     assert result["agreement"] == 1
     assert result["pytorch_accuracy"] == product.artifact.evidence["accuracy"]
-    assert result["max_abs_diff"] <= result["tolerance"]
+    own = result["ladder"][-1]
+    assert own["name"] == f"ONNX {precision}"
+    assert own["max_abs_diff"] <= own["tolerance"]
+    assert result["gate"] == {"max_accuracy_drop": 1.0, "min_agreement": 0.97}
     assert (result["max_abs_diff"] > 0) or precision == "fp32"
     low, high = result["accuracy_interval"]
     assert low <= result["accuracy"] <= high
@@ -81,25 +88,61 @@ def test_an_engine_without_a_gpu_has_a_row(
         assert verified.path.stat().st_size > 1000
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_file_whose_weights_changed_fails(
-    product: Product, exported: list[Artifact], data: DataSet, tmp_path: Path, precision: str
-) -> None:
-    good = next(file for file in exported if file.precision == precision and file.format == "onnx")
+def scaled(good: Artifact, folder: Path) -> Artifact:
+    """Write a copy of an ONNX file in which a quarter of the largest weight is half as large again."""
     model = onnx.load(good.path)
     weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     values = numpy_helper.to_array(weights).copy()
     values.flat[: values.size // 4] *= np.asarray(1.5, values.dtype)
     weights.CopyFrom(numpy_helper.from_array(values, weights.name))
-    path = tmp_path / good.path.name
+    path = folder / good.path.name
     onnx.save(model, str(path))
     fields = {name: getattr(good, name) for name in good.__dataclass_fields__}
     for name in ("path", "sha256"):
         del fields[name]
-    (verified,) = verify(product, [describe(path, **fields).save()], data)
+    return describe(path, **fields).save()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_file_whose_weights_changed_fails(
+    product: Product, exported: list[Artifact], data: DataSet, tmp_path: Path, precision: str
+) -> None:
+    good = next(file for file in exported if file.precision == precision and file.format == "onnx")
+    (verified,) = verify(product, [scaled(good, tmp_path)], data)
     result = verified.evidence["verify"]
     assert result["status"] == "fail"
-    assert "largest logit difference" in result["reason"] or "agreement" in result["reason"]
+    assert result["reason"].startswith(f"at ONNX {precision}, largest logit difference")
+    assert [rung["status"] for rung in result["ladder"]] == ["pass", "pass", "fail"]
+
+
+def test_the_first_rung_that_breaks_is_named(
+    product: Product, exported: list[Artifact], data: DataSet, tmp_path: Path
+) -> None:
+    fp32, fp16 = (file for file in exported if file.format == "onnx")
+    broken = scaled(fp32, tmp_path)
+    bad, good = verify(product, [broken, fp16], data)
+    assert bad.evidence["verify"]["reason"].startswith("at ONNX fp32, ")
+    result = good.evidence["verify"]
+    assert [rung["name"] for rung in result["ladder"]] == ["stripped", "folded", "ONNX fp32", "ONNX fp16"]
+    assert result["reason"].startswith("the ladder breaks at ONNX fp32 (largest logit difference")
+    # Beside PyTorch alone it is as good as before.
+    assert verify(product, [fp16], data)[0].evidence["verify"]["status"] == "pass"
+
+
+def test_a_gate_that_is_missed() -> None:
+    parity = compare(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[::-1], np.arange(4))
+    holds = Rung("ONNX int8", "ONNX fp32", "pass")
+    assert failure([holds], parity.missed(Gate(100, 0.1))) == (
+        "at ONNX int8, top-1 agreement 0.00% is below 10.00%"
+    )
+    assert failure([holds], parity.missed(Gate(100, 0))) == ""
+
+
+def test_origins_lie_beside_a_file(exported: list[Artifact]) -> None:
+    fp32, engine32, fp16, engine16 = exported
+    assert [file.path for file in with_origins(engine32)] == [fp32.path, engine32.path]
+    assert [file.path for file in with_origins(engine16)] == [fp32.path, fp16.path, engine16.path]
+    assert with_origins(fp32) == [fp32]
 
 
 def test_a_file_of_another_product(products: list[Product], exported: list[Artifact], data: DataSet) -> None:

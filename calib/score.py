@@ -1,4 +1,4 @@
-"""How an INT8 file does beside its float model on validation images, and whether that will do."""
+"""How an INT8 file does beside its float model on validation images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.evaluate import log_softmax
+from imf_deploy.gate import Gate
+from imf_deploy.ladder import Array
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-
-Array = npt.NDArray[np.float32]
-# Rounding of fractions such as 0.97 must not decide.
-_EPSILON = 1e-9
 
 
 @dataclass(frozen=True)
@@ -39,40 +38,15 @@ class Score:
     divergence: float
     mse: float
 
-    @property
-    def drop(self) -> float:
-        """Points of accuracy that are lost; negative where some are won."""
-        return (self.float_accuracy - self.accuracy) * 100
+    def missed(self, gate: Gate) -> str:
+        """Return why a gate is missed; empty where it is passed."""
+        if not np.isfinite(self.mse):
+            return "some logits are not finite"
+        return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that records hold."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """What INT8 may cost.
-
-    Attributes:
-        max_accuracy_drop: In points.
-        min_agreement: From 0 to 1.
-    """
-
-    max_accuracy_drop: float
-    min_agreement: float
-
-    def reason(self, score: Score) -> str:
-        """Return why a score does not pass; empty where it does."""
-        if not np.isfinite(score.mse):
-            return "some logits are not finite"
-        if score.drop > self.max_accuracy_drop + _EPSILON:
-            return (
-                f"accuracy falls by {score.drop:.2f} points from {score.float_accuracy:.2%}, "
-                f"and {self.max_accuracy_drop:g} are allowed"
-            )
-        if score.agreement < self.min_agreement - _EPSILON:
-            return f"top-1 agreement {score.agreement:.2%} is below {self.min_agreement:.2%}"
-        return ""
 
 
 def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
@@ -103,7 +77,7 @@ def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Sco
         labels: Right classes, ``[N]``.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
-    log_p, log_q = _log_softmax(float_wide), _log_softmax(wide)
+    log_p, log_q = log_softmax(reference), log_softmax(logits)
     chosen, expected = wide.argmax(1), float_wide.argmax(1)
     return Score(
         images=len(labels),
@@ -113,9 +87,3 @@ def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Sco
         divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
     )
-
-
-def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = logits - logits.max(1, keepdims=True)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return normalised

@@ -1,0 +1,68 @@
+"""``imf-deploy verify``: one deployable file against the PyTorch model it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy.cli import options as o
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(help="An ONNX file or an engine that imf-deploy export wrote.")],
+    against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
+    data: o.DataNow = "",
+    data_root: o.DataRoot = "",
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(help="Gate in points; by default the one that the file was made for.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="Gate from 0 to 1; by default the one that the file was made for.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Run a file on the whole test split and compare it with its PyTorch model.
+
+    Checks its hash and record, the rungs of the parity ladder that lead to it, and its gate; shows
+    what changes class by class, and the images on which it is farthest from PyTorch.
+
+    Exits with 3 if it misses its gate, and with 4 if this machine cannot run it.
+    """
+    from rich.console import Console
+
+    from imf_deploy.artifact import load_artifact
+    from imf_deploy.data import reopen_data
+    from imf_deploy.errors import DeviceError, GateError, UsageError
+    from imf_deploy.files import write_json
+    from imf_deploy.gate import Gate
+    from imf_deploy.report.verified import render_verification
+    from imf_deploy.strip.products import load_product
+    from imf_deploy.verify.origin import with_origins
+    from imf_deploy.verify.stage import evaluate_product
+    from imf_deploy.verify.stage import verify as run
+
+    if output and output.exists() and not overwrite:
+        raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
+    given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
+    product, artifact = load_product(against), load_artifact(file)
+    opened = reopen_data(product.artifact.evidence["data_config"], data, data_root)
+    product = evaluate_product(product, opened)
+    gate = Gate.from_dict(
+        Gate().to_dict()
+        | artifact.evidence.get("gate", {})
+        | {name: value for name, value in given.items() if value is not None}
+    )
+    gate.check()
+    result = run(product, with_origins(artifact), opened, gate)[-1].evidence["verify"]
+    if result["status"] == "not-run":
+        raise DeviceError(
+            f"{file} was not run: {result['reason']}", "Verify it on a machine with an NVIDIA GPU"
+        )
+    Console().print(render_verification(file.name, result))
+    if output:
+        write_json(output, {"file": str(file), "sha256": artifact.sha256} | result)
+    if result["status"] == "fail":
+        raise GateError(f"{file} missed its gate: {result['reason']}", "Export it again, or do not ship it")

@@ -1,0 +1,32 @@
+"""Test images that a file puts into another class than PyTorch does, for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+from imf_deploy.report.schema import ArtifactRow, Worst
+
+SHOWN = 24
+"""Images on a page."""
+
+
+class Changed(TypedDict):
+    """One image: ``answers`` holds the file's path and what it says, most divergent first."""
+
+    image: int
+    label: str
+    answers: list[tuple[ArtifactRow, Worst]]
+
+
+def changed_images(rows: Sequence[ArtifactRow], count: int = SHOWN) -> list[Changed]:
+    """Return images that at least one file decides otherwise, the farthest first, each once."""
+    found: dict[int, Changed] = {}
+    for row in rows:
+        for worst in row["worst"]:
+            if worst["answer"] != worst["pytorch"]:
+                entry: Changed = {"image": worst["image"], "label": worst["label"], "answers": []}
+                found.setdefault(worst["image"], entry)["answers"].append((row, worst))
+    for entry in found.values():
+        entry["answers"].sort(key=lambda answer: -answer[1]["divergence"])
+    return sorted(found.values(), key=lambda entry: -entry["answers"][0][1]["divergence"])[:count]

@@ -1,0 +1,40 @@
+"""Pictures of test images inside a page, small, as the network sees them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from imf_deploy.data import Split
+
+LARGEST = 96
+"""Longest side of a picture in pixels; smaller ones stay as they are."""
+
+
+def thumbnails(split: Split, images: Iterable[int]) -> dict[str, str]:
+    """Return PNG data URIs by position in a split.
+
+    Args:
+        split: Whose images.
+        images: Positions; each is decoded once.
+    """
+    import torch
+    from PIL import Image
+
+    positions = sorted(set(images))
+    if not positions:
+        return {}
+    pixels = split.fetch(torch.tensor(positions)).permute(0, 2, 3, 1).numpy()
+    pictures = {}
+    for position, picture in zip(positions, pixels, strict=True):
+        grey = picture.shape[-1] == 1
+        image = Image.fromarray(picture[..., 0] if grey else picture)
+        image.thumbnail((LARGEST, LARGEST))
+        content = io.BytesIO()
+        image.save(content, "PNG", optimize=True)
+        pictures[str(position)] = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return pictures

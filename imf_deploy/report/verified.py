@@ -1,0 +1,65 @@
+"""What ``verify`` found out about one file, on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy.report.format import accuracy, difference, percent
+from imf_deploy.report.ladder import rung_line
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+WORST = 3
+"""Images that are named; the record of the file has more."""
+
+
+def render_verification(name: str, result: dict[str, Any]) -> Group:
+    """Return sentences and a table of classes for a rich console, within 80 columns.
+
+    Args:
+        name: Of the file.
+        result: Its ``evidence["verify"]``; the file was run.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    gate = result["gate"]
+    head = [
+        f"{name}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""),
+        f"Accuracy {accuracy(result['accuracy'], result['accuracy_interval'])} of {result['images']} test "
+        f"images, PyTorch {accuracy(result['pytorch_accuracy'], result['pytorch_accuracy_interval'])}; "
+        f"gate: {gate['max_accuracy_drop']:g} points",
+        f"Same class as PyTorch on {percent(result['agreement'], 2)}; gate: {percent(gate['min_agreement'])}",
+        f"Logits: largest difference {difference(result['max_abs_diff'])}, mean "
+        f"{difference(result['mean_abs_diff'])}, cosine {result['cosine']:.6f}",
+        "Parity ladder:",
+        *(rung_line(rung) for rung in result["ladder"]),
+    ]
+    worst = [entry for entry in result["worst"] if entry["answer"] != entry["pytorch"]][:WORST]
+    tail = [
+        f"Test image {entry['image']}, {entry['label']}: {entry['answer']} "
+        f"{percent(entry['probability'], 0)}, PyTorch {entry['pytorch']} "
+        f"{percent(entry['pytorch_probability'], 0)}"
+        for entry in worst
+    ]
+    if not any(row["changed"] for row in result["classes"]):
+        tail.append("No image changes its class.")
+        return Group(*map(Text, head + tail))
+    return Group(*map(Text, head), _classes(result), *map(Text, tail))
+
+
+def _classes(result: dict[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    table.add_column("class", overflow="fold")
+    for heading in ("images", "PyTorch right", "file right", "in another class"):
+        table.add_column(heading, justify="right")
+    for row in result["classes"]:
+        numbers = (row["images"], row["pytorch_right"], row["right"], row["changed"])
+        table.add_row(Text(row["label"]), *map(str, numbers))
+    return table

@@ -1,0 +1,105 @@
+"""``imf-deploy verify`` as a gate of somebody's CI: exit codes, the rung, and a JSON file."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from imf_deploy.artifact import Artifact, describe
+from imf_deploy.data import DataSet
+from imf_deploy.export.stage import EngineConfig, export
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.strip.products import load_product
+from imf_deploy.strip.stage import strip
+from imf_deploy.train.distill import load_distilled
+from imf_deploy.verify.stage import evaluate_product
+
+Here = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def made(
+    data: DataSet, distilled_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Artifact]]:
+    """A product's weights and its ONNX file and, where TensorRT-RTX is there, its engine."""
+    folder = tmp_path_factory.mktemp("run")
+    (stripped,) = strip(load_distilled(distilled_artifact), ["imf@1"], folder / "products")
+    product = evaluate_product(load_product(stripped.path), data)
+    try:
+        import tensorrt_rtx  # noqa: F401
+
+        engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+    except ImportError:
+        engines = None
+    return stripped.path, export(product, ["fp32"], engines, folder / "deploy")
+
+
+def test_a_good_file(here: Here, made: tuple[Path, list[Artifact]], tmp_path: Path) -> None:
+    product, files = made
+    result = here("verify", files[0].path, "--against", product, "--output", tmp_path / "v.json")
+    assert result.code == 0, result.err
+    assert ": pass" in result.out.splitlines()[0]
+    assert "ONNX fp32 against folded: pass" in result.out
+    assert "No image changes its class" in result.out
+    written = json.loads((tmp_path / "v.json").read_text())
+    assert (written["status"], written["sha256"]) == ("pass", files[0].sha256)
+    again = here("verify", files[0].path, "--against", product, "--output", tmp_path / "v.json")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+
+
+def test_a_file_that_lost_its_accuracy(here: Here, made: tuple[Path, list[Artifact]], tmp_path: Path) -> None:
+    product, files = made
+    model = onnx.load(files[0].path)
+    bias = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [3])
+    # One class wins everywhere: a third of the images is right.
+    bias.CopyFrom(numpy_helper.from_array(np.array([50, 0, 0], np.float32), bias.name))
+    path = tmp_path / "broken.onnx"
+    onnx.save(model, path)
+    fields = {name: getattr(files[0], name) for name in files[0].__dataclass_fields__}
+    del fields["path"], fields["sha256"]
+    describe(path, **fields).save()
+    result = here("verify", path, "--against", product)
+    assert result.code == 3
+    assert "broken.onnx missed its gate: at ONNX fp32, largest logit difference" in result.err
+    assert "in another class" in result.out
+    assert "Test image " in result.out
+
+
+@pytest.mark.parametrize(("option", "value"), [("--max-accuracy-drop", "-1"), ("--min-agreement", "97")])
+def test_gates_that_mean_nothing(
+    here: Here, made: tuple[Path, list[Artifact]], option: str, value: str
+) -> None:
+    product, files = made
+    result = here("verify", files[0].path, "--against", product, option, value)
+    assert result.code == 2
+    assert option in result.err
+
+
+def test_a_changed_file(here: Here, made: tuple[Path, list[Artifact]], tmp_path: Path) -> None:
+    product, files = made
+    path = tmp_path / files[0].path.name
+    path.write_bytes(files[0].path.read_bytes() + b" ")
+    path.with_name(path.name + ".json").write_bytes(
+        files[0].path.with_name(files[0].path.name + ".json").read_bytes()
+    )
+    result = here("verify", path, "--against", product)
+    assert result.code == 1
+    assert "was changed after its sidecar was written" in result.err
+
+
+def test_an_engine_without_a_gpu(
+    here: Here, made: tuple[Path, list[Artifact]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    product, files = made
+    if len(files) < 2:
+        pytest.skip("tensorrt-rtx is not installed")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = here("verify", files[1].path, "--against", product)
+    assert result.code == 4
+    assert "no CUDA device" in result.err
