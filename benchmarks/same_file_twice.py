@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--duration", type=float, default=3.0)
-    parser.add_argument("--loads", type=int, default=10)
+    parser.add_argument("--loads", type=int, default=20)
     parser.add_argument("--output", type=Path, default=Path("runs/same-file-twice.json"))
     options = parser.parse_args()
     before, rows = conditions(options.threads), []

@@ -31,9 +31,9 @@ def measure(
     *,
     duration_s: float = 3.0,
     iterations: int = 10,
-    warmup_s: float = 0.2,
+    warmup_s: float = 0.1,
     rounds: int | None = None,
-    loads: int = 10,
+    loads: int = 20,
     meter: EnergyMeter | None = None,
 ) -> dict[str, Latency]:
     """Measure the latency of runners on one batch.

@@ -27,9 +27,9 @@ def bench(
     batch_sizes: Sequence[int] = (1,),
     duration_s: float = 3.0,
     iterations: int = 10,
-    warmup_s: float = 0.2,
+    warmup_s: float = 0.1,
     rounds: int | None = None,
-    loads: int = 10,
+    loads: int = 20,
     image_size: int | None = None,
     baseline: str = "",
     startup: bool = True,
@@ -68,7 +68,8 @@ def bench(
     if min(batch_sizes) < 1:
         raise UsageError("--batch must be 1 or more")
     ways = _named(paths, choice)
-    if len(ways) > 1 and loads < MIN_BLOCKS and (loads > 1 or (rounds or MIN_BLOCKS) < MIN_BLOCKS):
+    blocks = loads if loads > 1 else rounds or 1
+    if len(ways) > 1 and blocks < MIN_BLOCKS:
         raise UsageError(f"to compare files takes {MIN_BLOCKS} loads or more, not {loads}")
     first = _baseline(ways, baseline)
     runners = {name: way.open() for name, way in ways.items()}

@@ -18,8 +18,8 @@ def bench(
     threads: o.Threads = 0,
     duration: Annotated[float, typer.Option(help="Least seconds that each row is measured for.")] = 3.0,
     iterations: Annotated[int, typer.Option(help="Least number of inferences of each row.")] = 10,
-    warmup: Annotated[float, typer.Option(help="Least seconds of warm-up after each load.")] = 0.2,
-    loads: Annotated[int, typer.Option(help="How often each file is loaded; to compare takes 6.")] = 10,
+    warmup: Annotated[float, typer.Option(help="Least seconds of warm-up after each load.")] = 0.1,
+    loads: Annotated[int, typer.Option(help="How often each file is loaded; to compare takes 6.")] = 20,
     image_size: Annotated[int, typer.Option(help="Side in pixels, where a file leaves it open.")] = 0,
     baseline: Annotated[
         str, typer.Option(help="File or row that ratios are against; empty takes the first.")
