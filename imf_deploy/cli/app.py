@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, main_job, stages, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
 
 app = typer.Typer(
     name="imf-deploy",
@@ -18,12 +18,15 @@ app = typer.Typer(
 app.command("distill-and-export")(main_job.distill_and_export)
 app.command("train-teacher")(stages.train_teacher)
 app.command("distill")(stages.distill)
+app.command("qat")(stages.qat)
 app.command("strip")(stages.strip)
 app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("bench")(files.bench)
 app.command("doctor")(doctor.doctor)
+app.command("inspect")(look.inspect)
+app.command("compare")(look.compare)
 
 
 def _print_version(wanted: bool) -> None:
