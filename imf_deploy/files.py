@@ -96,7 +96,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def finite(content: Any) -> Any:
-    """Return ``content`` with nothing in place of every number that is not finite."""
+    """Return ``content`` as JSON holds it: lists for tuples, nothing for a number that is not finite."""
     if isinstance(content, Mapping):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

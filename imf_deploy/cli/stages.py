@@ -12,6 +12,7 @@ from imf_deploy.cli import options as o
 
 
 def train_teacher(
+    preset: o.Preset = "",
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
     image_size: o.ImageSize = 0,
@@ -19,6 +20,13 @@ def train_teacher(
     split_seed: o.SplitSeed = 0,
     teacher: o.TeacherName = "",
     epochs: o.Epochs = defaults.TEACHER_EPOCHS,
+    batch_size: o.BatchSize = defaults.TEACHER_BATCH_SIZE,
+    lr: o.Lr = defaults.TEACHER_LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
     flip: o.Flip = True,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -29,16 +37,30 @@ def train_teacher(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
-    from imf_deploy.cli.read import data_config, teacher_config
+    from imf_deploy.cli.read import data_config, train_config
     from imf_deploy.data import open_data
     from imf_deploy.progress import say
+    from imf_deploy.train.teacher import TeacherConfig
     from imf_deploy.train.teacher import train_teacher as run
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
         say(note)
-    config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
-    made = run(opened, config, weights_file(output), overwrite)
+    train = train_config(
+        epochs,
+        batch_size,
+        lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
+        train_precision,
+        device,
+        flip,
+        seed,
+    )
+    made = run(opened, TeacherConfig(teacher, train), weights_file(output), overwrite)
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
 
 
@@ -56,6 +78,7 @@ def weights_file(path: Path) -> Path:
 
 
 def distill(
+    preset: o.Preset = "",
     student: o.Student = defaults.STUDENT,
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
@@ -65,12 +88,19 @@ def distill(
     teacher: o.TeacherName = "",
     teacher_weights: o.TeacherWeights = "",
     stem_strides: o.StemStrides = "",
+    student_taps: o.StudentTaps = "",
+    teacher_tap: o.TeacherTap = "",
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
     flip: o.Flip = True,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -79,7 +109,7 @@ def distill(
     overwrite: o.Overwrite = False,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
-    from imf_deploy.cli.read import data_config, distill_config
+    from imf_deploy.cli.read import data_config, distill_config, train_config
     from imf_deploy.data import open_data
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RunFolder
@@ -89,20 +119,22 @@ def distill(
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
         say(note)
-    config = distill_config(
-        student,
-        stem_strides,
-        alpha,
-        beta,
-        temperature,
+    train = train_config(
         epochs,
         batch_size,
         lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
         train_precision,
         device,
         flip,
         seed,
     )
+    weights = (alpha, beta, temperature)
+    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
@@ -122,6 +154,7 @@ def qat(
         Path | None,
         typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
     ] = None,
+    trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Distil a student further while it rounds like INT8 (quantisation-aware training).
@@ -130,6 +163,7 @@ def qat(
     """
     from imf_deploy.artifact import load_artifact
     from imf_deploy.data import reopen_data
+    from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
     from imf_deploy.train.distill import load_distilled
     from imf_deploy.train.qat import QatConfig, describe_qat
@@ -139,10 +173,11 @@ def qat(
     config = QatConfig(epochs, lr_factor, device)
     config.check()
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
-    loaded = load_distilled(load_artifact(distilled))
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
-    model = "" if not teacher_weights else str(loaded.artifact.evidence["teacher"]["name"])
+    known = ModelSpec.from_dict(loaded.artifact.evidence["teacher"], trust_model or ())
+    model = known.name if teacher_weights else ""
     made = run(loaded, opened, find_teacher(teacher_weights, model, opened, device), config, path, overwrite)
     for sentence in describe_qat(made):
         say(sentence)
@@ -155,6 +190,7 @@ def strip(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default products/ beside the input.")
     ] = None,
+    trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Strip a distilled student into its products, and prove each one."""
@@ -164,7 +200,7 @@ def strip(
     from imf_deploy.strip.stage import strip as run
     from imf_deploy.train.distill import load_distilled
 
-    loaded = load_distilled(load_artifact(distilled))
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
     names = choose_products(products, len(loaded.blocks))
     for made in run(loaded, names, output or distilled.parent / "products", overwrite=overwrite):
         proof = made.evidence["strip"]
@@ -187,6 +223,7 @@ def export(
     ] = None,
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
+    trust_model: o.TrustModel = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
@@ -210,7 +247,7 @@ def export(
     engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
     if not engines:
         say(f"No TensorRT engines: {why}")
-    loaded = load_product(product)
+    loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
     config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))

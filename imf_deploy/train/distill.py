@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import fingerprint
+from imf_deploy.files import fingerprint, finite
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
 from imf_deploy.method.losses import LossWeights, imf_losses
 from imf_deploy.models import (
@@ -23,6 +24,7 @@ from imf_deploy.models import (
     load_weights,
     read_weights,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.train.config import TrainConfig
@@ -39,12 +41,16 @@ class DistillConfig:
         stem_strides: Strides at the first reductions; nothing chooses them by the image size.
         weights: alpha, beta and the temperature.
         train: Settings of the training.
+        taps: Modules of the student that end a block; empty finds them.
+        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
     """
 
     student: str = defaults.STUDENT
     stem_strides: tuple[int, ...] | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     train: TrainConfig = field(default_factory=TrainConfig)
+    taps: tuple[str, ...] = ()
+    teacher_tap: str = ""
 
 
 class ImfTask:
@@ -101,7 +107,7 @@ class Distilled:
 def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGraph, list[Block]]:
     """Build a student with fresh weights and a branch on each of its blocks."""
     student = build_model(spec)
-    blocks = find_blocks(student, spec.image_size)
+    blocks = student_blocks(student, spec)
     branches = ImfBranches(blocks, teacher_features, spec.num_classes)
     graph = TrainingGraph(student, blocks, branches)
     return graph.to(memory_format=torch.channels_last), blocks
@@ -137,13 +143,14 @@ def distill(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides)
+    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides, config.taps)
     recipe = fingerprint(["distilled", spec.to_dict(), data.fingerprint, teacher.sha256, asdict(config)])
     checkpoint = path.with_suffix(".checkpoint")
     if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
         return made
     torch.manual_seed(config.train.seed)
-    teacher_features = find_blocks(teacher.module, size)[-1]
+    tap = (config.teacher_tap,) if config.teacher_tap else ()
+    teacher_features = find_blocks(teacher.module, size, tap)[-1]
     graph, blocks = training_graph(spec, teacher_features)
     task = ImfTask(graph, teacher, teacher_features, config.weights)
     try:
@@ -168,17 +175,22 @@ def distill(
             "teacher_tensors": tensor_hashes(teacher.module.parameters()),
             "data": data.name,
             "data_config": data.config,
-            "config": asdict(config),
+            "config": finite(asdict(config)),
         },
     ).save()
     checkpoint.unlink(missing_ok=True)
     return artifact
 
 
-def load_distilled(artifact: Artifact) -> Distilled:
+def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:
     """Build the training graph of a distilled file again.
 
+    Args:
+        artifact: Its record.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+
     Raises:
+        UsageError: the record names a factory that is not trusted.
         ImfDeployError: the file is of another kind, damaged, or does not fit its record.
     """
     if artifact.kind != "distilled":
@@ -186,7 +198,7 @@ def load_distilled(artifact: Artifact) -> Distilled:
             f"{artifact.path} is a {artifact.kind}, not a distilled student",
             "Give what imf-deploy distill wrote",
         )
-    spec = ModelSpec.from_dict(artifact.model)
+    spec = ModelSpec.from_dict(artifact.model, trusted)
     try:
         teacher_features = Block(**artifact.evidence["teacher_features"])
     except (KeyError, TypeError) as error:

@@ -68,13 +68,18 @@ def fit(
     device = choose_device(config.device)
     module = task.module.to(device)
     optimizer = torch.optim.SGD(
-        module.parameters(), lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+        module.parameters(),
+        lr=config.lr,
+        momentum=0.9,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
     )
     history, first = _restore(checkpoint, recipe, module, optimizer, overwrite)
     if first:
         say(f"{title}: going on after epoch {first} of {config.epochs}")
     per_epoch = train_batch_count(data.train, config.batch_size)
-    augment = Augment(shift=round(data.preprocess.size / 14), flip=config.flip)
+    shift = round(data.preprocess.size / 14) if config.shift is None else config.shift
+    augment = Augment(shift, config.flip)
     with track(title, per_epoch * config.epochs) as advance:
         advance(per_epoch * first)
         for epoch in range(first, config.epochs):

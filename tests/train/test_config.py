@@ -19,6 +19,13 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
+def test_the_rate_falls_in_steps_of_a_tenth() -> None:
+    config = TrainConfig(lr=0.5, warmup=0.1, schedule="step", drops=(0.5, 0.75))
+    rates = [config.learning_rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.05 * (step + 1) for step in range(10)])
+    assert rates[10:] == pytest.approx([0.5] * 40 + [0.05] * 25 + [0.005] * 25)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_very_short_trainings_have_a_rate(steps: int) -> None:
     rates = [TrainConfig(lr=0.1).learning_rate(step, steps) for step in range(steps)]
@@ -36,6 +43,10 @@ def test_very_short_trainings_have_a_rate(steps: int) -> None:
         ({"lr": math.nan}, "--lr"),
         ({"seed": -1}, "--seed"),
         ({"precision": "fp16"}, "--train-precision"),
+        ({"schedule": "linear"}, "--lr-schedule"),
+        ({"drops": (0.5, 1.5)}, "--lr-drops"),
+        ({"warmup": 1.0}, "--warmup"),
+        ({"shift": -1}, "--shift"),
     ],
 )
 def test_what_no_training_can_use(options: dict[str, object], named: str) -> None:
