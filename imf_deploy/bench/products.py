@@ -19,7 +19,10 @@ from imf_deploy.runners.pytorch import PyTorchRunner
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
 
-ROUNDS = 12
+ROUNDS = 36
+LOADS = 6
+# After each of the loads.
+WARMUP_S = 0.05
 # Latencies this close are taken as equal.
 NOISE = 0.03
 
@@ -76,11 +79,11 @@ def measure_products(
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
-    estimate = len(runners) * (seconds + ROUNDS * 0.06)
+    estimate = len(runners) * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
     say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
-    measured = measure(runners, image, duration_s=seconds, rounds=ROUNDS)
+    measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
     latencies = {}
     for file in onnx_files:
         own, pytorch = measured[file.sha256], measured[file.evidence["source"]]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, files, look, main_job, stages, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
 from imf_deploy.cli.config import configurable
 
 app = typer.Typer(
@@ -16,17 +16,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("distill-and-export")(configurable(main_job.distill_and_export))
-app.command("train-teacher")(configurable(stages.train_teacher))
-app.command("distill")(configurable(stages.distill))
-app.command("qat")(configurable(stages.qat))
-app.command("strip")(configurable(stages.strip))
-app.command("export")(configurable(stages.export))
-app.command("calibrate")(configurable(calibrate.calibrate))
-app.command("verify")(configurable(verify.verify))
-app.command("bench")(configurable(files.bench))
-app.command("inspect")(configurable(look.inspect))
-app.command("compare")(configurable(look.compare))
+_COMMANDS = {
+    "distill-and-export": main_job.distill_and_export,
+    "train-teacher": stages.train_teacher,
+    "distill": stages.distill,
+    "qat": stages.qat,
+    "strip": stages.strip,
+    "export": stages.export,
+    "calibrate": calibrate.calibrate,
+    "verify": verify.verify,
+    "bench": files.bench,
+    "doctor": doctor.doctor,
+    "inspect": look.inspect,
+    "compare": look.compare,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(configurable(_command))
 
 
 def _print_version(wanted: bool) -> None:
