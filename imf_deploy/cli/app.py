@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
-from imf_deploy.cli.config import configurable
+from imf_deploy.cli.config import Command, configurable
 
 app = typer.Typer(
     name="imf-deploy",
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_COMMANDS = {
+_COMMANDS: dict[str, Command] = {
     "distill-and-export": main_job.distill_and_export,
     "train-teacher": stages.train_teacher,
     "distill": stages.distill,

@@ -34,6 +34,14 @@ class LrSchedule(StrEnum):
     STEP = "step"
 
 
+class Augmentation(StrEnum):
+    """How training images are changed."""
+
+    SHIFT_FLIP = "shift-flip"
+    CROP_FLIP = "crop-flip"
+    NONE = "none"
+
+
 class TrainPrecision(StrEnum):
     """Arithmetic of training."""
 
@@ -148,6 +156,13 @@ Shift = Annotated[
     int | None,
     typer.Option(
         help="Pixels that training images are moved at most; by default a 14th of their side.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Augment = Annotated[
+    Augmentation,
+    typer.Option(
+        help="Changes of training images; crop-flip takes random parts of photos, as for ImageNet.",
         rich_help_panel=TRAINING,
     ),
 ]

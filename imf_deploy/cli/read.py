@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.cli.options import LrSchedule, TrainPrecision
+from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
@@ -60,6 +60,7 @@ def train_config(
     warmup: float,
     nesterov: bool,
     shift: int | None,
+    augment: Augmentation,
     precision: TrainPrecision,
     device: str,
     flip: bool,
@@ -79,6 +80,7 @@ def train_config(
         drops=parts("--lr-drops", drops),
         nesterov=nesterov,
         shift=shift,
+        augment=augment.value,
     )
 
 
@@ -88,10 +90,10 @@ def teacher_config(model: str, epochs: int, student: TrainConfig, preset: str) -
     Args:
         model: Name of the architecture; empty chooses.
         epochs: Its own.
-        student: Its precision, device, flips and seed are the teacher's too.
+        student: Its precision, device, augmentation and seed are the teacher's too.
         preset: Whose recipe to take in place of the defaults; empty is none.
     """
-    shared = {name: getattr(student, name) for name in ("precision", "device", "flip", "seed")}
+    shared = {name: getattr(student, name) for name in ("precision", "device", "flip", "seed", "augment")}
     recipe = find_preset(preset).recipe(teacher=True) if preset else {}
     return TeacherConfig(model, replace(TEACHER_TRAINING, **(recipe | shared | {"epochs": epochs})))
 

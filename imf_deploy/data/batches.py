@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
 
 Batch = tuple[Tensor, Tensor]
+Wanted = tuple[list[int], int | None]
+"""Positions of a batch, and the key of its random crops where there are any."""
+AugmentName = Literal["shift-flip", "crop-flip", "none"]
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,30 @@ class Augment:
     Attributes:
         shift: Largest shift in each direction, in pixels; what comes in is black.
         flip: Whether half of the pictures are mirrored left to right.
+        crop: Whether a random part of each picture is taken, when it is fetched.
     """
 
     shift: int = 2
     flip: bool = True
+    crop: bool = False
+
+    @classmethod
+    def named(cls, name: AugmentName, size: int, flip: bool, shift: int | None) -> Augment:
+        """Return what ``--augment`` names.
+
+        Args:
+            name: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
+            size: Side of the network's input in pixels.
+            flip: Whether mirrored pictures keep their class.
+            shift: Pixels; nothing takes a 14th of the side.
+        """
+        if name == "none":
+            return cls(0, False)
+        return (
+            cls(0, flip, True)
+            if name == "crop-flip"
+            else cls(round(size / 14) if shift is None else shift, flip)
+        )
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change ``uint8 [B, C, H, W]``, a whole batch at once; shape and type stay.
@@ -48,33 +72,34 @@ class Augment:
         return images
 
 
-class _Fetch(Dataset[tuple[Tensor, Tensor]]):
+class _Fetch(Dataset[Batch]):
     """Lets a ``DataLoader`` fetch whole batches, in this process or in workers."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
         self.labels = split.labels
 
-    def __getitem__(self, position: int) -> Batch:
-        images, labels = self.__getitems__([position])
-        return images[0], labels[0]
-
-    def __getitems__(self, positions: list[int]) -> Batch:
+    def __getitem__(self, wanted: Wanted) -> Batch:
+        positions, key = wanted
         index = torch.tensor(positions)
-        return self.split.fetch(index), self.labels[index]
+        crops = None if key is None else random_crops(positions, key)
+        return self.split.fetch(index, crops), self.labels[index]
 
 
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _load(split: Split, order: Tensor, batch_size: int, drop_last: bool) -> Iterator[Batch]:
-    batches = [chunk.tolist() for chunk in torch.split(order, batch_size)]
-    if drop_last and len(batches) > 1 and len(batches[-1]) < batch_size:
+def _load(
+    split: Split, order: Tensor, batch_size: int, drop_last: bool, key: int | None = None
+) -> Iterator[Batch]:
+    batches: list[Wanted] = [(chunk.tolist(), key) for chunk in torch.split(order, batch_size)]
+    if drop_last and len(batches) > 1 and len(batches[-1][0]) < batch_size:
         batches.pop()
     loader = DataLoader(
         _Fetch(split),
-        batch_sampler=batches,
+        sampler=batches,
+        batch_size=None,
         num_workers=split.source.workers,
         collate_fn=_as_it_is,
     )
@@ -97,9 +122,10 @@ def train_batches(
     Yields:
         ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
     """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    key = seed * 1_000_003 + epoch
+    generator = torch.Generator().manual_seed(key)
     order = torch.randperm(len(split), generator=generator)
-    for images, labels in _load(split, order, batch_size, drop_last=True):
+    for images, labels in _load(split, order, batch_size, True, key if augment.crop else None):
         yield preprocess.normalize(augment(images, generator)), labels
 
 

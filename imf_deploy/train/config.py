@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from imf_deploy import defaults
+from imf_deploy.data.batches import AugmentName
 from imf_deploy.errors import DeviceError, UsageError
 
 Precision = Literal["fp32", "bf16"]
@@ -35,6 +36,7 @@ class TrainConfig:
             and 210 of 240.
         nesterov: Whether the momentum is Nesterov's.
         shift: Pixels by which training images are moved at most; nothing takes a 14th of their side.
+        augment: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
     """
 
     epochs: int = defaults.EPOCHS
@@ -50,6 +52,7 @@ class TrainConfig:
     drops: tuple[float, ...] = defaults.LR_DROPS
     nesterov: bool = True
     shift: int | None = None
+    augment: AugmentName = "shift-flip"
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -70,6 +73,10 @@ class TrainConfig:
                 raise UsageError(f"{option} is out of range", "See imf-deploy distill --help")
         if self.precision not in ("fp32", "bf16"):
             raise UsageError(f"--train-precision {self.precision} is not known", "Use fp32 or bf16")
+        if self.augment not in get_args(AugmentName):
+            raise UsageError(
+                f"--augment {self.augment} is not known", f"Use {', '.join(get_args(AugmentName))}"
+            )
         if self.schedule not in ("cosine", "step"):
             raise UsageError(f"--lr-schedule {self.schedule} is not known", "Use cosine or step")
 

@@ -78,8 +78,7 @@ def fit(
     if first:
         say(f"{title}: going on after epoch {first} of {config.epochs}")
     per_epoch = train_batch_count(data.train, config.batch_size)
-    shift = round(data.preprocess.size / 14) if config.shift is None else config.shift
-    augment = Augment(shift, config.flip)
+    augment = Augment.named(config.augment, data.preprocess.size, config.flip, config.shift)
     with track(title, per_epoch * config.epochs) as advance:
         advance(per_epoch * first)
         for epoch in range(first, config.epochs):

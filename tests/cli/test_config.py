@@ -130,7 +130,7 @@ def test_a_preset_gives_way_to_the_file(here: Cli, monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_kept_says_the_same_again(here: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    given = ["--student", "resnet18", "--lr", "1e-3", "--no-flip", "--batch", "1:1:8", "--shift", "3"]
+    given = ["--student", "resnet18", "--lr", "1e-3", "--no-flip", "--batch", "1:1:8", "--augment", "none"]
     found = effective(here, monkeypatch, *given, "--output", "elsewhere", "--overwrite")
     assert not {"output", "overwrite", "config"} & set(found)
     path = text(tmp_path, yaml.safe_dump(found))

@@ -185,7 +185,7 @@ def test_what_is_no_whole_picture_is_named(tmp_path: Path, name: str, spoil: Bre
     assert caught.value.hint
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.bmp", "a.tif", "a.ppm"])
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path, name: str) -> None:
     random = np.random.default_rng(1)

@@ -73,6 +73,18 @@ def test_an_interrupted_training_ends_the_same(data: DataSet, tmp_path: Path, st
     assert [record["epoch"] for record in again] == [1, 2, 3]
 
 
+def test_random_crops_are_the_same_after_an_interruption(data: DataSet, tmp_path: Path) -> None:
+    config = replace(CONFIG, augment="crop-flip")
+    whole, resumed, other = Task(), Task(), Task()
+    fit(whole, data, config, "whole", tmp_path / "a.checkpoint", "recipe")
+    with pytest.raises(KeyboardInterrupt):
+        fit(Task(3), data, config, "cut", tmp_path / "b.checkpoint", "recipe")
+    fit(resumed, data, config, "cut", tmp_path / "b.checkpoint", "recipe")
+    assert equal(resumed.module.state_dict(), whole.module.state_dict())
+    fit(other, data, CONFIG, "other", tmp_path / "c.checkpoint", "recipe")
+    assert not equal(other.module.state_dict(), whole.module.state_dict())
+
+
 def test_another_recipe_is_refused_or_starts_over(data: DataSet, tmp_path: Path) -> None:
     path = tmp_path / "a.checkpoint"
     fit(Task(), data, CONFIG, "a", path, "recipe")
