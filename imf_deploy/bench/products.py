@@ -10,6 +10,8 @@ import numpy as np
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.latency import Latency, Ratio, ratio
 from imf_deploy.bench.measure import measure
+from imf_deploy.bench.startup import start_up
+from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
 from imf_deploy.runners.base import Runner
@@ -36,12 +38,15 @@ class FileLatency:
         pytorch: Of its PyTorch model, in eager mode.
         speedup: PyTorch's latency divided by the file's.
         threads: Threads of both.
+        memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
+            file; null where the kernel does not tell.
     """
 
     file: Latency
     pytorch: Latency
     speedup: Ratio
     threads: int
+    memory_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that reports hold, in milliseconds."""
@@ -52,6 +57,7 @@ class FileLatency:
             "speedup": low_high,
             "threads": self.threads,
             "batch": 1,
+            "memory_bytes": self.memory_bytes,
         }
 
 
@@ -64,6 +70,8 @@ def measure_products(
     products: list[Product], files: list[Artifact], seconds: float
 ) -> dict[str, FileLatency]:
     """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
+
+    The memory of each file is measured afterwards, in a process of its own.
 
     Args:
         products: The PyTorch models.
@@ -87,7 +95,14 @@ def measure_products(
     latencies = {}
     for file in onnx_files:
         own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
-        latencies[file.sha256] = FileLatency(own, pytorch, ratio(pytorch, own), threads)
+        memory = start_up(Way(file.path, threads), image).get("memory")
+        latencies[file.sha256] = FileLatency(
+            own,
+            pytorch,
+            ratio(pytorch, own),
+            threads,
+            round(memory["of_file_mib"] * 2**20) if memory else None,
+        )
     return latencies
 
 
