@@ -25,6 +25,7 @@ from imf_deploy.run_folder import RunFolder, open_run
 from imf_deploy.strip.products import Product, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.qat import QatConfig, describe_qat, qat
 from imf_deploy.train.teacher import (
     Teacher,
     TeacherConfig,
@@ -48,6 +49,7 @@ class RunConfig:
         teacher_weights: Weights of a given teacher; empty takes the packaged one where it fits the
             data, else trains one.
         distill: Which student, and how.
+        qat_epochs: Epochs of quantisation-aware training after the distillation; 0 for none.
         products: ``all``, or names such as ``plain,imf@2``.
         precisions: Names such as ``fp32,fp16,int8``.
         trt: Which TensorRT builds engines.
@@ -60,6 +62,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     teacher_weights: str = ""
     distill: DistillConfig = field(default_factory=DistillConfig)
+    qat_epochs: int = defaults.QAT_EPOCHS
     products: str = defaults.PRODUCTS
     precisions: str = defaults.PRECISIONS
     trt: FlavourOption = "auto"
@@ -106,6 +109,7 @@ def distill_and_export(
     config.distill.train.check()
     config.distill.weights.check()
     config.gate.check()
+    tuning = choose_qat(config, precisions)
     data = open_data(config.data)
     if "int8" in precisions and not len(data.validation):
         raise UsageError(
@@ -125,6 +129,12 @@ def distill_and_export(
     teacher = obtain_teacher(config, data, folder)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
     distilled = load_distilled(distill(data, teacher, config.distill, folder.distilled))
+    if tuning:
+        tuned = qat(distilled, data, teacher, tuning, folder.qat)
+        distilled = load_distilled(tuned)
+        for note in describe_qat(tuned, config.gate.max_accuracy_drop):
+            notes.append(note)
+            say(note)
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
@@ -158,6 +168,27 @@ def distill_and_export(
             f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}"
         )
     return report
+
+
+def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | None:
+    """Return how a run is tuned for INT8; nothing where it is not.
+
+    Raises:
+        UsageError: a negative number of epochs, or no INT8 file to tune for.
+        ImfDeployError: torchao cannot be used.
+    """
+    if not config.qat_epochs:
+        return None
+    if config.qat_epochs < 0:
+        raise UsageError(f"--qat-epochs {config.qat_epochs} is out of range", "Give 0 or more")
+    if "int8" not in precisions:
+        raise UsageError(
+            "--qat-epochs tunes weights for INT8, and no INT8 file is asked for",
+            f"Give --precisions {config.precisions},int8, or leave it out",
+        )
+    tuning = QatConfig(config.qat_epochs, device=config.distill.train.device)
+    tuning.check()
+    return tuning
 
 
 def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teacher:

@@ -15,6 +15,7 @@ RECORD = "run.json"
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
+    "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
     "products", "deploy", "report.json", "report.html", RECORD,
 )  # fmt: skip
 
@@ -34,6 +35,11 @@ class RunFolder:
     def distilled(self) -> Path:
         """Student and branches."""
         return self.path / "distilled.safetensors"
+
+    @property
+    def qat(self) -> Path:
+        """The same after quantisation-aware fine-tuning."""
+        return self.path / "distilled-qat.safetensors"
 
     @property
     def products(self) -> Path:

@@ -18,6 +18,7 @@ app = typer.Typer(
 app.command("distill-and-export")(main_job.distill_and_export)
 app.command("train-teacher")(stages.train_teacher)
 app.command("distill")(stages.distill)
+app.command("qat")(stages.qat)
 app.command("strip")(stages.strip)
 app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)

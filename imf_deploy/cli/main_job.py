@@ -27,6 +27,7 @@ def distill_and_export(
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
+    qat_epochs: o.QatEpochs = defaults.QAT_EPOCHS,
     flip: o.Flip = True,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -62,6 +63,7 @@ def distill_and_export(
         distill=distill_config(
             student, stem_strides, alpha, beta, temperature, epochs, batch_size, lr, *training
         ),
+        qat_epochs=qat_epochs,
         products=products,
         precisions=precisions,
         trt=trt.value,

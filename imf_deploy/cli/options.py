@@ -106,6 +106,14 @@ Precision = Annotated[
     ),
 ]
 
+QatEpochs = Annotated[
+    int,
+    typer.Option(
+        help="Epochs of quantisation-aware training after the distillation; for INT8 that misses its gate.",
+        rich_help_panel=TRAINING,
+    ),
+]
+
 Products = Annotated[str, typer.Option(help="all, or names such as plain,imf@2.", rich_help_panel=EXPORT)]
 Precisions = Annotated[
     str, typer.Option(help="Of the ONNX files and engines: fp32, fp16, int8.", rich_help_panel=EXPORT)

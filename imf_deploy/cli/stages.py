@@ -108,6 +108,47 @@ def distill(
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
 
+def qat(
+    distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 1,
+    lr_factor: Annotated[
+        float, typer.Option(help="Largest learning rate, as a part of the distillation's.")
+    ] = defaults.QAT_LR_FACTOR,
+    teacher_weights: o.TeacherWeights = "",
+    data: o.DataNow = "",
+    data_root: o.DataRoot = "",
+    device: o.Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
+    ] = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Distil a student further while it rounds like INT8 (quantisation-aware training).
+
+    The result is stripped, exported and calibrated like any distilled student.
+    """
+    from imf_deploy.artifact import load_artifact
+    from imf_deploy.data import reopen_data
+    from imf_deploy.progress import say
+    from imf_deploy.train.distill import load_distilled
+    from imf_deploy.train.qat import QatConfig, describe_qat
+    from imf_deploy.train.qat import qat as run
+    from imf_deploy.train.teacher import find_teacher
+
+    config = QatConfig(epochs, lr_factor, device)
+    config.check()
+    path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
+    loaded = load_distilled(load_artifact(distilled))
+    opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
+    # Its own record or the packaged one's says which architecture it is, and its hash is compared.
+    model = "" if not teacher_weights else str(loaded.artifact.evidence["teacher"]["name"])
+    made = run(loaded, opened, find_teacher(teacher_weights, model, opened, device), config, path, overwrite)
+    for sentence in describe_qat(made):
+        say(sentence)
+    say(f"{made.path}: next, imf-deploy strip {made.path}")
+
+
 def strip(
     distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
     products: o.Products = defaults.PRODUCTS,

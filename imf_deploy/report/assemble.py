@@ -80,6 +80,7 @@ def assemble(
         "config": {
             **asdict(config.distill.weights),
             **asdict(train),
+            "qat_epochs": config.qat_epochs,
             "stem_strides": list(distilled.spec.stem_strides),
             "train_images": len(data.train),
             "validation_images": len(data.validation),

@@ -47,25 +47,35 @@ class DistillConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-class _Imf:
-    """The IMF loss of a training graph against a frozen teacher."""
+class ImfTask:
+    """The IMF loss of a training graph against a frozen teacher, for :func:`imf_deploy.train.loop.fit`.
 
-    def __init__(self, graph: TrainingGraph, teacher: Teacher, features: Block, weights: LossWeights) -> None:
-        self.module: nn.Module = graph
+    Args:
+        graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
+        teacher: Gets a hook, which :meth:`close` takes off again.
+        features: The teacher's last feature map.
+        weights: Of the terms of the loss.
+    """
+
+    def __init__(self, graph: nn.Module, teacher: Teacher, features: Block, weights: LossWeights) -> None:
+        self.module = graph
         self._teacher = Taps(teacher.module, [features])
         self._weights = weights
 
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss for one batch."""
         with torch.no_grad():
             teacher_logits, (teacher_features,) = self._teacher.run(images)
         logits, branches = self.module(images)
         return imf_losses(logits, branches, teacher_logits, teacher_features, labels, self._weights)
 
     def predict(self, images: Tensor) -> Tensor:
+        """Return the logits of the student's own head, ``[N, classes]``."""
         logits: Tensor = self.module(images)[0]
         return logits
 
     def close(self) -> None:
+        """Take the hook off the teacher."""
         self._teacher.remove()
 
 
@@ -135,7 +145,7 @@ def distill(
     torch.manual_seed(config.train.seed)
     teacher_features = find_blocks(teacher.module, size)[-1]
     graph, blocks = training_graph(spec, teacher_features)
-    task = _Imf(graph, teacher, teacher_features, config.weights)
+    task = ImfTask(graph, teacher, teacher_features, config.weights)
     try:
         history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe, overwrite)
     finally:

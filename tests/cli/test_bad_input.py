@@ -82,6 +82,8 @@ def test_a_folder_that_cannot_be_used(
         (["--image-size", "-3"], "--image-size"),
         (["--seed", "-1"], "--seed"),
         (["--bench-seconds", "-1"], "--bench-seconds"),
+        (["--qat-epochs", "1"], "Give --precisions fp32,int8"),
+        (["--qat-epochs", "-1", "--precisions", "int8"], "--qat-epochs -1"),
     ],
 )
 def test_an_option_that_cannot_be_used(
@@ -158,13 +160,14 @@ def test_the_mended_command_is_no_other_run(
     assert here(*quick, "--output", out).code == 130
 
 
-@pytest.mark.parametrize("command", ["strip", "export"])
+@pytest.mark.parametrize("command", ["qat", "strip", "export"])
 def test_a_stage_s_input_that_is_not_there(here: Cli, error: Error, command: str) -> None:
     assert "gone.safetensors" in error(here(command, "gone.safetensors"), 1)
 
 
 def test_a_stage_s_input_of_another_kind(here: Cli, error: Error, teacher_file: Path) -> None:
-    assert "is a teacher, not a distilled student" in error(here("strip", teacher_file), 1)
+    for command in ("qat", "strip"):
+        assert "is a teacher, not a distilled student" in error(here(command, teacher_file), 1)
     assert "is a teacher, not a stripped student" in error(here("export", teacher_file), 1)
 
 

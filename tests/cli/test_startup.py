@@ -10,7 +10,7 @@ import pytest
 
 from imf_deploy import __version__
 
-COMMANDS = ["distill-and-export", "train-teacher", "distill", "strip", "export", "verify", "bench"]
+COMMANDS = ["distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "verify", "bench"]
 Cli = Callable[..., Any]
 
 
@@ -32,7 +32,17 @@ def test_version(cli: Cli) -> None:
 
 
 def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
-    heavy = ["torch", "torchvision", "onnx", "onnxruntime", "matplotlib", "numpy", "PIL", "tensorrt_rtx"]
+    heavy = [
+        "torch",
+        "torchvision",
+        "onnx",
+        "onnxruntime",
+        "matplotlib",
+        "numpy",
+        "PIL",
+        "tensorrt_rtx",
+        "torchao",
+    ]
     code = f"import imf_deploy.cli.app, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True

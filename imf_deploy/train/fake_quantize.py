@@ -1,0 +1,211 @@
+"""Fake quantisation of a training graph from outside: the graph, its keys and its hooks stay as they are.
+
+The rounding itself is torchao's: one wheel without dependencies, and its ``FakeQuantize`` modules work in
+eager mode. NVIDIA's ``nvidia-modelopt`` converts convolutions by itself, but brings scipy, pulp and nine
+more packages, and its 0.47 cannot be imported with those alone (it also wants ``requests``).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.method.branches import BranchOutputs, TrainingGraph
+from imf_deploy.models.blocks import probe
+from imf_deploy.preprocess import Preprocess
+
+LIMIT = 127
+"""Both ends of the integers: -128 is left out, as in the INT8 files."""
+_LAYERS = (nn.Conv2d, nn.Linear)
+_SUMMANDS = (nn.Conv2d, nn.BatchNorm2d)
+_PASSING = (nn.Identity, nn.Dropout)
+
+
+def require_torchao() -> tuple[Any, Any]:
+    """Return torchao's modules ``pt2e.fake_quantize`` and ``pt2e.observer``.
+
+    Raises:
+        ImfDeployError: they are missing, or do not fit the installed PyTorch.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # it calls a function of PyTorch that has become needless
+    try:
+        from torchao.quantization.pt2e import fake_quantize, observer
+    except Exception as error:  # a build for another PyTorch raises whatever it meets
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImfDeployError(
+            f"quantisation-aware training needs torchao, which cannot be imported ({reason})",
+            "Type: pip install 'torchao>=0.14', or leave out --qat-epochs",
+        ) from error
+    finally:
+        logging.disable(before)
+    return fake_quantize, observer
+
+
+class FakeQuantizedGraph(nn.Module):
+    """A training graph whose forward pass rounds like an INT8 file, with straight-through gradients.
+
+    What is rounded is what :mod:`imf_deploy.calib.quantize` writes: the weights of every convolution and
+    linear layer (int8, symmetric, one scale for each output channel: batch norm scales whole channels,
+    so rounding before it is folded is rounding after), and, with one scale a tensor, what enters those
+    layers. That is all that TensorRT's form quantises. ONNX Runtime's form also quantises summands, so
+    what an addition or a concatenation takes straight from a convolution or a batch norm is rounded as
+    well. Activations are symmetric int8 for both: after a ReLU that is half as fine as the other form's
+    uint8, and what survives it survives both. Logits stay float.
+
+    Ranges of activations are moving averages of each batch's extremes, and stand still in evaluation
+    mode. Statistics of batch norm stand still always: INT8 files have them folded into weights.
+    Source: Jacob et al. 2018; the gradient is the straight-through estimator, Bengio et al. 2013.
+
+    Args:
+        graph: Student and branches; it gets hooks, which :meth:`remove` takes off again.
+        image_size: Side of its images in pixels.
+
+    Raises:
+        ImfDeployError: torchao cannot be used, or the graph cannot run on such images.
+    """
+
+    def __init__(self, graph: TrainingGraph, image_size: int) -> None:
+        super().__init__()
+        fake_quantize, observer = require_torchao()
+        activation = fake_quantize.FakeQuantize.with_args(
+            observer=observer.MovingAverageMinMaxObserver,
+            quant_min=-LIMIT,
+            quant_max=LIMIT,
+            dtype=torch.qint8,
+            qscheme=torch.per_tensor_symmetric,
+        )
+        weight = fake_quantize.FakeQuantize.with_args(
+            observer=observer.MovingAveragePerChannelMinMaxObserver,
+            averaging_constant=1.0,  # the weights as they are now
+            quant_min=-LIMIT,
+            quant_max=LIMIT,
+            dtype=torch.qint8,
+            qscheme=torch.per_channel_symmetric,
+            ch_axis=0,
+        )
+        layers = {name: module for name, module in graph.named_modules() if isinstance(module, _LAYERS)}
+        summands = find_summands(graph, image_size)
+        self.graph = graph
+        self._weight_names = [f"{name}.weight" for name in layers]
+        self.weights = nn.ModuleList(weight() for _ in layers)
+        self.inputs = nn.ModuleList(activation() for _ in layers)
+        self.summands = nn.ModuleList(activation() for _ in summands)
+        self._hooks = [
+            layer.register_forward_pre_hook(_round_input(quantizer))
+            for layer, quantizer in zip(layers.values(), self.inputs, strict=True)
+        ]
+        self._hooks += [
+            # Before the hooks that tap a block, so that branches see what the next block sees.
+            graph.get_submodule(name).register_forward_hook(_round_output(quantizer), prepend=True)
+            for name, quantizer in zip(summands, self.summands, strict=True)
+        ]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
+        """``[N, 3, S, S]`` -> what the graph says with rounded weights and activations."""
+        rounded = {
+            name: quantizer(self.graph.get_parameter(name))
+            for name, quantizer in zip(self._weight_names, self.weights, strict=True)
+        }
+        result: tuple[Tensor, BranchOutputs] = torch.func.functional_call(self.graph, rounded, (images,))
+        return result
+
+    def train(self, mode: bool = True) -> FakeQuantizedGraph:
+        """Switch modes; batch norm keeps its statistics, and ranges follow only while training."""
+        super().train(mode)
+        for module in self.graph.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        self._observe(mode)
+        return self
+
+    @torch.no_grad()
+    def calibrate(self, images: Split, preprocess: Preprocess, device: torch.device) -> None:
+        """Set the ranges of activations to the mean extremes of the float graph's batches.
+
+        Args:
+            images: Training images; they pass once.
+            preprocess: How they become input.
+            device: Where the graph is.
+        """
+        self.eval()
+        self._observe(True)
+        self._round(False)
+        for index, (batch, _) in enumerate(eval_batches(images, preprocess, 64)):
+            for quantizer in (*self.inputs, *self.summands):
+                quantizer.activation_post_process.averaging_constant = 1 / (index + 1)
+            self(batch.to(device))
+        for quantizer in (*self.inputs, *self.summands):
+            quantizer.activation_post_process.averaging_constant = 0.01
+        self._round(True)
+        self._observe(False)
+
+    def remove(self) -> None:
+        """Take the hooks off the graph."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _observe(self, wanted: bool) -> None:
+        for quantizer in (*self.inputs, *self.summands):
+            quantizer.enable_observer(wanted)
+
+    def _round(self, wanted: bool) -> None:
+        for quantizer in (*self.inputs, *self.summands, *self.weights):
+            quantizer.enable_fake_quant(wanted)
+
+
+def find_summands(graph: nn.Module, image_size: int) -> list[str]:
+    """Return the convolutions and batch norms whose maps no other module takes, in order.
+
+    Their maps go straight into an addition or a concatenation, which is no module. The graph is run
+    once; which tensor goes where is seen from outside (ours).
+
+    Args:
+        graph: Any network; not changed.
+        image_size: Side of its images in pixels.
+    """
+    names = {module: name for name, module in graph.named_modules() if not list(module.children())}
+    # Tensors are kept, so that no other gets their id; their version tells an addition in place.
+    made: dict[int, tuple[str, Tensor, int]] = {}
+    taken: set[int] = set()
+
+    def note_inputs(module: nn.Module, inputs: tuple[object, ...]) -> None:
+        for value in inputs:
+            known = made.get(id(value))
+            if known and known[1]._version == known[2] and not isinstance(module, _PASSING):
+                taken.add(id(value))
+
+    def note_output(module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(module, _SUMMANDS) and isinstance(output, Tensor):
+            made[id(output)] = (names[module], output, output._version)
+
+    hooks = [module.register_forward_pre_hook(note_inputs) for module in names]
+    hooks += [module.register_forward_hook(note_output) for module in names]
+    try:
+        probe(graph, image_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [name for key, (name, *_) in made.items() if key not in taken]
+
+
+def _round_input(quantizer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
+    def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
+        # In float32 also under autocast: bfloat16 has as many digits as the grid, and none to spare.
+        return (quantizer(inputs[0].float()),)
+
+    return hook
+
+
+def _round_output(quantizer: nn.Module) -> Callable[[nn.Module, object, Tensor], Tensor]:
+    def hook(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        rounded: Tensor = quantizer(output.float())
+        return rounded
+
+    return hook

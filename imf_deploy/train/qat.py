@@ -1,0 +1,204 @@
+"""Stage: fine-tune a distilled student with fake quantisation (quantisation-aware training, QAT)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.calib.images import choose_images
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.evaluate import top1
+from imf_deploy.files import fingerprint
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import save_weights
+from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.distill import Distilled, ImfTask, training_graph
+from imf_deploy.train.fake_quantize import FakeQuantizedGraph, require_torchao
+from imf_deploy.train.loop import History, fit
+from imf_deploy.train.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class QatConfig:
+    """How long, and how gently. Everything else is as in the distillation that is gone on from.
+
+    Attributes:
+        epochs: Passes over the training split.
+        lr_factor: Largest learning rate as a part of the distillation's; it falls as a cosine to 0.
+        device: As :attr:`TrainConfig.device`.
+    """
+
+    epochs: int = 1
+    lr_factor: float = defaults.QAT_LR_FACTOR
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Refuse values that no training can use, and a machine without torchao.
+
+        Raises:
+            UsageError: naming the option.
+            ImfDeployError: torchao cannot be used.
+        """
+        if self.epochs < 1:
+            raise UsageError(f"{self.epochs} epochs of QAT are too few", "Give 1 or more")
+        if not (self.lr_factor > 0 and math.isfinite(self.lr_factor)):
+            raise UsageError(f"--lr-factor {self.lr_factor} is out of range", "Give such as 0.02")
+        require_torchao()
+
+
+def qat(
+    distilled: Distilled,
+    data: DataSet,
+    teacher: Teacher,
+    config: QatConfig,
+    path: Path,
+    overwrite: bool = False,
+) -> Artifact:
+    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+
+    Ranges are calibrated first, on training images. A file that the same recipe made before is taken
+    as it is; a checkpoint beside it is gone on from, and removed at the end.
+
+    Args:
+        distilled: What to start from; not changed.
+        data: That it was distilled on; the test split is not touched.
+        teacher: That it was distilled from.
+        config: Settings.
+        path: Where to write; tensors have the names that they have in the distilled file.
+        overwrite: Whether a file that another recipe made may be replaced.
+
+    Returns:
+        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
+        on from that file's, and ``evidence["qat"]`` holds the settings and the validation accuracy of
+        the student's own head: ``float_before``, ``float_after``, and ``rounded_after`` with fake
+        quantisation; null without validation images.
+
+    Raises:
+        UsageError: a setting out of range, other data, or another teacher.
+        ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
+    """
+    config.check()
+    source = distilled.artifact
+    train, weights = _settings(distilled, config)
+    _check_origin(distilled, data, teacher)
+    recipe = fingerprint(["qat", source.sha256, data.fingerprint, teacher.sha256, asdict(train)])
+    checkpoint = path.with_suffix(".checkpoint")
+    if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
+        return made
+    device = choose_device(train.device)
+    graph, _ = training_graph(distilled.spec, distilled.teacher_features)
+    graph.load_state_dict(distilled.graph.state_dict())
+    graph.to(device).eval()
+
+    def accuracy(network: torch.nn.Module) -> float | None:
+        if not len(data.validation):
+            return None
+        return top1(lambda images: network(images)[0], data.validation, data.preprocess, device)
+
+    before = accuracy(graph)
+    rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
+    images = choose_images(data.train, min(defaults.CALIBRATION_IMAGES, len(data.train)), train.seed)
+    rounded.calibrate(images, data.preprocess, device)
+    task = ImfTask(rounded, teacher, distilled.teacher_features, weights)
+    title = f"Quantisation-aware training of {distilled.spec.name}"
+    try:
+        history = fit(task, data, train, title, checkpoint, recipe, overwrite)
+        rounded_after = accuracy(rounded)
+    finally:
+        task.close()
+        rounded.remove()
+    save_weights(path, graph.state_dict())
+    about = {
+        "epochs": config.epochs,
+        "lr": train.lr,
+        "calibration_images": len(images),
+        "float_before": before,
+        "float_after": accuracy(graph),
+        "rounded_after": rounded_after,
+    }
+    known: History = source.evidence["history"]
+    artifact = describe(
+        path,
+        kind="distilled",
+        format="safetensors",
+        parent=source.sha256,
+        recipe=recipe,
+        model=source.model,
+        preprocess=source.preprocess,
+        evidence={
+            **source.evidence,
+            "history": [*known, *({**record, "epoch": record["epoch"] + len(known)} for record in history)],
+            "qat": about,
+        },
+    ).save()
+    checkpoint.unlink(missing_ok=True)
+    return artifact
+
+
+def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
+    """Return what a reader has to know of files whose weights were tuned, as sentences.
+
+    Args:
+        artifact: As :func:`qat` gives it.
+        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
+    """
+    about: dict[str, Any] = artifact.evidence["qat"]
+    epochs = f"{about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
+    tuned = (
+        f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
+        "quantisation-aware training"
+    )
+    before, after = about["float_before"], about["float_after"]
+    if before is None:
+        return [f"{tuned}; without validation images nothing says what that did to them"]
+    sentences = [
+        f"{tuned}: on validation images the student has {after:.2%} in float and "
+        f"{about['rounded_after']:.2%} with fake quantisation; before it had {before:.2%} in float"
+    ]
+    drop = (before - after) * 100
+    if drop > allowed:
+        sentences.append(
+            f"Quantisation-aware training cost the float student {drop:.2f} points of validation accuracy, "
+            f"more than the {allowed:g} that a file may lose, and gates compare INT8 with the tuned student: "
+            "try without it"
+        )
+    return sentences
+
+
+def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
+    """Return the distillation's settings with the changes of ``config``."""
+    try:
+        known = distilled.artifact.evidence["config"]
+        train, weights = TrainConfig(**known["train"]), LossWeights(**known["weights"])
+        train.check()
+        weights.check()
+    except (KeyError, TypeError, UsageError) as error:
+        raise ImfDeployError(
+            f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
+        ) from error
+    lr = train.lr * config.lr_factor
+    return replace(train, epochs=config.epochs, lr=lr, device=config.device), weights
+
+
+def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:
+    source = distilled.artifact
+    if "qat" in source.evidence:
+        raise UsageError(
+            f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
+        )
+    if teacher.sha256 != source.parent:
+        raise UsageError(
+            f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+        )
+    if data.preprocess != source.preprocess:
+        raise UsageError(
+            f"{data.name} has other preprocessing or classes than {source.path} was distilled on",
+            "Give the data that it was distilled on",
+        )
