@@ -11,6 +11,11 @@ OUTPUT = "imf-deploy-out"
 EPOCHS = 7
 BATCH_SIZE = 64
 LR = 0.05
+MOMENTUM = 0.9
+WARMUP = 0.1
+CHECKPOINT_MINUTES = 10.0
+LR_DROPS = (0.625, 0.75, 0.875)
+"""Parts of the training after which the step schedule divides the rate by 10."""
 ALPHA = 2.0
 BETA = 20.0
 TEMPERATURE = 4.0

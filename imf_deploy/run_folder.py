@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.files import read_json, write_error, write_json
+from imf_deploy.files import differences, read_json, write_error, write_json
 
 RECORD = "run.json"
 # Everything that a run writes; --overwrite removes these and nothing else.
@@ -16,7 +16,7 @@ _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
-    "products", "deploy", "report.json", "report.html", RECORD,
+    "products", "deploy", "tensorboard", "report.json", "report.html", RECORD,
 )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
         # A run that failed before its first file (a teacher's name, its weights) claims nothing.
         started = any((path / name).exists() for name in _OWN if name != RECORD)
         if started and not overwrite:
-            differing = _differences(known if isinstance(known, dict) else {}, config)
+            differing = differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
                 f"--output {path} holds another run (other {', '.join(differing)})",
                 "Give another --output, or --overwrite to replace that run",
@@ -91,17 +91,6 @@ def open_run(path: Path, config: dict[str, Any], overwrite: bool) -> RunFolder:
         raise UsageError(f"--output {path} is not empty and holds no run", "Give an empty or a new folder")
     write_json(record, {"schema": 1, "config": config})
     return folder
-
-
-def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key in sorted({*known, *wanted}):
-        a, b = known.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            names.append(f"{prefix}{key}")
-    return names
 
 
 def _remove(path: Path) -> None:

@@ -51,6 +51,11 @@ class ImfBranches(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(teacher_features.channels, num_classes) for _ in blocks)
         self.attention = nn.Parameter(torch.zeros(len(blocks), num_classes))
 
+    @property
+    def sides(self) -> set[int]:
+        """Height and width of the maps that the branches put out."""
+        return {ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)}
+
     def weights(self, k: int) -> Tensor:
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
         return self.attention[:k].softmax(0)

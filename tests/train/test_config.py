@@ -19,6 +19,17 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
+def test_the_rate_of_the_other_schedules() -> None:
+    steps = TrainConfig(lr=0.5, warmup=0.0, schedule="step", drops=(0.5, 0.75))
+    assert [steps.learning_rate(step, 100) for step in (0, 49, 50, 74, 75, 99)] == pytest.approx(
+        [0.5, 0.5, 0.05, 0.05, 0.005, 0.005]
+    )
+    constant = TrainConfig(lr=0.5, warmup=0.1, schedule="constant")
+    assert [constant.learning_rate(step, 100) for step in (0, 9, 10, 99)] == pytest.approx(
+        [0.05, 0.5, 0.5, 0.5]
+    )
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_very_short_trainings_have_a_rate(steps: int) -> None:
     rates = [TrainConfig(lr=0.1).learning_rate(step, steps) for step in range(steps)]
@@ -35,7 +46,22 @@ def test_very_short_trainings_have_a_rate(steps: int) -> None:
         ({"lr": math.inf}, "--lr"),
         ({"lr": math.nan}, "--lr"),
         ({"seed": -1}, "--seed"),
-        ({"precision": "fp16"}, "--train-precision"),
+        ({"precision": "fp8"}, "--train-precision fp8 is not known"),
+        ({"warmup": 1.0}, "--warmup"),
+        ({"drops": (0.5, 1.0)}, "--lr-drops"),
+        ({"shift": -1}, "--shift"),
+        ({"weight_decay": -0.1}, "--weight-decay"),
+        ({"momentum": 1.0}, "--momentum"),
+        ({"momentum": 0.0}, "--no-nesterov"),
+        ({"label_smoothing": 1.0}, "--label-smoothing"),
+        ({"mixup": -0.1}, "--mixup"),
+        ({"cutmix": math.nan}, "--cutmix"),
+        ({"ema": 1.0}, "--ema"),
+        ({"clip_grad": -1.0}, "--clip-grad"),
+        ({"grad_accumulation": 0}, "--grad-accumulation"),
+        ({"optimizer": "lion"}, "--optimizer lion is not known"),
+        ({"schedule": "linear"}, "--lr-schedule"),
+        ({"keep": "all"}, "--keep all is not known"),
     ],
 )
 def test_what_no_training_can_use(options: dict[str, object], named: str) -> None:
