@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def world_size() -> int:
@@ -23,3 +24,9 @@ def local_rank() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes and speaks."""
     return rank() == 0
+
+
+def has_met() -> bool:
+    """Whether the processes are connected."""
+    torch = sys.modules.get("torch")  # not imported for this
+    return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()

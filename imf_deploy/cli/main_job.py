@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli.recipe import Recipe, with_recipe
 
 
+@with_recipe
 def distill_and_export(
     student: o.Student = defaults.STUDENT,
     data: o.Data = defaults.DATA,
@@ -42,6 +45,8 @@ def distill_and_export(
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
 
@@ -71,5 +76,12 @@ def distill_and_export(
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
     )
-    report = run(config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds)
-    Console().print(render_summary(report))
+    config = replace(
+        config,
+        distill=replace(config.distill, train=recipe.train(config.distill.train)),
+        teacher=replace(config.teacher, train=recipe.sharing(config.teacher.train)),
+    )
+    command = shlex.join(["imf-deploy", *sys.argv[1:]])
+    report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring())
+    if report is not None:
+        Console().print(render_summary(report))

@@ -27,6 +27,7 @@ class TrainPrecision(StrEnum):
     """Arithmetic of training."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     BF16 = "bf16"
 
 
@@ -94,7 +95,9 @@ Beta = Annotated[
 Temperature = Annotated[float, typer.Option(help="Softens both sides' logits.", rich_help_panel=METHOD)]
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training split.", rich_help_panel=TRAINING)]
-BatchSize = Annotated[int, typer.Option(help="Images a training step.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[
+    int, typer.Option(help="Images a training step, over all processes.", rich_help_panel=TRAINING)
+]
 Lr = Annotated[float, typer.Option(help="Largest learning rate.", rich_help_panel=TRAINING)]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", rich_help_panel=TRAINING)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=TRAINING)]
@@ -102,7 +105,9 @@ Flip = Annotated[bool, typer.Option(help="Mirror half of the training images.", 
 Precision = Annotated[
     TrainPrecision,
     typer.Option(
-        "--train-precision", help="bf16 pays on GPUs and on CPUs with AMX.", rich_help_panel=TRAINING
+        "--train-precision",
+        help="bf16 pays on GPUs and on CPUs with AMX; fp16 needs a GPU.",
+        rich_help_panel=TRAINING,
     ),
 ]
 

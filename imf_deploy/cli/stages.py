@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,10 @@ import typer
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
 
 
+@with_recipe
 def train_teacher(
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
@@ -27,18 +30,23 @@ def train_teacher(
         "teacher.safetensors"
     ),
     overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
     from imf_deploy.cli.read import data_config, teacher_config
     from imf_deploy.data import open_data
     from imf_deploy.progress import say
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import train_teacher as run
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
         say(note)
     config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
-    made = run(opened, config, weights_file(output), overwrite)
+    config = replace(config, train=recipe.train(config.train))
+    made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
+    leave()
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
 
 
@@ -55,6 +63,7 @@ def weights_file(path: Path) -> Path:
     return path
 
 
+@with_recipe
 def distill(
     student: o.Student = defaults.STUDENT,
     data: o.Data = defaults.DATA,
@@ -77,6 +86,8 @@ def distill(
     train_precision: o.Precision = o.TrainPrecision.FP32,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
     from imf_deploy.cli.read import data_config, distill_config
@@ -84,6 +95,7 @@ def distill(
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RunFolder
     from imf_deploy.train.distill import distill as run
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import find_teacher
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
@@ -103,11 +115,15 @@ def distill(
         flip,
         seed,
     )
+    config = replace(config, train=recipe.train(config.train))
+    config.train.check()
     found = find_teacher(teacher_weights, teacher, opened, device)
-    made = run(opened, found, config, RunFolder(output).distilled, overwrite)
+    made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
+    leave()
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
 
+@with_monitoring
 def qat(
     distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 1,
@@ -123,6 +139,8 @@ def qat(
         typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
     ] = None,
     overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
 ) -> None:
     """Distil a student further while it rounds like INT8 (quantisation-aware training).
 
@@ -132,6 +150,7 @@ def qat(
     from imf_deploy.data import reopen_data
     from imf_deploy.progress import say
     from imf_deploy.train.distill import load_distilled
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.qat import QatConfig, describe_qat
     from imf_deploy.train.qat import qat as run
     from imf_deploy.train.teacher import find_teacher
@@ -143,7 +162,9 @@ def qat(
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
     model = "" if not teacher_weights else str(loaded.artifact.evidence["teacher"]["name"])
-    made = run(loaded, opened, find_teacher(teacher_weights, model, opened, device), config, path, overwrite)
+    found = find_teacher(teacher_weights, model, opened, device)
+    made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
+    leave()
     for sentence in describe_qat(made):
         say(sentence)
     say(f"{made.path}: next, imf-deploy strip {made.path}")

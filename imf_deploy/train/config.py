@@ -38,7 +38,7 @@ class TrainConfig:
             by 10 at each of ``drops``; ``constant`` leaves it.
         drops: Parts of the training, from 0 to 1; the default is Tian et al. 2019: epochs 150, 180
             and 210 of 240.
-        nesterov: Whether the momentum is Nesterov's.
+        nesterov: Whether the momentum, where there is any, is Nesterov's.
         shift: Pixels by which training images are moved at most; nothing takes a 14th of their side.
         optimizer: ``sgd`` with momentum, or ``adamw`` (Loshchilov and Hutter 2019).
         momentum: Of SGD.
@@ -56,7 +56,7 @@ class TrainConfig:
     epochs: int = defaults.EPOCHS
     batch_size: int = defaults.BATCH_SIZE
     lr: float = defaults.LR
-    weight_decay: float = 5e-4
+    weight_decay: float = defaults.WEIGHT_DECAY
     warmup: float = defaults.WARMUP
     seed: int = 0
     precision: Precision = "fp32"
@@ -110,8 +110,6 @@ class TrainConfig:
         ):
             if value not in get_args(known):
                 raise UsageError(f"{option} {value} is not known", f"Use {' or '.join(get_args(known))}")
-        if self.optimizer == "sgd" and self.nesterov and not self.momentum:
-            raise UsageError("--momentum 0 has no Nesterov form", "Add --no-nesterov")
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate for ``step`` of ``steps``: linear warm-up, then what ``schedule`` says."""

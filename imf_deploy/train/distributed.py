@@ -35,8 +35,7 @@ def meet() -> None:
 
 def leave() -> None:
     """Part from the other processes; from then on each is on its own."""
-    if world_size() > 1 and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 

@@ -19,7 +19,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optim
         groups,
         lr=config.lr,
         momentum=config.momentum,
-        nesterov=config.nesterov,
+        nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
     )
 

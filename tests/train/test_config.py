@@ -52,7 +52,6 @@ def test_very_short_trainings_have_a_rate(steps: int) -> None:
         ({"shift": -1}, "--shift"),
         ({"weight_decay": -0.1}, "--weight-decay"),
         ({"momentum": 1.0}, "--momentum"),
-        ({"momentum": 0.0}, "--no-nesterov"),
         ({"label_smoothing": 1.0}, "--label-smoothing"),
         ({"mixup": -0.1}, "--mixup"),
         ({"cutmix": math.nan}, "--cutmix"),

@@ -67,7 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "lr": 0.002, "decay_norms": False, "clip_grad": 0.5, "schedule": "step"},
     "averaged": {"ema": 0.9, "grad_accumulation": 2, "keep": "best", "label_smoothing": 0.1},
     "mixed": {"mixup": 0.2, "cutmix": 1.0, "ema": 0.5, "schedule": "constant", "optimizer": "adamw"},
-    "bf16": {"precision": "bf16", "momentum": 0.0, "nesterov": False},
+    "bf16": {"precision": "bf16", "momentum": 0.0},
 }
 
 
