@@ -49,6 +49,20 @@ def read_model(path: Path) -> ModelProto:
         UsageError: there is no such file.
         ImfDeployError: the file is truncated or no ONNX, or names data outside its own folder.
     """
+    model = parse_model(path)
+    for location in external_data(path, model):
+        if problem := external_problem(path, location):
+            raise problem
+    return model
+
+
+def parse_model(path: Path) -> ModelProto:
+    """Parse an ONNX file without asking where its other files lie, to say what it is.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: the file is truncated or no ONNX.
+    """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -69,9 +83,26 @@ def read_model(path: Path) -> ModelProto:
                 isinstance(text, bytes) for text in ([value] if isinstance(value, bytes | str) else value)
             ):
                 raise _damaged(path, f"its {field.name} is no text")
-            if field.name == "external_data":
-                _check_external(path, value)
     return model
+
+
+def external_data(path: Path, model: ModelProto) -> list[str]:
+    """Return the names of the files that a model keeps weights in, as it gives them; none is opened.
+
+    Raises:
+        ImfDeployError: a name is no text.
+    """
+    names = [
+        entry.value
+        for message in messages(model)
+        for field, value in message.ListFields()
+        if field.name == "external_data"
+        for entry in value
+        if entry.key == "location"
+    ]
+    if not all(isinstance(name, str) for name in names):
+        raise _damaged(path, "an impossible name of external data")
+    return list(dict.fromkeys(names))
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -98,14 +129,18 @@ def describe_onnx(path: Path) -> OnnxInfo:
     Raises:
         ImfDeployError: as :func:`read_model`.
     """
-    model = read_model(path)
+    return describe_model(path, read_model(path))
+
+
+def describe_model(path: Path, model: ModelProto) -> OnnxInfo:
+    """Return what a parsed ONNX file says about itself; ``path`` is only kept."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxInfo(
         path=path,
         precision=_precision(model),
         # Old files list their weights among the inputs.
-        inputs={value.name: _shape(value) for value in model.graph.input if value.name not in weights},
-        outputs={value.name: _shape(value) for value in model.graph.output},
+        inputs={value.name: tensor_shape(value) for value in model.graph.input if value.name not in weights},
+        outputs={value.name: tensor_shape(value) for value in model.graph.output},
         operators=_count(model),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         opset=max(
@@ -127,22 +162,22 @@ def messages(message: Any) -> Iterator[Any]:
                 yield from messages(part)
 
 
-def _check_external(path: Path, entries: Any) -> None:
-    """Refuse weights in a file that is missing or outside the model's folder, links followed."""
+def external_problem(path: Path, location: str) -> ImfDeployError | None:
+    """Return what is wrong with external data: a file outside the model's folder, links followed, or none."""
     folder = path.parent.resolve()
-    for location in [entry.value for entry in entries if entry.key == "location"]:
-        try:
-            target = (folder / location).resolve()
-            missing = not target.is_file()
-        except (OSError, ValueError, TypeError) as error:  # too long, or with a zero inside
-            raise _damaged(path, "an impossible name of external data") from error
-        if not target.is_relative_to(folder):
-            raise ImfDeployError(
-                f"{path} asks for data outside its own folder ({location})",
-                "Do not use this file unless you made it yourself",
-            )
-        if missing:
-            raise ImfDeployError(f"{path} needs {target.name}, which is missing", "Keep the files together")
+    try:
+        target = (folder / location).resolve()
+        missing = not target.is_file()
+    except (OSError, ValueError):  # too long, or with a zero inside
+        return _damaged(path, "an impossible name of external data")
+    if not target.is_relative_to(folder):
+        return ImfDeployError(
+            f"{path} asks for data outside its own folder ({location})",
+            "Do not use this file unless you made it yourself",
+        )
+    if missing:
+        return ImfDeployError(f"{path} needs {target.name}, which is missing", "Keep the files together")
+    return None
 
 
 def _count(model: ModelProto) -> dict[str, int]:
@@ -160,7 +195,8 @@ def _precision(model: ModelProto) -> Precision:
     return "fp16" if half else "fp32"
 
 
-def _shape(value: Any) -> list[int | str]:
+def tensor_shape(value: Any) -> list[int | str]:
+    """Return the shape of an input or output, as ONNX describes it; empty for what is no tensor."""
     return [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
         for dim in value.type.tensor_type.shape.dim

@@ -16,7 +16,7 @@ _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
-    "products", "deploy", "tensorboard", "report.json", "report.html", RECORD,
+    "products", "deploy", "tensorboard", "report.json", "report.html", "report.md", RECORD,
 )  # fmt: skip
 
 

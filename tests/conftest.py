@@ -1,6 +1,7 @@
 """Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.pipeline import RunConfig, distill_and_export
 from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
@@ -89,6 +91,22 @@ def distilled(distilled_artifact: Artifact) -> Distilled:
     return load_distilled(distilled_artifact)
 
 
+@pytest.fixture(scope="session")
+def finished_run(image_folder: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The main job on tiny data: one product, fp32 and fp16, no engines. Not to be changed."""
+    config = RunConfig(
+        data=DataConfig(str(image_folder)),
+        teacher_weights=str(teacher_file),
+        distill=DistillConfig("resnet8", train=TINY),
+        products="imf@1",
+        precisions="fp32,fp16",
+        trt="off",
+    )
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    distill_and_export(config, folder, "imf-deploy distill-and-export", bench_seconds=0)
+    return folder
+
+
 @pytest.fixture
 def images(data: DataSet) -> torch.Tensor:
     """``float32 [18, 3, 16, 16]``: the test pictures as network input."""
@@ -132,5 +150,40 @@ def cli(tmp_path: Path) -> Cli:
             **options,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--v=0",
+]
+
+
+@pytest.fixture
+def browse(tmp_path: Path) -> Callable[..., str]:
+    """Open a page in a real browser, fail on anything it logs, and return what the browser prints.
+
+    A page that asks the network for anything breaks its own Content-Security-Policy, which is logged.
+    """
+    if BROWSER is None:
+        pytest.skip("chromium is not installed")
+
+    def run(page: Path, *options: str) -> str:
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [str(BROWSER), *BROWSER_FLAGS, profile, *options, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+        return done.stdout
 
     return run

@@ -85,6 +85,7 @@ def assemble(
             "train_images": len(data.train),
             "validation_images": len(data.validation),
             "test_images": len(data.test),
+            "data_fingerprint": data.fingerprint,
         },
         "history": evidence["history"],
         "blocks": evidence["blocks"],

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
+from unicodedata import category
+
+from imf_deploy.report.schema import Speedup
 
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
+LARGEST = 1e18
+"""Beyond this a number is no measurement; a whole one would overflow whoever calculates with it."""
 
 
 def known(value: float | None) -> TypeGuard[float]:
@@ -42,6 +47,12 @@ def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
     return f"{percent(fraction)} ({100 * low:.1f}–{100 * high:.1f})"
 
 
+def half_interval(fraction: float | None, interval: Sequence[float] | None) -> str:
+    """Return an accuracy with half of its 95 % interval, in percent without the sign: ``90.3 ±1.3``."""
+    told = percent(fraction).removesuffix(" %")
+    return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
+
+
 def points(row: Mapping[str, Any]) -> str:
     """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
     if row["accuracy"] is None or row["pytorch_accuracy"] is None:
@@ -49,7 +60,7 @@ def points(row: Mapping[str, Any]) -> str:
     return f"{100 * (row['pytorch_accuracy'] - row['accuracy']):.2f}"
 
 
-def speedup(value: Mapping[str, float] | None) -> str:
+def speedup(value: Speedup | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:
         return UNKNOWN
@@ -71,6 +82,15 @@ def difference(value: float | None) -> str:
     if not known(value):
         return UNKNOWN
     return f"{value:.1e}" if value else "0"
+
+
+def visible(text: str) -> str:
+    r"""Return a foreign text for a terminal: control characters, which could steer it, as ``\x1b``."""
+    # Cf: marks that turn the direction of text around, and let a name look like another one.
+    return "".join(
+        char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+        for char in text
+    )
 
 
 def label(name: str) -> str:

@@ -10,13 +10,14 @@ from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.ladder import broken_sentence, ladder_rows
+from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
 from imf_deploy.report.sensitivity import sensitivity_bars
 
 
-def render_html(report: Report) -> str:
-    """Return the report as an HTML page that needs nothing else: no script, no font, no network."""
+def render_template(name: str, **content: Any) -> str:
+    """Return a page from a template of this package; every name in it is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -27,9 +28,15 @@ def render_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(show=show)
+    return environment.get_template(name).render(content)
+
+
+def render_html(report: Report) -> str:
+    """Return the report as an HTML page that needs nothing else: no script, no font, no network."""
     report = cast("Report", finite(report))
     engines = [row for row in report["artifacts"] if row["format"] != "onnx"]
-    return environment.get_template("report.html.j2").render(
+    return render_template(
+        "report.html.j2",
         report=report,
         best=verdict.recommended(report),
         deploy=verdict.deploy_sentence(report),
@@ -42,7 +49,7 @@ def render_html(report: Report) -> str:
         rungs=ladder_rows(report),
         measured=[row for row in report["artifacts"] if row["agreement"] is not None],
         engines=engines,
-        folder=verdict.common_folder(report),
+        start=verdict.common_start([row["path"] for row in report["artifacts"]]),
         conditions=_conditions(report),
         pictures=_pictures(report),
         quantised=_quantised(report),
@@ -50,16 +57,17 @@ def render_html(report: Report) -> str:
 
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write ``report.json`` and ``report.html`` into a folder, each whole or not at all.
+    """Write ``report.json``, ``report.html`` and ``report.md`` into a folder, each whole or not at all.
 
     Numbers that are not finite become null: JSON has no other word for them.
 
     Raises:
         ImfDeployError: a file cannot be written.
     """
-    # The numbers first: a page can be made again from them.
+    # The numbers first: pages can be made again from them.
     write_json(folder / "report.json", report)
     write_text(folder / "report.html", render_html(report))
+    write_text(folder / "report.md", render_markdown(cast("Report", finite(report))))
 
 
 def _pictures(report: Report) -> dict[str, Any]:

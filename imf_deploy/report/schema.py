@@ -171,6 +171,7 @@ class ArtifactRow(TypedDict):
     macs: int
     size_bytes: int
     validation_accuracy: float | None
+    memory_bytes: NotRequired[int | None]
     targets: NotRequired[list[str]]
     calibration: NotRequired[Calibration]
 

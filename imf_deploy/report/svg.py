@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
 import re
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,11 +58,15 @@ WIDTH = 440
 """Width of a picture in its own units: a phone shows it at four fifths, letters stay readable."""
 
 
-def style() -> AbstractContextManager[None]:
-    """Return the context in which a picture is both drawn and saved."""
+@contextlib.contextmanager
+def style() -> Iterator[None]:
+    """Give the context in which a picture is both drawn and saved."""
     import matplotlib
 
-    return matplotlib.rc_context(_RC)
+    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+        # The page is shown in the reader's own font, which has what matplotlib's lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
 
 
 def panel(height: int) -> tuple[Figure, Axes]:

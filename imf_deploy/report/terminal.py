@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imf_deploy.report.format import UNKNOWN, difference, known, label, percent, scaled, significant
+from imf_deploy.report.columns import Cell, Column, FittingTable, Section
+from imf_deploy.report.format import (
+    UNKNOWN,
+    difference,
+    half_interval,
+    label,
+    percent,
+    scaled,
+    significant,
+    visible,
+)
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import (
     check_sentence,
-    common_folder,
+    common_start,
     deploy_sentence,
     exceptions,
     recommended,
@@ -18,47 +28,41 @@ from imf_deploy.report.verdict import (
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
 _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 
 
-def summary_table(report: Report) -> Table:
-    """Return the table of all files; it fits 100 columns.
+COLUMNS = (
+    Column("file", "left"),
+    Column("status", "left"),
+    Column("top-1 %"),
+    Column("agrees", spare=1),
+    Column("max diff", spare=3),
+    Column("p50 ms"),
+    Column("speedup", spare=2),
+    Column("size"),
+)
+
+
+def summary_table(report: Report) -> FittingTable:
+    """Return the table of all files; at 80 columns it keeps every row on its line.
 
     The recommended file is marked with an arrow. Accuracies come with half of their 95 % interval.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-    from rich.text import Text
-
-    folder = common_folder(report)
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column(f"file in {escape(folder)}" if folder else "file", overflow="fold", min_width=12)
-    table.add_column("status", no_wrap=True)
-    for heading in ("top-1 %", "agrees", "max diff", "p50 ms", "speedup", "size"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    start = common_start([row["path"] for row in report["artifacts"]])
     best = recommended(report)
+    rows: list[list[Cell]] = []
     for row in report["artifacts"]:
-        weight = "bold" if row is best else ""
-        name = ("→ " if row is best else "") + row["path"].removeprefix(folder)
-        table.add_row(
-            # Text, because names may hold what rich takes for markup.
-            Text(name, style=weight),
-            Text(label(row["status"]), style=_STYLES[row["status"]]),
-            *(Text(cell, style=weight) for cell in _figures(row)),
-        )
-    return table
+        name = ("→ " if row is best else "") + row["path"].removeprefix(start)
+        rows.append([name, (label(row["status"]), _STYLES[row["status"]]), *_figures(row)])
+    chosen = frozenset(number for number, row in enumerate(report["artifacts"]) if row is best)
+    return FittingTable(COLUMNS, [Section(f"{start}…" if start else "", rows, chosen)])
 
 
 def _figures(row: ArtifactRow) -> list[str]:
-    latency, speedup, interval = row["latency_ms"], row["speedup"], row["accuracy_interval"]
-    accuracy = percent(row["accuracy"]).removesuffix(" %")
-    if known(row["accuracy"]) and interval:
-        accuracy += f" ±{50 * (interval[1] - interval[0]):.1f}"
+    latency, speedup = row["latency_ms"], row["speedup"]
     return [
-        accuracy,
+        half_interval(row["accuracy"], row["accuracy_interval"]),
         percent(row["agreement"], 2),
         difference(row["max_abs_diff"]),
         significant(latency["p50"]) if latency else UNKNOWN,
@@ -86,4 +90,4 @@ def render_summary(report: Report) -> Group:
     from rich.text import Text
 
     table = [summary_table(report)] if report["artifacts"] else []
-    return Group(*table, *(Text(line) for line in summary_lines(report)))
+    return Group(*table, *(Text(visible(line)) for line in summary_lines(report)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from os.path import commonprefix
+
 from imf_deploy.report.format import percent
 from imf_deploy.report.schema import ArtifactRow, Report
 
@@ -12,11 +15,10 @@ def recommended(report: Report) -> ArtifactRow | None:
     return next((row for row in report["artifacts"] if choice and row["path"] == choice["path"]), None)
 
 
-def common_folder(report: Report) -> str:
-    """Return ``folder/`` if all files lie in one folder, so that tables need not repeat it; else nothing."""
-    folders = {row["path"].rpartition("/")[0] for row in report["artifacts"]}
-    folder = folders.pop() if len(folders) == 1 else ""
-    return f"{folder}/" if folder else ""
+def common_start(paths: Sequence[str]) -> str:
+    """Return what all paths begin with, up to a ``/`` or ``-``, so that a narrow table need not repeat it."""
+    start = commonprefix(paths) if len(paths) > 1 else ""  # noqa: RUF071 (characters are what is meant)
+    return start[: max(start.rfind("/"), start.rfind("-")) + 1]
 
 
 def deploy_sentence(report: Report) -> str:

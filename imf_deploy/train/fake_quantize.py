@@ -163,8 +163,9 @@ class FakeQuantizedGraph(nn.Module):
 def find_summands(graph: nn.Module, image_size: int) -> list[str]:
     """Return the convolutions and batch norms whose maps no other module takes, in order.
 
-    Their maps go straight into an addition or a concatenation, which is no module. The graph is run
-    once; which tensor goes where is seen from outside (ours).
+    Their maps go straight into an addition or a concatenation, which is no module. (Nor is a
+    functional ReLU: there a map is rounded that the file does not round, and training is harder than
+    it need be.) The graph is run once; which tensor goes where is seen from outside (ours).
 
     Args:
         graph: Any network; not changed.

@@ -10,7 +10,10 @@ import pytest
 
 from imf_deploy import __version__
 
-COMMANDS = ["distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "verify", "bench"]
+COMMANDS = [
+    "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate", "verify",
+    "bench", "inspect", "compare",
+]  # fmt: skip
 Cli = Callable[..., Any]
 
 

@@ -115,7 +115,7 @@ def _engine(product: str) -> ArtifactRow:
         "format": "tensorrt_rtx",
         "status": "not-run",
         "reason": "no CUDA device",
-        "ladder": [*row["ladder"], _NOT_RUN],
+        "ladder": [*row["ladder"], {**_NOT_RUN}],
         "classes": [],
         "worst": [],
         "targets": ["SM86"],

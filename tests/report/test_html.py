@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.report import Report, render_html, write_report
+from imf_deploy.report import Report, render_html, render_markdown, write_report
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -110,7 +110,8 @@ def test_an_engine_can_be_recommended(report: Report) -> None:
 def test_files_are_written_and_valid(report: Report, tmp_path: Path) -> None:
     report["artifacts"][0]["max_abs_diff"] = math.nan
     write_report(report, tmp_path / "run")
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["report.html", "report.json"]
+    written = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert written == ["report.html", "report.json", "report.md"]
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
@@ -119,6 +120,7 @@ def test_files_are_written_and_valid(report: Report, tmp_path: Path) -> None:
     assert content["artifacts"][0]["max_abs_diff"] is None
     assert content["artifacts"][1] == report["artifacts"][1]
     assert (tmp_path / "run/report.html").read_text() == render_html(report)
+    assert (tmp_path / "run/report.md").read_text() == render_markdown(report)
 
 
 def test_a_folder_that_cannot_be_written(report: Report, tmp_path: Path) -> None:

@@ -1,0 +1,75 @@
+"""Commands that look at what there is: ``inspect`` and ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy.cli import options as o
+
+
+def inspect(
+    file: Annotated[
+        Path,
+        typer.Argument(help="An ONNX file, an engine, safetensors, a record, or the folder of a run."),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Show what a file is without running it. No engine is loaded, no pickle opened."""
+    import json
+
+    from rich.console import Console
+
+    from imf_deploy.inspection import inspect as run
+    from imf_deploy.inspection.render import render
+
+    finding = run(file)
+    if as_json:
+        typer.echo(json.dumps(finding.to_dict(), indent=2))
+    else:
+        Console(highlight=False).print(render(finding))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or their report.json files.")],
+    latency_budget_ms: Annotated[
+        float | None, typer.Option(help="Most milliseconds of the median inference at batch 1.")
+    ] = None,
+    size_budget_mb: Annotated[
+        float | None, typer.Option(help="Most megabytes (a million bytes) of the file.")
+    ] = None,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Least accuracy on validation images, 0 to 1.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="HTML page to write.")] = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Lay the files of runs side by side and choose one, within a budget if there is one.
+
+    Exits with 3 if no file fits the budget.
+    """
+    from rich.console import Console
+
+    from imf_deploy.compare.choose import Budget
+    from imf_deploy.compare.page import render_page
+    from imf_deploy.compare.render import render
+    from imf_deploy.compare.stage import compare as run
+    from imf_deploy.errors import GateError, UsageError
+    from imf_deploy.files import write_json, write_text
+
+    for option, path in (("--json", json_file), ("--html", html_file)):
+        if path and path.exists() and not overwrite:
+            raise UsageError(f"{option} {path} is there already", "Give another name, or --overwrite")
+    comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
+    Console(highlight=False).print(render(comparison))
+    if json_file:
+        write_json(json_file, comparison.to_dict())
+    if html_file:
+        write_text(html_file, render_page(comparison))
+    if comparison.missed:
+        raise GateError(
+            comparison.choice.sentence.rstrip("."), "Widen the budget, or train a lighter student"
+        )

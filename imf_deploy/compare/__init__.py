@@ -1,0 +1,1 @@
+"""Lay several runs side by side, and choose among all their files."""

@@ -1,0 +1,137 @@
+"""Open the runs that are to be compared, and say what keeps them from being comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import UsageError
+from imf_deploy.report.format import plain
+from imf_deploy.report.read import read_report
+from imf_deploy.report.schema import ArtifactRow, Report
+
+# Of the versions, only those of what runs the files.
+_RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
+_NOT_CONDITIONS = ("time", "load_average", "versions")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name: What tells it from the others: the folder's name, or its path where two share a name.
+        path: Its ``report.json``.
+        report: What that holds.
+    """
+
+    name: str
+    path: Path
+    report: Report
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """What its latencies depend on, by name, in words."""
+        environment = self.report["environment"]
+        told = {key: value for key, value in environment.items() if key not in _NOT_CONDITIONS}
+        versions = environment.get("versions")
+        if isinstance(versions, dict):
+            told |= {name: versions.get(name) for name in _RUNTIMES}
+        timed = [row for row in self.report["artifacts"] if row["latency_ms"]]
+        for key in ("threads", "batch"):
+            told[key] = sorted({value for row in timed if (value := _number(row, key)) is not None})
+        return {key: plain(value) for key, value in told.items()}
+
+
+def _number(row: ArtifactRow, key: str) -> int | None:
+    value: int | None = row[key]  # type: ignore[literal-required]
+    return value
+
+
+def open_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read the reports of runs.
+
+    Args:
+        paths: Folders of runs, or their ``report.json`` files.
+
+    Raises:
+        UsageError: one is missing or given twice, or they were tested on different data sets.
+        ImfDeployError: a report is damaged, no report at all, or one of a newer version.
+    """
+    reports = [_report_path(path) for path in paths]
+    for place, path in enumerate(reports):
+        if path.resolve() in [other.resolve() for other in reports[:place]]:
+            raise UsageError(f"{path} is given twice", "Give every run once")
+    short = [path.resolve().parent.name if path.name == "report.json" else path.stem for path in reports]
+    names = [
+        name if name and short.count(name) == 1 else str(path)
+        for name, path in zip(short, reports, strict=True)
+    ]
+    runs = [Run(name, path, read_report(path)) for name, path in zip(names, reports, strict=True)]
+    _check_data(runs)
+    return runs
+
+
+def _report_path(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    report = path / "report.json"
+    if not report.is_file():
+        raise UsageError(
+            f"{path} holds no report.json: no run has finished there",
+            "Run distill-and-export to its end, or see imf-deploy inspect",
+        )
+    return report
+
+
+def _check_data(runs: Sequence[Run]) -> None:
+    """Refuse runs on different data: their accuracies say nothing about each other."""
+    first = runs[0]
+    for run in runs[1:]:
+        for called, ours, theirs in (
+            ("data", first.report["dataset"], run.report["dataset"]),
+            ("test images", _test_images(first.report), _test_images(run.report)),
+        ):
+            if ours != theirs:
+                raise UsageError(
+                    f"{first.name} and {run.name} were tested on different {called} ({ours} and {theirs})",
+                    "Compare runs on one data set",
+                )
+
+
+def _test_images(report: Report) -> Any:
+    return report["config"].get("test_images")
+
+
+def warnings(runs: Sequence[Run]) -> list[str]:
+    """Return what a reader of the comparison has to know about its runs, in sentences."""
+    found = []
+    first = runs[0]
+    for run in runs[1:]:
+        if differing := differences(first, run):
+            told = "; ".join(f"{name}: {ours} and {theirs}" for name, ours, theirs in differing)
+            found.append(
+                f"Latencies of {first.name} and {run.name} are not comparable: they were measured under "
+                f"different conditions ({told}). imf-deploy bench measures their files on one machine."
+            )
+        prints = [one.report["config"].get("data_fingerprint") for one in (first, run)]
+        if all(prints) and prints[0] != prints[1]:
+            found.append(
+                f"{first.name} and {run.name} had other pictures or another split of "
+                f"{run.report['dataset']}: their accuracies are not of the same images."
+            )
+    if len(runs) > 1 and not found:
+        found.append(
+            "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
+        )
+    return found
+
+
+def differences(one: Run, other: Run) -> list[tuple[str, str, str]]:
+    """Return the conditions that differ between two runs, with both values."""
+    ours, theirs = one.conditions, other.conditions
+    names = [*ours, *(name for name in theirs if name not in ours)]
+    pairs = [(name, ours.get(name, plain(None)), theirs.get(name, plain(None))) for name in names]
+    return [(name, a, b) for name, a, b in pairs if a != b]

@@ -1,0 +1,8 @@
+"""Say what a file is without running it: ONNX, engines, safetensors, records, runs."""
+
+from __future__ import annotations
+
+from imf_deploy.inspection.finding import Finding
+from imf_deploy.inspection.stage import inspect
+
+__all__ = ["Finding", "inspect"]

@@ -1,0 +1,62 @@
+"""Say what a TensorRT engine is from its first bytes; it is never deserialised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.artifact import sidecar_path
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.files import too_deep
+from imf_deploy.inspection.finding import Finding
+from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+from imf_deploy.runners.engine_facts import LIBRARIES, what_runs
+
+
+def inspect_engine(path: Path) -> Finding:
+    """Read the header of an engine, the JSON that may stand before it, and its sidecar.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: it is no TensorRT engine, or a truncated one.
+    """
+    header = read_engine_header(path)
+    facts = file_facts(path) | {
+        "library": LIBRARIES[header.flavour],
+        "version": header.version,
+        "targets": [f"SM{name}" for name in header.targets],
+        "portable": header.portable,
+        "plan_offset": header.offset,
+        "plan_bytes": header.size,
+        "to_run": what_runs(header),
+    }
+    if header.offset:
+        facts["prefix"] = _prefix(path, header)
+    record, warnings = read_record(path, facts["sha256"])
+    if not sidecar_path(path).is_file():
+        warnings.append(NO_SIDECAR)
+    warnings += _contradictions(header, record)
+    product = f"the product {record['product']} as " if record and record.get("product") else ""
+    title = f"{product}a {facts['library']} {header.version} engine"
+    return Finding(path, "engine", title, facts, record, warnings)
+
+
+def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
+    """Return the metadata that Ultralytics writes before a plan; the header's reader has checked it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(header.offset)[4:]
+    except OSError as error:
+        raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
+    content: dict[str, Any] = json.loads(text)
+    return text.decode(errors="replace") if too_deep(content) else content
+
+
+def _contradictions(header: EngineHeader, record: dict[str, Any] | None) -> list[str]:
+    """Return where the header and the sidecar disagree."""
+    wanted = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt"
+    if record and record["format"] != wanted:
+        return [f"Its sidecar says {record['format']}, but its header {wanted}"]
+    return []

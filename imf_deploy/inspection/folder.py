@@ -1,0 +1,149 @@
+"""Say what is in a run's folder, and which of its stages are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.artifact import sidecar_path
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import read_json, sha256_file
+from imf_deploy.inspection.finding import Finding
+from imf_deploy.inspection.record import leads_out, read_record
+from imf_deploy.report.read import read_report
+from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.report.verdict import deploy_sentence
+from imf_deploy.run_folder import RECORD, RunFolder
+
+KNOWN = (".onnx", ".engine", ".trt", ".plan", ".safetensors")
+_FOLDERS = ("products", "deploy")
+_CHECKPOINTS = ("teacher.checkpoint", "distilled.checkpoint", "distilled-qat.checkpoint")
+
+
+def inspect_folder(path: Path) -> Finding:
+    """List the files of a run, or of any folder that holds such files; links out of it are not followed.
+
+    Raises:
+        UsageError: nothing in it is known to this tool.
+        ImfDeployError: the settings of the run are damaged.
+    """
+    report, warnings = _report(path)
+    latencies = {row["sha256"]: row["latency_ms"]["p50"] for row in _rows(report) if row["latency_ms"]}
+    files, problems = _files(path, latencies)
+    linked = [name for name in _FOLDERS if leads_out(path / name)]
+    warnings += [f"{name} is a link out of the folder: not followed" for name in linked] + problems
+    run = (path / RECORD).is_file() and not leads_out(path / RECORD)
+    if not (files or run):
+        raise UsageError(
+            f"{path} holds no run and no ONNX file, engine or safetensors", "Give a file or a run's folder"
+        )
+    facts: dict[str, Any] = {"files": files}
+    if not run:
+        return Finding(path, "folder", f"a folder of {len(files)} files", facts, None, warnings)
+    facts["settings"] = read_json(path / RECORD).get("config")
+    facts["stages"] = _stages(path, files, facts["settings"])
+    facts["unfinished"] = [name for name in _CHECKPOINTS if (path / name).is_file()]
+    facts["verdict"] = deploy_sentence(report) if report else None
+    waiting = [stage for stage, state in facts["stages"].items() if state != "done"]
+    title = "a finished run" if not waiting else f"a run that has not finished: {', '.join(waiting)}"
+    return Finding(path, "run", title, facts, None, warnings)
+
+
+def _files(folder: Path, latencies: dict[str, float]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return one entry for every file that a run makes, and what is wrong with them."""
+    entries, warnings = [], []
+    for file in _candidates(folder):
+        name = file.relative_to(folder).as_posix()
+        if leads_out(file):
+            warnings.append(f"{name} is a link out of the folder: not followed")
+            continue
+        if not file.is_file():
+            continue
+        sha256 = sha256_file(file)
+        record, problems = read_record(file, sha256)
+        warnings += [f"{name}: {problem}" for problem in problems]
+        verified = (record or {}).get("evidence", {}).get("verify")
+        verified = verified if isinstance(verified, dict) else {}
+        entries.append(
+            {
+                "path": name,
+                "size_bytes": file.stat().st_size,
+                "sha256": sha256,
+                "record": "missing" if not sidecar_path(file).is_file() else _state(record),
+                "kind": record["kind"] if record else None,
+                "product": (record or {}).get("product") or None,
+                "precision": (record or {}).get("precision"),
+                "verified": verified.get("status"),
+                "accuracy": verified.get("accuracy"),
+                "latency_ms": latencies.get(sha256),
+            }
+        )
+    return entries, warnings
+
+
+def _state(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return "damaged"
+    return "matches" if record["matches"] else "changed"
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Yield the files of a run's own folders, never deeper, in the order in which a run makes them."""
+    for place in (folder, *(folder / name for name in _FOLDERS if not leads_out(folder / name))):
+        if place.is_dir():
+            try:
+                names = sorted(place.iterdir())
+            except OSError as error:
+                raise ImfDeployError(f"cannot read {place}: {error.strerror}") from error
+            yield from (p for p in names if p.suffix.lower() in KNOWN and not p.name.startswith(".tmp-"))
+
+
+def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, str]:
+    """Return each stage with ``done``, ``begun`` or ``not yet``, as the files tell."""
+    folder = RunFolder(path)
+    whole = {entry["path"] for entry in files if entry["record"] == "matches"}
+    products = [entry for entry in files if entry["path"].startswith("products/")]
+    deployed = [entry for entry in files if entry["path"].startswith("deploy/")]
+
+    def state(done: bool, begun: bool) -> str:
+        return "done" if done else "begun" if begun else "not yet"
+
+    def weights(file: Path) -> str:
+        return state(file.name in whole, file.with_suffix(".checkpoint").is_file())
+
+    complete = (path / "report.json").is_file()
+    # A given teacher lies elsewhere, and tuning for INT8 is an option: neither has to be there.
+    optional = {"train teacher": weights(folder.teacher), "qat": weights(folder.qat)}
+    seen = {stage: told for stage, told in optional.items() if told != "not yet"}
+    if isinstance(config, dict) and config.get("qat_epochs"):
+        seen.setdefault("qat", "not yet")
+    # Of several files, only the report that comes last tells that none is missing.
+    return {
+        **{stage: seen.pop(stage) for stage in ("train teacher",) if stage in seen},
+        "distil": weights(folder.distilled),
+        **seen,
+        "strip": state(bool(deployed) and all(p["path"] in whole for p in products), bool(products)),
+        "export": state(complete and all(p["path"] in whole for p in deployed), bool(deployed)),
+        "verify": state(
+            complete and all(p["verified"] for p in deployed), any(p["verified"] for p in deployed)
+        ),
+        "bench and report": state(complete, begun=False),
+    }
+
+
+def _report(path: Path) -> tuple[Report | None, list[str]]:
+    """Return the report of the run, if there is one, or what is wrong with it."""
+    report = path / "report.json"
+    if not report.is_file():
+        return None, []
+    if leads_out(report):
+        return None, ["report.json is a link out of the folder: not followed"]
+    try:
+        return read_report(report), []
+    except ImfDeployError as error:
+        return None, [str(error)]
+
+
+def _rows(report: Report | None) -> list[ArtifactRow]:
+    return report["artifacts"] if report else []

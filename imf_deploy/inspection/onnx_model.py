@@ -1,0 +1,135 @@
+"""Say what an ONNX file is, ours or anybody's; its graph is read and never run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy.artifact import sidecar_path
+from imf_deploy.export.onnx_file import (
+    describe_model,
+    external_data,
+    external_problem,
+    messages,
+    parse_model,
+    tensor_shape,
+)
+from imf_deploy.files import too_deep
+from imf_deploy.inspection.finding import Finding
+from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
+
+_JSON = ("labels", "preprocess", "model", "tools")
+_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
+              "MatMulInteger", "QGemm")  # fmt: skip
+
+
+def inspect_onnx(path: Path) -> Finding:
+    """Read an ONNX file and its sidecar; external data is named and checked, never loaded.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: it is truncated or no ONNX.
+    """
+    model = parse_model(path)
+    info, facts = describe_model(path, model), file_facts(path)
+    weights = _weights(model)
+    outside = external_data(path, model)
+    metadata = {key: _read(key, value) for key, value in info.metadata.items()}
+    facts |= {
+        "opset": info.opset,
+        "domains": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "ir_version": model.ir_version,
+        "producer": f"{model.producer_name} {model.producer_version}".strip() or None,
+        "precision": info.precision,
+        "inputs": [_signature(v) for v in model.graph.input if v.name in info.inputs],
+        "outputs": [_signature(v) for v in model.graph.output],
+        "parameters": sum(
+            count for name, count in weights.items() if not name.startswith(("int64", "int32"))
+        ),
+        "values_by_type": weights,
+        "operators": info.operators,
+        "external_data": outside,
+        "metadata": metadata,
+    }
+    record, warnings = read_record(path, facts["sha256"])
+    ours = isinstance(metadata.get("product"), str) and "source_sha256" in metadata
+    if ours and not sidecar_path(path).is_file():
+        warnings.append(NO_SIDECAR)
+    warnings += [str(problem) for name in outside if (problem := external_problem(path, name))]
+    warnings += _contradictions(info.precision, metadata, record)
+    if info.precision == "fp32" and any(name in info.operators for name in _QUANTISED):
+        warnings.append("It computes in integers without Q/DQ operators: TensorRT does not take it")
+    return Finding(path, "onnx", _title(info.precision, metadata, ours), facts, record, warnings)
+
+
+def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
+    if not ours:
+        return f"an ONNX file in {precision}, not written by imf-deploy"
+    model = metadata.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    return f"the product {metadata['product']} of {name or 'a student'} as ONNX in {precision}"
+
+
+def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, Any] | None) -> list[str]:
+    """Return where the graph, its metadata and its sidecar disagree."""
+    found = []
+    for where, told in (("metadata", metadata), ("sidecar", record or {})):
+        said = told.get("precision")
+        if isinstance(said, str) and said != precision:
+            found.append(f"Its {where} says {said}, but its graph is {precision}")
+    source, parent = metadata.get("source_sha256"), (record or {}).get("evidence", {}).get("source")
+    if record and source and parent and source != parent:
+        found.append("Its metadata and its sidecar name different sources")
+    return found
+
+
+def _read(key: str, value: str) -> Any:
+    """Return a value of the metadata; the keys that hold JSON in our files are parsed where they do."""
+    if key in _JSON:
+        with contextlib.suppress(ValueError, RecursionError):
+            content = json.loads(value)
+            return value if too_deep(content) else content
+    return value
+
+
+def _signature(value: Any) -> dict[str, Any]:
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type":
+        return {"name": value.name, "type": (kind or "unknown").removesuffix("_type"), "shape": None}
+    return {
+        "name": value.name,
+        "type": _type_name(value.type.tensor_type.elem_type),
+        "shape": tensor_shape(value),
+    }
+
+
+def _weights(model: ModelProto) -> dict[str, int]:
+    """Return how many values the stored tensors hold, by type, in subgraphs and constants too."""
+    from onnx import TensorProto
+
+    counts: Counter[str] = Counter()
+    for message in messages(model):
+        if isinstance(message, TensorProto):
+            counts[_type_name(message.data_type)] += _elements(message)
+    return dict(counts.most_common())
+
+
+def _elements(tensor: TensorProto) -> int:
+    return math.prod(max(int(size), 0) for size in tensor.dims)
+
+
+def _type_name(number: int) -> str:
+    """Return such as ``float32``; the number of a type that this version of onnx does not know."""
+    from onnx import TensorProto
+
+    if number not in TensorProto.DataType.values():
+        return f"type {number}"
+    name = str(TensorProto.DataType.Name(number)).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)

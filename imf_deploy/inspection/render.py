@@ -1,0 +1,91 @@
+"""A finding on a terminal: one grid of names and values, readable at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy.inspection.values import SHOWN, lines, shape, text
+from imf_deploy.report.columns import Column, FittingTable, Section
+from imf_deploy.report.format import label, percent, scaled, significant, visible
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+
+    from imf_deploy.inspection.finding import Finding
+
+_TABLES = ("files", "tensors")
+# For machines; a person reads them in run.json, or does not need them.
+_HIDDEN = ("settings", "tools", "ir_version", "plan_offset", "kind", "format", "file")
+
+
+def render(finding: Finding) -> Group:
+    """Return a finding, to be printed on a rich console."""
+    from rich.console import Group
+    from rich.text import Text
+
+    facts, record = finding.facts, finding.record
+    hidden = [*_TABLES, *_HIDDEN]
+    if record and record["matches"]:
+        hidden.append("metadata")  # the record says the same, and more
+    parts: list[RenderableType] = [Text(visible(f"{finding.path}: {finding.title}"), style="bold")]
+    parts += [Text(visible(f"! {warning.rstrip('. ')}."), style="bold red") for warning in finding.warnings]
+    parts.append(_grid(facts, hidden))
+    for name in _TABLES:
+        if facts.get(name):
+            parts.append(_listing(name, facts[name]))
+    if record is not None:
+        told = {key: value for key, value in record.items() if key not in facts} | record["evidence"]
+        state = "belongs to this very content" if record["matches"] else "belongs to other content"
+        parts.append(Text(f"Its record {state}:", style="bold"))
+        parts.append(_grid(told, ["matches", "evidence", "opset", "targets", *_HIDDEN]))
+    return Group(*parts)
+
+
+def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        if name not in hidden and value not in (None, "", [], {}):
+            cell = "\n".join(map(visible, lines(name, value)))
+            grid.add_row(Text(visible(name.replace("_", " "))), Text(cell))
+    return grid
+
+
+def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
+    """Return a table of files or tensors."""
+    from rich.console import Group
+    from rich.text import Text
+
+    shown = items if name == "files" else items[:SHOWN]
+    if name == "files":
+        columns = [
+            Column("file", "left"),
+            Column("record", "left"),
+            Column("verified", "left"),
+            Column("top-1"),
+            Column("p50 ms", spare=1),
+            Column("size"),
+        ]
+        rows = [
+            [
+                item["path"],
+                item["record"],
+                label(text("", item["verified"])),
+                percent(item["accuracy"] if isinstance(item["accuracy"], float) else None),
+                significant(item["latency_ms"]),
+                scaled(item["size_bytes"], "B"),
+            ]
+            for item in shown
+        ]
+    else:
+        columns = [Column("tensor", "left"), Column("type", "left"), Column("shape", "left")]
+        rows = [[item["name"], item["dtype"], shape(item["shape"])] for item in shown]
+    more = len(items) - len(shown)
+    table = FittingTable(columns, [Section("", rows)])
+    return Group(table, Text(f"and {more} more (--json has them all)")) if more else table

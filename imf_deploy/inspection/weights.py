@@ -1,0 +1,62 @@
+"""Say what a safetensors file holds from its header; no tensor is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import existing_file
+from imf_deploy.inspection.finding import Finding
+from imf_deploy.inspection.record import file_facts, read_record
+
+_KINDS = {
+    "teacher": "the weights of a teacher",
+    "distilled": "a distilled student with its branches",
+    "product": "a stripped student",
+}
+
+
+def inspect_weights(path: Path) -> Finding:
+    """Read the header of a safetensors file and its sidecar.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: it is no whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    existing_file(path, "the weights")
+    tensors: list[dict[str, Any]] = []
+    try:
+        # The library checks that the header fits the file; numpy, because torch takes seconds to import.
+        with safe_open(path, framework="np") as file:
+            told = dict(file.metadata() or {})
+            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+                part = file.get_slice(name)
+                tensors.append({"name": name, "dtype": part.get_dtype(), "shape": part.get_shape()})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ImfDeployError(
+            f"{path} is not a whole safetensors file ({error})", "Fetch or make it again"
+        ) from error
+    values: Counter[str] = Counter()
+    for tensor in tensors:
+        values[tensor["dtype"]] += math.prod(tensor["shape"])
+    facts = file_facts(path) | {
+        "values": values.total(),
+        "values_by_type": dict(values.most_common()),
+        "metadata": told,
+        "tensors": tensors,
+    }
+    record, warnings = read_record(path, facts["sha256"])
+    return Finding(path, "safetensors", _title(record), facts, record, warnings)
+
+
+def _title(record: dict[str, Any] | None) -> str:
+    if record is None:
+        return "weights as safetensors, without a record"
+    name = record.get("model", {}).get("name", "a model")
+    product = f", product {record['product']}" if record.get("product") else ""
+    return f"{_KINDS.get(record['kind'], 'weights')}: {name}{product}"

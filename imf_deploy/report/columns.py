@@ -1,0 +1,109 @@
+"""Terminal tables that leave out their least needed columns where the terminal is narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from imf_deploy.report.format import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+Cell = str | tuple[str, str]
+"""Plain text, or text and its style; names in it may hold what rich takes for markup."""
+_NARROWEST_NAME = 12
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        heading: Above it.
+        justify: Numbers go to the right.
+        spare: Zero stays at any width; of the others the largest goes first.
+    """
+
+    heading: str
+    justify: Literal["left", "right"] = "right"
+    spare: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows under a line of their own.
+
+    Attributes:
+        title: The line above; empty for none.
+        rows: A cell for each column.
+        bold: Numbers of the rows that stand out.
+    """
+
+    title: str
+    rows: Sequence[Sequence[Cell]]
+    bold: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class FittingTable:
+    """Sections with the same columns, one below the other; a rich renderable.
+
+    Attributes:
+        columns: From left to right; the first folds where nothing else can go.
+        sections: Their columns stand below each other.
+    """
+
+    columns: Sequence[Column]
+    sections: Sequence[Section]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the tables with as many columns as fit."""
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        rows = [row for section in self.sections for row in section.rows]
+        widths = [
+            max(map(cell_len, [column.heading, *(_plain(row[index])[0] for row in rows)]))
+            for index, column in enumerate(self.columns)
+        ]
+        kept = list(range(len(self.columns)))
+        # One character stands between two columns.
+        while sum(widths[index] + 1 for index in kept) - 1 > options.max_width:
+            droppable = [index for index in kept if self.columns[index].spare]
+            if not droppable:
+                break
+            kept.remove(max(droppable, key=lambda index: self.columns[index].spare))
+        others = sum(widths[index] + 1 for index in kept[1:])
+        widths[0] = max(min(widths[0], options.max_width - others), _NARROWEST_NAME)
+        for number, section in enumerate(self.sections):
+            if section.title:
+                yield Text(visible(section.title), style="bold")
+            yield self._table(section, kept, widths, heading=number == 0)
+
+    def _table(self, section: Section, kept: Sequence[int], widths: Sequence[int], heading: bool) -> Table:
+        """Return one section's table of the columns that are kept, by number."""
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, show_header=heading)
+        for index in kept:
+            column, width = self.columns[index], widths[index]
+            if index == 0:
+                table.add_column(Text(column.heading), justify=column.justify, overflow="fold", width=width)
+            else:
+                table.add_column(Text(column.heading), justify=column.justify, no_wrap=True, min_width=width)
+        for number, row in enumerate(section.rows):
+            weight = "bold" if number in section.bold else ""
+            cells = (_plain(row[index]) for index in kept)
+            table.add_row(*(Text(text, style=style or weight) for text, style in cells))
+        return table
+
+
+def _plain(cell: Cell) -> tuple[str, str]:
+    """Return the text of a cell, with nothing in it that steers a terminal, and its style."""
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return visible(text), style

@@ -1,0 +1,130 @@
+"""The report for a pull request: GitHub-flavoured Markdown that names cannot break out of."""
+
+from __future__ import annotations
+
+import re
+
+from imf_deploy.report import format as show
+from imf_deploy.report import verdict
+from imf_deploy.report.ladder import broken_sentence
+from imf_deploy.report.schema import ArtifactRow, Report
+
+# Every character that can begin markup in the middle of a line; a _ inside a word cannot.
+_SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# At the start of a line these begin lists and underlined headings; with a full stop, numbers do.
+_LEADING = re.compile(r"^([-+=]|\d+(?=[.)]))")
+_PLAIN_NAME = re.compile(r"[\w./@+:-]+", re.ASCII)
+_COLUMNS = (
+    "File",
+    "Status",
+    "Top-1 (95 %)",
+    "Same as PyTorch",
+    "p50 ms",
+    "p99 ms",
+    "Speed-up",
+    "Size",
+    "MACs",
+)
+
+
+def render_markdown(report: Report) -> str:
+    """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
+    title = f"# {text(report['student'])} from {text(report['teacher'])}: deployment report"
+    parts = [title]
+    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    if failed:
+        lines = [f"- {code(row['path'])}: {text(row['reason'] or 'no reason given')}" for row in failed]
+        parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
+        parts.append("\n".join(lines))
+    parts.append(f"**{text(verdict.deploy_sentence(report))}**")
+    sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
+    parts.append(" ".join(map(text, sentences)))
+    if report["artifacts"]:
+        parts.append(_table(report))
+        parts.append(
+            "Top-1 is of the test images, with its Wilson interval; the choice was made on validation images."
+        )
+    if notes := _notes(report):
+        parts.append("\n".join(f"- {text(note)}" for note in notes))
+    parts += ["## How to repeat", fenced(report["command"], "sh"), _conditions(report)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(report: Report) -> str:
+    best = verdict.recommended(report)
+    lines = [_row(_COLUMNS), _row(["---", "---"] + ["---:"] * (len(_COLUMNS) - 2))]
+    lines += [_row(_cells(row, row is best)) for row in report["artifacts"]]
+    return "\n".join(lines)
+
+
+def _row(cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: ArtifactRow, best: bool) -> list[str]:
+    latency = row["latency_ms"]
+    name = code(row["path"])
+    return [
+        f"**{name}**" if best else name,
+        text(show.label(row["status"])),
+        show.accuracy(row["accuracy"], row["accuracy_interval"]),
+        show.percent(row["agreement"], 2),
+        show.significant(latency["p50"] if latency else None),
+        show.significant(latency["p99"] if latency else None),
+        show.speedup(row["speedup"]),
+        show.scaled(row["size_bytes"], "B"),
+        show.scaled(row["macs"]),
+    ]
+
+
+def _notes(report: Report) -> list[str]:
+    """Return why files were not run, and the remarks of the run; failures stand above."""
+    waiting = [
+        f"{reason} ({len(paths)} {'file' if len(paths) == 1 else 'files'})"
+        for reason, paths in verdict.exceptions(report)
+        if reason.startswith("not run")
+    ]
+    return [*waiting, *report["notes"]]
+
+
+def _conditions(report: Report) -> str:
+    """Return under what the latencies were measured, and when, in one line."""
+    environment = report["environment"]
+    told = [
+        f"{key} {show.plain(environment[key])}" for key in ("cpu", "threads", "gpu") if environment.get(key)
+    ]
+    versions = environment.get("versions")
+    if isinstance(versions, dict):
+        told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
+    return text(
+        f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
+    )
+
+
+def text(words: str) -> str:
+    """Return foreign words as Markdown that shows them and does nothing else.
+
+    Characters of Markdown and HTML become entities, which the syntax never takes for structure
+    (CommonMark 0.31, section 2.5); addresses do not become links, and nobody is called by ``@name``.
+    """
+    line = " ".join(show.visible(" ".join(words.split())).split())
+    line = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", line)
+    line = _LEADING.sub(lambda match: "".join(f"&#{ord(char)};" for char in match[0]), line)
+    # GitHub links addresses and names after the entities were read: a space of no width is in between.
+    line = re.sub(r"(?<!\w)@(?=\w)", "@&#8203;", line)
+    return re.sub(r"(?i)(?<!\w)www\.|:(?=//)", lambda match: f"{match[0]}&#8203;", line)
+
+
+def code(name: str) -> str:
+    """Return a name as code, also inside a table; odd characters become entities."""
+    if _PLAIN_NAME.fullmatch(name):
+        return f"`{name}`"
+    return f"<code>{text(name)}</code>"
+
+
+def fenced(lines: str, language: str) -> str:
+    """Return a block of code behind a fence that its content cannot close."""
+    longest = max((len(run) for run in re.findall("`+", lines)), default=0)
+    fence = "`" * max(3, longest + 1)
+    shown = "\n".join(show.visible(line) for line in lines.splitlines())
+    return f"{fence}{language}\n{shown}\n{fence}"

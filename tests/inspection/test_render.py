@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import onnx
+import pytest
+from rich.console import Console
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.inspection import Finding, inspect
+from imf_deploy.inspection.render import render
+
+
+def printed(finding: Finding, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(finding))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def unwrapped(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_everything_that_matters_of_an_onnx_file_fits_80_columns(run: Path) -> None:
+    text = printed(inspect(run / "deploy" / "resnet8-imf@1-fp16.onnx"))
+    assert max(map(len, text.splitlines())) <= 80
+    for words in (
+        "the product imf@1 of resnet8 as ONNX in fp16",
+        "images: float32 [batch, 3, 16, 16]",
+        "Conv ",
+        "belongs to this very content",
+        "labels 3: class0, class1, class2",
+        "of 18 images, same class as PyTorch",
+        "pass, ",
+    ):
+        assert words in unwrapped(text)
+
+
+def test_a_run_is_a_table(run: Path) -> None:
+    text = printed(inspect(run))
+    assert max(map(len, text.splitlines())) <= 80
+    row = next(line for line in text.splitlines() if line.startswith("deploy/resnet8-imf@1-fp32.onnx"))
+    assert "matches" in row
+    assert "pass" in row
+    assert "bench and report: done" in text
+
+
+@pytest.mark.parametrize(
+    "path", ["distilled.safetensors", "run.json", "report.json", "distilled.safetensors.json"]
+)
+@pytest.mark.parametrize("width", [40, 200])
+def test_everything_prints_at_any_width(run: Path, path: str, width: int) -> None:
+    assert path in printed(inspect(run / path), width).replace("\n", "")
+
+
+def test_foreign_names_steer_no_terminal(foreign_onnx: Path) -> None:
+    model = onnx.load(foreign_onnx)
+    model.producer_name = "[red]x\x1b[2J\u202e\r"
+    onnx.save(model, foreign_onnx)
+    text = printed(inspect(foreign_onnx))
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert r"[red]x\x1b[2J\u202e\r 7" in text
+
+
+def test_a_record_full_of_nonsense_prints(run: Path) -> None:
+    sidecar = run / "deploy" / "resnet8-imf@1-fp32.onnx.json"
+    sidecar.write_text(
+        '{"schema": 1, "sha256": "x", "kind": "onnx", "format": "onnx", "inputs": [1], "outputs": "y",'
+        ' "preprocess": {"labels": 5}, "product": {"a": []}, "evidence": {"verify": {"accuracy": 0.5,'
+        ' "accuracy_interval": ["a"], "status": ["?"], "reason": {}, "agreement": null}, "big_bytes": 1'
+        + "0" * 400
+        + ', "nan": NaN}}'
+    )
+    text = printed(inspect(run / "deploy" / "resnet8-imf@1-fp32.onnx"))
+    assert "belongs to other content" in text
+    assert "50.0 %" in text
+
+
+def test_deep_nesting_is_refused_before_it_exhausts_the_stack(run: Path, foreign_onnx: Path) -> None:
+    deep = "[" * 500 + "]" * 500
+    (run / "deep.json").write_text(f'{{"a": {deep}}}')
+    with pytest.raises(ImfDeployError, match="nested too deeply"):
+        inspect(run / "deep.json")
+    model = onnx.load(foreign_onnx)
+    model.metadata_props.add(key="labels", value=deep)
+    onnx.save(model, foreign_onnx)
+    found = inspect(foreign_onnx)
+    assert found.facts["metadata"]["labels"] == deep
+    assert found.to_dict()["facts"]["metadata"]["labels"] == deep
+    assert printed(found)
