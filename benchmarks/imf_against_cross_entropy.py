@@ -32,11 +32,11 @@ def one_seed(
     spec = ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
     folder = output / f"{student}-seed{seed}"
     alone = train_classifier(spec, data, config.train, folder / "cross-entropy.safetensors", "student")
-    distilled = load_distilled(distill(data, teacher, config, folder / "distilled.safetensors"))
+    distilled = load_distilled(distill(data, teacher, config, folder / "distilled.safetensors"), (student,))
     names = ["plain", *(f"imf@{k}" for k in range(1, len(distilled.blocks) + 1))]
     accuracies = {"cross-entropy": alone.evidence["accuracy"]}
     for artifact in strip(distilled, names, folder / "products"):
-        product = evaluate_product(load_product(artifact.path), data)
+        product = evaluate_product(load_product(artifact.path, (student,)), data)
         accuracies[artifact.product] = product.artifact.evidence["accuracy"]
     return accuracies
 

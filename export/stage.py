@@ -18,6 +18,7 @@ from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.targets import BatchRange, Flavour, parse_capability
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
+from imf_deploy.models.names import file_stem
 from imf_deploy.runners.base import INPUT, OUTPUT
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def export(
 
 def _stem(product: Product, precision: str) -> str:
     record = product.artifact
-    return f"{record.model['name']}-{record.product}-{precision}"
+    return f"{file_stem(record.model['name'])}-{record.product}-{precision}"
 
 
 def _fields(product: Product, precision: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PACKAGES = (
     "imf-deploy", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
-    "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "torchao", "accelerate",
+    "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "timm", "torchao", "accelerate",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,13 @@ from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
 from imf_deploy.gate import Gate
-from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.models import ModelSpec, build_model, student_blocks, truncate
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.run_folder import RunFolder, open_run
-from imf_deploy.strip.products import Product, choose_products, load_product
+from imf_deploy.strip.products import Product, blocks_kept, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
 from imf_deploy.train.config import Monitoring
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
@@ -75,9 +76,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        content = asdict(self) | {"capabilities": list(self.capabilities)}
-        strides = self.distill.stem_strides
-        content["distill"]["stem_strides"] = None if strides is None else list(strides)
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return content
 
 
@@ -126,10 +125,7 @@ def distill_and_export(
             "INT8 is judged on validation images, and there are none",
             "Raise --val-fraction, or leave int8 out of --precisions",
         )
-    spec = ModelSpec.for_images(
-        config.distill.student, data.preprocess.num_classes, data.preprocess.size, config.distill.stem_strides
-    )
-    names = choose_products(config.products, len(find_blocks(build_model(spec), spec.image_size)))
+    names = _products(config, data)
     folder = on_first(lambda: open_run(output, config.to_dict(), overwrite))
     notes = list(data.notes)
     if not engines:
@@ -138,11 +134,13 @@ def distill_and_export(
         say(note)
     teacher = obtain_teacher(config, data, folder, monitoring)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+    # The user named the student, so that the record may name the same function.
+    trusted = (config.distill.student,)
     trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring)
-    distilled = load_distilled(trained)
+    distilled = load_distilled(trained, trusted)
     if tuning:
         tuned = qat(distilled, data, teacher, tuning, folder.qat, monitoring=monitoring)
-        distilled = load_distilled(tuned)
+        distilled = load_distilled(tuned, trusted)
         for note in describe_qat(tuned, config.gate.max_accuracy_drop):
             notes.append(note)
             say(note)
@@ -153,7 +151,9 @@ def distill_and_export(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
     stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    products, files, declined = _export_and_verify(stripped, precisions, engines, data, config.gate, folder)
+    products, files, declined = _export_and_verify(
+        stripped, precisions, engines, data, config.gate, folder, trusted
+    )
     latencies = measure_products(products, files, bench_seconds)
     for note in [*declined, *does_int8_pay(files, latencies)]:
         notes.append(note)
@@ -182,6 +182,20 @@ def distill_and_export(
             f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}"
         )
     return report
+
+
+def _products(config: RunConfig, data: DataSet) -> list[str]:
+    """Return which products to make; a student that cannot be cut is refused before it is trained."""
+    wanted = config.distill
+    spec = ModelSpec.for_images(
+        wanted.student, data.preprocess.num_classes, data.preprocess.size, wanted.stem_strides, wanted.taps
+    )
+    student = build_model(spec)
+    blocks = student_blocks(student, spec)
+    names = choose_products(config.products, len(blocks))
+    if kept := max(blocks_kept(name) for name in names):
+        truncate(student, blocks[:kept])
+    return names
 
 
 def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | None:
@@ -222,12 +236,13 @@ def _export_and_verify(
     data: DataSet,
     gate: Gate,
     folder: RunFolder,
+    trusted: tuple[str, ...],
 ) -> tuple[list[Product], list[Artifact], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
     products, files, declined = [], [], []
     with track("Exporting and verifying", len(stripped)) as advance:
         for artifact in stripped:
-            product = evaluate_product(load_product(artifact.path), data)
+            product = evaluate_product(load_product(artifact.path, trusted), data)
             products.append(product)
             # One picture of sensitive layers is enough, and takes as long as a calibration.
             config = CalibrationConfig(gate=gate, rank=artifact is stripped[0])

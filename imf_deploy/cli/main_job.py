@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from imf_deploy import defaults
@@ -14,6 +13,7 @@ from imf_deploy.cli.recipe import Recipe, with_recipe
 
 @with_recipe
 def distill_and_export(
+    preset: o.Preset = "",
     student: o.Student = defaults.STUDENT,
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
@@ -24,12 +24,19 @@ def distill_and_export(
     teacher_weights: o.TeacherWeights = "",
     teacher_epochs: o.TeacherEpochs = defaults.TEACHER_EPOCHS,
     stem_strides: o.StemStrides = "",
+    student_taps: o.StudentTaps = "",
+    teacher_tap: o.TeacherTap = "",
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
     qat_epochs: o.QatEpochs = defaults.QAT_EPOCHS,
     flip: o.Flip = True,
     seed: o.Seed = 0,
@@ -54,19 +61,33 @@ def distill_and_export(
     """
     from rich.console import Console
 
-    from imf_deploy.cli.read import data_config, distill_config, names, teacher_config
+    from imf_deploy.cli.read import data_config, distill_config, names, teacher_config, train_config
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
 
-    training = (train_precision, device, flip, seed)
+    train = train_config(
+        epochs,
+        batch_size,
+        lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
+        train_precision,
+        device,
+        flip,
+        seed,
+    )
+    train = recipe.train(train)
     config = RunConfig(
         data=data_config(data, data_root, image_size, val_fraction, split_seed),
-        teacher=teacher_config(teacher, teacher_epochs, *training),
+        teacher=teacher_config(teacher, teacher_epochs, train, preset),
         teacher_weights=teacher_weights,
         distill=distill_config(
-            student, stem_strides, alpha, beta, temperature, epochs, batch_size, lr, *training
+            student, stem_strides, student_taps, teacher_tap, (alpha, beta, temperature), train
         ),
         qat_epochs=qat_epochs,
         products=products,
@@ -75,11 +96,6 @@ def distill_and_export(
         batch=batch,
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
-    )
-    config = replace(
-        config,
-        distill=replace(config.distill, train=recipe.train(config.distill.train)),
-        teacher=replace(config.teacher, train=recipe.sharing(config.teacher.train)),
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring())

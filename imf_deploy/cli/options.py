@@ -8,10 +8,14 @@ from typing import Annotated
 
 import typer
 
+from imf_deploy import defaults
+
 DATA = "Data"
 TRAINING = "Training"
 METHOD = "Method"
 EXPORT = "Export"
+
+LR_DROPS = ",".join(map(str, defaults.LR_DROPS))
 
 
 class Trt(StrEnum):
@@ -21,6 +25,14 @@ class Trt(StrEnum):
     RTX = "rtx"
     TENSORRT = "tensorrt"
     OFF = "off"
+
+
+class LrSchedule(StrEnum):
+    """How the learning rate falls."""
+
+    COSINE = "cosine"
+    STEP = "step"
+    CONSTANT = "constant"
 
 
 class TrainPrecision(StrEnum):
@@ -61,8 +73,28 @@ SplitSeed = Annotated[int, typer.Option(help="Seed of every hold-out.", rich_hel
 Student = Annotated[
     str,
     typer.Option(
-        help="mobilenetv2, shufflenetv2, resnet18, or a convolutional classifier of torchvision.",
+        help="mobilenetv2, resnet18 …, torchvision:NAME, timm:NAME, cifar:NAME or package.module:factory.",
         rich_help_panel=METHOD,
+    ),
+]
+StudentTaps = Annotated[
+    str,
+    typer.Option(
+        help="Modules of the student that end a block, such as layer2,layer3; empty finds them.",
+        rich_help_panel=METHOD,
+    ),
+]
+TeacherTap = Annotated[
+    str,
+    typer.Option(
+        help="Module of the teacher that puts out its features; empty takes its last block.",
+        rich_help_panel=METHOD,
+    ),
+]
+TrustModel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust-model", help="package.module:factory that a file's record names, and that may be run."
     ),
 ]
 StemStrides = Annotated[
@@ -75,7 +107,9 @@ StemStrides = Annotated[
 TeacherName = Annotated[
     str,
     typer.Option(
-        "--teacher", help="resnet18, resnet50, resnet14x2 …; empty chooses.", rich_help_panel=METHOD
+        "--teacher",
+        help="Named as a student is; vision transformers too; empty chooses.",
+        rich_help_panel=METHOD,
     ),
 ]
 TeacherWeights = Annotated[
@@ -99,6 +133,28 @@ BatchSize = Annotated[
     int, typer.Option(help="Images a training step, over all processes.", rich_help_panel=TRAINING)
 ]
 Lr = Annotated[float, typer.Option(help="Largest learning rate.", rich_help_panel=TRAINING)]
+Schedule = Annotated[
+    LrSchedule,
+    typer.Option("--lr-schedule", help="How the rate falls after the warm-up.", rich_help_panel=TRAINING),
+]
+LrDrops = Annotated[
+    str,
+    typer.Option(
+        help="Parts of the training after which the step schedule divides the rate by 10.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Warmup = Annotated[
+    float, typer.Option(help="Part of the training in which the rate rises.", rich_help_panel=TRAINING)
+]
+Nesterov = Annotated[bool, typer.Option(help="Nesterov's momentum.", rich_help_panel=TRAINING)]
+Shift = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels that training images are moved at most; by default a 14th of their side.",
+        rich_help_panel=TRAINING,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Seed of weights, order and augmentation.", rich_help_panel=TRAINING)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …", rich_help_panel=TRAINING)]
 Flip = Annotated[bool, typer.Option(help="Mirror half of the training images.", rich_help_panel=TRAINING)]
@@ -152,6 +208,26 @@ MinAgreement = Annotated[
 BenchSeconds = Annotated[
     float,
     typer.Option(help="Least time that each file's latency is measured for.", rich_help_panel=EXPORT),
+]
+
+
+def _apply_preset(context: typer.Context, name: str) -> str:
+    if name:
+        from imf_deploy.train.presets import find_preset
+
+        # Click looks here for every option that was not given.
+        wanted = find_preset(name).options(teacher=context.info_name == "train-teacher")
+        context.default_map = {**(context.default_map or {}), **wanted}
+    return name
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        help="Pair and recipe of Tian et al. 2019, such as cifar100/resnet56-resnet20; other options win.",
+        is_eager=True,
+        callback=_apply_preset,
+    ),
 ]
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.cli.options import TrainPrecision
+from imf_deploy.cli.options import LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
+from imf_deploy.train.presets import find_preset
 from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
 
 
@@ -38,35 +39,78 @@ def data_config(data: str, root: str, image_size: int, val_fraction: float, spli
     return DataConfig(data, root, image_size, val_fraction, split_seed)
 
 
-def teacher_config(
-    model: str, epochs: int, precision: TrainPrecision, device: str, flip: bool, seed: int
-) -> TeacherConfig:
-    """Read the options of a teacher that may have to be trained."""
-    train = replace(
-        TEACHER_TRAINING, epochs=epochs, precision=precision.value, device=device, flip=flip, seed=seed
+def parts(option: str, text: str) -> tuple[float, ...]:
+    """Read numbers separated by commas.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    try:
+        return tuple(float(word) for word in names(text))
+    except ValueError as error:
+        raise UsageError(f"{option} {text} is not a list of numbers", "Give such as 0.5,0.75") from error
+
+
+def train_config(
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    schedule: LrSchedule,
+    drops: str,
+    warmup: float,
+    nesterov: bool,
+    shift: int | None,
+    precision: TrainPrecision,
+    device: str,
+    flip: bool,
+    seed: int,
+) -> TrainConfig:
+    """Read the options of the training panel."""
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        warmup=warmup,
+        seed=seed,
+        precision=precision.value,
+        device=device,
+        flip=flip,
+        schedule=schedule.value,
+        drops=parts("--lr-drops", drops),
+        nesterov=nesterov,
+        shift=shift,
     )
-    return TeacherConfig(model, train)
+
+
+_SHARED = ("precision", "device", "flip", "seed", "grad_accumulation")
+
+
+def teacher_config(model: str, epochs: int, student: TrainConfig, preset: str) -> TeacherConfig:
+    """Return how the main job trains a teacher, where it has to.
+
+    Args:
+        model: Name of the architecture; empty chooses.
+        epochs: Its own.
+        student: What of its configuration is the teacher's too is in ``_SHARED``.
+        preset: Whose recipe to take in place of the defaults; empty is none.
+    """
+    shared = {name: getattr(student, name) for name in _SHARED}
+    recipe = find_preset(preset).recipe(teacher=True) if preset else {}
+    return TeacherConfig(model, replace(TEACHER_TRAINING, **(recipe | shared | {"epochs": epochs})))
 
 
 def distill_config(
     student: str,
     stem_strides: str,
-    alpha: float,
-    beta: float,
-    temperature: float,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    precision: TrainPrecision,
-    device: str,
-    flip: bool,
-    seed: int,
+    student_taps: str,
+    teacher_tap: str,
+    weights: tuple[float, float, float],
+    train: TrainConfig,
 ) -> DistillConfig:
-    """Read the options of a distillation."""
-    train = TrainConfig(
-        epochs, batch_size, lr, seed=seed, precision=precision.value, device=device, flip=flip
+    """Read the options of a distillation; ``weights`` are alpha, beta and the temperature."""
+    return DistillConfig(
+        student, strides(stem_strides), LossWeights(*weights), train, names(student_taps), teacher_tap
     )
-    return DistillConfig(student, strides(stem_strides), LossWeights(alpha, beta, temperature), train)
 
 
 def positive_numbers(option: str, text: str) -> list[int]:

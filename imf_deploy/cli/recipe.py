@@ -48,12 +48,6 @@ class Recipe:
         }
         return replace(config, **plain)
 
-    def sharing(self, config: TrainConfig) -> TrainConfig:
-        """Return the configuration of the teacher's training in the same run: it shares the memory."""
-        from dataclasses import replace
-
-        return replace(config, grad_accumulation=self.values["grad_accumulation"])
-
     def monitoring(self) -> Monitoring:
         """Return what is kept and told of the training while it runs."""
         from imf_deploy.train.config import Monitoring

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +14,7 @@ from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
 
 @with_recipe
 def train_teacher(
+    preset: o.Preset = "",
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
     image_size: o.ImageSize = 0,
@@ -22,6 +22,13 @@ def train_teacher(
     split_seed: o.SplitSeed = 0,
     teacher: o.TeacherName = "",
     epochs: o.Epochs = defaults.TEACHER_EPOCHS,
+    batch_size: o.BatchSize = defaults.TEACHER_BATCH_SIZE,
+    lr: o.Lr = defaults.TEACHER_LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
     flip: o.Flip = True,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -34,17 +41,31 @@ def train_teacher(
     recipe: Recipe,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
-    from imf_deploy.cli.read import data_config, teacher_config
+    from imf_deploy.cli.read import data_config, train_config
     from imf_deploy.data import open_data
     from imf_deploy.progress import say
     from imf_deploy.train.distributed import leave
+    from imf_deploy.train.teacher import TeacherConfig
     from imf_deploy.train.teacher import train_teacher as run
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
         say(note)
-    config = teacher_config(teacher, epochs, train_precision, device, flip, seed)
-    config = replace(config, train=recipe.train(config.train))
+    train = train_config(
+        epochs,
+        batch_size,
+        lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
+        train_precision,
+        device,
+        flip,
+        seed,
+    )
+    config = TeacherConfig(teacher, recipe.train(train))
     made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
     leave()
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
@@ -65,6 +86,7 @@ def weights_file(path: Path) -> Path:
 
 @with_recipe
 def distill(
+    preset: o.Preset = "",
     student: o.Student = defaults.STUDENT,
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
@@ -74,12 +96,19 @@ def distill(
     teacher: o.TeacherName = "",
     teacher_weights: o.TeacherWeights = "",
     stem_strides: o.StemStrides = "",
+    student_taps: o.StudentTaps = "",
+    teacher_tap: o.TeacherTap = "",
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
     flip: o.Flip = True,
     seed: o.Seed = 0,
     device: o.Device = "auto",
@@ -90,7 +119,7 @@ def distill(
     recipe: Recipe,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
-    from imf_deploy.cli.read import data_config, distill_config
+    from imf_deploy.cli.read import data_config, distill_config, train_config
     from imf_deploy.data import open_data
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RunFolder
@@ -101,22 +130,24 @@ def distill(
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
         say(note)
-    config = distill_config(
-        student,
-        stem_strides,
-        alpha,
-        beta,
-        temperature,
+    train = train_config(
         epochs,
         batch_size,
         lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
         train_precision,
         device,
         flip,
         seed,
     )
-    config = replace(config, train=recipe.train(config.train))
-    config.train.check()
+    train = recipe.train(train)
+    train.check()
+    weights = (alpha, beta, temperature)
+    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
     leave()
@@ -138,6 +169,7 @@ def qat(
         Path | None,
         typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
     ] = None,
+    trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
     *,
     recipe: Recipe,
@@ -148,6 +180,7 @@ def qat(
     """
     from imf_deploy.artifact import load_artifact
     from imf_deploy.data import reopen_data
+    from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
     from imf_deploy.train.distill import load_distilled
     from imf_deploy.train.distributed import leave
@@ -158,11 +191,11 @@ def qat(
     config = QatConfig(epochs, lr_factor, device)
     config.check()
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
-    loaded = load_distilled(load_artifact(distilled))
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
-    model = "" if not teacher_weights else str(loaded.artifact.evidence["teacher"]["name"])
-    found = find_teacher(teacher_weights, model, opened, device)
+    known = ModelSpec.from_dict(loaded.artifact.evidence["teacher"], trust_model or ())
+    found = find_teacher(teacher_weights, known.name if teacher_weights else "", opened, device)
     made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
     leave()
     for sentence in describe_qat(made):
@@ -176,6 +209,7 @@ def strip(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default products/ beside the input.")
     ] = None,
+    trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
 ) -> None:
     """Strip a distilled student into its products, and prove each one."""
@@ -185,7 +219,7 @@ def strip(
     from imf_deploy.strip.stage import strip as run
     from imf_deploy.train.distill import load_distilled
 
-    loaded = load_distilled(load_artifact(distilled))
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
     names = choose_products(products, len(loaded.blocks))
     for made in run(loaded, names, output or distilled.parent / "products", overwrite=overwrite):
         proof = made.evidence["strip"]
@@ -208,6 +242,7 @@ def export(
     ] = None,
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
+    trust_model: o.TrustModel = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
@@ -231,7 +266,7 @@ def export(
     engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
     if not engines:
         say(f"No TensorRT engines: {why}")
-    loaded = load_product(product)
+    loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
     config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))

@@ -21,6 +21,7 @@ def verify(
     min_agreement: Annotated[
         float | None, typer.Option(help="Gate from 0 to 1; by default the one that the file was made for.")
     ] = None,
+    trust_model: o.TrustModel = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -47,7 +48,7 @@ def verify(
     if output and output.exists() and not overwrite:
         raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
-    product, artifact = load_product(against), load_artifact(file)
+    product, artifact = load_product(against, trust_model or ()), load_artifact(file)
     opened = reopen_data(product.artifact.evidence["data_config"], data, data_root)
     product = evaluate_product(product, opened)
     gate = Gate.from_dict(

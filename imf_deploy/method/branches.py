@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imf_deploy.method.ifd import IntermediateFeatureDistiller
-from imf_deploy.models import Block
+from imf_deploy.models import Block, only_logits, to_map
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,23 @@ class Taps:
         self._names = [block.name for block in blocks]
         self._seen: dict[str, Tensor] = {}
         self._hooks = [
-            model.get_submodule(name).register_forward_hook(self._keep(name)) for name in self._names
+            model.get_submodule(block.name).register_forward_hook(self._keep(block)) for block in blocks
         ]
 
-    def _keep(self, name: str) -> Callable[[nn.Module, object, Tensor], None]:
+    def _keep(self, block: Block) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self._seen[name] = output
+            self._seen[block.name] = to_map(block, output.clone() if block.overwritten else output)
 
         return hook
 
     def run(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Run the network; return its logits ``[N, classes]`` and the tapped maps, in order."""
+        """Run the network; return its logits ``[N, classes]`` and the tapped maps ``[N, C, H, W]``, in order.
+
+        Raises:
+            ImfDeployError: it puts out anything but logits, such as a tuple in training mode.
+        """
         try:
-            logits: Tensor = self._model(images)
+            logits = only_logits(self._model, self._model(images))
             return logits, [self._seen[name] for name in self._names]
         finally:
             self._seen.clear()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from imf_deploy.method.branches import ImfBranches, pool
 from imf_deploy.method.ifd import IntermediateFeatureDistiller
-from imf_deploy.models import Block, truncate
+from imf_deploy.models import Block, to_map, truncate
 
 
 class FoldedImf(nn.Module):
@@ -26,7 +26,7 @@ class FoldedImf(nn.Module):
         self, student: nn.Module, blocks: Sequence[Block], teacher_features: Block, num_classes: int
     ) -> None:
         super().__init__()
-        self.names = [block.name for block in blocks]
+        self.blocks = list(blocks)
         self.trunk = truncate(student, list(blocks))
         self.ifds = nn.ModuleList(
             IntermediateFeatureDistiller(b.channels, b.size, teacher_features.channels, teacher_features.size)
@@ -36,10 +36,16 @@ class FoldedImf(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
-        taps = self.trunk(images)
-        pooled = [pool(ifd(taps[name])) for name, ifd in zip(self.names, self.ifds, strict=True)]
-        logits: Tensor = self.classifier(torch.cat(pooled, 1))
+        logits: Tensor = self.classifier(torch.cat(self.pooled(images), 1))
         return logits
+
+    def pooled(self, images: Tensor) -> list[Tensor]:
+        """Return the pooled features of every IFD, ``[N, teacher channels]`` each."""
+        taps = self.trunk(images)
+        return [
+            pool(ifd(to_map(block, taps[block.name])))
+            for block, ifd in zip(self.blocks, self.ifds, strict=True)
+        ]
 
 
 @torch.no_grad()

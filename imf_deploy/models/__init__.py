@@ -1,7 +1,9 @@
 """Classifiers: built by name, their blocks found generically, their weights loaded safely."""
 
-from imf_deploy.models.blocks import Block, find_blocks, truncate
-from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model
+from imf_deploy.models.blocks import Block, find_blocks, only_logits, to_map
+from imf_deploy.models.cut import truncate
+from imf_deploy.models.names import file_stem, resolve
+from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model, student_blocks
 from imf_deploy.models.weights import load_weights, read_weights, save_weights, tensor_hashes
 
 __all__ = [
@@ -9,10 +11,15 @@ __all__ = [
     "Block",
     "ModelSpec",
     "build_model",
+    "file_stem",
     "find_blocks",
     "load_weights",
+    "only_logits",
     "read_weights",
+    "resolve",
     "save_weights",
+    "student_blocks",
     "tensor_hashes",
+    "to_map",
     "truncate",
 ]

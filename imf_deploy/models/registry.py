@@ -1,30 +1,24 @@
-"""Build a classifier by name, with strides that suit the size of its pictures."""
+"""What is needed to build a model again, and building it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models.blocks import probe
-from imf_deploy.models.cifar_resnet import VARIANTS, CifarResNet
+from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
+from imf_deploy.models.names import file_stem, resolve
+from imf_deploy.models.sources import build, fixed_size
+from imf_deploy.models.strides import set_stem_strides
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
-
-SHORT_NAMES = {
-    "mobilenetv2": "mobilenet_v2",
-    "shufflenetv2": "shufflenet_v2_x1_0",
-    "mobilenetv3": "mobilenet_v3_large",
-}
-"""Short names and the torchvision names they stand for."""
 
 
 @dataclass(frozen=True)
@@ -32,134 +26,107 @@ class ModelSpec:
     """Everything that is needed to build an architecture again.
 
     Attributes:
-        name: A short name, a name of torchvision, or one of the CIFAR networks.
+        name: As :func:`imf_deploy.models.names.resolve` takes it.
         num_classes: Number of logits.
         image_size: Side of the input in pixels; decides ``stem_strides`` when the spec is made.
         stem_strides: Strides at the first resolutions that the network reduces; empty leaves the
             library's own. Parameters keep their names and shapes whatever the strides.
+        taps: Modules that end a block, named by hand; empty finds them.
     """
 
     name: str
     num_classes: int
     image_size: int
     stem_strides: tuple[int, ...] = ()
+    taps: tuple[str, ...] = ()
 
     @classmethod
     def for_images(
-        cls, name: str, num_classes: int, image_size: int, stem_strides: tuple[int, ...] | None = None
+        cls,
+        name: str,
+        num_classes: int,
+        image_size: int,
+        stem_strides: tuple[int, ...] | None = None,
+        taps: tuple[str, ...] = (),
     ) -> ModelSpec:
         """Choose the stem strides: as given, or by the size of the pictures.
+
+        Only the libraries' networks that are made for ImageNet get other strides: not the CIFAR
+        networks, a vision transformer, or what a function of the user's builds.
 
         Raises:
             UsageError: no such model.
         """
-        name = known_name(name)
+        architecture = resolve(name)
         if stem_strides is None:
-            small = image_size < SMALL_IMAGE and name not in VARIANTS
+            library = architecture.library in ("torchvision", "timm")
+            small = image_size < SMALL_IMAGE and library and not fixed_size(architecture)
             stem_strides = SMALL_STRIDES if small else ()
-        return cls(name, num_classes, image_size, stem_strides)
+        return cls(name, num_classes, image_size, stem_strides, taps)
+
+    @property
+    def stem(self) -> str:
+        """What files of this model are called."""
+        return file_stem(self.name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self) | {"stem_strides": list(self.stem_strides)}
+        return asdict(self) | {"stem_strides": list(self.stem_strides), "taps": list(self.taps)}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> ModelSpec:
-        """Read the form of :meth:`to_dict`.
+    def from_dict(
+        cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "--trust-model"
+    ) -> ModelSpec:
+        """Read the form of :meth:`to_dict`, as a file's record holds it.
+
+        Args:
+            content: The record; it was written by who knows whom.
+            trusted: Names ``package.module:factory`` whose code the user lets run.
+            option: How the user says so.
 
         Raises:
+            UsageError: the record names a function that the user does not.
             ImfDeployError: a field is missing or has the wrong form.
         """
         try:
-            return cls(
+            spec = cls(
                 str(content["name"]),
                 int(content["num_classes"]),
                 int(content["image_size"]),
                 tuple(int(s) for s in content["stem_strides"]),
+                tuple(str(tap) for tap in content.get("taps", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ImfDeployError(f"the record of the model is damaged ({error})") from error
-
-
-def _torchvision_names() -> list[str]:
-    import torchvision
-
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
-
-
-def known_name(name: str) -> str:
-    """Return ``name`` if a model of this name can be built.
-
-    Raises:
-        UsageError: it cannot; the message shows the nearest names.
-    """
-    names = [*SHORT_NAMES, *VARIANTS, *_torchvision_names()]
-    if name in names:
-        return name
-    near = difflib.get_close_matches(name, names, 3, 0.4)
-    raise UsageError(
-        f"unknown model '{name}'",
-        f"Did you mean {' or '.join(near)}"
-        if near
-        else "Try mobilenetv2, shufflenetv2, resnet18 or resnet50",
-    )
+        if resolve(spec.name).library == "factory" and spec.name not in trusted:
+            raise UsageError(
+                f"the record names '{spec.name}' as the model's code, which was not run",
+                f"If you trust that code, add {option} {spec.name}",
+            )
+        return spec
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
     """Build the architecture with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
 
     Raises:
-        UsageError: no such model.
+        UsageError: no such model, or it cannot be built for this size of pictures.
+        ImfDeployError: it cannot run on them, or does not put out as many logits.
     """
-    name = known_name(spec.name)
-    if name in VARIANTS:
-        model: nn.Module = CifarResNet(name, spec.num_classes)
-    else:
-        import torchvision
-
-        build: Callable[..., nn.Module] = torchvision.models.get_model
-        model = build(SHORT_NAMES.get(name, name), weights=None, num_classes=spec.num_classes)
+    model = build(resolve(spec.name), spec.num_classes, spec.image_size)
     if spec.stem_strides:
         set_stem_strides(model, spec.stem_strides, spec.image_size)
+    model.eval()
+    logits = only_logits(model, probe(model, spec.image_size))
+    model.train()
+    if logits.shape[1] != spec.num_classes:
+        raise ImfDeployError(
+            f"{spec.name} puts out {logits.shape[1]} logits where there are {spec.num_classes} classes",
+            "A factory has to build for num_classes",
+        )
     return model.to(memory_format=torch.channels_last)
 
 
-_STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-
-
-def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int) -> None:
-    """Replace the strides at the first resolutions that a network reduces.
-
-    All strided operators that read the same resolution belong together (a block's main path and
-    its shortcut), so a traced run groups them; no network needs code of its own.
-
-    Args:
-        model: Changed in place.
-        strides: One stride, 1 or 2, for each of the first reductions.
-        image_size: Side of the input in pixels.
-
-    Raises:
-        UsageError: the network has fewer reductions than strides are given.
-    """
-    levels: dict[int, list[Any]] = {}
-
-    def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
-        stride = module.stride if isinstance(module.stride, tuple) else (module.stride,)
-        if max(stride) > 1:
-            levels.setdefault(inputs[0].shape[-1], []).append(module)
-
-    hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
-    try:
-        # Large enough that every reduction shows as another width, whatever the size of the pictures.
-        probe(model, max(image_size, 256))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if len(levels) < len(strides):
-        raise UsageError(
-            f"--stem-strides has {len(strides)} values, but the network reduces its input {len(levels)} times"
-        )
-    for width, stride in zip(sorted(levels, reverse=True), strides, strict=False):
-        for module in levels[width]:
-            module.stride = (stride, stride)
+def student_blocks(model: nn.Module, spec: ModelSpec) -> list[Block]:
+    """Return the blocks of a student: those that its spec names, or those that are found."""
+    return find_blocks(model, spec.image_size, spec.taps)

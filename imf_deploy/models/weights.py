@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -98,7 +99,10 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
             f"{source} belongs to another model than {type(model).__name__} ({'; '.join(problems)})",
             "Name the architecture that the weights were made with, and as many classes",
         )
-    model.load_state_dict(dict(tensors), strict=True)
+    state = OrderedDict(tensors)
+    # Which form a module's tensors have (torchvision's MNASNet asks); files of tensors do not say.
+    state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=True)
 
 
 def tensor_hashes(tensors: Iterable[Tensor]) -> list[str]:

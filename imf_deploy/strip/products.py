@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import nn
 from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.fold import FoldedImf
-from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, load_weights, read_weights
+from imf_deploy.models import Block, ModelSpec, build_model, load_weights, read_weights, student_blocks
 
 PLAIN = "plain"
 
@@ -60,22 +61,24 @@ class Product:
         return self.artifact.preprocess.size
 
 
-def build_product(model: dict[str, Any], product: str) -> nn.Module:
+def build_product(model: dict[str, Any], product: str, trusted: Collection[str] = ()) -> nn.Module:
     """Build the architecture of a product with fresh weights, in evaluation mode.
 
     Args:
         model: As the product's sidecar records it: ``ModelSpec.to_dict``, and for ``imf@k`` the
             shape of the teacher's features under ``teacher_features``.
         product: ``plain`` or ``imf@k``.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
 
     Raises:
+        UsageError: the record names a factory that is not trusted.
         ImfDeployError: the record is damaged.
     """
-    spec = ModelSpec.from_dict(model)
+    spec = ModelSpec.from_dict(model, trusted)
     network = build_model(spec)
     if product == PLAIN:
         return network.eval()
-    blocks = find_blocks(network, spec.image_size)
+    blocks = student_blocks(network, spec)
     try:
         k = blocks_kept(product)
         features = Block(**model["teacher_features"])
@@ -87,10 +90,15 @@ def build_product(model: dict[str, Any], product: str) -> nn.Module:
     return folded.to(memory_format=torch.channels_last)
 
 
-def load_product(path: Path) -> Product:
+def load_product(path: Path, trusted: Collection[str] = ()) -> Product:
     """Load a product's weights, strictly, into a freshly built module.
 
+    Args:
+        path: What the strip stage wrote.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+
     Raises:
+        UsageError: the record names a factory that is not trusted.
         ImfDeployError: the file is of another kind, damaged, or does not fit its record.
     """
     artifact = load_artifact(path)
@@ -98,6 +106,6 @@ def load_product(path: Path) -> Product:
         raise ImfDeployError(
             f"{path} is a {artifact.kind}, not a stripped student", "Give what imf-deploy strip wrote"
         )
-    module = build_product(artifact.model, artifact.product)
+    module = build_product(artifact.model, artifact.product, trusted)
     load_weights(module, read_weights(path), str(path))
     return Product(artifact, module)

@@ -12,7 +12,6 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
 from imf_deploy.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
-from imf_deploy.method.branches import pool
 from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
@@ -58,7 +57,7 @@ def strip(
 
 
 def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
-    path = folder / f"{distilled.spec.name}-{product}.safetensors"
+    path = folder / f"{distilled.spec.stem}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
     if made := claim(path, recipe, overwrite):
         return made
@@ -67,7 +66,7 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     if product != PLAIN:
         model["teacher_features"] = distilled.artifact.evidence["teacher_features"]
     # Proved on what was read back, and before the sidecar makes the file count as made.
-    stripped = build_product(model, product)
+    stripped = build_product(model, product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:
@@ -158,14 +157,9 @@ def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -
 
     The first k blocks and IFDs are the product's own; heads and attention are the training graph's.
     """
-    branches, k = distilled.graph.imf, len(stripped.names)
-    taps = stripped.trunk(images)
-    logits = torch.stack(
-        [
-            head(pool(ifd(taps[name])))
-            for name, ifd, head in zip(stripped.names, stripped.ifds, branches.heads, strict=False)
-        ]
-    )
+    branches, pooled = distilled.graph.imf, stripped.pooled(images)
+    k = len(pooled)
+    logits = torch.stack([head(features) for features, head in zip(pooled, branches.heads, strict=False)])
     return (branches.weights(k)[:, None] * logits).sum(0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from imf_deploy.models import (
     load_weights,
     read_weights,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.processes import world_size
@@ -42,12 +43,16 @@ class DistillConfig:
         stem_strides: Strides at the first reductions; nothing chooses them by the image size.
         weights: alpha, beta and the temperature.
         train: Settings of the training.
+        taps: Modules of the student that end a block; empty finds them.
+        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
     """
 
     student: str = defaults.STUDENT
     stem_strides: tuple[int, ...] | None = None
     weights: LossWeights = field(default_factory=LossWeights)
     train: TrainConfig = field(default_factory=TrainConfig)
+    taps: tuple[str, ...] = ()
+    teacher_tap: str = ""
 
 
 class ImfTask:
@@ -131,7 +136,7 @@ class Distilled:
 def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGraph, list[Block]]:
     """Build a student with fresh weights and a branch on each of its blocks."""
     student = build_model(spec)
-    blocks = find_blocks(student, spec.image_size)
+    blocks = student_blocks(student, spec)
     branches = ImfBranches(blocks, teacher_features, spec.num_classes)
     graph = TrainingGraph(student, blocks, branches)
     return graph.to(memory_format=torch.channels_last), blocks
@@ -175,7 +180,7 @@ def distill(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides)
+    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides, config.taps)
     settings = {
         "kind": "distilled",
         "student": spec.to_dict(),
@@ -188,7 +193,8 @@ def distill(
     if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     torch.manual_seed(config.train.seed)
-    teacher_features = find_blocks(teacher.module, size)[-1]
+    tap = (config.teacher_tap,) if config.teacher_tap else ()
+    teacher_features = find_blocks(teacher.module, size, tap)[-1]
     graph, blocks = training_graph(spec, teacher_features)
     task = ImfTask(graph, teacher, teacher_features, config.weights, config.train.label_smoothing)
     title = f"Distilling {spec.name}"
@@ -225,10 +231,15 @@ def distill(
     return on_first(write)
 
 
-def load_distilled(artifact: Artifact) -> Distilled:
+def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:
     """Build the training graph of a distilled file again.
 
+    Args:
+        artifact: Its record.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+
     Raises:
+        UsageError: the record names a factory that is not trusted.
         ImfDeployError: the file is of another kind, damaged, or does not fit its record.
     """
     if artifact.kind != "distilled":
@@ -236,7 +247,7 @@ def load_distilled(artifact: Artifact) -> Distilled:
             f"{artifact.path} is a {artifact.kind}, not a distilled student",
             "Give what imf-deploy distill wrote",
         )
-    spec = ModelSpec.from_dict(artifact.model)
+    spec = ModelSpec.from_dict(artifact.model, trusted)
     try:
         teacher_features = Block(**artifact.evidence["teacher_features"])
     except (KeyError, TypeError) as error:

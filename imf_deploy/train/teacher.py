@@ -16,7 +16,16 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint, sha256_file
-from imf_deploy.models import SMALL_IMAGE, ModelSpec, build_model, load_weights, read_weights, save_weights
+from imf_deploy.models import (
+    SMALL_IMAGE,
+    ModelSpec,
+    build_model,
+    load_weights,
+    only_logits,
+    read_weights,
+    resolve,
+    save_weights,
+)
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
@@ -49,13 +58,12 @@ class _Supervised:
         return [None] * len(parts)
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: None) -> dict[str, Tensor]:
-        logits = network(images).float()
+        logits = only_logits(self.module, network(images)).float()
         loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
         return {"cross_entropy": loss}
 
     def predict(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(images)
-        return logits
+        return only_logits(self.module, self.module(images))
 
 
 def train_classifier(
@@ -153,8 +161,8 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
     if not path.is_file():
         return None
     record = load_artifact(path)
-    fits = record.preprocess == data.preprocess and model in ("", record.model["name"])
-    return path if fits else None
+    asked = not model or resolve(model) == resolve(record.model["name"])
+    return path if asked and record.preprocess == data.preprocess else None
 
 
 def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) -> Teacher:
@@ -175,8 +183,8 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     spec = ModelSpec.for_images(model or default_teacher(data), classes, size)
     if sidecar_path(path).is_file():
         record = load_artifact(path)
-        made_for = ModelSpec.from_dict(record.model)
-        if model and model != made_for.name:
+        made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
+        if model and resolve(model) != resolve(made_for.name):
             raise ImfDeployError(
                 f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
             )

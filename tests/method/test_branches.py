@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks
 
@@ -80,6 +81,26 @@ def test_the_student_answers_the_same_with_and_without_branches() -> None:
     assert [name for name in graph.state_dict() if name.startswith("student.")] == [
         f"student.{k}" for k in keys
     ]
+
+
+class Auxiliary(torch.nn.Module):
+    """A network that puts out more than logits while it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = build_model(ModelSpec("resnet8", CLASSES, 16))
+
+    def forward(self, x: torch.Tensor) -> object:
+        return (self.net(x), x) if self.training else self.net(x)
+
+
+def test_more_than_logits_in_training_is_told() -> None:
+    student = Auxiliary()
+    blocks = find_blocks(student, 16)
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, TEACHER, CLASSES))
+    assert graph.eval()(torch.zeros(2, 3, 16, 16))[0].shape == (2, CLASSES)
+    with pytest.raises(ImfDeployError, match="Auxiliary puts out tuple in training mode"):
+        graph.train()(torch.zeros(2, 3, 16, 16))
 
 
 def test_taps_come_off_and_keep_nothing() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, truncate
 
@@ -101,7 +101,7 @@ def test_a_network_without_feature_maps() -> None:
 
 
 class Wayward(nn.Module):
-    """Its path depends on its input, so that it cannot be traced."""
+    """Its path depends on its input at the root, so that it cannot be traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,6 +128,15 @@ def test_blocks_are_found_on_the_models_own_device() -> None:
     )
 
 
+def test_auxiliary_heads_are_left_out() -> None:
+    model = build_model(ModelSpec.for_images("googlenet", 3, 32))
+    assert model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+
+
 def test_a_network_that_cannot_run_is_told() -> None:
-    with pytest.raises(ImfDeployError, match="VisionTransformer cannot run on images of 256 pixels"):
+    with pytest.raises(UsageError, match="vit_b_16 cannot be built for images of 28 pixels"):
         build_model(ModelSpec.for_images("vit_b_16", 3, 28))
+    with pytest.raises(ImfDeployError, match="Inception3 cannot run on images of 32 pixels") as caught:
+        build_model(ModelSpec.for_images("inception_v3", 3, 32))
+    assert "\n" not in str(caught.value)

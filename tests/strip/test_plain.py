@@ -8,7 +8,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from imf_deploy.models.registry import set_stem_strides
+from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.strip.products import load_product
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import Distilled

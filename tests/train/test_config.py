@@ -19,14 +19,14 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
-def test_the_rate_of_the_other_schedules() -> None:
-    steps = TrainConfig(lr=0.5, warmup=0.0, schedule="step", drops=(0.5, 0.75))
-    assert [steps.learning_rate(step, 100) for step in (0, 49, 50, 74, 75, 99)] == pytest.approx(
-        [0.5, 0.5, 0.05, 0.05, 0.005, 0.005]
-    )
+def test_the_rate_falls_in_steps_of_a_tenth_or_not_at_all() -> None:
+    config = TrainConfig(lr=0.5, warmup=0.1, schedule="step", drops=(0.5, 0.75))
+    rates = [config.learning_rate(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.05 * (step + 1) for step in range(10)])
+    assert rates[10:] == pytest.approx([0.5] * 40 + [0.05] * 25 + [0.005] * 25)
     constant = TrainConfig(lr=0.5, warmup=0.1, schedule="constant")
-    assert [constant.learning_rate(step, 100) for step in (0, 9, 10, 99)] == pytest.approx(
-        [0.05, 0.5, 0.5, 0.5]
+    assert [constant.learning_rate(step, 100) for step in range(100)] == pytest.approx(
+        [*rates[:10], *[0.5] * 90]
     )
 
 

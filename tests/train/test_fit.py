@@ -8,7 +8,7 @@ import torch
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models import ModelSpec
+from imf_deploy.models import Block, ModelSpec
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
 from imf_deploy.train.teacher import Teacher, find_teacher, train_classifier
@@ -45,7 +45,7 @@ def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled
     assert epoch.keys() == TERMS | {"epoch", "lr", "validation_accuracy"}
     assert 0 <= epoch["validation_accuracy"] <= 1
     assert [block["name"] for block in distilled_artifact.evidence["blocks"]] == ["stage2", "stage3"]
-    assert distilled_artifact.evidence["teacher_features"] == {"name": "layer3", "channels": 64, "size": 4}
+    assert Block(**distilled_artifact.evidence["teacher_features"]) == Block("layer3", 64, 4)
     assert distilled_artifact.parent == teacher.sha256
     assert distilled_artifact.preprocess == data.preprocess
 

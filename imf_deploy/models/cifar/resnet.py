@@ -1,11 +1,14 @@
-"""The residual networks of the CIFAR literature: three stages at full, half and quarter resolution.
+"""The residual networks of the CIFAR literature.
 
-Source: He et al. 2016, section 4.2; the wider ones follow Tian et al. 2019.
+Source: He et al. 2016, section 4.2: three stages at full, half and quarter resolution, a depth of
+2 + 6 x blocks a stage. The wider ones and the ResNet-50 follow Tian et al. 2019.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+from imf_deploy.models.cifar.layers import initialize
 
 # depth (2 + 6 x blocks a stage) and channels of the stem and the three stages
 VARIANTS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
@@ -64,9 +67,7 @@ class CifarResNet(nn.Module):
         self.layer3 = _stage(stages[1], stages[2], count, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(stages[2], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
@@ -74,3 +75,17 @@ class CifarResNet(nn.Module):
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(self.avgpool(x).flatten(1))
         return logits
+
+
+def resnet50(num_classes: int) -> nn.Module:
+    """Return torchvision's ResNet-50 with a 3x3 stem of stride 1 and no pooling after it.
+
+    So its four stages see 32x32, 16x16, 8x8 and 4x4 of CIFAR's pictures.
+    """
+    import torchvision
+
+    network: nn.Module = torchvision.models.resnet50(weights=None, num_classes=num_classes)
+    network.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    network.maxpool = nn.Identity()
+    initialize(network)
+    return network

@@ -1,0 +1,116 @@
+"""What a model's name stands for: a library and a network of it, or a function of the user's."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from imf_deploy.errors import UsageError
+
+Library = Literal["torchvision", "timm", "cifar", "factory"]
+
+SHORT_NAMES = {
+    "mobilenetv2": "mobilenet_v2",
+    "shufflenetv2": "shufflenet_v2_x1_0",
+    "mobilenetv3": "mobilenet_v3_large",
+}
+"""Short names and the torchvision names they stand for."""
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that can be built.
+
+    Attributes:
+        library: Who builds it; ``factory`` is a function of the user's own.
+        name: As the library knows it; ``package.module:factory`` for a function.
+    """
+
+    library: Library
+    name: str
+
+
+def resolve(name: str) -> Architecture:
+    """Return what ``torchvision:NAME``, ``timm:NAME``, ``cifar:NAME``, a bare name or a factory stands for.
+
+    A bare name is a short one (:data:`SHORT_NAMES`), a CIFAR ResNet such as ``resnet20``, or a
+    classifier of torchvision. A factory is not imported here.
+
+    Raises:
+        UsageError: none is known by it; the message shows the nearest names.
+    """
+    prefix, _, rest = name.rpartition(":")
+    if prefix == "timm":
+        return Architecture("timm", _timm_name(rest))
+    if prefix in ("torchvision", "cifar"):
+        known = _torchvision_names() if prefix == "torchvision" else _cifar_names()
+        if rest not in known:
+            raise _unknown(name, [f"{prefix}:{near}" for near in known])
+        return Architecture("torchvision" if prefix == "torchvision" else "cifar", rest)
+    if _FACTORY.fullmatch(name):
+        return Architecture("factory", name)
+    bare_cifar = _bare_cifar_names()
+    if name in SHORT_NAMES:
+        return Architecture("torchvision", SHORT_NAMES[name])
+    if name in bare_cifar:
+        return Architecture("cifar", name)
+    if name in _torchvision_names():
+        return Architecture("torchvision", name)
+    raise _unknown(name, [*SHORT_NAMES, *bare_cifar, *_torchvision_names()])
+
+
+def file_stem(name: str) -> str:
+    """Return what files that belong to a model are called: its name without library or package."""
+    return re.sub(r"[^\w.-]+", "-", name.rpartition(":")[2])
+
+
+def _unknown(name: str, names: list[str]) -> UsageError:
+    near = difflib.get_close_matches(name, names, 3, 0.4)
+    return UsageError(
+        f"unknown model '{name}'",
+        f"Did you mean {' or '.join(near)}"
+        if near
+        else "Try mobilenetv2, shufflenetv2, resnet18 or resnet50, torchvision:NAME, timm:NAME, cifar:NAME, "
+        "or package.module:factory",
+    )
+
+
+@cache
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    return names
+
+
+def _cifar_names() -> list[str]:
+    from imf_deploy.models.cifar import NETWORKS
+
+    return list(NETWORKS)
+
+
+def _bare_cifar_names() -> list[str]:
+    # ResNet-50 and the others are torchvision's by their bare names.
+    from imf_deploy.models.cifar.resnet import VARIANTS
+
+    return list(VARIANTS)
+
+
+def _timm_name(name: str) -> str:
+    if importlib.util.find_spec("timm") is None:
+        raise UsageError(
+            f"'timm:{name}' needs the package timm, which is not installed",
+            "Type: pip install 'imf-deploy[timm]'",
+        )
+    import timm
+
+    # Names such as hf-hub:… would be fetched from the network.
+    if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
+        raise _unknown(f"timm:{name}", [f"timm:{near}" for near in timm.list_models()])
+    return name

@@ -1,0 +1,131 @@
+"""Build a network by its library, with fresh weights; nothing is ever downloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models.names import Architecture
+
+# Their auxiliary heads would make a tuple of the output in training.
+_AUXILIARY = ("googlenet", "inception_v3")
+
+
+def fixed_size(architecture: Architecture) -> bool:
+    """Return whether a network is built for one size of pictures, as vision transformers are.
+
+    Such a network has no strides at its stem that could be changed.
+    """
+    if architecture.library == "timm":
+        import timm
+
+        config = timm.get_pretrained_cfg(architecture.name)
+        return config is not None and bool(config.fixed_input_size)
+    return architecture.library == "torchvision" and architecture.name.startswith(("vit_", "swin_", "maxvit"))
+
+
+def build(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
+    """Build a network.
+
+    Args:
+        architecture: What to build.
+        num_classes: Number of logits.
+        image_size: Side of the input in pixels, for networks that are built for one size.
+
+    Raises:
+        UsageError: the library cannot build it so.
+        ImfDeployError: a function of the user's cannot be imported, fails, or returns no network.
+    """
+    if architecture.library == "factory":
+        return _from_factory(architecture.name, num_classes, image_size)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # advice to who writes the call
+            return _from_library(architecture, num_classes, image_size)
+    except Exception as error:  # libraries check sizes with assertions and errors of all kinds
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UsageError(
+            f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
+            "Choose another network, or an --image-size that it takes",
+        ) from error
+
+
+def _from_library(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
+    name = architecture.name
+    if architecture.library == "cifar":
+        from imf_deploy.models.cifar import NETWORKS
+
+        return NETWORKS[name](num_classes)
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if architecture.library == "timm":
+        import timm
+
+        if fixed_size(architecture):
+            options["img_size"] = image_size
+        build_timm: Callable[..., nn.Module] = timm.create_model
+        return build_timm(name, pretrained=False, **options)
+    import torchvision
+
+    if name in _AUXILIARY:
+        options |= {"aux_logits": False, "init_weights": False}
+    if name.startswith("vit_"):
+        options["image_size"] = image_size
+    if name.startswith("maxvit"):
+        options["input_size"] = (image_size, image_size)
+    build_torchvision: Callable[..., nn.Module] = torchvision.models.get_model
+    return build_torchvision(name, weights=None, **options)
+
+
+def _from_factory(name: str, num_classes: int, image_size: int) -> nn.Module:
+    module_name, _, function_name = name.partition(":")
+    try:
+        with _working_folder_last():
+            factory: Any = getattr(importlib.import_module(module_name), function_name, None)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"there is no module for the model '{name}' ({error})",
+            "Give package.module:factory, installed or in the working folder",
+        ) from error
+    except Exception as error:  # whatever the user's code raises
+        raise ImfDeployError(f"importing {module_name} failed ({type(error).__name__}: {error})") from error
+    if not callable(factory):
+        raise UsageError(f"{module_name} has no function '{function_name}'", "Give package.module:factory")
+    options = {"num_classes": num_classes}
+    if "image_size" in _parameters(factory):
+        options["image_size"] = image_size
+    try:
+        with _working_folder_last():  # for what it imports only now
+            network = factory(**options)
+    except Exception as error:  # whatever the user's code raises
+        raise ImfDeployError(
+            f"{name}({', '.join(f'{k}={v}' for k, v in options.items())}) failed "
+            f"({type(error).__name__}: {error})",
+            "It is called with num_classes, and with image_size if it takes that",
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ImfDeployError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def _parameters(factory: Callable[..., Any]) -> set[str]:
+    try:
+        return set(inspect.signature(factory).parameters)
+    except (TypeError, ValueError):  # built in
+        return set()
+
+
+@contextlib.contextmanager
+def _working_folder_last() -> Iterator[None]:
+    """Let a module in the working folder be found, after everything that is installed."""
+    sys.path.append("")
+    try:
+        yield
+    finally:
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]

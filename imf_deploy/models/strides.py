@@ -1,0 +1,56 @@
+"""Change the strides at the stem of a network, so that small pictures keep something to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models.blocks import probe
+
+_STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+
+
+def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int) -> None:
+    """Replace the strides at the first resolutions that a network reduces.
+
+    All strided operators that read the same resolution belong together (a block's main path and
+    its shortcut), so a traced run groups them; no network needs code of its own.
+
+    Args:
+        model: Changed in place.
+        strides: One stride, 1 or 2, for each of the first reductions.
+        image_size: Side of the input in pixels.
+
+    Raises:
+        UsageError: the network has fewer reductions than strides are given, or takes one size only.
+    """
+    levels: dict[int, list[Any]] = {}
+
+    def note(module: Any, inputs: tuple[Tensor, ...]) -> None:
+        stride = module.stride if isinstance(module.stride, tuple) else (module.stride,)
+        if max(stride) > 1:
+            levels.setdefault(inputs[0].shape[-1], []).append(module)
+
+    hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
+    try:
+        # Large enough that every reduction shows as another width, whatever the size of the pictures.
+        probe(model, max(image_size, 256))
+    except ImfDeployError as error:
+        raise UsageError(
+            f"the strides of {type(model).__name__} cannot be found ({error.what})",
+            "Leave --stem-strides out, or choose another network",
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(levels) < len(strides):
+        raise UsageError(
+            f"--stem-strides has {len(strides)} values, but the network reduces its input "
+            f"{len(levels)} times",
+            "Give as many as there are, such as --stem-strides 1",
+        )
+    for width, stride in zip(sorted(levels, reverse=True), strides, strict=False):
+        for module in levels[width]:
+            module.stride = (stride, stride)

@@ -1,0 +1,56 @@
+"""Students of many families, the smallest of each: stripped, proved, and one product in ONNX Runtime."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from imf_deploy.export.onnx_writer import export_onnx
+from imf_deploy.models import build_model, load_weights, read_weights
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.strip.products import blocks_kept, choose_products, load_product
+from imf_deploy.strip.stage import strip
+from imf_deploy.train.distill import Distilled
+
+# MobileNetV2 and ResNet of torchvision have tests of their own; blocks at 32 pixels.
+FAMILIES = {
+    "timm:mobilenetv2_035": ["blocks.1", "blocks.2", "blocks.4", "blocks.6"],
+    "timm:mobilenetv3_small_050": ["blocks.0", "blocks.1", "blocks.3", "blocks.5"],
+    "timm:resnet10t": ["layer1", "layer2", "layer3", "layer4"],
+    "shufflenet_v2_x0_5": ["stage2", "stage3", "conv5"],
+    "timm:tf_efficientnet_lite0": ["blocks.1", "blocks.2", "blocks.4", "blocks.6"],
+    "timm:regnetx_002": ["s1", "s2", "s3", "s4"],
+    "torchvision:mnasnet0_5": ["layers.8", "layers.9", "layers.11", "layers"],
+    "cifar:vgg8": ["stages.1", "stages.2", "stages"],
+    "timm:convnext_atto": ["stages.0", "stages.1", "stages.2", "stages.3"],
+    "timm:ghostnet_050": ["blocks.1", "blocks.3", "blocks.5", "blocks.7"],
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(make_distilled: Callable[[str], Distilled], tmp_path: Path, name: str) -> None:
+    distilled = make_distilled(name)
+    images = torch.randn(4, 3, 32, 32)
+    assert [block.name for block in distilled.blocks] == FAMILIES[name]
+    products = choose_products("all", len(distilled.blocks))
+    made = strip(distilled, products, tmp_path / "products", images)
+    assert [artifact.product for artifact in made] == products
+    assert all(artifact.evidence["strip"]["passed"] for artifact in made)
+    library = build_model(distilled.spec)
+    load_weights(library, read_weights(made[0].path), name)
+    with torch.inference_mode():
+        own, branches = distilled.graph(images)
+        for artifact in made:
+            k = blocks_kept(artifact.product)
+            expected = branches.attentive[k - 1] if k else own
+            logits = load_product(artifact.path).module(images)
+            assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-4)
+        assert own.std() > 1e-3  # not a network that says nothing, which anything would equal
+        second = load_product(made[2].path).module
+        expected = branches.attentive[1].numpy()
+    # imf@2 runs through two taps; its graph is a part of plain's, which costs several times as long.
+    path = tmp_path / "imf2.onnx"
+    export_onnx(second, path, "fp32", 32, {})
+    with OnnxRuntimeRunner(path, threads=1) as runner:
+        assert runner.infer(images.numpy()) == pytest.approx(expected, abs=1e-4)
