@@ -98,7 +98,7 @@ def fit(
         )
     device = choose_device(config.device)
     with distributed.accelerator(device, config.precision) as accelerator:
-        training = _Training(task, data, config, device, accelerator)
+        training = Training(task, data, config, device, accelerator)
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
@@ -120,7 +120,7 @@ def fit(
     return done.history
 
 
-class _Training:
+class Training:
     """The state of one training."""
 
     def __init__(
@@ -182,13 +182,13 @@ class _Training:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             late = time.monotonic() - self._saved >= minutes * 60
-            terms, due = self._step(images, labels, step, late)
+            terms, due = self.step(images, labels, step, late)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term
             done.batch, done.sums = index + 1, sums
             yield due and done.batch < self.per_epoch
 
-    def _step(self, images: Tensor, labels: Tensor, step: int, late: bool) -> tuple[dict[str, Tensor], bool]:
+    def step(self, images: Tensor, labels: Tensor, step: int, late: bool) -> tuple[dict[str, Tensor], bool]:
         """Do one step; return this process's part of the terms, and whether the first process is late."""
         if self._mix:
             images, labels = self._mix(images, labels, step)

@@ -36,7 +36,7 @@ data = open_data(DataConfig(str(images)))
 epochs = []
 seen = []
 
-class Watched(loop._Training):
+class Watched(loop.Training):
     def __init__(self, task, *rest):
         if still:  # batch norm keeps its statistics, as when fine-tuning
             train = task.module.train
@@ -49,16 +49,16 @@ class Watched(loop._Training):
             task.module.train = stand_still
         super().__init__(task, *rest)
 
-    def _step(self, images, labels, *rest):
+    def step(self, images, labels, *rest):
         seen.append(images.double().sum((1, 2, 3)).tolist())
-        return super()._step(images, labels, *rest)
+        return super().step(images, labels, *rest)
 
     def end_epoch(self):
         record = super().end_epoch()
         epochs.append([float(t.double().sum()) for t in self._module.state_dict().values()])
         return record
 
-loop._Training = Watched
+loop.Training = Watched
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
 train = TrainConfig(batch_size=16, lr=0.01, device="cpu", **fields)
 made = distill(data, teacher, DistillConfig("resnet8", train=train), out / "d.safetensors")
