@@ -119,7 +119,9 @@ def main() -> None:
     print(f"{options.student} {options.size} px, batch {options.batch_size}, teacher {options.teacher}")
     for name, seconds in taken.items():
         print(f"  {name}: median {1000 * median(seconds):.1f} ms, least {1000 * min(seconds):.1f} ms")
-    print(f"  IMF / floor: {median(ratios):.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} rounds)")
+    print(
+        f"  IMF / floor: {median(ratios):.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} rounds)"
+    )
 
 
 if __name__ == "__main__":
