@@ -76,6 +76,19 @@ def test_a_smaller_map_is_compared_with_the_averaged_teacher() -> None:
     assert feature_distance(averaged, its).item() == 0
 
 
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_its_gradient_is_that_of_pytorch_and_lies_as_the_map_does(memory: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    mine = torch.randn(2, 3, 4, 4).to(memory_format=memory).requires_grad_()
+    its = torch.randn(2, 3, 4, 4).to(memory_format=memory)
+    ours = feature_distance(mine, its) * 3
+    (gradient,) = torch.autograd.grad(ours, mine)
+    theirs = torch.nn.functional.mse_loss(mine, its) / its.square().mean() * 3
+    assert torch.equal(ours, theirs)
+    assert torch.allclose(gradient, torch.autograd.grad(theirs, mine)[0], rtol=1e-6)
+    assert gradient.is_contiguous(memory_format=memory)
+
+
 def test_a_teacher_of_zeros_gives_no_infinity() -> None:
     assert math.isfinite(feature_distance(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)).item())
 

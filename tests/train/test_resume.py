@@ -181,19 +181,35 @@ def kill_at(arguments: list[str], line: str, place: Path, sign: int) -> int:
     return process.wait(60)
 
 
+KILLED: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {}),
+    (
+        ["--optimizer", "adamw", "--lr", "0.002", "--ema", "0.9", "--grad-accumulation", "2",
+         "--batch-size", "8", "--checkpoint-minutes", "0"],
+        {"optimizer": "adamw", "lr": 0.002, "ema": 0.9, "grad_accumulation": 2, "batch_size": 8},
+    ),
+]  # fmt: skip
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+@pytest.mark.parametrize(("more", "fields"), KILLED)
 def test_a_killed_process_goes_on(
-    image_folder: Path, data: DataSet, tmp_path: Path, cli: Callable[..., Any]
+    image_folder: Path,
+    data: DataSet,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    more: list[str],
+    fields: dict[str, Any],
 ) -> None:
     path = tmp_path / "cut.safetensors"
     options = ["--data", str(image_folder), "--teacher", "resnet8", "--epochs", "12", "--device", "cpu"]
-    command = ["train-teacher", *options, "--output", str(path)]
+    command = ["train-teacher", *options, *more, "--output", str(path)]
     assert kill_at(command, "epoch 3 of 12", tmp_path, signal.SIGKILL) == -signal.SIGKILL
     assert not path.exists()
     result = cli(*command)
     assert result.code == 0, result.err
     assert "going on after epoch" in result.err
-    training = replace(TEACHER_TRAINING, epochs=12, device="cpu")
+    training = replace(TEACHER_TRAINING, epochs=12, device="cpu", **fields)
     whole = train_teacher(data, TeacherConfig("resnet8", training), tmp_path / "whole.safetensors")
     assert equal(read_weights(path), read_weights(whole.path))
 
