@@ -51,11 +51,17 @@ def accelerator(device: torch.device, precision: Precision) -> Iterator[Accelera
     meet()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import GradientAccumulationPlugin
 
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # it takes the current one
     try:
-        yield Accelerator(mixed_precision=_MIXED[precision], cpu=device.type == "cpu")
+        yield Accelerator(
+            mixed_precision=_MIXED[precision],
+            cpu=device.type == "cpu",
+            # Parts of a batch are weighted in the loop, whatever accelerate launch was told.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        )
     finally:
         # Settings live in a singleton that would refuse another training in this process.
         AcceleratorState._reset_state(reset_partial_state=world_size() == 1)
