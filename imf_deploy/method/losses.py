@@ -72,7 +72,7 @@ class _MeanSquare(torch.autograd.Function):
     """``mse_loss`` whose gradient lies in memory as its input does.
 
     PyTorch's own is contiguous, and in a channels-last network the backward pass of the ReLU before
-    it then takes ten times as long.
+    it then takes several times as long.
     """
 
     @staticmethod
