@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGES = (
-    "imf-deploy", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu",
+    "imf-deploy", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
     "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "timm", "torchao", "accelerate",
 )  # fmt: skip
 

@@ -96,7 +96,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def finite(content: Any) -> Any:
-    """Return ``content`` with nothing in place of every number that is not finite."""
+    """Return ``content`` as JSON holds it: lists for tuples, nothing for a number that is not finite."""
     if isinstance(content, Mapping):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -150,11 +150,6 @@ def sha256_file(path: Path) -> str:
 def fingerprint(content: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, independent of key order."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def as_json(content: Any) -> Any:
-    """Return ``content`` as it would be read back from JSON: tuples become lists."""
-    return json.loads(json.dumps(content))
 
 
 def differences(known: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
+from imf_deploy.files import finite
 from imf_deploy.gate import Gate
 from imf_deploy.models import ModelSpec, build_model, student_blocks, truncate
 from imf_deploy.processes import is_first
@@ -76,7 +76,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        content: dict[str, Any] = finite(asdict(self))  # lists in place of tuples, as JSON reads them back
         return content
 
 

@@ -38,7 +38,7 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "usable_cpus": usable_cpus(),
         "threads": threads or usable_cpus(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": governor(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "gpu": _gpu(),
         "versions": versions(),
@@ -52,6 +52,11 @@ def isa_flags() -> list[str]:
             has = set(line.split(":", 1)[1].split())
             return [flag for flag in _ISA if flag in has]
     return []
+
+
+def governor() -> str | None:
+    """Return what sets the clock of the first CPU, such as ``performance``; nothing where unknown."""
+    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def _gpu() -> str | None:

@@ -15,8 +15,8 @@ from imf_deploy.errors import UsageError
 
 Nanoseconds = npt.NDArray[np.int64]
 
-MIN_ROUNDS = 6
-"""Fewest rounds for a 95 % interval: the range of five cannot cover a median that often."""
+MIN_BLOCKS = 6
+"""Fewest blocks for a 95 % interval: the range of five cannot cover a median that often."""
 _RESAMPLES = 10_000
 _QUANTILES = (50, 90, 95, 99)
 
@@ -28,10 +28,16 @@ class Latency:
     Attributes:
         rounds: Duration of each inference in nanoseconds, one array ``[inferences]`` a round.
         images: Images in the batch of one inference.
+        block: Rounds between two loads of the file. What a load decides, such as where its weights
+            lie and on which core its threads run, is the same for all rounds of a block.
+        energy_j: What the processor used during all of these inferences, in joules; ``None`` where
+            it cannot be read.
     """
 
     rounds: tuple[Nanoseconds, ...]
     images: int
+    block: int = 1
+    energy_j: float | None = None
 
     @cached_property
     def samples_ms(self) -> npt.NDArray[np.float64]:
@@ -103,6 +109,8 @@ class Latency:
             "coefficient_of_variation": self.variation,
             "images_per_second": self.throughput,
             "round_p50_ms": self.round_p50_ms.tolist(),
+            "rounds_per_load": self.block,
+            "joules_per_inference": None if self.energy_j is None else self.energy_j / self.count,
         }
 
 
@@ -130,10 +138,11 @@ def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
     """Return latency of ``a`` divided by latency of ``b``, measured together by ``measure``.
 
     The medians of the two are divided within each round, where both met the same machine; the value
-    is the median of these ratios over the rounds. A slow round, or a machine that drifts, cancels.
-    The interval is a percentile bootstrap that resamples rounds, the same ones for both: latencies
-    within a round are not independent of each other, and resampling them would promise too much.
-    Sources: Efron and Tibshirani 1993, chapter 13; for few rounds, Hesterberg 2015, What
+    of a block is the median of these ratios over its rounds, and the value is the median over the
+    blocks. A slow round, or a machine that drifts, cancels. The interval is a percentile bootstrap
+    that resamples blocks, the same ones for both: rounds between two loads are not independent of
+    each other, and resampling them would promise too much.
+    Sources: Efron and Tibshirani 1993, chapters 8 and 13; for few blocks, Hesterberg 2015, What
     Teachers Should Know About the Bootstrap, The American Statistician 69/4.
 
     Args:
@@ -142,28 +151,28 @@ def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
         seed: Of the resampling.
 
     Raises:
-        UsageError: they differ in rounds, or there are fewer than ``MIN_ROUNDS``.
+        UsageError: they differ in rounds or blocks, or there are fewer blocks than ``MIN_BLOCKS``.
     """
-    rounds = len(a.rounds)
-    if rounds != len(b.rounds) or rounds < MIN_ROUNDS:
+    rounds, blocks = len(a.rounds), len(a.rounds) // a.block
+    if rounds != len(b.rounds) or a.block != b.block or rounds % a.block or blocks < MIN_BLOCKS:
         raise UsageError(
-            f"a ratio needs two latencies of the same {MIN_ROUNDS} or more rounds, "
-            f"these have {rounds} and {len(b.rounds)}"
+            f"a ratio needs two latencies of the same {MIN_BLOCKS} or more blocks of rounds, these have "
+            f"{rounds} and {len(b.rounds)} rounds in blocks of {a.block} and {b.block}"
         )
-    paired = a.round_p50_ms / b.round_p50_ms
-    drawn = np.random.default_rng(seed).integers(0, rounds, (_RESAMPLES, rounds))
-    tail = _tail_percent(rounds)
+    paired = np.median((a.round_p50_ms / b.round_p50_ms).reshape(blocks, a.block), axis=1)
+    drawn = np.random.default_rng(seed).integers(0, blocks, (_RESAMPLES, blocks))
+    tail = _tail_percent(blocks)
     low, high = np.percentile(np.median(paired[drawn], axis=1), (tail, 100 - tail))
     return Ratio(float(np.median(paired)), float(low), float(high))
 
 
-def _tail_percent(rounds: int) -> float:
+def _tail_percent(count: int) -> float:
     """Return what to cut from each end of the bootstrap distribution, in percent; 2.5 for very many.
 
     A plain percentile interval of few values is too narrow. Hesterberg's expanded one cuts where a
     Student interval of as many values would end. The quantile is its expansion around the normal
-    one, which is within 1 % from six rounds on.
+    one, which is within 1 % from six values on.
     """
-    z, freedom = 1.959964, rounds - 1
+    z, freedom = 1.959964, count - 1
     student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    return 100 * NormalDist().cdf(-student * math.sqrt(rounds / freedom))
+    return 100 * NormalDist().cdf(-student * math.sqrt(count / freedom))

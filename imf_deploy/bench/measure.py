@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import time
@@ -11,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from imf_deploy.bench.energy import EnergyMeter
 from imf_deploy.bench.latency import Latency, Nanoseconds
+from imf_deploy.bench.load import Loads
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
 
-SETTLE_S = 0.05
+SETTLE_S = 0.01
 """Pause before a slice, in which the thread pool of the runner before it stops spinning."""
-LEAD_IN_S = 0.01
+LEAD_IN_S = 0.005
 """Untimed inferences at the start of a slice, which bring threads, clocks and caches back."""
+
+MOST_ROUNDS = 120
+"""What a busy neighbour does lasts tens of milliseconds; short slices meet it together."""
 
 
 def measure(
@@ -27,22 +31,30 @@ def measure(
     *,
     duration_s: float = 3.0,
     iterations: int = 10,
-    warmup_s: float = 0.2,
-    rounds: int = 30,
+    warmup_s: float = 0.1,
+    rounds: int | None = None,
+    loads: int = 20,
+    meter: EnergyMeter | None = None,
 ) -> dict[str, Latency]:
     """Measure the latency of runners on one batch.
 
-    All runners are loaded first and warmed up one after the other. Then each round gives every
-    runner one short slice, in the order of :func:`slice_orders`; only ``infer`` is timed, and
-    Python's garbage collector rests meanwhile.
+    The rounds are cut into blocks. At the start of each block all runners are loaded anew and warmed
+    up, because two loads of one file differ: its weights lie elsewhere, and its threads run on other
+    cores. Each round gives every runner one short slice, in the order of :func:`slice_orders`; only
+    ``infer`` is timed, and Python's garbage collector rests meanwhile.
 
     Args:
         runners: Names and runners, each runner an object of its own; none is open yet.
         batch: Input of every inference, ``float32 [N, C, H, W]``.
         duration_s: Least time that each runner is measured for, in seconds, over all rounds.
         iterations: Least number of inferences of each runner, over all rounds.
-        warmup_s: Least time of each runner's warm-up, in seconds; one inference always happens.
-        rounds: Number of rounds; a confidence interval needs six.
+        warmup_s: Least time of a runner's warm-up after each load, in seconds; one inference always
+            happens.
+        rounds: Number of rounds, rounded up to a multiple of ``loads``; by default ``MOST_ROUNDS``, or
+            fewer where one inference is longer than ``duration_s`` divided by that.
+        loads: How often each runner is loaded; a confidence interval needs six. Runners that take
+            more than ``SLOW_LOAD_S`` (``load.py``) are loaded once. With 1 every round is a block.
+        meter: Reads the energy of each slice.
 
     Returns:
         The latencies by name, in the order of ``runners``.
@@ -51,21 +63,39 @@ def measure(
         UsageError: a setting is out of range.
         ImfDeployError: a runner cannot be loaded or fails.
     """
-    check_settings(duration_s, iterations, warmup_s, rounds)
+    check_settings(duration_s, iterations, warmup_s, rounds or MOST_ROUNDS, loads)
     taken: dict[str, list[Nanoseconds]] = {name: [] for name in runners}
+    energy = dict.fromkeys(runners, 0.0)
     settle_s = SETTLE_S if len(runners) > 1 else 0.0
-    with contextlib.ExitStack() as stack:
-        infer = {name: stack.enter_context(runner).infer for name, runner in runners.items()}
-        for run in infer.values():
-            _slice(run, batch, warmup_s, 1)
-        for order in slice_orders(tuple(runners), rounds):
+    with Loads(runners, batch) as opened:
+        slowest_s = _load(opened, 0, batch, warmup_s)
+        if rounds is None:
+            rounds = int(min(MOST_ROUNDS, max(duration_s / slowest_s, 1)))
+        block = math.ceil(rounds / loads) if loads > 1 else 1
+        rounds = loads * block if loads > 1 else rounds
+        span_s, least = duration_s / rounds, math.ceil(iterations / rounds)
+        for index, order in enumerate(slice_orders(tuple(runners), rounds)):
+            if index and loads > 1 and index % block == 0:
+                _load(opened, index // block, batch, warmup_s)
             for name in order:
                 time.sleep(settle_s)
-                _slice(infer[name], batch, LEAD_IN_S, 1)
-                taken[name].append(
-                    _slice(infer[name], batch, duration_s / rounds, math.ceil(iterations / rounds))
-                )
-    return {name: Latency(tuple(slices), images=len(batch)) for name, slices in taken.items()}
+                _slice(opened.infer[name], batch, LEAD_IN_S, 1)
+                before = meter.read() if meter else ()
+                taken[name].append(_slice(opened.infer[name], batch, span_s, least))
+                if meter:
+                    energy[name] += meter.joules(before, meter.read())
+    return {
+        name: Latency(tuple(slices), len(batch), block, energy[name] if meter else None)
+        for name, slices in taken.items()
+    }
+
+
+def _load(opened: Loads, index: int, batch: Batch, warmup_s: float) -> float:
+    """Load runners and warm them up; return the longest median latency of a warm-up in seconds."""
+    medians = [
+        float(np.median(_slice(opened.infer[name], batch, warmup_s, 1))) for name in opened.reload(index)
+    ]
+    return max(medians, default=1.0) / 1e9
 
 
 def slice_orders(names: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]:
@@ -81,7 +111,7 @@ def slice_orders(names: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]
         yield order[::-1] if index % 2 else order
 
 
-def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: int) -> None:
+def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: int, loads: int = 1) -> None:
     """Check what a user can get wrong.
 
     Raises:
@@ -90,7 +120,7 @@ def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: 
     for flag, seconds in (("--duration", duration_s), ("--warmup", warmup_s)):
         if not 0 <= seconds < math.inf:
             raise UsageError(f"{flag} must be a number of seconds from 0, not {seconds}")
-    for flag, number in (("--iterations", iterations), ("the number of rounds", rounds)):
+    for flag, number in (("--iterations", iterations), ("the number of rounds", rounds), ("--loads", loads)):
         if number < 1:
             raise UsageError(f"{flag} must be 1 or more, not {number}")
 

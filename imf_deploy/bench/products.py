@@ -10,6 +10,8 @@ import numpy as np
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.latency import Latency, Ratio, ratio
 from imf_deploy.bench.measure import measure
+from imf_deploy.bench.startup import start_up
+from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
 from imf_deploy.runners.base import Runner
@@ -19,7 +21,10 @@ from imf_deploy.runners.pytorch import PyTorchRunner
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
 
-ROUNDS = 12
+ROUNDS = 36
+LOADS = 6
+# After each of the loads.
+WARMUP_S = 0.05
 # Latencies this close are taken as equal.
 NOISE = 0.03
 
@@ -33,12 +38,15 @@ class FileLatency:
         pytorch: Of its PyTorch model, in eager mode.
         speedup: PyTorch's latency divided by the file's.
         threads: Threads of both.
+        memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
+            file; null where the kernel does not tell.
     """
 
     file: Latency
     pytorch: Latency
     speedup: Ratio
     threads: int
+    memory_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that reports hold, in milliseconds."""
@@ -49,6 +57,7 @@ class FileLatency:
             "speedup": low_high,
             "threads": self.threads,
             "batch": 1,
+            "memory_bytes": self.memory_bytes,
         }
 
 
@@ -61,6 +70,8 @@ def measure_products(
     products: list[Product], files: list[Artifact], seconds: float
 ) -> dict[str, FileLatency]:
     """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
+
+    The memory of each file is measured afterwards, in a process of its own.
 
     Args:
         products: The PyTorch models.
@@ -76,15 +87,22 @@ def measure_products(
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
-    estimate = len(runners) * (seconds + ROUNDS * 0.06)
+    estimate = len(runners) * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
     say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
-    measured = measure(runners, image, duration_s=seconds, rounds=ROUNDS)
+    measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
     latencies = {}
     for file in onnx_files:
         own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
-        latencies[file.sha256] = FileLatency(own, pytorch, ratio(pytorch, own), threads)
+        memory = start_up(Way(file.path, threads), image).get("memory")
+        latencies[file.sha256] = FileLatency(
+            own,
+            pytorch,
+            ratio(pytorch, own),
+            threads,
+            round(memory["of_file_mib"] * 2**20) if memory else None,
+        )
     return latencies
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, files, look, main_job, stages, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
 from imf_deploy.processes import is_first
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("export")(stages.export)
 app.command("calibrate")(calibrate.calibrate)
 app.command("verify")(verify.verify)
 app.command("bench")(files.bench)
+app.command("doctor")(doctor.doctor)
 app.command("inspect")(look.inspect)
 app.command("compare")(look.compare)
 

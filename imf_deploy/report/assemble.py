@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_ACCURACY_DROP = 0.01
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
             "max_abs_diff", "mean_abs_diff", "cosine", "images")  # fmt: skip
-_NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch")
+_NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch", "memory_bytes")
 
 
 def assemble(

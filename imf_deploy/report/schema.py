@@ -167,11 +167,11 @@ class ArtifactRow(TypedDict):
     speedup: Speedup | None
     threads: int | None
     batch: int | None
+    memory_bytes: int | None
     parameters: int
     macs: int
     size_bytes: int
     validation_accuracy: float | None
-    memory_bytes: NotRequired[int | None]
     targets: NotRequired[list[str]]
     calibration: NotRequired[Calibration]
 

@@ -2,6 +2,7 @@
 
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape, Logits, Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
 from imf_deploy.runners.pytorch import PyTorchRunner
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
@@ -11,6 +12,7 @@ __all__ = [
     "InputShape",
     "Logits",
     "OnnxRuntimeRunner",
+    "OpenVinoRunner",
     "PyTorchRunner",
     "Runner",
     "TensorRTRunner",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -48,3 +49,32 @@ class DeployableRunner(Runner, Protocol):
 
     input_shape: InputShape
     """Known once entered."""
+
+
+@dataclass(frozen=True)
+class GpuTimes:
+    """The parts of one inference on a GPU, in milliseconds, as ``trtexec`` defines them.
+
+    Source: NVIDIA TensorRT developer guide, "Performance Benchmarking", and trtexec's own
+    explanations of its numbers.
+
+    Attributes:
+        enqueue_ms: Host time to enqueue the run. Where it is longer than ``compute_ms``, the GPU
+            waits for the host.
+        h2d_ms: Copy of the input from pinned host memory, by CUDA events.
+        compute_ms: Run of the kernels, by CUDA events.
+        d2h_ms: Copy of the output to pinned host memory, by CUDA events.
+    """
+
+    enqueue_ms: float
+    h2d_ms: float
+    compute_ms: float
+    d2h_ms: float
+
+
+@runtime_checkable
+class TracedRunner(Protocol):
+    """A runner whose inference can be taken apart."""
+
+    def trace(self, batch: Batch) -> GpuTimes | None:
+        """Run once more and return the parts; ``None`` where it does not run on a GPU."""

@@ -15,6 +15,13 @@ from imf_deploy.runners.base import Batch, InputShape, Logits
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:\s*)?")
 CPU = ("CPUExecutionProvider",)
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": CPU,
+    "cuda": ("CUDAExecutionProvider", *CPU),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", *CPU),
+    "rtx": ("NvTensorRTRTXExecutionProvider", "CUDAExecutionProvider", *CPU),
+}
+"""Short name to execution providers, in order of preference: what the first cannot run, the next does."""
 
 
 class OnnxRuntimeRunner:
@@ -26,15 +33,19 @@ class OnnxRuntimeRunner:
             ONNX Runtime's own default ignores affinity masks and cgroup quotas.
         providers: Execution providers, in order of preference. The first one must be there:
             ONNX Runtime alone would fall back to the CPU with no more than a log line.
+        device_id: Number of the GPU, for providers that use one.
     """
 
-    name = "onnxruntime"
-
-    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[str] = CPU) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, providers: Sequence[str] = CPU, device_id: int = 0
+    ) -> None:
+        short = providers[0].removesuffix("ExecutionProvider")
+        self.name = "onnxruntime" if tuple(providers) == CPU else f"onnxruntime {short}"
         self.input_shape: InputShape = ()
         self._path = path
         self._threads = threads or usable_cpus()
         self._providers = tuple(providers)
+        self._device_id = device_id
         self._session: Any = None
         self._input = ""
         self._outputs: list[str] = []
@@ -50,17 +61,28 @@ class OnnxRuntimeRunner:
         import onnxruntime
 
         existing_file(self._path, "the ONNX model")
-        if self._providers[0] not in onnxruntime.get_available_providers():
+        available = onnxruntime.get_available_providers()
+        if self._providers[0] not in available:
             raise DeviceError(
-                f"ONNX Runtime has no {self._providers[0]} here",
-                "Install the ONNX Runtime package that brings it, or use the CPUExecutionProvider",
+                f"ONNX Runtime has no {self._providers[0]} here, only {', '.join(available)}",
+                "Install the ONNX Runtime package that brings it (onnxruntime-gpu for CUDA and TensorRT), "
+                "or use the CPUExecutionProvider",
             )
+        if self._providers[0] not in CPU and hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # the CUDA libraries that came with PyTorch or from PyPI
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 4  # whatever matters is raised as well
         try:
-            session = onnxruntime.InferenceSession(str(self._path), options, providers=list(self._providers))
+            session = onnxruntime.InferenceSession(
+                str(self._path),
+                options,
+                providers=[name for name in self._providers if name in available],
+                provider_options=[
+                    self._provider_options(name) for name in self._providers if name in available
+                ],
+            )
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"ONNX Runtime cannot load {self._path}: {_reason(error)}",
@@ -81,6 +103,13 @@ class OnnxRuntimeRunner:
         self.input_shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self._session = session
         return self
+
+    def _provider_options(self, provider: str) -> dict[str, str]:
+        """Return the GPU's number; float32 in CUDA means float32, as in engines, and not TF32."""
+        if provider in CPU:
+            return {}
+        exact = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
+        return {"device_id": str(self._device_id), **exact}
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

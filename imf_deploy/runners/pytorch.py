@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import copy
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
-from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.runners.base import Batch, InputShape, Logits
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.cuda import CudaPipe, use_device
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+PyTorchMode = Literal["eager", "channels-last", "compile"]
+"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``."""
+PYTORCH_MODES: tuple[PyTorchMode, ...] = get_args(PyTorchMode)
 
 
 class PyTorchRunner:
-    """A module in eager mode, channels last; it works on a copy, the module stays as it is.
+    """A module in evaluation mode; it works on a copy, the module stays as it is.
 
     Args:
         module: Takes ``float32 [N, C, H, W]``, returns ``[N, classes]``.
@@ -24,6 +30,8 @@ class PyTorchRunner:
             count is global to the process: it is set for this runner's calls, and what was set
             before comes back on exit.
         input_shape: What the module takes, ``[N, C, H, W]``; ``None`` is a free dimension.
+        mode: How it runs. ``compile`` compiles at the first inference of every shape.
+        cuda_graph: On a CUDA device, capture the run of every new shape as a CUDA graph.
     """
 
     name = "pytorch"
@@ -34,13 +42,21 @@ class PyTorchRunner:
         device: str = "cpu",
         threads: int | None = None,
         input_shape: InputShape = (None, 3, None, None),
+        mode: PyTorchMode = "channels-last",
+        *,
+        cuda_graph: bool = False,
     ) -> None:
         self.input_shape = input_shape
         self._module = module
         self._device = device
         self._threads = threads or usable_cpus()
+        self._mode = mode
+        self._cuda_graph = cuda_graph
         self._before = 0
-        self._model: nn.Module | None = None
+        self._tf32_before = True
+        self._model: Any = None
+        self._pipe: CudaPipe | None = None
+        self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         """Copy the module to its device.
@@ -50,10 +66,15 @@ class PyTorchRunner:
         """
         import torch
 
-        if self._device.startswith("cuda") and not torch.cuda.is_available():
-            raise DeviceError(f"PyTorch finds no CUDA device for {self._device}", "Use the device cpu")
-        self._model = copy.deepcopy(self._module).eval()
-        self._model.to(device=torch.device(self._device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self._device.startswith("cuda"):
+            use_device(self._device)
+            self._pipe = CudaPipe()
+            # Float32 means float32, as in engines; PyTorch's own default is TF32 for convolutions.
+            self._tf32_before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
+        model: Any = copy.deepcopy(self._module).eval()
+        model.to(device=torch.device(self._device), memory_format=self._format())
+        self._model = torch.compile(model, dynamic=False) if self._mode == "compile" else model
         self._before = torch.get_num_threads()
         return self
 
@@ -63,14 +84,17 @@ class PyTorchRunner:
         """Drop the copy and give the process its thread count back."""
         import torch
 
+        if self._pipe is not None:
+            self._pipe.close()
+            torch.backends.cudnn.allow_tf32 = self._tf32_before
         torch.set_num_threads(self._before)
-        self._model = None
+        self._model, self._pipe, self._shape = None, None, ()
 
     def infer(self, batch: Batch) -> Logits:
         """Return the logits, ``float32 [N, classes]``; ends when they are in host memory.
 
         Raises:
-            ImfDeployError: the runner was not entered.
+            ImfDeployError: the runner was not entered, or ``torch.compile`` fails.
         """
         import torch
 
@@ -80,6 +104,63 @@ class PyTorchRunner:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
-            images = torch.from_numpy(batch).to(self._device).contiguous(memory_format=torch.channels_last)
-            logits: Logits = self._model(images).float().cpu().numpy()
+            if self._pipe is not None:
+                return self._bound(self._pipe, batch).infer(batch)
+            logits: Logits = self._run(torch.from_numpy(batch)).float().numpy()
         return logits
+
+    def trace(self, batch: Batch) -> GpuTimes | None:
+        """Run once more on the GPU; return enqueue, copies and compute apart. Nothing on the CPU."""
+        import torch
+
+        if self._model is None or self._pipe is None:
+            return None
+        with torch.inference_mode():
+            return self._bound(self._pipe, batch).trace(batch)
+
+    def _format(self) -> torch.memory_format:
+        """Return the order of weights and input; ``torch.compile`` chooses its own inside."""
+        import torch
+
+        return torch.channels_last if self._mode == "channels-last" else torch.contiguous_format
+
+    def _run(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor
+        if self._mode != "compile":
+            logits = self._model(images.contiguous(memory_format=self._format()))
+            return logits
+        try:
+            logits = self._model(images)
+        except Exception as error:  # the compiler raises what any of its parts raises
+            raise ImfDeployError(
+                f"torch.compile cannot run this network ({_cause(error)})",
+                "It needs a C++ compiler such as g++; or leave --pytorch compile out",
+            ) from error
+        return logits
+
+    def _bound(self, pipe: CudaPipe, batch: Batch) -> CudaPipe:
+        """Return the pipe, bound to the shape of a batch."""
+        import torch
+
+        if batch.shape == self._shape:
+            return pipe
+        self._shape = ()
+        source = torch.zeros(batch.shape, device=self._device)
+        torch.cuda.synchronize()
+        with torch.cuda.stream(pipe.stream):
+            result = torch.empty_like(self._run(source).float())
+
+        def execute() -> None:
+            result.copy_(self._run(source))
+
+        pipe.bind(source, result, execute, cuda_graph=self._cuda_graph)
+        self._shape = batch.shape
+        return pipe
+
+
+def _cause(error: BaseException) -> str:
+    """Return the root cause in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

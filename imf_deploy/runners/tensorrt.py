@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
-from imf_deploy.runners.base import Batch, InputShape, Logits
+from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import LIBRARIES, require_gpu, what_runs
 
 if TYPE_CHECKING:
@@ -28,24 +29,24 @@ class TensorRTRunner:
     Args:
         path: The file.
         cuda_graph: Capture the run as a CUDA graph for every new shape, after one eager run.
+        device: ``cuda``, ``cuda:1`` …
     """
 
     name = "tensorrt"
 
-    def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
+    def __init__(self, path: Path, *, cuda_graph: bool = True, device: str = "cuda") -> None:
         self.input_shape: InputShape = ()
         self._path = path
         self._cuda_graph = cuda_graph
         self._runtime: Any = None  # must live as long as the engine
         self._engine: Any = None
         self._context: Any = None
-        self._stream: Any = None
+        self._device = device
+        self._pipe: CudaPipe | None = None
         self._input = ""
         self._outputs: list[str] = []
         self._shape: tuple[int, ...] = ()
-        self._device: dict[str, torch.Tensor] = {}
-        self._host: dict[str, torch.Tensor] = {}
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._buffers: dict[str, torch.Tensor] = {}  # of all outputs, also of those that nobody reads
 
     def __enter__(self) -> Self:
         """Check the header and the GPU, then load the engine; sets ``name`` and ``input_shape``.
@@ -57,12 +58,12 @@ class TensorRTRunner:
                 engine.
         """
         header = read_engine_header(self._path)
+        if ":" in self._device:
+            use_device(self._device)
         require_gpu(self._path, header)
-        import torch
-
         trt = load_library(header)
         self.name = MODULES[header.flavour]
-        self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._pipe = CudaPipe()
         logger = _logger(self.name)
         logger.errors.clear()
         plan = self._path.read_bytes()[header.offset :]
@@ -84,11 +85,10 @@ class TensorRTRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the graph and the buffers, then the context and what it belongs to."""
-        if self._stream is not None:
-            self._stream.synchronize()
-        self._graph = None
-        self._device, self._host, self._shape = {}, {}, ()
-        self._context = self._engine = self._runtime = self._stream = None
+        if self._pipe is not None:
+            self._pipe.close()
+        self._buffers, self._shape = {}, ()
+        self._context = self._engine = self._runtime = self._pipe = None
 
     def infer(self, batch: Batch) -> Logits:
         """Return the first output, ``float32 [N, classes]``; ends when it is in host memory.
@@ -97,25 +97,15 @@ class TensorRTRunner:
             ImfDeployError: the engine does not take this shape, a run fails, or the runner was not
                 entered.
         """
-        import torch
+        return self._bound(batch).infer(batch)
 
-        if self._context is None:
-            raise ImfDeployError("this TensorRTRunner is not open", "Use it in a with statement")
-        if batch.shape != self._shape:
-            self._bind(batch.shape)
-        name = self._outputs[0]
-        with torch.cuda.stream(self._stream):
-            self._host[self._input].copy_(torch.from_numpy(batch))
-            self._device[self._input].copy_(self._host[self._input], non_blocking=True)
-            if self._graph is not None:
-                self._graph.replay()
-            else:
-                self._execute()
-            self._host[name].copy_(self._device[name], non_blocking=True)
-        self._stream.synchronize()
-        # A copy, because the next run writes into the same pinned buffer.
-        logits: Logits = self._host[name].float().clone().numpy()
-        return logits
+    def trace(self, batch: Batch) -> GpuTimes:
+        """Run once more; return enqueue, copies and compute apart.
+
+        Raises:
+            ImfDeployError: as :meth:`infer`.
+        """
+        return self._bound(batch).trace(batch)
 
     def _read_tensors(self, trt: Any) -> None:
         """Take names, shape and types from the engine itself."""
@@ -129,15 +119,20 @@ class TensorRTRunner:
         self._input = inputs[0]
         self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self._input))
 
-    def _bind(self, shape: tuple[int, ...]) -> None:
-        """Allocate buffers for a shape, run once, and capture the graph again.
+    def _bound(self, batch: Batch) -> CudaPipe:
+        """Return the pipe, bound to the shape of a batch."""
+        if self._context is None or self._pipe is None:
+            raise ImfDeployError("this TensorRTRunner is not open", "Use it in a with statement")
+        if batch.shape != self._shape:
+            self._bind(self._pipe, batch.shape)
+        return self._pipe
 
-        Addresses are part of a captured graph, so new buffers always mean a new capture.
-        """
+    def _bind(self, pipe: CudaPipe, shape: tuple[int, ...]) -> None:
+        """Allocate buffers for a shape, run once, and capture the graph again."""
         import torch
 
-        self._graph, self._shape = None, ()
-        self._stream.synchronize()
+        self._shape = ()
+        pipe.stream.synchronize()
         if not self._context.set_input_shape(self._input, shape) or self._context.infer_shapes():
             low, _, high = self._engine.get_tensor_profile_shape(self._input, 0)
             raise ImfDeployError(
@@ -147,24 +142,16 @@ class TensorRTRunner:
         for name in (self._input, *self._outputs):
             size = tuple(self._context.get_tensor_shape(name))
             kind = getattr(torch, _FLOATS[self._engine.get_tensor_dtype(name).name])
-            self._device[name] = torch.empty(size, dtype=kind, device="cuda")
-            self._host[name] = torch.empty(size, dtype=kind, pin_memory=True)
-            if not self._context.set_tensor_address(name, self._device[name].data_ptr()):
+            self._buffers[name] = torch.empty(size, dtype=kind, device="cuda")
+            if not self._context.set_tensor_address(name, self._buffers[name].data_ptr()):
                 raise ImfDeployError(f"{self._path} does not take a buffer for {name}")
-        # The buffers come from PyTorch's current stream; what it still does with them must end first.
-        torch.cuda.synchronize()
-        self._execute()  # loads and compiles whatever is lazy; that must not happen while capturing
-        self._stream.synchronize()
-        if self._cuda_graph:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._execute()
-            self._graph = graph
+        source, result = self._buffers[self._input], self._buffers[self._outputs[0]]
+        pipe.bind(source, result, lambda: self._execute(pipe), cuda_graph=self._cuda_graph)
         self._shape = shape
 
-    def _execute(self) -> None:
+    def _execute(self, pipe: CudaPipe) -> None:
         """Enqueue one run on the own stream."""
-        if not self._context.execute_async_v3(self._stream.cuda_stream):
+        if not self._context.execute_async_v3(pipe.stream.cuda_stream):
             raise ImfDeployError(f"{self._path} fails to run", "Check the GPU with nvidia-smi")
 
 

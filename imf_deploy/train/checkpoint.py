@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.files import as_json, differences
+from imf_deploy.files import differences, finite
 from imf_deploy.models import save_weights
 
 History = list[dict[str, float]]
@@ -137,7 +137,7 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         progress.generators = [generators[str(rank)] for rank in range(len(generators))]
     except Exception as error:  # whatever a broken file provokes
         raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
-    differing = differences(known, as_json(settings))
+    differing = differences(known, finite(settings))
     if not differing:
         return found
     if overwrite:

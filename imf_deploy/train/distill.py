@@ -13,7 +13,7 @@ from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import as_json, fingerprint
+from imf_deploy.files import fingerprint, finite
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
 from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import (
@@ -222,7 +222,7 @@ def distill(
                 "teacher_tensors": tensor_hashes(teacher.module.parameters()),
                 "data": data.name,
                 "data_config": data.config,
-                "config": as_json(asdict(config)),
+                "config": finite(asdict(config)),
             },
         ).save()
         checkpoint.unlink(missing_ok=True)

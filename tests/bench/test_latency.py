@@ -86,6 +86,41 @@ def test_the_value_is_inside_and_the_seed_decides() -> None:
     assert ratio(a, a).value == ratio(a, a).low == ratio(a, a).high == 1.0
 
 
+def loaded(seed: int, factor: float = 1.0, loads: int = 10, block: int = 12) -> tuple[Latency, Latency]:
+    """Two runners whose every load has a speed of its own: 2 % of spread, and one in five 8 % slower."""
+    generator = np.random.default_rng(seed)
+
+    def slices(level: float) -> tuple[np.ndarray, ...]:
+        found = []
+        for _ in range(loads):
+            own = level * generator.lognormal(0, 0.02) * (1.08 if generator.random() < 0.2 else 1)
+            for _ in range(block):
+                found.append((1e6 * own * generator.lognormal(0, 0.02, 8)).astype(np.int64))
+        return tuple(found)
+
+    return Latency(slices(factor), 1, block), Latency(slices(1.0), 1, block)
+
+
+def test_what_a_load_decides_does_not_count_as_a_difference() -> None:
+    pairs = [loaded(seed) for seed in range(100)]
+    assert sum(not ratio(*pair).differs for pair in pairs) >= 94
+    # Rounds as if each were a load of its own: what the blocks are there to prevent.
+    apart = [tuple(Latency(latency.rounds, 1) for latency in pair) for pair in pairs[:20]]
+    assert sum(not ratio(a, b).differs for a, b in apart) < 14
+
+
+def test_a_tenth_more_is_found_whatever_the_loads() -> None:
+    assert sum(ratio(*loaded(seed, factor=1.1)).low > 1 for seed in range(100)) >= 98
+
+
+def test_blocks_must_agree() -> None:
+    a, b = loaded(0)
+    with pytest.raises(UsageError, match="blocks of 12 and 6"):
+        ratio(a, Latency(b.rounds, 1, 6))
+    with pytest.raises(UsageError, match="6 or more blocks"):
+        ratio(*loaded(0, loads=5))
+
+
 @pytest.mark.parametrize(("first", "second"), [(5, 5), (6, 7)])
 def test_too_few_or_unpaired_rounds_give_no_interval(first: int, second: int) -> None:
     with pytest.raises(UsageError, match="rounds"):

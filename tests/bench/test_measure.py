@@ -1,16 +1,19 @@
 """The harness: its order, its minima, its own cost, and a slow-down that it must find."""
 
 import gc
+import importlib
 import math
 import time
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
 from imf_deploy.bench import Latency, measure, ratio
+from imf_deploy.bench.energy import EnergyMeter, find_energy_meter
 from imf_deploy.bench.measure import slice_orders
 from imf_deploy.errors import ImfDeployError, UsageError
 
@@ -45,8 +48,6 @@ class Fake:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses: what is measured here has no threads of its own."""
-    import importlib
-
     module = importlib.import_module("imf_deploy.bench.measure")
     monkeypatch.setattr(module, "SETTLE_S", 0.0)
     monkeypatch.setattr(module, "LEAD_IN_S", 0.0)
@@ -55,12 +56,64 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slices_alternate_and_all_runners_are_open_meanwhile() -> None:
     log: list[str] = []
     runners = {name: Fake(name, log) for name in "ab"}
-    found = measure(runners, BATCH, duration_s=0, iterations=8, warmup_s=0, rounds=4)
-    warmup, lead_in_and_two = "ab", lambda name: name * 3
-    assert "".join(log) == "+a+b" + warmup + "".join(map(lead_in_and_two, "abbabaab")) + "-b-a"
+    found = measure(runners, BATCH, duration_s=0, iterations=8, warmup_s=0, rounds=4, loads=1)
+    loaded_and_warm, lead_in_and_two = "+aa+bbab", lambda name: name * 3
+    assert "".join(log) == loaded_and_warm + "".join(map(lead_in_and_two, "abbabaab")) + "-b-a"
     assert [[len(r) for r in latency.rounds] for latency in found.values()] == [[2] * 4, [2] * 4]
     assert found["a"].images == 2
     assert list(found) == ["a", "b"]
+
+
+def test_each_block_loads_everything_anew_and_each_name_is_loaded_first_in_turn() -> None:
+    log: list[str] = []
+    runners = {name: Fake(name, log) for name in "ab"}
+    found = measure(runners, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=4, loads=2)
+    slices = "".join(name * 2 for name in "abba"), "".join(name * 2 for name in "baab")
+    assert "".join(log) == f"+aa+bbab{slices[0]}-b-a" + f"+bb+aaba{slices[1]}-a-b"
+    assert {latency.block for latency in found.values()} == {2}
+    assert found["a"].to_dict()["rounds_per_load"] == 2
+
+
+def test_what_loads_slowly_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("imf_deploy.bench.load"), "SLOW_LOAD_S", 0.0)
+    log: list[str] = []
+    runners = {name: Fake(name, log) for name in "ab"}
+    measure(runners, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=3, loads=3)
+    assert [log.count(what) for what in ("+a", "+b", "-b", "-a")] == [1, 1, 1, 1]
+    assert log[-2:] == ["-b", "-a"]
+
+
+@pytest.mark.parametrize(("rounds", "loads", "expected"), [(4, 3, 6), (5, 5, 5), (2, 4, 4), (3, 1, 3)])
+def test_rounds_are_a_multiple_of_the_loads(rounds: int, loads: int, expected: int) -> None:
+    found = measure({"a": Fake()}, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=rounds, loads=loads)
+    assert len(found["a"].rounds) == expected
+
+
+def test_long_inferences_mean_fewer_rounds() -> None:
+    runners = {"long": Fake(burn_ns=5_000_000), "short": Fake()}
+    found = measure(runners, BATCH, duration_s=0.05, iterations=1, warmup_s=0, loads=6)
+    assert 6 <= len(found["short"].rounds) <= 12
+
+
+def test_the_energy_of_the_slices_alone_is_counted(tmp_path: Path) -> None:
+    zone = tmp_path / "zone"
+    zone.mkdir()
+    for name, value in (("name", "package-0"), ("energy_uj", "0"), ("max_energy_range_uj", "999999999")):
+        (zone / name).write_text(value)
+
+    class Burner(Fake):
+        def infer(self, batch: np.ndarray) -> np.ndarray:
+            counter = zone / "energy_uj"
+            counter.write_text(str(int(counter.read_text()) + 1000))
+            return batch
+
+    meter = find_energy_meter(tmp_path)
+    assert isinstance(meter, EnergyMeter)
+    runners = {"a": Burner(), "b": Fake()}
+    found = measure(runners, BATCH, duration_s=0, iterations=8, warmup_s=0, rounds=4, loads=2, meter=meter)
+    assert found["a"].energy_j == pytest.approx(0.001 * found["a"].count)
+    assert found["a"].to_dict()["joules_per_inference"] == pytest.approx(0.001)
+    assert found["b"].energy_j == 0
 
 
 @pytest.mark.parametrize("names", ["a", "ab", "abc", "abcde"])
@@ -74,12 +127,11 @@ def test_every_name_takes_every_place_equally_often_and_drift_cancels(names: str
 
 
 def test_both_minima_hold() -> None:
-    found = measure({"a": Fake(burn_ns=100_000)}, BATCH, duration_s=0.06, iterations=7, warmup_s=0, rounds=3)[
-        "a"
-    ]
+    settings: dict[str, Any] = {"iterations": 7, "warmup_s": 0, "rounds": 3, "loads": 3}
+    found = measure({"a": Fake(burn_ns=100_000)}, BATCH, duration_s=0.06, **settings)["a"]
     assert all(samples.sum() <= 60e6 or len(samples) >= 3 for samples in found.rounds)
     assert found.count >= 7
-    few = measure({"a": Fake(burn_ns=1000)}, BATCH, duration_s=0, iterations=7, warmup_s=0, rounds=3)["a"]
+    few = measure({"a": Fake(burn_ns=1000)}, BATCH, duration_s=0, **settings)["a"]
     assert [len(samples) for samples in few.rounds] == [3, 3, 3]
 
 
@@ -110,8 +162,10 @@ def test_the_collector_rests_and_comes_back() -> None:
             states.append(gc.isenabled())
             return batch
 
-    measure({"a": Watch()}, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=1)
-    assert not any(states)
+    measure({"a": Watch()}, BATCH, duration_s=0, iterations=5, warmup_s=0, rounds=1, loads=1)
+    # The first inference belongs to the load.
+    assert len(states) > 5
+    assert not any(states[1:])
     assert gc.isenabled()
 
 
@@ -135,7 +189,8 @@ def test_a_runner_that_fails_closes_the_others_and_brings_the_collector_back() -
         ({"duration_s": math.nan}, "--duration"),
         ({"warmup_s": math.inf}, "--warmup"),
         ({"iterations": 0}, "--iterations"),
-        ({"rounds": 0}, "rounds"),
+        ({"rounds": -1}, "rounds"),
+        ({"loads": 0}, "--loads"),
     ],
 )
 def test_settings_out_of_range_name_their_flag(setting: dict[str, float], flag: str) -> None:

@@ -2,20 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from imf_deploy.bench import OPENERS, BenchResult, bench, conditions, render
+from imf_deploy.bench import OPENERS, BenchResult, Choice, Opener, Way, bench, conditions, render
+from imf_deploy.bench.table import beside
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
 from imf_deploy.runners import PyTorchRunner
 
-QUICK = {"duration_s": 0.0, "iterations": 6, "warmup_s": 0.0, "rounds": 6}
+QUICK: dict[str, Any] = {
+    "duration_s": 0.0, "iterations": 6, "warmup_s": 0.0, "rounds": 6, "loads": 6, "startup": False
+}  # fmt: skip
+ONE = Choice(threads=1)
 Dim = int | str | None
 
 
@@ -51,7 +57,7 @@ def fake_engine(path: Path) -> Path:
 
 def test_two_files_and_two_batch_sizes(tmp_path: Path) -> None:
     paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx")]
-    result = bench(paths, batch_sizes=(1, 4), threads=1, **QUICK)
+    result = bench(paths, ONE, batch_sizes=(1, 4), **QUICK)
     assert [(row.name, row.latency.images) for row in result.rows] == [
         ("a.onnx", 1), ("b.onnx", 1), ("a.onnx", 4), ("b.onnx", 4),
     ]  # fmt: skip
@@ -105,11 +111,21 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
         ([("n", 3, 8)], {}, "3 dimensions"),
-        ([("n", 3, 8, 8)] * 2, {"rounds": 5}, "6 rounds"),
+        ([("n", 3, 8, 8)] * 2, {"loads": 5}, "6 loads"),
+        ([("n", 3, 8, 8)] * 2, {"loads": 1, "rounds": 5}, "6 loads"),
         ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "--batch"),
         ([("n", 3, 8, 8)], {"batch_sizes": ()}, "nothing to measure"),
-        ([("n", 3, 8, 8)], {"threads": 0}, "--threads"),
+        ([("n", 3, 8, 8)], {"choice": Choice(threads=0)}, "--threads"),
         ([("n", 3, 8, 8)], {"duration_s": -1.0}, "--duration"),
+        ([("n", 3, 8, 8)], {"baseline": "b.onnx"}, r"--baseline b\.onnx.*0\.onnx"),
+        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("ncnn",))}, "--runtime has no 'ncnn'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=())}, "--runtime"),
+        ([("n", 3, 8, 8)], {"choice": Choice(pytorch=("jit",))}, "--pytorch has no 'jit'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(providers=("dml",))}, "--provider has no 'dml'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(cuda_graph=("maybe",))}, "--cuda-graph"),
+        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("onnxruntime",) * 2)}, "one twice"),
+        ([("n", 3, 8, 8)], {"choice": Choice(device="tpu")}, "--device"),
+        ([("n", 3, 8, 8)], {"choice": Choice(device="cuda:x")}, "--device"),
         ([], {}, "nothing to measure"),
     ],
 )
@@ -118,7 +134,7 @@ def test_what_does_not_fit_together_is_said(
 ) -> None:
     paths = [tiny(tmp_path / f"{index}.onnx", shape) for index, shape in enumerate(shapes)]
     with pytest.raises(UsageError, match=problem):
-        bench(paths, **{**QUICK, **options})  # type: ignore[arg-type]
+        bench(paths, **{**QUICK, **options})
 
 
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
@@ -150,13 +166,66 @@ def test_an_engine_without_a_gpu(tmp_path: Path, suffix: str, monkeypatch: pytes
 
 def test_another_kind_of_file_takes_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    monkeypatch.setitem(
-        OPENERS, ".mine", lambda path, threads: PyTorchRunner(module, "cpu", threads, (None, 3, 8, 8))
+    opener = Opener(
+        lambda path, choice: [Way(path, 1)], lambda way: PyTorchRunner(module, "cpu", 1, (None, 3, 8, 8))
     )
+    monkeypatch.setitem(OPENERS, ".mine", opener)
     path = tmp_path / "a.mine"
     path.write_bytes(b"")
-    result: BenchResult = bench([tiny(tmp_path / "a.onnx"), path], threads=1, **QUICK)
+    result: BenchResult = bench([tiny(tmp_path / "a.onnx"), path], ONE, **QUICK)
     assert [row.runner for row in result.rows] == ["onnxruntime", "pytorch"]
+
+
+def test_two_runtimes_read_the_same_file(tmp_path: Path) -> None:
+    path = tiny(tmp_path / "a.onnx")
+    both = Choice(threads=1, runtimes=("onnxruntime", "openvino"))
+    rows = bench([path], both, baseline="a.onnx (openvino)", **QUICK).rows
+    assert [(row.name, row.runner) for row in rows] == [
+        ("a.onnx (onnxruntime)", "onnxruntime"), ("a.onnx (openvino)", "openvino"),
+    ]  # fmt: skip
+    assert [row.ratio is None for row in rows] == [False, True]
+    assert len({row.sha256 for row in rows}) == 1
+
+
+def test_weights_run_in_each_mode_of_pytorch(product_file: Path) -> None:
+    eager = Choice(threads=1, pytorch=("eager", "channels-last"))
+    result = bench([product_file], eager, **QUICK)
+    assert [row.runner for row in result.rows] == ["pytorch, eager", "pytorch, channels-last"]
+    assert [row.name.partition(" ")[2] for row in result.rows] == ["(eager)", "(channels-last)"]
+    assert result.settings["image_shape"] == [3, 16, 16]
+    assert [row.way["pytorch"] for row in result.rows] == ["eager", "channels-last"]
+
+
+def test_weights_that_are_no_product_are_told_so(teacher_file: Path) -> None:
+    with pytest.raises(ImfDeployError, match="not a stripped student"):
+        bench([teacher_file], ONE, **QUICK)
+
+
+@pytest.mark.parametrize("wanted", ["b.onnx", "PATH"])
+def test_the_baseline_can_be_chosen(tmp_path: Path, wanted: str) -> None:
+    paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx")]
+    wanted = str(paths[1]) if wanted == "PATH" else wanted
+    result = bench(paths, ONE, baseline=wanted, **QUICK)
+    assert [row.ratio is None for row in result.rows] == [False, True]
+    assert result.settings["baseline"] == "b.onnx"
+
+
+@pytest.mark.parametrize("choice", [Choice(device="cuda"), Choice(providers=("tensorrt",))])
+def test_a_provider_that_is_not_there(tmp_path: Path, choice: Choice) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has it")
+    with pytest.raises(DeviceError, match=r"has no (CUDA|Tensorrt)ExecutionProvider here, only .*CPU"):
+        bench([tiny(tmp_path / "a.onnx")], choice, **QUICK)
+
+
+def test_each_row_starts_in_a_process_of_its_own(tmp_path: Path) -> None:
+    result = bench([tiny(tmp_path / "a.onnx")], ONE, **(QUICK | {"startup": True}))
+    start = json.loads(json.dumps(result.to_dict()))["rows"][0]["start_up"]
+    assert start["load_ms"] > 0
+    assert start["first_inference_ms"] > 0
+    text = " ".join(beside(result))
+    assert "loads in" in text
+    assert "first inference" in text
 
 
 def test_conditions_are_json_and_name_the_machine() -> None:

@@ -101,6 +101,7 @@ def test_every_onnx_file_has_a_whole_row(report: dict[str, Any], out: Path) -> N
             if row["path"].endswith("-int8-trt.onnx"):  # says nothing about a CPU
                 assert row[name] is None
                 continue
+            assert row["memory_bytes"] > 0
             assert 0 < row[name]["p50"] <= row[name]["p90"] <= row[name]["p99"]
         assert row["parameters"] > 0
         assert row["macs"] > 0

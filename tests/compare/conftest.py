@@ -43,6 +43,7 @@ def file_row(name: str, **known: Any) -> ArtifactRow:
         "speedup": None,
         "threads": 2,
         "batch": 1,
+        "memory_bytes": None,
         "parameters": 1000,
         "macs": 5000,
         "size_bytes": 1_000_000,

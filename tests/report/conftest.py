@@ -96,6 +96,7 @@ def _artifact(product: str, precision: str) -> ArtifactRow:
         },
         "threads": 2,
         "batch": 1,
+        "memory_bytes": 9_400_000,
         "parameters": known["parameters"],
         "macs": known["macs"],
         "size_bytes": known["parameters"] * (2 if half else 4) + 60_000,
@@ -107,7 +108,7 @@ def _engine(product: str) -> ArtifactRow:
     unmeasured = (
         "accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
         "max_abs_diff", "mean_abs_diff", "cosine", "images", "latency_ms",
-        "pytorch_latency_ms", "speedup", "threads", "batch", "validation_accuracy",
+        "pytorch_latency_ms", "speedup", "threads", "batch", "memory_bytes", "validation_accuracy",
     )  # fmt: skip
     row: Any = _artifact(product, "fp16") | dict.fromkeys(unmeasured)
     row |= {

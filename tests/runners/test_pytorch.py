@@ -1,5 +1,7 @@
 """The PyTorch runner: right numbers, and no trace left behind."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from torch import nn
 
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.runners import PyTorchRunner
+from imf_deploy.runners.pytorch import PyTorchMode
 
 
 def network() -> nn.Module:
@@ -77,8 +80,67 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
+@pytest.mark.parametrize("mode", ["eager", "channels-last"])
+def test_each_mode_gives_the_same_logits_and_copies_no_input(mode: PyTorchMode) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x)
+            logits: torch.Tensor = self.inner(x)
+            return logits
+
+    batch = images()
+    with PyTorchRunner(Spy(), mode=mode) as runner:
+        found = runner.infer(batch)
+    with torch.inference_mode():
+        expected = network().eval()(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    order = torch.channels_last if mode == "channels-last" else torch.contiguous_format
+    assert seen[0].is_contiguous(memory_format=order)
+    assert (seen[0].data_ptr() == batch.ctypes.data) == (mode == "eager")
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="no C++ compiler")
+def test_torch_compile_gives_the_same_logits() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.ReLU())
+    with PyTorchRunner(module, threads=1, mode="compile") as runner:
+        np.testing.assert_array_equal(runner.infer(images(2)), images(2).reshape(2, -1).clip(0))
+
+
+def test_a_compiler_that_fails_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("outer") from FileNotFoundError("no g++")
+
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic: refuse)
+    with (
+        pytest.raises(ImfDeployError, match=r"torch\.compile cannot run this network \(no g\+\+\)"),
+        PyTorchRunner(network(), mode="compile") as runner,
+    ):
+        runner.infer(images())
+
+
+def test_there_are_no_gpu_parts_on_the_cpu() -> None:
+    with PyTorchRunner(network()) as runner:
+        assert runner.trace(images()) is None
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_agrees_with_the_cpu() -> None:
-    with PyTorchRunner(network()) as cpu, PyTorchRunner(network(), device="cuda") as gpu:
-        np.testing.assert_allclose(gpu.infer(images()), cpu.infer(images()), rtol=1e-2, atol=1e-2)
+@pytest.mark.parametrize("mode", ["eager", "channels-last"])
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_cuda_agrees_with_the_cpu(mode: PyTorchMode, cuda_graph: bool) -> None:
+    with (
+        PyTorchRunner(network()) as cpu,
+        PyTorchRunner(network(), device="cuda", mode=mode, cuda_graph=cuda_graph) as gpu,
+    ):
+        for number in (5, 2, 2, 5):
+            expected = cpu.infer(images(number))
+            np.testing.assert_allclose(gpu.infer(images(number)), expected, rtol=1e-2, atol=1e-2)
+        times = gpu.trace(images())
+        assert times is not None
+        assert times.compute_ms > 0

@@ -183,6 +183,15 @@ def test_an_engine_agrees_with_onnxruntime_for_changing_batches(
 
 @pytest.mark.gpu
 @needs_gpu
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_the_parts_of_a_run(portable: Path, cuda_graph: bool) -> None:
+    with TensorRTRunner(portable, cuda_graph=cuda_graph) as runner:
+        times = runner.trace(np.zeros((2, 3, 8, 8), np.float32))
+    assert min(times.enqueue_ms, times.h2d_ms, times.compute_ms, times.d2h_ms) > 0
+
+
+@pytest.mark.gpu
+@needs_gpu
 def test_a_batch_beyond_the_profile_is_explained(portable: Path) -> None:
     with TensorRTRunner(portable) as runner:
         with pytest.raises(ImfDeployError, match=r"built for \[1, 3, 8, 8\] to \[4, 3, 8, 8\]"):

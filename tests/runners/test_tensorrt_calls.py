@@ -99,6 +99,20 @@ class Graph:
         self.context.array("logits")[:] = self.context.array("images").sum((1, 2, 3))[:, None]
 
 
+class Event:
+    """Tells its place in the log when it is recorded; time is the distance of places."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log, self.place = log, 0
+
+    def record(self) -> None:
+        self.log.append("event")
+        self.place = len(self.log)
+
+    def elapsed_time(self, end: "Event") -> float:
+        return float(end.place - self.place)
+
+
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Put the stand-ins in place; returns what they are asked to do."""
@@ -133,6 +147,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "Event", lambda enable_timing: Event(calls))
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(Graph, "log", calls, raising=False)
     return calls
@@ -173,6 +188,19 @@ def test_without_a_graph_every_run_is_eager(tmp_path: Path, log: list[str]) -> N
         check(runner, 2)
         check(runner, 2)
     assert log == ["eager", "shape 2", "execute", "execute", "execute"]
+
+
+@pytest.mark.parametrize(("cuda_graph", "run"), [(True, "replay"), (False, "execute")])
+def test_a_trace_has_events_around_each_part(
+    tmp_path: Path, log: list[str], cuda_graph: bool, run: str
+) -> None:
+    with opened(tmp_path, cuda_graph=cuda_graph) as runner:
+        check(runner, 2)
+        log.clear()
+        times = runner.trace(np.zeros((2, 3, 2, 2), np.float32))
+    assert log == ["event", "event", run, "event", "event"]
+    assert (times.h2d_ms, times.compute_ms, times.d2h_ms) == (1.0, 2.0, 1.0)
+    assert times.enqueue_ms > 0
 
 
 def test_after_a_shape_that_is_refused_the_next_one_is_bound_anew(tmp_path: Path, log: list[str]) -> None:

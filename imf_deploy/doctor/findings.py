@@ -1,0 +1,82 @@
+"""Ask every part of the machine in turn; no part that is missing or broken stops the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.compat import versions
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part of the machine.
+
+    Attributes:
+        found: What is there; empty where there is nothing.
+        missing: What is not there, or what is wrong with it; empty where nothing is.
+        command: What would bring it; empty where no command does.
+    """
+
+    found: str = ""
+    missing: str = ""
+    command: str = ""
+
+
+Check = Callable[[], Finding]
+
+
+def examine(folder: Path) -> dict[str, dict[str, Finding]]:
+    """Return what was found, by purpose (``build``, ``run``, ``measure``) and then by part.
+
+    Args:
+        folder: Where results would be written; its disk is looked at.
+    """
+    from imf_deploy.doctor import machine, runtimes
+
+    checks: dict[str, dict[str, Check]] = {
+        "build": {
+            "Python": runtimes.python,
+            "PyTorch": runtimes.pytorch,
+            "TensorRT-RTX": runtimes.tensorrt_rtx,
+            "TensorRT": runtimes.tensorrt,
+            "disk": lambda: machine.disk(folder),
+            "memory": machine.memory,
+        },
+        "run": {
+            "ONNX Runtime": runtimes.onnxruntime,
+            "OpenVINO": runtimes.openvino,
+            "CUDA device": runtimes.cuda_device,
+            "torch.compile": runtimes.compiler,
+        },
+        "measure": {
+            "CPUs": machine.cpus,
+            "INT8 instructions": machine.int8_instructions,
+            "governor": machine.governor,
+            "energy": machine.energy,
+            "load": machine.load,
+            "GPU clocks": machine.gpu_clocks,
+        },
+    }
+    return {
+        purpose: {part: _ask(check) for part, check in parts.items()} for purpose, parts in checks.items()
+    }
+
+
+def to_dict(findings: dict[str, dict[str, Finding]]) -> dict[str, Any]:
+    """Return the JSON form."""
+    told = {
+        purpose: {part: asdict(finding) for part, finding in parts.items()}
+        for purpose, parts in findings.items()
+    }
+    return {"schema": 1, **told, "versions": versions()}
+
+
+def _ask(check: Check) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # broken drivers and half-installed libraries raise anything
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return Finding(missing=f"it cannot be asked ({type(error).__name__}: {reason})")

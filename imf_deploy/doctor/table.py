@@ -1,0 +1,31 @@
+"""What was found, as a table for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from imf_deploy.doctor.findings import Finding
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def render(findings: dict[str, dict[str, Finding]]) -> Table:
+    """Return a row for each part: what is there, then what is missing and the command for it."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("to", style="dim")
+    table.add_column("part")
+    table.add_column("here", overflow="fold")
+    for purpose, parts in findings.items():
+        for index, (part, finding) in enumerate(parts.items()):
+            lines = [escape(finding.found)] if finding.found else []
+            if finding.missing:
+                lines.append(f"[yellow]missing:[/yellow] {escape(finding.missing)}")
+            if finding.command:
+                lines.append(f"[dim]type:[/dim] {escape(finding.command)}")
+            table.add_row(purpose if not index else "", part, "\n".join(lines))
+    return table

@@ -1,0 +1,122 @@
+"""Run an ONNX file in OpenVINO on the CPU; an optional runtime beside ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from imf_deploy.compat import usable_cpus
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import existing_file
+from imf_deploy.runners.base import Batch, InputShape, Logits
+
+
+class OpenVinoRunner:
+    """The same ONNX file that ONNX Runtime reads; its first output counts as the logits.
+
+    Every new shape is compiled apart, at its first inference: OpenVINO is slower on a free batch.
+
+    Args:
+        path: The file.
+        threads: Threads of one inference; by default every CPU that this process may use.
+    """
+
+    name = "openvino"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        self.input_shape: InputShape = ()
+        self._path = path
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(threads or usable_cpus()),
+            # On CPUs with AMX it would otherwise compute fp32 files in bf16, without a word.
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        self._core: Any = None
+        self._model: Any = None
+        self._request: Any = None
+        self._shape: tuple[int, ...] = ()
+
+    def __enter__(self) -> Self:
+        """Read the file; sets ``input_shape``, and compiles at once where the shape is fixed.
+
+        Raises:
+            UsageError: there is no such file.
+            ImfDeployError: OpenVINO is not installed, or the file is damaged, or is no network with
+                one float32 input.
+        """
+        existing_file(self._path, "the ONNX model")
+        try:
+            import openvino
+            from openvino.frontend import FrontEndManager
+        except ImportError as error:
+            raise ImfDeployError(
+                f"OpenVINO cannot be imported ({error})",
+                'Install it with: pip install "imf-deploy[openvino]"',
+            ) from error
+        self._core = openvino.Core()
+        try:
+            # Core.read_model would try every format that OpenVINO knows.
+            frontend = FrontEndManager().load_by_framework("onnx")
+            self._model = frontend.convert(frontend.load(str(self._path)))
+        except Exception as error:  # RuntimeError, whatever is wrong
+            raise ImfDeployError(
+                f"OpenVINO cannot read {self._path}: {_reason(error)}",
+                "Check that it is a whole ONNX file, or export it again",
+            ) from error
+        inputs = self._model.inputs
+        if len(inputs) != 1 or inputs[0].element_type != openvino.Type.f32:
+            found = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
+            raise ImfDeployError(f"{self._path} must have one float32 input, and it has {found}")
+        self.input_shape = tuple(
+            None if dim.is_dynamic else dim.get_length() for dim in inputs[0].partial_shape
+        )
+        if None not in self.input_shape:
+            self._compile(tuple(dim or 0 for dim in self.input_shape))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the compiled network and its threads."""
+        self._request = self._model = self._core = None
+        self._shape = ()
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the first output, ``float32 [N, classes]``.
+
+        Raises:
+            ImfDeployError: the file does not take this batch, or the runner was not entered.
+        """
+        if self._model is None:
+            raise ImfDeployError("this OpenVinoRunner is not open", "Use it in a with statement")
+        if batch.shape != self._shape:
+            self._compile(batch.shape)
+        self._request.infer([batch], share_inputs=True)
+        # A copy, because the next run writes into the same buffer.
+        logits: Logits = self._request.get_output_tensor(0).data.copy()
+        return logits
+
+    def _compile(self, shape: tuple[int, ...]) -> None:
+        """Compile the network for one shape."""
+        self._shape = ()
+        try:
+            if shape != self.input_shape:
+                self._model.reshape(list(shape))
+            self._request = self._core.compile_model(
+                self._model, "CPU", self._settings
+            ).create_infer_request()
+        except Exception as error:  # RuntimeError, whatever is wrong
+            raise ImfDeployError(
+                f"{self._path} fails in OpenVINO on an input of shape {list(shape)}: {_reason(error)}",
+                f"Its input is declared as {list(self.input_shape)}; None is free",
+            ) from error
+        self._shape = shape
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of an OpenVINO error that says something: the first ones name its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(". ")

@@ -1,0 +1,90 @@
+"""Run a stripped student from its weights, in PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ProductRunner:
+    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar.
+
+    The file is read once; entering again runs a fresh copy of the weights, at other addresses.
+
+    Args:
+        path: The file.
+        device: As :class:`PyTorchRunner` takes it, like all that follow.
+        threads: Threads of PyTorch's pool.
+        mode: How the network runs.
+        cuda_graph: On a CUDA device, capture runs as CUDA graphs.
+    """
+
+    name = "pytorch"
+
+    def __init__(
+        self,
+        path: Path,
+        device: str = "cpu",
+        threads: int | None = None,
+        mode: PyTorchMode = "channels-last",
+        *,
+        cuda_graph: bool = False,
+    ) -> None:
+        self.input_shape: InputShape = ()
+        self._path = path
+        self._device, self._threads, self._mode, self._cuda_graph = device, threads, mode, cuda_graph
+        self._module: nn.Module | None = None
+        self._inner: PyTorchRunner | None = None
+
+    def __enter__(self) -> Self:
+        """Build the network and read its weights; sets ``input_shape``.
+
+        Raises:
+            UsageError: there is no such file.
+            DeviceError: the device is not there.
+            ImfDeployError: the file is no product, or damaged.
+        """
+        from imf_deploy.strip.products import load_product
+
+        if self._module is None:
+            product = load_product(self._path)
+            self._module = product.module
+            self.input_shape = (None, 3, product.image_size, product.image_size)
+        self._inner = PyTorchRunner(
+            self._module,
+            self._device,
+            self._threads,
+            self.input_shape,
+            self._mode,
+            cuda_graph=self._cuda_graph,
+        ).__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Drop the network."""
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.__exit__(kind, error, trace)
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the logits, as :meth:`PyTorchRunner.infer` does."""
+        return self._opened().infer(batch)
+
+    def trace(self, batch: Batch) -> GpuTimes | None:
+        """Return the parts of one run on a GPU, as :meth:`PyTorchRunner.trace` does."""
+        return self._opened().trace(batch)
+
+    def _opened(self) -> PyTorchRunner:
+        if self._inner is None:
+            raise ImfDeployError("this ProductRunner is not open", "Use it in a with statement")
+        return self._inner
