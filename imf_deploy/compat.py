@@ -10,7 +10,7 @@ from pathlib import Path
 
 _PACKAGES = (
     "imf-deploy", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",
-    "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "timm", "torchao",
+    "tensorrt", "tensorrt-rtx", "numpy", "safetensors", "timm", "torchao", "accelerate",
 )  # fmt: skip
 
 

@@ -159,6 +159,18 @@ def fingerprint(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def differences(known: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the names of the fields in which two JSON objects differ, such as ``distill.train.lr``."""
+    names = []
+    for key in sorted({*known, *wanted}):
+        a, b = known.get(key), wanted.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            names += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            names.append(f"{prefix}{key}")
+    return names
+
+
 def existing_file(path: Path, purpose: str) -> Path:
     """Return ``path`` if it is a file.
 

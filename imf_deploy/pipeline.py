@@ -20,13 +20,16 @@ from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisi
 from imf_deploy.files import finite
 from imf_deploy.gate import Gate
 from imf_deploy.models import ModelSpec, build_model, student_blocks, truncate
+from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.run_folder import RunFolder, open_run
 from imf_deploy.strip.products import Product, blocks_kept, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
+from imf_deploy.train.config import Monitoring
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.distributed import leave, on_first
 from imf_deploy.train.qat import QatConfig, describe_qat, qat
 from imf_deploy.train.teacher import (
     Teacher,
@@ -84,9 +87,12 @@ def distill_and_export(
     command: str,
     overwrite: bool = False,
     bench_seconds: float = defaults.BENCH_SECONDS,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
-) -> Report:
+) -> Report | None:
     """Run every stage, each going on from the files of the one before.
+
+    Of several processes all train; the first one goes on from there, alone.
 
     Args:
         config: What to do.
@@ -94,10 +100,12 @@ def distill_and_export(
         command: What the report shows as the way to repeat the run.
         overwrite: Whether another run in ``output`` may be replaced.
         bench_seconds: Least time that each file's latency is measured for.
+        monitoring: What is kept and told of trainings while they run.
         settings: The command's options, to be kept in ``config.yaml``.
 
     Returns:
-        The content of ``report.json``, which is also written, with ``report.html``.
+        The content of ``report.json``, which is also written, with ``report.html``; nothing in the
+        processes that only train.
 
     Raises:
         UsageError: a name, a path or a value that cannot be used; before anything is trained.
@@ -110,6 +118,8 @@ def distill_and_export(
     engines, why = choose_engines(config.trt, config.batch, config.capabilities, precisions)
     config.distill.train.check()
     config.distill.weights.check()
+    config.teacher.train.check()
+    monitoring.check()
     config.gate.check()
     tuning = choose_qat(config, precisions)
     data = open_data(config.data)
@@ -119,23 +129,27 @@ def distill_and_export(
             "Raise --val-fraction, or leave int8 out of --precisions",
         )
     names = _products(config, data)
-    folder = open_run(output, config.to_dict(), overwrite, settings)
+    folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
     notes = list(data.notes)
     if not engines:
         notes.append(f"No TensorRT engines: {why}")
     for note in notes:
         say(note)
-    teacher = obtain_teacher(config, data, folder)
+    teacher = obtain_teacher(config, data, folder, monitoring)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
     # The user named the student, so that the record may name the same function.
     trusted = (config.distill.student,)
-    distilled = load_distilled(distill(data, teacher, config.distill, folder.distilled), trusted)
+    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring)
+    distilled = load_distilled(trained, trusted)
     if tuning:
-        tuned = qat(distilled, data, teacher, tuning, folder.qat)
+        tuned = qat(distilled, data, teacher, tuning, folder.qat, monitoring=monitoring)
         distilled = load_distilled(tuned, trusted)
         for note in describe_qat(tuned, config.gate.max_accuracy_drop):
             notes.append(note)
             say(note)
+    leave()
+    if not is_first():
+        return None
     images = next(
         eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
     )[0]
@@ -208,13 +222,13 @@ def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | No
     return tuning
 
 
-def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder) -> Teacher:
+def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder, monitoring: Monitoring) -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data, or train one."""
     device = config.distill.train.device
     try:
         return find_teacher(config.teacher_weights, config.teacher.model, data, device)
     except TeacherNeededError:
-        trained = train_teacher(data, config.teacher, folder.teacher)
+        trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
         return find_teacher(str(trained.path), config.teacher.model, data, device)
 
 

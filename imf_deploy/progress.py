@@ -15,13 +15,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from imf_deploy.processes import is_first
+
 console = Console(stderr=True, highlight=False)
 """Where progress and remarks go; standard output carries results alone."""
 
 
 def say(message: str) -> None:
-    """Print a remark, above any progress bar; ``message`` is plain text, not markup."""
-    console.print(message, markup=False, soft_wrap=True)
+    """Print a remark, above any progress bar; ``message`` is plain text, not markup.
+
+    Of several processes only the first speaks.
+    """
+    if is_first():
+        console.print(message, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -39,7 +45,7 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not (console.is_terminal and is_first()),
     ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda amount: progress.advance(task, amount)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.files import read_json, write_error, write_json, write_yaml
+from imf_deploy.files import differences, read_json, write_error, write_json, write_yaml
 
 RECORD = "run.json"
 SETTINGS = "config.yaml"
@@ -19,7 +19,7 @@ _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
-    "products", "deploy", "report.json", "report.html", "report.md", RECORD, SETTINGS,
+    "products", "deploy", "tensorboard", "report.json", "report.html", "report.md", RECORD, SETTINGS,
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def open_run(
         # A run that failed before its first file (a teacher's name, its weights) claims nothing.
         started = any((path / name).exists() for name in _OWN if name not in (RECORD, SETTINGS))
         if started and not overwrite:
-            differing = _differences(known if isinstance(known, dict) else {}, config)
+            differing = differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
                 f"--output {path} holds another run (other {', '.join(differing)})",
                 "Give another --output, or --overwrite to replace that run",
@@ -104,17 +104,6 @@ def open_run(
 def _keep(path: Path, settings: Mapping[str, Any] | None) -> None:
     if settings is not None:
         write_yaml(path / SETTINGS, settings)
-
-
-def _differences(known: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    names = []
-    for key in sorted({*known, *wanted}):
-        a, b = known.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            names += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            names.append(f"{prefix}{key}")
-    return names
 
 
 def _remove(path: Path) -> None:

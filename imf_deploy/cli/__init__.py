@@ -18,6 +18,7 @@ def main() -> None:
     """
     from imf_deploy.errors import ImfDeployError
     from imf_deploy.files import WRITE_PROBLEMS, write_error
+    from imf_deploy.processes import is_first
 
     # OpenMP threads that spin while they wait cost nothing on an idle machine, and several times
     # the run time beside one busy neighbour. OpenMP reads this when PyTorch is first imported.
@@ -29,7 +30,7 @@ def main() -> None:
 
         app()
     except ImfDeployError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _complain(error)
         sys.exit(error.exit_code)
     except OSError as error:
         # Permissions and full disks wherever they are met; anything else is a bug and keeps its traceback.
@@ -41,10 +42,20 @@ def main() -> None:
         # Typer turns an interrupt inside a command into this exit code, without a word.
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
             raise
-        sys.stderr.write(
-            "error: interrupted. What was finished is kept; the same command goes on from there.\n"
-        )
+        if is_first():
+            sys.stderr.write(
+                "error: interrupted. What was finished is kept; the same command goes on from there.\n"
+            )
         sys.exit(INTERRUPTED)
+
+
+def _complain(error: Exception) -> None:
+    from imf_deploy.processes import has_met, is_first, rank
+
+    if is_first():
+        sys.stderr.write(f"error: {error}\n")
+    elif has_met():  # before that all processes fail alike
+        sys.stderr.write(f"error: process {rank()}: {error}\n")
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

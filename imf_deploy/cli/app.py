@@ -8,6 +8,7 @@ import typer
 
 from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
 from imf_deploy.cli.config import Command, configurable
+from imf_deploy.processes import is_first
 
 app = typer.Typer(
     name="imf-deploy",
@@ -42,10 +43,15 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_TOGETHER = ("distill-and-export", "train-teacher", "distill", "qat")
+
+
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if not is_first() and context.invoked_subcommand not in _TOGETHER:
+        raise typer.Exit  # several processes were started for what one does

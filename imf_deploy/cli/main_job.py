@@ -9,8 +9,10 @@ from pathlib import Path
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
 from imf_deploy.cli.config import Settings
+from imf_deploy.cli.recipe import Recipe, with_recipe
 
 
+@with_recipe
 def distill_and_export(
     preset: o.Preset = "",
     student: o.Student = defaults.STUDENT,
@@ -53,6 +55,7 @@ def distill_and_export(
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
     *,
+    recipe: Recipe,
     settings: Settings,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
@@ -82,6 +85,7 @@ def distill_and_export(
         flip,
         seed,
     )
+    train = recipe.train(train)
     config = RunConfig(
         data=data_config(data, data_root, image_size, val_fraction, split_seed),
         teacher=teacher_config(teacher, teacher_epochs, train, preset),
@@ -97,7 +101,7 @@ def distill_and_export(
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
     )
-    report = run(
-        config, output, shlex.join(["imf-deploy", *sys.argv[1:]]), overwrite, bench_seconds, settings
-    )
-    Console().print(render_summary(report))
+    command = shlex.join(["imf-deploy", *sys.argv[1:]])
+    report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings)
+    if report is not None:
+        Console().print(render_summary(report))

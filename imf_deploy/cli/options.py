@@ -32,6 +32,7 @@ class LrSchedule(StrEnum):
 
     COSINE = "cosine"
     STEP = "step"
+    CONSTANT = "constant"
 
 
 class Augmentation(StrEnum):
@@ -46,6 +47,7 @@ class TrainPrecision(StrEnum):
     """Arithmetic of training."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     BF16 = "bf16"
 
 
@@ -135,7 +137,9 @@ Beta = Annotated[
 Temperature = Annotated[float, typer.Option(help="Softens both sides' logits.", rich_help_panel=METHOD)]
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training split.", rich_help_panel=TRAINING)]
-BatchSize = Annotated[int, typer.Option(help="Images a training step.", rich_help_panel=TRAINING)]
+BatchSize = Annotated[
+    int, typer.Option(help="Images a training step, over all processes.", rich_help_panel=TRAINING)
+]
 Lr = Annotated[float, typer.Option(help="Largest learning rate.", rich_help_panel=TRAINING)]
 Schedule = Annotated[
     LrSchedule,
@@ -172,7 +176,9 @@ Flip = Annotated[bool, typer.Option(help="Mirror half of the training images.", 
 Precision = Annotated[
     TrainPrecision,
     typer.Option(
-        "--train-precision", help="bf16 pays on GPUs and on CPUs with AMX.", rich_help_panel=TRAINING
+        "--train-precision",
+        help="bf16 pays on GPUs and on CPUs with AMX; fp16 needs a GPU.",
+        rich_help_panel=TRAINING,
     ),
 ]
 

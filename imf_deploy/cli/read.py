@@ -84,16 +84,19 @@ def train_config(
     )
 
 
+_SHARED = ("precision", "device", "augment", "flip", "seed", "grad_accumulation")
+
+
 def teacher_config(model: str, epochs: int, student: TrainConfig, preset: str) -> TeacherConfig:
     """Return how the main job trains a teacher, where it has to.
 
     Args:
         model: Name of the architecture; empty chooses.
         epochs: Its own.
-        student: Its precision, device, augmentation and seed are the teacher's too.
+        student: What of its configuration is the teacher's too is in ``_SHARED``.
         preset: Whose recipe to take in place of the defaults; empty is none.
     """
-    shared = {name: getattr(student, name) for name in ("precision", "device", "flip", "seed", "augment")}
+    shared = {name: getattr(student, name) for name in _SHARED}
     recipe = find_preset(preset).recipe(teacher=True) if preset else {}
     return TeacherConfig(model, replace(TEACHER_TRAINING, **(recipe | shared | {"epochs": epochs})))
 

@@ -10,8 +10,10 @@ import typer
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
 from imf_deploy.cli.config import Settings
+from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
 
 
+@with_recipe
 def train_teacher(
     preset: o.Preset = "",
     data: o.Data = defaults.DATA,
@@ -38,6 +40,7 @@ def train_teacher(
     ),
     overwrite: o.Overwrite = False,
     *,
+    recipe: Recipe,
     settings: Settings,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
@@ -45,6 +48,7 @@ def train_teacher(
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import TeacherConfig
     from imf_deploy.train.teacher import train_teacher as run
 
@@ -66,7 +70,9 @@ def train_teacher(
         flip,
         seed,
     )
-    made = run(opened, TeacherConfig(teacher, train), weights_file(output), overwrite)
+    config = TeacherConfig(teacher, recipe.train(train))
+    made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
+    leave()
     write_yaml(output.with_suffix(".config.yaml"), settings)
     say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
 
@@ -84,6 +90,7 @@ def weights_file(path: Path) -> Path:
     return path
 
 
+@with_recipe
 def distill(
     preset: o.Preset = "",
     student: o.Student = defaults.STUDENT,
@@ -116,6 +123,7 @@ def distill(
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
     *,
+    recipe: Recipe,
     settings: Settings,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
@@ -125,6 +133,7 @@ def distill(
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.train.distill import distill as run
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import find_teacher
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
@@ -145,15 +154,19 @@ def distill(
         flip,
         seed,
     )
+    train = recipe.train(train)
+    train.check()
     weights = (alpha, beta, temperature)
     config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
     found = find_teacher(teacher_weights, teacher, opened, device)
-    made = run(opened, found, config, RunFolder(output).distilled, overwrite)
+    made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
+    leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
         write_yaml(output / SETTINGS, settings)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
 
+@with_monitoring
 def qat(
     distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
     epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 1,
@@ -170,6 +183,8 @@ def qat(
     ] = None,
     trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
 ) -> None:
     """Distil a student further while it rounds like INT8 (quantisation-aware training).
 
@@ -180,6 +195,7 @@ def qat(
     from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
     from imf_deploy.train.distill import load_distilled
+    from imf_deploy.train.distributed import leave
     from imf_deploy.train.qat import QatConfig, describe_qat
     from imf_deploy.train.qat import qat as run
     from imf_deploy.train.teacher import find_teacher
@@ -191,8 +207,9 @@ def qat(
     opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.evidence["teacher"], trust_model or ())
-    model = known.name if teacher_weights else ""
-    made = run(loaded, opened, find_teacher(teacher_weights, model, opened, device), config, path, overwrite)
+    found = find_teacher(teacher_weights, known.name if teacher_weights else "", opened, device)
+    made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
+    leave()
     for sentence in describe_qat(made):
         say(sentence)
     say(f"{made.path}: next, imf-deploy strip {made.path}")

@@ -58,18 +58,52 @@ class Augment:
 
         Working on batches of bytes costs about a tenth of transforming single pictures.
         """
-        count, channels, height, width = images.shape
+        return self.apply(images, self.draw(len(images), generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Changes:
+        """Draw how each of ``count`` pictures is changed."""
+        offsets = mirrored = None
         if self.shift:
-            padded = torch.nn.functional.pad(images, [self.shift] * 4)
             offsets = torch.randint(0, 2 * self.shift + 1, (2, count, 1), generator=generator)
-            rows = (offsets[0] + torch.arange(height)).view(count, 1, height, 1)
-            columns = (offsets[1] + torch.arange(width)).view(count, 1, 1, width)
-            members = torch.arange(count).view(count, 1, 1, 1)
-            images = padded[members, torch.arange(channels).view(1, channels, 1, 1), rows, columns]
         if self.flip:
             mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-            images = torch.where(mirrored, images.flip(-1), images)
+        return Changes(offsets, mirrored)
+
+    def apply(self, images: Tensor, changes: Changes) -> Tensor:
+        """Change ``uint8 [B, C, H, W]`` as drawn, wherever it lies."""
+        count, channels, height, width = images.shape
+        device = images.device
+        if changes.offsets is not None:
+            padded = torch.nn.functional.pad(images, [self.shift] * 4)
+            offsets = changes.offsets.to(device)
+            rows = (offsets[0] + torch.arange(height, device=device)).view(count, 1, height, 1)
+            columns = (offsets[1] + torch.arange(width, device=device)).view(count, 1, 1, width)
+            members = torch.arange(count, device=device).view(count, 1, 1, 1)
+            planes = torch.arange(channels, device=device).view(1, channels, 1, 1)
+            images = padded[members, planes, rows, columns]
+        if changes.mirrored is not None:
+            images = torch.where(changes.mirrored.to(device), images.flip(-1), images)
         return images
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What :class:`Augment` drew for some pictures.
+
+    Attributes:
+        offsets: Shift of each picture down and to the right, from 0: ``int64 [2, B, 1]``.
+        mirrored: ``bool [B, 1, 1, 1]``.
+    """
+
+    offsets: Tensor | None
+    mirrored: Tensor | None
+
+    def of(self, members: Tensor) -> Changes:
+        """Return the changes of some of the pictures."""
+        return Changes(
+            None if self.offsets is None else self.offsets[:, members],
+            None if self.mirrored is None else self.mirrored[members],
+        )
 
 
 class _Fetch(Dataset[Batch]):
@@ -90,48 +124,129 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _load(
-    split: Split, order: Tensor, batch_size: int, drop_last: bool, key: int | None = None
-) -> Iterator[Batch]:
-    batches: list[Wanted] = [(chunk.tolist(), key) for chunk in torch.split(order, batch_size)]
-    if drop_last and len(batches) > 1 and len(batches[-1][0]) < batch_size:
-        batches.pop()
-    loader = DataLoader(
+_CPU = torch.device("cpu")
+
+
+def _loader(split: Split, batches: list[Wanted], device: torch.device, keep: bool) -> DataLoader[Batch]:
+    """Return a loader of the batches that the list holds whenever it is iterated over.
+
+    Args:
+        split: The pictures.
+        batches: What to fetch.
+        device: Where batches go; for a GPU they are put into pinned memory.
+        keep: Whether workers live on after the last batch.
+    """
+    workers = split.source.workers
+    return DataLoader(
         _Fetch(split),
         sampler=batches,
         batch_size=None,
-        num_workers=split.source.workers,
+        num_workers=workers,
         collate_fn=_as_it_is,
+        pin_memory=device.type == "cuda",
+        persistent_workers=keep and workers > 0,
     )
+
+
+def _fetch(loader: DataLoader[Batch], device: torch.device) -> Iterator[Batch]:
     try:
-        yield from loader
+        for images, labels in loader:
+            yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     except ImfDeployError as error:
         # A worker's error comes with the worker's traceback in its text; its last line is ours.
         raise ImfDeployError(error.what.rstrip(".\n").rsplit("ImfDeployError: ", 1)[-1]) from error
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which part of every batch a process takes.
+
+    Attributes:
+        rank: Its number, from 0.
+        world_size: How many processes share a batch; their parts differ by one picture at most.
+        leader: Whether the picture before the part (before the first comes the last) leads it.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    leader: bool = False
+
+    def members(self, count: int) -> Tensor:
+        """Return the positions of the part in a batch of ``count`` pictures, ``int64 [B]``."""
+        start, end = (count * r // self.world_size for r in (self.rank, self.rank + 1))
+        return torch.arange(start - 1 if self.leader else start, end) % count
+
+
+class TrainLoader:
+    """Shuffled, augmented batches of every epoch; its workers live as long as it does.
+
+    Order and changes follow from the seed and the epoch alone, so that a resumed training sees what
+    an uninterrupted one would have seen, and any number of processes sees what one would. The last
+    batch is left out where it is not full, since batch norm on a handful of pictures is noise.
+
+    Args:
+        split: The pictures.
+        preprocess: How they become input.
+        batch_size: Pictures of a batch, over all processes.
+        augment: How they are changed.
+        seed: Seed of all epochs.
+        part: What this process takes of every batch.
+        device: Where batches are wanted; bytes travel there, and become numbers there.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        preprocess: Preprocess,
+        batch_size: int,
+        augment: Augment,
+        seed: int,
+        part: Part = Part(),
+        device: torch.device = _CPU,
+    ) -> None:
+        self.batch_size = min(batch_size, len(split))
+        self._count = len(split)
+        self._preprocess = preprocess
+        self._augment = augment
+        self._seed = seed
+        self._part = part
+        self._device = device
+        self._batches: list[Wanted] = []
+        self._loader = _loader(split, self._batches, device, keep=True)
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return self._count // self.batch_size
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one epoch.
+
+        Args:
+            number: Of the epoch, from 0.
+            first: Batches to leave out, since they were seen before.
+
+        Yields:
+            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+        """
+        key = self._seed * 1_000_003 + number
+        generator = torch.Generator().manual_seed(key)
+        order = torch.randperm(self._count, generator=generator)
+        chunks = torch.split(order, self.batch_size)[first : len(self)]
+        members = self._part.members(self.batch_size)
+        crops = key if self._augment.crop else None
+        self._batches[:] = [(chunk[members].tolist(), crops) for chunk in chunks]
+        for _ in range(first):
+            self._augment.draw(self.batch_size, generator)
+        for images, labels in _fetch(self._loader, self._device):
+            changes = self._augment.draw(self.batch_size, generator).of(members)
+            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels
+
+
 def train_batches(
     split: Split, preprocess: Preprocess, batch_size: int, augment: Augment, seed: int, epoch: int
 ) -> Iterator[Batch]:
-    """Yield one epoch of shuffled, augmented batches.
-
-    The order and the changes follow from ``seed`` and ``epoch`` alone, so that a resumed training
-    sees what an uninterrupted one would have seen. The last batch is left out where it is not
-    full, since batch norm on a handful of pictures is noise.
-
-    Yields:
-        ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
-    """
-    key = seed * 1_000_003 + epoch
-    generator = torch.Generator().manual_seed(key)
-    order = torch.randperm(len(split), generator=generator)
-    for images, labels in _load(split, order, batch_size, True, key if augment.crop else None):
-        yield preprocess.normalize(augment(images, generator)), labels
-
-
-def train_batch_count(split: Split, batch_size: int) -> int:
-    """Return how many batches :func:`train_batches` yields for one epoch."""
-    return max(len(split) // batch_size, 1)
+    """Yield one epoch of :class:`TrainLoader`."""
+    yield from TrainLoader(split, preprocess, batch_size, augment, seed).epoch(epoch)
 
 
 def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = 250) -> Iterator[Batch]:
@@ -140,5 +255,6 @@ def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = 250) ->
     Yields:
         ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
     """
-    for images, labels in _load(split, torch.arange(len(split)), batch_size, drop_last=False):
+    batches: list[Wanted] = [(c.tolist(), None) for c in torch.split(torch.arange(len(split)), batch_size)]
+    for images, labels in _fetch(_loader(split, batches, _CPU, keep=False), _CPU):
         yield preprocess.normalize(images), labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,11 @@ class ImfBranches(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(teacher_features.channels, num_classes) for _ in blocks)
         self.attention = nn.Parameter(torch.zeros(len(blocks), num_classes))
 
+    @property
+    def sides(self) -> set[int]:
+        """Height and width of the maps that the branches put out."""
+        return {ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)}
+
     def weights(self, k: int) -> Tensor:
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
         return self.attention[:k].softmax(0)
@@ -58,7 +64,10 @@ class ImfBranches(nn.Module):
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""
         features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
-        logits = torch.stack([head(pool(f)) for head, f in zip(self.heads, features, strict=True)])
+        pooled = (
+            [_TrainingPool.apply(f) for f in features] if torch.is_grad_enabled() else map(pool, features)
+        )
+        logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)])
         attentive = torch.stack(
             [(self.weights(k)[:, None] * logits[:k]).sum(0) for k in range(1, len(features) + 1)]
         )
@@ -68,6 +77,26 @@ class ImfBranches(nn.Module):
 def pool(features: Tensor) -> Tensor:
     """Global average pooling: ``[N, C, H, W]`` -> ``[N, C]``."""
     return functional.adaptive_avg_pool2d(features, 1).flatten(1)
+
+
+class _TrainingPool(torch.autograd.Function):
+    """:func:`pool` whose gradient lies in memory as its input does.
+
+    PyTorch's own need not, and the layers behind it in the backward pass are slow where layouts differ.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        ctx.like = features.shape, features.is_contiguous(memory_format=torch.channels_last)
+        return pool(features)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        shape, channels_last = ctx.like
+        even = (gradient / (shape[2] * shape[3]))[:, :, None, None].expand(shape)
+        return even.contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
 
 
 class Taps:

@@ -18,13 +18,15 @@ from imf_deploy.files import existing_file, write_bytes
 _SMALLEST_TELLING = 16
 
 
-def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors as safetensors, atomically; shared or strided tensors are copied."""
     from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # The library's own file writer hides a full disk behind an error of its own.
-    write_bytes(path, save(whole))
+    write_bytes(path, save(whole, dict(metadata) if metadata else None))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

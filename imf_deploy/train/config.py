@@ -11,9 +11,13 @@ import torch
 from imf_deploy import defaults
 from imf_deploy.data.batches import AugmentName
 from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.processes import local_rank, world_size
+from imf_deploy.train.tensorboard import require_tensorboard
 
-Precision = Literal["fp32", "bf16"]
-Schedule = Literal["cosine", "step"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Schedule = Literal["cosine", "step", "constant"]
+OptimizerName = Literal["sgd", "adamw"]
+Keep = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -22,27 +26,39 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the training split.
-        batch_size: Images a step.
-        lr: Largest learning rate of SGD with momentum 0.9.
-        weight_decay: L2 penalty on every parameter (Tian et al. 2019: 5e-4).
+        batch_size: Images a step, over all processes and all parts of ``grad_accumulation``.
+        lr: Largest learning rate.
+        weight_decay: L2 penalty on every parameter (Tian et al. 2019: 5e-4); AdamW decouples it.
         warmup: Part of the steps in which the rate rises linearly.
         seed: Seed of weights, order, and augmentation.
-        precision: ``bf16`` autocasts forward passes; it pays on GPUs and on CPUs with AMX.
+        precision: ``bf16`` autocasts forward passes; it pays on GPUs and on CPUs with AMX. ``fp16``
+            also scales the loss, and needs a GPU.
         device: ``auto`` takes CUDA where there is one.
         flip: Whether mirrored pictures keep their class.
         schedule: After the warm-up, ``cosine`` falls to 0 as half a cosine; ``step`` divides the rate
-            by 10 at each of ``drops``.
+            by 10 at each of ``drops``; ``constant`` leaves it.
         drops: Parts of the training, from 0 to 1; the default is Tian et al. 2019: epochs 150, 180
             and 210 of 240.
-        nesterov: Whether the momentum is Nesterov's.
+        nesterov: Whether the momentum, where there is any, is Nesterov's.
         shift: Pixels by which training images are moved at most; nothing takes a 14th of their side.
         augment: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
+        optimizer: ``sgd`` with momentum, or ``adamw`` (Loshchilov and Hutter 2019).
+        momentum: Of SGD.
+        decay_norms: Whether ``weight_decay`` also pulls on biases and on scales of norms.
+        label_smoothing: Part of a label's weight that all classes share (Szegedy et al. 2016).
+        mixup: Parameter of mixup's beta distribution (Zhang et al. 2018); 0 for none.
+        cutmix: The same for CutMix (Yun et al. 2019); with both, one of them is drawn each step.
+        ema: Decay of the moving average of the weights that is measured and kept; 0 for none.
+        clip_grad: Largest norm of the gradient; 0 for any.
+        grad_accumulation: Parts that each process computes its share of a batch in, for less memory.
+        keep: Whose weights are the result: the last epoch's, or those of the epoch with the best
+            validation accuracy.
     """
 
     epochs: int = defaults.EPOCHS
     batch_size: int = defaults.BATCH_SIZE
     lr: float = defaults.LR
-    weight_decay: float = 5e-4
+    weight_decay: float = defaults.WEIGHT_DECAY
     warmup: float = defaults.WARMUP
     seed: int = 0
     precision: Precision = "fp32"
@@ -53,6 +69,16 @@ class TrainConfig:
     nesterov: bool = True
     shift: int | None = None
     augment: AugmentName = "shift-flip"
+    optimizer: OptimizerName = "sgd"
+    momentum: float = defaults.MOMENTUM
+    decay_norms: bool = True
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    clip_grad: float = 0.0
+    grad_accumulation: int = 1
+    keep: Keep = "last"
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -68,45 +94,85 @@ class TrainConfig:
             ("--warmup", 0 <= self.warmup < 1),
             ("--lr-drops", all(0 < drop < 1 for drop in self.drops)),
             ("--shift", self.shift is None or self.shift >= 0),
+            ("--weight-decay", 0 <= self.weight_decay < math.inf),
+            ("--momentum", 0 <= self.momentum < 1),
+            ("--label-smoothing", 0 <= self.label_smoothing < 1),
+            ("--mixup", 0 <= self.mixup < math.inf),
+            ("--cutmix", 0 <= self.cutmix < math.inf),
+            ("--ema", 0 <= self.ema < 1),
+            ("--clip-grad", 0 <= self.clip_grad < math.inf),
+            ("--grad-accumulation", self.grad_accumulation >= 1),
         ):
             if not fine:
                 raise UsageError(f"{option} is out of range", "See imf-deploy distill --help")
-        if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"--train-precision {self.precision} is not known", "Use fp32 or bf16")
-        if self.augment not in get_args(AugmentName):
-            raise UsageError(
-                f"--augment {self.augment} is not known", f"Use {', '.join(get_args(AugmentName))}"
-            )
-        if self.schedule not in ("cosine", "step"):
-            raise UsageError(f"--lr-schedule {self.schedule} is not known", "Use cosine or step")
+        for option, value, known in (
+            ("--train-precision", self.precision, Precision),
+            ("--lr-schedule", self.schedule, Schedule),
+            ("--optimizer", self.optimizer, OptimizerName),
+            ("--keep", self.keep, Keep),
+            ("--augment", self.augment, AugmentName),
+        ):
+            if value not in get_args(known):
+                raise UsageError(f"{option} {value} is not known", f"Use {' or '.join(get_args(known))}")
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Return the rate for ``step`` of ``steps``: linear warm-up, then half a cosine or steps."""
+        """Return the rate for ``step`` of ``steps``: linear warm-up, then what ``schedule`` says."""
         rising = max(int(self.warmup * steps), 1)
         if step < rising:
             return self.lr * (step + 1) / rising
         if self.schedule == "step":
             return self.lr * 0.1 ** sum(step >= drop * steps for drop in self.drops)
+        if self.schedule == "constant":
+            return self.lr
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
+@dataclass(frozen=True)
+class Monitoring:
+    """What is kept and told of a training while it runs; decides nothing of its result.
+
+    Attributes:
+        checkpoint_minutes: Time between checkpoints within an epoch; each epoch ends with one anyway.
+        tensorboard: Whether losses, rate and accuracy are also written for TensorBoard.
+    """
+
+    checkpoint_minutes: float = defaults.CHECKPOINT_MINUTES
+    tensorboard: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be done.
+
+        Raises:
+            UsageError: a negative time.
+            ImfDeployError: TensorBoard is not installed.
+        """
+        if not self.checkpoint_minutes >= 0:
+            raise UsageError("--checkpoint-minutes is out of range", "Give 0 or more")
+        if self.tensorboard:
+            require_tensorboard()
+
+
 def choose_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names.
+    """Return the device that ``--device`` names; of several processes each has a GPU of its own.
 
     Raises:
         UsageError: not a device name.
         DeviceError: CUDA was asked for and is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"--device {name} is not a device", "Use auto, cpu or cuda") from error
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"--device {name} is not supported", "Use auto, cpu or cuda")
+    if device.type == "cuda" and world_size() > 1:
+        if device.index is not None:
+            raise UsageError(f"--device {name} names one GPU for several processes", "Use auto or cuda")
+        device = torch.device("cuda", local_rank())
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= found:
-        what = f"--device {name} is not there, CUDA finds {found}" if found else "no CUDA device was found"
+        what = f"--device {device} is not there, CUDA finds {found}" if found else "no CUDA device was found"
         raise DeviceError(what, "Use --device cpu")
     return device

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import LossWeights, imf_losses
+from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import (
     Block,
     ModelSpec,
@@ -27,7 +27,9 @@ from imf_deploy.models import (
     student_blocks,
     tensor_hashes,
 )
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.processes import world_size
+from imf_deploy.train.config import Monitoring, TrainConfig
+from imf_deploy.train.distributed import batch_mean, on_first
 from imf_deploy.train.loop import fit
 from imf_deploy.train.teacher import Teacher
 
@@ -61,19 +63,46 @@ class ImfTask:
         teacher: Gets a hook, which :meth:`close` takes off again.
         features: The teacher's last feature map.
         weights: Of the terms of the loss.
+        label_smoothing: Of the labels.
     """
 
-    def __init__(self, graph: nn.Module, teacher: Teacher, features: Block, weights: LossWeights) -> None:
+    def __init__(
+        self,
+        graph: nn.Module,
+        teacher: Teacher,
+        features: Block,
+        weights: LossWeights,
+        label_smoothing: float = 0.0,
+    ) -> None:
         self.module = graph
         self._teacher = Taps(teacher.module, [features])
         self._weights = weights
+        self._label_smoothing = label_smoothing
+        branches = next(module for module in graph.modules() if isinstance(module, ImfBranches))
+        self._sides = sorted(branches.sides)
 
-    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss for one batch."""
+    def targets(self, parts: Sequence[Tensor]) -> list[TeacherOutputs]:
+        """Run the teacher on all parts of a batch; the powers of its maps are those of the whole."""
+        outputs = []
         with torch.no_grad():
-            teacher_logits, (teacher_features,) = self._teacher.run(images)
-        logits, branches = self.module(images)
-        return imf_losses(logits, branches, teacher_logits, teacher_features, labels, self._weights)
+            for images in parts:
+                logits, (features,) = self._teacher.run(images)
+                outputs.append(TeacherOutputs.of(logits, features, self._sides))
+            if len(parts) > 1 or world_size() > 1:
+                powers = batch_mean(
+                    [torch.stack([output.powers[side] for side in self._sides]) for output in outputs],
+                    [len(images) for images in parts],
+                )
+                shared = dict(zip(self._sides, powers, strict=True))
+                outputs = [replace(output, powers=shared) for output in outputs]
+        return outputs
+
+    def losses(
+        self, network: nn.Module, images: Tensor, labels: Tensor, target: TeacherOutputs
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss for one part of a batch."""
+        logits, branches = network(images)
+        return imf_losses(logits, branches, target, labels, self._weights, self._label_smoothing)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits of the student's own head, ``[N, classes]``."""
@@ -114,12 +143,18 @@ def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGr
 
 
 def distill(
-    data: DataSet, teacher: Teacher, config: DistillConfig, path: Path, overwrite: bool = False
+    data: DataSet,
+    teacher: Teacher,
+    config: DistillConfig,
+    path: Path,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> Artifact:
     """Distil a teacher into a student and write both the student and its branches.
 
     The teacher stays in evaluation mode without gradients. A file that the same recipe made before
-    is taken as it is; a checkpoint beside it is gone on from, and removed at the end.
+    is taken as it is; a checkpoint beside it is gone on from, and removed at the end. Of several
+    processes all call this, and the first one writes.
 
     Args:
         data: Training and validation splits; the test split is not touched.
@@ -127,6 +162,7 @@ def distill(
         config: Settings.
         path: Where to write; tensors are named ``student.*`` and ``imf.*``.
         overwrite: Whether a file that another recipe made may be replaced.
+        monitoring: What is kept and told meanwhile.
 
     Returns:
         The artifact; its evidence holds ``history``, ``blocks`` and ``teacher_features``.
@@ -137,6 +173,7 @@ def distill(
     """
     config.train.check()
     config.weights.check()
+    monitoring.check()
     classes, size = data.preprocess.num_classes, data.preprocess.size
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(
@@ -144,42 +181,54 @@ def distill(
             "Train a teacher for this data: imf-deploy train-teacher",
         )
     spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides, config.taps)
-    recipe = fingerprint(["distilled", spec.to_dict(), data.fingerprint, teacher.sha256, asdict(config)])
+    settings = {
+        "kind": "distilled",
+        "student": spec.to_dict(),
+        "data": data.fingerprint,
+        "teacher": teacher.sha256,
+        "config": asdict(config),
+    }
+    recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
+    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     torch.manual_seed(config.train.seed)
     tap = (config.teacher_tap,) if config.teacher_tap else ()
     teacher_features = find_blocks(teacher.module, size, tap)[-1]
     graph, blocks = training_graph(spec, teacher_features)
-    task = ImfTask(graph, teacher, teacher_features, config.weights)
+    task = ImfTask(graph, teacher, teacher_features, config.weights, config.train.label_smoothing)
+    title = f"Distilling {spec.name}"
     try:
-        history = fit(task, data, config.train, f"Distilling {spec.name}", checkpoint, recipe, overwrite)
+        history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
     finally:
         task.close()
-    save_weights(path, graph.state_dict())
-    artifact = describe(
-        path,
-        kind="distilled",
-        format="safetensors",
-        parent=teacher.sha256,
-        recipe=recipe,
-        model=spec.to_dict(),
-        preprocess=data.preprocess,
-        evidence={
-            "history": history,
-            "blocks": [asdict(block) for block in blocks],
-            "teacher_features": asdict(teacher_features),
-            "teacher": teacher.spec.to_dict(),
-            "teacher_accuracy": teacher.accuracy,
-            "teacher_tensors": tensor_hashes(teacher.module.parameters()),
-            "data": data.name,
-            "data_config": data.config,
-            "config": finite(asdict(config)),
-        },
-    ).save()
-    checkpoint.unlink(missing_ok=True)
-    return artifact
+
+    def write() -> Artifact:
+        save_weights(path, graph.state_dict())
+        artifact = describe(
+            path,
+            kind="distilled",
+            format="safetensors",
+            parent=teacher.sha256,
+            recipe=recipe,
+            model=spec.to_dict(),
+            preprocess=data.preprocess,
+            evidence={
+                "history": history,
+                "blocks": [asdict(block) for block in blocks],
+                "teacher_features": asdict(teacher_features),
+                "teacher": teacher.spec.to_dict(),
+                "teacher_accuracy": teacher.accuracy,
+                "teacher_tensors": tensor_hashes(teacher.module.parameters()),
+                "data": data.name,
+                "data_config": data.config,
+                "config": finite(asdict(config)),
+            },
+        ).save()
+        checkpoint.unlink(missing_ok=True)
+        return artifact
+
+    return on_first(write)
 
 
 def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:

@@ -1,24 +1,34 @@
-"""The training loop, one for every kind of training, with a checkpoint after each epoch."""
+"""The training loop, one for every kind of training, on any number of processes."""
 
 from __future__ import annotations
 
-import io
 import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.data import Augment, DataSet, train_batches
-from imf_deploy.data.batches import train_batch_count
+from imf_deploy.data import Augment, DataSet
+from imf_deploy.data.batches import Part, TrainLoader
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
-from imf_deploy.files import write_bytes
+from imf_deploy.processes import rank, world_size
 from imf_deploy.progress import say, track
-from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train import distributed
+from imf_deploy.train.checkpoint import History, Progress, load_checkpoint, save_checkpoint
+from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.ema import Ema
+from imf_deploy.train.generators import generator_state, seed_generators, set_generator_state
+from imf_deploy.train.mixing import mixing
+from imf_deploy.train.optimizer import build_optimizer
+from imf_deploy.train.tensorboard import scalars
 
-History = list[dict[str, float]]
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 class Task(Protocol):
@@ -27,8 +37,18 @@ class Task(Protocol):
     module: nn.Module
     """Everything that is trained; its ``state_dict`` is the checkpoint."""
 
-    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss for one batch; their sum is minimised."""
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
+        """Return what the loss compares with, for each part of this process's share of a batch."""
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss for one part; their sum is minimised.
+
+        Args:
+            network: Runs ``module``; where several processes train, it is its distributed form.
+            images: ``[N, 3, S, S]``.
+            labels: ``int64 [N]``, or probabilities ``[N, classes]``.
+            target: Of these images.
+        """
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits by which validation accuracy is measured."""
@@ -40,81 +60,232 @@ def fit(
     config: TrainConfig,
     title: str,
     checkpoint: Path,
-    recipe: str,
+    settings: Mapping[str, Any],
     overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> History:
-    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``recipe``.
+    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
 
     Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
-    and started again ends with the same weights as one that was left alone (same device and
-    number of threads).
+    and started again ends with the same weights as one that was left alone (same device, processes
+    and number of threads).
 
     Args:
         task: What to train. Its module is moved to the device.
         data: Training and validation splits; the test split is not touched.
         config: Settings.
         title: What the progress bar says.
-        checkpoint: Written after every epoch.
-        recipe: Hash of everything that decides the result.
-        overwrite: Whether a checkpoint of another recipe may be replaced.
+        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says.
+        settings: Everything that decides the result, as JSON values.
+        overwrite: Whether a checkpoint of other settings may be replaced.
+        monitoring: What is kept and told meanwhile.
 
     Returns:
         One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
 
     Raises:
-        UsageError: the checkpoint belongs to another recipe.
+        UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
         ImfDeployError: the loss is not finite; the last checkpoint is kept.
     """
+    if config.keep == "best" and not len(data.validation):
+        raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
+    images = min(config.batch_size, len(data.train))
+    if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
+        raise UsageError(
+            f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
+            f"{config.grad_accumulation} part(s)",
+            "Raise --batch-size: each part needs two images",
+        )
     device = choose_device(config.device)
-    module = task.module.to(device)
-    optimizer = torch.optim.SGD(
-        module.parameters(),
-        lr=config.lr,
-        momentum=0.9,
-        nesterov=config.nesterov,
-        weight_decay=config.weight_decay,
-    )
-    history, first = _restore(checkpoint, recipe, module, optimizer, overwrite)
-    if first:
-        say(f"{title}: going on after epoch {first} of {config.epochs}")
-    per_epoch = train_batch_count(data.train, config.batch_size)
-    augment = Augment.named(config.augment, data.preprocess.size, config.flip, config.shift)
-    with track(title, per_epoch * config.epochs) as advance:
-        advance(per_epoch * first)
-        for epoch in range(first, config.epochs):
-            torch.manual_seed(config.seed * 1_000_003 + epoch)
-            module.train()
-            sums: dict[str, Tensor] = {}
-            batches = train_batches(
-                data.train, data.preprocess, config.batch_size, augment, config.seed, epoch
+    with distributed.accelerator(device, config.precision) as accelerator:
+        training = Training(task, data, config, device, accelerator)
+        done = training.restore(checkpoint, settings, overwrite)
+        if done.epoch or done.batch:
+            within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
+            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
+        log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
+        total = training.per_epoch * config.epochs
+        with scalars(log, done.epoch) as write, track(title, total) as advance:
+            advance(done.epoch * training.per_epoch + done.batch)
+            while done.epoch < config.epochs:
+                for due in training.steps(monitoring.checkpoint_minutes):
+                    advance(1)
+                    if due:
+                        training.save(checkpoint, settings)
+                record = training.end_epoch()
+                say(f"{title}: " + _summary(record, config.epochs))
+                write(record)
+                training.save(checkpoint, settings)
+        training.finish()
+    return done.history
+
+
+class Training:
+    """The state of one training."""
+
+    def __init__(
+        self, task: Task, data: DataSet, config: TrainConfig, device: torch.device, accelerator: Accelerator
+    ) -> None:
+        self._task = task
+        self._data = data
+        self._config = config
+        self._device = device
+        self._accelerator = accelerator
+        self._module = task.module.to(device)
+        self._network = distributed.wrap(self._module, accelerator)
+        self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config))
+        self._ema = Ema(self._module, config.ema) if config.ema else None
+        self._best: dict[str, Tensor] = {}
+        self._mix = mixing(config, data.preprocess.num_classes)
+        self._loader = TrainLoader(
+            data.train,
+            data.preprocess,
+            config.batch_size,
+            Augment.named(config.augment, data.preprocess.size, config.flip, config.shift),
+            config.seed,
+            Part(rank(), world_size(), leader=self._mix is not None),
+            device,
+        )
+        self.per_epoch = len(self._loader)
+        self._progress = Progress()
+        self._saved = time.monotonic()
+
+    def restore(self, path: Path, settings: Mapping[str, Any], overwrite: bool) -> Progress:
+        """Load a checkpoint of the same settings, if there is one."""
+        found = load_checkpoint(path, settings, overwrite)
+        if found:
+            self._module.load_state_dict(found.group("module"))
+            found.restore_optimizer(self._optimizer)
+            if self._ema:
+                self._ema.load(found.group("ema"))
+            if self._accelerator.scaler is not None:
+                self._accelerator.scaler.load_state_dict(found.scaler)
+            self._best = found.group("best")
+            self._progress = found.progress
+        return self._progress
+
+    def steps(self, minutes: float) -> Iterator[bool]:
+        """Do the rest of an epoch; yield after each step whether a checkpoint is due within it."""
+        done, config = self._progress, self._config
+        first = done.batch
+        seed_generators(config.seed, done.epoch)
+        # What the other processes had summed up went into the first one's.
+        sums = {name: t.to(self._device) for name, t in done.sums.items()} if rank() == 0 else {}
+        self._module.train()
+        self._network.train()
+        for index, (images, labels) in enumerate(self._loader.epoch(done.epoch, first), first):
+            if index == first and first:
+                set_generator_state(done.generators, self._device, config.seed, done.epoch, first)
+            step = done.epoch * self.per_epoch + index
+            rate = config.learning_rate(step, self.per_epoch * config.epochs)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate
+            late = time.monotonic() - self._saved >= minutes * 60
+            terms, due = self.step(images, labels, step, late)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term
+            done.batch, done.sums = index + 1, sums
+            yield due and done.batch < self.per_epoch
+
+    def step(self, images: Tensor, labels: Tensor, step: int, late: bool) -> tuple[dict[str, Tensor], bool]:
+        """Do one step; return this process's part of the terms, and whether the first process is late."""
+        if self._mix:
+            images, labels = self._mix(images, labels, step)
+        pictures, classes = self._split(images), self._split(labels)
+        with self._accelerator.autocast():
+            targets = self._task.targets(pictures)
+        self._optimizer.zero_grad(set_to_none=True)
+        terms: dict[str, Tensor] = {}
+        for index, part in enumerate(zip(pictures, classes, targets, strict=True)):
+            share = len(part[0]) / self._loader.batch_size
+            last = index == len(pictures) - 1
+            with nullcontext() if last else self._accelerator.no_sync(self._network):
+                with self._accelerator.autocast():
+                    found = self._task.losses(self._network, *part)
+                loss = torch.stack(list(found.values())).sum()
+                # Gradients of processes are averaged; parts of a batch may differ by one image.
+                self._accelerator.backward(loss * (share * world_size()))
+            for name, term in found.items():
+                terms[name] = terms.get(name, 0.0) + term.detach() * share
+        total = torch.stack([*terms.values()]).sum()
+        loss_value, late_sum = distributed.all_sum(
+            torch.stack([total, total.new_tensor(float(late and rank() == 0))])
+        ).tolist()
+        if not math.isfinite(loss_value):
+            raise ImfDeployError(
+                f"the loss became {loss_value} at step {step} (epoch {self._progress.epoch + 1})",
+                "Lower --lr and start over in another --output; earlier epochs are kept",
             )
-            for index, (images, labels) in enumerate(batches):
-                step = epoch * per_epoch + index
-                optimizer.param_groups[0]["lr"] = config.learning_rate(step, per_epoch * config.epochs)
-                with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    terms = task.losses(images.to(device), labels.to(device))
-                loss = torch.stack(list(terms.values())).sum()
-                if not math.isfinite(loss.item()):
-                    raise ImfDeployError(
-                        f"the loss became {loss.item()} at step {step} (epoch {epoch + 1})",
-                        "Lower --lr and start over in another --output; earlier epochs are kept",
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                for name, term in terms.items():
-                    sums[name] = sums.get(name, 0.0) + term.detach()
-                advance(1)
-            record = {name: float(total) / per_epoch for name, total in sums.items()}
-            record |= {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-            if len(data.validation):
-                module.eval()
-                record["validation_accuracy"] = top1(task.predict, data.validation, data.preprocess, device)
-            history.append(record)
-            say(f"{title}: " + _summary(record, config.epochs))
-            _save(checkpoint, recipe, module, optimizer, history)
-    module.eval()
-    return history
+        if self._config.clip_grad:
+            self._accelerator.clip_grad_norm_(self._module.parameters(), self._config.clip_grad)
+        self._optimizer.step()
+        if self._ema:
+            self._ema.update(self._module, step)
+        return terms, late_sum > 0
+
+    def _split(self, values: Tensor) -> list[Tensor]:
+        return list(values.tensor_split(self._config.grad_accumulation))
+
+    def end_epoch(self) -> dict[str, float]:
+        """Close an epoch: measure, remember the best weights, and return the epoch's record."""
+        done = self._progress
+        # Without SyncBatchNorm each process has statistics of its own; the first one's count.
+        distributed.share(self._module.buffers())
+        if self._ema:
+            distributed.share(self._ema.state.values())
+        totals = distributed.all_sum(torch.stack(list(done.sums.values())))
+        record = {n: float(t) / self.per_epoch for n, t in zip(done.sums, totals, strict=True)}
+        done.epoch, done.batch, done.sums, done.generators = done.epoch + 1, 0, {}, []
+        record |= {"epoch": done.epoch, "lr": self._optimizer.param_groups[0]["lr"]}
+        if len(self._data.validation):
+            self._module.eval()
+            with self._ema.in_place_of(self._module) if self._ema else nullcontext():
+                accuracy = record["validation_accuracy"] = self._accuracy()
+                if self._config.keep == "best" and accuracy > done.best:
+                    done.best = accuracy
+                    self._best = {n: t.detach().clone() for n, t in self._module.state_dict().items()}
+        done.history.append(record)
+        return record
+
+    def _accuracy(self) -> float:
+        """Return the part of the validation images that are right; each process looks at its share."""
+        split, count = self._data.validation, len(self._data.validation)
+        mine = split.subset(torch.arange(rank(), count, world_size()))
+        right = top1(self._task.predict, mine, self._data.preprocess, self._device) * len(mine)
+        return float(distributed.all_sum(torch.tensor(round(right), device=self._device))) / count
+
+    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Write a checkpoint; all processes wait for the first one, which does."""
+        done = self._progress
+        if done.batch:
+            done.generators = distributed.gather(generator_state(self._device))
+            totals = distributed.all_sum(torch.stack(list(done.sums.values())))
+            if world_size() > 1:
+                mine = totals if rank() == 0 else torch.zeros_like(totals)
+                done.sums.update(zip(done.sums, mine, strict=True))
+        groups: dict[str, Mapping[str, Tensor]] = {"module": self._module.state_dict(), "best": self._best}
+        if self._ema:
+            groups["ema"] = self._ema.state
+        scaler = self._accelerator.scaler
+        distributed.on_first(
+            lambda: save_checkpoint(
+                path,
+                settings,
+                done,
+                groups,
+                self._optimizer.state_dict(),
+                {} if scaler is None else scaler.state_dict(),
+            )
+        )
+        self._saved = time.monotonic()
+
+    def finish(self) -> None:
+        """Leave the weights that are the result in the module."""
+        if self._best:
+            self._module.load_state_dict(self._best)
+        elif self._ema:
+            self._module.load_state_dict(self._ema.state)
+        self._module.eval()
 
 
 def _summary(record: dict[str, float], epochs: int) -> str:
@@ -122,43 +293,3 @@ def _summary(record: dict[str, float], epochs: int) -> str:
     accuracy = record.get("validation_accuracy")
     end = "" if accuracy is None else f", validation {accuracy:.2%}"
     return f"epoch {record['epoch']:.0f} of {epochs}: {', '.join(terms)}{end}"
-
-
-def _save(
-    path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, history: History
-) -> None:
-    content = io.BytesIO()
-    torch.save(
-        {
-            "recipe": recipe,
-            "module": module.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "history": history,
-        },
-        content,
-    )
-    # torch's own file writer hides a full disk behind a RuntimeError.
-    write_bytes(path, content.getvalue())
-
-
-def _restore(
-    path: Path, recipe: str, module: nn.Module, optimizer: torch.optim.Optimizer, overwrite: bool
-) -> tuple[History, int]:
-    """Load a checkpoint of the same recipe; another's is refused, or left to be overwritten."""
-    if not path.is_file():
-        return [], 0
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file provokes
-        raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
-    if state.get("recipe") != recipe:
-        if overwrite:
-            return [], 0
-        raise UsageError(
-            f"{path} is an unfinished training with other settings",
-            "Give the same settings, another --output, or --overwrite",
-        )
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    history: History = state["history"]
-    return history, len(history)

@@ -18,10 +18,12 @@ from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import save_weights
-from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.checkpoint import History
+from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distill import Distilled, ImfTask, training_graph
+from imf_deploy.train.distributed import on_first
 from imf_deploy.train.fake_quantize import FakeQuantizedGraph, require_torchao
-from imf_deploy.train.loop import History, fit
+from imf_deploy.train.loop import fit
 from imf_deploy.train.teacher import Teacher
 
 
@@ -60,6 +62,7 @@ def qat(
     config: QatConfig,
     path: Path,
     overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> Artifact:
     """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
 
@@ -73,6 +76,7 @@ def qat(
         config: Settings.
         path: Where to write; tensors have the names that they have in the distilled file.
         overwrite: Whether a file that another recipe made may be replaced.
+        monitoring: What is kept and told meanwhile.
 
     Returns:
         An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
@@ -85,12 +89,20 @@ def qat(
         ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
     """
     config.check()
+    monitoring.check()
     source = distilled.artifact
     train, weights = _settings(distilled, config)
     _check_origin(distilled, data, teacher)
-    recipe = fingerprint(["qat", source.sha256, data.fingerprint, teacher.sha256, asdict(train)])
+    settings = {
+        "kind": "qat",
+        "distilled": source.sha256,
+        "data": data.fingerprint,
+        "teacher": teacher.sha256,
+        "config": asdict(train),
+    }
+    recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
+    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     device = choose_device(train.device)
     graph, _ = training_graph(distilled.spec, distilled.teacher_features)
@@ -106,15 +118,14 @@ def qat(
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
     images = choose_images(data.train, min(defaults.CALIBRATION_IMAGES, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
-    task = ImfTask(rounded, teacher, distilled.teacher_features, weights)
+    task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
-        history = fit(task, data, train, title, checkpoint, recipe, overwrite)
+        history = fit(task, data, train, title, checkpoint, settings, overwrite, monitoring)
         rounded_after = accuracy(rounded)
     finally:
         task.close()
         rounded.remove()
-    save_weights(path, graph.state_dict())
     about = {
         "epochs": config.epochs,
         "lr": train.lr,
@@ -124,22 +135,24 @@ def qat(
         "rounded_after": rounded_after,
     }
     known: History = source.evidence["history"]
-    artifact = describe(
-        path,
-        kind="distilled",
-        format="safetensors",
-        parent=source.sha256,
-        recipe=recipe,
-        model=source.model,
-        preprocess=source.preprocess,
-        evidence={
-            **source.evidence,
-            "history": [*known, *({**record, "epoch": record["epoch"] + len(known)} for record in history)],
-            "qat": about,
-        },
-    ).save()
-    checkpoint.unlink(missing_ok=True)
-    return artifact
+    later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
+
+    def write() -> Artifact:
+        save_weights(path, graph.state_dict())
+        artifact = describe(
+            path,
+            kind="distilled",
+            format="safetensors",
+            parent=source.sha256,
+            recipe=recipe,
+            model=source.model,
+            preprocess=source.preprocess,
+            evidence={**source.evidence, "history": [*known, *later], "qat": about},
+        ).save()
+        checkpoint.unlink(missing_ok=True)
+        return artifact
+
+    return on_first(write)
 
 
 def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:

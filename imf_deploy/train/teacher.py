@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,8 @@ from imf_deploy.models import (
     resolve,
     save_weights,
 )
-from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
 
 TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
@@ -48,57 +50,82 @@ class TeacherConfig:
 class _Supervised:
     """Cross-entropy on the labels."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, label_smoothing: float) -> None:
         self.module = module
+        self._label_smoothing = label_smoothing
 
-    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        return {"cross_entropy": nn.functional.cross_entropy(self.predict(images).float(), labels)}
+    def targets(self, parts: Sequence[Tensor]) -> list[None]:
+        return [None] * len(parts)
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: None) -> dict[str, Tensor]:
+        logits = only_logits(self.module, network(images)).float()
+        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        return {"cross_entropy": loss}
 
     def predict(self, images: Tensor) -> Tensor:
         return only_logits(self.module, self.module(images))
 
 
 def train_classifier(
-    spec: ModelSpec, data: DataSet, config: TrainConfig, path: Path, kind: str, overwrite: bool = False
+    spec: ModelSpec,
+    data: DataSet,
+    config: TrainConfig,
+    path: Path,
+    kind: str,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> Artifact:
     """Train a network by cross-entropy alone and write its weights.
 
     A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
-    from, and removed at the end.
+    from, and removed at the end. Of several processes all call this, and the first one writes.
 
     Returns:
         The artifact; its evidence holds ``history`` and, on the test split, ``accuracy``.
     """
     config.check()
-    recipe = fingerprint([kind, spec.to_dict(), data.fingerprint, asdict(config)])
+    monitoring.check()
+    settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
+    recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := claim(path, recipe, overwrite, unfinished=checkpoint.exists()):
+    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     torch.manual_seed(config.seed)
-    task = _Supervised(build_model(spec))
-    history = fit(task, data, config, f"Training {kind} {spec.name}", checkpoint, recipe, overwrite)
-    accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
-    save_weights(path, task.module.state_dict())
-    artifact = describe(
-        path,
-        kind=kind,
-        format="safetensors",
-        parent="",
-        recipe=recipe,
-        model=spec.to_dict(),
-        preprocess=data.preprocess,
-        evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
-    ).save()
-    checkpoint.unlink(missing_ok=True)
-    return artifact
+    task = _Supervised(build_model(spec), config.label_smoothing)
+    title = f"Training {kind} {spec.name}"
+    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
+
+    def write() -> Artifact:
+        accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
+        save_weights(path, task.module.state_dict())
+        artifact = describe(
+            path,
+            kind=kind,
+            format="safetensors",
+            parent="",
+            recipe=recipe,
+            model=spec.to_dict(),
+            preprocess=data.preprocess,
+            evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
+        ).save()
+        checkpoint.unlink(missing_ok=True)
+        return artifact
+
+    return on_first(write)
 
 
-def train_teacher(data: DataSet, config: TeacherConfig, path: Path, overwrite: bool = False) -> Artifact:
+def train_teacher(
+    data: DataSet,
+    config: TeacherConfig,
+    path: Path,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+) -> Artifact:
     """Train a teacher on a data set; see :func:`train_classifier`."""
     spec = ModelSpec.for_images(
         config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
     )
-    return train_classifier(spec, data, config.train, path, "teacher", overwrite)
+    return train_classifier(spec, data, config.train, path, "teacher", overwrite, monitoring)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,18 @@
 """Augmentation to the pixel, and an order that a seed decides."""
 
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
-from imf_deploy.data import Augment, DataSet, eval_batches, train_batches
-from imf_deploy.data.batches import train_batch_count
+from imf_deploy.data import Augment, DataConfig, DataSet, eval_batches, open_data, train_batches
+from imf_deploy.data.batches import Part, TrainLoader
+from imf_deploy.data.dataset import EncodedImages, Split
+from imf_deploy.data.pictures import FilePictures
 
 
 def pictures(count: int = 64) -> torch.Tensor:
@@ -71,10 +79,65 @@ def test_an_epoch_follows_from_seed_and_number(data: DataSet) -> None:
 def test_training_leaves_out_the_last_batch_that_is_not_full(data: DataSet) -> None:
     batches = list(train_batches(data.train, data.preprocess, 8, Augment(), 0, 0))
     assert [len(labels) for _, labels in batches] == [8] * 5  # of 42
-    assert train_batch_count(data.train, 8) == 5
+    assert len(TrainLoader(data.train, data.preprocess, 8, Augment(), 0)) == 5
     few = list(train_batches(data.train, data.preprocess, 64, Augment(), 0, 0))
     assert [len(labels) for _, labels in few] == [42]
-    assert train_batch_count(data.train, 64) == 1
+    assert len(TrainLoader(data.train, data.preprocess, 64, Augment(), 0)) == 1
+
+
+@pytest.mark.parametrize("batch_size", [8, 64])
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_every_batch_without_gaps_or_repeats(
+    data: DataSet, batch_size: int, size: int
+) -> None:
+    whole = list(train_batches(data.train, data.preprocess, batch_size, Augment(2), 1, 4))
+    loaders = [
+        TrainLoader(data.train, data.preprocess, batch_size, Augment(2), 1, Part(rank, size))
+        for rank in range(size)
+    ]
+    for (images, labels), *parts in zip(whole, *(loader.epoch(4) for loader in loaders), strict=True):
+        assert torch.equal(torch.cat([part[0] for part in parts]), images)
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+        counts = [len(part[1]) for part in parts]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_the_picture_before_leads_a_part(data: DataSet) -> None:
+    ((images, labels),) = train_batches(data.train, data.preprocess, 42, Augment(2), 1, 4)
+    for rank in range(2):
+        part = Part(rank, 2, leader=True)
+        ((mine, classes),) = TrainLoader(data.train, data.preprocess, 42, Augment(2), 1, part).epoch(4)
+        members = torch.arange(21 * rank - 1, 21 * rank + 21) % 42
+        assert torch.equal(mine, images[members])
+        assert torch.equal(classes, labels[members])
+
+
+def test_an_epoch_can_be_entered_anywhere(data: DataSet) -> None:
+    loader = TrainLoader(data.train, data.preprocess, 8, Augment(2), 1)
+    whole = list(loader.epoch(3))
+    for first in range(6):
+        rest = list(loader.epoch(3, first))
+        assert len(rest) == 5 - first
+        assert all(torch.equal(a[0], b[0]) for a, b in zip(rest, whole[first:], strict=True))
+
+
+def test_workers_fetch_the_same_and_live_on(make_images: Callable[..., Path], tmp_path: Path) -> None:
+    opened = open_data(DataConfig(str(make_images(tmp_path / "few", {"train": 6, "val": 2}))))
+    paths = tuple(sorted((tmp_path / "few" / "train").rglob("*.png")))
+    pictures = FilePictures(tmp_path, paths)
+    source = EncodedImages(pictures, torch.arange(len(paths)), opened.preprocess, workers=1)
+    split = Split.whole(source)
+    loader = TrainLoader(split, opened.preprocess, 4, Augment(1), 0)
+    alone = TrainLoader(
+        replace(split, source=replace(source, workers=0)), opened.preprocess, 4, Augment(1), 0
+    )
+    seen = []
+    for epoch in range(2):
+        for (images, labels), (same, classes) in zip(loader.epoch(epoch), alone.epoch(epoch), strict=True):
+            assert torch.equal(images, same)
+            assert torch.equal(labels, classes)
+        seen.append({child.pid for child in multiprocessing.active_children()})
+    assert seen[0] == seen[1] != set()
 
 
 def test_evaluation_sees_everything_in_order(data: DataSet) -> None:

@@ -112,3 +112,24 @@ def test_taps_come_off_and_keep_nothing() -> None:
     assert not tapped._seen
     tapped.remove()
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_pooling_trains_as_it_infers(branches: ImfBranches, memory: torch.memory_format) -> None:
+    maps = [tap.to(memory_format=memory).requires_grad_() for tap in taps()]
+    trained = branches(maps)
+    with torch.no_grad():
+        assert torch.equal(branches(maps).logits, trained.logits)
+    seen: list[torch.Tensor] = []
+    for features in trained.features:
+        features.register_hook(seen.append)
+    trained.logits.square().sum().backward()
+    for gradient, features in zip(reversed(seen), trained.features, strict=True):
+        assert gradient.stride() == features.stride()
+    ours = maps[0].grad
+    again = [tap.requires_grad_() for tap in taps()]
+    features = [ifd(tap) for ifd, tap in zip(branches.ifds, again, strict=True)]
+    logits = [head(f.mean((2, 3))) for head, f in zip(branches.heads, features, strict=True)]
+    torch.stack(logits).square().sum().backward()
+    assert ours is not None
+    assert torch.allclose(ours, again[0].grad, rtol=1e-5, atol=1e-7)

@@ -7,7 +7,8 @@ import torch
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import LossWeights, distillation, feature_distance, imf_losses
+from imf_deploy.method.losses import LossWeights, TeacherOutputs, distillation, imf_losses
+from imf_deploy.method.losses import feature_distance as distance_to
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 
 
@@ -23,6 +24,12 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float)
         q, p = softmax(mine, temperature), softmax(its, temperature)
         total += sum(pc * (math.log(pc) - math.log(qc)) for pc, qc in zip(p, q, strict=True))
     return total / len(student)
+
+
+def feature_distance(features: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+    side = features.shape[-1]
+    teacher = TeacherOutputs.of(torch.zeros(len(its), 2), its, [side])
+    return distance_to(features, teacher.maps[side], teacher.powers[side])
 
 
 @pytest.fixture
@@ -69,6 +76,19 @@ def test_a_smaller_map_is_compared_with_the_averaged_teacher() -> None:
     assert feature_distance(averaged, its).item() == 0
 
 
+@pytest.mark.parametrize("memory", [torch.channels_last, torch.contiguous_format])
+def test_its_gradient_is_that_of_pytorch_and_lies_as_the_map_does(memory: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    mine = torch.randn(2, 3, 4, 4).to(memory_format=memory).requires_grad_()
+    its = torch.randn(2, 3, 4, 4).to(memory_format=memory)
+    ours = feature_distance(mine, its) * 3
+    (gradient,) = torch.autograd.grad(ours, mine)
+    theirs = torch.nn.functional.mse_loss(mine, its) / its.square().mean() * 3
+    assert torch.equal(ours, theirs)
+    assert torch.allclose(gradient, torch.autograd.grad(theirs, mine)[0], rtol=1e-6)
+    assert gradient.is_contiguous(memory_format=memory)
+
+
 def test_a_teacher_of_zeros_gives_no_infinity() -> None:
     assert math.isfinite(feature_distance(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)).item())
 
@@ -79,7 +99,9 @@ def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) 
     features, target = [torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)], torch.randn(4, 2, 3, 3)
     outputs = BranchOutputs(features, torch.randn(2, 4, 3), torch.randn(2, 4, 3))
     labels = torch.tensor([0, 2, 1, 1])
-    terms = imf_losses(student, outputs, teacher, target, labels, LossWeights(7.0, 5.0, 2.0))
+    terms = imf_losses(
+        student, outputs, TeacherOutputs.of(teacher, target, [3]), labels, LossWeights(7.0, 5.0, 2.0)
+    )
     chances = [softmax(row, 1.0)[label] for row, label in zip(student.tolist(), labels.tolist(), strict=True)]
     expected = {
         "cross_entropy": -sum(map(math.log, chances)) / 4,
@@ -101,7 +123,8 @@ def test_gradients_reach_student_and_branches_and_never_the_teacher() -> None:
     with torch.no_grad():
         teacher_logits, (teacher_features,) = Taps(teacher, [last]).run(images)
     own, outputs = graph(images)
-    sum(imf_losses(own, outputs, teacher_logits, teacher_features, labels, LossWeights()).values()).backward()
+    its = TeacherOutputs.of(teacher_logits, teacher_features, graph.imf.sides)
+    sum(imf_losses(own, outputs, its, labels, LossWeights()).values()).backward()
     without = [name for name, p in graph.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     # A softmax over the one branch of the first prefix is constant, but later prefixes train all rows.
     assert without == []
@@ -115,8 +138,8 @@ def test_the_branch_terms_train_the_student_s_blocks_too(term: str) -> None:
     blocks = find_blocks(student, 16)
     graph = TrainingGraph(student, blocks, ImfBranches(blocks, blocks[-1], 3))
     own, outputs = graph(torch.randn(4, 3, 16, 16))
-    target = torch.rand(4, 64, 4, 4)
-    terms = imf_losses(own, outputs, torch.randn(4, 3), target, torch.tensor([0, 1, 2, 0]), LossWeights())
+    its = TeacherOutputs.of(torch.randn(4, 3), torch.rand(4, 64, 4, 4), graph.imf.sides)
+    terms = imf_losses(own, outputs, its, torch.tensor([0, 1, 2, 0]), LossWeights())
     terms[term].backward()
     assert student.layer1[0].conv1.weight.grad.abs().sum() > 0
     assert student.fc.weight.grad is None

@@ -19,11 +19,15 @@ def test_the_rate_rises_in_a_line_and_falls_as_a_cosine() -> None:
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
-def test_the_rate_falls_in_steps_of_a_tenth() -> None:
+def test_the_rate_falls_in_steps_of_a_tenth_or_not_at_all() -> None:
     config = TrainConfig(lr=0.5, warmup=0.1, schedule="step", drops=(0.5, 0.75))
     rates = [config.learning_rate(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.05 * (step + 1) for step in range(10)])
     assert rates[10:] == pytest.approx([0.5] * 40 + [0.05] * 25 + [0.005] * 25)
+    constant = TrainConfig(lr=0.5, warmup=0.1, schedule="constant")
+    assert [constant.learning_rate(step, 100) for step in range(100)] == pytest.approx(
+        [*rates[:10], *[0.5] * 90]
+    )
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
@@ -42,11 +46,21 @@ def test_very_short_trainings_have_a_rate(steps: int) -> None:
         ({"lr": math.inf}, "--lr"),
         ({"lr": math.nan}, "--lr"),
         ({"seed": -1}, "--seed"),
-        ({"precision": "fp16"}, "--train-precision"),
-        ({"schedule": "linear"}, "--lr-schedule"),
-        ({"drops": (0.5, 1.5)}, "--lr-drops"),
+        ({"precision": "fp8"}, "--train-precision fp8 is not known"),
         ({"warmup": 1.0}, "--warmup"),
+        ({"drops": (0.5, 1.0)}, "--lr-drops"),
         ({"shift": -1}, "--shift"),
+        ({"weight_decay": -0.1}, "--weight-decay"),
+        ({"momentum": 1.0}, "--momentum"),
+        ({"label_smoothing": 1.0}, "--label-smoothing"),
+        ({"mixup": -0.1}, "--mixup"),
+        ({"cutmix": math.nan}, "--cutmix"),
+        ({"ema": 1.0}, "--ema"),
+        ({"clip_grad": -1.0}, "--clip-grad"),
+        ({"grad_accumulation": 0}, "--grad-accumulation"),
+        ({"optimizer": "lion"}, "--optimizer lion is not known"),
+        ({"schedule": "linear"}, "--lr-schedule"),
+        ({"keep": "all"}, "--keep all is not known"),
     ],
 )
 def test_what_no_training_can_use(options: dict[str, object], named: str) -> None:

@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_distilling_and_stripping(data: DataSet, teacher_file: Path, tmp_path: Path, precision: str) -> None:
     train = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cuda", precision=precision)  # type: ignore[arg-type]
     teacher = load_teacher(teacher_file, "", data, choose_device("cuda"))

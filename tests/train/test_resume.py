@@ -4,19 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import UsageError
 from imf_deploy.models import ModelSpec, build_model, read_weights
 from imf_deploy.train import loop
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
 from imf_deploy.train.loop import fit
 from imf_deploy.train.teacher import (
@@ -29,6 +30,7 @@ from imf_deploy.train.teacher import (
 
 CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.05, device="cpu")
 SPEC = ModelSpec("resnet8", 3, 16)
+SETTINGS = {"name": "mine"}
 
 
 class Task:
@@ -40,11 +42,16 @@ class Task:
         self.stop = stop
         self.steps = 0
 
-    def losses(self, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def targets(self, parts: Sequence[torch.Tensor]) -> list[None]:
         if self.steps == self.stop:
             raise KeyboardInterrupt
         self.steps += 1
-        return {"cross_entropy": torch.nn.functional.cross_entropy(self.module(images), labels)}
+        return [None] * len(parts)
+
+    def losses(
+        self, network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, _target: None
+    ) -> dict[str, torch.Tensor]:
+        return {"cross_entropy": torch.nn.functional.cross_entropy(network(images), labels)}
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.module(images)
@@ -55,53 +62,95 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "adamw": {"optimizer": "adamw", "lr": 0.002, "decay_norms": False, "clip_grad": 0.5, "schedule": "step"},
+    "averaged": {"ema": 0.9, "grad_accumulation": 2, "keep": "best", "label_smoothing": 0.1},
+    "mixed": {"mixup": 0.2, "cutmix": 1.0, "ema": 0.5, "schedule": "constant", "optimizer": "adamw"},
+    "bf16": {"precision": "bf16", "momentum": 0.0},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("minutes", [0, 60])
 @pytest.mark.parametrize("stop", [0, 2, 3, 5])  # two steps an epoch
-def test_an_interrupted_training_ends_the_same(data: DataSet, tmp_path: Path, stop: int) -> None:
+def test_an_interrupted_training_ends_the_same(
+    data: DataSet, tmp_path: Path, stop: int, minutes: float, recipe: str
+) -> None:
+    config = replace(CONFIG, **RECIPES[recipe])
+    config.check()
     whole = Task()
-    history = fit(whole, data, CONFIG, "whole", tmp_path / "a.checkpoint", "recipe")
+    history = fit(whole, data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
     path = tmp_path / "b.checkpoint"
+    monitoring = Monitoring(checkpoint_minutes=minutes)
     with pytest.raises(KeyboardInterrupt):
-        fit(Task(stop), data, CONFIG, "cut", path, "recipe")
+        fit(Task(stop), data, config, "cut", path, SETTINGS, monitoring=monitoring)
     assert path.exists() == (stop >= 2)
     assert not list(tmp_path.glob(".tmp-*"))
     resumed = Task()
     torch.manual_seed(99)  # what else happened in the process does not matter
-    again = fit(resumed, data, CONFIG, "cut", path, "recipe")
-    assert resumed.steps == 6 - stop // 2 * 2
+    again = fit(resumed, data, config, "cut", path, SETTINGS, monitoring=monitoring)
+    assert resumed.steps == 6 - (stop if minutes == 0 else stop // 2 * 2)
     assert equal(resumed.module.state_dict(), whole.module.state_dict())
     assert again == history
     assert [record["epoch"] for record in again] == [1, 2, 3]
 
 
+def test_every_step_can_be_the_last(data: DataSet, tmp_path: Path) -> None:
+    config = replace(CONFIG, epochs=2, batch_size=8, ema=0.9)  # five steps an epoch
+    whole, path = Task(), tmp_path / "b.checkpoint"
+    history = fit(whole, data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
+    monitoring = Monitoring(checkpoint_minutes=0)
+    for _ in range(9):
+        with pytest.raises(KeyboardInterrupt):
+            fit(Task(stop=1), data, config, "cut", path, SETTINGS, monitoring=monitoring)
+    resumed = Task()
+    assert fit(resumed, data, config, "cut", path, SETTINGS, monitoring=monitoring) == history
+    assert equal(resumed.module.state_dict(), whole.module.state_dict())
+    assert resumed.steps == 1
+
+
 def test_random_crops_are_the_same_after_an_interruption(data: DataSet, tmp_path: Path) -> None:
     config = replace(CONFIG, augment="crop-flip")
     whole, resumed, other = Task(), Task(), Task()
-    fit(whole, data, config, "whole", tmp_path / "a.checkpoint", "recipe")
+    fit(whole, data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
     with pytest.raises(KeyboardInterrupt):
-        fit(Task(3), data, config, "cut", tmp_path / "b.checkpoint", "recipe")
-    fit(resumed, data, config, "cut", tmp_path / "b.checkpoint", "recipe")
+        fit(Task(3), data, config, "cut", tmp_path / "b.checkpoint", SETTINGS)
+    fit(resumed, data, config, "cut", tmp_path / "b.checkpoint", SETTINGS)
     assert equal(resumed.module.state_dict(), whole.module.state_dict())
-    fit(other, data, CONFIG, "other", tmp_path / "c.checkpoint", "recipe")
+    fit(other, data, CONFIG, "other", tmp_path / "c.checkpoint", SETTINGS)
     assert not equal(other.module.state_dict(), whole.module.state_dict())
 
 
-def test_another_recipe_is_refused_or_starts_over(data: DataSet, tmp_path: Path) -> None:
+def test_other_settings_are_named_or_started_over(data: DataSet, tmp_path: Path) -> None:
     path = tmp_path / "a.checkpoint"
-    fit(Task(), data, CONFIG, "a", path, "recipe")
+    first = {"teacher": "abc", "config": {"train": {"lr": 0.1, "drops": (0.5,)}, "student": "resnet8"}}
+    fit(Task(), data, CONFIG, "a", path, first)
     other = Task()
-    with pytest.raises(UsageError, match="unfinished training with other settings"):
-        fit(other, data, CONFIG, "a", path, "another")
+    second = {"teacher": "abc", "config": {"train": {"lr": 0.2, "drops": (0.5,)}, "student": "resnet14"}}
+    with pytest.raises(UsageError, match=r"other settings \(config\.student, config\.train\.lr\)"):
+        fit(other, data, CONFIG, "a", path, second)
     assert other.steps == 0
-    fit(other, data, CONFIG, "a", path, "another", overwrite=True)
+    fit(other, data, CONFIG, "a", path, second, overwrite=True)
     assert other.steps == 6
 
 
-def test_a_damaged_checkpoint_is_named(data: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 5, 1000, -1])
+def test_a_damaged_checkpoint_is_named(data: DataSet, tmp_path: Path, length: int) -> None:
     path = tmp_path / "a.checkpoint"
-    fit(Task(), data, CONFIG, "a", path, "recipe")
-    path.write_bytes(path.read_bytes()[:1000])
+    fit(Task(), data, CONFIG, "a", path, SETTINGS)
+    path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(loop.ImfDeployError, match=r"a\.checkpoint is damaged"):
-        fit(Task(), data, CONFIG, "a", path, "recipe")
+        fit(Task(), data, CONFIG, "a", path, SETTINGS)
+
+
+def test_a_checkpoint_is_safetensors_and_runs_no_code(data: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "a.checkpoint"
+    fit(Task(), data, replace(CONFIG, ema=0.9, optimizer="adamw"), "a", path, SETTINGS)
+    names = set(load_file(path))
+    assert {name.split("/")[0] for name in names} == {"module", "optimizer", "ema"}
+    weights = {name for name in names if name.startswith("module/")}
+    assert weights == {f"module/{name}" for name in Task().module.state_dict()}
 
 
 def test_a_distillation_goes_on(
@@ -144,19 +193,35 @@ def kill_at(arguments: list[str], line: str, place: Path, sign: int) -> int:
     return process.wait(60)
 
 
+KILLED: list[tuple[list[str], dict[str, Any]]] = [
+    ([], {}),
+    (
+        ["--optimizer", "adamw", "--lr", "0.002", "--ema", "0.9", "--grad-accumulation", "2",
+         "--batch-size", "8", "--checkpoint-minutes", "0"],
+        {"optimizer": "adamw", "lr": 0.002, "ema": 0.9, "grad_accumulation": 2, "batch_size": 8},
+    ),
+]  # fmt: skip
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+@pytest.mark.parametrize(("more", "fields"), KILLED)
 def test_a_killed_process_goes_on(
-    image_folder: Path, data: DataSet, tmp_path: Path, cli: Callable[..., Any]
+    image_folder: Path,
+    data: DataSet,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+    more: list[str],
+    fields: dict[str, Any],
 ) -> None:
     path = tmp_path / "cut.safetensors"
     options = ["--data", str(image_folder), "--teacher", "resnet8", "--epochs", "12", "--device", "cpu"]
-    command = ["train-teacher", *options, "--output", str(path)]
+    command = ["train-teacher", *options, *more, "--output", str(path)]
     assert kill_at(command, "epoch 3 of 12", tmp_path, signal.SIGKILL) == -signal.SIGKILL
     assert not path.exists()
     result = cli(*command)
     assert result.code == 0, result.err
     assert "going on after epoch" in result.err
-    training = replace(TEACHER_TRAINING, epochs=12, device="cpu")
+    training = replace(TEACHER_TRAINING, epochs=12, device="cpu", **fields)
     whole = train_teacher(data, TeacherConfig("resnet8", training), tmp_path / "whole.safetensors")
     assert equal(read_weights(path), read_weights(whole.path))
 

@@ -1,0 +1,128 @@
+"""Time a training step of IMF against the least that a distillation has to do, side by side.
+
+The floor is the teacher's forward pass without gradients, the plain student's forward and backward pass
+with cross-entropy, and the optimiser's step, on the same batch and in the same memory format. Rounds
+alternate between the two, so that a machine that drifts or is busy favours none.
+
+    python benchmarks/imf_step.py --size 32 --batch-size 64
+    python benchmarks/imf_step.py --size 224 --batch-size 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import nn
+
+from imf_deploy.bench.measure import slice_orders
+from imf_deploy.data.dataset import DataSet, MemoryImages, Split
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.distill import ImfTask, training_graph
+from imf_deploy.train.distributed import accelerator
+from imf_deploy.train.loop import Training
+from imf_deploy.train.optimizer import build_optimizer
+from imf_deploy.train.teacher import Teacher
+
+Step = Callable[[], None]
+
+
+def random_data(size: int, classes: int, count: int) -> DataSet:
+    """Return pictures of noise: the time of a step does not depend on what they show."""
+    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
+    split = Split.whole(MemoryImages(images, torch.randint(0, classes, (count,))))
+    labels = tuple(str(index) for index in range(classes))
+    preprocess = Preprocess(size, "none", size, (0.5,) * 3, (0.5,) * 3, labels)
+    return DataSet("noise", preprocess, split, split, split, "noise")
+
+
+def floor(student: nn.Module, teacher: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Step:
+    """Return the least that a step has to do."""
+    student = student.to(memory_format=torch.channels_last).train()
+    optimizer = build_optimizer(student, TrainConfig())
+    images, labels = batch
+
+    def step() -> None:
+        with torch.no_grad():
+            teacher(images)
+        loss = nn.functional.cross_entropy(student(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(steps: dict[str, Step], rounds: int, warmup: int) -> dict[str, list[float]]:
+    """Return the seconds of every step, by name; each round does one of each."""
+    for step in steps.values():
+        for _ in range(warmup):
+            step()
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    for order in slice_orders(tuple(steps), rounds):
+        for name in order:
+            start = time.perf_counter()
+            steps[name]()
+            taken[name].append(time.perf_counter() - start)
+    return taken
+
+
+def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the median of paired ratios."""
+    source = random.Random(0)  # noqa: S311, no secret
+    medians = sorted(median(source.choices(ratios, k=len(ratios))) for _ in range(draws))
+    return medians[draws // 40], medians[-draws // 40]
+
+
+def main() -> None:
+    """Print the medians, and the median of the rounds' ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--student", default="mobilenetv2")
+    parser.add_argument("--teacher", default="resnet14x2")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--classes", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    data = random_data(options.size, options.classes, options.batch_size)
+    batch = (data.preprocess.normalize(data.train.fetch(torch.arange(len(data.train)))), data.train.labels)
+    spec = ModelSpec.for_images(options.student, options.classes, options.size)
+    its = ModelSpec.for_images(options.teacher, options.classes, options.size)
+    network = build_model(its).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    last = find_blocks(network, options.size)[-1]
+    graph, _ = training_graph(spec, last)
+    task = ImfTask(graph, Teacher(network, its, "", 0.0), last, LossWeights())
+    device = choose_device("cpu")
+    config = TrainConfig(batch_size=options.batch_size, device="cpu")
+    with accelerator(device, config.precision) as prepared:
+        training = Training(task, data, config, device, prepared)
+        graph.train()
+        steps: dict[str, Step] = {
+            "floor": floor(build_model(spec), network, batch),
+            "IMF": lambda: training.step(*batch, 0, False) and None,
+        }
+        taken = compare(steps, options.rounds, warmup=3)
+    ratios = [imf / least for imf, least in zip(taken["IMF"], taken["floor"], strict=True)]
+    low, high = interval(ratios)
+    print(f"{options.student} {options.size} px, batch {options.batch_size}, teacher {options.teacher}")
+    for name, seconds in taken.items():
+        print(f"  {name}: median {1000 * median(seconds):.1f} ms, least {1000 * min(seconds):.1f} ms")
+    print(
+        f"  IMF / floor: {median(ratios):.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} rounds)"
+    )
+
+
+if __name__ == "__main__":
+    main()

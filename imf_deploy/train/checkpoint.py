@@ -1,0 +1,158 @@
+"""Checkpoints: everything that decides the rest of a training, in one safetensors file, whole or absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import differences, finite
+from imf_deploy.models import save_weights
+
+History = list[dict[str, float]]
+_KEY = "imf-deploy-checkpoint"
+_SCHEMA = 2
+
+
+@dataclass
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: Epochs that are finished.
+        batch: Batches of the next epoch that are done.
+        history: One record a finished epoch.
+        sums: Terms of the loss, summed over those batches.
+        generators: State of each process's random numbers, by rank; empty between epochs.
+        best: Largest validation accuracy so far.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    history: History = field(default_factory=list)
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    generators: list[Tensor] = field(default_factory=list)
+    best: float = -1.0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        progress: How far it had come.
+        tensors: By ``GROUP/NAME``: ``module``, ``optimizer``, and where they are used ``ema``, ``best``.
+        optimizer: The optimiser's groups, and its state without tensors.
+        scaler: State of the gradient scaler; empty without one.
+    """
+
+    progress: Progress
+    tensors: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one group, by their own names."""
+        return {key[len(name) + 1 :]: t for key, t in self.tensors.items() if key.startswith(f"{name}/")}
+
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Load the optimiser's state, each tensor in the memory format of its parameter."""
+        state = {int(index): dict(values) for index, values in self.optimizer["state"].items()}
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for name, tensor in self.group("optimizer").items():
+            index, _, key = name.partition("/")
+            like = parameters[int(index)]
+            same = tensor.shape == like.shape
+            state[int(index)][key] = torch.empty_like(like).copy_(tensor) if same else tensor
+        optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["param_groups"]})
+
+
+def save_checkpoint(
+    path: Path,
+    settings: Mapping[str, Any],
+    progress: Progress,
+    groups: Mapping[str, Mapping[str, Tensor]],
+    optimizer: Mapping[str, Any],
+    scaler: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint in place of the one before.
+
+    Args:
+        path: Where.
+        settings: Everything that decides the training's result, as JSON values.
+        progress: How far it has come.
+        groups: ``state_dict`` of the module, and where they are used ``ema`` and ``best``.
+        optimizer: The optimiser's ``state_dict``.
+        scaler: The gradient scaler's.
+    """
+    tensors = {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()}
+    scalars: dict[str, dict[str, Any]] = {}
+    for index, values in optimizer["state"].items():
+        scalars[str(index)] = {}
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{index}/{key}"] = value
+            else:
+                scalars[str(index)][key] = value
+    tensors |= {f"sums/{name}": total for name, total in progress.sums.items()}
+    tensors |= {f"generators/{rank}": state for rank, state in enumerate(progress.generators)}
+    content = {
+        "schema": _SCHEMA,
+        "settings": settings,
+        "epoch": progress.epoch,
+        "batch": progress.batch,
+        "history": progress.history,
+        "best": progress.best,
+        "optimizer": {"param_groups": optimizer["param_groups"], "state": scalars},
+        "scaler": dict(scaler),
+    }
+    save_weights(path, tensors, {_KEY: json.dumps(content)})
+
+
+def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) -> Checkpoint | None:
+    """Read the checkpoint of a training with the same settings.
+
+    Returns:
+        Nothing where there is none, or where another's is to be overwritten.
+
+    Raises:
+        UsageError: it belongs to another training; the message names the settings that differ.
+        ImfDeployError: it is damaged, or of another version.
+    """
+    if not path.is_file():
+        return None
+    try:
+        tensors, content = _read(path)
+        known = content["settings"]
+        progress = Progress(content["epoch"], content["batch"], content["history"], best=content["best"])
+        found = Checkpoint(progress, tensors, content["optimizer"], content["scaler"])
+        progress.sums = found.group("sums")
+        generators = found.group("generators")
+        progress.generators = [generators[str(rank)] for rank in range(len(generators))]
+    except Exception as error:  # whatever a broken file provokes
+        raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
+    differing = differences(known, finite(settings))
+    if not differing:
+        return found
+    if overwrite:
+        return None
+    raise UsageError(
+        f"{path} is an unfinished training with other settings ({', '.join(differing)})",
+        "Give the same settings, another --output, or --overwrite",
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        content: dict[str, Any] = json.loads(file.metadata()[_KEY])
+        if content["schema"] != _SCHEMA:
+            raise ValueError("another version wrote it")
+        return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118

@@ -1,0 +1,54 @@
+"""A moving average of weights (Polyak and Juditsky 1992), beside the network and not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Ema:
+    """Averages every floating tensor of a ``state_dict``; counters are copied.
+
+    The network is not copied as a module, since hooks of a copy would belong to the original.
+
+    Args:
+        module: Whose weights; the average starts with what they are.
+        decay: What the average keeps each step. The first steps keep less, ``(1 + n) / (10 + n)`` of
+            step n as in TensorFlow, so that short trainings do not keep their random start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.state: dict[str, Tensor] = {n: t.detach().clone() for n, t in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after ``step`` (from 0)."""
+        averaged, fresh = [], []
+        for name, tensor in module.state_dict().items():
+            if tensor.is_floating_point():
+                averaged.append(self.state[name])
+                fresh.append(tensor)
+            else:
+                self.state[name].copy_(tensor)
+        decay = min(self._decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(averaged, fresh, None)  # type: ignore[no-untyped-call]
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from an average that was kept."""
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+
+    @contextmanager
+    def in_place_of(self, module: nn.Module) -> Iterator[None]:
+        """Lend the average to the network; its own weights come back at the end."""
+        own = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+        module.load_state_dict(self.state)
+        try:
+            yield
+        finally:
+            module.load_state_dict(own)

@@ -1,0 +1,37 @@
+"""PyTorch's random numbers, which dropout draws: seeded every epoch, kept and brought back within one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from imf_deploy.processes import rank
+
+
+def seed_generators(seed: int, epoch: int, step: int = 0) -> None:
+    """Seed every generator; each process, epoch and step has its own numbers."""
+    torch.manual_seed(seed * 1_000_003 + epoch + (rank() << 32) + (step << 40))
+
+
+def generator_state(device: torch.device) -> Tensor:
+    """Return the state of this process's generators, ``uint8 [bytes]``."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
+
+
+def set_generator_state(
+    states: Sequence[Tensor], device: torch.device, seed: int, epoch: int, step: int
+) -> None:
+    """Bring back this process's state; a process that was not there before seeds anew."""
+    if rank() >= len(states):
+        seed_generators(seed, epoch, step)
+        return
+    state = states[rank()]
+    length = len(torch.get_rng_state())
+    torch.set_rng_state(state[:length])
+    if device.type == "cuda" and len(state) > length:
+        torch.cuda.set_rng_state(state[length:], device)

@@ -1,0 +1,36 @@
+"""The optimiser that a configuration names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from imf_deploy.train.config import TrainConfig
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return SGD or AdamW for all parameters of a module."""
+    groups = _parameters(module, config)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        groups,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        weight_decay=config.weight_decay,
+    )
+
+
+def _parameters(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if config.decay_norms:
+        return [{"params": parameters}]
+    # A vector is a bias, or a scale of a norm.
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,55 @@
+"""Scalars of a training for TensorBoard, one point an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.processes import is_first
+
+Log = Callable[[Mapping[str, float]], None]
+
+
+def require_tensorboard() -> Any:
+    """Return PyTorch's ``SummaryWriter``.
+
+    Raises:
+        ImfDeployError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImfDeployError(
+            "--tensorboard needs TensorBoard, which is not installed",
+            "Type: pip install 'imf-deploy[tensorboard]', or leave out --tensorboard",
+        ) from error
+    return SummaryWriter
+
+
+@contextmanager
+def scalars(folder: Path | None, done: int) -> Iterator[Log]:
+    """Give a function that writes one epoch's record; of several processes only the first writes.
+
+    Args:
+        folder: Where to write events; nothing writes none.
+        done: Epochs before this run. What a killed run wrote of later ones is hidden.
+    """
+    if folder is None or not is_first():
+        yield lambda _record: None
+        return
+    writer = require_tensorboard()(str(folder), purge_step=done + 1)
+
+    def log(record: Mapping[str, float]) -> None:
+        for name, value in record.items():
+            if name != "epoch":
+                group = "" if name in ("lr", "validation_accuracy") else "loss/"
+                writer.add_scalar(group + name, value, int(record["epoch"]))
+        writer.flush()
+
+    try:
+        yield log
+    finally:
+        writer.close()

@@ -1,0 +1,123 @@
+"""Options of the training, from the command line to the record; and several processes at once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imf_deploy.artifact import load_artifact
+
+Cli = Callable[..., Any]
+Error = Callable[[Any, int], str]
+OPTIONS = {
+    "optimizer": "adamw", "momentum": 0.8, "weight_decay": 0.02, "label_smoothing": 0.1, "mixup": 0.2,
+    "cutmix": 0.5, "ema": 0.9, "clip_grad": 5.0, "grad_accumulation": 2, "keep": "best",
+}  # fmt: skip
+WORDS = [word for name, value in OPTIONS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def test_options_reach_the_training(here: Cli, image_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out" / "teacher.safetensors"
+    command = ["train-teacher", "--data", image_folder, "--teacher", "resnet8", "--epochs", "2",
+               "--device", "cpu", *WORDS, "--no-decay-norms", "--tensorboard", "--output", path]  # fmt: skip
+    result = here(*command)
+    assert result.code == 0, result.err
+    other = here(*command[:-2], "--checkpoint-minutes", "0", "--output", tmp_path / "other.safetensors")
+    assert other.code == 0, other.err
+    made = load_artifact(path)
+    # Neither decides anything of the result, nor of its recipe.
+    again = load_artifact(tmp_path / "other.safetensors")
+    assert (made.sha256, made.recipe) == (again.sha256, again.recipe)
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path.parent / "tensorboard" / "teacher")).Reload()
+    assert set(events.Tags()["scalars"]) == {"lr", "validation_accuracy", "loss/cross_entropy"}
+    history = made.evidence["history"]
+    losses = [(point.step, point.value) for point in events.Scalars("loss/cross_entropy")]
+    assert losses == [(r["epoch"], pytest.approx(r["cross_entropy"])) for r in history]
+
+
+def test_options_of_the_main_job_are_in_its_record(here: Cli, quick: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = here(*quick, *WORDS, "--batch-size", "16", "--output", out)
+    assert result.code in (0, 3), result.err
+    config = json.loads((out / "run.json").read_text())["config"]
+    assert {name: config["distill"]["train"][name] for name in OPTIONS} == OPTIONS
+    assert config["teacher"]["train"]["grad_accumulation"] == 2
+    assert config["teacher"]["train"]["optimizer"] == "sgd"
+    result = here(*quick, *WORDS, "--ema", "0.5", "--batch-size", "16", "--output", out)
+    assert result.code == 2
+    assert "other distill.train.ema" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ema", "1"], "--ema is out of range"),
+        (["--keep", "best", "--val-fraction", "0"], "--keep best chooses by validation images"),
+        (["--grad-accumulation", "40"], "Raise --batch-size"),
+        (["--train-precision", "fp16"], "fp16 needs a CUDA device"),
+        (["--checkpoint-minutes", "-1"], "--checkpoint-minutes"),
+    ],
+)
+def test_what_cannot_be_trained(
+    here: Cli, error: Error, image_folder: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    result = here(
+        "train-teacher", "--data", image_folder, "--teacher", "resnet8", "--device", "cpu", *options
+    )
+    assert said in error(result, 2)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_without_tensorboard(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = here(*quick, "--tensorboard", "--output", tmp_path / "out")
+    assert "pip install 'imf-deploy[tensorboard]'" in error(result, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def launch(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         "-m", "imf_deploy", *arguments],
+        cwd=place,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_main_job_in_two_processes(quick: list[str], tmp_path: Path) -> None:
+    done = launch([*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    for line in ("Training teacher resnet14: epoch 1", "Distilling resnet8: epoch 1", "Teacher resnet14:"):
+        assert done.stderr.count(line) == 1, done.stderr
+    assert done.stdout.count("p50 ms") == 1
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["history"][0]["epoch"] == 1
+    assert not list((tmp_path / "out").rglob("*.checkpoint"))
+    # Taken as they are: nothing is trained again, by either.
+    again = launch(
+        [*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"], tmp_path
+    )
+    assert again.returncode == 0, again.stderr
+    assert "epoch 1" not in again.stderr
+
+
+def test_two_processes_complain_once(quick: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("a thesis")
+    done = launch([*quick, "--output", "out"], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("is not empty and holds no run") == 1
+    assert (tmp_path / "out" / "mine.txt").read_text() == "a thesis"
