@@ -93,7 +93,7 @@ class _TrainingPool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         shape, channels_last = ctx.like
-        even = (gradient / (shape[2] * shape[3]))[:, :, None, None].expand(shape)
+        even: Tensor = (gradient / (shape[2] * shape[3]))[:, :, None, None].expand(shape)
         return even.contiguous(
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
         )

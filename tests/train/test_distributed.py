@@ -31,7 +31,7 @@ from imf_deploy.train.teacher import load_teacher
 
 images, weights, out = map(Path, sys.argv[1:4])
 fields = json.loads(sys.argv[4])
-still = fields.pop("still")
+still, monitoring = fields.pop("still"), Monitoring(fields.pop("minutes"))
 data = open_data(DataConfig(str(images)))
 epochs = []
 seen = []
@@ -61,7 +61,8 @@ class Watched(loop.Training):
 loop.Training = Watched
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
 train = TrainConfig(batch_size=16, lr=0.01, device="cpu", **fields)
-made = distill(data, teacher, DistillConfig("resnet8", train=train), out / "d.safetensors")
+made = distill(data, teacher, DistillConfig("resnet8", train=train), out / "d.safetensors",
+               monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "epochs": epochs, "seen": seen, "sha256": made.sha256, "history": made.evidence["history"],
     "world": world_size(),
@@ -113,7 +114,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def test_two_processes_end_where_one_does(
     image_folder: Path, teacher_file: Path, tmp_path: Path, recipe: str
 ) -> None:
-    fields = {"epochs": 2, "still": True} | RECIPES[recipe]
+    fields = {"epochs": 2, "still": True, "minutes": 0} | RECIPES[recipe]
     two = train(image_folder, teacher_file, tmp_path, 2, **fields)
     one = train(image_folder, teacher_file, tmp_path, 1, **fields)
     first, second = two.ranks
@@ -145,6 +146,7 @@ def test_with_batch_norm_of_their_own_they_stay_the_same(
         2,
         epochs=2,
         still=False,
+        minutes=60,
         ema=0.9,
         keep="best",
         optimizer="adamw",
