@@ -50,7 +50,7 @@ def test_another_run_is_refused_unless_overwritten(
 
     monkeypatch.setattr("imf_deploy.pipeline.obtain_teacher", stop)
     assert here(*quick, "--overwrite", "--output", out).code == 130
-    assert files(out) == {"run.json", "notes.txt"}
+    assert files(out) == {"run.json", "config.yaml", "notes.txt"}
     assert json.loads((out / "run.json").read_text())["config"]["distill"]["student"] == "resnet8"
 
 
@@ -108,4 +108,4 @@ def test_a_disk_that_fills_up(cli: Cli, error: Error, quick: list[str], tmp_path
     assert "Traceback" not in result.err
     assert not list(out.rglob(".tmp-*"))
     left = files(out) if out.exists() else set()
-    assert left == ({"run.json"} if size else set())
+    assert left == ({"run.json", "config.yaml"} if size else set())
