@@ -34,7 +34,8 @@ def export_product(
         product: Evaluated, so that its files carry its accuracy.
         data: What INT8 is calibrated on and judged by.
         precisions: As :func:`imf_deploy.export.stage.choose_precisions` gives them.
-        config: How INT8 is made; with no more images than there are.
+        config: How INT8 is made, with no more images than there are; and the gate of every file, which
+            its record keeps.
         engines: How to build engines; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
@@ -46,13 +47,16 @@ def export_product(
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
     made = export(product, precisions, engines, folder, overwrite)
-    if "int8" not in precisions:
-        return made, []
-    images = min(config.images, len(data.train))
-    quantised, declined = export_int8(
-        product, made[0], data, replace(config, images=images), engines, folder, overwrite
-    )
-    return made + quantised, declined
+    declined: list[str] = []
+    if "int8" in precisions:
+        images = min(config.images, len(data.train))
+        quantised, declined = export_int8(
+            product, made[0], data, replace(config, images=images), engines, folder, overwrite
+        )
+        made += quantised
+    # Whoever verifies a file later holds it to the gate that it was made for.
+    gate = config.gate.to_dict()
+    return [file.with_evidence(gate=gate).save() for file in made], declined
 
 
 def export_int8(

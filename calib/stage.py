@@ -137,7 +137,7 @@ def calibrate(
             **inherited,
             "operators": dict(written.operators),
             "opset": written.opset,
-            # imf_deploy.verify holds the file, and engines made from it, to the same gate.
+            # imf_deploy.verify holds the file to the same gate.
             "gate": config.gate.to_dict(),
             "calibration": calibration,
         },

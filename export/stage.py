@@ -180,6 +180,15 @@ def _write_onnx(
     ).save()
 
 
+def _built_on(engines: EngineConfig) -> str:
+    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
+    if engines.flavour == "rtx":
+        return ""
+    import torch
+
+    return f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
+
+
 def write_engine(
     product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path, overwrite: bool = False
 ) -> Artifact:
@@ -190,7 +199,7 @@ def write_engine(
     """
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
-    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), versions()])
+    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
     info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
@@ -200,8 +209,6 @@ def write_engine(
         format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
         parent=onnx_file.sha256,
         recipe=recipe,
-        evidence=_evidence(product)
-        | {key: value for key, value in onnx_file.evidence.items() if key == "gate"}
-        | {"targets": list(info.header.targets), "batch": str(engines.batch)},
+        evidence=_evidence(product) | {"targets": list(info.header.targets), "batch": str(engines.batch)},
         **_fields(product, onnx_file.precision),
     ).save()

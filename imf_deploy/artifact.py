@@ -5,14 +5,19 @@ from __future__ import annotations
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imf_deploy.compat import versions
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import read_json, sha256_file, write_error, write_json
 from imf_deploy.preprocess import Preprocess
 
-SCHEMA = 1
+SCHEMA = 2
+Known = TypeVar("Known")
+_TYPES = {
+    **dict.fromkeys(("kind", "format", "sha256", "parent", "recipe", "product", "precision"), str),
+    **dict.fromkeys(("model", "inputs", "outputs", "evidence", "tools"), dict),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,21 @@ class Artifact:
         write_json(sidecar_path(self.path), content)
         return self
 
+    def known(self, name: str, kind: type[Known]) -> Known:
+        """Return a part of the evidence, where the stage that wrote the record always has it.
+
+        Args:
+            name: Of the part.
+            kind: Its type.
+
+        Raises:
+            ImfDeployError: it is missing, or of another type.
+        """
+        value = self.evidence.get(name)
+        if not isinstance(value, kind):
+            raise ImfDeployError(f"the record of {self.path} is damaged ('{name}')", "Make the file again")
+        return value
+
     def with_evidence(self, **evidence: Any) -> Artifact:
         """Return a copy with more evidence; not yet saved."""
         return replace(self, evidence={**self.evidence, **evidence})
@@ -98,6 +118,9 @@ def load_artifact(path: Path) -> Artifact:
         artifact = Artifact(path=path, preprocess=preprocess, **content)
     except (KeyError, TypeError) as error:
         raise ImfDeployError(f"{sidecar} is damaged ({error})", "Make the file again") from error
+    for name, kind in _TYPES.items():
+        if not isinstance(getattr(artifact, name), kind):
+            raise ImfDeployError(f"{sidecar} is damaged ('{name}')", "Make the file again")
     if artifact.sha256 != sha256_file(path):
         raise ImfDeployError(f"{path} was changed after its sidecar was written", "Make it again")
     return artifact

@@ -63,5 +63,14 @@ class Gate:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, float]) -> Self:
-        """Return the gate of a record."""
-        return cls(content["max_accuracy_drop"], content["min_agreement"])
+        """Return the gate of a record.
+
+        Raises:
+            UsageError: it is no gate.
+        """
+        try:
+            gate = cls(float(content["max_accuracy_drop"]), float(content["min_agreement"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"a record holds no gate but {content!r}", "Make the file again") from error
+        gate.check()
+        return gate

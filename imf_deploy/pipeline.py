@@ -253,6 +253,6 @@ def _export_and_verify(
                 product, data, precisions, config, engines, folder.deploy, overwrite=True
             )
             declined += reasons
-            files += verify(product, made, data, gate)
+            files += [file.save() for file in verify(product, made, data, gate)]
             advance(1)
     return products, files, declined

@@ -60,6 +60,11 @@ def test_the_first_that_breaks() -> None:
     assert first_broken([good, skipped]) is None
 
 
+def test_a_dead_network_breaks_any_rung() -> None:
+    for tolerance in TOLERANCES.values():
+        assert step("a", "b", np.zeros_like(BEFORE), BEFORE, tolerance).status == "fail"
+
+
 def test_names() -> None:
     assert rung_name("onnx", "fp16") == "ONNX fp16"
     assert rung_name("onnx", "int8", "tensorrt") == "ONNX int8 for tensorrt"

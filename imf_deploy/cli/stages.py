@@ -204,9 +204,9 @@ def qat(
     config.check()
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
     loaded = load_distilled(load_artifact(distilled), trust_model or ())
-    opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
+    opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
-    known = ModelSpec.from_dict(loaded.artifact.evidence["teacher"], trust_model or ())
+    known = ModelSpec.from_dict(loaded.artifact.known("teacher", dict), trust_model or ())
     found = find_teacher(teacher_weights, known.name if teacher_weights else "", opened, device)
     made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
     leave()
@@ -279,7 +279,7 @@ def export(
     if not engines:
         say(f"No TensorRT engines: {why}")
     loaded = load_product(product, trust_model or ())
-    opened = reopen_data(loaded.artifact.evidence["data_config"], data, data_root)
+    opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
     config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))
     files, declined = export_product(

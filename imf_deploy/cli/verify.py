@@ -39,24 +39,29 @@ def verify(
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
     from imf_deploy.gate import Gate
+    from imf_deploy.progress import say
     from imf_deploy.report.verified import render_verification
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.origin import with_origins
-    from imf_deploy.verify.stage import evaluate_product
     from imf_deploy.verify.stage import verify as run
 
     if output and output.exists() and not overwrite:
         raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
-    product, artifact = load_product(against, trust_model or ()), load_artifact(file)
-    opened = reopen_data(product.artifact.evidence["data_config"], data, data_root)
-    product = evaluate_product(product, opened)
+    artifact = load_artifact(file)
+    if artifact.kind not in ("onnx", "engine"):
+        raise UsageError(
+            f"{file} is a {artifact.kind}, and verify takes ONNX files and engines",
+            "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
+        )
+    product = load_product(against, trust_model or ())
+    opened = reopen_data(product.artifact.known("data_config", dict), data, data_root)
+    if product.artifact.evidence.get("evaluated_on", opened.fingerprint) != opened.fingerprint:
+        say(f"{opened.name} is other data than {against} was evaluated on")
     gate = Gate.from_dict(
-        Gate().to_dict()
-        | artifact.evidence.get("gate", {})
+        (artifact.known("gate", dict) if "gate" in artifact.evidence else Gate().to_dict())
         | {name: value for name, value in given.items() if value is not None}
     )
-    gate.check()
     result = run(product, with_origins(artifact), opened, gate)[-1].evidence["verify"]
     if result["status"] == "not-run":
         raise DeviceError(

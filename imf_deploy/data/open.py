@@ -90,8 +90,11 @@ def reopen_data(config: dict[str, Any], data: str = "", root: str = "") -> DataS
     Raises:
         ImfDeployError: the record is damaged, or the data cannot be opened.
     """
-    try:
-        known = DataConfig(**config)
-    except TypeError as error:
-        raise ImfDeployError(f"the record of the data is damaged ({error})", "Distil again") from error
+    plain = asdict(DataConfig())
+    for name, value in config.items():
+        wanted = type(plain.get(name))
+        # A whole number is a fraction too.
+        if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
+            raise ImfDeployError(f"the record of the data is damaged ('{name}')", "Distil again")
+    known = DataConfig(**config)
     return open_data(replace(known, data=data or known.data, root=root or known.root))

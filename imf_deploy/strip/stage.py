@@ -64,7 +64,7 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     save_weights(path, make_product(distilled, product).state_dict())
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        model["teacher_features"] = distilled.artifact.evidence["teacher_features"]
+        model["teacher_features"] = distilled.artifact.known("teacher_features", dict)
     # Proved on what was read back, and before the sidecar makes the file count as made.
     stripped = build_product(model, product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))
@@ -85,7 +85,8 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
             "strip": proof.to_dict(),
             "parameters": proof.parameters_after,
             "macs": proof.macs_after,
-            **{key: distilled.artifact.evidence[key] for key in ("data", "data_config")},
+            "data": distilled.artifact.known("data", str),
+            "data_config": distilled.artifact.known("data_config", dict),
         },
     ).save()
 
@@ -131,7 +132,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     attentive = set(
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
     )
-    teacher = set(distilled.artifact.evidence["teacher_tensors"])
+    teacher = set(distilled.artifact.known("teacher_tensors", list))
     hashes = tensor_hashes(stripped.parameters())
     library = build_model(distilled.spec).state_dict()
     size = distilled.spec.image_size

@@ -11,17 +11,18 @@ import torch
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.gate import Gate
-from imf_deploy.ladder import Array, Rung, file_tolerance, first_broken, rung_name, step
+from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
 from imf_deploy.strip.products import Product
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
+from imf_deploy.verify.record import check_record
 
 BATCH = 100
 
@@ -89,15 +90,17 @@ def verify(
             the default one.
 
     Returns:
-        The files' artifacts, saved; the evidence of each holds ``verify``: the fields of
+        The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
         :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
         (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
         with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`). A file
-        fails when its own rung breaks or its gate is missed; the reason names the first rung of its
-        ladder that broke.
+        fails when a rung of its ladder breaks or its gate is missed; the reason names the first that
+        broke. Without a device for it a file was not run; an engine that does not load or run on its
+        device has failed.
 
     Raises:
-        ImfDeployError: a file belongs to another product, or the data to other preprocessing.
+        ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
+            run by ONNX Runtime; or the data belongs to other preprocessing.
     """
     if data.preprocess != product.artifact.preprocess:
         raise ImfDeployError(
@@ -106,7 +109,7 @@ def verify(
         )
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
-    start = _Verified([Rung(**rung) for rung in product.artifact.evidence["strip"]["ladder"]], reference)
+    start = _Verified(_strip_ladder(product.artifact), reference)
     done: dict[str, _Verified] = {}
     verified = []
     for artifact in files:
@@ -115,24 +118,25 @@ def verify(
                 f"{artifact.path} was not made from {product.artifact.path}",
                 "Give the weights that it was exported from",
             )
+        check_record(artifact)
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        target = artifact.evidence.get("calibration", {}).get("target", "")
+        target = _calibration(artifact).get("target", "")
         name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
-        own_gate = gate or Gate.from_dict(artifact.evidence.get("gate") or Gate().to_dict())
+        tolerance = file_tolerance(artifact.format, artifact.precision)
+        own_gate = gate or Gate.from_dict(artifact.evidence.get("gate", Gate().to_dict()))
         result: dict[str, Any] = {"gate": own_gate.to_dict()}
         try:
             with open_runner(artifact.path, artifact.format) as runner:
                 logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
-        except ImfDeployError as error:
+        except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
                 raise
             # One engine that this GPU refuses must not cost the report on everything else.
-            reason = error.what if torch.cuda.is_available() else "no CUDA device"
-            ladder = [*before.ladder, Rung(name, against, "not-run", reason)]
-            result |= {"status": "not-run", "reason": reason}
+            status, reason = _not_run(error)
+            ladder = [*before.ladder, Rung(name, against, status, reason)]
+            result |= {"status": status, "reason": reason}
         else:
-            tolerance = file_tolerance(artifact.format, artifact.precision)
             ladder = [*before.ladder, step(name, against, logits, before.logits, tolerance)]
             done[artifact.sha256] = _Verified(ladder, logits)
             parity = compare(logits, reference, labels)
@@ -140,7 +144,7 @@ def verify(
             result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
             result |= changes(logits, reference, labels, data.preprocess.labels)
         result["ladder"] = [rung.to_dict() for rung in ladder]
-        verified.append(artifact.with_evidence(verify=result).save())
+        verified.append(artifact.with_evidence(verify=result))
     return verified
 
 
@@ -153,24 +157,44 @@ class _Verified:
 
 
 def failure(ladder: list[Rung], missed: str) -> str:
-    """Return why a file fails, with the rung; empty where its own rung holds and its gate is passed.
+    """Return why a file fails, with the rung; empty where its ladder holds and its gate is passed.
 
     Args:
         ladder: Down to the file.
         missed: Why it misses its gate; empty where it does not.
     """
-    own = ladder[-1]
-    if not own.reason and not missed:
-        return ""
-    first = first_broken(ladder) or own
-    if first is not own:
-        return f"the ladder breaks at {first.name} ({first.reason}); {own.name}: {missed or own.reason}"
-    return f"at {own.name}, {own.reason or missed}"
+    own, first = ladder[-1], first_broken(ladder)
+    if first and first is not own:
+        return f"the ladder breaks at {first.name} ({first.reason}), which {own.name} stands on"
+    reason = own.reason or missed
+    return f"at {own.name}, {reason}" if reason else ""
+
+
+def _strip_ladder(product: Artifact) -> list[Rung]:
+    try:
+        ladder = [Rung(**rung) for rung in product.known("strip", dict)["ladder"]]
+    except (KeyError, TypeError) as error:
+        raise ImfDeployError(f"the record of {product.path} is damaged ({error})", "Strip again") from error
+    if not ladder:
+        raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
+    return ladder
+
+
+def _calibration(artifact: Artifact) -> dict[str, Any]:
+    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
+
+
+def _not_run(error: Exception) -> tuple[Status, str]:
+    """Return whether an engine failed or had no device, and why."""
+    reason = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
+    if not torch.cuda.is_available():
+        return "not-run", "no CUDA device"
+    return ("not-run" if isinstance(error, DeviceError) else "fail"), reason
 
 
 def _largest_batch(artifact: Artifact) -> int:
     """Return the batch to verify with: what an engine's profile allows at most, or :data:`BATCH`."""
     if "batch" not in artifact.evidence:
         return BATCH
-    profile = BatchRange.parse(artifact.evidence["batch"])
+    profile = BatchRange.parse(artifact.known("batch", str))
     return max(min(profile.max, BATCH), profile.min)

@@ -1,6 +1,8 @@
 """``imf-deploy verify`` as a gate of somebody's CI: exit codes, the rung, and a JSON file."""
 
 import json
+import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,59 @@ def test_a_good_file(here: Here, made: tuple[Path, list[Artifact]], tmp_path: Pa
     again = here("verify", files[0].path, "--against", product, "--output", tmp_path / "v.json")
     assert again.code == 2
     assert "--overwrite" in again.err
+
+
+def test_it_changes_no_record(here: Here, made: tuple[Path, list[Artifact]]) -> None:
+    product, files = made
+    paths = [path for file in (product, files[0].path) for path in file.parent.glob("*.json")]
+    before = [path.read_bytes() for path in paths]
+    gate = ("--max-accuracy-drop", "100", "--min-agreement", "0")
+    assert here("verify", files[0].path, "--against", product, *gate).code == 0
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_what_is_no_deployable_file(here: Here, made: tuple[Path, list[Artifact]]) -> None:
+    product, _ = made
+    result = here("verify", product, "--against", product)
+    assert result.code == 2
+    assert "verify takes ONNX files and engines" in result.err
+
+
+def places(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the way to every value of a record."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for key, part in value.items():
+            found += places(part, (*path, key))
+    return found
+
+
+@pytest.mark.parametrize("which", ["file", "product"])
+def test_damaged_records_are_errors_for_the_user(
+    here: Here, made: tuple[Path, list[Artifact]], tmp_path: Path, which: str
+) -> None:
+    product, files = made
+    copies = {}
+    for name, source in (("product", product), ("file", files[0].path)):
+        copies[name] = Path(shutil.copy(source, tmp_path))
+        shutil.copy(f"{source}.json", tmp_path)
+    sidecar = Path(f"{copies[which]}.json")
+    whole = json.loads(sidecar.read_text())
+    chance = random.Random(0)
+    ways = places(whole)
+    codes = []
+    for way in chance.sample(ways, min(len(ways), 40)):
+        content = json.loads(json.dumps(whole))
+        part = content
+        for key in way[:-1]:
+            part = part[key]
+        part[way[-1]] = chance.choice((None, "x", [], {}, -1, [None]))
+        sidecar.write_text(json.dumps(content))
+        result = here("verify", copies["file"], "--against", copies["product"])
+        assert "Traceback" not in result.err, (way, part[way[-1]], result.err)
+        codes.append(result.code)
+    assert set(codes) <= {0, 1, 2, 3}
+    assert 1 in codes
 
 
 def test_a_file_that_lost_its_accuracy(here: Here, made: tuple[Path, list[Artifact]], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
 from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.gate import Gate
@@ -19,6 +19,7 @@ from imf_deploy.ladder import Rung
 from imf_deploy.strip.products import Product, load_product
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import load_distilled
+from imf_deploy.verify import stage
 from imf_deploy.verify.origin import with_origins
 from imf_deploy.verify.parity import compare
 from imf_deploy.verify.stage import evaluate_product, failure, verify
@@ -70,8 +71,58 @@ def test_a_good_file_passes(
     assert (result["max_abs_diff"] > 0) or precision == "fp32"
     low, high = result["accuracy_interval"]
     assert low <= result["accuracy"] <= high
+    before = sidecar_path(verified.path).read_bytes()
+    verified.save()
     kept = json.loads(sidecar_path(verified.path).read_text())["evidence"]["verify"]
     assert kept["max_abs_diff"] == result["max_abs_diff"]
+    sidecar_path(verified.path).write_bytes(before)
+
+
+def test_verifying_changes_no_record(product: Product, exported: list[Artifact], data: DataSet) -> None:
+    paths = [sidecar_path(file.path) for file in (*exported, product.artifact)]
+    before = [path.read_bytes() for path in paths]
+    verify(product, exported, data, Gate(100, 0))
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize(
+    "lie", [{"precision": "int8"}, {"format": "tensorrt"}, {"precision": "fp16", "format": "onnx"}]
+)
+def test_a_record_that_lies(
+    product: Product, exported: list[Artifact], data: DataSet, lie: dict[str, str]
+) -> None:
+    with pytest.raises(ImfDeployError, match="and it is onnx fp32") as caught:
+        verify(product, [replace(exported[0], **lie)], data)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (DeviceError("the GPU here is SM90"), "not-run"),
+        (ImfDeployError("TensorRT cannot load it"), "fail"),
+        (RuntimeError("CUDA error: out of memory\nmore"), "fail"),
+    ],
+)
+def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
+    product: Product,
+    exported: list[Artifact],
+    data: DataSet,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: str,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(stage, "open_runner", refuse)
+    engine = next(file for file in exported if file.format == "tensorrt_rtx")
+    (verified,) = verify(product, [engine], data)
+    result = verified.evidence["verify"]
+    assert result["status"] == result["ladder"][-1]["status"] == status
+    assert result["reason"] in str(error)
+    assert "\n" not in result["reason"]
 
 
 def test_an_engine_without_a_gpu_has_a_row(
@@ -125,6 +176,7 @@ def test_the_first_rung_that_breaks_is_named(
     result = good.evidence["verify"]
     assert [rung["name"] for rung in result["ladder"]] == ["stripped", "folded", "ONNX fp32", "ONNX fp16"]
     assert result["reason"].startswith("the ladder breaks at ONNX fp32 (largest logit difference")
+    assert result["reason"].endswith("which ONNX fp16 stands on")
     # Beside PyTorch alone it is as good as before.
     assert verify(product, [fp16], data)[0].evidence["verify"]["status"] == "pass"
 
@@ -136,6 +188,10 @@ def test_a_gate_that_is_missed() -> None:
         "at ONNX int8, top-1 agreement 0.00% is below 10.00%"
     )
     assert failure([holds], parity.missed(Gate(100, 0))) == ""
+    broken = Rung("ONNX fp32", "stripped", "fail", "too far")
+    assert (
+        failure([broken, holds], "") == "the ladder breaks at ONNX fp32 (too far), which ONNX int8 stands on"
+    )
 
 
 def test_origins_lie_beside_a_file(exported: list[Artifact]) -> None:
