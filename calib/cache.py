@@ -10,8 +10,13 @@ from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, read_json, write_json
 
-SCHEMA = 1
-_PARTS = {"model": "another model", "images": "other images", "method": "another method"}
+SCHEMA = 2
+_PARTS = {
+    "model": "another model",
+    "images": "other images",
+    "preprocess": "another preprocessing",
+    "method": "another method",
+}
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,15 @@ class CacheKey:
     """What ranges belong to.
 
     Attributes:
-        model: SHA-256 of the float ONNX file.
+        model: SHA-256 of the float ONNX file and of its weights in other files.
         images: SHA-256 of the calibration images.
+        preprocess: Fingerprint of how images become input: mean and deviation decide every range.
         method: How ranges were chosen, with its parameters.
     """
 
     model: str
     images: str
+    preprocess: str
     method: str
 
     def path(self, folder: Path) -> Path:
@@ -42,7 +49,8 @@ def cached_ranges(path: Path, key: CacheKey, measure: Callable[[], Ranges]) -> R
         measure: Called where there is no such file.
 
     Raises:
-        UsageError: the file belongs to another model, other images, or another method.
+        UsageError: the file belongs to another model, other images, another preprocessing or another
+            method.
         ImfDeployError: the file is damaged, or cannot be written.
     """
     if path.is_file():

@@ -53,8 +53,9 @@ class CalibrationConfig:
             raise UsageError(f"--target has no '{self.target}'", f"Choose from: {', '.join(TARGETS)}")
         if self.method not in METHODS:
             raise UsageError(f"--method has no '{self.method}'", f"Choose from: {', '.join(METHODS)}")
-        if self.images < 1 or self.sensitivity_images < 1:
-            raise UsageError(f"--images {self.images} is too few", "Give at least 1")
+        for name, count in (("--images", self.images), ("sensitivity_images", self.sensitivity_images)):
+            if count < 1:
+                raise UsageError(f"{name} {count} is too few", "Give at least 1")
         self.gate.check()
         if not 0 <= self.max_float_layers < 1:
             raise UsageError(f"max_float_layers {self.max_float_layers} is no part of 1", "Give 0 to below 1")

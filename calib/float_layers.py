@@ -20,7 +20,8 @@ def keep_in_float(model: ModelProto, layers: Collection[str]) -> None:
     A float layer between DQ and Q is quantised again, with weights of its own choice, by its
     ``WeightBiasQuantization`` optimiser, in every session with default options. ``LeakyRelu`` with a
     slope of 1 changes no value, breaks that pattern, and is fused into the layer before it; other
-    identities are removed before the pattern is looked for. Source: ours.
+    identities are removed before the pattern is looked for. Operators without weights would be fused
+    with their DQ and Q likewise, to such as ``QLinearAdd``. Source: ours.
     """
     from onnx import helper
 

@@ -8,34 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, read_model
+from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx, read_model
 from imf_deploy.files import read_json
 from imf_deploy.preprocess import Preprocess
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
-LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_ACTIVATIONS = ("Relu", "Clip")
 # A batch norm of its own would be quantised apart, and weights behind a node are no constants.
 _FOLDED = ("BatchNormalization", "Constant", "Identity")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """An operator with weights, and the activation that directly follows it.
-
-    Attributes:
-        name: Of the operator's node.
-        op_type: Such as ``Conv``.
-        nodes: Names of the nodes that are quantised or left in float together.
-    """
-
-    name: str
-    op_type: str
-    nodes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -44,14 +28,16 @@ class FloatModel:
 
     Attributes:
         artifact: What the file is; for files without a sidecar, read from the file itself.
+        identity: SHA-256 of all that decides its answers, weights in other files included.
         proto: Its graph, with weights and inferred shapes; never changed.
         input: Name of its one input.
         free_batch: Whether it takes batches of any size; else it takes one image at a time.
-        layers: What can be quantised, in the order of the graph.
+        layers: What can be quantised or left in float, in the order of the graph.
         metadata: Key-value pairs of the file.
     """
 
     artifact: Artifact
+    identity: str
     proto: ModelProto
     input: str
     free_batch: bool
@@ -97,12 +83,13 @@ def open_float_model(path: Path, preprocess: Path | None = None) -> FloatModel:
     if isinstance(shape[0], int) and shape[0] != 1:
         raise UsageError(f"{path} takes batches of {shape[0]} and no other", "Export it with a free batch")
     proto = _prepare(path)
-    layers = _layers(proto)
-    if not layers:
+    layers = find_layers(proto)
+    if not any(layer.op_type in LAYER_TYPES for layer in layers):
         raise ImfDeployError(
             f"{path} has no operator to quantise", f"INT8 needs one of: {', '.join(LAYER_TYPES)}"
         )
-    return FloatModel(artifact, proto, name, isinstance(shape[0], str), layers, info.metadata)
+    free = isinstance(shape[0], str)
+    return FloatModel(artifact, content_hash(path), proto, name, free, layers, info.metadata)
 
 
 def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
@@ -202,24 +189,3 @@ def _folded(model: ModelProto, quant_pre_process: Any) -> ModelProto:
         quant_pre_process(model, str(output), skip_symbolic_shape=True)
         folded: ModelProto = onnx.load(output)
     return folded
-
-
-def _layers(model: ModelProto) -> tuple[Layer, ...]:
-    """Return operators whose weights are constants, each with an activation that it alone feeds."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    outputs = {value.name for value in model.graph.output}
-    readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for tensor in node.input:
-            readers.setdefault(tensor, []).append(node)
-    layers = []
-    for node in model.graph.node:
-        if node.op_type not in LAYER_TYPES or len(node.input) < 2 or node.input[1] not in constants:
-            continue
-        following = readers.get(node.output[0], [])
-        joined = (
-            len(following) == 1 and following[0].op_type in _ACTIVATIONS and node.output[0] not in outputs
-        )
-        names = (node.name, following[0].name) if joined else (node.name,)
-        layers.append(Layer(node.name, node.op_type, names))
-    return tuple(layers)

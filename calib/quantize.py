@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy.calib.config import Target
 from imf_deploy.calib.float_layers import keep_in_float
-from imf_deploy.calib.model import LAYER_TYPES, FloatModel, Layer
+from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
+from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError
 
@@ -34,11 +35,8 @@ class _Form:
 
 
 _FORMS: dict[Target, _Form] = {
-    # Asymmetric uint8 lets activation functions vanish into the ranges. Logits stay float: 256 steps
-    # make ties between classes, and the last layer costs nothing.
-    "onnxruntime-cpu": _Form(
-        False, (), {"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"]}
-    ),
+    # Asymmetric uint8 lets activation functions vanish into the ranges.
+    "onnxruntime-cpu": _Form(False, (), {"WeightSymmetric": True}),
     # TensorRT takes no other zero point than 0 and no int32 biases. Only the inputs of layers are
     # quantised, where NVIDIA's guide wants them: it fuses what follows a layer before the next Q.
     "tensorrt": _Form(
@@ -54,6 +52,12 @@ _FORMS: dict[Target, _Form] = {
 }
 
 
+def layers_of(model: FloatModel, target: Target) -> tuple[Layer, ...]:
+    """Return what of a model the form of a target quantises, in the order of the graph."""
+    operators = _FORMS[target].operators
+    return tuple(layer for layer in model.layers if not operators or layer.op_type in operators)
+
+
 def quantize(
     model: FloatModel,
     ranges: Ranges,
@@ -64,7 +68,8 @@ def quantize(
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
-    Weights are int8, symmetric, one scale for each output channel, with all 8 bits.
+    Weights are int8, symmetric, one scale for each output channel, with all 8 bits. The outputs are not
+    rounded: 256 steps make ties between classes, and what computes the last of them costs nothing.
 
     Args:
         model: The float model; not changed.
@@ -97,9 +102,12 @@ def quantize(
             tensors_range=_tensor_data(ranges),
             nodes_to_quantize=list(only.nodes) if only else [],
             nodes_to_exclude=[node for layer in kept for node in layer.nodes],
-            op_types_to_quantize=list(form.operators) or _quantisable(),
+            op_types_to_quantize=list(form.operators) or quantisable_types(),
             extra_options=dict(form.options),
         )
+        for name in answer_tensors(proto):
+            # It quantises no tensor whose type it does not know, whoever asks for it.
+            quantizer.value_infos.pop(name, None)
         quantizer.quantize_model()
         written: ModelProto = quantizer.model.model
     except Exception as error:  # it raises whatever it meets, with the tensor in the message
@@ -122,13 +130,16 @@ def quantize(
 def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
     """Return the metadata of an INT8 file: its model's, with ``precision`` and ``quantization`` new.
 
-    Accuracies become ``float_accuracy`` and so on: they are not this file's own.
+    The preprocessing and the classes are in it, wherever the model's came from. Accuracies become
+    ``float_accuracy`` and so on: they are not this file's own.
     """
     kept = {
         f"float_{key}" if key in ("accuracy", "validation_accuracy") else key: value
         for key, value in model.metadata.items()
     }
     return kept | {
+        "labels": json.dumps(model.preprocess.labels, ensure_ascii=False),
+        "preprocess": json.dumps(model.preprocess.to_dict(), ensure_ascii=False),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }
@@ -150,10 +161,3 @@ def _tensor_data(ranges: Ranges) -> dict[str, Any]:
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in ranges.items()
     }
-
-
-def _quantisable() -> list[str]:
-    """Return every operator type that onnxruntime can quantise, as its ``quantize_static`` takes them."""
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-    return sorted({*QDQRegistry, *QLinearOpsRegistry})

@@ -10,7 +10,7 @@ import numpy as np
 from imf_deploy.calib.config import Target
 from imf_deploy.calib.images import choose_images
 from imf_deploy.calib.model import FloatModel
-from imf_deploy.calib.quantize import quantize
+from imf_deploy.calib.quantize import layers_of, quantize
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import Split
@@ -43,7 +43,7 @@ class LayerHarm:
 def rank_layers(
     model: FloatModel, ranges: Ranges, target: Target, validation: Split, count: int, seed: int
 ) -> list[LayerHarm]:
-    """Return every layer of a model, the most harmful first. Source: ours.
+    """Return every layer that a target's form quantises, the most harmful first. Source: ours.
 
     Each layer is quantised with the ranges and in the form that the whole file has, and run by the
     same session. The divergence orders them: a few dozen images seldom change their class.
@@ -60,8 +60,9 @@ def rank_layers(
     labels = images.labels.numpy()
     reference = file_logits(model.artifact.path, model, images)
     harms = []
-    with track("Ranking layers by sensitivity", len(model.layers)) as advance:
-        for layer in model.layers:
+    layers = layers_of(model, target)
+    with track("Ranking layers by sensitivity", len(layers)) as advance:
+        for layer in layers:
             content = quantize(model, ranges, target, only=layer)
             result = score(content_logits(content, model, images), reference, labels)
             # A layer that breaks the network altogether comes first, not nowhere.

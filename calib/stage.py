@@ -14,7 +14,7 @@ from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
-from imf_deploy.calib.quantize import int8_metadata, quantize
+from imf_deploy.calib.quantize import int8_metadata, layers_of, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
 from imf_deploy.calib.repair import Repaired, repair
 from imf_deploy.calib.score import Score, content_logits, file_logits, score
@@ -71,7 +71,7 @@ def calibrate(
     record = model.artifact
     output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     recipe = fingerprint(
-        ["int8", record.sha256, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
+        ["int8", model.identity, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
          versions()]
     )  # fmt: skip
     if made := claim(output, recipe, overwrite):
@@ -79,7 +79,8 @@ def calibrate(
     # Both raise with the name of an operator that they do not know, before any work is done.
     reference = file_logits(path, model, data.validation)
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
-    key = CacheKey(record.sha256, images_hash, method_key(config.method))
+    prepared = fingerprint(model.preprocess.to_dict())
+    key = CacheKey(model.identity, images_hash, prepared, method_key(config.method))
     ranges = cached_ranges(
         ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
@@ -90,6 +91,7 @@ def calibrate(
         "images_sha256": images_hash,
     }
     labels = data.validation.labels.numpy()
+    layers = len(layers_of(model, config.target))
 
     @cache
     def ranking() -> list[LayerHarm]:
@@ -105,9 +107,9 @@ def calibrate(
     repaired = repair(
         attempt,
         lambda: [harm.layer for harm in ranking()],
-        len(model.layers),
+        layers,
         config.gate,
-        int(len(model.layers) * config.max_float_layers),
+        int(layers * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as temporary:
@@ -117,7 +119,7 @@ def calibrate(
             _check_tensorrt(candidate)
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []
-    calibration = about | _evidence(model, config, ranked, repaired, running, checked_with)
+    calibration = about | _evidence(layers, config, ranked, repaired, running, checked_with)
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
     inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}
@@ -175,7 +177,7 @@ def _check_tensorrt(path: Path) -> str:
 
 
 def _evidence(
-    model: FloatModel,
+    layers: int,
     config: CalibrationConfig,
     ranking: list[LayerHarm],
     repaired: Repaired,
@@ -184,7 +186,7 @@ def _evidence(
 ) -> dict[str, Any]:
     return {
         "seed": config.seed,
-        "layers": len(model.layers),
+        "layers": layers,
         "float_layers": list(repaired.excluded),
         "checked_with": checked_with,
         "session_operators": running,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import existing_file
+from imf_deploy.files import existing_file, fingerprint, sha256_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -103,6 +103,19 @@ def external_data(path: Path, model: ModelProto) -> list[str]:
     if not all(isinstance(name, str) for name in names):
         raise _damaged(path, "an impossible name of external data")
     return list(dict.fromkeys(names))
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of an ONNX file together with the files that it keeps weights in.
+
+    Without such files it is the file's own.
+
+    Raises:
+        ImfDeployError: as :func:`read_model`.
+    """
+    parts = [sha256_file(path.parent / location) for location in external_data(path, read_model(path))]
+    own = sha256_file(path)
+    return fingerprint([own, *parts]) if parts else own
 
 
 def read_metadata(path: Path) -> dict[str, str]:

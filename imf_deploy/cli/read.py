@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
-from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
+from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.config import TrainConfig
@@ -138,4 +138,4 @@ def model_data(artifact: Artifact, data: str, root: str) -> DataSet:
         return reopen_data(known, data, root)
     if not data:
         raise UsageError(f"{artifact.path} has no record of its data", "Give --data")
-    return open_data(DataConfig(data, root, artifact.preprocess.size))
+    return open_data(DataConfig(data, root, 0 if is_named(data) else artifact.preprocess.size))

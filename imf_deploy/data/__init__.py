@@ -2,7 +2,7 @@
 
 from imf_deploy.data.batches import Augment, eval_batches, train_batches
 from imf_deploy.data.dataset import DataSet, Split
-from imf_deploy.data.open import DataConfig, open_data, reopen_data
+from imf_deploy.data.open import DataConfig, is_named, open_data, reopen_data
 
 __all__ = [
     "Augment",
@@ -10,6 +10,7 @@ __all__ = [
     "DataSet",
     "Split",
     "eval_batches",
+    "is_named",
     "open_data",
     "reopen_data",
     "train_batches",

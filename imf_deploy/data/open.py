@@ -49,7 +49,7 @@ def open_data(config: DataConfig) -> DataSet:
     """
     if not 0 <= config.validation_fraction < 1:
         raise UsageError("--val-fraction must be at least 0 and below 1")
-    if config.data in NAMED or config.data == defaults.DATA:
+    if is_named(config.data):
         if config.image_size:
             raise UsageError(f"--image-size does not go with --data {config.data}", "Leave it out")
         data = open_named(config.data, config.root)
@@ -79,12 +79,17 @@ def open_data(config: DataConfig) -> DataSet:
     return replace(data, fingerprint=fingerprint([data.fingerprint, described]), config=asdict(config))
 
 
+def is_named(data: str) -> bool:
+    """Return whether ``--data`` names a data set, whose pictures have one size, and not files."""
+    return data in NAMED or data == defaults.DATA
+
+
 def reopen_data(config: dict[str, Any], data: str = "", root: str = "") -> DataSet:
     """Open the data that a file's record names, wherever it lies now.
 
     Args:
         config: ``data_config`` of the record.
-        data: Another name or path; empty keeps the recorded one.
+        data: Another name or path; empty keeps the recorded one. A named data set has a size of its own.
         root: Another root; empty keeps the recorded one.
 
     Raises:
@@ -97,4 +102,5 @@ def reopen_data(config: dict[str, Any], data: str = "", root: str = "") -> DataS
         if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
             raise ImfDeployError(f"the record of the data is damaged ('{name}')", "Distil again")
     known = DataConfig(**config)
-    return open_data(replace(known, data=data or known.data, root=root or known.root))
+    size = 0 if is_named(data) else known.image_size
+    return open_data(replace(known, data=data or known.data, root=root or known.root, image_size=size))

@@ -29,11 +29,16 @@ from imf_deploy.train.teacher import Teacher
 
 @dataclass(frozen=True)
 class QatConfig:
-    """How long, and how gently. Everything else is as in the distillation that is gone on from.
+    """How long, and how gently.
+
+    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation that is
+    gone on from. Not so its schedule, whichever it was: the rate rises for a tenth of the steps and falls
+    as a cosine to 0, so that ranges come to rest. Nor what is for long trainings: mixup, CutMix and the
+    moving average of weights are off, and the last epoch's weights are kept.
 
     Attributes:
         epochs: Passes over the training split.
-        lr_factor: Largest learning rate as a part of the distillation's; it falls as a cosine to 0.
+        lr_factor: Largest learning rate as a part of the distillation's.
         device: As :attr:`TrainConfig.device`.
     """
 
@@ -186,7 +191,7 @@ def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP
 
 
 def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
-    """Return the distillation's settings with the changes of ``config``."""
+    """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
     try:
         known = distilled.artifact.evidence["config"]
         train, weights = TrainConfig(**known["train"]), LossWeights(**known["weights"])
@@ -196,8 +201,19 @@ def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, Los
         raise ImfDeployError(
             f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
         ) from error
-    lr = train.lr * config.lr_factor
-    return replace(train, epochs=config.epochs, lr=lr, device=config.device), weights
+    short = replace(
+        train,
+        epochs=config.epochs,
+        lr=train.lr * config.lr_factor,
+        device=config.device,
+        schedule="cosine",
+        warmup=defaults.WARMUP,
+        mixup=0.0,
+        cutmix=0.0,
+        ema=0.0,
+        keep="last",
+    )
+    return short, weights
 
 
 def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:

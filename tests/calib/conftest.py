@@ -39,6 +39,23 @@ class Net(nn.Module):
         return logits
 
 
+class WideSums(Net):
+    """The same network with two sums whose one result, 10,000 times as large as the rest, is not kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("there", torch.full((1, CHANNELS, 1, 1), 1e4))
+        self.register_buffer("back", torch.full((1, CHANNELS, 1, 1), -1e4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.first(images).relu()
+        features = (features + self.there) + self.back
+        features = self.second(features).relu()
+        features = self.third(features).relu()
+        logits: Tensor = self.head(features.mean((2, 3)))
+        return logits
+
+
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> DataSet:
     """3 classes with 40 training, 30 validation and 10 test pictures each."""
@@ -147,6 +164,16 @@ def planted(make_file: Make) -> Path:
 def hopeless(make_file: Make) -> Path:
     """Nothing that passes between its layers fits into 8 bits."""
     return make_file("hopeless", _plant_all)
+
+
+@pytest.fixture(scope="session")
+def wide_sums(
+    trained: dict[str, Tensor], write_onnx: MakeOwn, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The trained network, with two sums whose values do not fit into 8 bits."""
+    net = WideSums()
+    net.load_state_dict(trained, strict=False)
+    return write_onnx(tmp_path_factory.mktemp("sums") / "net-plain-fp32.onnx", net)
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,10 @@ def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     artifact = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess=record)
     assert artifact.path.name == "their-int8.onnx"
     assert artifact.preprocess == many.preprocess
+    # The file says it too, without its record.
+    metadata = describe_onnx(artifact.path).metadata
+    assert json.loads(metadata["preprocess"]) == many.preprocess.to_dict()
+    assert json.loads(metadata["labels"]) == list(many.preprocess.labels)
 
 
 def test_preprocessing_in_the_metadata_is_enough(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -165,6 +169,7 @@ def test_nothing_to_quantise(many: DataSet, whole: Path, tmp_path: Path) -> None
         {"target": "openvino"},
         {"method": "guess"},
         {"images": 0},
+        {"sensitivity_images": 0},
         {"gate": Gate(max_accuracy_drop=-1.0)},
         {"gate": Gate(max_accuracy_drop=float("nan"))},
         {"gate": Gate(min_agreement=97.0)},
@@ -175,6 +180,11 @@ def test_nothing_to_quantise(many: DataSet, whole: Path, tmp_path: Path) -> None
 def test_values_that_mean_nothing(whole: Path, many: DataSet, tmp_path: Path, change: dict[str, Any]) -> None:
     error = refused(whole, many, tmp_path / "out", ".", config=replace(CONFIG, **change))
     assert isinstance(error, UsageError)
+
+
+def test_what_has_no_option_is_named_as_it_is() -> None:
+    with pytest.raises(UsageError, match=r"^sensitivity_images 0 is too few"):
+        replace(CONFIG, sensitivity_images=0).check()
 
 
 def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -215,12 +225,58 @@ def test_caches(
     again = replace(CONFIG, gate=Gate(1.0, 0.9))
     for bad in (
         b"{", b"[]", b"{}",
-        content.replace(b'"schema": 1', b'"schema": 99'),
+        content.replace(b'"schema": 2', b'"schema": 99'),
         content.replace(b'"ranges": {', b'"ranges": {"x": [1, 2], '),
         content.replace(b'"ranges": {', b'"ranges": {"x": 1, '),
     ):  # fmt: skip
         cache.write_bytes(bad)
         refused(whole, many, other, "JSON|calibration cache", ranges_file=cache, config=again)
+
+
+def test_ranges_belong_to_a_preprocessing(foreign: Path, many: DataSet, tmp_path: Path) -> None:
+    records = []
+    for name, mean in (("first", 0.0), ("second", 0.4)):
+        record = many.preprocess.to_dict() | {"mean": [mean] * 3}
+        records.append(tmp_path / f"{name}.json")
+        records[-1].write_text(json.dumps(record))
+    gate = replace(CONFIG, gate=Gate(100.0, 0.0))
+    out = tmp_path / "out"
+    calibrate(foreign, many, gate, out, preprocess=records[0])
+    found = calibrate(foreign, many, gate, out, preprocess=records[1], overwrite=True)
+    want = calibrate(foreign, many, gate, tmp_path / "fresh", preprocess=records[1])
+    assert found.sha256 == want.sha256
+    cache = next((tmp_path / "fresh" / "calib").iterdir())
+    refused(
+        foreign,
+        many,
+        tmp_path / "other",
+        "belongs to another preprocessing",
+        preprocess=records[0],
+        ranges_file=cache,
+        config=gate,
+    )
+
+
+def test_weights_in_another_file_are_part_of_the_model(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "in" / "net.onnx"
+    path.parent.mkdir()
+
+    def save(factor: float) -> bytes:
+        proto = onnx.load(whole)
+        for tensor in proto.graph.initializer:
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype == np.float32 and values.ndim == 4:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(factor), tensor.name))
+        (path.parent / "weights.bin").unlink(missing_ok=True)
+        onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=100)
+        return path.read_bytes()
+
+    before = save(1)
+    cache = tmp_path / "ranges.json"
+    calibrate(path, many, CONFIG, tmp_path / "out", ranges_file=cache)
+    assert save(2) == before
+    refused(path, many, tmp_path / "out", "made in another way")
+    refused(path, many, tmp_path / "other", "belongs to another model", ranges_file=cache)
 
 
 def test_the_model_itself_is_never_replaced(whole: Path, many: DataSet, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from imf_deploy.calib import quantize as module
 from imf_deploy.calib.config import TARGETS, Target
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
-from imf_deploy.calib.quantize import quantize
+from imf_deploy.calib.quantize import layers_of, quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import DataSet
@@ -169,7 +169,7 @@ def test_what_old_exporters_leave_is_folded_first(many: DataSet, whole: Path, tm
     path = tmp_path / "foreign.onnx"
     onnx.save(proto, path)
     model = open_float_model(path)
-    assert [layer.op_type for layer in model.layers] == ["Conv", "Gemm"]
+    assert [layer.op_type for layer in layers_of(model, "tensorrt")] == ["Conv", "Gemm"]
     assert "BatchNormalization" not in {node.op_type for node in model.proto.graph.node}
     reference = file_logits(path, model, many.validation)
     found = measure_ranges(model, many.train, "minmax")
@@ -201,7 +201,71 @@ def test_a_residual_network_is_quantised_whole(
     running = running_operators(path)
     assert integer_layers(running) == 3
     assert running["QLinearAdd"] == 1
+    (add,) = (layer for layer in layers_of(model, "onnxruntime-cpu") if layer.op_type == "Add")
+    left = running_operators(written(quantize(model, found, "onnxruntime-cpu", [add.name]), tmp_path))
+    assert (integer_layers(left), left.get("QLinearAdd", 0), left["Add"]) == (3, 0, 1)
+    assert add not in layers_of(model, "tensorrt")
     reference = file_logits(model.artifact.path, model, many.validation)
     for target in TARGETS:
         logits = content_logits(quantize(model, found, target), model, many.validation)
         assert np.abs(logits - reference).max() < 0.1 * max(float(np.abs(reference).max()), 0.1)
+
+
+TAILS = [
+    ["Conv", "GlobalAveragePool", "Flatten"],
+    ["Conv", "Relu", "GlobalAveragePool", "Flatten"],
+    ["GlobalAveragePool", "Conv", "Flatten"],
+    ["GlobalAveragePool", "Conv", "Relu", "Flatten"],
+    ["GlobalAveragePool", "Conv", "Flatten", "Softmax"],
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("tail", TAILS, ids="-".join)
+def test_answers_stay_float_whatever_computes_them(
+    tail: list[str], target: Target, many: DataSet, whole: Path, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    tensors = {"w": random.normal(0, 1, (8, 3, 3, 3)), "b": random.normal(0, 1, 8)}
+    tensors |= {"last.w": random.normal(0, 1, (3, 8, 1, 1)), "last.b": random.normal(0, 1, 3)}
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["t"]), helper.make_node("Relu", ["t"], ["t0"])]
+    for index, op_type in enumerate(tail):
+        extra = ["last.w", "last.b"] if op_type == "Conv" else []
+        nodes.append(helper.make_node(op_type, [f"t{index}", *extra], [f"t{index + 1}"]))
+    nodes[-1].output[0] = "y"
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(proto, {p.key: p.value for p in onnx.load(whole).metadata_props})
+    path = tmp_path / "foreign.onnx"
+    onnx.save(proto, path)
+    model = open_float_model(path)
+    found = measure_ranges(model, many.train, "minmax")
+    made = onnx.load(written(quantize(model, found, target), tmp_path))
+    producers = {name: node for node in made.graph.node for name in node.output}
+    node = producers["y"]
+    while node.op_type in ("Flatten", "Relu", "Softmax"):
+        node = producers[node.input[0]]
+    assert node.op_type in ("Conv", "GlobalAveragePool")
+    if target == "onnxruntime-cpu":
+        # Its operands are in 8 bits all the same.
+        assert producers[node.input[0]].op_type == "DequantizeLinear"
+    reference = file_logits(path, model, many.validation)
+    logits = file_logits(tmp_path / "int8.onnx", model, many.validation)
+    assert np.abs(logits - reference).max() < 0.05 * np.abs(reference).max()
+
+
+def test_an_output_that_a_layer_reads_is_quantised(many: DataSet, whole: Path, tmp_path: Path) -> None:
+    proto = onnx.load(whole)
+    inner = next(node for node in proto.graph.node if node.op_type == "Relu").output[0]
+    proto.graph.output.append(helper.make_tensor_value_info(inner, TensorProto.FLOAT, ["n", 8, 16, 16]))
+    path = tmp_path / "two.onnx"
+    onnx.save(proto, path)
+    model = open_float_model(path)
+    content = quantize(model, measure_ranges(model, many.train, "minmax"), "onnxruntime-cpu")
+    assert integer_layers(running_operators(written(content, tmp_path))) == LAYERS

@@ -16,7 +16,7 @@ from imf_deploy.calib import stage
 from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataSet
+from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.gate import Gate
@@ -125,6 +125,19 @@ def test_repair_puts_the_planted_layer_back(
         assert weights[by_name[name].input[1]].data_type == onnx.TensorProto.FLOAT
 
 
+def test_repair_puts_sums_back(wide_sums: Path, many: DataSet, tmp_path: Path) -> None:
+    sums = [node.name for node in onnx.load(wide_sums).graph.node if node.op_type == "Add"]
+    assert len(sums) == 2
+    about = calibrate(wide_sums, many, CONFIG, tmp_path).evidence["calibration"]
+    assert about["tries"][0]["agreement"] < 0.9
+    assert sorted(about["float_layers"]) == sorted(sums)
+    assert (about["layers"], about["session_integer_layers"]) == (6, 4)
+    assert about["session_operators"]["Add"] == 2
+    assert "QLinearAdd" not in about["session_operators"]
+    assert {harm["op_type"] for harm in about["sensitivity"][:2]} == {"Add"}
+    assert about["validation"]["agreement"] >= 0.97
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_int8_is_declined(hopeless: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     config = replace(CONFIG, target=target)
@@ -178,3 +191,28 @@ def test_command_on_a_foreign_model(
     done = cli("calibrate", foreign, "--preprocess", record, "--data", many.config["data"], "--images", 60)
     assert done.code == 0, done.err
     assert foreign.with_name("their-int8.onnx").is_file()
+
+
+def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any]) -> None:
+    random = np.random.default_rng(0)
+    weights = {"w": random.normal(0, 1, (10, 3, 3, 3)), "b": random.normal(0, 1, 10)}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Conv", ["x", "w", "b"], ["c"], strides=[4, 4]),
+            onnx.helper.make_node("GlobalAveragePool", ["c"], ["d"]),
+            onnx.helper.make_node("Flatten", ["d"], ["y"]),
+        ],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3, 28, 28])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 10])],
+        [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in weights.items()],
+    )
+    path = tmp_path / "their.onnx"
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    record = tmp_path / "preprocess.json"
+    record.write_text(json.dumps(open_data(DataConfig()).preprocess.to_dict()))
+    lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16]
+    done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
+    assert done.code == 0, done.err
+    assert path.with_name("their-int8.onnx").is_file()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,11 @@ def test_counts_and_preprocessing(embedded: DataSet) -> None:
     assert embedded.preprocess.labels[9] == "Ankle boot"
     assert embedded.preprocess.num_classes == 10
     assert embedded.test.fetch(torch.tensor([0, 5])).shape == (2, 1, 28, 28)
+
+
+def test_it_takes_the_place_of_files_with_a_size_of_their_own(embedded: DataSet) -> None:
+    known = {"data": "photos", "image_size": 28}
+    assert reopen_data(known, embedded.config["data"]).fingerprint == embedded.fingerprint
 
 
 def test_every_split_has_every_class_in_equal_numbers(embedded: DataSet) -> None:

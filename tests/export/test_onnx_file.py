@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.export.onnx_file import describe_onnx, read_metadata, read_model
+from imf_deploy.export.onnx_file import content_hash, describe_onnx, read_metadata, read_model
+from imf_deploy.files import sha256_file
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
@@ -71,6 +72,19 @@ def test_external_data_in_the_folder_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(b"\0" * 24)
     external(tmp_path / "a.onnx", "w.bin")
     assert isinstance(read_model(tmp_path / "a.onnx"), onnx.ModelProto)
+
+
+def test_content_hash(tmp_path: Path) -> None:
+    path, weights = tmp_path / "a.onnx", tmp_path / "w.bin"
+    weights.write_bytes(b"first")
+    external(path, "w.bin")
+    first = content_hash(path)
+    assert content_hash(path) == first != sha256_file(path)
+    weights.write_bytes(b"other")
+    assert content_hash(path) != first
+    weights.unlink()
+    with pytest.raises(ImfDeployError, match="is missing"):
+        content_hash(path)
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "link.bin", "sub/../../secret.bin"])

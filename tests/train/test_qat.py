@@ -125,6 +125,18 @@ def test_an_interrupted_one_ends_the_same(
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_the_schedule_is_its_own(
+    distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
+) -> None:
+    known = distilled.artifact.evidence["config"]
+    long: dict[str, Any] = {"schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
+    long |= {"ema": 0.9, "keep": "best"}
+    config = known | {"train": known["train"] | long}
+    source = replace(distilled, artifact=distilled.artifact.with_evidence(config=config))
+    made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
+    assert made.sha256 == tuned.sha256
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [(QatConfig(0), "0 epochs"), (QatConfig(lr_factor=0), "--lr-factor"),

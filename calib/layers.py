@@ -1,0 +1,110 @@
+"""What of a graph INT8 is decided for, one operator at a time, and what always stays float."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Types of operators that have weights, where one operand is a constant."""
+_ACTIVATIONS = ("Relu", "Clip")
+_RESHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
+# Their result has the range of what they read, and onnxruntime quantises it only where that is.
+_PASSING = (
+    *_ACTIVATIONS, *_RESHAPING, "ArgMax", "AveragePool", "Gather", "GatherElements", "MaxPool", "Pad",
+    "Resize", "Slice", "Split", "TopK",
+)  # fmt: skip
+_SQUASHING = ("Softmax", "LogSoftmax", "Sigmoid")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An operator that is quantised or left in float, and the activation that directly follows it.
+
+    Attributes:
+        name: Of the operator's node.
+        op_type: Such as ``Conv``.
+        nodes: Names of the nodes that are quantised or left in float together.
+    """
+
+    name: str
+    op_type: str
+    nodes: tuple[str, ...]
+
+
+def find_layers(model: ModelProto) -> tuple[Layer, ...]:
+    """Return the operators of a graph that INT8 can harm, each with an activation that it alone feeds.
+
+    These are layers with weights, and every other operator that onnxruntime quantises with a range of
+    its own. Source: ours.
+
+    Args:
+        model: With a name for each node, and inferred shapes.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    outputs = {value.name for value in model.graph.output}
+    floats = _float_tensors(model)
+    readers = _readers(model)
+    others = set(quantisable_types()) - {*LAYER_TYPES, *_PASSING}
+    layers = []
+    for node in model.graph.node:
+        weighted = node.op_type in LAYER_TYPES and any(name in constants for name in node.input[1:2])
+        # A product of two activations has no weights, but ranges of its own.
+        other = node.op_type in others or (node.op_type == "MatMul" and not weighted)
+        if not (weighted or (other and node.output[0] in floats)):
+            continue
+        following = readers.get(node.output[0], [])
+        joined = (
+            len(following) == 1 and following[0].op_type in _ACTIVATIONS and node.output[0] not in outputs
+        )
+        names = (node.name, following[0].name) if joined else (node.name,)
+        layers.append(Layer(node.name, node.op_type, names))
+    return tuple(layers)
+
+
+def answer_tensors(model: ModelProto) -> set[str]:
+    """Return the tensors that hold a graph's answers, which are never rounded to 256 steps.
+
+    These are its outputs, and what they are before operators that only reshape, clip or squash them;
+    not those that another operator reads too, which may need them in 8 bits. Source: ours.
+
+    Args:
+        model: With a name for each node.
+    """
+    producers = {name: node for node in model.graph.node for name in node.output}
+    readers = _readers(model)
+    answers: set[str] = set()
+    for value in model.graph.output:
+        name, passed = value.name, ""
+        while all(node.name == passed for node in readers.get(name, [])):
+            answers.add(name)
+            node = producers.get(name)
+            if node is None or node.op_type not in (*_RESHAPING, *_ACTIVATIONS, *_SQUASHING):
+                break
+            name, passed = node.input[0], node.name
+    return answers
+
+
+def quantisable_types() -> list[str]:
+    """Return every operator type that onnxruntime can quantise, as its ``quantize_static`` takes them."""
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    return sorted({*QDQRegistry, *QLinearOpsRegistry})
+
+
+def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for tensor in node.input:
+            readers.setdefault(tensor, []).append(node)
+    return readers
+
+
+def _float_tensors(model: ModelProto) -> set[str]:
+    from onnx import TensorProto
+
+    known = [*model.graph.value_info, *model.graph.output]
+    return {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}
