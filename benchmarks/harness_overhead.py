@@ -37,7 +37,7 @@ class Opened(OnnxRuntimeRunner):
 
     def bare(self, batch: Batch, seconds: float) -> list[int]:
         """Time ``session.run`` in a plain loop; return nanoseconds."""
-        session, feed, samples = self._session, {self._input: batch}, []
+        session, feed, samples = self._session, {self.input_name: batch}, []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             start = time.perf_counter_ns()

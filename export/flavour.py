@@ -11,10 +11,25 @@ from imf_deploy.export.targets import Flavour
 
 FlavourOption = Literal["auto", "rtx", "tensorrt", "off"]
 
-_MODULES: dict[Flavour, str] = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
-_INSTALL: dict[Flavour, str] = {
-    "rtx": "pip install tensorrt-rtx",
-    "tensorrt": "pip install 'imf-deploy[tensorrt]'",
+
+@dataclass(frozen=True)
+class Library:
+    """One of the two libraries.
+
+    Attributes:
+        name: What people call it.
+        module: What Python imports.
+        install: What to type where it is not installed.
+    """
+
+    name: str
+    module: str
+    install: str
+
+
+LIBRARIES: dict[Flavour, Library] = {
+    "rtx": Library("TensorRT-RTX", "tensorrt_rtx", "pip install tensorrt-rtx"),
+    "tensorrt": Library("TensorRT", "tensorrt", "pip install 'imf-deploy[tensorrt]'"),
 }
 
 
@@ -73,11 +88,13 @@ def import_tensorrt(flavour: Flavour) -> Any:
             "the full TensorRT builds only on a machine with a CUDA device",
             "Use --trt rtx, which builds without one, or run this step on the GPU machine",
         )
-    name = _MODULES[flavour]
+    library = LIBRARIES[flavour]
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(library.module)
     except (ImportError, OSError) as error:  # OSError: a library of the wheel does not load
-        raise UsageError(f"{name} is not usable here ({error})", f"Type: {_INSTALL[flavour]}") from error
+        raise UsageError(
+            f"{library.module} is not usable here ({error})", f"Type: {library.install}"
+        ) from error
 
 
 def _cuda_device() -> bool:

@@ -2,48 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape
 
+LARGEST_BYTES = 1 << 30
+"""A declared shape may ask for any number; nothing above this is a picture."""
+_COLOURS = (1, 3, 4)
 
-def common_shape(runners: Mapping[str, DeployableRunner], image_size: int | None) -> InputShape:
-    """Return the one input shape of all files, ``[N or None, C, H, W]``; loads each file once."""
-    shapes: dict[str, InputShape] = {}
+
+@dataclass(frozen=True)
+class Input:
+    """What all files of a measurement take.
+
+    Attributes:
+        shape: Only the first dimension, the batch, may be free (``None``).
+        type: NumPy's name of the type.
+    """
+
+    shape: InputShape
+    type: str
+
+    def check(self, batch_sizes: Sequence[int]) -> None:
+        """Refuse what cannot be measured, before anything is.
+
+        Raises:
+            UsageError: the files take another batch size, or the input is larger than ``LARGEST_BYTES``.
+        """
+        for number in batch_sizes:
+            if self.shape[0] not in (None, number):
+                raise UsageError(
+                    f"a file takes batches of {self.shape[0]} only, not {number}",
+                    f"Give --batch {self.shape[0]}",
+                )
+            size = number * math.prod(side or 1 for side in self.shape[1:]) * np.dtype(self.type).itemsize
+            if size > LARGEST_BYTES:
+                raise UsageError(
+                    f"an input of {[number, *self.shape[1:]]} {self.type} takes {size / 2**30:.1f} GiB, "
+                    f"and {LARGEST_BYTES / 2**30:.0f} GiB is the most that is measured",
+                    "Give a smaller --batch or --image-size, or export the file for smaller images",
+                )
+
+
+def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None) -> Input:
+    """Return the one input of all files; loads each file once."""
+    found: dict[str, Input] = {}
     for name, runner in runners.items():
         # Before anything is timed: a file that does not load must not cost the others' minutes.
         with runner:
-            shapes[name] = _filled(name, runner.input_shape, image_size)
-    if len({shape[1:] for shape in shapes.values()}) > 1:
-        told = ", ".join(f"{name} {list(shape[1:])}" for name, shape in shapes.items())
+            label = f"{name} (input {runner.input_name})"
+            found[name] = Input(_filled(label, runner.input_shape, image_size), runner.input_type)
+    if len({(one.shape[1:], one.type) for one in found.values()}) > 1:
+        told = ", ".join(f"{name} {list(one.shape[1:])} {one.type}" for name, one in found.items())
         raise UsageError(f"the files take different images: {told}", "Measure them apart")
-    fixed = {shape[0] for shape in shapes.values()} - {None}
+    fixed = {one.shape[0] for one in found.values()} - {None}
     if len(fixed) > 1:
-        told = ", ".join(f"{name} {shape[0] or 'any'}" for name, shape in shapes.items())
+        told = ", ".join(f"{name} {one.shape[0] or 'any'}" for name, one in found.items())
         raise UsageError(f"the files take different batch sizes: {told}", "Measure them apart")
-    return (fixed.pop() if fixed else None, *next(iter(shapes.values()))[1:])
+    first = next(iter(found.values()))
+    return Input((fixed.pop() if fixed else None, *first.shape[1:]), first.type)
 
 
 def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
-    """Return a file's input shape with its free height and width filled in."""
+    """Return a file's input shape with the free dimensions of pictures filled in; the batch stays free."""
+    if not shape:
+        raise UsageError(f"{name} is a single number: there is no batch", "Only networks are measured")
     if len(shape) != 4:
-        raise UsageError(f"{name} takes an input of {len(shape)} dimensions, not [N, C, H, W]")
-    number, channels, *sides = shape
+        if None in shape[1:]:
+            raise UsageError(
+                f"{name} has the shape {_told(shape)}: only the batch and the sides of pictures may be free",
+                "Fix the others in the file: python -m onnxruntime.tools.make_dynamic_shape_fixed",
+            )
+        return shape
+    # [N, H, W, C] where the last dimension alone counts colours, else [N, C, H, W].
+    height = 1 if shape[3] in _COLOURS and shape[1] not in _COLOURS else 2
+    sides = shape[height : height + 2]
     if image_size is None and None in sides:
         raise UsageError(f"{name} leaves the size of its images free", "Give --image-size PIXELS")
     if image_size is not None and any(side not in (None, image_size) for side in sides):
-        raise UsageError(f"{name} takes images of {sides} only", "Leave --image-size out")
-    return (number, 3 if channels is None else channels, *(side or image_size for side in sides))
+        raise UsageError(f"{name} takes images of {list(sides)} only", "Leave --image-size out")
+    return (
+        shape[0],
+        *((side or image_size) if height <= place < height + 2 else side or 3
+          for place, side in enumerate(shape[1:], 1)),
+    )  # fmt: skip
 
 
-def noise(shape: InputShape, batch_size: int, seed: int) -> Batch:
-    """Return the input, ``float32 [batch_size, C, H, W]``."""
-    if shape[0] not in (None, batch_size):
-        raise UsageError(
-            f"a file takes batches of {shape[0]} only, not {batch_size}", f"Give --batch {shape[0]}"
-        )
-    size = (batch_size, *(side or 1 for side in shape[1:]))
-    return np.random.default_rng(seed).standard_normal(size, dtype=np.float32)
+def _told(shape: InputShape) -> str:
+    return f"[{', '.join('free' if side is None else str(side) for side in shape)}]"
+
+
+def noise(shape: Sequence[int], kind: str, seed: int) -> Batch:
+    """Return an input of a shape: normal noise, or for whole numbers all values that a pixel has.
+
+    Whole numbers of more than 8 bits are mostly indices, and only 0 and 1 are valid everywhere.
+
+    Args:
+        shape: With the batch.
+        kind: NumPy's name of the type.
+        seed: Of the noise.
+    """
+    generator = np.random.default_rng(seed)
+    dtype = np.dtype(kind)
+    if dtype.kind == "f":
+        return generator.standard_normal(shape, dtype=np.float32).astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    low, high = (limits.min, limits.max) if dtype.itemsize == 1 else (0, 1)
+    return generator.integers(low, high, shape, dtype=dtype.type, endpoint=True)

@@ -12,6 +12,7 @@ from typing import Any
 from imf_deploy.bench.inputs import noise
 from imf_deploy.bench.ways import Way
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.runners.onnx_data import take_as_checked
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _LIBRARIES = {
@@ -22,14 +23,16 @@ _LIBRARIES = {
 }
 
 
-def probe(way: Way, batch_shape: list[int], seed: int, iterations: int) -> dict[str, Any]:
+def probe(way: Way, batch_shape: list[int], batch_type: str, seed: int, iterations: int) -> dict[str, Any]:
     """Return what loading and the first inference cost, for a process that holds nothing else.
 
-    The runtime's libraries are imported before anything is measured.
+    The runtime's libraries are imported before anything is measured. Where an ONNX file keeps its
+    weights is taken as checked: whoever asks has done that.
 
     Args:
         way: The file and how to run it.
-        batch_shape: ``[N, C, H, W]``.
+        batch_shape: With the batch.
+        batch_type: NumPy's name of the type.
         seed: Of the input.
         iterations: Further inferences, before the peak of memory is read.
 
@@ -38,7 +41,8 @@ def probe(way: Way, batch_shape: list[int], seed: int, iterations: int) -> dict[
         before loading, at its peak from then on, and the difference; ``device_mib`` on a GPU.
     """
     _import_libraries(way)
-    batch = noise((None, *batch_shape[1:]), batch_shape[0], seed)
+    batch = noise(batch_shape, batch_type, seed)
+    take_as_checked(way.path)
     device_before = _device_free(way)
     before = _start_peak()
     began = time.perf_counter()
@@ -100,7 +104,8 @@ def main() -> None:
     """Read the order from the command line, and print the answer as the last line."""
     order = json.loads(sys.argv[1])
     try:
-        answer = probe(Way.from_dict(order["way"]), order["batch_shape"], order["seed"], order["iterations"])
+        way = Way.from_dict(order.pop("way"))
+        answer = probe(way, **order)
     except ImfDeployError as error:
         answer = {"reason": str(error)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -14,6 +14,7 @@ from imf_deploy.bench.startup import start_up
 from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
+from imf_deploy.report.format import significant
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.pytorch import PyTorchRunner
@@ -25,7 +26,7 @@ ROUNDS = 36
 LOADS = 6
 # After each of the loads.
 WARMUP_S = 0.05
-# Latencies this close are taken as equal.
+# Latencies this close are taken as equal where there is no interval.
 NOISE = 0.03
 
 
@@ -35,11 +36,13 @@ class FileLatency:
 
     Attributes:
         file: Of the file.
-        pytorch: Of its PyTorch model, in eager mode.
+        pytorch: Of its PyTorch model, channels-last and not compiled, as ``PyTorchRunner`` runs it by
+            default.
         speedup: PyTorch's latency divided by the file's.
         threads: Threads of both.
         memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
             file; null where the kernel does not tell.
+        to_fp32: Of an INT8 file: its latency divided by that of the same product's fp32 file.
     """
 
     file: Latency
@@ -47,6 +50,7 @@ class FileLatency:
     speedup: Ratio
     threads: int
     memory_bytes: int | None = None
+    to_fp32: Ratio | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that reports hold, in milliseconds."""
@@ -92,9 +96,11 @@ def measure_products(
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
+    fp32 = {file.product: file.sha256 for file in onnx_files if file.precision == "fp32"}
     latencies = {}
     for file in onnx_files:
         own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
+        single = fp32.get(file.product) if file.precision == "int8" else None
         memory = start_up(Way(file.path, threads), image).get("memory")
         latencies[file.sha256] = FileLatency(
             own,
@@ -102,6 +108,7 @@ def measure_products(
             ratio(pytorch, own),
             threads,
             round(memory["of_file_mib"] * 2**20) if memory else None,
+            ratio(own, measured[single]) if single else None,
         )
     return latencies
 
@@ -112,20 +119,28 @@ def _for_the_cpu(file: Artifact) -> bool:
 
 
 def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:
-    """Return a sentence for each INT8 file that was timed: how it does beside fp32 of the same rounds."""
-    timed = {
-        (file.product, file.precision): latencies[file.sha256].file.p50
-        for file in files
-        if file.sha256 in latencies
-    }
+    """Return a sentence for each INT8 file that was timed beside fp32: faster, slower, or neither."""
     sentences = []
-    for (product, precision), own in timed.items():
-        if precision != "int8" or (product, "fp32") not in timed:
+    for file in files:
+        timed = latencies.get(file.sha256)
+        if timed is None or timed.to_fp32 is None:
             continue
-        float_p50 = timed[product, "fp32"]
-        beside = f"{own:.2f} ms, fp32 {float_p50:.2f} ms"
-        if own < float_p50 / (1 + NOISE):
-            sentences.append(f"INT8 of {product} is {float_p50 / own:.2f} times as fast as fp32 ({beside})")
+        seen, name = timed.to_fp32, f"INT8 of {file.product}"
+        beside = f"{significant(timed.file.p50)} ms; 95 % interval"
+        if not seen.differs:
+            told = (
+                f"does not pay here: no difference from fp32 can be told "
+                f"({seen.value:.2f} times its latency, {beside} {seen.low:.2f} to {seen.high:.2f})"
+            )
+        elif seen.value < 1:
+            told = (
+                f"is {1 / seen.value:.2f} times as fast as fp32 "
+                f"({beside} {1 / seen.high:.2f} to {1 / seen.low:.2f})"
+            )
         else:
-            sentences.append(f"INT8 of {product} does not pay here: it is no faster than fp32 ({beside})")
+            told = (
+                f"is slower than fp32: {seen.value:.2f} times its latency "
+                f"({beside} {seen.low:.2f} to {seen.high:.2f})"
+            )
+        sentences.append(f"{name} {told}")
     return sentences

@@ -26,6 +26,8 @@ class BenchRow:
         start_up: Load time, first inference and memory in a process of its own, or a ``reason``;
             ``None`` where it was not asked for.
         gpu_ms: Parts of a run on a GPU; ``None`` where it does not run on one, or has no parts.
+        session: What ONNX Runtime made of the wish: its ``providers``, and ``operators_on_cpu``: whether
+            any operator runs there; ``None`` for other runtimes.
     """
 
     name: str
@@ -37,6 +39,7 @@ class BenchRow:
     ratio: Ratio | None
     start_up: dict[str, Any] | None
     gpu_ms: dict[str, Any] | None
+    session: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class BenchResult:
                 "ratio": row.ratio and [row.ratio.value, row.ratio.low, row.ratio.high],
                 "start_up": row.start_up,
                 "gpu_ms": row.gpu_ms,
+                "session": row.session,
             }
             for row in self.rows
         ]

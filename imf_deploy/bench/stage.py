@@ -9,7 +9,7 @@ from pathlib import Path
 from imf_deploy.bench.conditions import conditions
 from imf_deploy.bench.energy import EnergyMeter, find_energy_meter
 from imf_deploy.bench.gpu import gpu_parts, gpu_state
-from imf_deploy.bench.inputs import common_shape, noise
+from imf_deploy.bench.inputs import common_input, noise
 from imf_deploy.bench.latency import MIN_BLOCKS, ratio
 from imf_deploy.bench.measure import check_settings, measure
 from imf_deploy.bench.result import BenchResult, BenchRow
@@ -18,6 +18,7 @@ from imf_deploy.bench.ways import Choice, Way, ways_of
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
+from imf_deploy.runners.base import SessionRunner
 
 
 def bench(
@@ -37,11 +38,12 @@ def bench(
 ) -> BenchResult:
     """Measure files side by side, each in the ways that are asked for, at each batch size.
 
-    The input is normal noise of mean 0 and deviation 1, the scale of normalised pictures.
+    The input is normal noise of mean 0 and deviation 1, the scale of normalised pictures; of whole
+    numbers where a file takes those, as :func:`imf_deploy.bench.inputs.noise` says.
 
     Args:
-        paths: ONNX files, engines and stripped weights that take pictures of the same size; a file
-            may come twice.
+        paths: ONNX files, engines and stripped weights that take the same input; a file may come
+            twice.
         choice: Runtimes, devices and modes; by default ONNX Runtime and PyTorch on the CPU.
         batch_sizes: Images in a batch.
         duration_s: Least time that each row is measured for, in seconds.
@@ -56,7 +58,8 @@ def bench(
         seed: Of the input and of the resampling.
 
     Raises:
-        UsageError: a file cannot be told by its suffix, files or options do not fit together.
+        UsageError: a file cannot be told by its suffix, files or options do not fit together, or an
+            input is larger than a gibibyte.
         DeviceError: an engine or a device, and no GPU for it.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
@@ -73,7 +76,8 @@ def bench(
         raise UsageError(f"to compare files takes {MIN_BLOCKS} loads or more, not {loads}")
     first = _baseline(ways, baseline)
     runners = {name: way.open() for name, way in ways.items()}
-    shape = common_shape(runners, image_size)
+    taken = common_input(runners, image_size)
+    taken.check(batch_sizes)
     meter = find_energy_meter()
     before = conditions(choice.threads) | {
         "gpu_before": gpu_state(),
@@ -81,13 +85,13 @@ def bench(
     }
     settings = {
         "threads": choice.threads or usable_cpus(), "duration_s": duration_s, "iterations": iterations,
-        "warmup_s": warmup_s, "rounds": rounds, "loads": loads, "image_shape": list(shape[1:]),
-        "baseline": first, "seed": seed,
+        "warmup_s": warmup_s, "rounds": rounds, "loads": loads, "image_shape": list(taken.shape[1:]),
+        "input_type": taken.type, "baseline": first, "seed": seed,
     }  # fmt: skip
     hashes = {path: sha256_file(path) for path in paths}
     rows: list[BenchRow] = []
     for batch_size in batch_sizes:
-        batch = noise(shape, batch_size, seed)
+        batch = noise((batch_size, *(side or 1 for side in taken.shape[1:])), taken.type, seed)
         found = measure(
             runners,
             batch,
@@ -111,6 +115,7 @@ def bench(
                     ratio=None if name == first else ratio(latency, found[first], seed),
                     start_up=start_up(way, batch, seed) if startup else None,
                     gpu_ms=gpu_parts(runner, batch, duration_s, iterations, warmup_s),
+                    session=runner.session if isinstance(runner, SessionRunner) else None,
                 )
             )
     return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state()})

@@ -8,7 +8,9 @@ import sys
 from typing import Any
 
 from imf_deploy.bench.ways import Way
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.base import Batch
+from imf_deploy.runners.onnx_data import check_onnx_data
 
 ITERATIONS = 3
 """Inferences after the first one, before the peak of memory is read."""
@@ -22,16 +24,22 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
 
     Args:
         way: The file and how to run it.
-        batch: Its shape is used; the other process makes the same input from ``seed``.
+        batch: Its shape and type are used; the other process makes the same input from ``seed``.
         seed: Of the input.
         limit_s: When to give up, in seconds.
 
     Returns:
         The answer of ``probe``; or ``reason`` alone, where the other process failed.
     """
+    if way.path.suffix.lower() == ".onnx":
+        try:
+            check_onnx_data(way.path)
+        except ImfDeployError as error:
+            return {"reason": str(error)}
     order = {
         "way": way.to_dict(),
         "batch_shape": list(batch.shape),
+        "batch_type": batch.dtype.name,
         "seed": seed,
         "iterations": ITERATIONS,
     }

@@ -41,7 +41,7 @@ def render(result: BenchResult) -> Table:
 
 
 def beside(result: BenchResult) -> list[str]:
-    """Return a line for each row on what the table has no room for: start, memory, energy, GPU parts."""
+    """Return a line for each row on what the table has no room for: start, memory, energy, GPU parts, CPU."""
     return [line for row in result.rows if (line := _beside(row))]
 
 
@@ -60,6 +60,9 @@ def _beside(row: BenchRow) -> str:
     if row.gpu_ms:
         parts = {part: row.gpu_ms[f"{part}_ms"]["p50"] for part in ("enqueue", "h2d", "compute", "d2h")}
         facts += [f"{part} {_significant(value)} ms" for part, value in parts.items()]
+    session = row.session or {}
+    if session.get("operators_on_cpu") and len(session["providers"]) > 1:
+        facts.append("some of its operators run on the CPU")
     if not facts:
         return ""
     return f"{row.name}, batch {row.latency.images}: {', '.join(facts)}"

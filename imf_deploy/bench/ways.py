@@ -150,9 +150,9 @@ def _onnx_ways(path: Path, choice: Choice) -> list[Way]:
 
 def _onnx_runner(way: Way) -> DeployableRunner:
     if way.runtime == "openvino":
-        return OpenVinoRunner(way.path, way.threads)
+        return OpenVinoRunner(way.path, way.threads, any_type=True)
     device_id = int(way.device.partition(":")[2] or 0)
-    return OnnxRuntimeRunner(way.path, way.threads, PROVIDERS[way.provider], device_id)
+    return OnnxRuntimeRunner(way.path, way.threads, PROVIDERS[way.provider], device_id, any_type=True)
 
 
 def _weights_ways(path: Path, choice: Choice) -> list[Way]:

@@ -13,6 +13,7 @@ from imf_deploy.report.format import percent, scaled, significant
 from imf_deploy.report.schema import ArtifactRow
 
 if TYPE_CHECKING:
+    from imf_deploy.compare.runs import Run
     from imf_deploy.compare.stage import Entry
 
 
@@ -94,13 +95,22 @@ class Choice:
     nearest: Entry | None = None
 
 
-def choose(entries: Sequence[Entry], budget: Budget) -> Choice:
+def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Budget) -> Choice:
     """Choose as :func:`imf_deploy.report.assemble.recommend` does, among the files within the budget.
 
     Test accuracies play no part. A candidate passed its checks, was timed, and has an accuracy on
-    validation images.
+    validation images. Latencies of different machines cannot be held against each other or one
+    budget, so only the first group with a candidate counts.
+
+    Args:
+        entries: All files.
+        groups: Runs that were timed under the same conditions, the first run's first.
+        budget: What the file may cost.
     """
-    candidates = [entry for entry in entries if entry.candidate]
+    everywhere = [entry for entry in entries if entry.candidate]
+    candidates = next(
+        (own for group in groups if (own := [entry for entry in everywhere if entry.run in group])), []
+    )
     if not candidates:
         return Choice(
             None,
@@ -110,14 +120,26 @@ def choose(entries: Sequence[Entry], budget: Budget) -> Choice:
     fit = [entry for entry in candidates if not budget.misses(entry.row)]
     # Under the name that tells the runs apart, since the choice comes back as a path.
     chosen = recommend([{**entry.row, "path": entry.name} for entry in fit])
+    others = _left_out(candidates, len(everywhere) - len(candidates))
     if chosen is None:
-        return _none_fits(candidates, budget)
+        return _none_fits(candidates, budget, others)
     entry = next(entry for entry in fit if entry.name == chosen["path"])
     among = f", among the {len(fit)} of {len(candidates)} files with {budget}" if budget else ""
-    return Choice(entry, f"Deploy {entry.name}: {chosen['reason'].rstrip('. ')}{among}.")
+    return Choice(entry, f"Deploy {entry.name}: {chosen['reason'].rstrip('. ')}{among}.{others}")
 
 
-def _none_fits(candidates: Sequence[Entry], budget: Budget) -> Choice:
+def _left_out(candidates: Sequence[Entry], others: int) -> str:
+    """Return a sentence on candidates that were timed elsewhere; nothing where there are none."""
+    if not others:
+        return ""
+    runs = ", ".join(dict.fromkeys(entry.run.name for entry in candidates))
+    return (
+        f" Only files of {runs} were considered: {others} others were timed under other conditions; "
+        "name their run first to choose among those."
+    )
+
+
+def _none_fits(candidates: Sequence[Entry], budget: Budget, others: str) -> Choice:
     nearest = min(candidates, key=lambda entry: max(budget.misses(entry.row).values()))
     told = "; ".join(budget.misses(nearest.row))
-    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {told}.", nearest)
+    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {told}.{others}", nearest)

@@ -129,6 +129,18 @@ def warnings(runs: Sequence[Run]) -> list[str]:
     return found
 
 
+def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs in groups whose latencies were measured under the same conditions."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((group for group in groups if not differences(group[0], run)), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return groups
+
+
 def differences(one: Run, other: Run) -> list[tuple[str, str, str]]:
     """Return the conditions that differ between two runs, with both values."""
     ours, theirs = one.conditions, other.conditions

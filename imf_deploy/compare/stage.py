@@ -9,7 +9,7 @@ from typing import Any
 
 from imf_deploy.compare.choose import Budget, Choice, choose
 from imf_deploy.compare.front import pareto_front
-from imf_deploy.compare.runs import Run, differences, open_runs, warnings
+from imf_deploy.compare.runs import Run, open_runs, timed_alike, warnings
 from imf_deploy.report.schema import ArtifactRow
 from imf_deploy.report.verdict import common_start
 
@@ -126,28 +126,20 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
     budget = budget or Budget()
     budget.check()
     runs = open_runs(paths)
-    entries = _mark([Entry(run, row) for run in runs for row in run.report["artifacts"]])
-    return Comparison(runs, entries, budget, choose(entries, budget), warnings(runs))
+    groups = timed_alike(runs)
+    entries = _mark([Entry(run, row) for run in runs for row in run.report["artifacts"]], groups)
+    return Comparison(runs, entries, budget, choose(entries, groups, budget), warnings(runs))
 
 
-def _mark(entries: list[Entry]) -> list[Entry]:
-    """Return the entries with the fronts that they are on."""
+def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
+    """Return the entries with the fronts that they are on; latencies of different machines share none."""
     fronts: list[set[str]] = [set() for _ in entries]
     # Validation accuracies: whoever chooses from the front must not choose on the test images.
     passed = [place for place, entry in enumerate(entries) if _judged(entry)]
-    timed = [place for place in passed if entries[place].candidate]
-    groups: list[list[int]] = []
-    for place in timed:
-        # Latencies of different machines share no front.
-        alike = (g for g in groups if not differences(entries[g[0]].run, entries[place].run))
-        group = next(alike, None)
-        if group is None:
-            groups.append([place])
-        else:
-            group.append(place)
     for group in groups:
-        for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in group]):
-            fronts[group[place]].add(LATENCY)
+        timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
+        for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in timed]):
+            fronts[timed[place]].add(LATENCY)
     for place in pareto_front([(entries[p].row["size_bytes"], _accuracy(entries[p])) for p in passed]):
         fronts[passed[place]].add(SIZE)
     return [

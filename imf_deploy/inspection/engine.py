@@ -9,10 +9,11 @@ from typing import Any
 from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.files import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
-from imf_deploy.runners.engine_facts import LIBRARIES, what_runs
+from imf_deploy.runners.engine_facts import what_runs
 
 
 def inspect_engine(path: Path) -> Finding:
@@ -24,7 +25,7 @@ def inspect_engine(path: Path) -> Finding:
     """
     header = read_engine_header(path)
     facts = file_facts(path) | {
-        "library": LIBRARIES[header.flavour],
+        "library": LIBRARIES[header.flavour].name,
         "version": header.version,
         "targets": [f"SM{name}" for name in header.targets],
         "portable": header.portable,

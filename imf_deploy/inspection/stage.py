@@ -14,7 +14,7 @@ from imf_deploy.inspection.onnx_model import inspect_onnx
 from imf_deploy.inspection.record import inspect_record, is_record
 from imf_deploy.inspection.weights import inspect_weights
 
-_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".checkpoint", ".bin", ".joblib")
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 # A zip archive, which PyTorch writes, and pickles of protocol 2 and later.
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
@@ -75,6 +75,7 @@ _LOOK: dict[str, Callable[[Path], Finding]] = {
     ".trt": inspect_engine,
     ".plan": inspect_engine,
     ".safetensors": inspect_weights,
+    ".checkpoint": inspect_weights,
     ".json": _inspect_json,
 }
 

@@ -24,7 +24,9 @@ def lines(name: str, value: Any) -> list[str]:
     if name == "preprocess" and isinstance(value, Mapping):
         rest = {key: item for key, item in value.items() if key != "labels"}
         return [f"labels {text('labels', value.get('labels'))}", text(name, rest)]
-    if name in ("metadata", "stages", "prefix", "strip", "calibration") and isinstance(value, Mapping):
+    if name in ("metadata", "stages", "prefix", "strip", "calibration", "training") and isinstance(
+        value, Mapping
+    ):
         return [f"{key}: {text(str(key), item)}" for key, item in value.items()]
     return [text(name, value)]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import existing_file
+from imf_deploy.files import existing_file, too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import file_facts, read_record
 
+# The key that imf_deploy.train.checkpoint writes; importing that would import torch.
+_CHECKPOINT = "imf-deploy-checkpoint"
 _KINDS = {
     "teacher": "the weights of a teacher",
     "distilled": "a distilled student with its branches",
@@ -50,8 +53,25 @@ def inspect_weights(path: Path) -> Finding:
         "metadata": told,
         "tensors": tensors,
     }
+    if _CHECKPOINT in told:
+        facts["metadata"] = {name: text for name, text in told.items() if name != _CHECKPOINT}
+        facts["training"] = _training(told[_CHECKPOINT])
+        title = "a checkpoint of an unfinished training, as safetensors"
+        return Finding(path, "safetensors", title, facts)
     record, warnings = read_record(path, facts["sha256"])
     return Finding(path, "safetensors", _title(record), facts, record, warnings)
+
+
+def _training(text: str) -> dict[str, Any]:
+    """Return how far a training has come, as its checkpoint tells; what does not fit is left out."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(content, dict) or too_deep(content):
+        return {}
+    wanted = {"epoch": "finished_epochs", "batch": "batches_of_the_next", "settings": "settings"}
+    return {words: content[key] for key, words in wanted.items() if key in content}
 
 
 def _title(record: dict[str, Any] | None) -> str:

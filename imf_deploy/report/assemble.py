@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
 from imf_deploy.report.changes import changed_images
+from imf_deploy.report.format import significant
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Recommendation, Report
 from imf_deploy.report.thumbnails import thumbnails
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
+# Rounding must not decide: 149 right of 300 are within a point of 152.
+_EPSILON = 1e-9
 _NOT_RUN = ("accuracy", "accuracy_interval", "pytorch_accuracy", "pytorch_accuracy_interval", "agreement",
             "max_abs_diff", "mean_abs_diff", "cosine", "images")  # fmt: skip
 _NOT_TIMED = ("latency_ms", "pytorch_latency_ms", "speedup", "threads", "batch", "memory_bytes")
@@ -149,12 +152,12 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     if not fit:
         return None
     best = max(accuracy for _, accuracy, _ in fit)
-    good = [entry for entry in fit if entry[1] >= best - MAX_ACCURACY_DROP]
+    good = [entry for entry in fit if entry[1] >= best - MAX_ACCURACY_DROP - _EPSILON]
     fastest = min(p50 for _, _, p50 in good)
     # A tie goes to the earlier row: plain before imf@k, fp32 before fp16.
     row, accuracy, p50 = next(entry for entry in good if entry[2] <= fastest * (1 + NOISE))
     reason = (
-        f"the fastest file ({p50:.2f} ms at batch 1) whose product is within "
+        f"the fastest file ({significant(p50)} ms at batch 1) whose product is within "
         f"{MAX_ACCURACY_DROP * 100:.0f} point of the best on the validation images "
         f"({accuracy:.1%}, best {best:.1%})"
     )

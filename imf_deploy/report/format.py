@@ -12,6 +12,8 @@ from imf_deploy.report.schema import Speedup
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
+PYTORCH = "PyTorch (channels-last, eager)"
+"""What latencies of files are held against: how ``PyTorchRunner`` runs a product by default."""
 LARGEST = 1e18
 """Beyond this a number is no measurement; a whole one would overflow whoever calculates with it."""
 

@@ -43,6 +43,7 @@ def render_markdown(report: Report) -> str:
         parts.append(_table(report))
         parts.append(
             "Top-1 is of the test images, with its Wilson interval; the choice was made on validation images."
+            f" Speed-up is over {show.PYTORCH}."
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))

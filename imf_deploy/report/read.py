@@ -9,7 +9,7 @@ from typing import Any, Literal, NotRequired, Union, cast, get_args, get_origin,
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file, finite, read_json
-from imf_deploy.report.format import LARGEST
+from imf_deploy.report.format import LARGEST, visible
 from imf_deploy.report.schema import SCHEMA, Report
 
 
@@ -20,7 +20,7 @@ def read_report(path: Path) -> Report:
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is damaged, no report, or one of a newer version.
+        ImfDeployError: it is damaged, no report, or one of another version.
     """
     content = finite(read_json(existing_file(path, "a run's report.json")))
     schema = content.get("schema")
@@ -31,6 +31,11 @@ def read_report(path: Path) -> Report:
             f"{path} was written by a newer version (form {schema}, this one reads {SCHEMA})",
             "Update imf-deploy",
         )
+    if schema < SCHEMA:
+        raise ImfDeployError(
+            f"{path} was written by an older version (form {schema}, this one reads {SCHEMA})",
+            f"Make it again with: {_command(content.get('command'))}",
+        )
     problem = _problem(content, Report, "")
     if problem:
         raise ImfDeployError(
@@ -38,6 +43,11 @@ def read_report(path: Path) -> Report:
             "It is damaged or of another version: run distill-and-export again",
         )
     return cast("Report", content)
+
+
+def _command(told: Any) -> str:
+    """Return the command that a report gives, for a terminal."""
+    return visible(told) if isinstance(told, str) and told else "imf-deploy distill-and-export"
 
 
 def _problem(value: Any, form: Any, place: str) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-Batch = npt.NDArray[np.float32]
-"""Network input, ``float32 [N, 3, S, S]``."""
+Batch = npt.NDArray[Any]
+"""Network input, ``float32 [N, 3, S, S]`` but for other people's files."""
 Logits = npt.NDArray[np.float32]
 """Network output, ``float32 [N, classes]``."""
 
 InputShape = tuple[int | None, ...]
-"""What a file takes, ``[N, C, H, W]``; ``None`` is a dimension that it leaves free."""
+"""What a file takes, mostly ``[N, C, H, W]``; ``None`` is a dimension that it leaves free."""
+
+INPUT_TYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
+"""What can be measured; whatever else runs a file gives it float32."""
 
 INPUT = "images"
 OUTPUT = "logits"
@@ -45,10 +48,20 @@ class Runner(Protocol):
 
 
 class DeployableRunner(Runner, Protocol):
-    """A runner of a file that says itself what it takes."""
+    """A runner of a file that says itself what it takes; known once entered."""
 
+    input_name: str
     input_shape: InputShape
-    """Known once entered."""
+    input_type: str
+    """NumPy's name, such as ``float32``; an array of another type is not converted."""
+
+
+@runtime_checkable
+class SessionRunner(Protocol):
+    """A runner whose runtime decides for itself what runs where."""
+
+    session: dict[str, Any]
+    """What it decided, as plain values; known once entered."""
 
 
 @dataclass(frozen=True)

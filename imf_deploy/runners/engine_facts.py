@@ -7,8 +7,7 @@ from pathlib import Path
 from imf_deploy.artifact import load_artifact, sidecar_path
 from imf_deploy.errors import DeviceError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
-
-LIBRARIES = {"rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
+from imf_deploy.export.flavour import LIBRARIES
 
 
 def describe_engine(path: Path) -> str:
@@ -19,7 +18,7 @@ def describe_engine(path: Path) -> str:
         ImfDeployError: it is no whole engine, or its sidecar is damaged or belongs to another.
     """
     header = read_engine_header(path)
-    text = f"a {LIBRARIES[header.flavour]} {header.version} engine"
+    text = f"a {LIBRARIES[header.flavour].name} {header.version} engine"
     if header.targets:
         text += f" for {targets_text(header)}"
     if not sidecar_path(path).is_file():

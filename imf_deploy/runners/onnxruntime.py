@@ -10,10 +10,14 @@ from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.files import existing_file
-from imf_deploy.runners.base import Batch, InputShape, Logits
+from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.onnx_data import check_onnx_data
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:\s*)?")
+_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"} | {
+    f"tensor({name})": name for name in INPUT_TYPES if "int" in name
+}
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
 CPU = ("CPUExecutionProvider",)
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": CPU,
@@ -25,7 +29,10 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 
 
 class OnnxRuntimeRunner:
-    """An ONNX file with one float32 input; its first output counts as the logits.
+    """An ONNX file with one input; its first output counts as the logits.
+
+    On a GPU the session is first asked to run every operator there (``session.disable_cpu_ep_fallback``).
+    Where it cannot, it is loaded again with the CPU for the rest, and ``session`` says so.
 
     Args:
         path: The file.
@@ -34,33 +41,43 @@ class OnnxRuntimeRunner:
         providers: Execution providers, in order of preference. The first one must be there:
             ONNX Runtime alone would fall back to the CPU with no more than a log line.
         device_id: Number of the GPU, for providers that use one.
+        any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, providers: Sequence[str] = CPU, device_id: int = 0
+        self,
+        path: Path,
+        threads: int | None = None,
+        providers: Sequence[str] = CPU,
+        device_id: int = 0,
+        *,
+        any_type: bool = False,
     ) -> None:
         short = providers[0].removesuffix("ExecutionProvider")
         self.name = "onnxruntime" if tuple(providers) == CPU else f"onnxruntime {short}"
+        self.input_name, self.input_type = "", "float32"
         self.input_shape: InputShape = ()
+        self.session: dict[str, Any] = {}
+        self._types = INPUT_TYPES if any_type else INPUT_TYPES[:1]
         self._path = path
         self._threads = threads or usable_cpus()
         self._providers = tuple(providers)
         self._device_id = device_id
         self._session: Any = None
-        self._input = ""
         self._outputs: list[str] = []
 
     def __enter__(self) -> Self:
-        """Load and optimise the file at the highest level; sets ``input_shape``.
+        """Load and optimise the file at the highest level; sets what is known once entered.
 
         Raises:
             UsageError: there is no such file.
             DeviceError: the first provider is not available on this machine.
-            ImfDeployError: the file is damaged, or is no network with one float32 input.
+            ImfDeployError: the file is damaged, reads data outside its own folder, or is no network with
+                one input of a type that is taken.
         """
         import onnxruntime
 
-        existing_file(self._path, "the ONNX model")
+        check_onnx_data(self._path)
         available = onnxruntime.get_available_providers()
         if self._providers[0] not in available:
             raise DeviceError(
@@ -70,19 +87,9 @@ class OnnxRuntimeRunner:
             )
         if self._providers[0] not in CPU and hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # the CUDA libraries that came with PyTorch or from PyPI
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 4  # whatever matters is raised as well
+        providers = [name for name in self._providers if name in available]
         try:
-            session = onnxruntime.InferenceSession(
-                str(self._path),
-                options,
-                providers=[name for name in self._providers if name in available],
-                provider_options=[
-                    self._provider_options(name) for name in self._providers if name in available
-                ],
-            )
+            session, on_cpu = self._start(onnxruntime, providers)
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"ONNX Runtime cannot load {self._path}: {_reason(error)}",
@@ -94,15 +101,47 @@ class OnnxRuntimeRunner:
                 "Check the driver, or use the CPUExecutionProvider",
             )
         inputs = session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        if len(inputs) != 1 or _TYPES.get(inputs[0].type) not in self._types:
             found = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
-            raise ImfDeployError(f"{self._path} must have one float32 input, and it has {found}")
-        self._input = inputs[0].name
+            taken = " or ".join(self._types)
+            raise ImfDeployError(f"{self._path} must have one {taken} input, and it has {found}")
+        self.input_name, self.input_type = inputs[0].name, _TYPES[inputs[0].type]
         self._outputs = [session.get_outputs()[0].name]
         # A free dimension comes as its name, or as None where it has no name.
         self.input_shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self._session = session
+        self.session = {"providers": session.get_providers(), "operators_on_cpu": on_cpu}
         return self
+
+    def _start(self, onnxruntime: Any, providers: list[str]) -> tuple[Any, bool]:
+        """Return a session, and whether any of its operators runs on the CPU."""
+
+        def session(providers: list[str], settings: dict[str, str]) -> Any:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = self._threads
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+            options.log_severity_level = 4  # whatever matters is raised as well
+            for key, value in settings.items():
+                options.add_session_config_entry(key, value)
+            own = [self._provider_options(name) for name in providers]
+            return onnxruntime.InferenceSession(
+                str(self._path),
+                options,
+                providers=providers,
+                provider_options=own,
+                enable_fallback=0,  # Python's own, which would go on with other providers
+            )
+
+        if self._providers[0] in CPU:
+            return session(providers, {}), True
+        try:
+            # The CPU must not be named beside this setting.
+            strict = [name for name in providers if name not in CPU]
+            return session(strict, {_NO_FALLBACK: "1"}), False
+        except Exception as error:  # its errors share no base class
+            if "fallback to CPU EP" not in str(error):
+                raise
+        return session(providers, {}), True
 
     def _provider_options(self, provider: str) -> dict[str, str]:
         """Return the GPU's number; float32 in CUDA means float32, as in engines, and not TF32."""
@@ -126,7 +165,7 @@ class OnnxRuntimeRunner:
         if self._session is None:
             raise ImfDeployError("this OnnxRuntimeRunner is not open", "Use it in a with statement")
         try:
-            logits: Logits = self._session.run(self._outputs, {self._input: batch})[0]
+            logits: Logits = self._session.run(self._outputs, {self.input_name: batch})[0]
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"{self._path} fails on an input of shape {list(batch.shape)}: {_reason(error)}",

@@ -8,8 +8,10 @@ from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import existing_file
-from imf_deploy.runners.base import Batch, InputShape, Logits
+from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.onnx_data import check_onnx_data
+
+_TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 
 
 class OpenVinoRunner:
@@ -20,11 +22,14 @@ class OpenVinoRunner:
     Args:
         path: The file.
         threads: Threads of one inference; by default every CPU that this process may use.
+        any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
     """
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, *, any_type: bool = False) -> None:
+        self.input_name, self.input_type = "", "float32"
+        self._types = INPUT_TYPES if any_type else INPUT_TYPES[:1]
         self.input_shape: InputShape = ()
         self._path = path
         self._settings = {
@@ -40,14 +45,14 @@ class OpenVinoRunner:
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
-        """Read the file; sets ``input_shape``, and compiles at once where the shape is fixed.
+        """Read the file; sets what is known once entered, and compiles at once where the shape is fixed.
 
         Raises:
             UsageError: there is no such file.
-            ImfDeployError: OpenVINO is not installed, or the file is damaged, or is no network with
-                one float32 input.
+            ImfDeployError: OpenVINO is not installed, or the file is damaged, reads data outside its
+                own folder, or is no network with one input of a type that is taken.
         """
-        existing_file(self._path, "the ONNX model")
+        check_onnx_data(self._path)
         try:
             import openvino
             from openvino.frontend import FrontEndManager
@@ -67,9 +72,12 @@ class OpenVinoRunner:
                 "Check that it is a whole ONNX file, or export it again",
             ) from error
         inputs = self._model.inputs
-        if len(inputs) != 1 or inputs[0].element_type != openvino.Type.f32:
+        if len(inputs) != 1 or _TYPES.get(inputs[0].element_type.get_type_name()) not in self._types:
             found = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
-            raise ImfDeployError(f"{self._path} must have one float32 input, and it has {found}")
+            taken = " or ".join(self._types)
+            raise ImfDeployError(f"{self._path} must have one {taken} input, and it has {found}")
+        self.input_name = inputs[0].any_name
+        self.input_type = _TYPES[inputs[0].element_type.get_type_name()]
         self.input_shape = tuple(
             None if dim.is_dynamic else dim.get_length() for dim in inputs[0].partial_shape
         )

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class ProductRunner:
     """
 
     name = "pytorch"
+    input_name, input_type = INPUT, "float32"
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.cuda import CudaPipe, use_device
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class PyTorchRunner:
     """
 
     name = "pytorch"
+    input_name, input_type = INPUT, "float32"
 
     def __init__(
         self,

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.cuda import CudaPipe, use_device
-from imf_deploy.runners.engine_facts import LIBRARIES, require_gpu, what_runs
+from imf_deploy.runners.engine_facts import require_gpu, what_runs
 
 if TYPE_CHECKING:
     import torch
 
-MODULES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 _FLOATS = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 
@@ -33,8 +33,10 @@ class TensorRTRunner:
     """
 
     name = "tensorrt"
+    input_type = "float32"  # converted on the way to the device, as the engine takes it
 
     def __init__(self, path: Path, *, cuda_graph: bool = True, device: str = "cuda") -> None:
+        self.input_name = ""
         self.input_shape: InputShape = ()
         self._path = path
         self._cuda_graph = cuda_graph
@@ -43,7 +45,6 @@ class TensorRTRunner:
         self._context: Any = None
         self._device = device
         self._pipe: CudaPipe | None = None
-        self._input = ""
         self._outputs: list[str] = []
         self._shape: tuple[int, ...] = ()
         self._buffers: dict[str, torch.Tensor] = {}  # of all outputs, also of those that nobody reads
@@ -62,7 +63,7 @@ class TensorRTRunner:
             use_device(self._device)
         require_gpu(self._path, header)
         trt = load_library(header)
-        self.name = MODULES[header.flavour]
+        self.name = LIBRARIES[header.flavour].module
         self._pipe = CudaPipe()
         logger = _logger(self.name)
         logger.errors.clear()
@@ -116,8 +117,8 @@ class TensorRTRunner:
         types = {name: engine.get_tensor_dtype(name).name for name in names}
         if len(inputs) != 1 or not self._outputs or not set(types.values()) <= _FLOATS.keys():
             raise ImfDeployError(f"{self._path} must have one float input and float outputs, it has {types}")
-        self._input = inputs[0]
-        self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self._input))
+        self.input_name = inputs[0]
+        self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self.input_name))
 
     def _bound(self, batch: Batch) -> CudaPipe:
         """Return the pipe, bound to the shape of a batch."""
@@ -133,19 +134,19 @@ class TensorRTRunner:
 
         self._shape = ()
         pipe.stream.synchronize()
-        if not self._context.set_input_shape(self._input, shape) or self._context.infer_shapes():
-            low, _, high = self._engine.get_tensor_profile_shape(self._input, 0)
+        if not self._context.set_input_shape(self.input_name, shape) or self._context.infer_shapes():
+            low, _, high = self._engine.get_tensor_profile_shape(self.input_name, 0)
             raise ImfDeployError(
                 f"{self._path} does not take an input of shape {list(shape)}",
                 f"It was built for {list(low)} to {list(high)}",
             )
-        for name in (self._input, *self._outputs):
+        for name in (self.input_name, *self._outputs):
             size = tuple(self._context.get_tensor_shape(name))
             kind = getattr(torch, _FLOATS[self._engine.get_tensor_dtype(name).name])
             self._buffers[name] = torch.empty(size, dtype=kind, device="cuda")
             if not self._context.set_tensor_address(name, self._buffers[name].data_ptr()):
                 raise ImfDeployError(f"{self._path} does not take a buffer for {name}")
-        source, result = self._buffers[self._input], self._buffers[self._outputs[0]]
+        source, result = self._buffers[self.input_name], self._buffers[self._outputs[0]]
         pipe.bind(source, result, lambda: self._execute(pipe), cuda_graph=self._cuda_graph)
         self._shape = shape
 
@@ -161,12 +162,13 @@ def load_library(header: EngineHeader) -> Any:
     Raises:
         ImfDeployError: it is not installed or does not load.
     """
+    library = LIBRARIES[header.flavour]
     try:
-        return importlib.import_module(MODULES[header.flavour])
+        return importlib.import_module(library.module)
     except (ImportError, OSError) as error:
-        package = MODULES[header.flavour].replace("_", "-")
+        package = library.module.replace("_", "-")
         raise ImfDeployError(
-            f"{LIBRARIES[header.flavour]} cannot be imported ({error})",
+            f"{library.name} cannot be imported ({error})",
             f'Install it with: pip install "{package}=={header.version}"',
         ) from error
 

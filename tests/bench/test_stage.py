@@ -1,5 +1,6 @@
 """``bench`` on real files."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 from imf_deploy.bench import OPENERS, BenchResult, Choice, Opener, Way, bench, conditions, render
+from imf_deploy.bench.inputs import noise
 from imf_deploy.bench.table import beside
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
@@ -110,7 +112,10 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different images"),
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
-        ([("n", 3, 8)], {}, "3 dimensions"),
+        ([("n", "s", 8)], {}, r"0\.onnx \(input x\) has the shape \[free, free, 8\]"),
+        ([("n", 3, 100_000, 100_000)], {}, r"takes 111\.8 GiB.*--image-size"),
+        ([("n", 3, "h", "w")], {"image_size": 100_000}, r"takes 111\.8 GiB"),
+        ([("n", 3, 8, 8)], {"batch_sizes": (1, 2_000_000)}, r"takes 1\.4 GiB.*smaller --batch"),
         ([("n", 3, 8, 8)] * 2, {"loads": 5}, "6 loads"),
         ([("n", 3, 8, 8)] * 2, {"loads": 1, "rounds": 5}, "6 loads"),
         ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "--batch"),
@@ -137,6 +142,75 @@ def test_what_does_not_fit_together_is_said(
         bench(paths, **{**QUICK, **options})
 
 
+def cast(path: Path, kind: int, shape: tuple[Dim, ...]) -> Path:
+    """Write a network that makes float32 of its input."""
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    ends = [
+        helper.make_tensor_value_info(name, type, shape)
+        for name, type in (("x", kind), ("y", TensorProto.FLOAT))
+    ]
+    graph = helper.make_graph(nodes, "cast", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size", "taken"),
+    [
+        (TensorProto.FLOAT16, ("n", 3, 8, 8), None, ("float16", [3, 8, 8])),
+        (TensorProto.UINT8, ("n", "h", "w", 3), 6, ("uint8", [6, 6, 3])),
+        (TensorProto.FLOAT, ("n", "c", "h", "w"), 6, ("float32", [3, 6, 6])),
+        (TensorProto.INT64, ("n", 16), None, ("int64", [16])),
+        (TensorProto.FLOAT, (2, 3, 4, 8, 8), None, ("float32", [3, 4, 8, 8])),
+        (TensorProto.INT8, ("n",), None, ("int8", [])),
+    ],
+)
+def test_any_one_input_is_measured(
+    tmp_path: Path, kind: int, shape: tuple[Dim, ...], size: int | None, taken: tuple[str, list[int]]
+) -> None:
+    path = cast(tmp_path / "a.onnx", kind, shape)
+    both = Choice(threads=1, runtimes=("onnxruntime", "openvino"))
+    # Processes of their own take seconds: one type other than float32 is enough.
+    startup = kind == TensorProto.UINT8
+    result = bench([path], both, batch_sizes=(2,), image_size=size, **(QUICK | {"startup": startup}))
+    assert (result.settings["input_type"], result.settings["image_shape"]) == taken
+    assert [row.latency.images for row in result.rows] == [2, 2]
+    for row in result.rows:
+        assert (row.start_up is not None and row.start_up["load_ms"] > 0) == startup
+    assert json.loads(json.dumps(result.to_dict()))["rows"][0]["session"] == {
+        "providers": ["CPUExecutionProvider"], "operators_on_cpu": True
+    }  # fmt: skip
+    assert result.rows[1].session is None
+
+
+def test_a_single_number_is_no_batch(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no batch"):
+        bench([cast(tmp_path / "a.onnx", TensorProto.FLOAT, ())], **QUICK)
+
+
+def test_files_of_different_types_are_measured_apart(tmp_path: Path) -> None:
+    paths = [cast(tmp_path / f"{kind}.onnx", kind, ("n", 3, 8, 8)) for kind in (1, 10)]
+    with pytest.raises(UsageError, match=r"float32.*float16"):
+        bench(paths, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high"), [("uint8", 0, 255), ("int8", -128, 127), ("int64", 0, 1), ("int32", 0, 1)]
+)
+def test_whole_numbers_are_valid_everywhere(kind: str, low: int, high: int) -> None:
+    found = noise((4, 1000), kind, 0)
+    assert (found.dtype, found.min(), found.max()) == (np.dtype(kind), low, high)
+    np.testing.assert_array_equal(found, noise((4, 1000), kind, 0))
+
+
+def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
+    result = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    assert beside(result) == []
+    mixed = {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "operators_on_cpu": True}
+    row = dataclasses.replace(result.rows[0], session=mixed)
+    assert "some of its operators run on the CPU" in beside(dataclasses.replace(result, rows=(row,)))[0]
+
+
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
     paths = [tiny(tmp_path / "free.onnx"), tiny(tmp_path / "two.onnx", (2, 3, 8, 8))]
     assert {row.latency.images for row in bench(paths, batch_sizes=(2,), **QUICK).rows} == {2}
@@ -149,7 +223,7 @@ def test_unknown_and_missing_and_damaged_files(tmp_path: Path) -> None:
         bench([tmp_path / "a.onnx"])
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"bad")
-    with pytest.raises(ImfDeployError, match="cannot load"):
+    with pytest.raises(ImfDeployError, match=r"bad\.onnx is damaged"):
         bench([tiny(tmp_path / "good.onnx"), bad])
 
 

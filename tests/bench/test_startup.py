@@ -59,14 +59,27 @@ def test_weights_start_in_pytorch(product_file: Path) -> None:
 def test_a_file_that_does_not_load_gives_a_reason(tmp_path: Path) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"bad")
-    assert "cannot load" in start_up(Way(path, 1), BATCH)["reason"]
+    assert "is damaged" in start_up(Way(path, 1), BATCH)["reason"]
+
+
+def test_weights_outside_the_folder_are_read_by_no_process(tmp_path: Path) -> None:
+    inside = tmp_path / "model"
+    inside.mkdir()
+    model = onnx.load(weights(inside / "a.onnx", 1))
+    onnx.save(model, inside / "a.onnx", save_as_external_data=True, location="a.bin", size_threshold=0)
+    (inside / "a.bin").rename(tmp_path / "a.bin")
+    (inside / "a.bin").symlink_to(tmp_path / "a.bin")
+    assert "outside its own folder" in start_up(Way(inside / "a.onnx", 1), BATCH)["reason"]
 
 
 def test_a_process_that_dies_gives_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = importlib.import_module("imf_deploy.bench.startup")
     monkeypatch.setattr(module.sys, "executable", "/bin/false")
-    assert start_up(Way(tmp_path / "a.onnx", 1), BATCH)["reason"].startswith("the other process ended with 1")
+    assert start_up(Way(weights(tmp_path / "a.onnx", 1), 1), BATCH)["reason"].startswith(
+        "the other process ended with 1"
+    )
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
-    assert "did not end" in start_up(Way(tmp_path / "a.onnx", 1), BATCH, limit_s=0.01)["reason"]
+    path = weights(tmp_path / "a.onnx", 1)
+    assert "did not end" in start_up(Way(path, 1), BATCH, limit_s=0.01)["reason"]

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench import products as bench
-from imf_deploy.bench.products import FileLatency, does_int8_pay, measure_products
+from imf_deploy.bench.products import does_int8_pay, measure_products
 from imf_deploy.calib import product as module
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8, export_product
@@ -94,34 +93,3 @@ def test_a_declined_product_is_told(
     assert export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy") == (
         [], ["onnxruntime-cpu is declined", "tensorrt is declined"]
     )  # fmt: skip
-
-
-class _Latency:
-    def __init__(self, p50: float) -> None:
-        self.p50 = p50
-
-
-@pytest.mark.parametrize(
-    ("int8", "words"),
-    [
-        (1.0, "is 2.00 times as fast as fp32 (1.00 ms, fp32 2.00 ms)"),
-        (1.99, "does not pay"),
-        (3.0, "does not pay"),
-    ],
-)
-def test_does_it_pay(int8: float, words: str, whole: Path) -> None:
-    from dataclasses import replace
-
-    from imf_deploy.artifact import load_artifact
-
-    fp32 = load_artifact(whole)
-    files = [fp32, replace(fp32, sha256="b", precision="int8")]
-    latencies = {
-        sha256: FileLatency(_Latency(p50), _Latency(9), None, 1)  # type: ignore[arg-type]
-        for sha256, p50 in ((fp32.sha256, 2.0), ("b", int8))
-    }
-    sentences = does_int8_pay(files, latencies)
-    assert len(sentences) == 1
-    assert words in sentences[0]
-    assert does_int8_pay(files[1:], latencies) == []
-    assert bench.NOISE < 0.1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.report import Report
-from imf_deploy.report.schema import ArtifactRow
+from imf_deploy.report.schema import SCHEMA, ArtifactRow
 
 MakeRun = Callable[..., Path]
 
@@ -76,7 +76,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
     def make(name: str = "run", rows: list[ArtifactRow] | None = None, **changes: Any) -> Path:
         report: Report = {
-            "schema": 1,
+            "schema": SCHEMA,
             "student": "net",
             "teacher": "resnet50",
             "dataset": "photos",

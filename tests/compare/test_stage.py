@@ -114,6 +114,30 @@ def test_runs_of_different_machines_share_no_latency_front(make_run: MakeRun) ->
     assert "matplotlib" not in warning
 
 
+def test_only_files_that_were_timed_alike_are_held_against_each_other(
+    make_run: MakeRun, one_row: Callable[..., ArtifactRow]
+) -> None:
+    here = {"cpu": "CPU 1", "threads": 2}
+    slow, also, fast = (
+        make_run("slow", [one_row("plain-fp32", ms=4.0)], environment=here),
+        make_run("also", [one_row("plain-fp32", ms=3.0)], environment=here),
+        make_run("fast", [one_row("plain-fp32", ms=1.0), one_row("imf@1-fp32", ms=0.5)]),
+    )
+    choice = compare([slow, fast, also]).choice
+    assert choice.entry is not None
+    assert choice.entry.run.name == "also"
+    assert "Only files of slow, also were considered: 2 others" in choice.sentence
+    # A budget in milliseconds is one of one machine as well.
+    missed = compare([slow, fast, also], Budget(latency_ms=2.0))
+    assert missed.missed
+    assert missed.choice.nearest is not None
+    assert missed.choice.nearest.run.name == "also"
+    assert "Only files of slow, also were considered" in missed.choice.sentence
+    other = compare([fast, slow, also], Budget(latency_ms=2.0)).choice
+    assert other.entry is not None
+    assert other.entry.run.name == "fast"
+
+
 def test_the_same_conditions_are_not_warned_of(make_run: MakeRun) -> None:
     comparison = compare([make_run("one"), make_run("two")])
     assert comparison.warnings == [

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.inspection import inspect
+from imf_deploy.train.checkpoint import Progress, save_checkpoint
 
 
 def test_products_and_distilled_students_of_ours(run: Path) -> None:
@@ -38,6 +39,35 @@ def test_anybody_s_weights(tmp_path: Path) -> None:
     assert found.facts["values_by_type"] == {"BF16": 6, "I64": 1}
     assert found.facts["metadata"] == {"format": "pt"}
     assert (found.record, found.warnings) == (None, [])
+
+
+def test_a_checkpoint_says_how_far_its_training_came(tmp_path: Path) -> None:
+    path = tmp_path / "distilled.checkpoint"
+    progress = Progress(3, 17, [{"epoch": 1.0}])
+    groups = {"module": {"w": torch.zeros(2)}}
+    save_checkpoint(path, {"lr": 0.1}, progress, groups, {"state": {}, "param_groups": []}, {})
+    found = inspect(path)
+    assert found.title == "a checkpoint of an unfinished training, as safetensors"
+    assert found.facts["training"] == {
+        "finished_epochs": 3, "batches_of_the_next": 17, "settings": {"lr": 0.1}
+    }  # fmt: skip
+    assert [tensor["name"] for tensor in found.facts["tensors"]] == ["module/w"]
+    assert found.warnings == []
+
+
+@pytest.mark.parametrize(
+    "told", ["", "[]", "[" * 100_000, '{"settings": ' + '{"a": ' * 200 + "0" + "}" * 201]
+)
+def test_a_checkpoint_that_tells_nonsense(tmp_path: Path, told: str) -> None:
+    save_file({"w": torch.zeros(1)}, tmp_path / "w.checkpoint", metadata={"imf-deploy-checkpoint": told})
+    assert inspect(tmp_path / "w.checkpoint").facts["training"] == {}
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
+    torch.save({"w": Trap(tmp_path / "sprung")}, tmp_path / "w.checkpoint")
+    with pytest.raises(ImfDeployError, match="not a whole safetensors file"):
+        inspect(tmp_path / "w.checkpoint")
+    assert not (tmp_path / "sprung").exists()
 
 
 def header(content: object, length: int | None = None) -> bytes:
@@ -73,7 +103,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt", "w.checkpoint", "w.bin", "weights", "w.txt"])
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.ckpt", "w.bin", "weights", "w.txt"])
 def test_a_pickle_is_refused_unopened(tmp_path: Path, name: str) -> None:
     torch.save({"w": Trap(tmp_path / "sprung")}, tmp_path / name)
     with pytest.raises(UsageError, match="pickle") as raised:

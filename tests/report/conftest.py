@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.report import Report
-from imf_deploy.report.schema import ArtifactRow, ClassChange, Rung, StripProof, Worst
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, ClassChange, Rung, StripProof, Worst
 
 _PRODUCTS: dict[str, dict[str, Any]] = {
     "imf@1": {"accuracy": 0.8765, "ms": 0.62, "pytorch_ms": 1.9, "parameters": 94_730, "macs": 5_300_000},
@@ -154,7 +154,7 @@ def report() -> Report:
     products = list(_PRODUCTS)
     files = [_artifact(product, precision) for product in products for precision in ("fp32", "fp16")]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "student": "mobilenetv2",
         "teacher": "cifar_resnet20x4",
         "dataset": "Fashion-MNIST subset (10,000 training, 2,000 test images)",

@@ -31,6 +31,7 @@ def test_the_first_thing_says_what_to_deploy(report: Report) -> None:
     body = page[page.index("<body") :]
     assert body.index("Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file") < body.index("<dl")
     assert "89.8 % (88.5–91.2)" in body
+    assert "Speed-up over PyTorch (channels-last, eager)" in body
     assert "not run: no CUDA device" in body
     assert body.index("<dl") < body.index("Accuracy and latency") < body.index("Proof of stripping")
 

@@ -38,6 +38,11 @@ def first_row(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
     ("spoil", "said"),
     [
         (lambda c: c.update(schema=99), "newer version .form 99"),
+        (
+            lambda c: c.update(schema=1),
+            r"older version .form 1, this one reads 2.\.? Make it again with: imf-deploy distill-and-export",
+        ),
+        (lambda c: c.update(schema=1, command="a\x1b[2J"), r"Make it again with: a\\x1b\[2J"),
         (lambda c: c.update(schema="1"), "no report of imf-deploy"),
         (lambda c: c.pop("artifacts"), "no report of imf-deploy"),
         (lambda c: c.pop("student"), "it lacks student"),

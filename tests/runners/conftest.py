@@ -33,6 +33,29 @@ def tiny_onnx(
     return path
 
 
+def outside_onnx(folder: Path, how: str) -> Path:
+    """Write that classifier with its weight outside its own folder: ``../`` or behind a ``link``."""
+    inside = folder / "model"
+    inside.mkdir()
+    path = tiny_onnx(inside / "tiny.onnx")
+    model = onnx.load(path)
+    weight = model.graph.initializer[0]
+    (folder / "outside.bin").write_bytes(weight.raw_data)
+    (inside / "link.bin").symlink_to(folder / "outside.bin")
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", {"../": "../outside.bin", "link": "link.bin"}[how]
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def make_outside() -> Callable[[Path, str], Path]:
+    """The function that writes a classifier whose weight lies outside its folder."""
+    return outside_onnx
+
+
 MakeOnnx = Callable[..., Path]
 
 

@@ -1,9 +1,11 @@
 """The ONNX Runtime runner: real sessions, and clear errors for every bad file."""
 
+import importlib
 import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
-from imf_deploy.runners.onnxruntime import PROVIDERS
+from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
 
 MakeOnnx = Callable[..., Path]
 
@@ -44,7 +46,7 @@ def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with (
-        pytest.raises(ImfDeployError, match=r"bad.onnx: (Protobuf parsing|No graph)"),
+        pytest.raises(ImfDeployError, match=r"bad\.onnx is damaged or no ONNX file"),
         OnnxRuntimeRunner(path),
     ):
         pass
@@ -64,20 +66,36 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
             pass
 
 
-def test_weights_outside_the_folder_are_refused(tmp_path: Path, make_onnx: MakeOnnx) -> None:
-    inside = tmp_path / "model"
-    inside.mkdir()
-    (tmp_path / "secret.bin").write_bytes(bytes(432))
-    path = make_onnx(inside / "tiny.onnx")
-    model = onnx.load(path)
-    weight = model.graph.initializer[0]
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    entry = weight.external_data.add()
-    entry.key, entry.value = "location", "../secret.bin"
-    path.write_bytes(model.SerializeToString())
-    with pytest.raises(ImfDeployError, match="cannot load"), OnnxRuntimeRunner(path):
+@pytest.mark.parametrize("how", ["../", "link"])
+def test_weights_outside_the_folder_are_refused_before_the_runtime_is_asked(
+    tmp_path: Path, make_outside: MakeOnnx, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("some versions of the runtime would have read it")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", asked)
+    with (
+        pytest.raises(ImfDeployError, match="outside its own folder"),
+        OnnxRuntimeRunner(make_outside(tmp_path, how)),
+    ):
         pass
+
+
+def test_a_file_is_looked_into_once_until_it_changes(
+    onnx_file: Path, tmp_path: Path, make_outside: MakeOnnx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    module = importlib.import_module("imf_deploy.runners.onnx_data")
+    whole = module.read_model
+    monkeypatch.setattr(module, "read_model", lambda path: seen.append(path) or whole(path))
+    for _ in range(3):
+        with OnnxRuntimeRunner(onnx_file, 1):
+            pass
+    assert seen == [onnx_file]
+    onnx_file.write_bytes(make_outside(tmp_path, "../").read_bytes())
+    with pytest.raises(ImfDeployError), OnnxRuntimeRunner(onnx_file, 1):
+        pass
+    assert seen == [onnx_file] * 2
 
 
 def test_an_input_that_is_not_float32_is_named(tmp_path: Path, make_onnx: MakeOnnx) -> None:
@@ -109,6 +127,71 @@ def test_a_missing_provider_is_no_silent_downgrade(onnx_file: Path) -> None:
         OnnxRuntimeRunner(onnx_file, 1, providers),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT64])
+def test_other_types_are_taken_where_they_are_asked_for(tmp_path: Path, kind: int) -> None:
+    ends = [helper.make_tensor_value_info(name, kind, ["n", 5]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", ends[:1], ends[1:])
+    path = tmp_path / "same.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    with pytest.raises(ImfDeployError, match="must have one float32 input"), OnnxRuntimeRunner(path, 1):
+        pass
+    with OnnxRuntimeRunner(path, 1, any_type=True) as runner:
+        dtype = helper.tensor_dtype_to_np_dtype(kind)
+        assert (runner.input_name, runner.input_shape) == ("x", (None, 5))
+        assert runner.input_type == dtype.name
+        batch = np.arange(10).reshape(2, 5).astype(dtype)
+        np.testing.assert_array_equal(runner.infer(batch), batch)
+
+
+def test_the_session_says_what_it_has(onnx_file: Path) -> None:
+    with OnnxRuntimeRunner(onnx_file, 1) as runner:
+        assert runner.session == {"providers": ["CPUExecutionProvider"], "operators_on_cpu": True}
+
+
+@pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="another package of it"
+)
+def test_operators_that_another_provider_leaves_to_the_cpu_are_told(onnx_file: Path) -> None:
+    # This provider runs no operator of ours, as a GPU's does not run some.
+    providers = ("AzureExecutionProvider", *CPU)
+    with OnnxRuntimeRunner(onnx_file, 1, providers) as runner, OnnxRuntimeRunner(onnx_file, 1) as expected:
+        assert runner.session == {"providers": list(providers), "operators_on_cpu": True}
+        np.testing.assert_array_equal(runner.infer(images(2)), expected.infer(images(2)))
+
+
+def test_a_gpu_is_first_asked_to_run_everything(onnx_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], bool, bool]] = []
+    real = onnxruntime.InferenceSession
+
+    class Session:
+        """Real, on the CPU, under another name; whether it may fall back is read from its settings."""
+
+        def __init__(
+            self, path: str, options: Any, providers: list[str], enable_fallback: int, **_: Any
+        ) -> None:
+            try:
+                strict = options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+            except RuntimeError:
+                strict = False
+            asked.append((providers, strict, bool(enable_fallback)))
+            self._session = real(path, providers=["CPUExecutionProvider"])
+            self._providers = providers
+
+        def get_providers(self) -> list[str]:
+            return [*dict.fromkeys([*self._providers, "CPUExecutionProvider"])]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._session, name)
+
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with OnnxRuntimeRunner(onnx_file, 1, PROVIDERS["cuda"]) as runner:
+        assert runner.session == {"providers": names, "operators_on_cpu": False}
+    assert asked == [(["CUDAExecutionProvider"], True, False)]
 
 
 def test_it_must_be_entered(onnx_file: Path) -> None:
