@@ -57,13 +57,12 @@ def bench(
     from imf_deploy.bench.stage import bench as run
     from imf_deploy.bench.table import beside, render
     from imf_deploy.bench.ways import Choice
-    from imf_deploy.cli.read import names, positive_numbers
+    from imf_deploy.cli.read import check_free, names, positive_numbers
     from imf_deploy.errors import UsageError
     from imf_deploy.files import write_json
     from imf_deploy.progress import say
 
-    if output and output.exists() and not overwrite:
-        raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
+    check_free("--output", output, overwrite)
     sizes = positive_numbers("--batch", batch)
     if threads < 0 or image_size < 0:
         raise UsageError("--threads and --image-size must not be below 0", "Leave them out")

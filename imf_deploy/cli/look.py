@@ -53,16 +53,16 @@ def compare(
     """
     from rich.console import Console
 
+    from imf_deploy.cli.read import check_free
     from imf_deploy.compare.choose import Budget
     from imf_deploy.compare.page import render_page
     from imf_deploy.compare.render import render
     from imf_deploy.compare.stage import compare as run
-    from imf_deploy.errors import GateError, UsageError
+    from imf_deploy.errors import GateError
     from imf_deploy.files import write_json, write_text
 
     for option, path in (("--json", json_file), ("--html", html_file)):
-        if path and path.exists() and not overwrite:
-            raise UsageError(f"{option} {path} is there already", "Give another name, or --overwrite")
+        check_free(option, path, overwrite)
     comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
     Console(highlight=False).print(render(comparison))
     if json_file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
@@ -113,6 +114,16 @@ def distill_config(
     return DistillConfig(
         student, strides(stem_strides), LossWeights(*weights), train, names(student_taps), teacher_tap
     )
+
+
+def check_free(option: str, path: Path | None, overwrite: bool) -> None:
+    """Check that a file may be written where an option says.
+
+    Raises:
+        UsageError: there is one already.
+    """
+    if path and path.exists() and not overwrite:
+        raise UsageError(f"{option} {path} is there already", "Give another name, or --overwrite")
 
 
 def positive_numbers(option: str, text: str) -> list[int]:

@@ -35,6 +35,7 @@ def verify(
     from rich.console import Console
 
     from imf_deploy.artifact import load_artifact
+    from imf_deploy.cli.read import check_free
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
@@ -45,8 +46,7 @@ def verify(
     from imf_deploy.verify.origin import with_origins
     from imf_deploy.verify.stage import verify as run
 
-    if output and output.exists() and not overwrite:
-        raise UsageError(f"--output {output} is there already", "Give another name, or --overwrite")
+    check_free("--output", output, overwrite)
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
     artifact = load_artifact(file)
     if artifact.kind not in ("onnx", "engine"):

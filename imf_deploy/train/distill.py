@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -203,12 +204,11 @@ def distill(
     finally:
         task.close()
 
-    def write() -> Artifact:
-        save_weights(path, graph.state_dict())
-        artifact = describe(
+    return on_first(
+        lambda: save_distilled(
             path,
-            kind="distilled",
-            format="safetensors",
+            graph,
+            checkpoint,
             parent=teacher.sha256,
             recipe=recipe,
             model=spec.to_dict(),
@@ -224,11 +224,23 @@ def distill(
                 "data_config": data.config,
                 "config": finite(asdict(config)),
             },
-        ).save()
-        checkpoint.unlink(missing_ok=True)
-        return artifact
+        )
+    )
 
-    return on_first(write)
+
+def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:
+    """Write a training graph with its record, and remove the checkpoint that led to it.
+
+    Args:
+        path: Where to write.
+        graph: Student and branches.
+        checkpoint: Of the training that is done.
+        fields: Of the :class:`~imf_deploy.artifact.Artifact`.
+    """
+    save_weights(path, graph.state_dict())
+    artifact = describe(path, kind="distilled", format="safetensors", **fields).save()
+    checkpoint.unlink(missing_ok=True)
+    return artifact
 
 
 def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:

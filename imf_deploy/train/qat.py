@@ -10,17 +10,16 @@ from typing import Any
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import Artifact, claim
 from imf_deploy.calib.images import choose_images
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint
 from imf_deploy.method.losses import LossWeights
-from imf_deploy.models import save_weights
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.train.distill import Distilled, ImfTask, training_graph
+from imf_deploy.train.distill import Distilled, ImfTask, save_distilled, training_graph
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.fake_quantize import FakeQuantizedGraph, require_torchao
 from imf_deploy.train.loop import fit
@@ -142,22 +141,18 @@ def qat(
     known: History = source.evidence["history"]
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
-    def write() -> Artifact:
-        save_weights(path, graph.state_dict())
-        artifact = describe(
+    return on_first(
+        lambda: save_distilled(
             path,
-            kind="distilled",
-            format="safetensors",
+            graph,
+            checkpoint,
             parent=source.sha256,
             recipe=recipe,
             model=source.model,
             preprocess=source.preprocess,
             evidence={**source.evidence, "history": [*known, *later], "qat": about},
-        ).save()
-        checkpoint.unlink(missing_ok=True)
-        return artifact
-
-    return on_first(write)
+        )
+    )
 
 
 def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
