@@ -21,6 +21,7 @@ from torch import nn
 
 from imf_deploy.bench.measure import slice_orders
 from imf_deploy.data.dataset import DataSet, MemoryImages, Split
+from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
@@ -101,9 +102,8 @@ def main() -> None:
     spec = ModelSpec.for_images(options.student, options.classes, options.size)
     its = ModelSpec.for_images(options.teacher, options.classes, options.size)
     network = build_model(its).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    last = find_blocks(network, options.size)[-1]
-    graph, _ = training_graph(spec, last)
-    task = ImfTask(graph, Teacher(network, its, "", 0.0), last, LossWeights())
+    graph, _, features = training_graph(spec, find_blocks(network, options.size), BranchDesign())
+    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossWeights())
     device = choose_device("cpu")
     config = TrainConfig(batch_size=options.batch_size, device="cpu")
     with accelerator(device, config.precision) as prepared:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, verify
 from imf_deploy.cli.config import Command, configurable
 from imf_deploy.processes import is_first
 
@@ -30,6 +30,7 @@ _COMMANDS: dict[str, Command] = {
     "doctor": doctor.doctor,
     "inspect": look.inspect,
     "compare": look.compare,
+    "study": study.study,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(configurable(_command))

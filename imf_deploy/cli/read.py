@@ -10,6 +10,7 @@ from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.study.plan import Thin
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
@@ -50,6 +51,34 @@ def parts(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(word) for word in names(text))
     except ValueError as error:
         raise UsageError(f"{option} {text} is not a list of numbers", "Give such as 0.5,0.75") from error
+
+
+def whole_numbers(option: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers separated by commas.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    try:
+        return tuple(int(word) for word in names(text))
+    except ValueError as error:
+        raise UsageError(f"{option} {text} is not a list of whole numbers", "Give such as 0,1,2") from error
+
+
+def thin_students(text: str, epochs: int) -> tuple[Thin, ...]:
+    """Read ``--thin``: names, each with its epochs behind the last colon or with ``epochs``.
+
+    Raises:
+        UsageError: no epochs at all.
+    """
+    thin = []
+    for word in names(text):
+        name, _, count = word.rpartition(":")
+        with_epochs = bool(name) and count.isdecimal()
+        thin.append(Thin(name, int(count)) if with_epochs else Thin(word, epochs))
+        if thin[-1].epochs < 1:
+            raise UsageError(f"--thin {word} trains for no epoch", "Give such as mobilenetv2x0.5:10")
+    return tuple(thin)
 
 
 def train_config(

@@ -4,14 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imf_deploy.errors import UsageError
 from imf_deploy.method.ifd import IntermediateFeatureDistiller
 from imf_deploy.models import Block, only_logits, to_map
+
+Attention = Literal["class", "branch", "mean"]
+"""What the attentive logit learns: a weight per class and branch, one per branch, or nothing."""
+Match = Literal["last", "stages"]
+"""Which of the teacher's feature maps the branches learn: the last, or each the one at its depth."""
+Target = tuple[int, int]
+"""What a branch is compared with: which of the teacher's maps, and the side it is averaged to."""
+
+
+@dataclass(frozen=True)
+class BranchDesign:
+    """How the branches are made (ours, but for the paper's weights per class).
+
+    Attributes:
+        attention: What the attentive logit learns.
+        match: Which of the teacher's feature maps the branches learn.
+    """
+
+    attention: Attention = "class"
+    match: Match = "last"
+
+    def check(self) -> None:
+        """Refuse what is not known.
+
+        Raises:
+            UsageError: naming it.
+        """
+        for value, known in ((self.attention, Attention), (self.match, Match)):
+            if value not in get_args(known):
+                raise UsageError(f"'{value}' is no design of branches", f"Use {' or '.join(get_args(known))}")
+
+    def features(self, teacher_blocks: Sequence[Block], branches: int) -> list[Block]:
+        """Return the teacher's block that each branch learns, given all of them in order."""
+        if self.match == "last":
+            return [teacher_blocks[-1]] * branches
+        count = len(teacher_blocks)
+        return [teacher_blocks[-(-(i + 1) * count // branches) - 1] for i in range(branches)]
 
 
 @dataclass(frozen=True)
@@ -39,27 +77,36 @@ class ImfBranches(nn.Module):
 
     Args:
         blocks: The student's blocks.
-        teacher_features: The teacher's last feature map.
+        teacher_features: The teacher's feature map that each branch learns.
         num_classes: Number of logits.
+        attention: What the attentive logit learns.
     """
 
-    def __init__(self, blocks: Sequence[Block], teacher_features: Block, num_classes: int) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        teacher_features: Sequence[Block],
+        num_classes: int,
+        attention: Attention = "class",
+    ) -> None:
         super().__init__()
+        pairs = list(zip(blocks, teacher_features, strict=True))
         self.ifds = nn.ModuleList(
-            IntermediateFeatureDistiller(b.channels, b.size, teacher_features.channels, teacher_features.size)
-            for b in blocks
+            IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size) for b, t in pairs
         )
-        self.heads = nn.ModuleList(nn.Linear(teacher_features.channels, num_classes) for _ in blocks)
-        self.attention = nn.Parameter(torch.zeros(len(blocks), num_classes))
+        self.heads = nn.ModuleList(nn.Linear(t.channels, num_classes) for _, t in pairs)
+        self.classes = num_classes
+        columns = num_classes if attention == "class" else 1
+        self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=attention != "mean")
 
     @property
-    def sides(self) -> set[int]:
-        """Height and width of the maps that the branches put out."""
-        return {ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)}
+    def sides(self) -> list[int]:
+        """Height and width of the map that each branch puts out."""
+        return [ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
 
     def weights(self, k: int) -> Tensor:
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
-        return self.attention[:k].softmax(0)
+        return self.attention[:k].softmax(0).expand(k, self.classes)
 
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""

@@ -18,21 +18,21 @@ class FoldedImf(nn.Module):
     Args:
         student: The architecture to cut; the cut shares its parameters.
         blocks: The first k of its blocks.
-        teacher_features: The shape that the IFDs map to.
+        teacher_features: The shape that each IFD maps to.
         num_classes: Number of logits.
     """
 
     def __init__(
-        self, student: nn.Module, blocks: Sequence[Block], teacher_features: Block, num_classes: int
+        self, student: nn.Module, blocks: Sequence[Block], teacher_features: Sequence[Block], num_classes: int
     ) -> None:
         super().__init__()
         self.blocks = list(blocks)
         self.trunk = truncate(student, list(blocks))
         self.ifds = nn.ModuleList(
-            IntermediateFeatureDistiller(b.channels, b.size, teacher_features.channels, teacher_features.size)
-            for b in blocks
+            IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size)
+            for b, t in zip(blocks, teacher_features, strict=True)
         )
-        self.classifier = nn.Linear(teacher_features.channels * len(blocks), num_classes)
+        self.classifier = nn.Linear(sum(t.channels for t in teacher_features), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
@@ -67,7 +67,11 @@ def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def fold(
-    student: nn.Module, branches: ImfBranches, blocks: Sequence[Block], teacher_features: Block, k: int
+    student: nn.Module,
+    branches: ImfBranches,
+    blocks: Sequence[Block],
+    teacher_features: Sequence[Block],
+    k: int,
 ) -> FoldedImf:
     """Make ``imf@k`` from a trained student and its branches.
 
@@ -75,11 +79,10 @@ def fold(
         student: Trained; not changed.
         branches: Trained branches for all of its blocks; not changed.
         blocks: All of its blocks.
-        teacher_features: The shape that the IFDs map to.
+        teacher_features: The shape that each IFD maps to.
         k: How many blocks to keep, from 1 to all.
     """
-    classes = branches.attention.shape[1]
-    folded = FoldedImf(student, blocks[:k], teacher_features, classes)
+    folded = FoldedImf(student, blocks[:k], teacher_features[:k], branches.classes)
     folded.ifds.load_state_dict(
         {n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k}
     )

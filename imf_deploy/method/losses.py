@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,23 +12,33 @@ from torch.nn import functional
 
 from imf_deploy import defaults
 from imf_deploy.errors import UsageError
-from imf_deploy.method.branches import BranchOutputs
+from imf_deploy.method.branches import BranchOutputs, Target
+
+
+Distance = Literal["power", "raw", "l2", "channel"]
+"""How the distance between feature maps is made independent of the teacher's scale, if at all."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The two weights of the loss (the paper's Eq. 5) and the temperature.
+    """The two weights of the loss (the paper's Eq. 5), the temperature, and what the terms are (ours).
 
     Attributes:
         alpha: Weight of the distance between features.
         beta: Weight of the divergence between softened logits.
         temperature: Both sides' logits are divided by it (Hinton et al. 2015). The usual factor of
             its square is left out (ours), so that ``beta`` keeps its meaning.
+        branches: Weight of the branches' own divergence, beside the student's own head at 1.
+        prefixes: Weight of the divergence of the attentive logits of every prefix, likewise.
+        distance: Of features; see :func:`feature_distance`.
     """
 
     alpha: float = defaults.ALPHA
     beta: float = defaults.BETA
     temperature: float = defaults.TEMPERATURE
+    branches: float = 1.0
+    prefixes: float = 1.0
+    distance: Distance = "power"
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -38,6 +48,11 @@ class LossWeights:
         """
         if not self.alpha >= 0 or not self.beta >= 0 or not self.temperature > 0:
             raise UsageError("--alpha and --beta must be at least 0, --temperature above 0")
+        if not self.branches >= 0 or not self.prefixes >= 0 or self.distance not in get_args(Distance):
+            raise UsageError(
+                f"branches={self.branches}, prefixes={self.prefixes}, distance={self.distance} is no IMF loss",
+                f"Give weights of at least 0, and one of {', '.join(get_args(Distance))}",
+            )
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -54,18 +69,27 @@ def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> 
     return functional.kl_div(student, target, reduction="sum", log_target=True) / images
 
 
-def feature_distance(features: Tensor, target: Tensor, power: Tensor) -> Tensor:
-    """Return the squared distance to the teacher's map, relative to that map's own power (ours).
-
-    Dividing by the mean square of the target keeps ``alpha`` independent of the teacher's scale.
+def feature_distance(features: Tensor, target: Tensor, power: Tensor, kind: Distance = "power") -> Tensor:
+    """Return the mean squared distance to the teacher's map (which normalisation: ours).
 
     Args:
         features: ``[N, C, H, W]``.
         target: The teacher's map in the same shape.
-        power: Its mean square over the whole batch, of which ``target`` may be a part.
+        power: Mean square of each of its channels over the whole batch, ``[C]``; ``target`` may be a part.
+        kind: ``power`` divides by the mean square of the whole target, which keeps ``alpha``
+            independent of the teacher's scale; ``channel`` divides each channel by its own; ``l2``
+            compares maps of unit length, an image at a time, and sums; ``raw`` does none of it.
     """
-    distance: Tensor = _MeanSquare.apply(features.float(), target)
-    return distance / power.clamp_min(1e-6)
+    features = features.float()
+    if kind == "l2":
+        apart = functional.normalize(features.flatten(1)) - functional.normalize(target.flatten(1))
+        return apart.square().sum(1).mean()
+    if kind == "channel":
+        # Channels that are all but silent would count most.
+        scale = power.clamp_min(0.01 * float(power.mean())).rsqrt()[:, None, None]
+        features, target = features * scale, target * scale
+    distance: Tensor = _MeanSquare.apply(features, target)
+    return distance / power.mean().clamp_min(1e-6) if kind == "power" else distance
 
 
 class _MeanSquare(torch.autograd.Function):
@@ -93,31 +117,30 @@ class TeacherOutputs:
 
     Attributes:
         logits: ``[N, classes]``.
-        maps: Its last feature map ``[N, C, H, H]`` for each side ``H`` that the student's maps have.
-            A student map that is smaller is compared with the averaged teacher map (ours).
-        powers: Mean square of each of these over the whole batch.
+        maps: One of its feature maps ``[N, C, H, H]`` for each :data:`Target` of the branches. A
+            student map that is smaller is compared with the averaged teacher map (ours).
+        powers: Mean square of each channel of these over the whole batch, ``[C]``.
     """
 
     logits: Tensor
-    maps: dict[int, Tensor]
-    powers: dict[int, Tensor]
+    maps: dict[Target, Tensor]
+    powers: dict[Target, Tensor]
 
     @classmethod
-    def of(cls, logits: Tensor, features: Tensor, sides: Iterable[int]) -> TeacherOutputs:
-        """Take logits and the last feature map, ``[N, C, H', W']``, of a whole batch."""
-        features = features.float()
-        maps = {
-            side: features
-            if features.shape[-2:] == (side, side)
-            else functional.adaptive_avg_pool2d(features, side)
-            for side in sorted(set(sides))
-        }
-        return cls(logits, maps, {side: target.square().mean() for side, target in maps.items()})
+    def of(cls, logits: Tensor, features: Sequence[Tensor], targets: Iterable[Target]) -> TeacherOutputs:
+        """Take logits and feature maps, ``[N, C, H', W']`` each, of a whole batch."""
+        maps = {}
+        for index, side in sorted(set(targets)):
+            whole = features[index].float()
+            fits = whole.shape[-2:] == (side, side)
+            maps[index, side] = whole if fits else functional.adaptive_avg_pool2d(whole, side)
+        return cls(logits, maps, {key: target.square().mean((0, 2, 3)) for key, target in maps.items()})
 
 
 def imf_losses(
     logits: Tensor,
     branches: BranchOutputs,
+    targets: Sequence[Target],
     teacher: TeacherOutputs,
     labels: Tensor,
     weights: LossWeights,
@@ -132,19 +155,21 @@ def imf_losses(
     Args:
         logits: The student's own head, ``[N, classes]``.
         branches: What the branches say.
+        targets: Which of the teacher's maps each branch is compared with.
         teacher: What the teacher says.
         labels: ``int64 [N]``, or probabilities ``[N, classes]``.
-        weights: alpha, beta and the temperature.
+        weights: Of the terms, and the temperature.
         label_smoothing: Part of a label's weight that all classes share.
     """
     beta, temperature = weights.beta, weights.temperature
     distances = [
-        feature_distance(f, teacher.maps[f.shape[-1]], teacher.powers[f.shape[-1]]) for f in branches.features
+        feature_distance(features, teacher.maps[target], teacher.powers[target], weights.distance)
+        for features, target in zip(branches.features, targets, strict=True)
     ]
     return {
         "cross_entropy": functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),
         "student_kd": beta * distillation(logits, teacher.logits, temperature),
-        "branch_kd": beta * distillation(branches.logits, teacher.logits, temperature),
-        "prefix_kd": beta * distillation(branches.attentive, teacher.logits, temperature),
+        "branch_kd": beta * weights.branches * distillation(branches.logits, teacher.logits, temperature),
+        "prefix_kd": beta * weights.prefixes * distillation(branches.attentive, teacher.logits, temperature),
         "feature": weights.alpha * torch.stack(distances).mean(),
     }

@@ -20,6 +20,7 @@ SHORT_NAMES = {
 }
 """Short names and the torchvision names they stand for."""
 
+_WIDTH = re.compile(r"(\w+?)x(\d+(?:\.\d+)?)")
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -30,17 +31,20 @@ class Architecture:
     Attributes:
         library: Who builds it; ``factory`` is a function of the user's own.
         name: As the library knows it; ``package.module:factory`` for a function.
+        width: Every number of channels is multiplied by it.
     """
 
     library: Library
     name: str
+    width: float = 1.0
 
 
 def resolve(name: str) -> Architecture:
     """Return what ``torchvision:NAME``, ``timm:NAME``, ``cifar:NAME``, a bare name or a factory stands for.
 
     A bare name is a short one (:data:`SHORT_NAMES`), a CIFAR ResNet such as ``resnet20``, or a
-    classifier of torchvision. A factory is not imported here.
+    classifier of torchvision. Of MobileNetV2 and the CIFAR ResNets there are thinner and wider ones, such
+    as ``mobilenetv2x0.5`` and ``resnet20x0.5``. A factory is not imported here.
 
     Raises:
         UsageError: none is known by it; the message shows the nearest names.
@@ -62,6 +66,11 @@ def resolve(name: str) -> Architecture:
         return Architecture("cifar", name)
     if name in _torchvision_names():
         return Architecture("torchvision", name)
+    if found := _WIDTH.fullmatch(name):
+        narrow, width = found[1], float(found[2])
+        if 0.1 <= width <= 4 and (narrow == "mobilenetv2" or narrow in bare_cifar):
+            whole = resolve(narrow)
+            return Architecture(whole.library, whole.name, width)
     raise _unknown(name, [*SHORT_NAMES, *bare_cifar, *_torchvision_names()])
 
 

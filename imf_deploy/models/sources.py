@@ -61,9 +61,14 @@ def _from_library(architecture: Architecture, num_classes: int, image_size: int)
     name = architecture.name
     if architecture.library == "cifar":
         from imf_deploy.models.cifar import NETWORKS
+        from imf_deploy.models.cifar.resnet import CifarResNet
 
+        if architecture.width != 1:
+            return CifarResNet(name, num_classes, architecture.width)
         return NETWORKS[name](num_classes)
     options: dict[str, Any] = {"num_classes": num_classes}
+    if architecture.width != 1:
+        options["width_mult"] = architecture.width
     if architecture.library == "timm":
         import timm
 

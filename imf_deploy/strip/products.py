@@ -66,7 +66,7 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
 
     Args:
         model: As the product's sidecar records it: ``ModelSpec.to_dict``, and for ``imf@k`` the
-            shape of the teacher's features under ``teacher_features``.
+            shapes of the teacher's features, one for each branch, under ``teacher_features``.
         product: ``plain`` or ``imf@k``.
         trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
 
@@ -81,11 +81,13 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     blocks = student_blocks(network, spec)
     try:
         k = blocks_kept(product)
-        features = Block(**model["teacher_features"])
+        features = [Block(**feature) for feature in model["teacher_features"]]
     except (KeyError, TypeError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
     if not 1 <= k <= len(blocks):
         raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
+    if len(features) != k:
+        raise ImfDeployError(f"the record names {len(features)} IFDs for {product}", "Strip again")
     folded = FoldedImf(network, blocks[:k], features, spec.num_classes).eval()
     return folded.to(memory_format=torch.channels_last)
 

@@ -64,7 +64,8 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     save_weights(path, make_product(distilled, product).state_dict())
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        model["teacher_features"] = distilled.artifact.known("teacher_features", dict)
+        features = distilled.artifact.known("teacher_features", list)
+        model["teacher_features"] = features[: blocks_kept(product)]
     # Proved on what was read back, and before the sidecar makes the file count as made.
     stripped = build_product(model, product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))

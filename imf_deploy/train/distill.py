@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite
-from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
+from imf_deploy.method.branches import BranchDesign, ImfBranches, Taps, TrainingGraph
 from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import (
     Block,
@@ -42,10 +42,13 @@ class DistillConfig:
     Attributes:
         student: Name of the architecture.
         stem_strides: Strides at the first reductions; nothing chooses them by the image size.
-        weights: alpha, beta and the temperature.
+        weights: Of the terms of the loss, and the temperature.
         train: Settings of the training.
         taps: Modules of the student that end a block; empty finds them.
         teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
+        design: How the branches are made.
+        branch_warmup: Part of the training in which the weight of all that the branches say rises
+            linearly from 0 (ours).
     """
 
     student: str = defaults.STUDENT
@@ -54,6 +57,22 @@ class DistillConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     taps: tuple[str, ...] = ()
     teacher_tap: str = ""
+    design: BranchDesign = field(default_factory=BranchDesign)
+    branch_warmup: float = 0.0
+
+    def check(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        self.train.check()
+        self.weights.check()
+        self.design.check()
+        if not 0 <= self.branch_warmup < 1:
+            raise UsageError("the warm-up of the branches must be at least 0 and below 1")
+        if self.teacher_tap and self.design.match != "last":
+            raise UsageError("--teacher-tap names one map, and the branches learn several", "Leave it out")
 
 
 class ImfTask:
@@ -62,39 +81,46 @@ class ImfTask:
     Args:
         graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
         teacher: Gets a hook, which :meth:`close` takes off again.
-        features: The teacher's last feature map.
+        features: The teacher's feature map that each branch learns.
         weights: Of the terms of the loss.
         label_smoothing: Of the labels.
+        branch_warmup: Part of the training in which the branches' weight rises.
     """
+
+    progress = 0.0
 
     def __init__(
         self,
         graph: nn.Module,
         teacher: Teacher,
-        features: Block,
+        features: Sequence[Block],
         weights: LossWeights,
         label_smoothing: float = 0.0,
+        branch_warmup: float = 0.0,
     ) -> None:
         self.module = graph
-        self._teacher = Taps(teacher.module, [features])
+        tapped = list(dict.fromkeys(features))
+        self._teacher = Taps(teacher.module, tapped)
         self._weights = weights
         self._label_smoothing = label_smoothing
+        self._warmup = branch_warmup
         branches = next(module for module in graph.modules() if isinstance(module, ImfBranches))
-        self._sides = sorted(branches.sides)
+        self._targets = [
+            (tapped.index(block), side) for block, side in zip(features, branches.sides, strict=True)
+        ]
 
     def targets(self, parts: Sequence[Tensor]) -> list[TeacherOutputs]:
         """Run the teacher on all parts of a batch; the powers of its maps are those of the whole."""
         outputs = []
         with torch.no_grad():
             for images in parts:
-                logits, (features,) = self._teacher.run(images)
-                outputs.append(TeacherOutputs.of(logits, features, self._sides))
+                logits, features = self._teacher.run(images)
+                outputs.append(TeacherOutputs.of(logits, features, self._targets))
             if len(parts) > 1 or world_size() > 1:
-                powers = batch_mean(
-                    [torch.stack([output.powers[side] for side in self._sides]) for output in outputs],
-                    [len(images) for images in parts],
-                )
-                shared = dict(zip(self._sides, powers, strict=True))
+                powers = [torch.cat([*output.powers.values()]) for output in outputs]
+                whole = batch_mean(powers, [len(images) for images in parts])
+                sizes = [len(power) for power in outputs[0].powers.values()]
+                shared = dict(zip(outputs[0].powers, whole.split(sizes), strict=True))
                 outputs = [replace(output, powers=shared) for output in outputs]
         return outputs
 
@@ -103,7 +129,13 @@ class ImfTask:
     ) -> dict[str, Tensor]:
         """Return the weighted terms of the loss for one part of a batch."""
         logits, branches = network(images)
-        return imf_losses(logits, branches, target, labels, self._weights, self._label_smoothing)
+        terms = imf_losses(
+            logits, branches, self._targets, target, labels, self._weights, self._label_smoothing
+        )
+        if self.progress < self._warmup:
+            for name in ("branch_kd", "prefix_kd", "feature"):
+                terms[name] = terms[name] * (self.progress / self._warmup)
+        return terms
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits of the student's own head, ``[N, classes]``."""
@@ -124,23 +156,53 @@ class Distilled:
         spec: The student's architecture.
         graph: Student and branches with their trained weights, in evaluation mode.
         blocks: The student's blocks.
-        teacher_features: The shape that the IFDs map to.
+        teacher_features: The teacher's feature map that each IFD maps to the shape of.
+        design: How the branches are made.
     """
 
     artifact: Artifact
     spec: ModelSpec
     graph: TrainingGraph
     blocks: list[Block]
-    teacher_features: Block
+    teacher_features: list[Block]
+    design: BranchDesign
 
 
-def training_graph(spec: ModelSpec, teacher_features: Block) -> tuple[TrainingGraph, list[Block]]:
-    """Build a student with fresh weights and a branch on each of its blocks."""
+def training_graph(
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign
+) -> tuple[TrainingGraph, list[Block], list[Block]]:
+    """Build a student with fresh weights and a branch on each of its blocks.
+
+    Args:
+        spec: The student's architecture.
+        teacher_blocks: Blocks of the teacher in order, or those alone that the branches learn.
+        design: How the branches are made.
+
+    Returns:
+        The graph, the student's blocks, and the teacher's block that each branch learns.
+    """
     student = build_model(spec)
     blocks = student_blocks(student, spec)
-    branches = ImfBranches(blocks, teacher_features, spec.num_classes)
+    features = design.features(teacher_blocks, len(blocks))
+    branches = ImfBranches(blocks, features, spec.num_classes, design.attention)
     graph = TrainingGraph(student, blocks, branches)
-    return graph.to(memory_format=torch.channels_last), blocks
+    return graph.to(memory_format=torch.channels_last), blocks, features
+
+
+def imf_task(
+    spec: ModelSpec, teacher: Teacher, config: DistillConfig
+) -> tuple[ImfTask, list[Block], list[Block]]:
+    """Put a student with fresh weights and its branches under a teacher.
+
+    Returns:
+        The task, the student's blocks, and the teacher's block that each branch learns.
+    """
+    tap = (config.teacher_tap,) if config.teacher_tap else ()
+    its = find_blocks(teacher.module, spec.image_size, tap)
+    graph, blocks, features = training_graph(spec, its, config.design)
+    smoothing = config.train.label_smoothing
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
+    return task, blocks, features
 
 
 def distill(
@@ -172,8 +234,7 @@ def distill(
         UsageError: unknown student, or a setting out of range.
         ImfDeployError: the teacher has other classes, the loss is not finite, or a file problem.
     """
-    config.train.check()
-    config.weights.check()
+    config.check()
     monitoring.check()
     classes, size = data.preprocess.num_classes, data.preprocess.size
     if teacher.spec.num_classes != classes:
@@ -194,10 +255,7 @@ def distill(
     if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     torch.manual_seed(config.train.seed)
-    tap = (config.teacher_tap,) if config.teacher_tap else ()
-    teacher_features = find_blocks(teacher.module, size, tap)[-1]
-    graph, blocks = training_graph(spec, teacher_features)
-    task = ImfTask(graph, teacher, teacher_features, config.weights, config.train.label_smoothing)
+    task, blocks, features = imf_task(spec, teacher, config)
     title = f"Distilling {spec.name}"
     try:
         history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
@@ -207,7 +265,7 @@ def distill(
     return on_first(
         lambda: save_distilled(
             path,
-            graph,
+            task.module,
             checkpoint,
             parent=teacher.sha256,
             recipe=recipe,
@@ -216,7 +274,7 @@ def distill(
             evidence={
                 "history": history,
                 "blocks": [asdict(block) for block in blocks],
-                "teacher_features": asdict(teacher_features),
+                "teacher_features": [asdict(block) for block in features],
                 "teacher": teacher.spec.to_dict(),
                 "teacher_accuracy": teacher.accuracy,
                 "teacher_tensors": tensor_hashes(teacher.module.parameters()),
@@ -261,9 +319,11 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
         )
     spec = ModelSpec.from_dict(artifact.model, trusted)
     try:
-        teacher_features = Block(**artifact.evidence["teacher_features"])
-    except (KeyError, TypeError) as error:
+        recorded = [Block(**block) for block in artifact.evidence["teacher_features"]]
+        design = BranchDesign(**artifact.evidence["config"]["design"])
+        design.check()
+        graph, blocks, features = training_graph(spec, recorded, design)
+    except (KeyError, TypeError, IndexError, UsageError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
-    graph, blocks = training_graph(spec, teacher_features)
     load_weights(graph, read_weights(artifact.path), str(artifact.path))
-    return Distilled(artifact, spec, graph.eval(), blocks, teacher_features)
+    return Distilled(artifact, spec, graph.eval(), blocks, features, design)

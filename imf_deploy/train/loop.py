@@ -36,6 +36,8 @@ class Task(Protocol):
 
     module: nn.Module
     """Everything that is trained; its ``state_dict`` is the checkpoint."""
+    progress: float
+    """Part of the training that is done, from 0 to 1; set before every step."""
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return what the loss compares with, for each part of this process's share of a batch."""
@@ -191,6 +193,7 @@ class Training:
         """Do one step; return this process's part of the terms, and whether the first process is late."""
         if self._mix:
             images, labels = self._mix(images, labels, step)
+        self._task.progress = step / (self.per_epoch * self._config.epochs)
         pictures, classes = self._split(images), self._split(labels)
         with self._accelerator.autocast():
             targets = self._task.targets(pictures)

@@ -109,7 +109,7 @@ def qat(
     if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     device = choose_device(train.device)
-    graph, _ = training_graph(distilled.spec, distilled.teacher_features)
+    graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
     graph.load_state_dict(distilled.graph.state_dict())
     graph.to(device).eval()
 

@@ -50,6 +50,8 @@ class TeacherConfig:
 class _Supervised:
     """Cross-entropy on the labels."""
 
+    progress = 0.0
+
     def __init__(self, module: nn.Module, label_smoothing: float) -> None:
         self.module = module
         self._label_smoothing = label_smoothing

@@ -53,11 +53,13 @@ class CifarResNet(nn.Module):
     Args:
         name: A key of :data:`VARIANTS`.
         num_classes: Number of logits.
+        width: Every number of channels is multiplied by it, and rounded.
     """
 
-    def __init__(self, name: str, num_classes: int) -> None:
+    def __init__(self, name: str, num_classes: int, width: float = 1.0) -> None:
         super().__init__()
-        depth, (stem, *stages) = VARIANTS[name]
+        depth, channels = VARIANTS[name]
+        stem, *stages = (max(round(count * width), 1) for count in channels)
         self.conv1 = nn.Conv2d(3, stem, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU(inplace=True)

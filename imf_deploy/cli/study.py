@@ -1,0 +1,106 @@
+"""``imf-deploy study``: methods compared, with the same budget, order of data and seeds."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy import defaults
+from imf_deploy.cli import options as o
+from imf_deploy.cli.config import Settings
+
+STUDY = "Study"
+
+
+def _option(*names: str, help: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(*names, help=help, rich_help_panel=STUDY)
+    return option
+
+
+def study(
+    students: Annotated[
+        str, _option("--students", help="Students, separated by commas, each named as --student elsewhere.")
+    ] = defaults.STUDENT,
+    methods: Annotated[
+        str, _option(help="Of ce, kd, fitnet, dkd and imf: cross-entropy, KD, hints, DKD and IMF.")
+    ] = "ce,kd,fitnet,dkd,imf",
+    seeds: Annotated[
+        str, _option(help="Of weights, order and augmentation; the same for all.")
+    ] = "0,1,2,3,4",
+    tries: Annotated[
+        int, _option(help="Settings of each method that are tried on validation images; 1 tries none.")
+    ] = 3,
+    tuning_seed: Annotated[int, _option(help="Seed of these trials.")] = 1000,
+    ablation_seeds: Annotated[
+        int, _option(help="Seeds that each part of IMF is left out or changed with; 0 leaves it.")
+    ] = 0,
+    grid: Annotated[
+        bool, _option("--grid", help="Also IMF with alpha and beta of 10, 20, 30 and 40.")
+    ] = False,
+    thin: Annotated[
+        str,
+        _option(
+            help="Thinner students and their epochs, such as mobilenetv2x0.5:10; trained by KD, rivals of imf@k."
+        ),
+    ] = "",
+    jobs: Annotated[int, _option(help="Trainings side by side.")] = 1,
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: o.TeacherName = "",
+    teacher_weights: o.TeacherWeights = "",
+    epochs: o.Epochs = defaults.EPOCHS,
+    batch_size: o.BatchSize = defaults.BATCH_SIZE,
+    augment: o.Augment = o.Augmentation.SHIFT_FLIP,
+    shift: o.Shift = None,
+    flip: o.Flip = True,
+    device: o.Device = "auto",
+    bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
+    output: o.Output = Path("imf-deploy-study"),
+    *,
+    settings: Settings,
+) -> None:
+    """Compare IMF with cross-entropy, KD, hints and DKD: same budget, same order of data, same seeds.
+
+    Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
+    command goes on where it was interrupted, and a larger study takes what is there.
+    """
+    from imf_deploy.cli.read import data_config, names, thin_students, whole_numbers
+    from imf_deploy.errors import UsageError
+    from imf_deploy.files import write_yaml
+    from imf_deploy.progress import say
+    from imf_deploy.run_folder import SETTINGS
+    from imf_deploy.study.plan import StudyConfig
+    from imf_deploy.study.pool import Bench
+    from imf_deploy.study.stage import study as run
+    from imf_deploy.train.config import TrainConfig
+
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs} is out of range", "Give 1 or more")
+    train = TrainConfig(
+        epochs=epochs, batch_size=batch_size, augment=augment.value, shift=shift, flip=flip, device=device
+    )
+    config = StudyConfig(
+        students=names(students),
+        methods=names(methods),
+        seeds=whole_numbers("--seeds", seeds),
+        tries=tries,
+        tuning_seed=tuning_seed,
+        ablation_seeds=ablation_seeds,
+        grid=grid,
+        thin=thin_students(thin, epochs),
+        train=train,
+    )
+    config.check()
+    opened = data_config(data, data_root, image_size, val_fraction, split_seed)
+    bench = Bench(opened, teacher_weights, teacher, device, output / "runs")
+    output.mkdir(parents=True, exist_ok=True)
+    write_yaml(output / SETTINGS, settings)
+    run(config, bench, output, shlex.join(["imf-deploy", *sys.argv[1:]]), jobs, bench_seconds)
+    say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")

@@ -1,0 +1,95 @@
+"""What the networks of a study cost when they run: parameters, MACs, latency, and what INT8 does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.bench.products import measure_products
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.product import export_product
+from imf_deploy.data import DataSet
+from imf_deploy.progress import say
+from imf_deploy.strip.products import Product, choose_products, load_product
+from imf_deploy.strip.proof import count_macs, count_parameters
+from imf_deploy.strip.stage import strip
+from imf_deploy.study.results import Network
+from imf_deploy.train.distill import load_distilled
+from imf_deploy.verify.stage import evaluate_product, open_runner, runner_logits
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A product of a student and its ONNX files by precision."""
+
+    student: str
+    product: Product
+    files: dict[str, Artifact]
+
+
+def measure_networks(
+    weights: Mapping[str, Path], data: DataSet, folder: Path, seconds: float
+) -> list[Network]:
+    """Export one training of each student, and measure all files side by side.
+
+    Args:
+        weights: By student, what a training wrote: a distilled student gives all its products, a
+            product gives itself.
+        data: What INT8 is calibrated and judged by.
+        folder: Where products and ONNX files go.
+        seconds: Least time that each file is measured for; 0 measures no latency and makes no INT8.
+    """
+    exported = [
+        _export(student, product, data, folder, int8=seconds > 0)
+        for student, path in weights.items()
+        for product in _products(path, student, data, folder)
+    ]
+    latencies = {}
+    if seconds > 0:
+        products = [each.product for each in exported]
+        files = [file for each in exported for file in each.files.values()]
+        latencies = measure_products(products, files, seconds)
+    networks = []
+    for each in exported:
+        timed = {name: latencies[f.sha256].own.p50 for name, f in each.files.items() if f.sha256 in latencies}
+        quantised = each.files.get("int8")
+        networks.append(
+            Network(
+                each.student,
+                each.product.artifact.product,
+                count_parameters(each.product.module),
+                count_macs(each.product.module, data.preprocess.size),
+                timed,
+                _accuracy(quantised, data) if quantised else None,
+            )
+        )
+    return networks
+
+
+def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable[Product]:
+    artifact, trusted = load_artifact(path), (student,)
+    if artifact.kind == "product":
+        yield evaluate_product(load_product(path, trusted), data)
+        return
+    distilled = load_distilled(artifact, trusted)
+    names = choose_products("all", len(distilled.blocks))
+    for made in strip(distilled, names, folder / "products" / distilled.spec.stem, overwrite=True):
+        yield evaluate_product(load_product(made.path, trusted), data)
+
+
+def _export(student: str, product: Product, data: DataSet, folder: Path, int8: bool) -> _Exported:
+    precisions = ["fp32", "int8"] if int8 else ["fp32"]
+    config = CalibrationConfig(rank=False)
+    place = folder / "deploy" / product.artifact.path.stem
+    files, declined = export_product(product, data, precisions, config, None, place, overwrite=True)
+    for reason in declined:
+        say(reason)
+    return _Exported(student, product, {file.precision: file for file in files})
+
+
+def _accuracy(file: Artifact, data: DataSet) -> float:
+    with open_runner(file.path, file.format) as runner:
+        logits = runner_logits(runner, data.test, data.preprocess)
+    return float((logits.argmax(1) == data.test.labels.numpy()).mean())

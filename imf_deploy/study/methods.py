@@ -1,0 +1,118 @@
+"""The methods that a study compares, and what is tried of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from imf_deploy import defaults
+from imf_deploy.method.branches import BranchDesign
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.distill import DistillConfig
+
+Settings = Mapping[str, Any]
+"""Values by name: of the loss, of the branches' design, and of the training."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to train a student.
+
+    Attributes:
+        title: What tables call it.
+        source: The paper.
+        candidates: Settings to choose from on validation images, the usual ones first. What they do
+            not name is the same for all methods.
+    """
+
+    title: str
+    source: str
+    candidates: tuple[Settings, ...]
+
+
+_KD = {"beta": defaults.BETA, "temperature": defaults.TEMPERATURE}
+_IMF = {"alpha": defaults.ALPHA, **_KD}
+
+METHODS: dict[str, Method] = {
+    "ce": Method(
+        "cross-entropy",
+        "labels alone",
+        ({"lr": 0.05}, {"lr": 0.1}, {"lr": 0.025}, {"lr": 0.05, "label_smoothing": 0.1}),
+    ),
+    "kd": Method(
+        "KD",
+        "Hinton et al. 2015",
+        (_KD, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}, _KD | {"lr": 0.1}),
+    ),
+    "fitnet": Method(
+        "FitNet",
+        "Romero et al. 2015",
+        (_KD | {"hint": 2.0}, _KD | {"hint": 10.0}, _KD | {"hint": 0.5}, _KD | {"hint": 2.0, "lr": 0.1}),
+    ),
+    "dkd": Method(
+        "DKD",
+        "Zhao et al. 2022",
+        (
+            {"target": 1.0, "others": 8.0, "temperature": 4.0},
+            {"target": 1.0, "others": 2.0, "temperature": 4.0},
+            {"target": 1.0, "others": 4.0, "temperature": 4.0},
+            {"target": 1.0, "others": 8.0, "temperature": 4.0, "lr": 0.1},
+        ),
+    ),
+    "imf": Method(
+        "IMF",
+        "Kim et al. 2023",
+        (_IMF, _IMF | {"beta": 40.0}, _IMF | {"alpha": 10.0}, _IMF | {"lr": 0.1}),
+    ),
+}
+"""Methods by the name that ``--methods`` takes."""
+
+_TRAINING = {field.name for field in fields(TrainConfig)}
+_LOSS = {field.name for field in fields(LossWeights)}
+_DESIGN = {field.name for field in fields(BranchDesign)}
+
+ABLATIONS: dict[str, Settings] = {
+    "no loss on branches": {"branches": 0.0},
+    "no loss on prefixes": {"prefixes": 0.0},
+    "no feature distance": {"alpha": 0.0},
+    "feature distance raw": {"distance": "raw"},
+    "feature distance L2": {"distance": "l2"},
+    "feature distance per channel": {"distance": "channel"},
+    "features stage by stage": {"match": "stages"},
+    "one attentive weight a branch": {"attention": "branch"},
+    "branches averaged": {"attention": "mean"},
+    "temperature 2": {"temperature": 2.0},
+    "temperature 8": {"temperature": 8.0},
+    "branches warmed up": {"branch_warmup": 0.3},
+}
+"""What each part of IMF earns: variants by name, as changes of the chosen settings (ours)."""
+
+GRID = (10.0, 20.0, 30.0, 40.0)
+"""The paper's grid of alpha and beta."""
+
+
+def grid() -> dict[str, Settings]:
+    """Return all pairs of alpha and beta of the paper's grid, by name."""
+    return {f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a in GRID for b in GRID}
+
+
+def train_config(base: TrainConfig, settings: Settings) -> TrainConfig:
+    """Return the training's settings: what all methods share, with what one has of its own."""
+    return replace(base, **{name: value for name, value in settings.items() if name in _TRAINING})
+
+
+def imf_config(student: str, base: TrainConfig, settings: Settings) -> DistillConfig:
+    """Return IMF's settings from their flat form."""
+
+    def of(names: set[str]) -> dict[str, Any]:
+        return {name: value for name, value in settings.items() if name in names}
+
+    return DistillConfig(
+        student,
+        weights=LossWeights(**of(_LOSS)),
+        train=train_config(base, settings),
+        design=BranchDesign(**of(_DESIGN)),
+        branch_warmup=float(settings.get("branch_warmup", 0.0)),
+    )

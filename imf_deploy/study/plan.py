@@ -1,0 +1,164 @@
+"""Which trainings a study consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from imf_deploy import defaults
+from imf_deploy.errors import UsageError
+from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, grid
+from imf_deploy.study.results import PLAIN, Trained
+from imf_deploy.study.run import Run
+from imf_deploy.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Thin:
+    """A thinner student, the rival of ``imf@k``.
+
+    Attributes:
+        student: Name of the architecture.
+        epochs: Passes over the training split; more than the whole student's, so that its training
+            takes as long.
+    """
+
+    student: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What is compared, and with which budget.
+
+    Attributes:
+        students: Names of architectures.
+        methods: Keys of :data:`~imf_deploy.study.methods.METHODS`.
+        seeds: Of weights, order of data and augmentation; the same for every method.
+        tries: How many settings of each method are tried on validation images.
+        tuning_seed: Seed of these trials.
+        ablation_seeds: How many of the seeds each ablation is trained with; 0 for none.
+        grid: Whether to train IMF with every alpha and beta of the paper's grid, at the tuning seed.
+        thin: Thinner students, trained by KD.
+        train: What all trainings share.
+    """
+
+    students: tuple[str, ...] = (defaults.STUDENT,)
+    methods: tuple[str, ...] = tuple(METHODS)
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    tries: int = 3
+    tuning_seed: int = 1000
+    ablation_seeds: int = 0
+    grid: bool = False
+    thin: tuple[Thin, ...] = ()
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def check(self) -> None:
+        """Refuse what no study can use.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        self.train.check()
+        if unknown := [name for name in self.methods if name not in METHODS]:
+            raise UsageError(f"--methods has no '{', '.join(unknown)}'", f"Use {','.join(METHODS)}")
+        most = max(len(method.candidates) for method in METHODS.values())
+        for option, fine, hint in (
+            ("--student", self.students, "Name one"),
+            ("--methods", self.methods, f"Use {','.join(METHODS)}"),
+            ("--seeds", self.seeds and len(set(self.seeds)) == len(self.seeds), "Give such as 0,1,2,3,4"),
+            ("--tries", 1 <= self.tries <= most, f"Give 1 to {most}"),
+            ("--tuning-seed", self.tuning_seed not in self.seeds, "Give one that is none of --seeds"),
+            (
+                "--ablation-seeds",
+                0 <= self.ablation_seeds <= len(self.seeds),
+                "Give 0 to the number of --seeds",
+            ),
+            ("--ablation-seeds", not self.varied or "imf" in self.methods, "Add imf to --methods"),
+            (
+                "--thin",
+                not self.thin or "kd" in self.methods,
+                "Thin students learn by KD: add kd to --methods",
+            ),
+        ):
+            if not fine:
+                raise UsageError(f"{option} cannot be used", hint)
+
+    @property
+    def varied(self) -> bool:
+        """Whether variants of IMF are trained."""
+        return self.grid or self.ablation_seeds > 0
+
+
+Chosen = dict[tuple[str, str], Settings]
+"""Settings by student and method."""
+
+
+def trials(config: StudyConfig) -> list[Run]:
+    """Return the trainings that choose each method's settings; none where there is nothing to choose."""
+    if config.tries < 2:
+        return []
+    base = replace(config.train, seed=config.tuning_seed)
+    return [
+        Run.of(student, method, settings, base)
+        for student in config.students
+        for method in config.methods
+        for settings in METHODS[method].candidates[: config.tries]
+    ]
+
+
+def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained]) -> Chosen:
+    """Choose each method's settings by the student's validation accuracy; of equals, the first.
+
+    Args:
+        config: The study.
+        runs: What :func:`trials` returned.
+        trained: What came of them, in order.
+    """
+    chosen: Chosen = {
+        (student, method): METHODS[method].candidates[0]
+        for student in config.students
+        for method in config.methods
+    }
+    best: dict[tuple[str, str], float] = {}
+    for run, result in zip(runs, trained, strict=True):
+        key, accuracy = (run.student, run.method), result.validation[PLAIN]
+        if accuracy > best.get(key, -1.0):
+            best[key], chosen[key] = accuracy, run.settings
+    return chosen
+
+
+def main_runs(config: StudyConfig, chosen: Chosen) -> list[Run]:
+    """Return the trainings whose test accuracy is told: each method and seed, and the thin students."""
+    runs = []
+    for seed in config.seeds:
+        base = replace(config.train, seed=seed)
+        runs += [
+            Run.of(s, m, chosen[s, m], base, tested=True) for s in config.students for m in config.methods
+        ]
+        runs += [
+            Run.of(
+                thin.student,
+                "kd",
+                chosen[config.students[0], "kd"],
+                replace(base, epochs=thin.epochs),
+                tested=True,
+            )
+            for thin in config.thin
+        ]
+    return runs
+
+
+def varied_runs(config: StudyConfig, chosen: Chosen) -> list[Run]:
+    """Return the trainings of IMF's variants, which leave the test split alone."""
+    runs = []
+    for student in config.students:
+        for seed in config.seeds[: config.ablation_seeds]:
+            base = replace(config.train, seed=seed)
+            for name, change in ABLATIONS.items():
+                runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
+        if config.grid:
+            base = replace(config.train, seed=config.tuning_seed)
+            for name, change in grid().items():
+                runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
+    return runs

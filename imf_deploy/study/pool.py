@@ -1,0 +1,117 @@
+"""Trainings side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from imf_deploy.compat import usable_cpus
+from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.study.results import Trained
+from imf_deploy.study.run import Run, train
+from imf_deploy.train.teacher import Teacher, find_teacher
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every training of a study works with.
+
+    Attributes:
+        data: The data set.
+        weights: The teacher's; empty takes the packaged one.
+        model: Its architecture; empty takes what its record names.
+        device: As ``--device`` names it.
+        folder: Where trainings are kept.
+    """
+
+    data: DataConfig
+    weights: str
+    model: str
+    device: str
+    folder: Path
+
+    def open(self) -> tuple[DataSet, Teacher]:
+        """Open the data and load the teacher."""
+        data = open_data(self.data)
+        return data, find_teacher(self.weights, self.model, data, self.device)
+
+
+Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, Trained]]]
+"""Does trainings and yields each with its position, as they end."""
+
+
+@contextmanager
+def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
+    """Yield what trains, ``jobs`` at a time; nothing of it runs on after the block, however it ends.
+
+    Each job has its share of the processors. Results follow from the settings and, in the last bits,
+    from the number of threads.
+
+    Raises:
+        ImfDeployError: a training failed, or its process was killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    threads = max(usable_cpus() // jobs, 1)
+    pool = ProcessPoolExecutor(jobs, spawn, initializer=_start, initargs=(bench, threads))
+
+    def run_all(runs: Sequence[Run]) -> Iterator[tuple[int, Trained]]:
+        futures = {pool.submit(_train, run): index for index, run in enumerate(runs)}
+        for future in as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except BrokenProcessPool as error:
+                raise ImfDeployError(
+                    "a training's process was killed, perhaps for want of memory",
+                    "Give fewer --jobs; the same command goes on where it stopped",
+                ) from error
+
+    before = set(multiprocessing.active_children())
+    try:
+        yield run_all
+        pool.shutdown()
+    except BaseException:
+        # A training that is cut off has its checkpoint; waiting for its end could take an hour.
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+_OPENED: list[tuple[Bench, DataSet, Teacher]] = []
+
+
+def _start(bench: Bench, threads: int) -> None:
+    """Make a process ready: it falls silent, takes its share of processors, and ends with its parent."""
+    import signal
+
+    import torch
+
+    from imf_deploy.progress import console
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    console.quiet = True
+    torch.set_num_threads(threads)
+    _OPENED.append((bench, *bench.open()))
+
+
+def _end_with_parent() -> None:
+    """Leave when the study was killed: another one may go on from the same checkpoints."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _train(run: Run) -> Trained:
+    bench, data, teacher = _OPENED[0]
+    return train(run, data, teacher, bench.folder)

@@ -1,0 +1,166 @@
+"""IMF's rivals as tasks of the same training loop: cross-entropy, KD, hints and DKD."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imf_deploy.method.branches import Taps
+from imf_deploy.method.losses import distillation, feature_distance
+from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
+from imf_deploy.study.losses import decoupled_distillation
+from imf_deploy.train.teacher import Teacher
+
+Settings = Mapping[str, float]
+DKD_WARMUP = 1 / 12
+"""Part of the training in which DKD's weight rises: 20 of 240 epochs (Zhao et al. 2022)."""
+
+
+class CrossEntropy:
+    """The student on the labels alone.
+
+    Args:
+        spec: The student; it gets the weights that IMF's student starts with at the same seed.
+        teacher: Not asked.
+        settings: ``label_smoothing``.
+    """
+
+    progress = 0.0
+
+    def __init__(self, spec: ModelSpec, teacher: Teacher, settings: Settings) -> None:
+        self.student = build_model(spec).to(memory_format=torch.channels_last)
+        self.module: nn.Module = self.student
+        self._teacher = teacher
+        self._settings = settings
+
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+        """Ask nobody."""
+        return [None] * len(parts)
+
+    def losses(
+        self, network: nn.Module, images: Tensor, labels: Tensor, _target: object
+    ) -> dict[str, Tensor]:
+        """Return the cross-entropy."""
+        logits = only_logits(self.student, network(images))
+        return {"cross_entropy": self.supervised(logits, labels)}
+
+    def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``."""
+        smoothing = self._settings.get("label_smoothing", 0.0)
+        return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the student's logits."""
+        return only_logits(self.student, self.student(images))
+
+    def close(self) -> None:
+        """Take hooks off again."""
+
+
+class Kd(CrossEntropy):
+    """Knowledge distillation (Hinton et al. 2015): labels and the teacher's softened logits.
+
+    Settings: ``beta`` and ``temperature``, with IMF's meaning of both.
+    """
+
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+        """Return the teacher's logits for each part."""
+        with torch.no_grad():
+            return [self._teacher.module(images) for images in parts]
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+        """Return the terms for teacher logits ``[N, classes]``."""
+        assert isinstance(target, Tensor)
+        logits = only_logits(self.student, network(images))
+        return {"cross_entropy": self.supervised(logits, labels), "kd": self.softened(logits, target)}
+
+    def softened(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the weighted divergence of softened logits."""
+        settings = self._settings
+        return settings["beta"] * distillation(logits, teacher_logits, settings["temperature"])
+
+
+class Dkd(Kd):
+    """Decoupled knowledge distillation (Zhao et al. 2022).
+
+    Settings: ``target`` and ``others``, the weights of its two parts (their alpha and beta), and
+    ``temperature``.
+    """
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+        """Return the terms for teacher logits ``[N, classes]``."""
+        assert isinstance(target, Tensor)
+        logits = only_logits(self.student, network(images))
+        settings, rise = self._settings, min(self.progress / DKD_WARMUP, 1.0)
+        right, others = decoupled_distillation(logits, target, labels, settings["temperature"])
+        return {
+            "cross_entropy": self.supervised(logits, labels),
+            "target_kd": rise * settings["target"] * right,
+            "others_kd": rise * settings["others"] * others,
+        }
+
+
+class _Hinted(nn.Module):
+    """A student whose middle block is mapped to the teacher's by a regressor beside it."""
+
+    def __init__(self, student: nn.Module, block: Block, channels: int) -> None:
+        super().__init__()
+        self.student = student
+        self.regressor = nn.Sequential(
+            nn.Conv2d(block.channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
+        )
+        self._taps = Taps(student, [block])
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, (features,) = self._taps.run(images)
+        return logits, self.regressor(features)
+
+
+class FitNet(Kd):
+    """Hints (Romero et al. 2015): KD, and a regressor from a middle block to the teacher's middle one.
+
+    In one stage, with a regressor of 1x1 convolution, batch norm and ReLU, as Tian et al. 2019 do;
+    with the KD term of Romero's second stage. The distance is relative to the power of the teacher's
+    map, as IMF's is, so that one weight fits all teachers.
+
+    Settings: those of :class:`Kd`, and ``hint``, the weight of the distance.
+    """
+
+    def __init__(self, spec: ModelSpec, teacher: Teacher, settings: Settings) -> None:
+        super().__init__(spec, teacher, settings)
+        its = find_blocks(teacher.module, spec.image_size)
+        self._hint = its[(len(its) - 1) // 2]
+        mine = min(student_blocks(self.student, spec), key=lambda block: abs(block.size - self._hint.size))
+        self._side = min(mine.size, self._hint.size)
+        self._taps = Taps(teacher.module, [self._hint])
+        self.module = _Hinted(self.student, mine, self._hint.channels).to(memory_format=torch.channels_last)
+
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+        """Return the teacher's logits and its middle map ``[N, C, side, side]`` for each part."""
+        with torch.no_grad():
+            outputs = [self._taps.run(images) for images in parts]
+            return [(logits, self._to_side(features.float())) for logits, (features,) in outputs]
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+        """Return the terms for what :meth:`targets` gives."""
+        assert isinstance(target, tuple)
+        teacher_logits, its = target
+        logits, mapped = network(images)
+        power = its.square().mean((0, 2, 3))
+        return {
+            "cross_entropy": self.supervised(logits, labels),
+            "kd": self.softened(logits, teacher_logits),
+            "hint": self._settings["hint"] * feature_distance(self._to_side(mapped), its, power),
+        }
+
+    def _to_side(self, features: Tensor) -> Tensor:
+        if features.shape[-1] == self._side:
+            return features
+        return functional.adaptive_avg_pool2d(features, self._side)
+
+    def close(self) -> None:
+        """Take the hook off the teacher."""
+        self._taps.remove()

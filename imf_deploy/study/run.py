@@ -1,0 +1,208 @@
+"""One training of a study: from its settings to its accuracies, cached by its settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import finite, fingerprint, read_json, write_json
+from imf_deploy.models import ModelSpec, save_weights
+from imf_deploy.strip.products import PLAIN, imf, load_product
+from imf_deploy.study.methods import Settings, imf_config, train_config
+from imf_deploy.study.results import Trained
+from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
+from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.distill import distill, load_distilled
+from imf_deploy.train.loop import fit
+from imf_deploy.train.teacher import Teacher
+
+RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        student: Name of the architecture.
+        method: A key of :data:`imf_deploy.study.methods.METHODS`.
+        settings: What the method's own values are.
+        train: Settings of the training, those of the method included.
+        variant: Name of an ablation or of a cell of the grid; empty for the method itself.
+        tested: Whether the test split is touched: not where the training only chooses settings.
+    """
+
+    student: str
+    method: str
+    settings: Settings
+    train: TrainConfig
+    variant: str = ""
+    tested: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        student: str,
+        method: str,
+        settings: Settings,
+        base: TrainConfig,
+        variant: str = "",
+        tested: bool = False,
+    ) -> Run:
+        """Put together what all methods share and what one has of its own."""
+        return cls(student, method, settings, train_config(base, settings), variant, tested)
+
+    def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
+        """Return everything that decides the result, but for the number of threads."""
+        return {
+            "student": spec_of(self.student, data).to_dict(),
+            "method": self.method,
+            "settings": dict(self.settings),
+            "train": finite(asdict(self.train)),
+            "data": data.fingerprint,
+            "teacher": "" if self.method == "ce" else teacher.sha256,
+        }
+
+
+def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path:
+    """Return where the record of a training lies; its weights lie beside it."""
+    key = fingerprint(run.key(data, teacher))[:12]
+    stem = spec_of(run.student, data).stem
+    return folder / f"{stem}-{run.method}-seed{run.train.seed}-{key}.result.json"
+
+
+def spec_of(student: str, data: DataSet) -> ModelSpec:
+    """Return the architecture of a student for a data set."""
+    return ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
+
+
+def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
+    """Do a training, or take what was done before; go on where one was killed.
+
+    Args:
+        run: What to do.
+        data: The same for all trainings of a study.
+        teacher: Likewise.
+        folder: Where weights and records are kept.
+
+    Raises:
+        UsageError: an unknown student, or a setting out of range.
+        ImfDeployError: the loss is not finite, or a file problem.
+    """
+    path = record_path(run, data, teacher, folder)
+    known = read_json(path) if path.is_file() else None
+    if known is None or (run.tested and not known["test"]):
+        known = _record(run, data, teacher, path, known)
+        write_json(path, known)
+    try:
+        return Trained(
+            run.student,
+            run.method,
+            run.variant,
+            run.train.seed,
+            run.train.epochs,
+            known["validation"],
+            known["test"] if run.tested else {},
+            known["cpu_seconds"],
+            known["settings"],
+        )
+    except KeyError as error:
+        raise ImfDeployError(f"{path} lacks {error}", "Remove it: the training is done again") from error
+
+
+def weights_path(record: Path) -> Path:
+    """Return where the weights of a training lie."""
+    return record.with_name(record.name.replace(".result.json", ".safetensors"))
+
+
+def _record(
+    run: Run, data: DataSet, teacher: Teacher, path: Path, known: dict[str, Any] | None
+) -> dict[str, Any]:
+    weights = weights_path(path)
+    # A training that was killed has lost the time of its first part.
+    whole = known is None and not weights.with_suffix(".checkpoint").exists()
+    started = time.process_time()
+    artifact = (
+        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights)
+        if run.method == "imf"
+        else train_rival(run, data, teacher, weights)
+    )
+    seconds = time.process_time() - started if whole else None
+    predict = _predictor(run, artifact)
+    return {
+        "settings": run.key(data, teacher),
+        "validation": accuracies(predict, data.validation, data) if len(data.validation) else {},
+        "test": accuracies(predict, data.test, data) if run.tested else {},
+        "cpu_seconds": known["cpu_seconds"] if known else seconds,
+    }
+
+
+def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifact:
+    """Train a student by one of :data:`RIVALS` and write it as the product ``plain``.
+
+    Returns:
+        The record, which :func:`imf_deploy.strip.products.load_product` reads.
+    """
+    run.train.check()
+    settings = run.key(data, teacher)
+    if made := current_artifact(path, fingerprint(settings)):
+        return made
+    spec = spec_of(run.student, data)
+    torch.manual_seed(run.train.seed)
+    smoothing = {"label_smoothing": run.train.label_smoothing}
+    task = RIVALS[run.method](spec, teacher, smoothing | dict(run.settings))
+    checkpoint = path.with_suffix(".checkpoint")
+    try:
+        history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
+    finally:
+        task.close()
+    save_weights(path, task.student.state_dict())
+    artifact = describe(
+        path,
+        kind="product",
+        format="safetensors",
+        parent=teacher.sha256,
+        recipe=fingerprint(settings),
+        model=spec.to_dict(),
+        preprocess=data.preprocess,
+        product=PLAIN,
+        evidence={"history": history, "data": data.name, "data_config": data.config},
+    ).save()
+    checkpoint.unlink(missing_ok=True)
+    return artifact
+
+
+def _predictor(run: Run, artifact: Artifact) -> Callable[[Tensor], dict[str, Tensor]]:
+    """Return what gives the logits of every product for a batch."""
+    trusted = (run.student,)
+    if run.method != "imf":
+        network = load_product(artifact.path, trusted).module
+        return lambda images: {PLAIN: network(images)}
+    graph = load_distilled(artifact, trusted).graph
+
+    def predict(images: Tensor) -> dict[str, Tensor]:
+        own, branches = graph(images)
+        return {PLAIN: own} | {imf(k): logits for k, logits in enumerate(branches.attentive, 1)}
+
+    return predict
+
+
+def accuracies(
+    predict: Callable[[Tensor], dict[str, Tensor]], split: Split, data: DataSet
+) -> dict[str, float]:
+    """Return the part of a split that each product gets right, from 0 to 1."""
+    right: dict[str, int] = {}
+    with torch.inference_mode():
+        for images, labels in eval_batches(split, data.preprocess):
+            for name, logits in predict(images).items():
+                right[name] = right.get(name, 0) + int((logits.argmax(1) == labels).sum())
+    return {name: count / len(split) for name, count in right.items()}

@@ -1,0 +1,143 @@
+"""Stage: a study, from its plan to its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy import defaults
+from imf_deploy.data import DataSet
+from imf_deploy.files import finite, write_json, write_text
+from imf_deploy.progress import say, track
+from imf_deploy.study.costs import measure_networks
+from imf_deploy.study.page import page
+from imf_deploy.study.pictures import draw_pictures
+from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials, varied_runs
+from imf_deploy.study.pool import Bench, Trainer, trainer
+from imf_deploy.study.results import PLAIN, Network, Trained
+from imf_deploy.study.run import Run, record_path, weights_path
+from imf_deploy.train.teacher import Teacher
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes:
+        config: What was compared.
+        chosen: Settings by student and method.
+        tried: The trainings that chose them; test accuracies are empty.
+        trained: The trainings that are told of, and IMF's variants.
+        networks: What each network costs.
+        about: Data, teacher, versions and the command.
+    """
+
+    config: StudyConfig
+    chosen: Chosen
+    tried: list[Trained]
+    trained: list[Trained]
+    networks: list[Network]
+    about: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        chosen = [
+            {"student": student, "method": method, "settings": dict(settings)}
+            for (student, method), settings in self.chosen.items()
+        ]
+        content: dict[str, Any] = finite(
+            {
+                "schema": SCHEMA,
+                "about": self.about,
+                "config": asdict(self.config),
+                "chosen": chosen,
+                "tried": [asdict(each) for each in self.tried],
+                "trained": [asdict(each) for each in self.trained],
+                "networks": [asdict(each) for each in self.networks],
+            }
+        )
+        return content
+
+
+def study(
+    config: StudyConfig,
+    bench: Bench,
+    output: Path,
+    command: str,
+    jobs: int = 1,
+    bench_seconds: float = defaults.BENCH_SECONDS,
+) -> Study:
+    """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
+
+    Finished trainings are kept in ``OUTPUT/runs`` under everything that decides them, so a study
+    that was killed goes on, and one with more seeds or methods takes what is there.
+
+    Args:
+        config: What is compared.
+        bench: Data and teacher.
+        output: Where to write.
+        command: What the page shows as the way to repeat it.
+        jobs: Trainings side by side.
+        bench_seconds: Least time that each network is measured for; 0 measures no latency.
+
+    Raises:
+        UsageError: a setting, a name or a path that cannot be used.
+        ImfDeployError: a training failed; those that were finished are kept.
+    """
+    config.check()
+    data, teacher = bench.open()
+    for note in data.notes:
+        say(note)
+    say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+    with trainer(bench, jobs) as train:
+        runs = trials(config)
+        tried = _train_all("Choosing settings", runs, train)
+        chosen = choose(config, runs, tried)
+        final = main_runs(config, chosen)
+        trained = _train_all("Comparing methods", final, train)
+        varied = _train_all("Varying IMF", varied_runs(config, chosen), train)
+    weights = _one_of_each(config, final, data, teacher, bench.folder)
+    networks = measure_networks(weights, data, output, bench_seconds)
+    about = {
+        "command": command,
+        "data": data.name,
+        "images": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "teacher": teacher.spec.name,
+        "teacher_accuracy": teacher.accuracy,
+    }
+    found = Study(config, chosen, tried, trained + varied, networks, about)
+    write_json(output / "study.json", found.to_dict())
+    thinner = [thin.student for thin in config.thin]
+    for student in config.students:
+        stem = weights[student].name.split("-")[0] if len(config.students) > 1 else ""
+        draw_pictures(output / "pictures" / stem, trained, networks, student, thinner)
+    write_text(output / "study.md", page(found))
+    return found
+
+
+def _train_all(title: str, runs: Sequence[Run], train: Trainer) -> list[Trained]:
+    done: dict[int, Trained] = {}
+    with track(title, len(runs)) as advance:
+        for index, result in train(runs):
+            done[index] = result
+            name = " ".join(word for word in (result.method, result.variant) if word)
+            found = result.validation.get(PLAIN)
+            told = "" if found is None else f": validation {found:.2%}"
+            say(f"{title}, {len(done)} of {len(runs)}: {result.student} {name} seed {result.seed}{told}")
+            advance(1)
+    return [done[index] for index in range(len(runs))]
+
+
+def _one_of_each(
+    config: StudyConfig, runs: Sequence[Run], data: DataSet, teacher: Teacher, folder: Path
+) -> dict[str, Path]:
+    """Return the weights of one training of each student: IMF's where there is one, since it has all products."""
+    found: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: run.method != "imf"):
+        if run.train.seed == config.seeds[0]:
+            found.setdefault(run.student, weights_path(record_path(run, data, teacher, folder)))
+    return found
