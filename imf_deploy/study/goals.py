@@ -1,0 +1,184 @@
+"""What the study set out to show, each with a yes or a no and the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from imf_deploy.report.format import significant
+from imf_deploy.study import selection
+from imf_deploy.study.results import PLAIN, Network, Trained
+from imf_deploy.study.selection import Runs, test_accuracies, title
+from imf_deploy.study.statistics import Difference, paired_difference, paired_ratio, spread
+from imf_deploy.study.tables import signed
+
+PLAIN_GAIN = 0.005
+"""By how much the plain student by IMF should be above KD's, as a fraction of the pictures."""
+LARGEST_GAIN = 0.007
+"""The same of the ``imf@k`` with the largest k."""
+MACS_PART = 0.5
+"""Part of the student's MACs with which an ``imf@k`` should be as accurate as cross-entropy's student."""
+TIME_RATIO = 1.25
+"""How much more processor time than KD's training IMF's may take."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One aim and how it came out.
+
+    Attributes:
+        met: Whether it was reached; nothing where a result is missing.
+        told: The numbers, as a sentence in plain text (:func:`imf_deploy.report.markdown.text` escapes it).
+        settled: Whether the interval agrees with the mean; without it a yes is one on average only.
+    """
+
+    met: bool | None
+    told: str
+    settled: bool = True
+
+    def __str__(self) -> str:
+        yes = "Yes" if self.settled else "Yes, but only on average"
+        answer = "Not known" if self.met is None else yes if self.met else "No"
+        return f"{answer}: {self.told}"
+
+
+def goals(
+    trained: Collection[Trained], networks: Collection[Network], student: str, thinner: Sequence[str] = ()
+) -> list[Goal]:
+    """Return how the five goals came out on the test split, the methods' own settings only.
+
+    Gain of the student, gain of the largest ``imf@k``, accuracy at half the MACs, that network against
+    the thinner student that is as fast, and time of training.
+
+    Args:
+        trained: Trainings of one budget.
+        networks: Costs; a goal that needs one that is not there is not known.
+        student: The whole student.
+        thinner: Names of other students.
+    """
+    methods = selection.tested(trained, student)
+    imf = methods.get("imf", {})
+    names = selection.prefixes(name for run in imf.values() for name in run.test)
+    own = selection.by_product(networks, student)
+    small, half = _half_the_macs(methods, own, names)
+    return [
+        _gain(methods, PLAIN, PLAIN_GAIN),
+        _gain(methods, names[-1] if names else "the largest imf@k", LARGEST_GAIN),
+        half,
+        _against_thinner(trained, networks, student, small, thinner),
+        _time(methods),
+    ]
+
+
+def _gain(methods: Mapping[str, Runs], product: str, wanted: float) -> Goal:
+    ours, theirs = test_accuracies(methods.get("imf", {}), product), test_accuracies(methods.get("kd", {}))
+    difference = paired_difference(ours, theirs)
+    aim = f"the goal is {signed(wanted)} points or more, and an interval above zero"
+    if difference.mean is None:
+        return Goal(None, f"{product} by IMF and the student by KD have no tested seed in common; {aim}.")
+    # Without an interval, one half of the question has no answer.
+    met = None if difference.low is None else difference.mean >= wanted and difference.low > 0
+    told = _compared(f"{product} by IMF", ours, "the student by KD", theirs, difference)
+    return Goal(met, f"{told}; {aim}.")
+
+
+def _half_the_macs(
+    methods: Mapping[str, Runs], own: Mapping[str, Network], names: Sequence[str]
+) -> tuple[str | None, Goal]:
+    """Return the ``imf@k`` that is told of, and how it came out.
+
+    It is the one with the fewest MACs that reaches the goal; else the one that comes nearest to it.
+    """
+    aim = f"the goal is at least its accuracy with {MACS_PART:g} of its MACs or fewer"
+    whole = own.get(PLAIN)
+    ce = test_accuracies(methods.get("ce", {}))
+    allowed = [name for name in names if name in own and whole and own[name].macs <= MACS_PART * whole.macs]
+    found: list[tuple[str, float, Difference]] = []
+    for name in sorted(allowed, key=lambda name: own[name].macs):
+        difference = paired_difference(test_accuracies(methods["imf"], name), ce)
+        if difference.mean is not None:
+            found.append((name, difference.mean, difference))
+    if not found or not whole:
+        if allowed or not names or not whole or any(name not in own for name in names):
+            return None, Goal(None, f"MACs or accuracies of imf@k or of the student are missing; {aim}.")
+        return None, Goal(False, f"no imf@k has so few MACs; {aim}.")
+    enough = [entry for entry in found if entry[1] >= 0]
+    name, mean, difference = enough[0] if enough else max(found, key=lambda entry: entry[1])
+    ours = test_accuracies(methods["imf"], name)
+    told = _compared(name, ours, "the whole student by cross-entropy", ce, difference)
+    part = f"has {own[name].macs / whole.macs:.2f} of its MACs"
+    return name, Goal(mean >= 0, f"{told}, and {part}; {aim}.", _at_least(difference))
+
+
+def _against_thinner(
+    trained: Collection[Trained],
+    networks: Collection[Network],
+    student: str,
+    small: str | None,
+    thinner: Sequence[str],
+) -> Goal:
+    """Compare with the thinner student of the nearest latency, by the method that trains it best."""
+    aim = "the goal is more accuracy than the thinner student that is as fast"
+    speeds = {
+        name: network.latency_ms["fp32"]
+        for name in thinner
+        if (network := selection.by_product(networks, name).get(PLAIN)) and "fp32" in network.latency_ms
+    }
+    own = selection.by_product(networks, student).get(small or "")
+    if small is None or own is None or "fp32" not in own.latency_ms or not speeds:
+        return Goal(None, f"no imf@k to compare, or no fp32 latency of it or of a thinner student; {aim}.")
+    speed = own.latency_ms["fp32"]
+    nearest = min(speeds, key=lambda name: (abs(speeds[name] - speed), name))
+    theirs = selection.tested(trained, nearest)
+    best = selection.most_accurate(list(theirs), theirs)
+    ours = test_accuracies(selection.tested(trained, student)["imf"], small)
+    rival = test_accuracies(theirs[best]) if best else {}
+    difference = paired_difference(ours, rival)
+    times = f"{significant(speed)} ms against {significant(speeds[nearest])} ms in fp32"
+    if best is None or difference.mean is None:
+        told = f"{nearest} is nearest to {small} ({times}), and has no tested seed in common with it"
+        return Goal(None, f"{told}; {aim}.")
+    told = _compared(small, ours, f"{nearest} by {title(best)}", rival, difference)
+    told += f", the thinner student of the nearest latency ({times})"
+    return Goal(difference.mean > 0, f"{told}; {aim}.", difference.excludes_zero)
+
+
+def _time(methods: Mapping[str, Runs]) -> Goal:
+    aim = f"the goal is {TIME_RATIO:g} times or less"
+    imf, kd = (selection.cpu_seconds(methods.get(name, {})) for name in ("imf", "kd"))
+    ratio = paired_ratio(imf, kd)
+    if ratio is None:
+        return Goal(None, f"IMF and KD have no timed seed in common; {aim}.")
+    seeds = _seeds(len(imf.keys() & kd.keys()))
+    told = f"training by IMF took {ratio:.2f} times the processor time of KD (median of {seeds})"
+    return Goal(ratio <= TIME_RATIO, f"{told}; {aim}.")
+
+
+def _at_least(difference: Difference) -> bool:
+    """Return whether the whole interval is at zero or above it."""
+    return difference.low is not None and difference.low >= 0
+
+
+def _compared(
+    one: str, ours: Mapping[int, float], other: str, theirs: Mapping[int, float], difference: Difference
+) -> str:
+    """Return who is above whom by how much, and whether the seeds settle it; means are of the pairs."""
+    pairs = sorted(ours.keys() & theirs.keys())
+    mean = difference.mean or 0.0
+    means = [spread([side[seed] for seed in pairs]).mean or 0.0 for side in (ours, theirs)]
+    distance = signed(abs(mean)).lstrip("+")
+    apart = f"{distance} points {'below' if mean < 0 else 'above'}" if distance != "0.00" else "level with"
+    told = f"{one} is {apart} {other}"
+    told += f" ({100 * means[0]:.2f} % against {100 * means[1]:.2f} %, {_seeds(len(pairs))}"
+    if difference.left_out:
+        told += f", {difference.left_out} without a partner left out"
+    if difference.low is None or difference.high is None:
+        why = "one seed" if len(pairs) == 1 else "differences that are all the same"
+        return f"{told}; no interval from {why})"
+    settled = "excludes" if difference.excludes_zero else "holds"
+    ends = f"{signed(difference.low)} to {signed(difference.high)}"
+    return f"{told}; interval of the difference {ends}, which {settled} zero)"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count != 1 else ''}"

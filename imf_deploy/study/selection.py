@@ -1,0 +1,100 @@
+"""Which trainings and networks of a study a table, a goal or a picture is about, and in what order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from imf_deploy.study.results import PLAIN, Network, Trained
+
+TITLES = {"ce": "cross-entropy", "kd": "KD", "fitnet": "FitNet", "dkd": "DKD", "imf": "IMF"}
+"""What the methods are called, in the order of the tables; another method comes after them."""
+
+Runs = dict[int, Trained]
+"""Trainings that differ in nothing but the seed, by seed."""
+
+
+def title(method: str) -> str:
+    """Return what a method is called."""
+    return TITLES.get(method, method)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Return the different methods in the order of the tables."""
+    known = list(TITLES)
+    return sorted(set(methods), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def runs_of(trained: Iterable[Trained], student: str, method: str, variant: str = "") -> Runs:
+    """Return the trainings of one kind by seed.
+
+    Raises:
+        ValueError: two of them have the same seed, such as trainings of different epochs.
+    """
+    runs: Runs = {}
+    for run in trained:
+        if (run.student, run.method, run.variant) != (student, method, variant):
+            continue
+        if run.seed in runs:
+            kind = f"{student} by {method}" + (f", {variant}" if variant else "")
+            raise ValueError(
+                f"two trainings of {kind} have the seed {run.seed}: compare one budget at a time"
+            )
+        runs[run.seed] = run
+    return runs
+
+
+def tested(trained: Iterable[Trained], student: str) -> dict[str, Runs]:
+    """Return the trainings with the methods' own settings that were tested, by method, in order."""
+    chosen = [run for run in trained if run.student == student and not run.variant and run.test]
+    return {method: runs_of(chosen, student, method) for method in in_order(run.method for run in chosen)}
+
+
+def test_accuracies(runs: Mapping[int, Trained], product: str = PLAIN) -> dict[int, float]:
+    """Return the accuracy (0 to 1) on the test split by seed, where the product has one."""
+    return {seed: run.test[product] for seed, run in runs.items() if product in run.test}
+
+
+def validation_accuracies(runs: Mapping[int, Trained], product: str = PLAIN) -> dict[int, float]:
+    """Return the accuracy (0 to 1) on the validation split by seed, where the product has one."""
+    return {seed: run.validation[product] for seed, run in runs.items() if product in run.validation}
+
+
+def cpu_seconds(runs: Mapping[int, Trained]) -> dict[int, float]:
+    """Return the processor time of the trainings in seconds, by seed."""
+    return {seed: run.cpu_seconds for seed, run in runs.items()}
+
+
+def prefixes(products: Iterable[str]) -> list[str]:
+    """Return the different ``imf@k`` among products, the smallest k first."""
+    found = {int(match[1]): name for name in products if (match := re.fullmatch(r"imf@(\d+)", name))}
+    return [found[k] for k in sorted(found)]
+
+
+def by_product(networks: Iterable[Network], student: str) -> dict[str, Network]:
+    """Return the networks of one architecture by product."""
+    return {network.product: network for network in networks if network.student == student}
+
+
+def variant_order(variant: str) -> tuple[str, float, str]:
+    """Return a key that sorts variants by setting, then by number, the default (empty) first.
+
+    ``alpha=5`` comes before ``alpha=20``, and both before ``beta=1``.
+    """
+    setting, _, value = variant.partition("=")
+    try:
+        return setting, float(value), ""
+    except ValueError:
+        return setting, float("inf"), value
+
+
+def most_accurate(methods: Sequence[str], runs: Mapping[str, Runs]) -> str | None:
+    """Return the method whose plain students are the most accurate on the validation split.
+
+    On validation, because the test split may not choose what it then judges. Of equals the first.
+    """
+    means = {}
+    for method in methods:
+        if values := validation_accuracies(runs[method]).values():
+            means[method] = sum(values) / len(values)
+    return max(means, key=lambda method: means[method]) if means else None
