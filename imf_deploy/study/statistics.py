@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-_SAME = 1e-12
-"""Differences of accuracies below this are rounding of the last bit."""
+_DIGITS = 12
+"""Decimals of a difference: those after them are rounding of floats, which would decide what is level."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,11 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
     """
     seeds = sorted(ours.keys() & theirs.keys())
     left_out = len(ours.keys() ^ theirs.keys())
-    differences = [ours[seed] - theirs[seed] for seed in seeds]
+    differences = [round(ours[seed] - theirs[seed], _DIGITS) for seed in seeds]
     if not differences:
         return Difference(None, None, None, 0, left_out)
-    mean = statistics.fmean(differences)
-    if max(differences) - min(differences) < _SAME:
+    mean = round(statistics.fmean(differences), _DIGITS)
+    if len(set(differences)) == 1:
         return Difference(mean, None, None, len(seeds), left_out)
     error = statistics.stdev(differences) / math.sqrt(len(seeds))
     half = t_quantile(len(seeds) - 1) * error
