@@ -21,7 +21,7 @@ class Trained:
         validation: Accuracy of each product on the validation split, from 0 to 1; ``plain`` is the
             student itself, and IMF also has ``imf@k``.
         test: The same on the test split; empty where the training only chose settings.
-        cpu_seconds: Processor time of the training alone.
+        cpu_seconds: Processor time of the training; nothing where it was cut off and gone on with.
         settings: Everything that decided the result, as JSON values.
     """
 
@@ -32,7 +32,7 @@ class Trained:
     epochs: int
     validation: dict[str, float]
     test: dict[str, float]
-    cpu_seconds: float
+    cpu_seconds: float | None
     settings: dict[str, Any] = field(default_factory=dict)
 
 

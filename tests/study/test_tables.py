@@ -65,6 +65,15 @@ def test_a_method_without_rivals_has_no_differences(trained: list[Trained]) -> N
     assert alone.splitlines()[2] == "| DKD | `plain` | 81.00 | – | – | 1 | – |"
 
 
+def test_times_of_trainings_that_were_cut_off_are_left_out(trained: list[Trained]) -> None:
+    cut = [replace(run, cpu_seconds=None) if run.method == "kd" and run.seed == 1 else run for run in trained]
+    times = {
+        row.split(" | ")[0]: row.split(" | ")[-1] for row in methods_table(cut, STUDENT).splitlines()[2:8]
+    }
+    # IMF: 12 / 10 and 33 / 30; DKD's only partner is the one that was cut off.
+    assert times == {"| cross-entropy": "0.50× |", "| KD": "1.00× |", "| DKD": "– |", "| IMF": "1.15× |"}
+
+
 def test_two_budgets_in_one_table_are_refused(trained: list[Trained]) -> None:
     longer = [replace(run, epochs=16) for run in trained if run.method == "kd"]
     with pytest.raises(ValueError, match="cifar:net by kd have the seed 0: compare one budget at a time"):
