@@ -204,7 +204,7 @@ def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:
     for one, points in zip(series, shifted, strict=True):
         _draw(axes, one, points)
     axes.set_xlabel(f"{axis}\nmethods of one network stand side by side")
-    axes.set_ylabel("test accuracy (%), mean ± deviation over seeds")
+    axes.set_ylabel("test accuracy (%) ± deviation over seeds")
     figure.legend(loc="outside upper left", ncols=3)
     everything = [point for points in shifted for point in points]
     figure.draw_without_rendering()  # the legend moves the axes, and with them the lines

@@ -61,8 +61,8 @@ def validation_accuracies(runs: Mapping[int, Trained], product: str = PLAIN) -> 
 
 
 def cpu_seconds(runs: Mapping[int, Trained]) -> dict[int, float]:
-    """Return the processor time of the trainings in seconds, by seed."""
-    return {seed: run.cpu_seconds for seed, run in runs.items()}
+    """Return the processor time of the trainings in seconds, by seed, where it was measured."""
+    return {seed: run.cpu_seconds for seed, run in runs.items() if run.cpu_seconds is not None}
 
 
 def prefixes(products: Iterable[str]) -> list[str]:

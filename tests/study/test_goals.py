@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from imf_deploy.study.goals import goals
+from imf_deploy.study.results import Network, Trained
+
+STUDENT = "cifar:net"
+THINNER = ["cifar:thinnest", "cifar:thin"]
+
+
+def told(trained: list[Trained], networks: list[Network], thinner: list[str] = THINNER) -> list[str]:
+    return [str(goal) for goal in goals(trained, networks, STUDENT, thinner)]
+
+
+def changed(trained: list[Trained], method: str, product: str, points: float) -> list[Trained]:
+    """Return the trainings with one product of the whole student moved by so many points."""
+    return [
+        replace(run, test={**run.test, product: run.test[product] + points / 100})
+        if run.student == STUDENT and run.method == method and not run.variant and run.test
+        else run
+        for run in trained
+    ]
+
+
+def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list[Network]) -> None:
+    assert told(trained, networks) == [
+        "Yes: plain by IMF is 1.00 points above the student by KD (83.00 % against 82.00 %, 3 seeds; "
+        "interval of the difference +0.50 to +1.50, which excludes zero); "
+        "the goal is +0.50 points or more, and an interval above zero.",
+        "Yes: imf@2 by IMF is 1.50 points above the student by KD (83.50 % against 82.00 %, 3 seeds; "
+        "interval of the difference +0.42 to +2.58, which excludes zero); "
+        "the goal is +0.70 points or more, and an interval above zero.",
+        "Yes, but only on average: imf@1 is level with the whole student by cross-entropy (80.00 % against "
+        "80.00 %, 2 seeds, 1 without a partner left out; interval of the difference -12.71 to +12.71, "
+        "which holds zero), and has 0.25 of its MACs; "
+        "the goal is at least its accuracy with 0.5 of its MACs or fewer.",
+        "Yes, but only on average: imf@1 is 1.33 points above cifar:thin by KD (81.00 % against 79.67 %, "
+        "3 seeds; interval of the difference -2.46 to +5.13, which holds zero), the thinner student of the "
+        "nearest latency (0.500 ms against 0.600 ms in fp32); "
+        "the goal is more accuracy than the thinner student that is as fast.",
+        "Yes: training by IMF took 1.20 times the processor time of KD (median of 3 seeds); "
+        "the goal is 1.25 times or less.",
+    ]
+
+
+def test_a_gain_that_is_too_small_or_not_settled_is_a_no(
+    trained: list[Trained], networks: list[Network]
+) -> None:
+    small = told(changed(trained, "imf", "plain", -0.49), networks)[0]
+    # 0.51 points and 0.01 to 1.01 would do; a little less is below the goal.
+    assert small.startswith("Yes: plain by IMF is 0.51 points above")
+    assert told(changed(trained, "imf", "plain", -0.51), networks)[0].startswith(
+        "No: plain by IMF is 0.49 points above"
+    )
+    unsettled = told(changed(trained, "imf", "imf@2", -0.60), networks)[1]
+    assert unsettled.startswith("No: imf@2 by IMF is 0.90 points above")
+    assert "-0.18 to +1.98, which holds zero" in unsettled
+    worse = told(changed(trained, "imf", "plain", -3), networks)[0]
+    assert worse.startswith("No: plain by IMF is 2.00 points below")
+    assert "-2.50 to -1.50, which excludes zero" in worse
+
+
+def test_one_seed_answers_neither_yes_nor_no(trained: list[Trained], networks: list[Network]) -> None:
+    one = [run for run in trained if run.seed == 0]
+    assert told(one, networks)[0] == (
+        "Not known: plain by IMF is 1.00 points above the student by KD (82.00 % against 81.00 %, 1 seed; "
+        "no interval from one seed); the goal is +0.50 points or more, and an interval above zero."
+    )
+
+
+def test_half_the_macs_tells_the_cheapest_that_is_good_enough(
+    trained: list[Trained], networks: list[Network]
+) -> None:
+    networks[2] = replace(networks[2], macs=20_000_000)  # imf@2: exactly a half
+    assert "imf@1 is level with" in told(trained, networks)[2]
+    worse = told(changed(trained, "imf", "imf@1", -1), networks)
+    assert worse[2].startswith("Yes: imf@2 is 3.25 points above the whole student by cross-entropy")
+    assert "has 0.50 of its MACs" in worse[2]
+    assert "imf@2 is 3.83 points above cifar:thin by KD" in worse[3], "the same network goes on"
+
+
+def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks: list[Network]) -> None:
+    no = told(changed(trained, "imf", "imf@1", -1), networks)[2]
+    assert no.startswith("No: imf@1 is 1.00 points below the whole student by cross-entropy")
+    heavy = [replace(n, macs=21_000_000) if "imf" in n.product else n for n in networks]
+    assert told(trained, heavy)[2].startswith("No: no imf@k has so few MACs")
+
+
+def test_the_rival_is_the_nearest_in_latency_by_its_best_method(
+    trained: list[Trained], networks: list[Network]
+) -> None:
+    networks[4] = replace(networks[4], latency_ms={"fp32": 0.45})
+    assert "above cifar:thinnest by KD" in told(trained, networks)[3]
+    networks[4] = replace(networks[4], latency_ms={"fp32": 0.1})
+    # Chosen on validation, whatever the test split says.
+    better = [
+        replace(run, validation={"plain": 0.9}) if (run.student, run.method) == ("cifar:thin", "ce") else run
+        for run in trained
+    ]
+    line = told(better, networks)[3]
+    assert line.startswith("Yes, but only on average: imf@1 is 2.00 points above cifar:thin by cross-entropy")
+    assert "no interval from one seed" in line
+
+
+def test_a_training_that_takes_too_long_is_a_no(trained: list[Trained], networks: list[Network]) -> None:
+    slow = [
+        replace(run, cpu_seconds=1.5 * run.cpu_seconds) if run.method == "imf" else run for run in trained
+    ]
+    assert told(slow, networks)[4].startswith("No: training by IMF took 1.80 times")
+
+
+def test_without_results_nothing_is_known() -> None:
+    assert [goal.met for goal in goals([], [], STUDENT)] == [None] * 5
+
+
+def test_without_costs_only_the_gains_and_the_time_are_known(trained: list[Trained]) -> None:
+    assert [goal.met for goal in goals(trained, [], STUDENT, THINNER)] == [True, True, None, None, True]
