@@ -44,7 +44,7 @@ def study(
     thin: Annotated[
         str,
         _option(
-            help="Thinner students and their epochs, such as mobilenetv2x0.5:10; trained by KD, rivals of imf@k."
+            help="Rivals of imf@k, trained by KD: thinner students and epochs, such as mobilenetv2x0.5:10."
         ),
     ] = "",
     jobs: Annotated[int, _option(help="Trainings side by side.")] = 1,

@@ -14,7 +14,6 @@ from imf_deploy import defaults
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, Target
 
-
 Distance = Literal["power", "raw", "l2", "channel"]
 """How the distance between feature maps is made independent of the teacher's scale, if at all."""
 
@@ -50,7 +49,7 @@ class LossWeights:
             raise UsageError("--alpha and --beta must be at least 0, --temperature above 0")
         if not self.branches >= 0 or not self.prefixes >= 0 or self.distance not in get_args(Distance):
             raise UsageError(
-                f"branches={self.branches}, prefixes={self.prefixes}, distance={self.distance} is no IMF loss",
+                f"branches {self.branches}, prefixes {self.prefixes}, distance {self.distance}: no IMF loss",
                 f"Give weights of at least 0, and one of {', '.join(get_args(Distance))}",
             )
 

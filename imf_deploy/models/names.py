@@ -62,16 +62,19 @@ def resolve(name: str) -> Architecture:
     bare_cifar = _bare_cifar_names()
     if name in SHORT_NAMES:
         return Architecture("torchvision", SHORT_NAMES[name])
-    if name in bare_cifar:
-        return Architecture("cifar", name)
-    if name in _torchvision_names():
-        return Architecture("torchvision", name)
-    if found := _WIDTH.fullmatch(name):
-        narrow, width = found[1], float(found[2])
-        if 0.1 <= width <= 4 and (narrow == "mobilenetv2" or narrow in bare_cifar):
-            whole = resolve(narrow)
-            return Architecture(whole.library, whole.name, width)
+    if name in bare_cifar or name in _torchvision_names():
+        return Architecture("cifar" if name in bare_cifar else "torchvision", name)
+    if (scaled := _scaled(name, bare_cifar)) is not None:
+        return scaled
     raise _unknown(name, [*SHORT_NAMES, *bare_cifar, *_torchvision_names()])
+
+
+def _scaled(name: str, bare_cifar: list[str]) -> Architecture | None:
+    found = _WIDTH.fullmatch(name)
+    if not found or not 0.1 <= float(found[2]) <= 4 or found[1] not in ("mobilenetv2", *bare_cifar):
+        return None
+    whole = resolve(found[1])
+    return Architecture(whole.library, whole.name, float(found[2]))
 
 
 def file_stem(name: str) -> str:

@@ -11,6 +11,7 @@ from imf_deploy.bench.products import measure_products
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
+from imf_deploy.export.onnx_file import Precision
 from imf_deploy.progress import say
 from imf_deploy.strip.products import Product, choose_products, load_product
 from imf_deploy.strip.proof import count_macs, count_parameters
@@ -53,7 +54,7 @@ def measure_networks(
         latencies = measure_products(products, files, seconds)
     networks = []
     for each in exported:
-        timed = {name: latencies[f.sha256].own.p50 for name, f in each.files.items() if f.sha256 in latencies}
+        timed = {name: latencies[f.sha256].file.p50 for name, f in each.files.items() if f.sha256 in latencies}
         quantised = each.files.get("int8")
         networks.append(
             Network(
@@ -80,7 +81,7 @@ def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable
 
 
 def _export(student: str, product: Product, data: DataSet, folder: Path, int8: bool) -> _Exported:
-    precisions = ["fp32", "int8"] if int8 else ["fp32"]
+    precisions: list[Precision] = ["fp32", "int8"] if int8 else ["fp32"]
     config = CalibrationConfig(rank=False)
     place = folder / "deploy" / product.artifact.path.stem
     files, declined = export_product(product, data, precisions, config, None, place, overwrite=True)

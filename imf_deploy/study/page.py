@@ -22,9 +22,9 @@ def page(study: Study) -> str:
         "# Study: how a student is trained best",
         f"    {about['command']}",
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
-        f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of the "
-        f"test images. Seeds {', '.join(map(str, config.seeds))}; {config.train.epochs} epochs, batches of "
-        f"{config.train.batch_size}. Every method sees the same images in the same order and changed in the "
+        f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
+        f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.train.epochs} epochs, "
+        f"batches of {config.train.batch_size}. Every method sees the same images in the same order and changed in the "
         "same way, and starts from the same weights.",
     ]
     for student in config.students:
@@ -47,7 +47,7 @@ def _settings(study: Study, student: str) -> str:
         lines.append(f"- {METHODS[method].title} ({METHODS[method].source}): {told}")
     tries = study.config.tries
     how = (
-        f"Chosen on the validation images from {tries} settings a method, with seed {study.config.tuning_seed}:"
+        f"Chosen on the validation images from {tries} a method, with seed {study.config.tuning_seed}:"
         if tries > 1
         else "The first settings of each method, none chosen:"
     )

@@ -14,7 +14,7 @@ class Trained:
 
     Attributes:
         student: Name of the architecture.
-        method: A key of :data:`imf_deploy.study.methods.METHODS`: ``ce``, ``kd``, ``fitnet``, ``dkd``, ``imf``.
+        method: A key of :data:`imf_deploy.study.methods.METHODS`.
         variant: What differs from the method's own settings, such as ``alpha=0``; empty for nothing.
         seed: Of weights, order and augmentation.
         epochs: Passes over the training split.

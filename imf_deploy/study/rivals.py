@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class CrossEntropy:
         self._teacher = teacher
         self._settings = settings
 
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Ask nobody."""
         return [None] * len(parts)
 
@@ -66,14 +67,13 @@ class Kd(CrossEntropy):
     Settings: ``beta`` and ``temperature``, with IMF's meaning of both.
     """
 
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits for each part."""
         with torch.no_grad():
             return [self._teacher.module(images) for images in parts]
 
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for teacher logits ``[N, classes]``."""
-        assert isinstance(target, Tensor)
         logits = only_logits(self.student, network(images))
         return {"cross_entropy": self.supervised(logits, labels), "kd": self.softened(logits, target)}
 
@@ -90,9 +90,8 @@ class Dkd(Kd):
     ``temperature``.
     """
 
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for teacher logits ``[N, classes]``."""
-        assert isinstance(target, Tensor)
         logits = only_logits(self.student, network(images))
         settings, rise = self._settings, min(self.progress / DKD_WARMUP, 1.0)
         right, others = decoupled_distillation(logits, target, labels, settings["temperature"])
@@ -138,15 +137,14 @@ class FitNet(Kd):
         self._taps = Taps(teacher.module, [self._hint])
         self.module = _Hinted(self.student, mine, self._hint.channels).to(memory_format=torch.channels_last)
 
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[object]:
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits and its middle map ``[N, C, side, side]`` for each part."""
         with torch.no_grad():
             outputs = [self._taps.run(images) for images in parts]
             return [(logits, self._to_side(features.float())) for logits, (features,) in outputs]
 
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: object) -> dict[str, Tensor]:
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for what :meth:`targets` gives."""
-        assert isinstance(target, tuple)
         teacher_logits, its = target
         logits, mapped = network(images)
         power = its.square().mean((0, 2, 3))

@@ -14,7 +14,7 @@ from torch import Tensor
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import finite, fingerprint, read_json, write_json
+from imf_deploy.files import fingerprint, finite, read_json, write_json
 from imf_deploy.models import ModelSpec, save_weights
 from imf_deploy.strip.products import PLAIN, imf, load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config

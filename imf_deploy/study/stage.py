@@ -18,6 +18,7 @@ from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials
 from imf_deploy.study.pool import Bench, Trainer, trainer
 from imf_deploy.study.results import PLAIN, Network, Trained
 from imf_deploy.study.run import Run, record_path, weights_path
+from imf_deploy.study.selection import in_order
 from imf_deploy.train.teacher import Teacher
 
 SCHEMA = 1
@@ -135,9 +136,10 @@ def _train_all(title: str, runs: Sequence[Run], train: Trainer) -> list[Trained]
 def _one_of_each(
     config: StudyConfig, runs: Sequence[Run], data: DataSet, teacher: Teacher, folder: Path
 ) -> dict[str, Path]:
-    """Return the weights of one training of each student: IMF's where there is one, since it has all products."""
+    """Return the weights of one training of each student: IMF's, which has all products, if there is one."""
     found: dict[str, Path] = {}
-    for run in sorted(runs, key=lambda run: run.method != "imf"):
+    order = in_order({run.method for run in runs})[::-1]
+    for run in sorted(runs, key=lambda run: order.index(run.method)):
         if run.train.seed == config.seeds[0]:
             found.setdefault(run.student, weights_path(record_path(run, data, teacher, folder)))
     return found

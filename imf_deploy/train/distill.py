@@ -120,7 +120,7 @@ class ImfTask:
                 powers = [torch.cat([*output.powers.values()]) for output in outputs]
                 whole = batch_mean(powers, [len(images) for images in parts])
                 sizes = [len(power) for power in outputs[0].powers.values()]
-                shared = dict(zip(outputs[0].powers, whole.split(sizes), strict=True))
+                shared = dict(zip(outputs[0].powers, torch.split(whole, sizes), strict=True))
                 outputs = [replace(output, powers=shared) for output in outputs]
         return outputs
 
