@@ -26,6 +26,7 @@ from imf_deploy.models import (
     resolve,
     save_weights,
 )
+from imf_deploy.train.checkpoint import check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
@@ -96,6 +97,7 @@ def train_classifier(
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
 
     def write() -> Artifact:
+        check_finite(task.module.state_dict(), "at the end")
         accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
         save_weights(path, task.module.state_dict())
         artifact = describe(
