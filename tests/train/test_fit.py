@@ -123,7 +123,11 @@ def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
 
     labels = (*data.preprocess.labels, "another")
     other = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, labels=labels))
-    with pytest.raises(ImfDeployError, match="other preprocessing or classes"):
+    with pytest.raises(ImfDeployError, match=r"other preprocessing or classes .* \(3 classes for 4\)"):
+        find_teacher(str(teacher_file), "", other, "cpu")
+    preprocess = dataclasses.replace(data.preprocess, labels=("a", "b", "c"), resize_to=20)
+    other = dataclasses.replace(data, preprocess=preprocess)
+    with pytest.raises(ImfDeployError, match=r"\(other labels, resize_to\)"):
         find_teacher(str(teacher_file), "", other, "cpu")
 
 
