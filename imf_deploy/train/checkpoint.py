@@ -82,7 +82,7 @@ def check_finite(state: Mapping[str, Tensor], when: str) -> None:
     if spoilt := not_finite(state):
         raise ImfDeployError(
             f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}, as {spoilt[0]}",
-            "Lower --lr or add --clip-grad 1, and start over in another --output; nothing of it was saved",
+            "Lower --lr or add --clip-grad 1, in another --output; what was saved before is kept",
         )
 
 
