@@ -240,7 +240,8 @@ def _apply_preset(context: typer.Context, name: str) -> str:
 Preset = Annotated[
     str,
     typer.Option(
-        help="Pair and recipe of Tian et al. 2019, such as cifar100/resnet56-resnet20; other options win.",
+        help="Pair and published recipe, such as cifar100/resnet56-resnet20 or imagenet/resnet34-resnet18; "
+        "other options win.",
         is_eager=True,
         callback=_apply_preset,
     ),

@@ -35,7 +35,16 @@ def strides(text: str) -> tuple[int, ...] | None:
 
 
 def data_config(data: str, root: str, image_size: int, val_fraction: float, split_seed: int) -> DataConfig:
-    """Read the options of the data panel."""
+    """Read the options of the data panel.
+
+    Raises:
+        UsageError: no data, as with a preset for ImageNet, or too small an image size.
+    """
+    if not data:
+        raise UsageError(
+            "no --data is given, and ImageNet has to be your own copy",
+            "Give --data FOLDER with train/CLASS and val/CLASS, or --data 'train-{000..099}.tar,val-…'",
+        )
     if image_size and image_size < 8:
         raise UsageError(f"--image-size {image_size} is too small", "Give 8 pixels or more")
     return DataConfig(data, root, image_size, val_fraction, split_seed)

@@ -12,11 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imf_deploy.data.pictures import SUFFIXES, unreadable
+from imf_deploy.data.pictures import FORMATS, SUFFIXES, unreadable
 from imf_deploy.errors import ImfDeployError
 
 _BLOCK = tarfile.BLOCKSIZE
 _CLASSES = (".cls", ".json")
+# What Pillow's readers look at to know their format.
+_HEAD = 16
 # Larger ones are no class; nothing is to fill the memory.
 _LARGEST_CLASS = 1 << 20
 
@@ -83,7 +85,8 @@ def index_shards(
         ``int64 [N]``.
 
     Raises:
-        ImfDeployError: a shard is no whole tar, or a sample has no class, no picture, or two of one.
+        ImfDeployError: a shard is no whole tar, a sample has no class, no picture, or two of one, or what
+            is named as a picture begins like none.
     """
     shard: list[Tensor] = []
     offset: list[int] = []
@@ -118,6 +121,8 @@ class _Sample:
 def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
     """Return offset, size and class of every picture of a shard."""
     samples: dict[str, _Sample] = {}
+    others: dict[str, str] = {}
+    is_picture = _pillow_accepts()
     length = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
@@ -127,20 +132,16 @@ def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
                 suffix = (dot + ending).lower()
                 if not member.isreg() or member.issparse() or not stem:
                     continue
+                key = f"{folder}/{stem}"
                 if suffix not in SUFFIXES and suffix not in _CLASSES:
+                    others[key] = suffix
                     continue
                 if member.offset_data + member.size > length:
                     raise _truncated(path, member.name)
                 headers.update(
                     f"{member.name}|{member.size}|{member.mtime}\n".encode(errors="surrogateescape")
                 )
-                sample = samples.setdefault(f"{folder}/{stem}", _Sample())
-                if suffix in SUFFIXES:
-                    if sample.picture:
-                        raise _sample_error(path, member.name, "its sample has a second picture")
-                    sample.picture = member
-                elif suffix == ".cls" or sample.token is None:
-                    sample.token = _token(tar, member, path)
+                _add(samples.setdefault(key, _Sample()), tar, member, path, is_picture)
             end = tar.offset
     except tarfile.TarError as error:
         last = list(samples)[-1].lstrip("/") if samples else ""
@@ -157,10 +158,53 @@ def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
     found = []
     for key, sample in samples.items():
         if sample.picture is None or sample.token is None:
-            what = "a class and no picture" if sample.picture is None else "a picture and no class"
-            raise _sample_error(path, key.lstrip("/"), f"it has {what}")
+            raise _incomplete(path, key, sample, others)
         found.append((sample.picture.offset_data, sample.picture.size, sample.token))
     return found
+
+
+def _add(
+    sample: _Sample,
+    tar: tarfile.TarFile,
+    member: tarfile.TarInfo,
+    path: Path,
+    is_picture: Callable[[bytes], bool],
+) -> None:
+    """Note a picture, of which only the first bytes are looked at, or a class."""
+    if not member.name.lower().endswith(_CLASSES):
+        if sample.picture:
+            raise _sample_error(path, member.name, "its sample has a second picture")
+        if not is_picture(_head(tar, member)):
+            why = f"it is none of {', '.join(FORMATS)}" if member.size else "it is empty"
+            raise unreadable(f"{path}, member {member.name}", why)
+        sample.picture = member
+    elif member.name.lower().endswith(".cls") or sample.token is None:
+        sample.token = _token(tar, member, path)
+
+
+def _incomplete(path: Path, key: str, sample: _Sample, others: dict[str, str]) -> ImfDeployError:
+    if sample.picture:
+        return _sample_error(path, key.lstrip("/"), "it has a picture and no class")
+    what = "it has a class and no picture"
+    if key in others:
+        what += f", and {others[key] or 'no ending'} is the name of no kind that is read"
+    return _sample_error(path, key.lstrip("/"), what)
+
+
+def _pillow_accepts() -> Callable[[bytes], bool]:
+    """Return the function that tells from its first bytes whether something is one of ``FORMATS``."""
+    from PIL import Image
+
+    Image.init()
+    accept = [Image.OPEN[name][1] for name in FORMATS]
+    # Some answer with a sentence where they could read it in another build of Pillow.
+    return lambda head: any(test is None or bool(test(head)) for test in accept)
+
+
+def _head(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return a member's first bytes; they lie behind the header that was just read."""
+    file = tar.extractfile(member)
+    return file.read(_HEAD) if file else b""
 
 
 def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
@@ -178,7 +222,8 @@ def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
 
 def _truncated(path: Path, member: str) -> ImfDeployError:
     return ImfDeployError(
-        f"the shard {path} is truncated or damaged at or after member {member}", "Fetch it again"
+        f"the shard {path} is truncated or damaged at or after member {member}",
+        "Fetch it again, or leave it out of --data",
     )
 
 

@@ -4,7 +4,7 @@ from imf_deploy.models.blocks import Block, find_blocks, only_logits, to_map
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model, student_blocks
-from imf_deploy.models.weights import load_weights, read_weights, save_weights, tensor_hashes
+from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
 
 __all__ = [
     "SMALL_IMAGE",
@@ -14,6 +14,7 @@ __all__ = [
     "file_stem",
     "find_blocks",
     "load_weights",
+    "not_finite",
     "only_logits",
     "read_weights",
     "resolve",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
@@ -48,13 +50,35 @@ def build(architecture: Architecture, num_classes: int, image_size: int) -> nn.M
         return _from_factory(architecture.name, num_classes, image_size)
     try:
         with warnings.catch_warnings(action="ignore"):  # advice to who writes the call
-            return _from_library(architecture, num_classes, image_size)
+            network = _from_library(architecture, num_classes, image_size)
     except Exception as error:  # libraries check sizes with assertions and errors of all kinds
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
             f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
             "Choose another network, or an --image-size that it takes",
         ) from error
+    _calm_head(network, num_classes)
+    return network
+
+
+@torch.no_grad()
+def _calm_head(network: nn.Module, num_classes: int) -> None:
+    """Scale a fresh head down to the range of PyTorch's ``Linear`` where it is far above it (ours).
+
+    TensorFlow's initialisation, which timm's and torchvision's EfficientNets, MobileNets and MNASNets
+    have, draws from +-1/sqrt(classes): right for ImageNet's 1,000, and ten times too wide for 10. The
+    first gradients are then so large that the stem's weights grow tenfold at once. Batch norm hides
+    it, until fp16 overflows.
+    """
+    heads = [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
+    if not heads:
+        return
+    weight = heads[-1].weight
+    spread = float(weight.square().mean().sqrt())
+    # A uniform draw from +-1/sqrt(inputs) has this root mean square.
+    usual = 1 / math.sqrt(3 * weight.shape[1])
+    if spread > math.sqrt(3) * usual:
+        weight.mul_(usual / spread)
 
 
 def _from_library(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:

@@ -105,6 +105,11 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     model.load_state_dict(state, strict=True)
 
 
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold an infinite number or none (NaN), statistics included."""
+    return [n for n, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
+
+
 def tensor_hashes(tensors: Iterable[Tensor]) -> list[str]:
     """Return a hash of the content of every tensor that is large and varied enough to tell."""
     hashes = []

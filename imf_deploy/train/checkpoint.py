@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, finite
-from imf_deploy.models import save_weights
+from imf_deploy.models import not_finite, save_weights
 
 History = list[dict[str, float]]
 _KEY = "imf-deploy-checkpoint"
@@ -73,6 +73,19 @@ class Checkpoint:
         optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["param_groups"]})
 
 
+def check_finite(state: Mapping[str, Tensor], when: str) -> None:
+    """Refuse weights and statistics of batch norm that are not finite; the loss need not show them yet.
+
+    Raises:
+        ImfDeployError: naming the first of them, and ``when``.
+    """
+    if spoilt := not_finite(state):
+        raise ImfDeployError(
+            f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}, as {spoilt[0]}",
+            "Lower --lr or add --clip-grad 1, in another --output; what was saved before is kept",
+        )
+
+
 def save_checkpoint(
     path: Path,
     settings: Mapping[str, Any],
@@ -90,7 +103,13 @@ def save_checkpoint(
         groups: ``state_dict`` of the module, and where they are used ``ema`` and ``best``.
         optimizer: The optimiser's ``state_dict``.
         scaler: The gradient scaler's.
+
+    Raises:
+        ImfDeployError: weights or statistics are not finite; the checkpoint before is kept.
     """
+    within = f"{progress.batch} step(s) into epoch {progress.epoch + 1}" if progress.batch else ""
+    for state in groups.values():
+        check_finite(state, within or f"after epoch {progress.epoch}")
     tensors = {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in optimizer["state"].items():

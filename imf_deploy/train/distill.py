@@ -29,6 +29,7 @@ from imf_deploy.models import (
     tensor_hashes,
 )
 from imf_deploy.processes import world_size
+from imf_deploy.train.checkpoint import check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import batch_mean, on_first
 from imf_deploy.train.loop import fit
@@ -294,7 +295,11 @@ def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any
         graph: Student and branches.
         checkpoint: Of the training that is done.
         fields: Of the :class:`~imf_deploy.artifact.Artifact`.
+
+    Raises:
+        ImfDeployError: a weight or a statistic is not finite; nothing is written.
     """
+    check_finite(graph.state_dict(), "at the end")
     save_weights(path, graph.state_dict())
     artifact = describe(path, kind="distilled", format="safetensors", **fields).save()
     checkpoint.unlink(missing_ok=True)

@@ -87,7 +87,7 @@ def fit(
 
     Raises:
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
-        ImfDeployError: the loss is not finite; the last checkpoint is kept.
+        ImfDeployError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
         raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
@@ -217,7 +217,7 @@ class Training:
         if not math.isfinite(loss_value):
             raise ImfDeployError(
                 f"the loss became {loss_value} at step {step} (epoch {self._progress.epoch + 1})",
-                "Lower --lr and start over in another --output; earlier epochs are kept",
+                "Lower --lr or add --clip-grad 1, in another --output; earlier epochs are kept",
             )
         if self._config.clip_grad:
             self._accelerator.clip_grad_norm_(self._module.parameters(), self._config.clip_grad)

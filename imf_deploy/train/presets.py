@@ -1,28 +1,32 @@
-"""The teacher-student pairs and the training recipe of Tian et al. 2019 on CIFAR-100, by name.
+"""Teacher-student pairs of the distillation literature and their training recipes, by name.
 
-Source: "Contrastive Representation Distillation", tables 1 and 2, and the authors' published
-settings (RepDistiller): SGD with momentum 0.9 (not Nesterov's), weight decay 5e-4, batches of 64,
-240 epochs, learning rate 0.05, or 0.01 for MobileNetV2 and ShuffleNet students, divided by 10 after
-epochs 150, 180 and 210; pictures padded by 4 pixels, cropped and mirrored. The weights of IMF's loss
-are this project's own.
+CIFAR-100: Tian et al. 2019, "Contrastive Representation Distillation", tables 1 and 2, and the authors'
+published settings (RepDistiller): SGD with momentum 0.9 (not Nesterov's), weight decay 5e-4, batches of
+64, 240 epochs, learning rate 0.05, or 0.01 for MobileNetV2 and ShuffleNet students, divided by 10 after
+epochs 150, 180 and 210; pictures padded by 4 pixels, cropped and mirrored.
+
+ImageNet: PyTorch's example of an ImageNet training, which the distillation literature runs for 100 epochs
+(such as Heo et al. 2019, "A Comprehensive Overhaul of Feature Distillation"): SGD with momentum 0.9,
+weight decay 1e-4, batches of 256, learning rate 0.1, divided by 10 after epochs 30, 60 and 90; random
+parts of the photos, mirrored, at 224 pixels.
+
+The weights of IMF's loss are this project's own.
 """
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imf_deploy import defaults
 from imf_deploy.errors import UsageError
 
-_EPOCHS = 240
-_BATCH_SIZE = 64
-_LR = 0.05
 _LOW_LR = 0.01
 _LOW = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 
-_PAIRS = (
+_CIFAR_PAIRS = (
     # table 1: teacher and student of one kind
     ("wrn-40-2", "wrn-16-2"), ("wrn-40-2", "wrn-40-1"), ("resnet56", "resnet20"), ("resnet110", "resnet20"),
     ("resnet110", "resnet32"), ("resnet32x4", "resnet8x4"), ("vgg13", "vgg8"),
@@ -30,34 +34,32 @@ _PAIRS = (
     ("vgg13", "mobilenetv2"), ("resnet50", "mobilenetv2"), ("resnet50", "vgg8"),
     ("resnet32x4", "shufflenetv1"), ("resnet32x4", "shufflenetv2"), ("wrn-40-2", "shufflenetv1"),
 )  # fmt: skip
+_IMAGENET_PAIRS = (("resnet34", "resnet18"), ("resnet50", "mobilenetv2"))
+_TORCHVISION = {"mobilenetv2": "mobilenet_v2"}
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A pair of networks and how the student is trained.
+    """A pair of networks, their data, and how they are trained.
 
     Attributes:
         teacher: Name of the teacher.
         student: Name of the student.
-        lr: The student's learning rate.
+        data: Values of the options of the data panel, by the names of their parameters. An empty
+            ``data`` has to be given by the user.
+        training: Fields of a ``TrainConfig`` that the recipe decides.
+        lr: The student's learning rate, where it is another than the teacher's.
     """
 
     teacher: str
     student: str
-    lr: float
+    data: Mapping[str, Any]
+    training: Mapping[str, Any]
+    lr: float | None = None
 
     def recipe(self, teacher: bool = False) -> dict[str, Any]:
         """Return the fields of a ``TrainConfig`` that the recipe decides, for one of the two."""
-        return {
-            "epochs": _EPOCHS,
-            "batch_size": _BATCH_SIZE,
-            "lr": _LR if teacher else self.lr,
-            "schedule": "step",
-            "drops": defaults.LR_DROPS,
-            "warmup": 0.0,
-            "nesterov": False,
-            "shift": 4,
-        }
+        return dict(self.training) | ({} if teacher or self.lr is None else {"lr": self.lr})
 
     def options(self, teacher: bool = False) -> dict[str, Any]:
         """Return the values of the command line's options, by the names of its parameters.
@@ -68,15 +70,57 @@ class Preset:
         recipe = self.recipe(teacher)
         recipe["lr_schedule"] = recipe.pop("schedule")
         recipe["lr_drops"] = ",".join(map(str, recipe.pop("drops")))
-        own = {} if teacher else {"student": self.student, "teacher_epochs": _EPOCHS}
-        return {"data": "cifar100", "teacher": self.teacher} | own | recipe
+        own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
+        return {"teacher": self.teacher} | dict(self.data) | own | recipe
 
+
+_STEPS = {"schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}
+_CIFAR = Preset(
+    "",
+    "",
+    {"data": "cifar100"},
+    _STEPS
+    | {
+        "epochs": 240,
+        "batch_size": 64,
+        "lr": 0.05,
+        "drops": defaults.LR_DROPS,
+        "weight_decay": 5e-4,
+        "augment": "shift-flip",
+        "shift": 4,
+    },
+)
+_IMAGENET = Preset(
+    "",
+    "",
+    # Of 1.28 million images one in a hundred is enough to choose by.
+    {"data": "", "image_size": 224, "val_fraction": 0.01},
+    _STEPS
+    | {
+        "epochs": 100,
+        "batch_size": 256,
+        "lr": 0.1,
+        "drops": (0.3, 0.6, 0.9),
+        "weight_decay": 1e-4,
+        "augment": "crop-flip",
+    },
+)
 
 PRESETS = {
-    f"cifar100/{teacher}-{student}": Preset(
-        f"cifar:{teacher}", f"cifar:{student}", _LOW_LR if student in _LOW else _LR
+    f"cifar100/{teacher}-{student}": replace(
+        _CIFAR,
+        teacher=f"cifar:{teacher}",
+        student=f"cifar:{student}",
+        lr=_LOW_LR if student in _LOW else None,
     )
-    for teacher, student in _PAIRS
+    for teacher, student in _CIFAR_PAIRS
+} | {
+    f"imagenet/{teacher}-{student}": replace(
+        _IMAGENET,
+        teacher=f"torchvision:{teacher}",
+        student=f"torchvision:{_TORCHVISION.get(student, student)}",
+    )
+    for teacher, student in _IMAGENET_PAIRS
 }
 """``--preset NAME`` to what it stands for."""
 

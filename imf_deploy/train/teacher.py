@@ -15,7 +15,7 @@ from imf_deploy.artifact import Artifact, claim, describe, load_artifact, sideca
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
-from imf_deploy.files import fingerprint, sha256_file
+from imf_deploy.files import differences, fingerprint, sha256_file
 from imf_deploy.models import (
     SMALL_IMAGE,
     ModelSpec,
@@ -26,6 +26,8 @@ from imf_deploy.models import (
     resolve,
     save_weights,
 )
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.train.checkpoint import check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
@@ -98,6 +100,7 @@ def train_classifier(
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
 
     def write() -> Artifact:
+        check_finite(task.module.state_dict(), "at the end")
         accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
         save_weights(path, task.module.state_dict())
         artifact = describe(
@@ -192,7 +195,8 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
             )
         if record.preprocess != data.preprocess:
             raise ImfDeployError(
-                f"the teacher {path} was trained with other preprocessing or classes than {data.name} has",
+                f"the teacher {path} was trained with other preprocessing or classes than {data.name} has "
+                f"({_difference(record.preprocess, data.preprocess)})",
                 "Train one for this data: imf-deploy train-teacher",
             )
         spec = made_for
@@ -201,6 +205,12 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     module = module.to(device).eval().requires_grad_(False)
     accuracy = top1(module, data.test, data.preprocess, device)
     return Teacher(module, spec, sha256_file(path), accuracy)
+
+
+def _difference(known: Preprocess, wanted: Preprocess) -> str:
+    if known.num_classes != wanted.num_classes:
+        return f"{known.num_classes} classes for {wanted.num_classes}"
+    return "other " + ", ".join(differences(known.to_dict(), wanted.to_dict()))
 
 
 class TeacherNeededError(UsageError):

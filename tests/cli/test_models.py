@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
 
 from imf_deploy.artifact import load_artifact
 
@@ -121,3 +123,41 @@ def test_a_preset_for_a_teacher_trains_the_teacher(here: Cli, image_folder: Path
     assert made.code == 0, made.err
     # The last of a few steps is behind the drops at 5/8 and 3/4 of them, and before that at 7/8.
     assert load_artifact(Path("t.safetensors")).evidence["history"][0]["lr"] == pytest.approx(0.05 / 100)
+
+
+IMAGENET = ["--preset", "imagenet/resnet34-resnet18"]
+
+
+@pytest.mark.parametrize("command", ["train-teacher", "distill", "distill-and-export"])
+def test_a_preset_without_data_of_its_own_asks_for_them(here: Cli, error: Error, command: str) -> None:
+    said = error(here(command, *IMAGENET, "--output", "out.safetensors"), 2)
+    assert "no --data is given" in said
+    assert "Give --data FOLDER with train/CLASS" in said
+    assert not Path("out.safetensors").exists()
+
+
+def test_imagenet_s_recipe_with_torchvision_s_own_weights(
+    here: Cli, make_images: Callable[..., Path]
+) -> None:
+    folder = make_images(Path("photos"), {"train": 9, "val": 2}, size=40)
+    torch.manual_seed(0)
+    own = torchvision.models.resnet34(num_classes=3)
+    torch.save(own.state_dict(), "resnet34.pth")
+    options = ["--data", folder, "--teacher-weights", "resnet34.pth", "--image-size", 32, "--epochs", 1]
+    made = here("distill", *IMAGENET, *options, "--batch-size", 8, "--device", "cpu", "--output", "run")
+    assert made.code == 0, made.err
+    record = load_artifact(Path("run/distilled.safetensors"))
+    assert record.model["name"] == "torchvision:resnet18"
+    assert record.evidence["teacher"]["name"] == "torchvision:resnet34"
+    assert record.evidence["data_config"]["validation_fraction"] == 0.01
+    train = record.evidence["config"]["train"]
+    assert (train["augment"], train["weight_decay"], train["warmup"]) == ("crop-flip", 1e-4, 0)
+    assert (train["schedule"], train["drops"], train["batch_size"]) == ("step", [0.3, 0.6, 0.9], 8)
+
+
+def test_a_teacher_of_1000_classes_for_three(here: Cli, error: Error, image_folder: Path) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), "resnet18.pt")
+    teacher = ["--teacher", "torchvision:resnet18", "--teacher-weights", "resnet18.pt"]
+    said = error(here("distill", "--data", image_folder, *teacher, "--output", "run"), 1)
+    assert "other shapes: fc.weight [1000, 512] for [3, 512]" in said
+    assert not Path("run").exists()

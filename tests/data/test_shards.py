@@ -1,14 +1,17 @@
 """Shards give what a folder of the same pictures gives, by position, and say what is wrong with them."""
 
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from imf_deploy.data import Augment, DataConfig, DataSet, encoded, open_data, reopen_data, train_batches
 from imf_deploy.data.dataset import EncodedImages, MemoryImages
+from imf_deploy.data.pictures import FORMATS
 from imf_deploy.data.shards import expand
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec
@@ -174,6 +177,38 @@ def test_a_member_that_is_no_picture(
     assert f"{bad}, member 0003.png" in str(problem(shards))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "it is empty"), (b"<html>not found</html>", "it is none of JPEG, PNG")]
+)
+def test_what_is_no_picture_is_named_at_the_start_without_decoding(
+    shards: Path,
+    make_shard: MakeShard,
+    make_samples: MakeSamples,
+    image_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    said: str,
+) -> None:
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
+    members = make_samples(image_folder / "val")
+    members[4] = ("0002.png", content)
+    bad = make_shard(shards / "val-0.tar", members)
+    assert f"cannot read the image {bad}, member 0002.png ({said}" in str(problem(shards))
+
+
+def test_every_kind_of_picture_is_known_by_its_first_bytes(
+    shards: Path, make_shard: MakeShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
+    members: Members = []
+    for number, form in enumerate(FORMATS):
+        content = io.BytesIO()
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(content, form)
+        members += [(f"{number}.jpg", content.getvalue()), (f"{number}.cls", b"0")]
+    make_shard(shards / "val-0.tar", members)
+    assert len(opened(shards).test) == len(FORMATS)
+
+
 def test_a_member_that_is_no_picture_is_named_during_training(
     shards: Path,
     make_shard: MakeShard,
@@ -196,7 +231,7 @@ def test_a_member_that_is_no_picture_is_named_during_training(
     ("member", "said"),
     [
         (("0000.jpg", b"x"), "second picture"),
-        (("9999.png", b"x"), "9999: it has a picture and no class"),
+        (("9999.png", b"GIF89a"), "9999: it has a picture and no class"),
         (("9999.cls", b"1"), "9999: it has a class and no picture"),
         (("9999.json", b"[1]"), '9999.json: it is not {"label": …}'),
         (("9999.json", b'{"label": 1.5}'), "neither an integer nor a name"),
@@ -216,6 +251,15 @@ def test_a_sample_that_cannot_be_used(
     message = str(problem(shards))
     assert said in message
     assert str(bad) in message
+
+
+def test_a_sample_whose_picture_has_an_unknown_ending(
+    shards: Path, make_shard: MakeShard, make_samples: MakeSamples, image_folder: Path
+) -> None:
+    members = [*make_samples(image_folder / "train"), ("9999.avif", b"x"), ("9999.cls", b"1")]
+    make_shard(shards / "train-0.tar", members)
+    said = "9999: it has a class and no picture, and .avif is the name of no kind that is read"
+    assert said in str(problem(shards))
 
 
 def test_a_path_out_of_the_tar_is_only_a_key(shards: Path, make_shard: MakeShard, image_folder: Path) -> None:

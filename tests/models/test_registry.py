@@ -79,6 +79,27 @@ def test_the_small_residual_networks_have_the_published_sizes() -> None:
         assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "name", ["timm:mobilenetv2_050", "timm:tf_efficientnet_lite0", "efficientnet_b0", "mnasnet0_5"]
+)
+def test_a_fresh_head_for_few_classes_is_no_wider_than_pytorch_s(name: str) -> None:
+    for classes in (2, 10):
+        model = build_model(ModelSpec(name, classes, 64))
+        head = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].weight.detach()
+        assert float(head.square().mean() * 3 * head.shape[1]) == pytest.approx(1, rel=1e-4)
+
+
+def test_a_fresh_head_for_imagenet_is_the_library_s_own() -> None:
+    torch.manual_seed(0)
+    own = torchvision.models.efficientnet_b0(num_classes=1000).classifier[1].weight
+    torch.manual_seed(0)
+    assert torch.equal(build_model(ModelSpec("efficientnet_b0", 1000, 64)).classifier[1].weight, own)
+    torch.manual_seed(0)
+    small = torchvision.models.mobilenet_v2(num_classes=5).classifier[1].weight
+    torch.manual_seed(0)
+    assert torch.equal(build_model(ModelSpec("mobilenetv2", 5, 64)).classifier[1].weight, small)
+
+
 def test_json_and_back() -> None:
     spec = ModelSpec("mobilenetv2", 5, 32, (2, 1))
     assert ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec

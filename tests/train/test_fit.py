@@ -8,10 +8,12 @@ import torch
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models import Block, ModelSpec
+from imf_deploy.models import Block, ModelSpec, build_model, not_finite
+from imf_deploy.train.checkpoint import load_checkpoint
 from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig, distill, load_distilled
-from imf_deploy.train.teacher import Teacher, find_teacher, train_classifier
+from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
+from imf_deploy.train.loop import fit
+from imf_deploy.train.teacher import Teacher, _Supervised, find_teacher, train_classifier
 
 TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 
@@ -70,7 +72,7 @@ def test_training_reads_no_test_picture(
 def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_epochs(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(epochs=30, batch_size=16, lr=1e18, warmup=0.0, device="cpu")
+    config = TrainConfig(epochs=2, batch_size=4, lr=1e18, warmup=0.0, device="cpu")
     path = tmp_path / "t.safetensors"
     with pytest.raises(ImfDeployError, match=r"the loss became (nan|inf) at step \d+ \(epoch") as caught:
         train_classifier(ModelSpec("resnet8", 3, 16), data, config, path, "teacher")
@@ -79,12 +81,53 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_epochs(
     assert {p.name for p in tmp_path.iterdir()} <= {"t.checkpoint"}
 
 
+class Overflowing(torch.nn.Module):
+    """Its loss stays finite; a statistic does not, from the second epoch on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = build_model(ModelSpec("resnet8", 3, 16))
+        self.register_buffer("running", torch.ones(1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.running *= 1e16  # two steps an epoch, and float32 ends at 3e38
+        logits: torch.Tensor = self.classifier(images)
+        return logits
+
+
+def test_a_statistic_that_is_not_finite_stops_and_keeps_the_checkpoint(data: DataSet, tmp_path: Path) -> None:
+    config = TrainConfig(epochs=3, batch_size=16, lr=0.01, device="cpu")
+    task, path = _Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
+    with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2, as running") as caught:
+        fit(task, data, config, "t", path, {})
+    assert "--lr" in caught.value.hint
+    kept = load_checkpoint(path, {}, overwrite=False)
+    assert kept is not None
+    assert kept.progress.epoch == 1
+    assert not not_finite(kept.tensors)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_distilled_file_holds_what_is_not_finite(
+    distilled: Distilled, tmp_path: Path, value: float
+) -> None:
+    distilled.graph.student.get_buffer("conv1.1.running_var")[3] = value
+    with pytest.raises(ImfDeployError, match=r"not finite at the end, as student\.conv1\.1\.running_var"):
+        save_distilled(tmp_path / "d.safetensors", distilled.graph, tmp_path / "d.checkpoint")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
     import dataclasses
 
     labels = (*data.preprocess.labels, "another")
     other = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, labels=labels))
-    with pytest.raises(ImfDeployError, match="other preprocessing or classes"):
+    with pytest.raises(ImfDeployError, match=r"other preprocessing or classes .* \(3 classes for 4\)"):
+        find_teacher(str(teacher_file), "", other, "cpu")
+    preprocess = dataclasses.replace(data.preprocess, labels=("a", "b", "c"), resize_to=20)
+    other = dataclasses.replace(data, preprocess=preprocess)
+    with pytest.raises(ImfDeployError, match=r"\(other labels, resize_to\)"):
         find_teacher(str(teacher_file), "", other, "cpu")
 
 
