@@ -16,6 +16,8 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
 
 Batch = tuple[Tensor, Tensor]
+Viewed = tuple[Tensor, Tensor, Tensor | None]
+"""A batch, and the number of each picture's view where they can be counted."""
 Wanted = tuple[list[int], int | None]
 """Positions of a batch, and the key of its random crops where there are any."""
 AugmentName = Literal["shift-flip", "crop-flip", "none"]
@@ -52,6 +54,28 @@ class Augment:
             if name == "crop-flip"
             else cls(round(size / 14) if shift is None else shift, flip)
         )
+
+    @property
+    def views(self) -> int | None:
+        """How many pictures can come of one; nothing where crops make them countless."""
+        return None if self.crop else (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
+
+    def view_of(self, positions: Tensor, changes: Changes) -> Tensor | None:
+        """Return the number of each changed picture among all views of all pictures, ``int64 [B]``.
+
+        Args:
+            positions: Of the pictures within their split, ``int64 [B]``.
+            changes: Of these pictures.
+        """
+        if self.views is None:
+            return None
+        view = torch.zeros_like(positions)
+        if changes.offsets is not None:
+            down, right = changes.offsets[..., 0]
+            view = down * (2 * self.shift + 1) + right
+        if changes.mirrored is not None:
+            view = view * 2 + changes.mirrored.flatten()
+        return positions * self.views + view
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Change ``uint8 [B, C, H, W]``, a whole batch at once; shape and type stay.
@@ -228,6 +252,11 @@ class TrainLoader:
         Yields:
             ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
         """
+        for images, labels, _ in self.viewed_epoch(number, first):
+            yield images, labels
+
+    def viewed_epoch(self, number: int, first: int = 0) -> Iterator[Viewed]:
+        """Yield what :meth:`epoch` does, and which views they are, as :meth:`Augment.view_of` counts."""
         key = self._seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(key)
         order = torch.randperm(self._count, generator=generator)
@@ -237,9 +266,10 @@ class TrainLoader:
         self._batches[:] = [(chunk[members].tolist(), crops) for chunk in chunks]
         for _ in range(first):
             self._augment.draw(self.batch_size, generator)
-        for images, labels in _fetch(self._loader, self._device):
+        for (images, labels), chunk in zip(_fetch(self._loader, self._device), chunks, strict=True):
             changes = self._augment.draw(self.batch_size, generator).of(members)
-            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels
+            views = self._augment.view_of(chunk[members], changes)
+            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels, views
 
 
 def train_batches(

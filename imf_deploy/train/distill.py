@@ -32,6 +32,7 @@ from imf_deploy.processes import world_size
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import batch_mean, on_first
 from imf_deploy.train.loop import fit
+from imf_deploy.train.task import Known
 from imf_deploy.train.teacher import Teacher
 
 
@@ -84,10 +85,14 @@ class ImfTask:
 
     def targets(self, parts: Sequence[Tensor]) -> list[TeacherOutputs]:
         """Run the teacher on all parts of a batch; the powers of its maps are those of the whole."""
+        return self.known_targets(parts, [None] * len(parts))
+
+    def known_targets(self, parts: Sequence[Tensor], known: Sequence[Known | None]) -> list[TeacherOutputs]:
+        """Return what :meth:`targets` does; the teacher sees only what is not known."""
         outputs = []
         with torch.no_grad():
-            for images in parts:
-                logits, (features,) = self._teacher.run(images)
+            for images, its in zip(parts, known, strict=True):
+                logits, features = its.get(images, self._see) if its else self._see(images)
                 outputs.append(TeacherOutputs.of(logits, features, self._sides))
             if len(parts) > 1 or world_size() > 1:
                 powers = batch_mean(
@@ -97,6 +102,10 @@ class ImfTask:
                 shared = dict(zip(self._sides, powers, strict=True))
                 outputs = [replace(output, powers=shared) for output in outputs]
         return outputs
+
+    def _see(self, images: Tensor) -> list[Tensor]:
+        logits, maps = self._teacher.run(images)
+        return [logits, *maps]
 
     def losses(
         self, network: nn.Module, images: Tensor, labels: Tensor, target: TeacherOutputs

@@ -57,6 +57,31 @@ def test_about_half_are_mirrored_exactly() -> None:
     assert 16 < sum(mirrored) < 48
 
 
+@pytest.mark.parametrize(("augment", "views"), [
+    (Augment(0, flip=False), 1), (Augment(0), 2), (Augment(1, flip=False), 9), (Augment(1), 18),
+])  # fmt: skip
+def test_a_view_has_a_number_of_its_own(data: DataSet, augment: Augment, views: int) -> None:
+    assert augment.views == views
+    loader = TrainLoader(data.train, data.preprocess, 21, augment, 0)
+    known: dict[int, bytes] = {}
+    for epoch in range(30):
+        for images, _, numbers in loader.viewed_epoch(epoch):
+            assert numbers is not None
+            for image, number in zip(images, numbers.tolist(), strict=True):
+                pixels = image.numpy().tobytes()
+                assert known.setdefault(number, pixels) == pixels
+    assert len(set(known.values())) == len(known)  # noise makes all of them different
+    assert {number // views for number in known} == set(range(len(data.train)))
+    assert len(known) == 42 * views if views < 3 else len(known) > 42 * views / 2
+
+
+def test_views_of_crops_are_not_counted(data: DataSet) -> None:
+    augment = Augment(0, crop=True)
+    assert augment.views is None
+    loader = TrainLoader(data.train, data.preprocess, 21, augment, 0)
+    assert all(views is None for _, _, views in loader.viewed_epoch(0))
+
+
 def test_type_and_input_stay() -> None:
     images = pictures()
     changed = Augment()(images, torch.Generator().manual_seed(0))
