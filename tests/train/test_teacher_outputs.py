@@ -47,10 +47,10 @@ def watched(teacher: Teacher) -> Iterator[list[int]]:
 
 
 def run(
-    data: DataSet, teacher: Teacher, path: Path, monitoring: Monitoring = Monitoring(), **fields: Any
+    data: DataSet, teacher: Teacher, path: Path, monitoring: Monitoring | None = None, **fields: Any
 ) -> Artifact:
     config = DistillConfig("resnet8", train=replace(CONFIG, **fields))
-    return distill(data, teacher, config, path / "d.safetensors", monitoring=monitoring)
+    return distill(data, teacher, config, path / "d.safetensors", monitoring=monitoring or Monitoring())
 
 
 def distinct_views(data: DataSet, config: TrainConfig) -> int:
@@ -130,7 +130,9 @@ def test_a_training_cut_off_within_a_write_ends_the_same(
     for last in range(40):
         left = [last]
 
-        def torn(self: OutputsFile, file: Any, views: torch.Tensor, rows: torch.Tensor) -> None:
+        def torn(
+            self: OutputsFile, file: Any, views: torch.Tensor, rows: torch.Tensor, left: list[int] = left
+        ) -> None:
             if left[0]:
                 left[0] -= 1
                 return write(self, file, views, rows)
@@ -189,7 +191,7 @@ def test_a_limit_is_kept_and_said(
     assert "more than --teacher-outputs-gb allows" in line
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
-        assert run(data, teacher, tmp_path / "full", Monitoring()).sha256 == plain.sha256
+        assert run(data, teacher, tmp_path / "full").sha256 == plain.sha256
     assert "0.00 GB are free" in said[1]
     with monkeypatch.context() as patch:
 
@@ -197,7 +199,7 @@ def test_a_limit_is_kept_and_said(
             raise OSError(errno.ENOSPC, "full")
 
         patch.setattr(os, "posix_fallocate", full, raising=False)
-        assert run(data, teacher, tmp_path / "none", Monitoring()).sha256 == plain.sha256
+        assert run(data, teacher, tmp_path / "none").sha256 == plain.sha256
     assert len(said) == 3
     assert not list(tmp_path.rglob("*.teacher-outputs"))
 
