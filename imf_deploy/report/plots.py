@@ -39,7 +39,8 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
                     color=SERIES[place],
                     linestyle=_DASHES[place],
                     linewidth=1.8,
-                    marker="." if len(part[0]) == 1 else "",
+                    marker="o" if len(part[0]) == 1 else "",
+                    markersize=4,
                     label=label,
                 )
         if all(value > 0 for values in curves.values() for value in values if known(value)):
