@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.data.batches import Augment, AugmentName
+from imf_deploy.data.augment import Augment, AugmentName
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.processes import local_rank, world_size
 from imf_deploy.train.tensorboard import require_tensorboard

@@ -127,6 +127,8 @@ class Training:
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
+        held = data.validation
+        self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
         self._loader = TrainLoader(
             data.train,
             data.preprocess,
@@ -135,6 +137,7 @@ class Training:
             config.seed,
             Part(rank(), world_size(), leader=self._mix is not None),
             device,
+            self._held_out,
         )
         self.per_epoch = len(self._loader)
         self._progress = Progress()
@@ -248,10 +251,10 @@ class Training:
 
     def _accuracy(self) -> float:
         """Return the part of the validation images that are right; each process looks at its share."""
-        split, count = self._data.validation, len(self._data.validation)
-        mine = split.subset(torch.arange(rank(), count, world_size()))
-        right = top1(self._task.predict, mine, self._data.preprocess, self._device) * len(mine)
-        return float(distributed.all_sum(torch.tensor(round(right), device=self._device))) / count
+        mine, count = self._held_out, len(self._data.validation)
+        preprocess, batches = self._data.preprocess, self._loader.evaluation()
+        part = top1(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
+        return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Write a checkpoint; all processes wait for the first one, which does."""

@@ -165,6 +165,36 @@ def test_workers_fetch_the_same_and_live_on(make_images: Callable[..., Path], tm
     assert seen[0] == seen[1] != set()
 
 
+def test_evaluation_between_epochs_needs_no_workers_of_its_own(
+    make_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_images(tmp_path / "few", {"train": 6, "val": 2})
+    opened = open_data(DataConfig(str(folder)))
+    splits = []
+    for part in ("train", "val"):
+        paths = tuple(sorted((folder / part).rglob("*.png")))
+        pictures = FilePictures(tmp_path, paths)
+        source = EncodedImages(pictures, torch.arange(len(paths)), opened.preprocess, workers=1)
+        splits.append(Split.whole(source))
+    train, held = splits
+    before = {child.pid for child in multiprocessing.active_children()}
+    loader = TrainLoader(train, opened.preprocess, 4, Augment(1), 0, held_out=held)
+    alone = TrainLoader(train, opened.preprocess, 4, Augment(1), 0)
+    workers = []
+    for epoch in range(2):
+        for (images, labels), (same, classes) in zip(loader.epoch(epoch), alone.epoch(epoch), strict=True):
+            assert torch.equal(images, same)
+            assert torch.equal(labels, classes)
+        images, labels = map(torch.cat, zip(*loader.evaluation(), strict=True))
+        assert torch.equal(labels, held.labels)
+        assert torch.equal(images, opened.preprocess.normalize(held.fetch(torch.arange(len(held)))))
+        workers.append({child.pid for child in multiprocessing.active_children()} - before)
+    assert workers[0] == workers[1]
+    assert len(workers[0]) == 2  # one for each loader
+    del loader, alone
+    assert {child.pid for child in multiprocessing.active_children()} == before
+
+
 def test_evaluation_sees_everything_in_order(data: DataSet) -> None:
     batches = list(eval_batches(data.test, data.preprocess, 7))
     assert [len(labels) for _, labels in batches] == [7, 7, 4]
