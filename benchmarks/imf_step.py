@@ -26,8 +26,8 @@ from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.train.config import TrainConfig, choose_device
-from imf_deploy.train.distill import ImfTask, training_graph
 from imf_deploy.train.distributed import accelerator
+from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import Training
 from imf_deploy.train.optimizer import build_optimizer
 from imf_deploy.train.teacher import Teacher

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -11,27 +11,44 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.data.batches import Batch
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
 
 def logits_of(
-    predict: Callable[[Tensor], Tensor], split: Split, preprocess: Preprocess, device: torch.device
+    predict: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    device: torch.device,
+    batches: Iterator[Batch] | None = None,
 ) -> Tensor:
-    """Return ``float32 [N, classes]`` on the CPU, in the order of the split."""
+    """Return ``float32 [N, classes]`` on the CPU, in the order of the split.
+
+    Args:
+        predict: ``[B, 3, S, S]`` -> logits.
+        split: The pictures.
+        preprocess: How they become input.
+        device: Where they are wanted.
+        batches: The split's, from a loader that is there already; nothing reads them anew.
+    """
     outputs = []
     with torch.inference_mode(), track("Evaluating", len(split)) as advance:
-        for images, _ in eval_batches(split, preprocess):
+        for images, _ in batches or eval_batches(split, preprocess):
             outputs.append(predict(images.to(device)).float().cpu())
             advance(len(images))
     return torch.cat(outputs)
 
 
 def top1(
-    predict: Callable[[Tensor], Tensor], split: Split, preprocess: Preprocess, device: torch.device
+    predict: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    device: torch.device,
+    batches: Iterator[Batch] | None = None,
 ) -> float:
-    """Return the part of a split whose largest logit is the right class, from 0 to 1."""
-    right = logits_of(predict, split, preprocess, device).argmax(1) == split.labels
+    """Return the part of a split whose largest logit is right, from 0 to 1; see :func:`logits_of`."""
+    right = logits_of(predict, split, preprocess, device, batches).argmax(1) == split.labels
     return float(right.double().mean())
 
 

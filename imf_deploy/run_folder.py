@@ -18,6 +18,7 @@ SETTINGS = "config.yaml"
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
+    "distilled.teacher-outputs", "distilled-qat.teacher-outputs",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
     "products", "deploy", "tensorboard", "report.json", "report.html", "report.md", RECORD, SETTINGS,
 )  # fmt: skip

@@ -85,6 +85,9 @@ def _monitoring(
     checkpoint_minutes: Annotated[
         float, _option(help="Time between checkpoints within an epoch.")
     ] = defaults.CHECKPOINT_MINUTES,
+    teacher_outputs_gb: Annotated[
+        float, _option(help="Disk space for a teacher's outputs that are needed again; 0 keeps none.")
+    ] = defaults.TEACHER_OUTPUTS_GB,
     tensorboard: Annotated[
         bool, _option("--tensorboard", help="Write losses, rate and accuracy for TensorBoard.")
     ] = False,

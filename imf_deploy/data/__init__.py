@@ -1,6 +1,7 @@
 """Data sets: the embedded one, folders of pictures, and torchvision's by name."""
 
-from imf_deploy.data.batches import Augment, eval_batches, train_batches
+from imf_deploy.data.augment import Augment
+from imf_deploy.data.batches import eval_batches, train_batches
 from imf_deploy.data.dataset import DataSet, Split
 from imf_deploy.data.open import DataConfig, is_named, open_data, reopen_data
 

@@ -2,122 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from imf_deploy.data.augment import Augment
 from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
 
 Batch = tuple[Tensor, Tensor]
-Wanted = tuple[list[int], int | None]
-"""Positions of a batch, and the key of its random crops where there are any."""
-AugmentName = Literal["shift-flip", "crop-flip", "none"]
-
-
-@dataclass(frozen=True)
-class Augment:
-    """Random changes of training pictures.
-
-    Attributes:
-        shift: Largest shift in each direction, in pixels; what comes in is black.
-        flip: Whether half of the pictures are mirrored left to right.
-        crop: Whether a random part of each picture is taken, when it is fetched.
-    """
-
-    shift: int = 2
-    flip: bool = True
-    crop: bool = False
-
-    @classmethod
-    def named(cls, name: AugmentName, size: int, flip: bool, shift: int | None) -> Augment:
-        """Return what ``--augment`` names.
-
-        Args:
-            name: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
-            size: Side of the network's input in pixels.
-            flip: Whether mirrored pictures keep their class.
-            shift: Pixels; nothing takes a 14th of the side.
-        """
-        if name == "none":
-            return cls(0, False)
-        return (
-            cls(0, flip, True)
-            if name == "crop-flip"
-            else cls(round(size / 14) if shift is None else shift, flip)
-        )
-
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change ``uint8 [B, C, H, W]``, a whole batch at once; shape and type stay.
-
-        Working on batches of bytes costs about a tenth of transforming single pictures.
-        """
-        return self.apply(images, self.draw(len(images), generator))
-
-    def draw(self, count: int, generator: torch.Generator) -> Changes:
-        """Draw how each of ``count`` pictures is changed."""
-        offsets = mirrored = None
-        if self.shift:
-            offsets = torch.randint(0, 2 * self.shift + 1, (2, count, 1), generator=generator)
-        if self.flip:
-            mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
-        return Changes(offsets, mirrored)
-
-    def apply(self, images: Tensor, changes: Changes) -> Tensor:
-        """Change ``uint8 [B, C, H, W]`` as drawn, wherever it lies."""
-        count, channels, height, width = images.shape
-        device = images.device
-        if changes.offsets is not None:
-            padded = torch.nn.functional.pad(images, [self.shift] * 4)
-            offsets = changes.offsets.to(device)
-            rows = (offsets[0] + torch.arange(height, device=device)).view(count, 1, height, 1)
-            columns = (offsets[1] + torch.arange(width, device=device)).view(count, 1, 1, width)
-            members = torch.arange(count, device=device).view(count, 1, 1, 1)
-            planes = torch.arange(channels, device=device).view(1, channels, 1, 1)
-            images = padded[members, planes, rows, columns]
-        if changes.mirrored is not None:
-            images = torch.where(changes.mirrored.to(device), images.flip(-1), images)
-        return images
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What :class:`Augment` drew for some pictures.
-
-    Attributes:
-        offsets: Shift of each picture down and to the right, from 0: ``int64 [2, B, 1]``.
-        mirrored: ``bool [B, 1, 1, 1]``.
-    """
-
-    offsets: Tensor | None
-    mirrored: Tensor | None
-
-    def of(self, members: Tensor) -> Changes:
-        """Return the changes of some of the pictures."""
-        return Changes(
-            None if self.offsets is None else self.offsets[:, members],
-            None if self.mirrored is None else self.mirrored[members],
-        )
+Viewed = tuple[Tensor, Tensor, Tensor | None]
+"""A batch, and the number of each picture's view where they can be counted."""
+Wanted = tuple[int, list[int], int | None]
+"""Which of a loader's splits, positions in it, and the key of random crops where there are any."""
 
 
 class _Fetch(Dataset[Batch]):
     """Lets a ``DataLoader`` fetch whole batches, in this process or in workers."""
 
-    def __init__(self, split: Split) -> None:
-        self.split = split
-        self.labels = split.labels
+    def __init__(self, splits: Sequence[Split]) -> None:
+        self.splits = [(split, split.labels) for split in splits]
 
     def __getitem__(self, wanted: Wanted) -> Batch:
-        positions, key = wanted
+        which, positions, key = wanted
+        split, labels = self.splits[which]
         index = torch.tensor(positions)
         crops = None if key is None else random_crops(positions, key)
-        return self.split.fetch(index, crops), self.labels[index]
+        return split.fetch(index, crops), labels[index]
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -127,18 +44,20 @@ def _as_it_is(batch: Any) -> Any:
 _CPU = torch.device("cpu")
 
 
-def _loader(split: Split, batches: list[Wanted], device: torch.device, keep: bool) -> DataLoader[Batch]:
+def _loader(
+    splits: Sequence[Split], batches: list[Wanted], device: torch.device, keep: bool
+) -> DataLoader[Batch]:
     """Return a loader of the batches that the list holds whenever it is iterated over.
 
     Args:
-        split: The pictures.
+        splits: The pictures.
         batches: What to fetch.
         device: Where batches go; for a GPU they are put into pinned memory.
         keep: Whether workers live on after the last batch.
     """
-    workers = split.source.workers
+    workers = max(split.source.workers for split in splits)
     return DataLoader(
-        _Fetch(split),
+        _Fetch(splits),
         sampler=batches,
         batch_size=None,
         num_workers=workers,
@@ -192,6 +111,7 @@ class TrainLoader:
         seed: Seed of all epochs.
         part: What this process takes of every batch.
         device: Where batches are wanted; bytes travel there, and become numbers there.
+        held_out: Pictures that :meth:`evaluation` gives, by the same workers.
     """
 
     def __init__(
@@ -203,6 +123,7 @@ class TrainLoader:
         seed: int,
         part: Part = Part(),
         device: torch.device = _CPU,
+        held_out: Split | None = None,
     ) -> None:
         self.batch_size = min(batch_size, len(split))
         self._count = len(split)
@@ -212,7 +133,10 @@ class TrainLoader:
         self._part = part
         self._device = device
         self._batches: list[Wanted] = []
-        self._loader = _loader(split, self._batches, device, keep=True)
+        self._held_out = len(held_out) if held_out is not None else 0
+        self._loader = _loader(
+            [split] if held_out is None else [split, held_out], self._batches, device, keep=True
+        )
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -228,18 +152,41 @@ class TrainLoader:
         Yields:
             ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
         """
+        for images, labels, _ in self.viewed_epoch(number, first):
+            yield images, labels
+
+    def viewed_epoch(self, number: int, first: int = 0) -> Iterator[Viewed]:
+        """Yield what :meth:`epoch` does, and which views they are, as :meth:`Augment.view_of` counts."""
         key = self._seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(key)
         order = torch.randperm(self._count, generator=generator)
         chunks = torch.split(order, self.batch_size)[first : len(self)]
         members = self._part.members(self.batch_size)
         crops = key if self._augment.crop else None
-        self._batches[:] = [(chunk[members].tolist(), crops) for chunk in chunks]
+        self._batches[:] = [(0, chunk[members].tolist(), crops) for chunk in chunks]
         for _ in range(first):
             self._augment.draw(self.batch_size, generator)
-        for images, labels in _fetch(self._loader, self._device):
+        for (images, labels), chunk in zip(_fetch(self._loader, self._device), chunks, strict=True):
             changes = self._augment.draw(self.batch_size, generator).of(members)
-            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels
+            views = self._augment.view_of(chunk[members], changes)
+            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels, views
+
+    def evaluation(self) -> Iterator[Batch]:
+        """Yield the held-out pictures in order, unchanged; not while an epoch is under way.
+
+        Yields:
+            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+        """
+        self._batches[:] = _in_order(self._held_out, 1)
+        for images, labels in _fetch(self._loader, self._device):
+            yield self._preprocess.normalize(images), labels
+
+
+EVALUATION_BATCH = 250
+
+
+def _in_order(count: int, which: int = 0, batch_size: int = EVALUATION_BATCH) -> list[Wanted]:
+    return [(which, chunk.tolist(), None) for chunk in torch.split(torch.arange(count), batch_size)]
 
 
 def train_batches(
@@ -249,12 +196,12 @@ def train_batches(
     yield from TrainLoader(split, preprocess, batch_size, augment, seed).epoch(epoch)
 
 
-def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = 250) -> Iterator[Batch]:
+def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = EVALUATION_BATCH) -> Iterator[Batch]:
     """Yield all pictures in order, unchanged.
 
     Yields:
         ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
     """
-    batches: list[Wanted] = [(c.tolist(), None) for c in torch.split(torch.arange(len(split)), batch_size)]
-    for images, labels in _fetch(_loader(split, batches, _CPU, keep=False), _CPU):
+    batches = _in_order(len(split), batch_size=batch_size)
+    for images, labels in _fetch(_loader([split], batches, _CPU, keep=False), _CPU):
         yield preprocess.normalize(images), labels

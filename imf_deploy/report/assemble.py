@@ -12,7 +12,7 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.format import significant
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Recommendation, Report
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, Recommendation, Report
 from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def assemble(
             "data_fingerprint": data.fingerprint,
         },
         "history": evidence["history"],
+        "teacher_history": cast("list[Epoch]", teacher.history),
         "blocks": evidence["blocks"],
         "strip": [product.artifact.evidence["strip"] for product in products],
         "artifacts": rows,

@@ -53,6 +53,7 @@ def render_html(report: Report) -> str:
         conditions=_conditions(report),
         pictures=_pictures(report),
         quantised=_quantised(report),
+        tuned=tuned_epochs(report),
     )
 
 
@@ -70,15 +71,25 @@ def write_report(report: Report, folder: Path) -> None:
     write_text(folder / "report.md", render_markdown(cast("Report", finite(report))))
 
 
+def tuned_epochs(report: Report) -> int:
+    """Return how many epochs at the end of the history were quantisation-aware training."""
+    epochs = report["config"].get("qat_epochs")
+    return epochs if isinstance(epochs, int) and 0 < epochs < len(report["history"]) else 0
+
+
 def _pictures(report: Report) -> dict[str, Any]:
     """Return the pictures by name; the SVG text escapes its own labels."""
     from markupsafe import Markup
 
     best = verdict.recommended(report)
+    taught = report.get("teacher_history", [])
+    tuned = tuned_epochs(report)
     pictures = {
         "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
-        "losses": plots.loss_curves(report["history"]),
-        "validation": plots.validation_curve(report["history"]),
+        "losses": plots.loss_curves(report["history"], tuned=tuned),
+        "validation": plots.validation_curve(report["history"], tuned=tuned),
+        "teacher_losses": plots.loss_curves(taught, "teacher-losses"),
+        "teacher_validation": plots.validation_curve(taught, "teacher-validation"),
         "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
         "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates of one inference"),
     }

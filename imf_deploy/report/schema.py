@@ -200,6 +200,7 @@ class Report(TypedDict):
     environment: dict[str, Any]
     config: dict[str, Any]
     history: list[Epoch]
+    teacher_history: NotRequired[list[Epoch]]
     blocks: list[Block]
     strip: list[StripProof]
     artifacts: list[ArtifactRow]

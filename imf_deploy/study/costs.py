@@ -54,7 +54,9 @@ def measure_networks(
         latencies = measure_products(products, files, seconds)
     networks = []
     for each in exported:
-        timed = {name: latencies[f.sha256].file.p50 for name, f in each.files.items() if f.sha256 in latencies}
+        timed = {
+            name: latencies[f.sha256].file.p50 for name, f in each.files.items() if f.sha256 in latencies
+        }
         quantised = each.files.get("int8")
         networks.append(
             Network(

@@ -24,8 +24,8 @@ def page(study: Study) -> str:
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
         f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
         f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.train.epochs} epochs, "
-        f"batches of {config.train.batch_size}. Every method sees the same images in the same order and changed in the "
-        "same way, and starts from the same weights.",
+        f"batches of {config.train.batch_size}. Every method sees the same images in the same order and "
+        "changed in the same way, and starts from the same weights.",
     ]
     for student in config.students:
         parts += [f"## {code(student)}", "### Methods", tables.methods_table(study.trained, student)]

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.data.batches import AugmentName
+from imf_deploy.data.augment import Augment, AugmentName
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.processes import local_rank, world_size
 from imf_deploy.train.tensorboard import require_tensorboard
@@ -115,6 +115,10 @@ class TrainConfig:
             if value not in get_args(known):
                 raise UsageError(f"{option} {value} is not known", f"Use {' or '.join(get_args(known))}")
 
+    def augmentation(self, size: int) -> Augment:
+        """Return how training pictures of ``size`` pixels a side are changed."""
+        return Augment.named(self.augment, size, self.flip, self.shift)
+
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the rate for ``step`` of ``steps``: linear warm-up, then what ``schedule`` says."""
         rising = max(int(self.warmup * steps), 1)
@@ -133,21 +137,26 @@ class Monitoring:
 
     Attributes:
         checkpoint_minutes: Time between checkpoints within an epoch; each epoch ends with one anyway.
+        teacher_outputs_gb: Disk space in GB that the outputs of a frozen teacher may take where its
+            training needs them again; 0 for none. The rounding of losses depends on it, no more.
         tensorboard: Whether losses, rate and accuracy are also written for TensorBoard.
     """
 
     checkpoint_minutes: float = defaults.CHECKPOINT_MINUTES
     tensorboard: bool = False
+    teacher_outputs_gb: float = defaults.TEACHER_OUTPUTS_GB
 
     def check(self) -> None:
         """Refuse what cannot be done.
 
         Raises:
-            UsageError: a negative time.
+            UsageError: a negative time or size.
             ImfDeployError: TensorBoard is not installed.
         """
         if not self.checkpoint_minutes >= 0:
             raise UsageError("--checkpoint-minutes is out of range", "Give 0 or more")
+        if not 0 <= self.teacher_outputs_gb < math.inf:
+            raise UsageError("--teacher-outputs-gb is out of range", "Give 0 or more")
         if self.tensorboard:
             require_tensorboard()
 

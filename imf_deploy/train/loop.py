@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from imf_deploy.data import Augment, DataSet
+from imf_deploy.data import DataSet
 from imf_deploy.data.batches import Part, TrainLoader
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
@@ -25,35 +25,12 @@ from imf_deploy.train.ema import Ema
 from imf_deploy.train.generators import generator_state, seed_generators, set_generator_state
 from imf_deploy.train.mixing import mixing
 from imf_deploy.train.optimizer import build_optimizer
+from imf_deploy.train.task import Known, Task, TaughtTask
+from imf_deploy.train.teacher_outputs import OutputsFile, kept_outputs
 from imf_deploy.train.tensorboard import scalars
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-
-class Task(Protocol):
-    """What is trained, and by which loss."""
-
-    module: nn.Module
-    """Everything that is trained; its ``state_dict`` is the checkpoint."""
-    progress: float
-    """Part of the training that is done, from 0 to 1; set before every step."""
-
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Return what the loss compares with, for each part of this process's share of a batch."""
-
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return the weighted terms of the loss for one part; their sum is minimised.
-
-        Args:
-            network: Runs ``module``; where several processes train, it is its distributed form.
-            images: ``[N, 3, S, S]``.
-            labels: ``int64 [N]``, or probabilities ``[N, classes]``.
-            target: Of these images.
-        """
-
-    def predict(self, images: Tensor) -> Tensor:
-        """Return the logits by which validation accuracy is measured."""
 
 
 def fit(
@@ -99,8 +76,12 @@ def fit(
             "Raise --batch-size: each part needs two images",
         )
     device = choose_device(config.device)
-    with distributed.accelerator(device, config.precision) as accelerator:
-        training = Training(task, data, config, device, accelerator)
+    space = monitoring.teacher_outputs_gb * 1e9 if isinstance(task, TaughtTask) else 0
+    with (
+        distributed.accelerator(device, config.precision) as accelerator,
+        kept_outputs(checkpoint, settings, data, config, space) as outputs,
+    ):
+        training = Training(task, data, config, device, accelerator, outputs)
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
@@ -126,9 +107,16 @@ class Training:
     """The state of one training."""
 
     def __init__(
-        self, task: Task, data: DataSet, config: TrainConfig, device: torch.device, accelerator: Accelerator
+        self,
+        task: Task,
+        data: DataSet,
+        config: TrainConfig,
+        device: torch.device,
+        accelerator: Accelerator,
+        outputs: OutputsFile | None = None,
     ) -> None:
         self._task = task
+        self._outputs = outputs
         self._data = data
         self._config = config
         self._device = device
@@ -139,14 +127,17 @@ class Training:
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
+        held = data.validation
+        self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
         self._loader = TrainLoader(
             data.train,
             data.preprocess,
             config.batch_size,
-            Augment.named(config.augment, data.preprocess.size, config.flip, config.shift),
+            config.augmentation(data.preprocess.size),
             config.seed,
             Part(rank(), world_size(), leader=self._mix is not None),
             device,
+            self._held_out,
         )
         self.per_epoch = len(self._loader)
         self._progress = Progress()
@@ -175,7 +166,7 @@ class Training:
         sums = {name: t.to(self._device) for name, t in done.sums.items()} if rank() == 0 else {}
         self._module.train()
         self._network.train()
-        for index, (images, labels) in enumerate(self._loader.epoch(done.epoch, first), first):
+        for index, (images, labels, views) in enumerate(self._loader.viewed_epoch(done.epoch, first), first):
             if index == first and first:
                 set_generator_state(done.generators, self._device, config.seed, done.epoch, first)
             step = done.epoch * self.per_epoch + index
@@ -183,20 +174,22 @@ class Training:
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
             late = time.monotonic() - self._saved >= minutes * 60
-            terms, due = self.step(images, labels, step, late)
+            terms, due = self.step(images, labels, step, late, views)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term
             done.batch, done.sums = index + 1, sums
             yield due and done.batch < self.per_epoch
 
-    def step(self, images: Tensor, labels: Tensor, step: int, late: bool) -> tuple[dict[str, Tensor], bool]:
+    def step(
+        self, images: Tensor, labels: Tensor, step: int, late: bool, views: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], bool]:
         """Do one step; return this process's part of the terms, and whether the first process is late."""
         if self._mix:
             images, labels = self._mix(images, labels, step)
         self._task.progress = step / (self.per_epoch * self._config.epochs)
         pictures, classes = self._split(images), self._split(labels)
         with self._accelerator.autocast():
-            targets = self._task.targets(pictures)
+            targets = self._targets(pictures, views, step)
         self._optimizer.zero_grad(set_to_none=True)
         terms: dict[str, Tensor] = {}
         for index, part in enumerate(zip(pictures, classes, targets, strict=True)):
@@ -226,6 +219,13 @@ class Training:
             self._ema.update(self._module, step)
         return terms, late_sum > 0
 
+    def _targets(self, pictures: list[Tensor], views: Tensor | None, step: int) -> Sequence[Any]:
+        if self._outputs is None or views is None or not isinstance(self._task, TaughtTask):
+            return self._task.targets(pictures)
+        return self._task.known_targets(
+            pictures, [Known(self._outputs, part, step) for part in self._split(views)]
+        )
+
     def _split(self, values: Tensor) -> list[Tensor]:
         return list(values.tensor_split(self._config.grad_accumulation))
 
@@ -252,10 +252,10 @@ class Training:
 
     def _accuracy(self) -> float:
         """Return the part of the validation images that are right; each process looks at its share."""
-        split, count = self._data.validation, len(self._data.validation)
-        mine = split.subset(torch.arange(rank(), count, world_size()))
-        right = top1(self._task.predict, mine, self._data.preprocess, self._device) * len(mine)
-        return float(distributed.all_sum(torch.tensor(round(right), device=self._device))) / count
+        mine, count = self._held_out, len(self._data.validation)
+        preprocess, batches = self._data.preprocess, self._loader.evaluation()
+        part = top1(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
+        return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
     def save(self, path: Path, settings: Mapping[str, Any]) -> None:
         """Write a checkpoint; all processes wait for the first one, which does."""
@@ -269,6 +269,8 @@ class Training:
         groups: dict[str, Mapping[str, Tensor]] = {"module": self._module.state_dict(), "best": self._best}
         if self._ema:
             groups["ema"] = self._ema.state
+        if self._outputs:
+            self._outputs.sync()
         scaler = self._accelerator.scaler
         distributed.on_first(
             lambda: save_checkpoint(

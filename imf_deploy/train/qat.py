@@ -19,9 +19,10 @@ from imf_deploy.files import fingerprint
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.train.distill import Distilled, ImfTask, save_distilled, training_graph
+from imf_deploy.train.distill import Distilled, save_distilled
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.fake_quantize import FakeQuantizedGraph, require_torchao
+from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.teacher import Teacher
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from imf_deploy.models import (
     save_weights,
 )
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.train.checkpoint import check_finite
+from imf_deploy.train.checkpoint import History, check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
@@ -142,12 +142,14 @@ class Teacher:
         spec: Its architecture.
         sha256: Hash of its weights file.
         accuracy: On the test split of the data at hand, from 0 to 1.
+        history: One record an epoch of its training, where its sidecar has them.
     """
 
     module: nn.Module
     spec: ModelSpec
     sha256: str
     accuracy: float
+    history: History = field(default_factory=list)
 
 
 def default_teacher(data: DataSet) -> str:
@@ -186,8 +188,10 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     tensors = read_weights(path)
     size, classes = data.preprocess.size, data.preprocess.num_classes
     spec = ModelSpec.for_images(model or default_teacher(data), classes, size)
+    history: History = []
     if sidecar_path(path).is_file():
         record = load_artifact(path)
+        history = _history(record)
         made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
         if model and resolve(model) != resolve(made_for.name):
             raise ImfDeployError(
@@ -204,7 +208,18 @@ def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) ->
     load_weights(module, tensors, str(path))
     module = module.to(device).eval().requires_grad_(False)
     accuracy = top1(module, data.test, data.preprocess, device)
-    return Teacher(module, spec, sha256_file(path), accuracy)
+    return Teacher(module, spec, sha256_file(path), accuracy, history)
+
+
+def _history(record: Artifact) -> History:
+    """Return the epochs of a sidecar, which may be anybody's; nothing where they are no numbers."""
+    history = record.evidence.get("history")
+    if not isinstance(history, list) or not all(
+        isinstance(epoch, dict) and "epoch" in epoch for epoch in history
+    ):
+        return []
+    numbers = (value for epoch in history for value in epoch.values())
+    return history if all(type(value) in (int, float, type(None)) for value in numbers) else []
 
 
 def _difference(known: Preprocess, wanted: Preprocess) -> str:

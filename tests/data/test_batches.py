@@ -57,6 +57,31 @@ def test_about_half_are_mirrored_exactly() -> None:
     assert 16 < sum(mirrored) < 48
 
 
+@pytest.mark.parametrize(("augment", "views"), [
+    (Augment(0, flip=False), 1), (Augment(0), 2), (Augment(1, flip=False), 9), (Augment(1), 18),
+])  # fmt: skip
+def test_a_view_has_a_number_of_its_own(data: DataSet, augment: Augment, views: int) -> None:
+    assert augment.views == views
+    loader = TrainLoader(data.train, data.preprocess, 21, augment, 0)
+    known: dict[int, bytes] = {}
+    for epoch in range(30):
+        for images, _, numbers in loader.viewed_epoch(epoch):
+            assert numbers is not None
+            for image, number in zip(images, numbers.tolist(), strict=True):
+                pixels = image.numpy().tobytes()
+                assert known.setdefault(number, pixels) == pixels
+    assert len(set(known.values())) == len(known)  # noise makes all of them different
+    assert {number // views for number in known} == set(range(len(data.train)))
+    assert len(known) == 42 * views if views < 3 else len(known) > 42 * views / 2
+
+
+def test_views_of_crops_are_not_counted(data: DataSet) -> None:
+    augment = Augment(0, crop=True)
+    assert augment.views is None
+    loader = TrainLoader(data.train, data.preprocess, 21, augment, 0)
+    assert all(views is None for _, _, views in loader.viewed_epoch(0))
+
+
 def test_type_and_input_stay() -> None:
     images = pictures()
     changed = Augment()(images, torch.Generator().manual_seed(0))
@@ -138,6 +163,36 @@ def test_workers_fetch_the_same_and_live_on(make_images: Callable[..., Path], tm
             assert torch.equal(labels, classes)
         seen.append({child.pid for child in multiprocessing.active_children()})
     assert seen[0] == seen[1] != set()
+
+
+def test_evaluation_between_epochs_needs_no_workers_of_its_own(
+    make_images: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_images(tmp_path / "few", {"train": 6, "val": 2})
+    opened = open_data(DataConfig(str(folder)))
+    splits = []
+    for part in ("train", "val"):
+        paths = tuple(sorted((folder / part).rglob("*.png")))
+        pictures = FilePictures(tmp_path, paths)
+        source = EncodedImages(pictures, torch.arange(len(paths)), opened.preprocess, workers=1)
+        splits.append(Split.whole(source))
+    train, held = splits
+    before = {child.pid for child in multiprocessing.active_children()}
+    loader = TrainLoader(train, opened.preprocess, 4, Augment(1), 0, held_out=held)
+    alone = TrainLoader(train, opened.preprocess, 4, Augment(1), 0)
+    workers = []
+    for epoch in range(2):
+        for (images, labels), (same, classes) in zip(loader.epoch(epoch), alone.epoch(epoch), strict=True):
+            assert torch.equal(images, same)
+            assert torch.equal(labels, classes)
+        images, labels = map(torch.cat, zip(*loader.evaluation(), strict=True))
+        assert torch.equal(labels, held.labels)
+        assert torch.equal(images, opened.preprocess.normalize(held.fetch(torch.arange(len(held)))))
+        workers.append({child.pid for child in multiprocessing.active_children()} - before)
+    assert workers[0] == workers[1]
+    assert len(workers[0]) == 2  # one for each loader
+    del loader, alone
+    assert {child.pid for child in multiprocessing.active_children()} == before
 
 
 def test_evaluation_sees_everything_in_order(data: DataSet) -> None:

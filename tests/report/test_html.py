@@ -101,6 +101,19 @@ def test_a_run_with_hardly_anything(report: Report) -> None:
     assert "Deploy nothing from this run: it made no files." in render_html(report)
 
 
+def test_learning_curves_of_every_training(report: Report) -> None:
+    page = render_html(report)
+    assert "<h3>Teacher</h3>" in page
+    assert "After the dotted line" not in page
+    report["config"]["qat_epochs"] = 2
+    assert "After the dotted line: quantisation-aware training" in render_html(report)
+    for odd in (6, 60, -1, "2", None):  # not what a run writes
+        report["config"]["qat_epochs"] = odd
+        assert "After the dotted line" not in render_html(report)
+    del report["teacher_history"]
+    assert "<h3>Teacher</h3>" not in render_html(report)
+
+
 def test_an_engine_can_be_recommended(report: Report) -> None:
     report["recommendation"] = {"path": "deploy/mobilenetv2-plain-fp16-sm86.engine", "reason": "asked for"}
     page = render_html(report)

@@ -17,6 +17,8 @@ def pictures(report: Report) -> dict[str, Picture]:
         "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
         "losses": plots.loss_curves(report["history"]),
         "validation": plots.validation_curve(report["history"]),
+        "teacher_losses": plots.loss_curves(report["teacher_history"], "teacher-losses"),
+        "teacher_validation": plots.validation_curve(report["teacher_history"], "teacher-validation"),
         "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
         "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates"),
     }
@@ -37,6 +39,8 @@ def texts(svg: Picture) -> str:
         ),
         ("losses", ["epoch", "loss term", "cross-entropy", "feature distance"]),
         ("validation", ["epoch", "validation accuracy (%)"]),
+        ("teacher_losses", ["epoch", "loss", "cross-entropy"]),
+        ("teacher_validation", ["epoch", "validation accuracy (%)"]),
         ("parameters", ["before", "after", "imf@1", "94.7 k", "4.61 M", "parameters"]),
         ("macs", ["24.6 M", "multiply-accumulates"]),
     ],
@@ -87,7 +91,27 @@ def test_without_data_there_is_no_picture(report: Report) -> None:
     for row in report["artifacts"]:
         row["latency_ms"] = row["pytorch_latency_ms"] = None
     report["history"], report["strip"] = [{"epoch": 1, "lr": 0.1}], []
+    report["teacher_history"] = []
     assert set(pictures(report).values()) == {None}
+
+
+@pytest.mark.parametrize("tuned", [0, 1, 2, 5])
+def test_quantisation_aware_training_is_set_apart(report: Report, tuned: int) -> None:
+    for draw, curves in ((plots.loss_curves, 5), (plots.validation_curve, 1)):
+        svg = draw(report["history"], tuned=tuned)
+        assert svg is not None
+        assert ("QAT" in texts(svg)) == (tuned > 0)
+        assert texts(svg).count("cross-entropy") == (curves == 5)
+        # A curve of one training, or of each of two.
+        lines = [
+            e for e in ET.fromstring(svg).iter("g") if (e.get("id") or "").split("-")[-1][:6] == "line2d"
+        ]
+        plain = draw(report["history"])
+        assert plain is not None
+        before = [
+            e for e in ET.fromstring(plain).iter("g") if (e.get("id") or "").split("-")[-1][:6] == "line2d"
+        ]
+        assert len(lines) == len(before) + (curves + 1 if tuned else 0)  # and the border
 
 
 def test_odd_numbers_still_draw(report: Report) -> None:

@@ -10,7 +10,8 @@ import torch
 from imf_deploy.artifact import describe
 from imf_deploy.models import Block, ModelSpec, save_weights
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.train.distill import Distilled, training_graph
+from imf_deploy.train.distill import Distilled
+from imf_deploy.train.imf_task import training_graph
 
 LABELS = tuple("abcdefghij")
 FEATURES = Block("layer3", 24, 4)

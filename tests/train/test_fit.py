@@ -1,11 +1,14 @@
 """What training does, and what it leaves alone."""
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact
+from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.models import Block, ModelSpec, build_model, not_finite
@@ -13,7 +16,7 @@ from imf_deploy.train.checkpoint import load_checkpoint
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.train.loop import fit
-from imf_deploy.train.teacher import Teacher, _Supervised, find_teacher, train_classifier
+from imf_deploy.train.teacher import Teacher, _Supervised, find_teacher, load_teacher, train_classifier
 
 TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 
@@ -40,6 +43,26 @@ def test_the_teacher_is_not_changed(data: DataSet, teacher: Teacher, tmp_path: P
     graph = load_distilled(made).graph
     assert graph.imf.attention.abs().sum() > 0
     assert int(graph.student.bn1.num_batches_tracked) == 2 * 2
+
+
+def test_how_the_teacher_learned_is_read_from_its_sidecar(teacher: Teacher, teacher_file: Path) -> None:
+    (epoch,) = teacher.history
+    assert epoch == load_artifact(teacher_file).evidence["history"][0]
+    assert {"epoch", "lr", "cross_entropy", "validation_accuracy"} == epoch.keys()
+
+
+@pytest.mark.parametrize(
+    "history", ["text", [1], [{"lr": 0.1}], [{"epoch": 1, "lr": "<b>"}], {"epoch": 1}, None]
+)
+def test_a_sidecar_of_another_tool_tells_no_history(
+    data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
+) -> None:
+    path = tmp_path / "t.safetensors"
+    shutil.copy(teacher_file, path)
+    record = json.loads(sidecar_path(teacher_file).read_text())
+    record["evidence"]["history"] = history
+    sidecar_path(path).write_text(json.dumps(record))
+    assert load_teacher(path, "", data, torch.device("cpu")).history == []
 
 
 def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled_artifact: Artifact) -> None:

@@ -225,6 +225,30 @@ def test_a_killed_process_goes_on(
     assert equal(read_weights(path), read_weights(whole.path))
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_killed_distillation_goes_on_with_what_its_teacher_said(
+    image_folder: Path,
+    data: DataSet,
+    teacher: Teacher,
+    teacher_file: Path,
+    tmp_path: Path,
+    cli: Callable[..., Any],
+) -> None:
+    out = tmp_path / "cut"
+    command = ["distill", "--data", str(image_folder), "--teacher-weights", str(teacher_file),
+               "--student", "resnet8", "--epochs", "8", "--batch-size", "8", "--augment", "none",
+               "--checkpoint-minutes", "0", "--device", "cpu", "--output", str(out)]  # fmt: skip
+    assert kill_at(command, "epoch 2 of 8", tmp_path, signal.SIGKILL) == -signal.SIGKILL
+    assert (out / "distilled.teacher-outputs").is_file()
+    result = cli(*command)
+    assert result.code == 0, result.err
+    assert "going on after epoch" in result.err
+    assert not (out / "distilled.teacher-outputs").exists()
+    train = TrainConfig(epochs=8, batch_size=8, augment="none", device="cpu")
+    whole = distill(data, teacher, DistillConfig("resnet8", train=train), tmp_path / "whole.safetensors")
+    assert equal(read_weights(out / "distilled.safetensors"), read_weights(whole.path))
+
+
 def test_the_same_seed_gives_the_same_file_and_another_seed_another(
     image_folder: Path, data: DataSet, tmp_path: Path
 ) -> None:

@@ -1,0 +1,67 @@
+"""Print the CPU time of a distillation whose teacher's outputs are kept, by that of one where they are not.
+
+python benchmarks/teacher_reuse.py --rounds 9
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from imf_deploy import defaults
+from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.train.config import Monitoring, TrainConfig
+from imf_deploy.train.distill import DistillConfig, distill
+from imf_deploy.train.teacher import Teacher, find_teacher
+
+
+def seconds(data: DataSet, teacher: Teacher, config: DistillConfig, gigabytes: float) -> float:
+    """Return the CPU time of one distillation, reading and writing included, in seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.process_time()
+        distill(
+            data, teacher, config, Path(folder) / "a.safetensors", False, Monitoring(60, False, gigabytes)
+        )
+        return time.process_time() - begun
+
+
+def main() -> None:
+    """Distil a part of the embedded data in alternating rounds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--student", default=defaults.STUDENT)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=defaults.EPOCHS)
+    parser.add_argument("--flip", action="store_true", help="two views of each picture, not one")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = open_data(DataConfig())
+    nothing = torch.arange(0)
+    data = replace(
+        data,
+        train=data.train.subset(torch.arange(options.images)),
+        validation=data.validation.subset(nothing),
+    )
+    teacher = find_teacher("", "", data, "cpu")
+    train = TrainConfig(options.epochs, device="cpu", shift=0, flip=options.flip)
+    config = DistillConfig(options.student, train=train)
+    seconds(data, teacher, replace(config, train=replace(train, epochs=1)), 0)  # warm up
+    ratios = []
+    for number in range(options.rounds):
+        order = (0.0, defaults.TEACHER_OUTPUTS_GB)
+        taken = {size: seconds(data, teacher, config, size) for size in (order, order[::-1])[number % 2]}
+        ratios.append(taken[order[1]] / taken[order[0]])
+        print(f"{taken[order[0]]:.1f} s without, {taken[order[1]]:.1f} s with: {ratios[-1]:.3f}", flush=True)
+    print(f"median {median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    main()
