@@ -60,7 +60,8 @@ class BranchOutputs:
         features: One map for each branch, ``[N, teacher channels, H_i, W_i]``.
         logits: Each branch's own logits ``z_i``, ``[n, N, classes]``.
         attentive: The attentive logit over the first ``k`` branches, for every ``k`` from 1 to
-            ``n``: ``[n, N, classes]``. The last one is the paper's.
+            ``n``: ``[n, N, classes]``. The last one is the paper's. In evaluation mode, what was
+            re-fitted in its place.
     """
 
     features: list[Tensor]
@@ -73,7 +74,9 @@ class ImfBranches(nn.Module):
 
     ``z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c``. One learnable parameter per
     class and IFD is the paper's; the softmax, the start at equal weights, and training every
-    prefix ``k`` are ours.
+    prefix ``k`` are ours. After training, one linear layer on the pooled features of the first ``k``
+    branches takes the place of the attentive logit where it was re-fitted
+    (:mod:`imf_deploy.method.refit`, ours).
 
     Args:
         blocks: The student's blocks.
@@ -90,6 +93,7 @@ class ImfBranches(nn.Module):
         attention: Attention = "class",
     ) -> None:
         super().__init__()
+        self.refitted: Tensor
         pairs = list(zip(blocks, teacher_features, strict=True))
         self.ifds = nn.ModuleList(
             IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size) for b, t in pairs
@@ -98,6 +102,11 @@ class ImfBranches(nn.Module):
         self.classes = num_classes
         columns = num_classes if attention == "class" else 1
         self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=attention != "mean")
+        widths = [t.channels for _, t in pairs]
+        self.prefix_heads = nn.ModuleList(
+            nn.Linear(sum(widths[:k]), num_classes).requires_grad_(False) for k in range(1, len(widths) + 1)
+        )
+        self.register_buffer("refitted", torch.zeros(len(blocks), dtype=torch.bool))
 
     @property
     def sides(self) -> list[int]:
@@ -111,14 +120,23 @@ class ImfBranches(nn.Module):
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""
         features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
-        pooled = (
-            [_TrainingPool.apply(f) for f in features] if torch.is_grad_enabled() else map(pool, features)
-        )
+        pooled = [_TrainingPool.apply(f) if torch.is_grad_enabled() else pool(f) for f in features]
         logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)])
-        attentive = torch.stack(
-            [(self.weights(k)[:, None] * logits[:k]).sum(0) for k in range(1, len(features) + 1)]
-        )
+        if not self.training and self.refitted.any():
+            return BranchOutputs(features, logits, self._deployed(pooled, logits))
+        attentive = torch.stack([self._attentive(logits, k) for k in range(1, len(features) + 1)])
         return BranchOutputs(features, logits, attentive)
+
+    def _attentive(self, logits: Tensor, k: int) -> Tensor:
+        return (self.weights(k)[:, None] * logits[:k]).sum(0)
+
+    def _deployed(self, pooled: Sequence[Tensor], logits: Tensor) -> Tensor:
+        """Return what each prefix says once it is re-fitted, or its attentive logit: ``[n, N, classes]``."""
+        said = [
+            head(torch.cat([*pooled[:k]], 1)) if refitted else self._attentive(logits, k)
+            for k, (head, refitted) in enumerate(zip(self.prefix_heads, self.refitted, strict=True), 1)
+        ]
+        return torch.stack(said)
 
 
 def pool(features: Tensor) -> Tensor:
@@ -205,3 +223,8 @@ class TrainingGraph(nn.Module):
         """``[N, 3, S, S]`` -> the student's own logits and what the branches say."""
         logits, taps = self._taps.run(images)
         return logits, self.imf(taps)
+
+    def pooled(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """``[N, 3, S, S]`` -> the student's own logits and every branch's pooled features ``[N, C_i]``."""
+        logits, taps = self._taps.run(images)
+        return logits, [pool(ifd(tap)) for ifd, tap in zip(self.imf.ifds, taps, strict=True)]

@@ -52,12 +52,16 @@ class FoldedImf(nn.Module):
 def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
     """Fold the attentive logit over the first ``k`` branches into one linear layer (ours).
 
-    After training the attentive weights are constants, so ``sum_i w_i,c (W_i f_i + b_i)_c`` is one
+    Where that layer was re-fitted after training, it is taken as it is. Otherwise: the attentive
+    weights are constants after training, so ``sum_i w_i,c (W_i f_i + b_i)_c`` is one
     linear map of the concatenated pooled features: row ``c`` of ``W_i`` is scaled by ``w_i,c``.
 
     Returns:
         Weight ``[classes, k * channels]`` and bias ``[classes]``, computed in double precision.
     """
+    fitted = branches.prefix_heads[k - 1]
+    if branches.refitted[k - 1] and isinstance(fitted, nn.Linear):
+        return fitted.weight, fitted.bias
     weights = branches.weights(k).double()
     heads = [head for head in branches.heads[:k] if isinstance(head, nn.Linear)]
     weight = torch.cat([w[:, None] * head.weight.double() for w, head in zip(weights, heads, strict=True)], 1)

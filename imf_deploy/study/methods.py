@@ -86,6 +86,7 @@ ABLATIONS: dict[str, Settings] = {
     "temperature 2": {"temperature": 2.0},
     "temperature 8": {"temperature": 8.0},
     "branches warmed up": {"branch_warmup": 0.3},
+    "heads not re-fitted": {"refit": False},
 }
 """What each part of IMF earns: variants by name, as changes of the chosen settings (ours)."""
 
@@ -115,4 +116,5 @@ def imf_config(student: str, base: TrainConfig, settings: Settings) -> DistillCo
         train=train_config(base, settings),
         design=BranchDesign(**of(_DESIGN)),
         branch_warmup=float(settings.get("branch_warmup", 0.0)),
+        refit=bool(settings.get("refit", True)),
     )

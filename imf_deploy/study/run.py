@@ -11,18 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, write_json
+from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, save_weights
 from imf_deploy.strip.products import PLAIN, imf, load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.distill import distill, load_distilled
 from imf_deploy.train.loop import fit
+from imf_deploy.train.refit import refit_student
 from imf_deploy.train.teacher import Teacher
 
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
@@ -165,6 +168,10 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
         history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     finally:
         task.close()
+    # IMF's heads are re-fitted, so that everybody's are.
+    weights = LossWeights(beta=0.0 if run.method == "ce" else defaults.BETA)
+    device = choose_device(run.train.device)
+    heads = refit_student(task.student, teacher.module, data, run.train, weights, device)
     save_weights(path, task.student.state_dict())
     artifact = describe(
         path,
@@ -175,7 +182,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
         model=spec.to_dict(),
         preprocess=data.preprocess,
         product=PLAIN,
-        evidence={"history": history, "data": data.name, "data_config": data.config},
+        evidence={"history": history, "refitted": heads, "data": data.name, "data_config": data.config},
     ).save()
     checkpoint.unlink(missing_ok=True)
     return artifact

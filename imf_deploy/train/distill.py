@@ -31,6 +31,7 @@ from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
+from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
 
 
@@ -48,6 +49,7 @@ class DistillConfig:
         design: How the branches are made.
         branch_warmup: Part of the training in which the weight of all that the branches say rises
             linearly from 0 (ours).
+        refit: Whether linear heads are re-fitted at the end; see :mod:`imf_deploy.train.refit`.
     """
 
     student: str = defaults.STUDENT
@@ -58,6 +60,7 @@ class DistillConfig:
     teacher_tap: str = ""
     design: BranchDesign = field(default_factory=BranchDesign)
     branch_warmup: float = 0.0
+    refit: bool = True
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -93,22 +96,6 @@ class Distilled:
     blocks: list[Block]
     teacher_features: list[Block]
     design: BranchDesign
-
-
-def imf_task(
-    spec: ModelSpec, teacher: Teacher, config: DistillConfig
-) -> tuple[ImfTask, list[Block], list[Block]]:
-    """Put a student with fresh weights and its branches under a teacher.
-
-    Returns:
-        The task, the student's blocks, and the teacher's block that each branch learns.
-    """
-    tap = (config.teacher_tap,) if config.teacher_tap else ()
-    its = find_blocks(teacher.module, spec.image_size, tap)
-    graph, blocks, features = training_graph(spec, its, config.design)
-    smoothing = config.train.label_smoothing
-    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
-    return task, blocks, features
 
 
 def distill(
@@ -161,17 +148,23 @@ def distill(
     if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
         return made
     torch.manual_seed(config.train.seed)
-    task, blocks, features = imf_task(spec, teacher, config)
+    its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())
+    graph, blocks, features = training_graph(spec, its, config.design)
+    smoothing = config.train.label_smoothing
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
     title = f"Distilling {spec.name}"
     try:
         history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
     finally:
         task.close()
 
-    return on_first(
-        lambda: save_distilled(
+    def finish() -> Artifact:
+        heads = []
+        if config.refit:
+            heads = refit_distilled(graph, teacher.module, data, config.train, config.weights)
+        return save_distilled(
             path,
-            task.module,
+            graph,
             checkpoint,
             parent=teacher.sha256,
             recipe=recipe,
@@ -179,6 +172,7 @@ def distill(
             preprocess=data.preprocess,
             evidence={
                 "history": history,
+                "refitted": heads,
                 "blocks": [asdict(block) for block in blocks],
                 "teacher_features": [asdict(block) for block in features],
                 "teacher": teacher.spec.to_dict(),
@@ -189,7 +183,8 @@ def distill(
                 "config": finite(asdict(config)),
             },
         )
-    )
+
+    return on_first(finish)
 
 
 def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:

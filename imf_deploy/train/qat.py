@@ -24,6 +24,7 @@ from imf_deploy.train.distributed import on_first
 from imf_deploy.train.fake_quantize import FakeQuantizedGraph, require_torchao
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
+from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
 
 
@@ -142,8 +143,12 @@ def qat(
     known: History = source.evidence["history"]
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
-    return on_first(
-        lambda: save_distilled(
+    def finish() -> Artifact:
+        evidence = {**source.evidence, "history": [*known, *later], "qat": about}
+        if source.evidence.get("refitted"):
+            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            evidence["refitted"] = refit_distilled(graph, teacher.module, data, train, weights, plain=False)
+        return save_distilled(
             path,
             graph,
             checkpoint,
@@ -151,9 +156,10 @@ def qat(
             recipe=recipe,
             model=source.model,
             preprocess=source.preprocess,
-            evidence={**source.evidence, "history": [*known, *later], "qat": about},
+            evidence=evidence,
         )
-    )
+
+    return on_first(finish)
 
 
 def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:

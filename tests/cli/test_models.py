@@ -53,9 +53,8 @@ def test_networks_of_ones_own_and_a_transformer_that_teaches(
     given = ["--teacher", TEACHER, "--teacher-weights", "teacher.safetensors", "--student-taps", "2,4"]
     assert here("distill", *train, "--student", STUDENT, *given, "--output", "run").code == 0
     evidence = load_artifact(Path("run/distilled.safetensors")).evidence
-    assert evidence["teacher_features"] == {
-        "name": "encoder", "channels": 12, "size": 4, "layout": "tokens", "overwritten": False,
-    }  # fmt: skip
+    encoder = {"name": "encoder", "channels": 12, "size": 4, "layout": "tokens", "overwritten": False}
+    assert evidence["teacher_features"] == [encoder] * 2
     assert [block["name"] for block in evidence["blocks"]] == ["2", "4"]
 
     trust = ["--trust-model", STUDENT]

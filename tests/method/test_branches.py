@@ -17,7 +17,7 @@ CLASSES = 3
 @pytest.fixture
 def branches() -> ImfBranches:
     torch.manual_seed(0)
-    made = ImfBranches(BLOCKS, TEACHER, CLASSES).eval()
+    made = ImfBranches(BLOCKS, [TEACHER] * len(BLOCKS), CLASSES).eval()
     torch.nn.init.normal_(made.attention)
     return made
 
@@ -28,7 +28,7 @@ def taps(count: int = 2) -> list[torch.Tensor]:
 
 
 def test_one_parameter_per_class_and_branch_that_starts_equal() -> None:
-    fresh = ImfBranches(BLOCKS, TEACHER, CLASSES)
+    fresh = ImfBranches(BLOCKS, [TEACHER] * len(BLOCKS), CLASSES)
     assert fresh.attention.shape == (3, CLASSES)
     assert torch.equal(fresh.weights(3), torch.full((3, CLASSES), 1 / 3))
     assert isinstance(fresh.attention, torch.nn.Parameter)
@@ -73,7 +73,7 @@ def test_the_student_answers_the_same_with_and_without_branches() -> None:
     keys, images = list(student.state_dict()), torch.randn(3, 3, 16, 16)
     expected = student(images)
     blocks = find_blocks(student, 16)
-    graph = TrainingGraph(student, blocks, ImfBranches(blocks, TEACHER, CLASSES)).eval()
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, [TEACHER] * len(blocks), CLASSES)).eval()
     logits, _ = graph(images)
     assert torch.equal(logits, expected)
     assert list(student.state_dict()) == keys
@@ -97,7 +97,7 @@ class Auxiliary(torch.nn.Module):
 def test_more_than_logits_in_training_is_told() -> None:
     student = Auxiliary()
     blocks = find_blocks(student, 16)
-    graph = TrainingGraph(student, blocks, ImfBranches(blocks, TEACHER, CLASSES))
+    graph = TrainingGraph(student, blocks, ImfBranches(blocks, [TEACHER] * len(blocks), CLASSES))
     assert graph.eval()(torch.zeros(2, 3, 16, 16))[0].shape == (2, CLASSES)
     with pytest.raises(ImfDeployError, match="Auxiliary puts out tuple in training mode"):
         graph.train()(torch.zeros(2, 3, 16, 16))

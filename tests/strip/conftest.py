@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from imf_deploy.artifact import describe
+from imf_deploy.method.branches import BranchDesign
 from imf_deploy.models import Block, ModelSpec, save_weights
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.train.distill import Distilled
@@ -15,6 +16,7 @@ from imf_deploy.train.imf_task import training_graph
 
 LABELS = tuple("abcdefghij")
 FEATURES = Block("layer3", 24, 4)
+DESIGN = BranchDesign()
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def make_distilled(tmp_path: Path) -> Callable[[str], Distilled]:
     def make(name: str) -> Distilled:
         torch.manual_seed(0)
         spec = ModelSpec.for_images(name, 10, 32)
-        graph, blocks = training_graph(spec, FEATURES)
+        graph, blocks, features = training_graph(spec, [FEATURES], DESIGN)
         torch.nn.init.normal_(graph.imf.attention, std=2.0)
         graph.train()(torch.randn(8, 3, 32, 32))
         graph.eval()
@@ -39,12 +41,13 @@ def make_distilled(tmp_path: Path) -> Callable[[str], Distilled]:
             model=spec.to_dict(),
             preprocess=Preprocess(32, "none", 32, (0.5,) * 3, (0.5,) * 3, LABELS),
             evidence={
-                "teacher_features": asdict(FEATURES),
+                "teacher_features": [asdict(block) for block in features],
+                "config": {"design": asdict(DESIGN)},
                 "teacher_tensors": [],
                 "data": "random",
                 "data_config": {},
             },
         ).save()
-        return Distilled(artifact, spec, graph, blocks, FEATURES)
+        return Distilled(artifact, spec, graph, blocks, features, DESIGN)
 
     return make

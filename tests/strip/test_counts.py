@@ -64,7 +64,7 @@ def test_products_that_are_not_there(option: str) -> None:
 @pytest.mark.parametrize("product", ["imf@0", "imf@4", "imf@x"])
 def test_a_record_that_asks_for_another_product(product: str) -> None:
     model = ModelSpec("resnet8", 3, 16).to_dict()
-    model["teacher_features"] = {"name": "layer3", "channels": 8, "size": 4}
+    model["teacher_features"] = [{"name": "layer3", "channels": 8, "size": 4}]
     with pytest.raises(ImfDeployError, match="Strip again"):
         build_product(model, product)
     assert torch.is_grad_enabled()

@@ -45,8 +45,8 @@ def test_family(make_distilled: Callable[[str], Distilled], tmp_path: Path, name
             k = blocks_kept(artifact.product)
             expected = branches.attentive[k - 1] if k else own
             logits = load_product(artifact.path).module(images)
-            assert torch.allclose(logits, expected, atol=1e-5, rtol=1e-4)
-        assert own.std() > 1e-3  # not a network that says nothing, which anything would equal
+            assert torch.allclose(logits, expected, atol=1e-4 * float(expected.std()), rtol=1e-4)
+        assert own.std() > 1e-6  # not a network that says nothing, which anything would equal
         second = load_product(made[2].path).module
         expected = branches.attentive[1].numpy()
     # imf@2 runs through two taps; its graph is a part of plain's, which costs several times as long.

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled
     assert epoch.keys() == TERMS | {"epoch", "lr", "validation_accuracy"}
     assert 0 <= epoch["validation_accuracy"] <= 1
     assert [block["name"] for block in distilled_artifact.evidence["blocks"]] == ["stage2", "stage3"]
-    assert Block(**distilled_artifact.evidence["teacher_features"]) == Block("layer3", 64, 4)
+    assert distilled_artifact.evidence["teacher_features"] == [asdict(Block("layer3", 64, 4))] * 2
     assert distilled_artifact.parent == teacher.sha256
     assert distilled_artifact.preprocess == data.preprocess
 

@@ -36,6 +36,8 @@ SETTINGS = {"name": "mine"}
 class Task:
     """Cross-entropy, interrupted at a step."""
 
+    progress = 0.0
+
     def __init__(self, stop: int = -1) -> None:
         torch.manual_seed(0)
         self.module = torch.nn.Sequential(build_model(SPEC), torch.nn.Dropout(0.2))

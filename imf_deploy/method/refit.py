@@ -1,0 +1,56 @@
+"""Linear heads, re-fitted after training on features that no longer change (ours)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from imf_deploy.method.losses import LossWeights, distillation
+
+ITERATIONS = 100
+
+
+def refit(
+    features: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    start: tuple[Tensor, Tensor],
+    weights: LossWeights,
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Minimise the loss of one head over its weight and bias alone.
+
+    The loss is that of the student's own head, ``CE + beta * KL``, over all images at once. It is
+    convex, and a short training by steps ends far from its least value; L-BFGS (Liu and Nocedal
+    1989) comes near in seconds. The number of its iterations is the only regularisation.
+
+    Args:
+        features: Input of the head, ``[N, D]``.
+        teacher_logits: ``[N, classes]``.
+        labels: ``int64 [N]``.
+        start: Weight ``[classes, D]`` and bias ``[classes]`` to begin with; not changed.
+        weights: ``beta`` and the temperature.
+        label_smoothing: Part of a label's weight that all classes share.
+
+    Returns:
+        Weight and bias. What begins with a loss that is not finite comes back as it was.
+    """
+    weight, bias = (value.detach().clone().float().requires_grad_() for value in start)
+    optimizer = torch.optim.LBFGS(
+        [weight, bias], max_iter=ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = functional.linear(features, weight, bias)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        loss = loss + weights.beta * distillation(logits, teacher_logits, weights.temperature)
+        torch.autograd.backward(loss)
+        return loss
+
+    with torch.enable_grad():
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        return start
+    return weight.detach(), bias.detach()

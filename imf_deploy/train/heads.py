@@ -1,0 +1,106 @@
+"""Linear heads that can be re-fitted: where they are, what goes into them, and how to replace them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.method.branches import TrainingGraph
+from imf_deploy.method.fold import folded_classifier
+from imf_deploy.models import only_logits
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear head that can be re-fitted.
+
+    Attributes:
+        name: What it gives the logits of: ``plain`` or ``imf@k``.
+        source: Name of its features.
+        start: Weight ``[classes, D]`` and bias ``[classes]``; of the features, the first ``D`` columns.
+        keep: Puts another weight and bias in their place.
+    """
+
+    name: str
+    source: str
+    start: tuple[Tensor, Tensor]
+    keep: Callable[[Tensor, Tensor], None]
+
+
+class OwnHead:
+    """The linear layer that gives a network's logits, and what goes into it.
+
+    Args:
+        network: Gets a hook, which :meth:`close` takes off again.
+        images: A batch to find the layer with, ``[N, 3, S, S]``.
+    """
+
+    def __init__(self, network: nn.Module, images: Tensor) -> None:
+        self.linear: nn.Linear | None = None
+        self.features = torch.empty(0)
+        outputs: list[tuple[nn.Linear, Tensor]] = []
+        hooks = [
+            module.register_forward_hook(lambda module, _inputs, output: outputs.append((module, output)))
+            for module in network.modules()
+            if isinstance(module, nn.Linear) and module.bias is not None
+        ]
+        with torch.no_grad():
+            logits = only_logits(network, network(images))
+        for hook in hooks:
+            hook.remove()
+        found = [
+            module for module, output in outputs if torch.equal(output, logits)
+        ]
+        self._hook = None
+        if found:
+            self.linear = found[-1]
+            self._hook = self.linear.register_forward_pre_hook(self._see)
+
+    def _see(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.features = inputs[0].float()
+
+    def head(self) -> list[Head]:
+        """Return the head; none where the logits come from anything but a linear layer."""
+        if self.linear is None:
+            return []
+        return [Head("plain", "own", (self.linear.weight, self.linear.bias), put(self.linear))]
+
+    def close(self) -> None:
+        """Take the hook off the network."""
+        if self._hook:
+            self._hook.remove()
+
+
+def put(linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
+    """Return what writes a weight and a bias into a layer."""
+
+    @torch.no_grad()
+    def write(weight: Tensor, bias: Tensor) -> None:
+        linear.weight.copy_(weight)
+        linear.bias.copy_(bias)
+
+    return write
+
+
+def branch_heads(graph: TrainingGraph) -> list[Head]:
+    """Return the head of every ``imf@k``, which begins as its folded attentive logit."""
+    branches = graph.imf
+
+    def keep(k: int, linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
+        write = put(linear)
+
+        def kept(weight: Tensor, bias: Tensor) -> None:
+            write(weight, bias)
+            branches.refitted[k - 1] = True
+
+        return kept
+
+    branches.refitted.fill_(False)
+    return [
+        Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k, linear))
+        for k, linear in enumerate(branches.prefix_heads, 1)
+        if isinstance(linear, nn.Linear)
+    ]
