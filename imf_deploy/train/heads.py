@@ -51,9 +51,7 @@ class OwnHead:
             logits = only_logits(network, network(images))
         for hook in hooks:
             hook.remove()
-        found = [
-            module for module, output in outputs if torch.equal(output, logits)
-        ]
+        found = [module for module, output in outputs if torch.equal(output, logits)]
         self._hook = None
         if found:
             self.linear = found[-1]
