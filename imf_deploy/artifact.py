@@ -137,22 +137,28 @@ def current_artifact(path: Path, recipe: str) -> Artifact | None:
     return artifact if artifact.recipe == recipe else None
 
 
-def claim(path: Path, recipe: str, overwrite: bool, unfinished: bool = False) -> Artifact | None:
+def claim(path: Path, recipe: str, overwrite: bool, checkpoint: Path | None = None) -> Artifact | None:
     """Return what the same recipe already made at ``path``, or nothing if it may be written now.
 
     Args:
         path: Where a stage wants to write.
         recipe: Hash of everything that decides its content.
         overwrite: Whether another recipe's file may be replaced.
-        unfinished: Whether a file without a sidecar is this stage's own, cut off before the end.
+        checkpoint: Of the stage's training. Where it is there, a file without a sidecar is the stage's
+            own, cut off before the end; one that a finished training was killed too early to remove is
+            removed.
 
     Raises:
         UsageError: another file is there.
         ImfDeployError: nothing can be written there.
     """
-    if made := current_artifact(path, recipe):
-        return made
     sidecar = sidecar_path(path)
+    unfinished = checkpoint is not None and checkpoint.is_file()
+    if made := current_artifact(path, recipe):
+        # A younger one is of another training, which was to overwrite the file and was cut off.
+        if checkpoint and unfinished and checkpoint.stat().st_mtime_ns <= sidecar.stat().st_mtime_ns:
+            checkpoint.unlink()
+        return made
     # A file that was damaged since the same recipe made it is this stage's own to mend.
     own = read_json(sidecar).get("recipe") == recipe if sidecar.is_file() else unfinished
     if path.exists() and not overwrite and not own:

@@ -145,7 +145,7 @@ def distill(
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
     torch.manual_seed(config.train.seed)
     its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())

@@ -12,7 +12,9 @@ from imf_deploy.processes import rank
 
 def seed_generators(seed: int, epoch: int, step: int = 0) -> None:
     """Seed every generator; each process, epoch and step has its own numbers."""
-    torch.manual_seed(seed * 1_000_003 + epoch + (rank() << 32) + (step << 40))
+    # Odd factors below 2^32: of a seed the CPU's generator takes the lowest 32 bits alone.
+    mixed = seed * 1_000_003 + epoch + rank() * 0x9E3779B1 + step * 0x85EBCA77
+    torch.manual_seed(mixed % (1 << 63))
 
 
 def generator_state(device: torch.device) -> Tensor:

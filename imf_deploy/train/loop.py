@@ -162,8 +162,8 @@ class Training:
         done, config = self._progress, self._config
         first = done.batch
         seed_generators(config.seed, done.epoch)
-        # What the other processes had summed up went into the first one's.
-        sums = {name: t.to(self._device) for name, t in done.sums.items()} if rank() == 0 else {}
+        # What the other processes had summed up went into the first one's; all keep one order of terms.
+        sums = {name: t.to(self._device) * (rank() == 0) for name, t in done.sums.items()}
         self._module.train()
         self._network.train()
         for index, (images, labels, views) in enumerate(self._loader.viewed_epoch(done.epoch, first), first):

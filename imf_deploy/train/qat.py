@@ -108,7 +108,7 @@ def qat(
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)

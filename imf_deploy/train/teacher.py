@@ -92,7 +92,7 @@ def train_classifier(
     settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, unfinished=checkpoint.exists())):
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
     torch.manual_seed(config.seed)
     task = _Supervised(build_model(spec), config.label_smoothing)

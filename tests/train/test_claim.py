@@ -1,5 +1,6 @@
 """Whose file is it: gone on with, taken as it is, or refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert claim(tmp_path / "a", "mine", overwrite=False) is None
 
 
+def unfinished(path: Path) -> Path:
+    """Leave a checkpoint beside a file."""
+    checkpoint = path.with_suffix(".checkpoint")
+    checkpoint.write_bytes(b"")
+    return checkpoint
+
+
 def test_the_same_recipe_is_taken_as_it_is(tmp_path: Path) -> None:
     artifact = made(tmp_path / "a")
     assert claim(artifact.path, "mine", overwrite=False) == artifact
@@ -40,7 +48,7 @@ def test_another_recipe_is_refused_unless_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="made in another way"):
         claim(path, "other", overwrite=False)
     with pytest.raises(UsageError):
-        claim(path, "other", overwrite=False, unfinished=True)
+        claim(path, "other", overwrite=False, checkpoint=unfinished(path))
     assert claim(path, "other", overwrite=True) is None
 
 
@@ -49,7 +57,21 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"a thesis")
     with pytest.raises(UsageError):
         claim(path, "mine", overwrite=False)
-    assert claim(path, "mine", overwrite=False, unfinished=True) is None  # cut off before its sidecar
+    with pytest.raises(UsageError):
+        claim(path, "mine", overwrite=False, checkpoint=tmp_path / "a.checkpoint")
+    # Cut off before its sidecar.
+    assert claim(path, "mine", overwrite=False, checkpoint=unfinished(path)) is None
+
+
+def test_the_checkpoint_of_a_finished_training_goes_and_another_s_stays(tmp_path: Path) -> None:
+    checkpoint = unfinished(tmp_path / "a")
+    artifact = made(tmp_path / "a")
+    assert claim(artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
+    assert not checkpoint.exists()
+    later = sidecar_path(artifact.path).stat().st_mtime_ns + 1_000_000_000
+    os.utime(unfinished(artifact.path), ns=(later, later))
+    assert claim(artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
+    assert checkpoint.exists()
 
 
 def test_a_changed_file_does_not_count_as_made(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import torch
 from imf_deploy.models import read_weights
 
 SCRIPT = """
-import json, sys
+import hashlib, json, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,9 +34,11 @@ from imf_deploy.train.teacher import load_teacher
 images, weights, out = map(Path, sys.argv[1:4])
 fields = json.loads(sys.argv[4])
 still, monitoring = fields.pop("still"), Monitoring(fields.pop("minutes"))
+student, dies = fields.pop("student", "resnet8"), fields.pop("dies", -1)
 data = open_data(DataConfig(str(images)))
 epochs = []
 seen = []
+states = []
 
 class Watched(loop.Training):
     def __init__(self, task, *rest):
@@ -50,7 +54,10 @@ class Watched(loop.Training):
         super().__init__(task, *rest)
 
     def step(self, images, labels, *rest):
+        if len(seen) == dies:
+            os.kill(os.getpid(), signal.SIGKILL)
         seen.append(images.double().sum((1, 2, 3)).tolist())
+        states.append(hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest())
         return super().step(images, labels, *rest)
 
     def end_epoch(self):
@@ -60,12 +67,12 @@ class Watched(loop.Training):
 
 loop.Training = Watched
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
-train = TrainConfig(batch_size=16, lr=0.01, device="cpu", **fields)
-made = distill(data, teacher, DistillConfig("resnet8", train=train), out / "d.safetensors",
+train = TrainConfig(**{"batch_size": 16, "lr": 0.01, "device": "cpu", **fields})
+made = distill(data, teacher, DistillConfig(student, train=train), out / "d.safetensors",
                monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
-    "epochs": epochs, "seen": seen, "sha256": made.sha256, "history": made.evidence["history"],
-    "world": world_size(),
+    "epochs": epochs, "seen": seen, "states": states, "sha256": made.sha256,
+    "history": made.evidence["history"], "world": world_size(),
 }))
 leave()
 """
@@ -86,7 +93,7 @@ def train(images: Path, teacher: Path, place: Path, size: int, **fields: Any) ->
     script = place / "script.py"
     script.write_text(SCRIPT)
     out = place / f"out{size}"
-    out.mkdir()
+    out.mkdir(exist_ok=True)
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
     )
@@ -155,3 +162,98 @@ def test_with_batch_norm_of_their_own_they_stay_the_same(
     assert first["epochs"] == second["epochs"]
     assert first["history"] == second["history"]
     assert all(tensor.isfinite().all() for tensor in two.weights.values())
+
+
+# A network with dropout: the random numbers of each process count.
+CODE = """
+from torch import nn
+
+def student(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(8, num_classes),
+    )
+"""
+DROPS: dict[str, Any] = {
+    "student": "dropping:student", "still": False, "minutes": 0, "epochs": 3, "batch_size": 8,
+    "mixup": 0.4, "ema": 0.8, "keep": "best",
+}  # fmt: skip
+
+
+def kill_both(images: Path, teacher: Path, place: Path, out: Path, dies: int) -> list[int]:
+    """Distil in two processes that are killed before step ``dies``, counted from 0; return how each ended.
+
+    Without a launcher, which would end the second with a softer signal when the first is gone.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    fields = json.dumps(DROPS | {"dies": dies})
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(place / "script.py"), str(images), str(teacher), str(out), fields],
+            cwd=place,
+            stderr=subprocess.DEVNULL,
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **address}
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    return [process.wait(300) for process in processes]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_two_killed_processes_go_on(image_folder: Path, teacher_file: Path, tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dropping.py").write_text(CODE)
+    whole = train(image_folder, teacher_file, tmp_path / "whole", 2, **DROPS)
+    assert len(whole.ranks[0]["seen"]) == 3 * 5
+    place = tmp_path / "cut"
+    (place / "script.py").write_text(SCRIPT)
+    out = place / "out2"
+    out.mkdir()
+    for dies in (2, 5):  # before the third step of the first epoch, and of the second
+        assert kill_both(image_folder, teacher_file, place, out, dies) == [-signal.SIGKILL] * 2
+        assert [p.name for p in out.iterdir()] == ["d.checkpoint"]
+    cut = train(image_folder, teacher_file, place, 2, **DROPS)
+    assert "going on after epoch 1 of 3, 2 of 5 steps into the next" in cut.said
+    for mine, its in zip(cut.ranks, whole.ranks, strict=True):
+        assert (mine["seen"], mine["states"]) == (its["seen"][7:], its["states"][7:])
+        assert mine["epochs"][-1] == its["epochs"][-1]
+        assert mine["sha256"] == its["sha256"]
+        for a, b in zip(mine["history"], its["history"], strict=True):
+            assert a == pytest.approx(b, rel=1e-5)  # the processes' sums are added earlier
+    # Dropout differs between the processes.
+    assert not {*whole.ranks[0]["states"]} & {*whole.ranks[1]["states"]}
+    assert cut.files == whole.files
+    for name, tensor in whole.weights.items():
+        assert torch.equal(cut.weights[name], tensor), name
+
+
+def test_accelerate_s_launcher_starts_both_and_one_writes(
+    image_folder: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    # On CPUs too: with --cpu it would start one process.
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = ["-m", "imf_deploy", "distill", "--data", str(image_folder), "--teacher-weights",
+               str(teacher_file), "--student", "resnet8", "--epochs", "1", "--batch-size", "16",
+               "--device", "cpu", "--output", "run"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *launcher, "--log_dir", "logs", "--tee", "3", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "HF_HOME": str(tmp_path)},  # no one's settings
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = ("".join(p.read_text() for p in tmp_path.glob(f"logs/*/*/{r}/*.log")) for r in range(2))
+    assert "epoch 1 of 1" in first
+    assert second == ""
+    assert len(list(tmp_path.glob("logs/*/*/1/stderr.log"))) == 1  # it was there
+    made = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert made == ["config.yaml", "distilled.safetensors", "distilled.safetensors.json"]
