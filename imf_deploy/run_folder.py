@@ -20,6 +20,7 @@ _OWN = (
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
     "distilled.teacher-outputs", "distilled-qat.teacher-outputs",
     "distilled-qat.safetensors", "distilled-qat.safetensors.json", "distilled-qat.checkpoint",
+    "distilled-qat.config.yaml",
     "products", "deploy", "tensorboard", "report.json", "report.html", "report.md", RECORD, SETTINGS,
 )  # fmt: skip
 

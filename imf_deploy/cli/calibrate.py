@@ -10,6 +10,7 @@ import typer
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli.config import Settings
 
 
 class Target(StrEnum):
@@ -57,6 +58,8 @@ def calibrate(
         Path | None, typer.Option("--output", "-o", help="Folder; by default the model's own.")
     ] = None,
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Write a model as INT8 that keeps to its accuracy gate, with layers left in float where needed.
 
@@ -66,6 +69,7 @@ def calibrate(
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
     from imf_deploy.cli.read import model_data
+    from imf_deploy.files import write_yaml
     from imf_deploy.gate import Gate
     from imf_deploy.progress import say
 
@@ -75,6 +79,7 @@ def calibrate(
     config.check()
     opened = model_data(open_float_model(model, preprocess).artifact, data, data_root)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite)
+    write_yaml(made.path.with_suffix(".config.yaml"), settings)
     about = made.evidence["calibration"]
     result = about["validation"]
     say(

@@ -118,7 +118,7 @@ def _apply(context: typer.Context, path: Path | None) -> Path | None:
         given = read_settings(path, known, str(context.info_name))
         _check(context, path, given)
         # Click looks here for every option that was not given.
-        context.default_map = {**(context.default_map or {}), **given}
+        context.default_map = {**(context.default_map or {}), **_as_click(context, given)}
     return path
 
 
@@ -130,13 +130,19 @@ def _check(context: typer.Context, path: Path, given: Mapping[str, str]) -> None
         if parameter.name in given and not parameter.callback:
             text = given[parameter.name]
             try:
-                parameter.process_value(context, text)
+                parameter.process_value(context, _as_click(context, given)[parameter.name])
             except typer.BadParameter as error:
                 option = _options(context)[parameter.name]
                 raise UsageError(
                     f"--config {path}: {option}: {text} cannot be used ({error.message})",
                     f"See imf-deploy {context.info_name} --help",
                 ) from error
+
+
+def _as_click(context: typer.Context, given: Mapping[str, str]) -> dict[str, str | list[str]]:
+    """Return values as Click takes them: a list for an option that may be given several times."""
+    several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
+    return {n: [v for v in text.split(",") if v] if n in several else text for n, text in given.items()}
 
 
 def _options(context: typer.Context) -> dict[str, str]:
@@ -153,5 +159,5 @@ def _effective(context: typer.Context, values: Mapping[str, Any]) -> Settings:
     return {
         option: value.value if isinstance(value, Enum) else str(value) if isinstance(value, Path) else value
         for option, value in found.items()
-        if value is not None and option not in _NOT_RECORDED
+        if value is not None and value != [] and option not in _NOT_RECORDED
     }

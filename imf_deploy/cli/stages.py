@@ -189,6 +189,7 @@ def qat(
     overwrite: o.Overwrite = False,
     *,
     recipe: Recipe,
+    settings: Settings,
 ) -> None:
     """Distil a student further while it rounds like INT8 (quantisation-aware training).
 
@@ -196,6 +197,7 @@ def qat(
     """
     from imf_deploy.artifact import load_artifact
     from imf_deploy.data import reopen_data
+    from imf_deploy.files import write_yaml
     from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
     from imf_deploy.train.distill import load_distilled
@@ -214,6 +216,7 @@ def qat(
     found = find_teacher(teacher_weights, known.name if teacher_weights else "", opened, device)
     made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
     leave()
+    write_yaml(path.with_suffix(".config.yaml"), settings)
     for sentence in describe_qat(made):
         say(sentence)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
@@ -227,9 +230,12 @@ def strip(
     ] = None,
     trust_model: o.TrustModel = None,
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Strip a distilled student into its products, and prove each one."""
     from imf_deploy.artifact import load_artifact
+    from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
     from imf_deploy.strip.products import choose_products
     from imf_deploy.strip.stage import strip as run
@@ -237,7 +243,10 @@ def strip(
 
     loaded = load_distilled(load_artifact(distilled), trust_model or ())
     names = choose_products(products, len(loaded.blocks))
-    for made in run(loaded, names, output or distilled.parent / "products", overwrite=overwrite):
+    folder = output or distilled.parent / "products"
+    stripped = run(loaded, names, folder, overwrite=overwrite)
+    write_yaml(folder / "strip.config.yaml", settings)
+    for made in stripped:
         proof = made.evidence["strip"]
         same = "identical" if proof["logits_identical"] else f"within {proof['max_abs_diff']:.1g}"
         say(
@@ -262,6 +271,8 @@ def export(
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
+    *,
+    settings: Settings,
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
@@ -273,6 +284,7 @@ def export(
     from imf_deploy.cli.read import names
     from imf_deploy.data import reopen_data
     from imf_deploy.export.stage import choose_engines, choose_precisions
+    from imf_deploy.files import write_yaml
     from imf_deploy.gate import Gate
     from imf_deploy.progress import say
     from imf_deploy.strip.products import load_product
@@ -289,6 +301,7 @@ def export(
     files, declined = export_product(
         evaluate_product(loaded, opened), opened, chosen, config, engines, folder, overwrite
     )
+    write_yaml(folder / f"{product.stem}.config.yaml", settings)
     for made in files:
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
     for reason in declined:

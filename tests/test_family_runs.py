@@ -1,0 +1,62 @@
+"""Students of every family go the whole way: distilled for an epoch, stripped, exported, verified."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.export.stage import export
+from imf_deploy.gate import Gate
+from imf_deploy.strip.products import load_product
+from imf_deploy.strip.stage import strip
+from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.teacher import Teacher, TeacherConfig, find_teacher, train_teacher
+from imf_deploy.verify.stage import evaluate_product, verify
+
+SHORT = TrainConfig(epochs=1, batch_size=8, lr=0.01, device="cpu")
+FAMILIES = {
+    "MobileNetV2": "timm:mobilenetv2_035",
+    "MobileNetV3": "timm:mobilenetv3_small_050",
+    "ResNet": "timm:resnet10t",
+    "ShuffleNetV2": "shufflenet_v2_x0_5",
+    "EfficientNet": "torchvision:efficientnet_b0",
+    "EfficientNet-Lite": "timm:tf_efficientnet_lite0",
+    "RegNet": "timm:regnetx_002",
+    "MNASNet": "mnasnet0_5",
+    "VGG": "cifar:vgg8",
+    "ConvNeXt": "timm:convnext_atto",
+    "GhostNet": "timm:ghostnet_050",
+}
+
+
+@pytest.fixture(scope="module")
+def pictures(make_images: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    """Two steps' pictures of 32 pixels."""
+    folder = make_images(tmp_path_factory.mktemp("pictures") / "p", {"train": 7, "val": 2}, size=32)
+    return open_data(DataConfig(str(folder)))
+
+
+@pytest.fixture(scope="module")
+def its_teacher(pictures: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
+    """A ``resnet8`` that saw them once."""
+    path = tmp_path_factory.mktemp("teacher") / "t.safetensors"
+    train_teacher(pictures, TeacherConfig("resnet8", SHORT), path)
+    return find_teacher(str(path), "", pictures, "cpu")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(pictures: DataSet, its_teacher: Teacher, tmp_path: Path, family: str) -> None:
+    config = DistillConfig(FAMILIES[family], train=SHORT)
+    distilled = load_distilled(distill(pictures, its_teacher, config, tmp_path / "d.safetensors"))
+    for made in strip(distilled, ["plain", "imf@2"], tmp_path / "products"):
+        assert made.evidence["strip"]["passed"]
+        product = evaluate_product(load_product(made.path), pictures)
+        files = export(product, ["fp32"], None, tmp_path / "deploy")
+        (verified,) = verify(product, files, pictures, Gate())
+        assert verified.evidence["verify"]["status"] == "pass"
+        assert verified.evidence["verify"]["agreement"] == 1.0
+        (step,) = [rung for rung in verified.evidence["verify"]["ladder"] if rung["name"].startswith("fp32")]
+        assert step["status"] == "pass", step
+        assert step["max_abs_diff"] <= step["tolerance"]
