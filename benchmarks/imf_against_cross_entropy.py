@@ -1,7 +1,7 @@
 """Train a student by IMF and by cross-entropy alone, for several seeds, and print the table.
 
-Both get the same data, order, augmentation, epochs and settings; no heads are re-fitted. Finished trainings are kept in the
-output folder, so a run that was cut off goes on.
+Both get the same data, order, augmentation, epochs and settings; no heads are re-fitted. Finished
+trainings are kept in the output folder, so a run that was cut off goes on.
 
     python benchmarks/imf_against_cross_entropy.py --seeds 0,1,2 --epochs 8 --output runs/imf-against-ce
 """
