@@ -21,13 +21,11 @@ class Method:
     """One way to train a student.
 
     Attributes:
-        title: What tables call it.
-        source: The paper.
+        source: The paper; :data:`imf_deploy.study.selection.TITLES` has its name.
         candidates: Settings to choose from on validation images, the usual ones first. What they do
             not name is the same for all methods.
     """
 
-    title: str
     source: str
     candidates: tuple[Settings, ...]
 
@@ -37,22 +35,18 @@ _IMF = {"alpha": defaults.ALPHA, **_KD}
 
 METHODS: dict[str, Method] = {
     "ce": Method(
-        "cross-entropy",
         "labels alone",
         ({"lr": 0.05}, {"lr": 0.1}, {"lr": 0.025}, {"lr": 0.05, "label_smoothing": 0.1}),
     ),
     "kd": Method(
-        "KD",
         "Hinton et al. 2015",
         (_KD, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}, _KD | {"lr": 0.1}),
     ),
     "fitnet": Method(
-        "FitNet",
         "Romero et al. 2015",
         (_KD | {"hint": 2.0}, _KD | {"hint": 10.0}, _KD | {"hint": 0.5}, _KD | {"hint": 2.0, "lr": 0.1}),
     ),
     "dkd": Method(
-        "DKD",
         "Zhao et al. 2022",
         (
             {"target": 1.0, "others": 8.0, "temperature": 4.0},
@@ -62,7 +56,6 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "imf": Method(
-        "IMF",
         "Kim et al. 2023",
         (_IMF, _IMF | {"beta": 40.0}, _IMF | {"alpha": 10.0}, _IMF | {"lr": 0.1}),
     ),
@@ -97,6 +90,15 @@ GRID = (10.0, 20.0, 30.0, 40.0)
 def grid() -> dict[str, Settings]:
     """Return all pairs of alpha and beta of the paper's grid, by name."""
     return {f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a in GRID for b in GRID}
+
+
+def candidates(method: str, lr: float = defaults.LR) -> tuple[Settings, ...]:
+    """Return the settings to choose from; their learning rates are as many times ``lr`` as of the default."""
+    scale = lr / defaults.LR
+    return tuple(
+        {name: value * scale if name == "lr" else value for name, value in settings.items()}
+        for settings in METHODS[method].candidates
+    )
 
 
 def train_config(base: TrainConfig, settings: Settings) -> TrainConfig:
