@@ -107,6 +107,7 @@ def distill(
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
+    refit: o.Refit = True,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
@@ -157,7 +158,7 @@ def distill(
     train = recipe.train(train)
     train.check()
     weights = (alpha, beta, temperature)
-    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
+    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
     leave()

@@ -122,21 +122,27 @@ class ImfBranches(nn.Module):
         features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
         pooled = [_TrainingPool.apply(f) if torch.is_grad_enabled() else pool(f) for f in features]
         logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)])
+        prefixes = range(1, len(features) + 1)
         if not self.training and self.refitted.any():
-            return BranchOutputs(features, logits, self._deployed(pooled, logits))
-        attentive = torch.stack([self._attentive(logits, k) for k in range(1, len(features) + 1)])
-        return BranchOutputs(features, logits, attentive)
+            return BranchOutputs(features, logits, torch.stack([self.deployed(pooled[:k]) for k in prefixes]))
+        return BranchOutputs(features, logits, torch.stack([self._attentive(logits, k) for k in prefixes]))
 
     def _attentive(self, logits: Tensor, k: int) -> Tensor:
         return (self.weights(k)[:, None] * logits[:k]).sum(0)
 
-    def _deployed(self, pooled: Sequence[Tensor], logits: Tensor) -> Tensor:
-        """Return what each prefix says once it is re-fitted, or its attentive logit: ``[n, N, classes]``."""
-        said = [
-            head(torch.cat([*pooled[:k]], 1)) if refitted else self._attentive(logits, k)
-            for k, (head, refitted) in enumerate(zip(self.prefix_heads, self.refitted, strict=True), 1)
-        ]
-        return torch.stack(said)
+    def deployed(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Return what the first ``k`` branches say at inference, not folded: ``[N, classes]``.
+
+        Args:
+            pooled: Their pooled features, ``[N, C_i]`` each. Where their layer was re-fitted it has them
+                all; otherwise each goes into its own head, and the attentive weights combine these.
+        """
+        k = len(pooled)
+        if self.refitted[k - 1]:
+            logits: Tensor = self.prefix_heads[k - 1](torch.cat([*pooled], 1))
+            return logits
+        own = [head(its) for head, its in zip(self.heads[:k], pooled, strict=True)]
+        return self._attentive(torch.stack(own), k)
 
 
 def pool(features: Tensor) -> Tensor:
