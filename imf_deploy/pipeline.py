@@ -37,6 +37,7 @@ from imf_deploy.train.teacher import (
     TeacherNeededError,
     find_teacher,
     train_teacher,
+    weak_teacher,
 )
 from imf_deploy.verify.stage import evaluate_product, verify
 
@@ -162,9 +163,9 @@ def distill_and_export(
         notes.append(note)
         say(note)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
-    if teacher.accuracy <= best:
-        notes.append("The teacher is no better than the student: distillation gains little from it")
-        say(notes[-1])
+    if warning := weak_teacher(teacher.accuracy, best):
+        notes.append(warning)
+        say(warning)
     report = assemble(
         config=config,
         data=data,

@@ -32,32 +32,35 @@ class Method:
 
 _KD = {"beta": defaults.BETA, "temperature": defaults.TEMPERATURE}
 _IMF = {"alpha": defaults.ALPHA, **_KD}
+_DKD = {"target": 1.0, "others": 8.0, "temperature": 4.0}
+
+_SLOW = {"lr": 0.025}
 
 METHODS: dict[str, Method] = {
     "ce": Method(
         "labels alone",
-        ({"lr": 0.05}, {"lr": 0.1}, {"lr": 0.025}, {"lr": 0.05, "label_smoothing": 0.1}),
+        ({"lr": 0.05}, _SLOW, {"lr": 0.1}, {"lr": 0.05, "label_smoothing": 0.1}),
     ),
     "kd": Method(
         "Hinton et al. 2015",
-        (_KD, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}, _KD | {"lr": 0.1}),
+        (_KD, _KD | _SLOW, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}),
     ),
     "fitnet": Method(
         "Romero et al. 2015",
-        (_KD | {"hint": 2.0}, _KD | {"hint": 10.0}, _KD | {"hint": 0.5}, _KD | {"hint": 2.0, "lr": 0.1}),
+        (
+            _KD | {"hint": 2.0},
+            _KD | {"hint": 2.0} | _SLOW,
+            _KD | {"hint": 10.0},
+            _KD | {"hint": 0.5},
+        ),
     ),
     "dkd": Method(
         "Zhao et al. 2022",
-        (
-            {"target": 1.0, "others": 8.0, "temperature": 4.0},
-            {"target": 1.0, "others": 2.0, "temperature": 4.0},
-            {"target": 1.0, "others": 4.0, "temperature": 4.0},
-            {"target": 1.0, "others": 8.0, "temperature": 4.0, "lr": 0.1},
-        ),
+        (_DKD, _DKD | _SLOW, _DKD | {"others": 2.0}, _DKD | {"others": 4.0}),
     ),
     "imf": Method(
         "Kim et al. 2023",
-        (_IMF, _IMF | {"beta": 40.0}, _IMF | {"alpha": 10.0}, _IMF | {"lr": 0.1}),
+        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
     ),
 }
 """Methods by the name that ``--methods`` takes."""

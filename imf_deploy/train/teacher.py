@@ -228,6 +228,21 @@ def _difference(known: Preprocess, wanted: Preprocess) -> str:
     return "other " + ", ".join(differences(known.to_dict(), wanted.to_dict()))
 
 
+def weak_teacher(teacher: float, student: float) -> str:
+    """Return a warning where a student came out no less accurate than its teacher, else nothing.
+
+    Args:
+        teacher: Accuracy from 0 to 1.
+        student: The same, after the distillation.
+    """
+    if student < teacher:
+        return ""
+    return (
+        f"The teacher ({teacher:.2%}) is no better than the student ({student:.2%}): distillation gains "
+        "little from it"
+    )
+
+
 class TeacherNeededError(UsageError):
     """No teacher was given, and the packaged one does not fit the data."""
 

@@ -78,7 +78,7 @@ def test_trials() -> None:
     )
     assert trials(replace(CONFIG, tries=1)) == []
     rates = [run.train.lr for run in trials(replace(CONFIG, methods=("ce",), tries=4))]
-    assert rates == [0.05, 0.1, 0.025, 0.05] * 2
+    assert rates == [0.05, 0.025, 0.1, 0.05] * 2
 
 
 def test_the_best_on_validation_is_chosen_and_of_equals_the_first() -> None:
