@@ -98,16 +98,12 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold a folder of trainings: two studies at once would write the same checkpoints.
 
-    The system lets go of it however the process ends.
+    What processes that were killed had half written is removed. The system lets go of the folder
+    however the process ends.
 
     Raises:
         UsageError: another study holds it.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on Unix
-        yield
-        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("w")
@@ -115,12 +111,25 @@ def _alone(folder: Path) -> Iterator[None]:
         raise write_error(folder, error) from error
     with file:
         try:
+            import fcntl
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # not on Unix
         except BlockingIOError as error:
             raise UsageError(
                 f"another study trains in {folder}", "Wait for it, or give another --output"
             ) from error
-        yield
+        try:
+            _tidy(folder)
+            yield
+        finally:
+            _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    for leftover in folder.glob(".tmp-*"):
+        leftover.unlink(missing_ok=True)
 
 
 _OPENED: list[tuple[Bench, DataSet, Teacher]] = []
