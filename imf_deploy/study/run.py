@@ -22,12 +22,15 @@ from imf_deploy.strip.products import PLAIN, imf, load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
-from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.checkpoint import check_finite
+from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distill import distill, load_distilled
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_student
 from imf_deploy.train.teacher import Teacher
 
+ALIKE = Monitoring(teacher_outputs_gb=0.0)
+"""Nobody keeps the teacher's outputs: IMF's rivals cannot, and their times are compared."""
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
 
@@ -63,6 +66,11 @@ class Run:
     ) -> Run:
         """Put together what all methods share and what one has of its own."""
         return cls(student, method, settings, train_config(base, settings), variant, tested)
+
+    @property
+    def told(self) -> str:
+        """What messages call it."""
+        return " ".join(filter(None, (self.student, self.method, self.variant, f"seed {self.train.seed}")))
 
     def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
         """Return everything that decides the result, but for the number of threads."""
@@ -102,24 +110,38 @@ def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
         ImfDeployError: the loss is not finite, or a file problem.
     """
     path = record_path(run, data, teacher, folder)
-    known = read_json(path) if path.is_file() else None
+    known = _read_record(path) if path.is_file() else None
     if known is None or (run.tested and not known["test"]):
         known = _record(run, data, teacher, path, known)
         write_json(path, known)
-    try:
-        return Trained(
-            run.student,
-            run.method,
-            run.variant,
-            run.train.seed,
-            run.train.epochs,
-            known["validation"],
-            known["test"] if run.tested else {},
-            known["cpu_seconds"],
-            known["settings"],
-        )
-    except KeyError as error:
-        raise ImfDeployError(f"{path} lacks {error}", "Remove it: the training is done again") from error
+    return Trained(
+        run.student,
+        run.method,
+        run.variant,
+        run.train.seed,
+        run.train.epochs,
+        known["validation"],
+        known["test"] if run.tested else {},
+        known["cpu_seconds"],
+        known["settings"],
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read what :func:`train` wrote.
+
+    Raises:
+        ImfDeployError: it is damaged.
+    """
+    record = read_json(path)
+    seconds, settings = record.get("cpu_seconds", ""), record.get("settings")
+    fine = isinstance(settings, dict) and (seconds is None or isinstance(seconds, int | float))
+    for name in ("validation", "test"):
+        values = record.get(name)
+        fine = fine and isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
+    if not fine:
+        raise ImfDeployError(f"{path} is damaged", "Remove it, and give the same command again")
+    return record
 
 
 def weights_path(record: Path) -> Path:
@@ -131,11 +153,11 @@ def _record(
     run: Run, data: DataSet, teacher: Teacher, path: Path, known: dict[str, Any] | None
 ) -> dict[str, Any]:
     weights = weights_path(path)
-    # A training that was killed has lost the time of its first part.
-    whole = known is None and not weights.with_suffix(".checkpoint").exists()
+    # A training that was killed has lost the time of its first part, or all of it if only its record lacks.
+    whole = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
     started = time.process_time()
     artifact = (
-        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights)
+        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
         if run.method == "imf"
         else train_rival(run, data, teacher, weights)
     )
@@ -172,6 +194,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     weights = LossWeights(beta=0.0 if run.method == "ce" else defaults.BETA)
     device = choose_device(run.train.device)
     heads = refit_student(task.student, teacher.module, data, run.train, weights, device)
+    check_finite(task.student.state_dict(), "at the end")
     save_weights(path, task.student.state_dict())
     artifact = describe(
         path,
