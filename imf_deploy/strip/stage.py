@@ -170,7 +170,7 @@ def _source(distilled: Distilled, product: str, name: str) -> str:
     if name.startswith("trunk."):
         return f"student.{name.removeprefix('trunk.')}"
     k = blocks_kept(product)
-    if name.startswith("classifier.") and distilled.graph.imf.refitted[k - 1]:
+    if name.startswith("classifier.") and distilled.graph.imf.prefix_head(k):
         return f"imf.prefix_heads.{k - 1}.{name.removeprefix('classifier.')}"
     return f"imf.{name}"
 

@@ -90,12 +90,7 @@ class FakeQuantizedGraph(nn.Module):
             qscheme=torch.per_channel_symmetric,
             ch_axis=0,
         )
-        # Heads that are fitted afterwards are not trained, and not rounded.
-        layers = {
-            name: module
-            for name, module in graph.named_modules()
-            if isinstance(module, _LAYERS) and module.weight.requires_grad
-        }
+        layers = {name: module for name, module in graph.named_modules() if isinstance(module, _LAYERS)}
         summands = find_summands(graph, image_size)
         self.graph = graph
         self._weight_names = [f"{name}.weight" for name in layers]

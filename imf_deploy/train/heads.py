@@ -102,18 +102,12 @@ def branch_heads(graph: TrainingGraph) -> list[Head]:
     """
     branches = graph.imf
 
-    def keep(k: int, linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
-        write = put(linear)
+    def keep(k: int) -> Callable[[Tensor, Tensor], None]:
+        def write(weight: Tensor, bias: Tensor) -> None:
+            put(branches.add_prefix_head(k))(weight, bias)
 
-        def kept(weight: Tensor, bias: Tensor) -> None:
-            write(weight, bias)
-            branches.refitted[k - 1] = True
+        return write
 
-        return kept
-
-    branches.refitted.fill_(False)
-    return [
-        Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k, linear))
-        for k, linear in enumerate(branches.prefix_heads, 1)
-        if isinstance(linear, nn.Linear)
-    ]
+    branches.make_room(())
+    count = range(1, len(branches.heads) + 1)
+    return [Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k)) for k in count]

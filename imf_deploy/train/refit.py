@@ -22,8 +22,12 @@ from imf_deploy.train.heads import Head, OwnHead, branch_heads
 
 PASSES = 2
 """Over the training split, at most; each view is a new one where pictures are changed at random."""
-FLOATS = 16_000_000
-"""Bound on the features that are kept at once, whatever the size of the data set: 64 MB."""
+FLOATS = 32_000_000
+"""Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
+PER_CLASS = 20
+"""Images a class that a head is worth fitting to, where the bound does not leave a whole pass."""
+BATCH = 128
+"""Largest number of images that are run at once, in one process whatever number trained."""
 
 Features = dict[str, Tensor]
 """Inputs of heads ``[N, D]`` by name."""
@@ -87,6 +91,10 @@ def refit_heads(
     if not heads:
         return []
     seen = _look({head.source for head in heads}, see, teach, data, config, device)
+    images, classes = len(seen.labels), data.preprocess.num_classes
+    if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
+        say(f"Heads are left as they are: {images} images fit into memory, too few for {classes} classes")
+        return []
     found = []
     for head in heads:
         features = seen.features[head.source][:, : head.start[0].shape[1]]
@@ -116,7 +124,7 @@ def _look(
     loader = TrainLoader(
         data.train,
         data.preprocess,
-        config.batch_size,
+        min(config.batch_size, BATCH),
         config.augmentation(data.preprocess.size),
         config.seed,
         device=device,
@@ -132,6 +140,7 @@ def _look(
             count += its[name].numel()
         taught.append(teach(images).float())
         labels.append(classes)
+        count += taught[-1].numel()
         if count >= FLOATS:
             break
     whole = {name: torch.cat(known) for name, known in features.items()}
@@ -220,11 +229,12 @@ def example(data: DataSet) -> Tensor:
 
 
 def _told(found: list[Refitted]) -> list[dict[str, Any]]:
+    if not found:
+        return []
     changes = [
         f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (left as it was)")
         for each in found
         if each.before is not None and each.after is not None
     ]
-    if found:
-        say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
+    say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
     return [asdict(each) for each in found]

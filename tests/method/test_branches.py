@@ -94,10 +94,9 @@ def test_designs_that_are_not_there(design: BranchDesign) -> None:
 @torch.no_grad()
 def test_what_was_refitted_speaks_only_after_training(branches: ImfBranches) -> None:
     attentive = branches(taps()).attentive
-    branches.refitted[1] = True
+    head = branches.add_prefix_head(2)
     outputs = branches(taps())
     pooled = [features.mean((2, 3)) for features in outputs.features]
-    head = branches.prefix_heads[1]
     expected = torch.cat(pooled[:2], 1) @ head.weight.T + head.bias
     assert torch.allclose(outputs.attentive[1], expected, atol=1e-6)
     assert not torch.allclose(outputs.attentive[1], attentive[1], atol=1e-3)

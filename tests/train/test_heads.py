@@ -100,17 +100,17 @@ def test_branches_begin_as_their_attentive_logits_and_are_kept_one_by_one() -> N
     torch.manual_seed(0)
     graph, _, _ = training_graph(ModelSpec("resnet8", 3, 32), [Block("t", 6, 8)], BranchDesign())
     nn.init.normal_(graph.imf.attention)
-    graph.imf.refitted.fill_(True)
+    graph.imf.add_prefix_head(1)
     heads = branch_heads(graph)
     assert [head.name for head in heads] == ["imf@1", "imf@2", "imf@3"]
-    assert not graph.imf.refitted.any()
+    assert not graph.imf.prefix_heads
     for k, head in enumerate(heads, 1):
         assert all(
             torch.equal(a, b) for a, b in zip(head.start, folded_classifier(graph.imf, k), strict=True)
         )
         assert head.start[0].shape == (3, 6 * k)
     heads[1].keep(torch.ones(3, 12), torch.zeros(3))
-    assert graph.imf.refitted.tolist() == [False, True, False]
+    assert list(graph.imf.prefix_heads) == ["1"]
     weight, bias = folded_classifier(graph.imf, 2)
     assert torch.equal(weight, torch.ones(3, 12))
     assert torch.equal(bias, torch.zeros(3))

@@ -77,8 +77,8 @@ def test_exits_are_fitted_again_to_what_was_tuned(
     kept = {head["head"]: head["kept"] for head in tuned.evidence["refitted"]}
     for k in (1, 2):
         name = f"imf.prefix_heads.{k - 1}.weight"
-        assert torch.equal(before[name], after[name]) == (not kept[f"imf@{k}"])
-    assert after["imf.refitted"].tolist() == [kept["imf@1"], kept["imf@2"]]
+        assert (name in after) == kept[f"imf@{k}"]
+        assert name not in after or name not in before or not torch.equal(before[name], after[name])
     assert any(kept.values())
     loaded = load_distilled(tuned).graph
     for record, k in zip(tuned.evidence["refitted"], (0, 1), strict=True):
@@ -100,7 +100,7 @@ def test_heads_that_were_not_fitted_are_not_fitted_now(
     source = load_distilled(distill(data, teacher, config, tmp_path / "d.safetensors"))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
     assert made.evidence["refitted"] == []
-    assert not read_weights(made.path)["imf.refitted"].any()
+    assert not any("prefix_heads" in name for name in read_weights(made.path))
 
 
 def test_teacher_and_student_are_not_changed(
