@@ -20,9 +20,9 @@ Error = Callable[[Any, int], str]
 @pytest.fixture
 def command(image_folder: Path, teacher_file: Path) -> list[str]:
     return [
-        "study", "--methods", "ce,kd,imf", "--data", str(image_folder), "--teacher-weights", str(teacher_file), "--students", "resnet8",
-        "--seeds", "0,1", "--tries", "1", "--epochs", "1", "--batch-size", "8", "--lr", "0.02",
-        "--device", "cpu", "--bench-seconds", "0", "--output", "out",
+        "study", "--data", str(image_folder), "--teacher-weights", str(teacher_file), "--students", "resnet8",
+        "--methods", "ce,kd,imf", "--seeds", "0,1", "--tries", "1", "--epochs", "1", "--batch-size", "8",
+        "--lr", "0.02", "--device", "cpu", "--bench-seconds", "0", "--output", "out",
     ]  # fmt: skip
 
 
