@@ -35,6 +35,9 @@ def test_the_forward_pass_is_rounded_and_gradients_flow(rounded: FakeQuantizedGr
         assert 0 < (ours - theirs).abs().max() < 0.5 * theirs.abs().max()
     (logits.sum() + branches.attentive.sum() + sum(f.mean() for f in branches.features)).backward()
     for name, parameter in exact.named_parameters():
+        if name.startswith("imf.prefix_heads."):  # fitted afterwards, in float
+            assert parameter.grad is None
+            continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     convolutions = [m for m in exact.modules() if isinstance(m, nn.Conv2d)]
@@ -52,7 +55,11 @@ def test_layers_see_integers_times_a_scale(rounded: FakeQuantizedGraph, images: 
 
         rounded.graph.get_submodule(name).register_forward_hook(hook)
 
-    layers = [n for n, m in rounded.graph.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers = [
+        name
+        for name, module in rounded.graph.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear) and "prefix_heads" not in name
+    ]
     for name in layers:
         look(name)
     rounded.eval()
