@@ -109,11 +109,27 @@ def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
         UsageError: an unknown student, or a setting out of range.
         ImfDeployError: the loss is not finite, or a file problem.
     """
+    if done := finished(run, data, teacher, folder):
+        return done
     path = record_path(run, data, teacher, folder)
     known = _read_record(path) if path.is_file() else None
-    if known is None or (run.tested and not known["test"]):
-        known = _record(run, data, teacher, path, known)
-        write_json(path, known)
+    record = _record(run, data, teacher, path, known)
+    write_json(path, record)
+    return _trained(run, record)
+
+
+def finished(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained | None:
+    """Return what a training came to, if it was done before, and tested where this one is.
+
+    Raises:
+        ImfDeployError: its record is damaged.
+    """
+    path = record_path(run, data, teacher, folder)
+    known = _read_record(path) if path.is_file() else None
+    return None if known is None or (run.tested and not known["test"]) else _trained(run, known)
+
+
+def _trained(run: Run, known: dict[str, Any]) -> Trained:
     return Trained(
         run.student,
         run.method,

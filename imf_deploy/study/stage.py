@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from imf_deploy.study.pictures import draw_pictures
 from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer
 from imf_deploy.study.results import PLAIN, Network, Trained
-from imf_deploy.study.run import Run, record_path, spec_of, weights_path
+from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
 from imf_deploy.train.teacher import Teacher
 
@@ -105,13 +105,17 @@ def study(
     for note in data.notes:
         say(note)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+
+    def known(run: Run) -> Trained | None:
+        return finished(run, data, teacher, bench.folder)
+
     with trainer(bench, jobs) as train:
         runs = trials(config)
-        tried = _train_all("Choosing settings", runs, train)
+        tried = _train_all("Choosing settings", runs, known, train)
         chosen = choose(config, runs, tried)
         final = main_runs(config, chosen)
-        trained = _train_all("Comparing methods", final, train)
-        varied = _train_all("Varying IMF", varied_runs(config, chosen), train)
+        trained = _train_all("Comparing methods", final, known, train)
+        varied = _train_all("Varying IMF", varied_runs(config, chosen), known, train)
     weights = _one_of_each(config, final, data, teacher, bench.folder)
     networks = measure_networks(weights, data, output, bench_seconds)
     about = {
@@ -131,13 +135,20 @@ def study(
     return found
 
 
-def _train_all(title: str, runs: Sequence[Run], train: Trainer) -> list[Trained]:
-    done: dict[int, Trained] = {}
+def _train_all(
+    title: str, runs: Sequence[Run], known: Callable[[Run], Trained | None], train: Trainer
+) -> list[Trained]:
+    done = {index: found for index, run in enumerate(runs) if (found := known(run))}
+    if done:
+        say(f"{title}: {len(done)} of {len(runs)} were done before")
+    left = [index for index in range(len(runs)) if index not in done]
     with track(title, len(runs)) as advance:
-        for index, result in train(runs):
+        advance(len(done))
+        for place, result in train([runs[index] for index in left]):
+            index = left[place]
             done[index] = result
-            found = result.validation.get(PLAIN)
-            told = "" if found is None else f": validation {found:.2%}"
+            accuracy = result.validation.get(PLAIN)
+            told = "" if accuracy is None else f": validation {accuracy:.2%}"
             say(f"{title}, {len(done)} of {len(runs)}: {runs[index].told}{told}")
             advance(1)
     return [done[index] for index in range(len(runs))]

@@ -54,8 +54,7 @@ def once_training(folder: Path, act: Callable[[], object]) -> threading.Thread:
 
 def test_two_jobs_train_what_one_would(bench: Bench, data: DataSet, teacher: Teacher, tmp_path: Path) -> None:
     runs = [
-        Run.of("resnet8", method, settings, replace(BASE, seed=seed), tested=True)
-        for seed in (0, 1)
+        Run.of("resnet8", method, settings, BASE, tested=True)
         for method, settings in (("ce", {}), ("imf", {"alpha": 2.0, "beta": 20.0, "temperature": 4.0}))
     ]
     bad = Run.of("resnet8", "kd", {"beta": 20.0, "temperature": 4.0, "lr": -1.0}, BASE)
@@ -74,7 +73,7 @@ def test_two_jobs_train_what_one_would(bench: Bench, data: DataSet, teacher: Tea
         expected = train(run, data, teacher, tmp_path / "alone")
         assert replace(found[index], cpu_seconds=None) == replace(expected, cpu_seconds=None)
     weights = {path.name: path.read_bytes() for path in bench.folder.glob("*.safetensors")}
-    assert len(weights) == 4
+    assert len(weights) == 2
     assert weights == {path.name: path.read_bytes() for path in (tmp_path / "alone").glob("*.safetensors")}
 
 
