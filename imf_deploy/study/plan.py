@@ -191,6 +191,7 @@ def varied_runs(config: StudyConfig, chosen: Chosen) -> list[Run]:
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
         if config.grid:
             base = replace(config.train, seed=config.tuning_seed)
+            runs.append(Run.of(student, "imf", chosen[student, "imf"], base))  # what cells are held against
             for name, change in grid().items():
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
     return runs

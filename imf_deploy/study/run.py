@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import ImfDeployError
@@ -77,11 +76,19 @@ class Run:
         return {
             "student": spec_of(self.student, data).to_dict(),
             "method": self.method,
-            "settings": dict(self.settings),
+            "settings": dict(self.settings) | _effective(self),
             "train": finite(asdict(self.train)),
             "data": data.fingerprint,
             "teacher": "" if self.method == "ce" else teacher.sha256,
         }
+
+
+def _effective(run: Run) -> dict[str, Any]:
+    """Return IMF's settings with what is left to the defaults, which may be others some day."""
+    if run.method != "imf":
+        return {}
+    config = imf_config(run.student, run.train, run.settings)
+    return {"weights": asdict(config.weights), "design": asdict(config.design), "refit": config.refit}
 
 
 def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path:
@@ -169,8 +176,10 @@ def _record(
     run: Run, data: DataSet, teacher: Teacher, path: Path, known: dict[str, Any] | None
 ) -> dict[str, Any]:
     weights = weights_path(path)
-    # A training that was killed has lost the time of its first part, or all of it if only its record lacks.
-    whole = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
+    # A training that was killed has lost the time of its first part, or all of it if only its record lacks;
+    # and that of a GPU is not the processor's.
+    on_cpu = choose_device(run.train.device).type == "cpu"
+    whole = on_cpu and known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
     started = time.process_time()
     artifact = (
         distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
@@ -206,8 +215,9 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
         history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     finally:
         task.close()
-    # IMF's heads are re-fitted, so that everybody's are.
-    weights = LossWeights(beta=0.0 if run.method == "ce" else defaults.BETA)
+    # IMF's heads are re-fitted, so that everybody's are: by their own KD term, or by the default's.
+    own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
+    weights = LossWeights(beta=0.0) if run.method == "ce" else LossWeights(**own)
     device = choose_device(run.train.device)
     heads = refit_student(task.student, teacher.module, data, run.train, weights, device)
     check_finite(task.student.state_dict(), "at the end")

@@ -107,7 +107,7 @@ def test_a_network_without_a_head_is_left_alone(data: DataSet, teacher: Teacher)
     assert student[0].images == 2  # the two that look for the head
 
 
-@pytest.mark.parametrize(("floats", "batches"), [(1, 1), (8 * 48, 1), (8 * 48 + 1, 2), (10**9, 10)])
+@pytest.mark.parametrize(("floats", "batches"), [(1, 1), (8 * 51, 1), (8 * 51 + 1, 2), (10**9, 10)])
 def test_what_is_kept_is_bounded(
     data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, floats: int, batches: int
 ) -> None:
@@ -123,6 +123,15 @@ def test_what_is_kept_is_bounded(
     fitted(Student(), data, teacher)
     assert len(data.train) // 8 * 2 == 10  # two passes
     assert sizes == [(8 * batches, 48), (8 * batches, 3), (8 * batches,)]
+
+
+def test_too_few_images_for_many_classes_leave_heads_alone(
+    data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "FLOATS", 1)
+    monkeypatch.setattr(module, "BATCH", 8)
+    assert fitted(Student(), data, teacher) == []
+    assert "8 images fit into memory, too few for 3 classes" in capfd.readouterr().err
 
 
 def test_images_are_those_of_later_epochs_and_features_of_no_head_are_not_kept(
