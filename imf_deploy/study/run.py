@@ -179,7 +179,9 @@ def _record(
     # A training that was killed has lost the time of its first part, or all of it if only its record lacks;
     # and that of a GPU is not the processor's.
     on_cpu = choose_device(run.train.device).type == "cpu"
-    whole = on_cpu and known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
+    whole = (
+        on_cpu and known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
+    )
     started = time.process_time()
     artifact = (
         distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)

@@ -123,9 +123,10 @@ def test_varied_runs() -> None:
     no_feature = next(run for run in runs if run.variant == "no feature distance")
     assert no_feature.settings == {**chosen["resnet8", "imf"], "alpha": 0.0}
     cells = varied_runs(replace(CONFIG, grid=True), chosen)
-    assert len(cells) == 2 * 16
+    assert len(cells) == 2 * (16 + 1)
+    assert [run.settings for run in cells if not run.variant] == [chosen[s, "imf"] for s in CONFIG.students]
     assert {run.train.seed for run in cells} == {1000}
-    pairs = {(run.settings["alpha"], run.settings["beta"]) for run in cells}
+    pairs = {(run.settings["alpha"], run.settings["beta"]) for run in cells if run.variant}
     assert pairs == {(a, b) for a in (10, 20, 30, 40) for b in (10, 20, 30, 40)}
 
 
