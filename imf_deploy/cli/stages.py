@@ -135,7 +135,7 @@ def distill(
     from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.distributed import leave
-    from imf_deploy.train.teacher import find_teacher, weak_teacher
+    from imf_deploy.train.teacher import find_teacher, weak_on_validation
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
@@ -164,9 +164,7 @@ def distill(
     leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
         write_yaml(output / SETTINGS, settings)
-    # The student's on validation images: the test split is for what is deployed.
-    reached = made.known("history", list)[-1].get("validation_accuracy")
-    if reached is not None and (warning := weak_teacher(found.accuracy, reached)):
+    if warning := weak_on_validation(made, found, opened):
         say(warning)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 

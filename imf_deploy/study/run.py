@@ -178,10 +178,8 @@ def _record(
     weights = weights_path(path)
     # A training that was killed has lost the time of its first part, or all of it if only its record lacks;
     # and that of a GPU is not the processor's.
-    on_cpu = choose_device(run.train.device).type == "cpu"
-    whole = (
-        on_cpu and known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
-    )
+    begins = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
+    whole = begins and choose_device(run.train.device).type == "cpu"
     started = time.process_time()
     artifact = (
         distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
