@@ -1,7 +1,7 @@
 """Train a student by IMF and by cross-entropy alone, for several seeds, and print the table.
 
-Both get the same data, order, augmentation, epochs and settings. Finished trainings are kept in the
-output folder, so a run that was cut off goes on.
+Both get the same data, order, augmentation, epochs and settings; no heads are re-fitted. Finished
+trainings are kept in the output folder, so a run that was cut off goes on.
 
     python benchmarks/imf_against_cross_entropy.py --seeds 0,1,2 --epochs 8 --output runs/imf-against-ce
 """
@@ -27,7 +27,7 @@ def one_seed(
     student: str, seed: int, epochs: int, data: DataSet, teacher: Teacher, output: Path
 ) -> dict[str, float]:
     """Return the test accuracy of every product of one distillation, and of cross-entropy alone."""
-    config = DistillConfig(student)
+    config = DistillConfig(student, refit=False)
     config = replace(config, train=replace(config.train, seed=seed, epochs=epochs))
     spec = ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
     folder = output / f"{student}-seed{seed}"

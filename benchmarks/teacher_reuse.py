@@ -52,7 +52,7 @@ def main() -> None:
     )
     teacher = find_teacher("", "", data, "cpu")
     train = TrainConfig(options.epochs, device="cpu", shift=0, flip=options.flip)
-    config = DistillConfig(options.student, train=train)
+    config = DistillConfig(options.student, train=train, refit=False)
     seconds(data, teacher, replace(config, train=replace(train, epochs=1)), 0)  # warm up
     ratios = []
     for number in range(options.rounds):

@@ -30,6 +30,7 @@ def distill_and_export(
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
+    refit: o.Refit = True,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
@@ -91,7 +92,7 @@ def distill_and_export(
         teacher=teacher_config(teacher, teacher_epochs, train, preset),
         teacher_weights=teacher_weights,
         distill=distill_config(
-            student, stem_strides, student_taps, teacher_tap, (alpha, beta, temperature), train
+            student, stem_strides, student_taps, teacher_tap, (alpha, beta, temperature), train, refit
         ),
         qat_epochs=qat_epochs,
         products=products,

@@ -135,6 +135,10 @@ Beta = Annotated[
     float, typer.Option(help="Weight of the divergence between softened logits.", rich_help_panel=METHOD)
 ]
 Temperature = Annotated[float, typer.Option(help="Softens both sides' logits.", rich_help_panel=METHOD)]
+Refit = Annotated[
+    bool,
+    typer.Option(help="Fit linear heads again at the end, on features at rest.", rich_help_panel=METHOD),
+]
 
 Epochs = Annotated[int, typer.Option(help="Passes over the training split.", rich_help_panel=TRAINING)]
 BatchSize = Annotated[

@@ -147,10 +147,17 @@ def distill_config(
     teacher_tap: str,
     weights: tuple[float, float, float],
     train: TrainConfig,
+    refit: bool,
 ) -> DistillConfig:
     """Read the options of a distillation; ``weights`` are alpha, beta and the temperature."""
     return DistillConfig(
-        student, strides(stem_strides), LossWeights(*weights), train, names(student_taps), teacher_tap
+        student,
+        strides(stem_strides),
+        LossWeights(*weights),
+        train,
+        names(student_taps),
+        teacher_tap,
+        refit=refit,
     )
 
 

@@ -107,6 +107,7 @@ def distill(
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,
+    refit: o.Refit = True,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: o.Lr = defaults.LR,
@@ -134,7 +135,7 @@ def distill(
     from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.distributed import leave
-    from imf_deploy.train.teacher import find_teacher, weak_teacher
+    from imf_deploy.train.teacher import find_teacher, weak_on_validation
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
@@ -157,15 +158,13 @@ def distill(
     train = recipe.train(train)
     train.check()
     weights = (alpha, beta, temperature)
-    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train)
+    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
     found = find_teacher(teacher_weights, teacher, opened, device)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
     leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
         write_yaml(output / SETTINGS, settings)
-    # The student's on validation images: the test split is for what is deployed.
-    reached = made.known("history", list)[-1].get("validation_accuracy")
-    if reached is not None and (warning := weak_teacher(found.accuracy, reached)):
+    if warning := weak_on_validation(made, found, opened):
         say(warning)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 

@@ -57,6 +57,9 @@ def study(
     teacher_weights: o.TeacherWeights = "",
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
+    lr: Annotated[
+        float, _option("--lr", help="Largest learning rate; what is tried beside it is a multiple of it.")
+    ] = defaults.LR,
     augment: o.Augment = o.Augmentation.SHIFT_FLIP,
     shift: o.Shift = None,
     flip: o.Flip = True,
@@ -72,20 +75,13 @@ def study(
     command goes on where it was interrupted, and a larger study takes what is there.
     """
     from imf_deploy.cli.read import data_config, names, thin_students, whole_numbers
-    from imf_deploy.errors import UsageError
-    from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.run_folder import SETTINGS
     from imf_deploy.study.plan import StudyConfig
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run
     from imf_deploy.train.config import TrainConfig
 
-    if jobs < 1:
-        raise UsageError(f"--jobs {jobs} is out of range", "Give 1 or more")
-    train = TrainConfig(
-        epochs=epochs, batch_size=batch_size, augment=augment.value, shift=shift, flip=flip, device=device
-    )
+    train = TrainConfig(epochs, batch_size, lr, device=device, augment=augment.value, shift=shift, flip=flip)
     config = StudyConfig(
         students=names(students),
         methods=names(methods),
@@ -97,10 +93,7 @@ def study(
         thin=thin_students(thin, epochs),
         train=train,
     )
-    config.check()
     opened = data_config(data, data_root, image_size, val_fraction, split_seed)
     bench = Bench(opened, teacher_weights, teacher, device, output / "runs")
-    output.mkdir(parents=True, exist_ok=True)
-    write_yaml(output / SETTINGS, settings)
-    run(config, bench, output, shlex.join(["imf-deploy", *sys.argv[1:]]), jobs, bench_seconds)
+    run(config, bench, output, shlex.join(["imf-deploy", *sys.argv[1:]]), jobs, bench_seconds, settings)
     say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")

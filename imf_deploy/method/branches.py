@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -93,7 +93,6 @@ class ImfBranches(nn.Module):
         attention: Attention = "class",
     ) -> None:
         super().__init__()
-        self.refitted: Tensor
         pairs = list(zip(blocks, teacher_features, strict=True))
         self.ifds = nn.ModuleList(
             IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size) for b, t in pairs
@@ -102,11 +101,8 @@ class ImfBranches(nn.Module):
         self.classes = num_classes
         columns = num_classes if attention == "class" else 1
         self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=attention != "mean")
-        widths = [t.channels for _, t in pairs]
-        self.prefix_heads = nn.ModuleList(
-            nn.Linear(sum(widths[:k]), num_classes).requires_grad_(False) for k in range(1, len(widths) + 1)
-        )
-        self.register_buffer("refitted", torch.zeros(len(blocks), dtype=torch.bool))
+        self._widths = [t.channels for _, t in pairs]
+        self.prefix_heads = nn.ModuleDict()
 
     @property
     def sides(self) -> list[int]:
@@ -117,26 +113,59 @@ class ImfBranches(nn.Module):
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
         return self.attention[:k].softmax(0).expand(k, self.classes)
 
+    def prefix_head(self, k: int) -> nn.Linear | None:
+        """Return the layer that was re-fitted for the first ``k`` branches; nothing where none was."""
+        head = dict(self.prefix_heads.items()).get(str(k - 1))
+        return head if isinstance(head, nn.Linear) else None
+
+    def add_prefix_head(self, k: int) -> nn.Linear:
+        """Give the first ``k`` branches a layer in place of their attentive logit, and return it.
+
+        It is made when it is needed: with many classes it is larger than all the rest.
+        """
+        head = nn.Linear(sum(self._widths[:k]), self.classes, device=self.attention.device)
+        self.prefix_heads[str(k - 1)] = head.requires_grad_(False)
+        return head
+
+    def make_room(self, names: Iterable[str]) -> None:
+        """Add the layers that a file's tensors, named as in ``state_dict``, are for; drop all others.
+
+        Raises:
+            ValueError: a name is for a branch that is not there.
+        """
+        wanted = {name.split(".")[1] for name in names if name.startswith("prefix_heads.")}
+        self.prefix_heads.clear()
+        for name in sorted(wanted, key=int):
+            if not 0 <= int(name) < len(self._widths):
+                raise ValueError(f"there is no branch {name}")
+            self.add_prefix_head(int(name) + 1)
+
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""
         features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
         pooled = [_TrainingPool.apply(f) if torch.is_grad_enabled() else pool(f) for f in features]
         logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)])
-        if not self.training and self.refitted.any():
-            return BranchOutputs(features, logits, self._deployed(pooled, logits))
-        attentive = torch.stack([self._attentive(logits, k) for k in range(1, len(features) + 1)])
-        return BranchOutputs(features, logits, attentive)
+        prefixes = range(1, len(features) + 1)
+        if not self.training and self.prefix_heads:
+            return BranchOutputs(features, logits, torch.stack([self.deployed(pooled[:k]) for k in prefixes]))
+        return BranchOutputs(features, logits, torch.stack([self._attentive(logits, k) for k in prefixes]))
 
     def _attentive(self, logits: Tensor, k: int) -> Tensor:
         return (self.weights(k)[:, None] * logits[:k]).sum(0)
 
-    def _deployed(self, pooled: Sequence[Tensor], logits: Tensor) -> Tensor:
-        """Return what each prefix says once it is re-fitted, or its attentive logit: ``[n, N, classes]``."""
-        said = [
-            head(torch.cat([*pooled[:k]], 1)) if refitted else self._attentive(logits, k)
-            for k, (head, refitted) in enumerate(zip(self.prefix_heads, self.refitted, strict=True), 1)
-        ]
-        return torch.stack(said)
+    def deployed(self, pooled: Sequence[Tensor]) -> Tensor:
+        """Return what the first ``k`` branches say at inference, not folded: ``[N, classes]``.
+
+        Args:
+            pooled: Their pooled features, ``[N, C_i]`` each. Where their layer was re-fitted it has them
+                all; otherwise each goes into its own head, and the attentive weights combine these.
+        """
+        k = len(pooled)
+        if head := self.prefix_head(k):
+            logits: Tensor = head(torch.cat([*pooled], 1))
+            return logits
+        own = [head(its) for head, its in zip(self.heads[:k], pooled, strict=True)]
+        return self._attentive(torch.stack(own), k)
 
 
 def pool(features: Tensor) -> Tensor:

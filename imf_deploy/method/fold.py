@@ -59,8 +59,7 @@ def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
     Returns:
         Weight ``[classes, k * channels]`` and bias ``[classes]``, computed in double precision.
     """
-    fitted = branches.prefix_heads[k - 1]
-    if branches.refitted[k - 1] and isinstance(fitted, nn.Linear):
+    if fitted := branches.prefix_head(k):
         return fitted.weight, fitted.bias
     weights = branches.weights(k).double()
     heads = [head for head in branches.heads[:k] if isinstance(head, nn.Linear)]

@@ -34,7 +34,7 @@ def refit(
         label_smoothing: Part of a label's weight that all classes share.
 
     Returns:
-        Weight and bias. What begins with a loss that is not finite comes back as it was.
+        Weight and bias. Where the loss is not finite, the start comes back as it was.
     """
     weight, bias = (value.detach().clone().float().requires_grad_() for value in start)
     optimizer = torch.optim.LBFGS(
@@ -46,11 +46,14 @@ def refit(
         logits = functional.linear(features, weight, bias)
         loss = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         loss = loss + weights.beta * distillation(logits, teacher_logits, weights.temperature)
+        if not loss.isfinite():
+            raise FloatingPointError  # the line search cannot cope with it
         torch.autograd.backward(loss)
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-    if not (weight.isfinite().all() and bias.isfinite().all()):
+    try:
+        with torch.enable_grad():
+            optimizer.step(closure)  # type: ignore[no-untyped-call]
+    except FloatingPointError:
         return start
     return weight.detach(), bias.detach()

@@ -20,7 +20,8 @@ SHORT_NAMES = {
 }
 """Short names and the torchvision names they stand for."""
 
-_WIDTH = re.compile(r"(\w+?)x(\d+(?:\.\d+)?)")
+_WIDTH = re.compile(r"(\w+?)x(\d+(?:\.\d+)?)", re.ASCII)
+NARROWEST, WIDEST = 0.1, 4.0
 _FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -64,17 +65,18 @@ def resolve(name: str) -> Architecture:
         return Architecture("torchvision", SHORT_NAMES[name])
     if name in bare_cifar or name in _torchvision_names():
         return Architecture("cifar" if name in bare_cifar else "torchvision", name)
-    if (scaled := _scaled(name, bare_cifar)) is not None:
-        return scaled
+    if (found := _WIDTH.fullmatch(name)) and found[1] in ("mobilenetv2", *bare_cifar):
+        return _scaled(name, resolve(found[1]), float(found[2]))
     raise _unknown(name, [*SHORT_NAMES, *bare_cifar, *_torchvision_names()])
 
 
-def _scaled(name: str, bare_cifar: list[str]) -> Architecture | None:
-    found = _WIDTH.fullmatch(name)
-    if not found or not 0.1 <= float(found[2]) <= 4 or found[1] not in ("mobilenetv2", *bare_cifar):
-        return None
-    whole = resolve(found[1])
-    return Architecture(whole.library, whole.name, float(found[2]))
+def _scaled(name: str, whole: Architecture, width: float) -> Architecture:
+    if not NARROWEST <= width <= WIDEST:
+        raise UsageError(
+            f"'{name}' has a width that cannot be used",
+            f"Give one from {NARROWEST:g} to {WIDEST:g}, such as x0.5",
+        )
+    return Architecture(whole.library, whole.name, width)
 
 
 def file_stem(name: str) -> str:

@@ -92,6 +92,7 @@ def assemble(
         },
         "history": evidence["history"],
         "teacher_history": cast("list[Epoch]", teacher.history),
+        "refitted": evidence.get("refitted", []),
         "blocks": evidence["blocks"],
         "strip": [product.artifact.evidence["strip"] for product in products],
         "artifacts": rows,

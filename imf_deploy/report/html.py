@@ -42,6 +42,7 @@ def render_html(report: Report) -> str:
         deploy=verdict.deploy_sentence(report),
         checks=verdict.check_sentence(report),
         taught=verdict.teacher_sentence(report),
+        refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
         changed=changed_images(report["artifacts"]),
         pixels=report["pictures"],

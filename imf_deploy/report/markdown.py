@@ -38,7 +38,7 @@ def render_markdown(report: Report) -> str:
         parts.append("\n".join(lines))
     parts.append(f"**{text(verdict.deploy_sentence(report))}**")
     sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
-    parts.append(" ".join(map(text, sentences)))
+    parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
     if report["artifacts"]:
         parts.append(_table(report))
         parts.append(

@@ -177,6 +177,18 @@ class ArtifactRow(TypedDict):
     calibration: NotRequired[Calibration]
 
 
+class Refitted(TypedDict):
+    """A linear head that was re-fitted after training, and its validation accuracy before and after.
+
+    Without validation images both are null. What was less accurate was not kept.
+    """
+
+    head: str
+    before: float | None
+    after: float | None
+    kept: bool
+
+
 class Recommendation(TypedDict):
     """The file to deploy, chosen on validation data."""
 
@@ -201,6 +213,7 @@ class Report(TypedDict):
     config: dict[str, Any]
     history: list[Epoch]
     teacher_history: NotRequired[list[Epoch]]
+    refitted: NotRequired[list[Refitted]]
     blocks: list[Block]
     strip: list[StripProof]
     artifacts: list[ArtifactRow]

@@ -57,6 +57,20 @@ def teacher_sentence(report: Report) -> str:
     )
 
 
+def refit_sentence(report: Report) -> str:
+    """Return one sentence: what fitting heads again did to validation accuracy; empty where none was."""
+    parts = [
+        f"{each['head']} {percent(each['before'], 2)} to {percent(each['after'], 2)}"
+        + ("" if each["kept"] else ", so left as it was")
+        for each in report.get("refitted", [])
+        if each["before"] is not None
+    ]
+    if parts:
+        return f"Linear heads were fitted again at the end; on validation images: {'; '.join(parts)}."
+    heads = ", ".join(each["head"] for each in report.get("refitted", []))
+    return f"Linear heads were fitted again at the end, with no validation images: {heads}." if heads else ""
+
+
 def exceptions(report: Report) -> list[tuple[str, list[str]]]:
     """Return each reason for a file that failed or was not run, with the paths it concerns."""
     found: dict[str, list[str]] = {}

@@ -128,7 +128,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         else:
             ladder = [step(STRIPPED, TRAINING_GRAPH, last, graph, SAME)]
     tensors = stripped.state_dict()
-    kept = {_source(product, name) for name in tensors}
+    kept = {_source(distilled, product, name) for name in tensors}
     attention = distilled.graph.imf.attention
     attentive = set(
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
@@ -157,20 +157,21 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
 def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -> Tensor:
     """Return what the cut network answers before its attentive logit is folded: ``[N, classes]``.
 
-    The first k blocks and IFDs are the product's own; heads and attention are the training graph's.
+    The first k blocks and IFDs are the product's own; heads, attention and what was re-fitted in their
+    place are the training graph's.
     """
-    branches, pooled = distilled.graph.imf, stripped.pooled(images)
-    k = len(pooled)
-    logits = torch.stack([head(features) for features, head in zip(pooled, branches.heads, strict=False)])
-    return (branches.weights(k)[:, None] * logits).sum(0)
+    return distilled.graph.imf.deployed(stripped.pooled(images))
 
 
-def _source(product: str, name: str) -> str:
+def _source(distilled: Distilled, product: str, name: str) -> str:
     """Return which tensor of the training graph became the tensor ``name`` of a product."""
     if product == PLAIN:
         return f"student.{name}"
     if name.startswith("trunk."):
         return f"student.{name.removeprefix('trunk.')}"
+    k = blocks_kept(product)
+    if name.startswith("classifier.") and distilled.graph.imf.prefix_head(k):
+        return f"imf.prefix_heads.{k - 1}.{name.removeprefix('classifier.')}"
     return f"imf.{name}"
 
 

@@ -21,13 +21,11 @@ class Method:
     """One way to train a student.
 
     Attributes:
-        title: What tables call it.
-        source: The paper.
+        source: The paper; :data:`imf_deploy.study.selection.TITLES` has its name.
         candidates: Settings to choose from on validation images, the usual ones first. What they do
             not name is the same for all methods.
     """
 
-    title: str
     source: str
     candidates: tuple[Settings, ...]
 
@@ -40,17 +38,14 @@ _SLOW = {"lr": 0.025}
 
 METHODS: dict[str, Method] = {
     "ce": Method(
-        "cross-entropy",
         "labels alone",
         ({"lr": 0.05}, _SLOW, {"lr": 0.1}, {"lr": 0.05, "label_smoothing": 0.1}),
     ),
     "kd": Method(
-        "KD",
         "Hinton et al. 2015",
         (_KD, _KD | _SLOW, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}),
     ),
     "fitnet": Method(
-        "FitNet",
         "Romero et al. 2015",
         (
             _KD | {"hint": 2.0},
@@ -60,12 +55,10 @@ METHODS: dict[str, Method] = {
         ),
     ),
     "dkd": Method(
-        "DKD",
         "Zhao et al. 2022",
         (_DKD, _DKD | _SLOW, _DKD | {"others": 2.0}, _DKD | {"others": 4.0}),
     ),
     "imf": Method(
-        "IMF",
         "Kim et al. 2023",
         (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
     ),
@@ -100,6 +93,15 @@ GRID = (10.0, 20.0, 30.0, 40.0)
 def grid() -> dict[str, Settings]:
     """Return all pairs of alpha and beta of the paper's grid, by name."""
     return {f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a in GRID for b in GRID}
+
+
+def candidates(method: str, lr: float = defaults.LR) -> tuple[Settings, ...]:
+    """Return the settings to choose from; their learning rates are as many times ``lr`` as of the default."""
+    scale = lr / defaults.LR
+    return tuple(
+        {name: value * scale if name == "lr" else value for name, value in settings.items()}
+        for settings in METHODS[method].candidates
+    )
 
 
 def train_config(base: TrainConfig, settings: Settings) -> TrainConfig:

@@ -8,6 +8,7 @@ from imf_deploy.report.markdown import code, text
 from imf_deploy.study import tables
 from imf_deploy.study.goals import goals
 from imf_deploy.study.methods import METHODS
+from imf_deploy.study.selection import title
 
 if TYPE_CHECKING:
     from imf_deploy.study.stage import Study
@@ -44,7 +45,7 @@ def _settings(study: Study, student: str) -> str:
     for method in study.config.methods:
         chosen = study.chosen[student, method]
         told = ", ".join(f"{name} {value:g}" for name, value in chosen.items()) or "nothing of its own"
-        lines.append(f"- {METHODS[method].title} ({METHODS[method].source}): {told}")
+        lines.append(f"- {title(method)} ({METHODS[method].source}): {told}")
     tries = study.config.tries
     how = (
         f"Chosen on the validation images from {tries} a method, with seed {study.config.tuning_seed}:"

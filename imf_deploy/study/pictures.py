@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,7 +60,8 @@ class Point(NamedTuple):
     deviation: float
 
 
-class Series(NamedTuple):
+@dataclass(frozen=True)
+class Series:
     """Points that are joined by a line, if it has more than one.
 
     Attributes:

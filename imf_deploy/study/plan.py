@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from imf_deploy import defaults
+from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, grid
+from imf_deploy.models.names import file_stem
+from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import PLAIN, Trained
-from imf_deploy.study.run import Run
+from imf_deploy.study.run import Run, spec_of
 from imf_deploy.train.config import TrainConfig
 
 
@@ -62,13 +64,24 @@ class StudyConfig:
         self.train.check()
         if unknown := [name for name in self.methods if name not in METHODS]:
             raise UsageError(f"--methods has no '{', '.join(unknown)}'", f"Use {','.join(METHODS)}")
+        named = [*self.students, *(thin.student for thin in self.thin)]
         most = max(len(method.candidates) for method in METHODS.values())
         for option, fine, hint in (
-            ("--student", self.students, "Name one"),
-            ("--methods", self.methods, f"Use {','.join(METHODS)}"),
-            ("--seeds", self.seeds and len(set(self.seeds)) == len(self.seeds), "Give such as 0,1,2,3,4"),
+            ("--students", self.students, "Name one"),
+            # Files, tables and the workers' checkpoints go by the name.
+            ("--students with --thin", _differ([file_stem(name) for name in named]), "Name each once"),
+            ("--methods", self.methods and _differ(self.methods), f"Use {','.join(METHODS)}, each once"),
+            (
+                "--seeds",
+                self.seeds and _differ(self.seeds) and min(self.seeds) >= 0,
+                "Give such as 0,1,2,3,4, each once",
+            ),
             ("--tries", 1 <= self.tries <= most, f"Give 1 to {most}"),
-            ("--tuning-seed", self.tuning_seed not in self.seeds, "Give one that is none of --seeds"),
+            (
+                "--tuning-seed",
+                self.tuning_seed >= 0 and self.tuning_seed not in self.seeds,
+                "Give one of at least 0 that is none of --seeds",
+            ),
             (
                 "--ablation-seeds",
                 0 <= self.ablation_seeds <= len(self.seeds),
@@ -80,14 +93,33 @@ class StudyConfig:
                 not self.thin or "kd" in self.methods,
                 "Thin students learn by KD: add kd to --methods",
             ),
+            ("--thin", all(thin.epochs >= 1 for thin in self.thin), "Give each 1 epoch or more"),
         ):
             if not fine:
                 raise UsageError(f"{option} cannot be used", hint)
+
+    def check_data(self, data: DataSet) -> None:
+        """Refuse students that there are not, and choices without images to choose by.
+
+        Raises:
+            UsageError: before anything is trained.
+        """
+        for name in (*self.students, *(thin.student for thin in self.thin)):
+            spec_of(name, data)
+        if not len(data.validation) and (self.tries > 1 or self.varied):
+            raise UsageError(
+                "settings and variants are compared on validation images, and there are none",
+                "Raise --val-fraction, or give --tries 1 and neither --ablation-seeds nor --grid",
+            )
 
     @property
     def varied(self) -> bool:
         """Whether variants of IMF are trained."""
         return self.grid or self.ablation_seeds > 0
+
+
+def _differ(values: Sequence[object]) -> bool:
+    return len(set(values)) == len(values)
 
 
 Chosen = dict[tuple[str, str], Settings]
@@ -103,7 +135,7 @@ def trials(config: StudyConfig) -> list[Run]:
         Run.of(student, method, settings, base)
         for student in config.students
         for method in config.methods
-        for settings in METHODS[method].candidates[: config.tries]
+        for settings in candidates(method, base.lr)[: config.tries]
     ]
 
 
@@ -116,7 +148,7 @@ def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained])
         trained: What came of them, in order.
     """
     chosen: Chosen = {
-        (student, method): METHODS[method].candidates[0]
+        (student, method): candidates(method, config.train.lr)[0]
         for student in config.students
         for method in config.methods
     }
@@ -159,6 +191,7 @@ def varied_runs(config: StudyConfig, chosen: Chosen) -> list[Run]:
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
         if config.grid:
             base = replace(config.train, seed=config.tuning_seed)
+            runs.append(Run.of(student, "imf", chosen[student, "imf"], base))  # what cells are held against
             for name, change in grid().items():
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
     return runs

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import write_error
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
 from imf_deploy.train.teacher import Teacher, find_teacher
@@ -57,6 +58,7 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
     from the number of threads.
 
     Raises:
+        UsageError: another study trains in the same folder, or a training found a setting out of range.
         ImfDeployError: a training failed, or its process was killed.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -64,26 +66,70 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
     pool = ProcessPoolExecutor(jobs, spawn, initializer=_start, initargs=(bench, threads))
 
     def run_all(runs: Sequence[Run]) -> Iterator[tuple[int, Trained]]:
-        futures = {pool.submit(_train, run): index for index, run in enumerate(runs)}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool as error:
-                raise ImfDeployError(
-                    "a training's process was killed, perhaps for want of memory",
-                    "Give fewer --jobs; the same command goes on where it stopped",
-                ) from error
+        try:
+            futures = {pool.submit(_train, run): index for index, run in enumerate(runs)}
+            for future in as_completed(futures):
+                index = futures[future]
+                try:
+                    result = future.result()
+                except ImfDeployError as error:
+                    raise type(error)(f"{runs[index].told}: {error.what}", error.hint) from error
+                yield index, result
+        except BrokenProcessPool as error:
+            raise ImfDeployError(
+                "a training's process was killed, perhaps for want of memory",
+                "Give fewer --jobs; the same command goes on where it stopped",
+            ) from error
 
     before = set(multiprocessing.active_children())
+    with _alone(bench.folder):
+        try:
+            yield run_all
+            pool.shutdown()
+        except BaseException:
+            # A training that is cut off has its checkpoint; waiting for its end could take an hour.
+            for child in set(multiprocessing.active_children()) - before:
+                child.terminate()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder of trainings: two studies at once would write the same checkpoints.
+
+    What processes that were killed had half written is removed. The system lets go of the folder
+    however the process ends.
+
+    Raises:
+        UsageError: another study holds it.
+    """
     try:
-        yield run_all
-        pool.shutdown()
-    except BaseException:
-        # A training that is cut off has its checkpoint; waiting for its end could take an hour.
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        pool.shutdown(cancel_futures=True)
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise write_error(folder, error) from error
+    with file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # not on Unix
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another study trains in {folder}", "Wait for it, or give another --output"
+            ) from error
+        try:
+            _tidy(folder)
+            yield
+        finally:
+            _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    for leftover in folder.glob(".tmp-*"):
+        leftover.unlink(missing_ok=True)
 
 
 _OPENED: list[tuple[Bench, DataSet, Teacher]] = []

@@ -70,7 +70,8 @@ class Kd(CrossEntropy):
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits for each part."""
         with torch.no_grad():
-            return [self._teacher.module(images) for images in parts]
+            teacher = self._teacher.module
+            return [only_logits(teacher, teacher(images)) for images in parts]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for teacher logits ``[N, classes]``."""
@@ -111,10 +112,10 @@ class _Hinted(nn.Module):
         self.regressor = nn.Sequential(
             nn.Conv2d(block.channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()
         )
-        self._taps = Taps(student, [block])
+        self.taps = Taps(student, [block])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, (features,) = self._taps.run(images)
+        logits, (features,) = self.taps.run(images)
         return logits, self.regressor(features)
 
 
@@ -134,8 +135,9 @@ class FitNet(Kd):
         self._hint = its[(len(its) - 1) // 2]
         mine = min(student_blocks(self.student, spec), key=lambda block: abs(block.size - self._hint.size))
         self._side = min(mine.size, self._hint.size)
-        self._taps = Taps(teacher.module, [self._hint])
-        self.module = _Hinted(self.student, mine, self._hint.channels).to(memory_format=torch.channels_last)
+        hinted = _Hinted(self.student, mine, self._hint.channels)
+        self._taps, self._own_taps = Taps(teacher.module, [self._hint]), hinted.taps
+        self.module = hinted.to(memory_format=torch.channels_last)
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits and its middle map ``[N, C, side, side]`` for each part."""
@@ -160,5 +162,6 @@ class FitNet(Kd):
         return functional.adaptive_avg_pool2d(features, self._side)
 
     def close(self) -> None:
-        """Take the hook off the teacher."""
+        """Take the hooks off the teacher and off the student."""
         self._taps.remove()
+        self._own_taps.remove()

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import ImfDeployError
@@ -22,12 +21,15 @@ from imf_deploy.strip.products import PLAIN, imf, load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
-from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.checkpoint import check_finite
+from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distill import distill, load_distilled
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_student
 from imf_deploy.train.teacher import Teacher
 
+ALIKE = Monitoring(teacher_outputs_gb=0.0)
+"""Nobody keeps the teacher's outputs: IMF's rivals cannot, and their times are compared."""
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
 
@@ -64,16 +66,29 @@ class Run:
         """Put together what all methods share and what one has of its own."""
         return cls(student, method, settings, train_config(base, settings), variant, tested)
 
+    @property
+    def told(self) -> str:
+        """What messages call it."""
+        return " ".join(filter(None, (self.student, self.method, self.variant, f"seed {self.train.seed}")))
+
     def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
         """Return everything that decides the result, but for the number of threads."""
         return {
             "student": spec_of(self.student, data).to_dict(),
             "method": self.method,
-            "settings": dict(self.settings),
+            "settings": dict(self.settings) | _effective(self),
             "train": finite(asdict(self.train)),
             "data": data.fingerprint,
             "teacher": "" if self.method == "ce" else teacher.sha256,
         }
+
+
+def _effective(run: Run) -> dict[str, Any]:
+    """Return IMF's settings with what is left to the defaults, which may be others some day."""
+    if run.method != "imf":
+        return {}
+    config = imf_config(run.student, run.train, run.settings)
+    return {"weights": asdict(config.weights), "design": asdict(config.design), "refit": config.refit}
 
 
 def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path:
@@ -101,25 +116,55 @@ def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
         UsageError: an unknown student, or a setting out of range.
         ImfDeployError: the loss is not finite, or a file problem.
     """
+    if done := finished(run, data, teacher, folder):
+        return done
     path = record_path(run, data, teacher, folder)
-    known = read_json(path) if path.is_file() else None
-    if known is None or (run.tested and not known["test"]):
-        known = _record(run, data, teacher, path, known)
-        write_json(path, known)
-    try:
-        return Trained(
-            run.student,
-            run.method,
-            run.variant,
-            run.train.seed,
-            run.train.epochs,
-            known["validation"],
-            known["test"] if run.tested else {},
-            known["cpu_seconds"],
-            known["settings"],
-        )
-    except KeyError as error:
-        raise ImfDeployError(f"{path} lacks {error}", "Remove it: the training is done again") from error
+    known = _read_record(path) if path.is_file() else None
+    record = _record(run, data, teacher, path, known)
+    write_json(path, record)
+    return _trained(run, record)
+
+
+def finished(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained | None:
+    """Return what a training came to, if it was done before, and tested where this one is.
+
+    Raises:
+        ImfDeployError: its record is damaged.
+    """
+    path = record_path(run, data, teacher, folder)
+    known = _read_record(path) if path.is_file() else None
+    return None if known is None or (run.tested and not known["test"]) else _trained(run, known)
+
+
+def _trained(run: Run, known: dict[str, Any]) -> Trained:
+    return Trained(
+        run.student,
+        run.method,
+        run.variant,
+        run.train.seed,
+        run.train.epochs,
+        known["validation"],
+        known["test"] if run.tested else {},
+        known["cpu_seconds"],
+        known["settings"],
+    )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Read what :func:`train` wrote.
+
+    Raises:
+        ImfDeployError: it is damaged.
+    """
+    record = read_json(path)
+    seconds, settings = record.get("cpu_seconds", ""), record.get("settings")
+    fine = isinstance(settings, dict) and (seconds is None or isinstance(seconds, int | float))
+    for name in ("validation", "test"):
+        values = record.get(name)
+        fine = fine and isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
+    if not fine:
+        raise ImfDeployError(f"{path} is damaged", "Remove it, and give the same command again")
+    return record
 
 
 def weights_path(record: Path) -> Path:
@@ -131,11 +176,13 @@ def _record(
     run: Run, data: DataSet, teacher: Teacher, path: Path, known: dict[str, Any] | None
 ) -> dict[str, Any]:
     weights = weights_path(path)
-    # A training that was killed has lost the time of its first part.
-    whole = known is None and not weights.with_suffix(".checkpoint").exists()
+    # A training that was killed has lost the time of its first part, or all of it if only its record lacks;
+    # and that of a GPU is not the processor's.
+    begins = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
+    whole = begins and choose_device(run.train.device).type == "cpu"
     started = time.process_time()
     artifact = (
-        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights)
+        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
         if run.method == "imf"
         else train_rival(run, data, teacher, weights)
     )
@@ -168,10 +215,12 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
         history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     finally:
         task.close()
-    # IMF's heads are re-fitted, so that everybody's are.
-    weights = LossWeights(beta=0.0 if run.method == "ce" else defaults.BETA)
+    # IMF's heads are re-fitted, so that everybody's are: by their own KD term, or by the default's.
+    own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
+    weights = LossWeights(beta=0.0) if run.method == "ce" else LossWeights(**own)
     device = choose_device(run.train.device)
     heads = refit_student(task.student, teacher.module, data, run.train, weights, device)
+    check_finite(task.student.state_dict(), "at the end")
     save_weights(path, task.student.state_dict())
     artifact = describe(
         path,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
-from imf_deploy.files import finite, write_json, write_text
+from imf_deploy.errors import UsageError
+from imf_deploy.files import finite, write_json, write_text, write_yaml
 from imf_deploy.progress import say, track
+from imf_deploy.run_folder import SETTINGS
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.page import page
 from imf_deploy.study.pictures import draw_pictures
 from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer
 from imf_deploy.study.results import PLAIN, Network, Trained
-from imf_deploy.study.run import Run, record_path, weights_path
+from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
 from imf_deploy.train.teacher import Teacher
 
@@ -71,6 +73,7 @@ def study(
     command: str,
     jobs: int = 1,
     bench_seconds: float = defaults.BENCH_SECONDS,
+    options: Mapping[str, Any] | None = None,
 ) -> Study:
     """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
 
@@ -84,23 +87,35 @@ def study(
         command: What the page shows as the way to repeat it.
         jobs: Trainings side by side.
         bench_seconds: Least time that each network is measured for; 0 measures no latency.
+        options: The command's, to be kept in ``config.yaml``.
 
     Raises:
         UsageError: a setting, a name or a path that cannot be used.
         ImfDeployError: a training failed; those that were finished are kept.
     """
     config.check()
+    if jobs < 1 or not bench_seconds >= 0:
+        raise UsageError("--jobs must be at least 1, and --bench-seconds at least 0")
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is a file", "Give a folder")
     data, teacher = bench.open()
+    config.check_data(data)
+    if options is not None:
+        write_yaml(output / SETTINGS, options)
     for note in data.notes:
         say(note)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+
+    def known(run: Run) -> Trained | None:
+        return finished(run, data, teacher, bench.folder)
+
     with trainer(bench, jobs) as train:
         runs = trials(config)
-        tried = _train_all("Choosing settings", runs, train)
+        tried = _train_all("Choosing settings", runs, known, train)
         chosen = choose(config, runs, tried)
         final = main_runs(config, chosen)
-        trained = _train_all("Comparing methods", final, train)
-        varied = _train_all("Varying IMF", varied_runs(config, chosen), train)
+        trained = _train_all("Comparing methods", final, known, train)
+        varied = _train_all("Varying IMF", varied_runs(config, chosen), known, train)
     weights = _one_of_each(config, final, data, teacher, bench.folder)
     networks = measure_networks(weights, data, output, bench_seconds)
     about = {
@@ -114,21 +129,27 @@ def study(
     write_json(output / "study.json", found.to_dict())
     thinner = [thin.student for thin in config.thin]
     for student in config.students:
-        stem = weights[student].name.split("-")[0] if len(config.students) > 1 else ""
+        stem = spec_of(student, data).stem if len(config.students) > 1 else ""
         draw_pictures(output / "pictures" / stem, trained, networks, student, thinner)
     write_text(output / "study.md", page(found))
     return found
 
 
-def _train_all(title: str, runs: Sequence[Run], train: Trainer) -> list[Trained]:
-    done: dict[int, Trained] = {}
+def _train_all(
+    title: str, runs: Sequence[Run], known: Callable[[Run], Trained | None], train: Trainer
+) -> list[Trained]:
+    done = {index: found for index, run in enumerate(runs) if (found := known(run))}
+    if done:
+        say(f"{title}: {len(done)} of {len(runs)} were done before")
+    left = [index for index in range(len(runs)) if index not in done]
     with track(title, len(runs)) as advance:
-        for index, result in train(runs):
+        advance(len(done))
+        for place, result in train([runs[index] for index in left]):
+            index = left[place]
             done[index] = result
-            name = " ".join(word for word in (result.method, result.variant) if word)
-            found = result.validation.get(PLAIN)
-            told = "" if found is None else f": validation {found:.2%}"
-            say(f"{title}, {len(done)} of {len(runs)}: {result.student} {name} seed {result.seed}{told}")
+            accuracy = result.validation.get(PLAIN)
+            told = "" if accuracy is None else f": validation {accuracy:.2%}"
+            say(f"{title}, {len(done)} of {len(runs)}: {runs[index].told}{told}")
             advance(1)
     return [done[index] for index in range(len(runs))]
 

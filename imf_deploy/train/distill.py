@@ -230,5 +230,10 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
         graph, blocks, features = training_graph(spec, recorded, design)
     except (KeyError, TypeError, IndexError, UsageError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
-    load_weights(graph, read_weights(artifact.path), str(artifact.path))
+    tensors = read_weights(artifact.path)
+    try:
+        graph.imf.make_room(name.removeprefix("imf.") for name in tensors if name.startswith("imf."))
+    except ValueError as error:
+        raise ImfDeployError(f"{artifact.path} is damaged ({error})", "Distil again") from error
+    load_weights(graph, tensors, str(artifact.path))
     return Distilled(artifact, spec, graph.eval(), blocks, features, design)

@@ -33,6 +33,9 @@ class Head:
 class OwnHead:
     """The linear layer that gives a network's logits, and what goes into it.
 
+    It is the one whose output is the logits, whatever the network calls it. A layer that runs more than
+    once for a batch is none: what it is given depends on its weights.
+
     Args:
         network: Gets a hook, which :meth:`close` takes off again.
         images: A batch to find the layer with, ``[N, 3, S, S]``.
@@ -42,19 +45,28 @@ class OwnHead:
         self.linear: nn.Linear | None = None
         self.features = torch.empty(0)
         outputs: list[tuple[nn.Linear, Tensor]] = []
+
+        def note(module: nn.Linear, _inputs: object, output: Tensor) -> None:
+            # A copy: an activation behind the layer may write into its output.
+            outputs.append((module, output.clone()))
+
         hooks = [
-            module.register_forward_hook(lambda module, _inputs, output: outputs.append((module, output)))
+            module.register_forward_hook(note)
             for module in network.modules()
             if isinstance(module, nn.Linear) and module.bias is not None
         ]
-        with torch.no_grad():
-            logits = only_logits(network, network(images))
-        for hook in hooks:
-            hook.remove()
-        found = [module for module, output in outputs if torch.equal(output, logits)]
+        try:
+            with torch.no_grad():
+                logits = only_logits(network, network(images))
+        finally:
+            for hook in hooks:
+                hook.remove()
         self._hook = None
-        if found:
-            self.linear = found[-1]
+        ran = [module for module, _ in outputs]
+        for module, output in outputs:
+            if ran.count(module) == 1 and torch.equal(output, logits):
+                self.linear = module
+        if self.linear is not None:
             self._hook = self.linear.register_forward_pre_hook(self._see)
 
     def _see(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -84,21 +96,18 @@ def put(linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
 
 
 def branch_heads(graph: TrainingGraph) -> list[Head]:
-    """Return the head of every ``imf@k``, which begins as its folded attentive logit."""
+    """Return the head of every ``imf@k``, which begins as its folded attentive logit.
+
+    Until one is kept, the attentive logits count again, also where they had been replaced before.
+    """
     branches = graph.imf
 
-    def keep(k: int, linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
-        write = put(linear)
+    def keep(k: int) -> Callable[[Tensor, Tensor], None]:
+        def write(weight: Tensor, bias: Tensor) -> None:
+            put(branches.add_prefix_head(k))(weight, bias)
 
-        def kept(weight: Tensor, bias: Tensor) -> None:
-            write(weight, bias)
-            branches.refitted[k - 1] = True
+        return write
 
-        return kept
-
-    branches.refitted.fill_(False)
-    return [
-        Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k, linear))
-        for k, linear in enumerate(branches.prefix_heads, 1)
-        if isinstance(linear, nn.Linear)
-    ]
+    branches.make_room(())
+    count = range(1, len(branches.heads) + 1)
+    return [Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k)) for k in count]

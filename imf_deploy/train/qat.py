@@ -112,7 +112,9 @@ def qat(
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
-    graph.load_state_dict(distilled.graph.state_dict())
+    # What took the place of the attentive logits was fitted to features that change now.
+    state = distilled.graph.state_dict().items()
+    graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
     graph.to(device).eval()
 
     def accuracy(network: torch.nn.Module) -> float | None:

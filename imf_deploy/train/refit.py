@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import TrainLoader, eval_batches
@@ -20,8 +22,12 @@ from imf_deploy.train.heads import Head, OwnHead, branch_heads
 
 PASSES = 2
 """Over the training split, at most; each view is a new one where pictures are changed at random."""
-FLOATS = 16_000_000
-"""Bound on the features that are kept at once, whatever the size of the data set: 64 MB."""
+FLOATS = 32_000_000
+"""Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
+PER_CLASS = 20
+"""Images a class that a head is worth fitting to, where the bound does not leave a whole pass."""
+BATCH = 128
+"""Largest number of images that are run at once, in one process whatever number trained."""
 
 Features = dict[str, Tensor]
 """Inputs of heads ``[N, D]`` by name."""
@@ -42,6 +48,21 @@ class Refitted:
     before: float | None
     after: float | None
     kept: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What heads are fitted to.
+
+    Attributes:
+        features: Inputs of heads.
+        taught: The teacher's logits ``[N, classes]``.
+        labels: ``int64 [N]``.
+    """
+
+    features: Features
+    taught: Tensor
+    labels: Tensor
 
 
 def refit_heads(
@@ -69,63 +90,81 @@ def refit_heads(
     """
     if not heads:
         return []
+    seen = _look({head.source for head in heads}, see, teach, data, config, device)
+    images, classes = len(seen.labels), data.preprocess.num_classes
+    if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
+        say(f"Heads are left as they are: {images} images fit into memory, too few for {classes} classes")
+        return []
+    found = []
+    for head in heads:
+        features = seen.features[head.source][:, : head.start[0].shape[1]]
+        found.append(refit(features, seen.taught, seen.labels, head.start, weights, config.label_smoothing))
+    layers = [*(head.start for head in heads), *found]
+    accuracies = _accuracies([*heads, *heads], layers, see, data, device)
+    results = []
+    for head, fitted, old, new in zip(
+        heads, found, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
+    ):
+        results.append(Refitted(head.name, old, new, old is None or new is None or new >= old))
+        if results[-1].kept:
+            head.keep(*fitted)
+    return results
+
+
+@torch.no_grad()
+def _look(
+    sources: AbstractSet[str],
+    see: Callable[[Tensor], Features],
+    teach: Callable[[Tensor], Tensor],
+    data: DataSet,
+    config: TrainConfig,
+    device: torch.device,
+) -> Seen:
+    """Run student and teacher on training images until there are enough features."""
     loader = TrainLoader(
         data.train,
         data.preprocess,
-        config.batch_size,
+        min(config.batch_size, BATCH),
         config.augmentation(data.preprocess.size),
         config.seed,
         device=device,
     )
-    seen: list[Features] = []
+    features: dict[str, list[Tensor]] = {name: [] for name in sorted(sources)}
     taught: list[Tensor] = []
     labels: list[Tensor] = []
-    kept = 0
-    with torch.no_grad():
-        for number in range(PASSES):
-            for images, classes in loader.epoch(config.epochs + number):
-                if kept >= FLOATS:
-                    break
-                seen.append(see(images))
-                taught.append(teach(images).float())
-                labels.append(classes)
-                kept += sum(features.numel() for features in seen[-1].values())
-        known = [(see(images.to(device)), classes) for images, classes in _validation(data)]
-    features = {name: torch.cat([each[name] for each in seen]) for name in seen[0]}
-    return [
-        _refit_one(head, features[head.source], torch.cat(taught), torch.cat(labels), known, config, weights)
-        for head in heads
-    ]
+    count = 0
+    for images, classes in (batch for n in range(PASSES) for batch in loader.epoch(config.epochs + n)):
+        its = see(images)
+        for name, known in features.items():
+            known.append(its[name])
+            count += its[name].numel()
+        taught.append(teach(images).float())
+        labels.append(classes)
+        count += taught[-1].numel()
+        if count >= FLOATS:
+            break
+    whole = {name: torch.cat(known) for name, known in features.items()}
+    return Seen(whole, torch.cat(taught), torch.cat(labels))
 
 
-def _validation(data: DataSet) -> Sequence[tuple[Tensor, Tensor]]:
-    return list(eval_batches(data.validation, data.preprocess)) if len(data.validation) else []
-
-
-def _refit_one(
-    head: Head,
-    features: Tensor,
-    teacher_logits: Tensor,
-    labels: Tensor,
-    known: Sequence[tuple[Features, Tensor]],
-    config: TrainConfig,
-    weights: LossWeights,
-) -> Refitted:
-    width = head.start[0].shape[1]
-    found = refit(features[:, :width], teacher_logits, labels, head.start, weights, config.label_smoothing)
-
-    def accuracy(weight: Tensor, bias: Tensor) -> float | None:
-        right = [
-            nn.functional.linear(its[head.source][:, :width], weight, bias).argmax(1).cpu() == classes
-            for its, classes in known
-        ]
-        return float(torch.cat(right).double().mean()) if right else None
-
-    before, after = accuracy(*head.start), accuracy(*found)
-    result = Refitted(head.name, before, after, before is None or after is None or after >= before)
-    if result.kept:
-        head.keep(*found)
-    return result
+@torch.no_grad()
+def _accuracies(
+    heads: Sequence[Head],
+    layers: Sequence[tuple[Tensor, Tensor]],
+    see: Callable[[Tensor], Features],
+    data: DataSet,
+    device: torch.device,
+) -> list[float | None]:
+    """Return the validation accuracy that each head has with a weight and a bias; no feature is kept."""
+    if not len(data.validation):
+        return [None] * len(heads)
+    right = [0] * len(heads)
+    for images, classes in eval_batches(data.validation, data.preprocess):
+        its, answers = see(images.to(device)), classes.to(device)
+        for index, (head, (weight, bias)) in enumerate(zip(heads, layers, strict=True)):
+            logits = functional.linear(its[head.source][:, : weight.shape[1]], weight, bias)
+            right[index] += int((logits.argmax(1) == answers).sum())
+    return [count / len(data.validation) for count in right]
 
 
 def refit_student(
@@ -190,6 +229,12 @@ def example(data: DataSet) -> Tensor:
 
 
 def _told(found: list[Refitted]) -> list[dict[str, Any]]:
-    changes = [f"{each.head} {each.before:.2%} -> {each.after:.2%}" for each in found if each.before]
+    if not found:
+        return []
+    changes = [
+        f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (left as it was)")
+        for each in found
+        if each.before is not None and each.after is not None
+    ]
     say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
     return [asdict(each) for each in found]

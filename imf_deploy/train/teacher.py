@@ -243,6 +243,21 @@ def weak_teacher(teacher: float, student: float) -> str:
     )
 
 
+def weak_on_validation(distilled: Artifact, teacher: Teacher, data: DataSet) -> str:
+    """Return the warning of :func:`weak_teacher`, both measured on the validation images.
+
+    The test split is for what is deployed. Without validation images there is nothing to say.
+    """
+    reached = distilled.known("history", list)[-1].get("validation_accuracy")
+    own = next((each for each in distilled.evidence.get("refitted", []) if each["head"] == "plain"), None)
+    if own and own["kept"]:
+        reached = own["after"]
+    if reached is None:
+        return ""
+    device = next(teacher.module.parameters()).device
+    return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)
+
+
 class TeacherNeededError(UsageError):
     """No teacher was given, and the packaged one does not fit the data."""
 

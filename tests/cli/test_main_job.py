@@ -40,8 +40,9 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         "distill-and-export", "--data", str(image_folder), "--student", "shufflenetv2",
         "--teacher", "resnet8", "--teacher-epochs", "1", "--epochs", "1", "--image-size", "32",
         "--products", "plain,imf@1", "--bench-seconds", "0", "--device", "cpu",
-        # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance.
-        "--max-accuracy-drop", "100", "--min-agreement", "0",
+        # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance, and more
+        # so where a head is fitted to features that are all but constant.
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--no-refit",
         "--output", str(tmp_path_factory.mktemp("run") / "out"),
     ]  # fmt: skip
 

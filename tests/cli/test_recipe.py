@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.run_folder import SETTINGS
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -54,6 +55,26 @@ def test_options_of_the_main_job_are_in_its_record(here: Cli, quick: list[str], 
     result = here(*quick, *WORDS, "--ema", "0.5", "--batch-size", "16", "--output", out)
     assert result.code == 2
     assert "other distill.train.ema" in result.err
+
+
+def test_heads_are_left_alone_if_asked_for(
+    here: Cli, image_folder: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    command = ["distill", "--data", image_folder, "--teacher-weights", teacher_file, "--epochs", "1",
+               "--student", "resnet8x0.5", "--batch-size", "16", "--device", "cpu"]  # fmt: skip
+    fitted = here(*command, "--output", tmp_path / "fitted")
+    assert fitted.code == 0, fitted.err
+    assert "Heads re-fitted, validation accuracy: plain " in fitted.err
+    left = here(*command, "--no-refit", "--output", tmp_path / "left")
+    assert left.code == 0, left.err
+    assert "Heads re-fitted" not in left.err
+    record = load_artifact(tmp_path / "left" / "distilled.safetensors").evidence
+    assert (record["refitted"], record["config"]["refit"]) == ([], False)
+    assert "refit: false" in (tmp_path / "left" / SETTINGS).read_text()
+    again = here("distill", "--config", tmp_path / "left" / SETTINGS, "--output", tmp_path / "again")
+    assert again.code == 0, again.err
+    made = [load_artifact(tmp_path / name / "distilled.safetensors").sha256 for name in ("left", "again")]
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +122,12 @@ def launch(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str
 def test_the_main_job_in_two_processes(quick: list[str], tmp_path: Path) -> None:
     done = launch([*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"], tmp_path)
     assert done.returncode == 0, done.stderr
-    for line in ("Training teacher resnet14: epoch 1", "Distilling resnet8: epoch 1", "Teacher resnet14:"):
+    for line in (
+        "Training teacher resnet14: epoch 1",
+        "Distilling resnet8: epoch 1",
+        "Teacher resnet14:",
+        "Heads re-fitted",
+    ):
         assert done.stderr.count(line) == 1, done.stderr
     assert done.stdout.count("p50 ms") == 1
     assert json.loads((tmp_path / "out" / "report.json").read_text())["history"][0]["epoch"] == 1

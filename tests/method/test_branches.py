@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from imf_deploy.errors import ImfDeployError
-from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.method.branches import Attention, BranchDesign, ImfBranches, Taps, TrainingGraph
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks
 
 BLOCKS = [Block("a", 4, 8), Block("b", 6, 4), Block("c", 8, 2)]
@@ -52,6 +52,60 @@ def test_every_prefix_by_hand(branches: ImfBranches) -> None:
                 raised = [math.exp(branches.attention[i, c].item()) for i in range(k)]
                 expected = sum(raised[i] / sum(raised) * outputs.logits[i, image, c].item() for i in range(k))
                 assert outputs.attentive[k - 1, image, c].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("attention", "count"), [("class", 3 * CLASSES), ("branch", 3), ("mean", 0)])
+def test_what_each_attention_learns(attention: Attention, count: int) -> None:
+    torch.manual_seed(0)
+    made = ImfBranches(BLOCKS, [TEACHER] * 3, CLASSES, attention)
+    learned = made.attention.numel() if made.attention.requires_grad else 0
+    assert learned == count
+    assert torch.allclose(made.weights(2), torch.full((2, CLASSES), 0.5))
+    outputs = made(taps())
+    outputs.attentive.square().sum().backward()
+    assert (made.attention.grad is None) == (attention == "mean")
+    if attention == "mean":
+        for k in (1, 2, 3):
+            assert torch.allclose(outputs.attentive[k - 1], outputs.logits[:k].mean(0), atol=1e-6)
+    torch.nn.init.normal_(made.attention)
+    same = made.weights(3)[:, :1].expand(3, CLASSES)
+    assert torch.equal(made.weights(3), same) == (attention != "class")
+
+
+@pytest.mark.parametrize(
+    ("count", "branches", "expected"),
+    [(4, 4, "abcd"), (3, 4, "abcc"), (4, 3, "bcd"), (4, 2, "bd"), (1, 3, "aaa"), (3, 1, "c"), (5, 3, "bde")],
+)
+def test_branches_learn_what_is_as_deep_as_they_are(count: int, branches: int, expected: str) -> None:
+    its = [Block(name, 4, 4) for name in "abcde"[:count]]
+    found = BranchDesign(match="stages").features(its, branches)
+    assert "".join(block.name for block in found) == expected
+    assert BranchDesign().features(its, branches) == [its[-1]] * branches
+    # What was found is found again where nothing else is known, as when a file is loaded.
+    assert BranchDesign(match="stages").features(found, branches) == found
+
+
+@pytest.mark.parametrize("design", [BranchDesign("classes"), BranchDesign(match="first")])  # type: ignore[arg-type]
+def test_designs_that_are_not_there(design: BranchDesign) -> None:
+    with pytest.raises(UsageError, match="is no design of branches"):
+        design.check()
+
+
+@torch.no_grad()
+def test_what_was_refitted_speaks_only_after_training(branches: ImfBranches) -> None:
+    attentive = branches(taps()).attentive
+    head = branches.add_prefix_head(2)
+    outputs = branches(taps())
+    pooled = [features.mean((2, 3)) for features in outputs.features]
+    expected = torch.cat(pooled[:2], 1) @ head.weight.T + head.bias
+    assert torch.allclose(outputs.attentive[1], expected, atol=1e-6)
+    assert not torch.allclose(outputs.attentive[1], attentive[1], atol=1e-3)
+    assert torch.equal(outputs.attentive[::2], attentive[::2])
+    for k in (1, 2, 3):
+        assert torch.allclose(branches.deployed(pooled[:k]), outputs.attentive[k - 1], atol=1e-6)
+    trained = branches.train()(taps())
+    assert torch.equal(trained.attentive[1], (branches.weights(2)[:, None] * trained.logits[:2]).sum(0))
+    assert not any(parameter.requires_grad for parameter in branches.prefix_heads.parameters())
 
 
 @torch.no_grad()

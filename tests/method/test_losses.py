@@ -1,13 +1,14 @@
 """The terms of the loss against formulas written out, and where their gradients go."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import LossWeights, TeacherOutputs, distillation, imf_losses
+from imf_deploy.method.losses import Distance, LossWeights, TeacherOutputs, distillation, imf_losses
 from imf_deploy.method.losses import feature_distance as distance_to
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 
@@ -26,10 +27,10 @@ def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float)
     return total / len(student)
 
 
-def feature_distance(features: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+def feature_distance(features: torch.Tensor, its: torch.Tensor, kind: Distance = "power") -> torch.Tensor:
     side = features.shape[-1]
     teacher = TeacherOutputs.of(torch.zeros(len(its), 2), [its], [(0, side)])
-    return distance_to(features, teacher.maps[0, side], teacher.powers[0, side])
+    return distance_to(features, teacher.maps[0, side], teacher.powers[0, side], kind)
 
 
 @pytest.fixture
@@ -89,8 +90,53 @@ def test_its_gradient_is_that_of_pytorch_and_lies_as_the_map_does(memory: torch.
     assert gradient.is_contiguous(memory_format=memory)
 
 
-def test_a_teacher_of_zeros_gives_no_infinity() -> None:
-    assert math.isfinite(feature_distance(torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)).item())
+KINDS: list[Distance] = ["power", "raw", "l2", "channel"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_of_zeros_gives_no_infinity(kind: Distance) -> None:
+    zeros = torch.zeros(1, 2, 2, 2)
+    assert math.isfinite(feature_distance(zeros, zeros, kind).item())
+    assert math.isfinite(feature_distance(zeros + 1, zeros, kind).item())
+
+
+def test_every_distance_by_hand() -> None:
+    # Two images, two channels of 1 x 2 pixels; mean squares of the teacher's channels: 2.5 and 10.
+    mine = torch.tensor([[[[1.0, 0.0]], [[2.0, 2.0]]], [[[0.0, 0.0]], [[0.0, 5.0]]]])
+    its = torch.tensor([[[[1.0, 1.0]], [[4.0, 2.0]]], [[[2.0, 2.0]], [[4.0, 2.0]]]])
+    squares = [[0 + 1, 4 + 0], [4 + 4, 16 + 9]]  # by image and channel
+
+    def distance(kind: Distance) -> float:
+        return distance_to(mine, its, torch.tensor([2.5, 10.0]), kind).item()
+
+    assert distance("raw") == pytest.approx((1 + 4 + 8 + 25) / 8)
+    assert distance("power") == pytest.approx((1 + 4 + 8 + 25) / 8 / 6.25)
+    of_channels = sum(image[0] / 2.5 + image[1] / 10 for image in squares)
+    assert distance("channel") == pytest.approx(of_channels / 8)
+    # |a/|a| - b/|b||^2 is 2 - 2 cos(a, b), here of vectors (1, 0, 2, 2) and (1, 1, 4, 2), and so on.
+    cosines = [13 / math.sqrt(9 * 22), 10 / math.sqrt(25 * 28)]
+    assert distance("l2") == pytest.approx(sum(2 - 2 * cosine for cosine in cosines) / 2)
+
+
+def test_which_distance_depends_on_whose_scale() -> None:
+    torch.manual_seed(0)
+    mine, its = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    by_channel = torch.tensor([1.0, 10.0, 0.5, 3.0])[:, None, None]
+    for kind in KINDS:
+        base = feature_distance(mine, its, kind).item()
+        both = feature_distance(mine * 7, its * 7, kind).item()
+        assert both == pytest.approx(base * (49 if kind == "raw" else 1), rel=1e-4)
+        channels = feature_distance(mine * by_channel, its * by_channel, kind).item()
+        assert (channels == pytest.approx(base, rel=1e-4)) == (kind == "channel")
+    apart = feature_distance(its * 3, its, "l2").item()
+    assert apart == pytest.approx(0, abs=1e-6)  # lengths do not count
+
+
+def test_a_channel_that_is_all_but_silent_counts_no_more_than_ten_times() -> None:
+    its = torch.tensor([0.0, 2.0])[None, :, None, None].expand(2, 2, 2, 2)  # mean squares 0 and 4
+    mine = its + torch.tensor([1.0, 0.0])[:, None, None]
+    # Half of the values are apart, by 1 of a scale of sqrt(4 / 2 / 100).
+    assert feature_distance(mine, its, "channel").item() == pytest.approx(0.5 / (0.01 * 2))
 
 
 def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -155,3 +201,25 @@ def test_impossible_weights(weights: tuple[float, float, float]) -> None:
     with pytest.raises(UsageError, match="--alpha"):
         LossWeights(*weights).check()
     LossWeights(0, 0, 0.5).check()
+
+
+@pytest.mark.parametrize(
+    "fields", [{"branches": -1}, {"prefixes": float("nan")}, {"distance": "cosine"}, {"distance": ["raw"]}]
+)
+def test_impossible_terms(fields: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no IMF loss"):
+        LossWeights(**fields).check()
+    LossWeights(branches=0, prefixes=0.5, distance="l2").check()
+
+
+def test_branches_and_prefixes_have_weights_of_their_own() -> None:
+    torch.manual_seed(0)
+    outputs = BranchOutputs([torch.rand(4, 2, 3, 3)], torch.randn(1, 4, 3), torch.randn(1, 4, 3))
+    its = TeacherOutputs.of(torch.randn(4, 3), [torch.rand(4, 2, 3, 3)], [(0, 3)])
+    rest = torch.randn(4, 3), outputs, [(0, 3)], its, torch.tensor([0, 1, 2, 0])
+    usual = imf_losses(*rest, LossWeights(1, 1))
+    other = imf_losses(*rest, LossWeights(1, 1, branches=0.5, prefixes=0.0))
+    factors = {"branch_kd": 0.5, "prefix_kd": 0.0}
+    assert {n: t.item() for n, t in other.items()} == pytest.approx(
+        {n: t.item() * factors.get(n, 1.0) for n, t in usual.items()}
+    )

@@ -47,6 +47,39 @@ def test_names_that_stand_for_nothing(name: str, near: str) -> None:
     assert near in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "library", "known_as", "width"),
+    [
+        ("mobilenetv2x0.5", "torchvision", "mobilenet_v2", 0.5),
+        ("mobilenetv2x1", "torchvision", "mobilenet_v2", 1.0),
+        ("mobilenetv2x0.1", "torchvision", "mobilenet_v2", 0.1),
+        ("resnet20x4", "cifar", "resnet20", 4.0),
+        ("resnet8x4", "cifar", "resnet8x4", 1.0),  # the literature's, which is wider in places
+        ("resnet8x4x0.5", "cifar", "resnet8x4", 0.5),
+    ],
+)
+def test_a_width(name: str, library: str, known_as: str, width: float) -> None:
+    assert resolve(name) == Architecture(library, known_as, width)  # type: ignore[arg-type]
+    assert file_stem(name) == name
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2x0.09", "mobilenetv2x0", "resnet20x4.1", "resnet20x1000"])
+def test_widths_that_nothing_is_built_with(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' has a width .*from 0.1 to 4"):
+        resolve(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mobilenetv2x", "mobilenetv2x-1", "mobilenetv2xnan", "mobilenetv2x1e1", "mobilenetv2x.5", "resnet18x0.5",
+     "shufflenetv2x0.5", "cifar:resnet20x0.5", "torchvision:mobilenet_v2x0.5", "mobilenetv2x0.5x0.5",
+     "mobilenetv2x\u0661", "mobilenetv2x0.5\n"],
+)  # fmt: skip
+def test_names_that_only_look_like_a_width(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown model"):
+        resolve(name)
+
+
 def test_timm_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
     with pytest.raises(UsageError, match=r"pip install 'imf-deploy\[timm\]'"):

@@ -1,13 +1,14 @@
 """Models by name, and the strides at their stem."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.models import ModelSpec, build_model, find_blocks, load_weights, read_weights, save_weights
 
 LIBRARY = {"mobilenetv2": "mobilenet_v2", "resnet18": "resnet18", "shufflenetv2": "shufflenet_v2_x1_0"}
 
@@ -98,6 +99,37 @@ def test_a_fresh_head_for_imagenet_is_the_library_s_own() -> None:
     small = torchvision.models.mobilenet_v2(num_classes=5).classifier[1].weight
     torch.manual_seed(0)
     assert torch.equal(build_model(ModelSpec("mobilenetv2", 5, 64)).classifier[1].weight, small)
+
+
+@pytest.mark.parametrize("width", [0.35, 0.5, 1.4])
+def test_a_width_of_mobilenetv2_is_torchvision_s(width: float) -> None:
+    model = build_model(ModelSpec.for_images(f"mobilenetv2x{width}", 10, 32))
+    library = torchvision.models.mobilenet_v2(num_classes=10, width_mult=width)
+    library.load_state_dict(model.state_dict(), strict=True)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in library.parameters())
+
+
+def test_a_width_of_the_small_residual_networks() -> None:
+    model = build_model(ModelSpec("resnet20x0.5", 10, 32))
+    assert [model.conv1.out_channels, model.layer2[0].conv1.out_channels, model.fc.in_features] == [8, 16, 32]
+    # Half of the channels leave a quarter of the 3x3 weights between them.
+    whole = build_model(ModelSpec("resnet20", 10, 32)).layer3[1].conv1.weight
+    assert model.layer3[1].conv1.weight.numel() * 4 == whole.numel()
+    narrow = build_model(ModelSpec("resnet8x0.1", 10, 32))
+    assert [narrow.conv1.out_channels, narrow.fc.in_features] == [2, 6]
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2x0.5", "resnet8x0.5"])
+def test_a_width_is_saved_and_loaded(tmp_path: Path, name: str) -> None:
+    spec = ModelSpec.for_images(name, 3, 32)
+    model = build_model(spec)
+    save_weights(tmp_path / "w.safetensors", model.state_dict())
+    again = ModelSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert (again, again.stem) == (spec, name)
+    load_weights(build_model(again), read_weights(tmp_path / "w.safetensors"), "w")
+    with pytest.raises(ImfDeployError):
+        other = build_model(ModelSpec.for_images(name.partition("x")[0], 3, 32))
+        load_weights(other, read_weights(tmp_path / "w.safetensors"), "w")
 
 
 def test_json_and_back() -> None:

@@ -133,7 +133,9 @@ def test_a_class_token_is_no_part_of_the_map() -> None:
 
 def test_a_transformer_can_be_cut_and_keeps_a_free_batch() -> None:
     model = build_model(ModelSpec.for_images("timm:vit_tiny_patch16_224", 3, 32)).eval()
-    folded = FoldedImf(model, find_blocks(model, 32, ("blocks.0", "blocks.1")), Block("t", 4, 2), 3).eval()
+    folded = FoldedImf(
+        model, find_blocks(model, 32, ("blocks.0", "blocks.1")), [Block("t", 4, 2)] * 2, 3
+    ).eval()
     batch = torch.export.Dim("batch")
     program = torch.export.export(folded, (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
     images = torch.randn(5, 3, 32, 32)

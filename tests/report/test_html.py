@@ -10,6 +10,7 @@ import pytest
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.report import Report, render_html, render_markdown, write_report
+from imf_deploy.report.markdown import text as shown
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -65,6 +66,7 @@ def test_hostile_names_are_escaped_everywhere(report: Report) -> None:
         for worst in row["worst"]:
             worst |= {"label": HOSTILE, "pytorch": HOSTILE, "answer": f"{HOSTILE} too"}
     report["recommendation"] = {"path": HOSTILE, "reason": HOSTILE}
+    report["refitted"] = [{"head": HOSTILE, "before": 0.5, "after": 0.6, "kept": True}]
     page = render_html(report)
     tags = [tag for tag, _ in Tags(page).found]
     assert "script" not in tags
@@ -112,6 +114,28 @@ def test_learning_curves_of_every_training(report: Report) -> None:
         assert "After the dotted line" not in render_html(report)
     del report["teacher_history"]
     assert "<h3>Teacher</h3>" not in render_html(report)
+
+
+FITTED = (
+    "Linear heads were fitted again at the end; on validation images: "
+    "plain 89.50 % to 90.12 %; imf@1 88.10 % to 87.95 %, so left as it was."
+)
+
+
+def test_what_fitting_heads_again_did(report: Report) -> None:
+    page, markdown = render_html(report), render_markdown(report)
+    assert f"seed 0. {FITTED}</p>" in page
+    assert page.index("<h2>Training</h2>") < page.index(FITTED) < page.index("<h3>Student</h3>")
+    assert shown(FITTED) in markdown
+    for each in report["refitted"]:
+        each["before"] = each["after"] = None
+    assert "fitted again at the end, with no validation images: plain, imf@1." in render_html(report)
+    for none in ([], None):
+        if none is None:
+            del report["refitted"]
+        else:
+            report["refitted"] = none
+        assert "fitted again" not in render_html(report) + render_markdown(report)
 
 
 def test_an_engine_can_be_recommended(report: Report) -> None:

@@ -117,6 +117,7 @@ def test_no_name_breaks_out(report: Report, name: str) -> None:
     report["command"] = f"imf-deploy {name}"
     report["environment"] = {"cpu": name, "versions": {name: name}}
     report["notes"] = [name]
+    report["refitted"] = [{"head": name, "before": 0.5, "after": 0.6, "kept": True}]
     for row in report["artifacts"]:
         row["path"] = name
         if row["status"] == "not-run":

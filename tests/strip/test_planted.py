@@ -82,10 +82,14 @@ def test_another_student(make_distilled: Make, tmp_path: Path, monkeypatch: pyte
     assert "the rung 'stripped' breaks" in refused(make_distilled("resnet8"), "plain", tmp_path / "p")
 
 
-def test_a_tensor_of_the_teacher(distilled: Distilled, teacher: Teacher, tmp_path: Path) -> None:
+@pytest.mark.parametrize("heads", ["heads", "prefix_heads"])
+def test_a_tensor_of_the_teacher(distilled: Distilled, teacher: Teacher, tmp_path: Path, heads: str) -> None:
     # The first branch's head has the shape of the teacher's, and imf@1 folds with a weight of 1.
+    branches = distilled.graph.imf
+    branches.make_room(())
+    head = branches.heads[0] if heads == "heads" else branches.add_prefix_head(1)
     with torch.no_grad():
-        distilled.graph.imf.heads[0].weight.copy_(teacher.module.fc.weight)
+        head.weight.copy_(teacher.module.fc.weight)
     message = refused(distilled, "imf@1", tmp_path / "p")
     assert "tensors of the teacher" in message
 

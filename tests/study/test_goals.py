@@ -37,7 +37,8 @@ def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list
         "the goal is at least its accuracy with 0.5 of its MACs or fewer.",
         "Yes, but only on average: imf@1 is 1.33 points above cifar:thin by KD (81.00 % against 79.67 %, "
         "3 seeds; interval of the difference -2.46 to +5.13, which holds zero), the thinner student of the "
-        "nearest latency (0.500 ms against 0.600 ms in fp32); "
+        "nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its processor "
+        "time; "
         "the goal is more accuracy than the thinner student that is as fast.",
         "Yes: training by IMF took 1.20 times the processor time of KD (median of 3 seeds); "
         "the goal is 1.25 times or less.",
@@ -69,15 +70,21 @@ def test_one_seed_answers_neither_yes_nor_no(trained: list[Trained], networks: l
     )
 
 
-def test_half_the_macs_tells_the_cheapest_that_is_good_enough(
+def test_validation_chooses_among_those_with_half_the_macs(
     trained: list[Trained], networks: list[Network]
 ) -> None:
-    networks[2] = replace(networks[2], macs=20_000_000)  # imf@2: exactly a half
     assert "imf@1 is level with" in told(trained, networks)[2]
-    worse = told(changed(trained, "imf", "imf@1", -1), networks)
-    assert worse[2].startswith("Yes: imf@2 is 3.25 points above the whole student by cross-entropy")
-    assert "has 0.50 of its MACs" in worse[2]
-    assert "imf@2 is 3.83 points above cifar:thin by KD" in worse[3], "the same network goes on"
+    networks[2] = replace(networks[2], macs=20_000_000)  # imf@2: exactly a half
+    both = told(trained, networks)
+    assert both[2].startswith("Yes: imf@2 is 3.25 points above the whole student by cross-entropy")
+    assert "has 0.50 of its MACs" in both[2]
+    assert "imf@2 is 3.83 points above cifar:thin by KD" in both[3], "the same network goes on"
+    # Whatever the test split says.
+    liked = [
+        replace(run, validation={**run.validation, "imf@1": 0.99}) if run.method == "imf" else run
+        for run in trained
+    ]
+    assert "imf@1 is level with" in told(liked, networks)[2]
 
 
 def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks: list[Network]) -> None:

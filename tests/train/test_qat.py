@@ -14,6 +14,7 @@ from imf_deploy.calib.config import TARGETS, CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
+from imf_deploy.evaluate import top1
 from imf_deploy.export.stage import export
 from imf_deploy.gate import Gate
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
@@ -60,7 +61,46 @@ def test_its_record(tuned: Artifact, distilled_artifact: Artifact, data: DataSet
     assert about["lr"] == pytest.approx(0.1 * distilled_artifact.evidence["config"]["train"]["lr"])
     assert history[-1]["lr"] < about["lr"]
     assert about["rounded_after"] == pytest.approx(history[-1]["validation_accuracy"])
-    assert about["float_before"] == pytest.approx(known[-1]["validation_accuracy"])
+    heads = distilled_artifact.evidence["refitted"]
+    plain = heads[0]
+    assert about["float_before"] == pytest.approx(plain["after"] if plain["kept"] else plain["before"])
+    assert plain["before"] == pytest.approx(known[-1]["validation_accuracy"])
+    # The student's own head was tuned itself; those of its exits are fitted again.
+    assert [head["head"] for head in heads] == ["plain", "imf@1", "imf@2"]
+    assert [head["head"] for head in tuned.evidence["refitted"]] == ["imf@1", "imf@2"]
+
+
+def test_exits_are_fitted_again_to_what_was_tuned(
+    tuned: Artifact, distilled_artifact: Artifact, data: DataSet
+) -> None:
+    before, after = read_weights(distilled_artifact.path), read_weights(tuned.path)
+    kept = {head["head"]: head["kept"] for head in tuned.evidence["refitted"]}
+    for k in (1, 2):
+        name = f"imf.prefix_heads.{k - 1}.weight"
+        assert (name in after) == kept[f"imf@{k}"]
+        assert name not in after or name not in before or not torch.equal(before[name], after[name])
+    assert any(kept.values())
+    loaded = load_distilled(tuned).graph
+    for record, k in zip(tuned.evidence["refitted"], (0, 1), strict=True):
+        accuracy = top1(
+            lambda images, k=k: loaded(images)[1].attentive[k],  # type: ignore[misc]
+            data.validation,
+            data.preprocess,
+            torch.device("cpu"),
+        )
+        assert accuracy == pytest.approx(record["after"] if record["kept"] else record["before"])
+
+
+def test_heads_that_were_not_fitted_are_not_fitted_now(
+    data: DataSet, teacher: Teacher, tmp_path: Path
+) -> None:
+    config = DistillConfig(
+        "resnet8", train=TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu"), refit=False
+    )
+    source = load_distilled(distill(data, teacher, config, tmp_path / "d.safetensors"))
+    made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
+    assert made.evidence["refitted"] == []
+    assert not any("prefix_heads" in name for name in read_weights(made.path))
 
 
 def test_teacher_and_student_are_not_changed(

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import UsageError
 from imf_deploy.models import ModelSpec, build_model, read_weights
-from imf_deploy.train import loop
+from imf_deploy.train import loop, refit
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
 from imf_deploy.train.loop import fit
@@ -177,7 +177,32 @@ def test_a_distillation_goes_on(
     assert any("going on after epoch 1 of 3" in message for message in seen)
     assert made.sha256 == whole.sha256
     assert made.evidence["history"] == whole.evidence["history"]
+    assert made.evidence["refitted"] == whole.evidence["refitted"]
     assert sorted(p.name for p in tmp_path.glob("cut*")) == ["cut.safetensors", "cut.safetensors.json"]
+
+
+def test_a_distillation_that_ends_while_heads_are_fitted_goes_on(
+    data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = DistillConfig("resnet8", train=replace(CONFIG, epochs=1, ema=0.9))
+    whole = distill(data, teacher, config, tmp_path / "whole.safetensors")
+    fitted, calls = refit.refit, []
+
+    def stop(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fitted(*arguments)
+
+    path = tmp_path / "cut.safetensors"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(refit, "refit", stop)
+        distill(data, teacher, config, path)
+    assert sorted(p.name for p in tmp_path.glob("cut*")) == ["cut.checkpoint"]
+    torch.manual_seed(99)
+    made = distill(data, teacher, config, path)
+    assert made.sha256 == whole.sha256
+    assert made.evidence["refitted"] == whole.evidence["refitted"] != []
 
 
 def kill_at(arguments: list[str], line: str, place: Path, sign: int) -> int:

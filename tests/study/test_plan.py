@@ -1,0 +1,179 @@
+"""Which trainings a study consists of, and which studies are refused."""
+
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+import torch
+
+from imf_deploy.data import DataSet
+from imf_deploy.errors import UsageError
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
+from imf_deploy.study.plan import StudyConfig, Thin, choose, main_runs, trials, varied_runs
+from imf_deploy.study.results import Trained
+from imf_deploy.study.run import Run
+from imf_deploy.study.selection import TITLES
+from imf_deploy.train.config import TrainConfig
+
+BASE = TrainConfig(epochs=3, batch_size=8, device="cpu")
+CONFIG = StudyConfig(
+    ("resnet8", "resnet14"), ("ce", "kd", "imf"), (0, 1), tries=2, thin=(Thin("resnet8x0.5", 5),), train=BASE
+)
+
+
+def result(run: Run, accuracy: float) -> Trained:
+    return Trained(
+        run.student, run.method, run.variant, run.train.seed, 3, {"plain": accuracy, "imf@1": 1.0}, {}, 1.0
+    )
+
+
+def test_every_setting_is_known_to_whom_it_is_for() -> None:
+    shared = {field.name for field in fields(TrainConfig)}
+    own = {
+        "ce": set(),
+        "kd": {"beta", "temperature"},
+        "fitnet": {"beta", "temperature", "hint"},
+        "dkd": {"target", "others", "temperature"},
+        "imf": {field.name for field in fields(LossWeights)},
+    }
+    for name, method in METHODS.items():
+        for settings in method.candidates:
+            assert settings.keys() <= shared | own[name], name
+            assert settings.keys() >= (own[name] if name != "imf" else set()), name
+        assert len({str(sorted(settings.items())) for settings in method.candidates}) == len(
+            method.candidates
+        )
+    assert METHODS.keys() == TITLES.keys()
+
+
+def test_rates_that_are_tried_are_multiples() -> None:
+    for name, method in METHODS.items():
+        assert candidates(name) == method.candidates
+        for whole, half in zip(method.candidates, candidates(name, 0.025), strict=True):
+            assert half == {**whole, **({"lr": whole["lr"] / 2} if "lr" in whole else {})}
+    config = replace(CONFIG, train=replace(BASE, lr=0.01))
+    firsts = main_runs(config, choose(config, [], []))
+    assert {run.train.lr for run in firsts} == {0.01}
+
+
+def test_every_ablation_changes_the_training() -> None:
+    base = candidates("imf")[0]
+    usual = imf_config("resnet8", BASE, base)
+    changed = [imf_config("resnet8", BASE, {**base, **change}) for change in ABLATIONS.values()]
+    for config in changed:
+        config.check()
+    assert all(config != usual for config in changed)
+    assert len({str(config) for config in changed}) == len(ABLATIONS)
+
+
+def test_trials() -> None:
+    runs = trials(CONFIG)
+    assert len(runs) == 2 * 3 * 2
+    assert {run.train.seed for run in runs} == {1000}
+    assert not any(run.tested or run.variant for run in runs)
+    assert [run.settings for run in runs if (run.student, run.method) == ("resnet14", "kd")] == list(
+        candidates("kd")[:2]
+    )
+    assert trials(replace(CONFIG, tries=1)) == []
+    rates = [run.train.lr for run in trials(replace(CONFIG, methods=("ce",), tries=4))]
+    assert rates == [0.05, 0.025, 0.1, 0.05] * 2
+
+
+def test_the_best_on_validation_is_chosen_and_of_equals_the_first() -> None:
+    config = replace(CONFIG, students=("resnet8",), tries=3)
+    runs = trials(config)
+    accuracy = {"ce": (0.5, 0.7, 0.6), "kd": (0.8, 0.8, 0.8), "imf": (0.0, 0.0, 0.1)}
+    told = [result(run, accuracy[run.method][index % 3]) for index, run in enumerate(runs)]
+    chosen = choose(config, runs, told)
+    assert {method: settings for (_, method), settings in chosen.items()} == {
+        "ce": candidates("ce")[1],
+        "kd": candidates("kd")[0],
+        "imf": candidates("imf")[2],
+    }
+    assert choose(replace(config, tries=1), [], []) == {
+        ("resnet8", name): candidates(name)[0] for name in ("ce", "kd", "imf")
+    }
+
+
+def test_main_runs() -> None:
+    chosen = {**choose(CONFIG, [], []), ("resnet8", "kd"): candidates("kd")[1]}
+    runs = main_runs(CONFIG, chosen)
+    assert len(runs) == 2 * (2 * 3 + 1)
+    assert all(run.tested and not run.variant for run in runs)
+    assert len({(run.student, run.method, run.train.seed) for run in runs}) == len(runs)
+    thin = [run for run in runs if run.student == "resnet8x0.5"]
+    assert [(run.method, run.train.seed, run.train.epochs) for run in thin] == [("kd", 0, 5), ("kd", 1, 5)]
+    assert {str(run.settings) for run in thin} == {str(candidates("kd")[1])}
+    whole = [run for run in runs if run.student != "resnet8x0.5"]
+    assert {run.train.epochs for run in whole} == {3}
+    # The same seed means the same order and changes of pictures for every method.
+    assert {run.train.seed for run in whole} == {0, 1}
+
+
+def test_varied_runs() -> None:
+    chosen = choose(CONFIG, [], [])
+    assert varied_runs(CONFIG, chosen) == []
+    runs = varied_runs(replace(CONFIG, ablation_seeds=1), chosen)
+    assert len(runs) == 2 * len(ABLATIONS)
+    assert {run.train.seed for run in runs} == {0}
+    assert not any(run.tested for run in runs)
+    assert {run.variant for run in runs} == set(ABLATIONS)
+    no_feature = next(run for run in runs if run.variant == "no feature distance")
+    assert no_feature.settings == {**chosen["resnet8", "imf"], "alpha": 0.0}
+    cells = varied_runs(replace(CONFIG, grid=True), chosen)
+    assert len(cells) == 2 * (16 + 1)
+    assert [run.settings for run in cells if not run.variant] == [chosen[s, "imf"] for s in CONFIG.students]
+    assert {run.train.seed for run in cells} == {1000}
+    pairs = {(run.settings["alpha"], run.settings["beta"]) for run in cells if run.variant}
+    assert pairs == {(a, b) for a in (10, 20, 30, 40) for b in (10, 20, 30, 40)}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"students": ()}, "--students"),
+        ({"students": ("resnet8", "resnet8")}, "--students"),
+        ({"students": ("resnet8", "cifar:resnet8")}, "--students"),  # their files have one name
+        ({"thin": (Thin("resnet8", 9),)}, "--thin"),
+        ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "--thin"),
+        ({"thin": (Thin("resnet8x0.5", 0),)}, "--thin"),
+        ({"methods": ()}, "--methods"),
+        ({"methods": ("kd", "crd")}, "--methods has no 'crd'"),
+        ({"methods": ("kd", "imf", "kd")}, "--methods"),
+        ({"methods": ("ce", "imf")}, "--thin cannot be used. Thin students learn by KD"),
+        ({"seeds": ()}, "--seeds"),
+        ({"seeds": (0, 1, 0)}, "--seeds"),
+        ({"seeds": (0, -1)}, "--seeds"),
+        ({"tries": 0}, "--tries"),
+        ({"tries": 5}, "--tries"),
+        ({"tuning_seed": 1}, "--tuning-seed"),
+        ({"tuning_seed": -1}, "--tuning-seed"),
+        ({"ablation_seeds": 3}, "--ablation-seeds"),
+        ({"ablation_seeds": -1}, "--ablation-seeds"),
+        ({"ablation_seeds": 1, "methods": ("kd",)}, "--ablation-seeds"),
+        ({"grid": True, "methods": ("kd",)}, "imf"),
+        ({"train": replace(BASE, epochs=0)}, "--epochs"),
+    ],
+)
+def test_what_no_study_can_use_is_refused(change: dict[str, Any], said: str) -> None:
+    CONFIG.check()
+    with pytest.raises(UsageError, match=re.escape(said)):
+        replace(CONFIG, **change).check()
+
+
+def test_unknown_students_are_refused_before_anything_is_trained(data: DataSet) -> None:
+    CONFIG.check_data(data)
+    for change in ({"students": ("resnet8", "resnet9")}, {"thin": (Thin("resnet9x0.5", 5),)}):
+        with pytest.raises(UsageError, match="unknown model 'resnet9"):
+            replace(CONFIG, **change).check_data(data)
+
+
+@pytest.mark.parametrize("change", [{"tries": 2}, {"grid": True}, {"ablation_seeds": 1}])
+def test_without_validation_images_nothing_is_chosen(data: DataSet, change: dict[str, Any]) -> None:
+    blind = replace(data, validation=data.train.subset(torch.arange(0)))
+    alone = replace(CONFIG, tries=1)
+    alone.check_data(blind)
+    with pytest.raises(UsageError, match="there are none"):
+        replace(alone, **change).check_data(blind)
