@@ -21,7 +21,7 @@ class RandomCrop:
 
     def __call__(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Return top, left, height and width in pixels."""
-        from torchvision.transforms import RandomResizedCrop
+        from torchvision.transforms.v2 import RandomResizedCrop
 
         before = torch.random.get_rng_state()
         try:

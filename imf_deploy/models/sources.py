@@ -65,8 +65,9 @@ def build(architecture: Architecture, num_classes: int, image_size: int) -> nn.M
 def _calm_head(network: nn.Module, num_classes: int) -> None:
     """Scale a fresh head down to the range of PyTorch's ``Linear`` where it is far above it (ours).
 
-    TensorFlow's initialisation, which timm's and torchvision's EfficientNets, MobileNets and MNASNets
-    have, draws from +-1/sqrt(classes): right for ImageNet's 1,000, and ten times too wide for 10. The
+    TensorFlow's initialisation, which timm's EfficientNets, MNASNets and MobileNets and torchvision's
+    EfficientNets and MNASNets have, draws from +-1/sqrt(classes), or about as wide: right for
+    ImageNet's 1,000, and ten times too wide for 10. torchvision's MobileNets have a narrow one. The
     first gradients are then so large that the stem's weights grow tenfold at once. Batch norm hides
     it, until fp16 overflows.
     """

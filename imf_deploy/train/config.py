@@ -133,12 +133,14 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """What is kept and told of a training while it runs; decides nothing of its result.
+    """What is kept and told of a training while it runs; no part of its recipe.
+
+    Of the result it decides the rounding alone, by ``teacher_outputs_gb``.
 
     Attributes:
         checkpoint_minutes: Time between checkpoints within an epoch; each epoch ends with one anyway.
         teacher_outputs_gb: Disk space in GB that the outputs of a frozen teacher may take where its
-            training needs them again; 0 for none. The rounding of losses depends on it, no more.
+            training needs them again; 0 for none. A teacher that sees other batches rounds otherwise.
         tensorboard: Whether losses, rate and accuracy are also written for TensorBoard.
     """
 

@@ -215,7 +215,7 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
 
     Raises:
         UsageError: the record names a factory that is not trusted.
-        ImfDeployError: the file is of another kind, damaged, or does not fit its record.
+        ImfDeployError: the file is of another kind, of an older version, damaged, or does not fit its record.
     """
     if artifact.kind != "distilled":
         raise ImfDeployError(
@@ -223,6 +223,12 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
             "Give what imf-deploy distill wrote",
         )
     spec = ModelSpec.from_dict(artifact.model, trusted)
+    config = artifact.evidence.get("config")
+    if isinstance(config, dict) and "student" in config and "design" not in config:
+        raise ImfDeployError(
+            f"{artifact.path} was made by an older version of imf-deploy, whose branches had no choice of design",
+            "Distil again, with --overwrite or to another --output",
+        )
     try:
         recorded = [Block(**block) for block in artifact.evidence["teacher_features"]]
         design = BranchDesign(**artifact.evidence["config"]["design"])

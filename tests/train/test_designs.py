@@ -61,13 +61,19 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
 
 
 @pytest.mark.parametrize(
-    "change", [{"design": {"attention": "classes"}}, {"design": {"depth": 2}}, {"design": None}, {}]
+    "change", [{"design": {"attention": "classes"}}, {"design": {"depth": 2}}, {"design": None}]
 )
 def test_a_record_of_another_design(distilled_artifact: Artifact, change: dict[str, Any]) -> None:
     config = {k: v for k, v in distilled_artifact.evidence["config"].items() if k != "design"}
     odd = distilled_artifact.with_evidence(config=config | change)
     with pytest.raises(ImfDeployError, match=r"the record of .* is damaged"):
         load_distilled(odd)
+
+
+def test_a_record_of_an_older_version(distilled_artifact: Artifact) -> None:
+    config = {k: v for k, v in distilled_artifact.evidence["config"].items() if k != "design"}
+    with pytest.raises(ImfDeployError, match=r"made by an older version of imf-deploy.*Distil again"):
+        load_distilled(distilled_artifact.with_evidence(config=config))
 
 
 def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> None:
