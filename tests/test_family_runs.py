@@ -55,8 +55,7 @@ def test_family(pictures: DataSet, its_teacher: Teacher, tmp_path: Path, family:
         product = evaluate_product(load_product(made.path), pictures)
         files = export(product, ["fp32"], None, tmp_path / "deploy")
         (verified,) = verify(product, files, pictures, Gate())
-        assert verified.evidence["verify"]["status"] == "pass"
-        assert verified.evidence["verify"]["agreement"] == 1.0
-        (step,) = [rung for rung in verified.evidence["verify"]["ladder"] if rung["name"].startswith("fp32")]
-        assert step["status"] == "pass", step
-        assert step["max_abs_diff"] <= step["tolerance"]
+        found = verified.evidence["verify"]
+        assert (found["status"], found["agreement"]) == ("pass", 1.0), found
+        assert [rung["status"] for rung in found["ladder"]] == ["pass"] * len(found["ladder"])
+        assert "ONNX" in found["ladder"][-1]["name"]

@@ -226,7 +226,7 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
     config = artifact.evidence.get("config")
     if isinstance(config, dict) and "student" in config and "design" not in config:
         raise ImfDeployError(
-            f"{artifact.path} was made by an older version of imf-deploy, whose branches had no choice of design",
+            f"{artifact.path} was made by an older version of imf-deploy: it names no design of branches",
             "Distil again, with --overwrite or to another --output",
         )
     try:

@@ -1,5 +1,6 @@
 """Options from a file: read like the command line, which wins, and written so that a run can be repeated."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,42 @@ def test_a_teacher_s_record_lies_beside_it(here: Cli, image_folder: Path, tmp_pa
     made = here("distill", "--data", image_folder, *given, "--output", tmp_path / "d")
     assert made.code == 0, made.err
     assert yaml.safe_load((tmp_path / "d" / "config.yaml").read_text())["epochs"] == 1
+
+
+def test_each_stage_leaves_a_record_of_its_own(
+    here: Cli, finished_run: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    run, product = tmp_path / "run", "resnet8-imf@1"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "products")
+    shutil.rmtree(run / "deploy")
+    before = {path.name: path.read_bytes() for path in run.glob("*.yaml")}
+
+    def made(*arguments: object) -> None:
+        result = here(*arguments)
+        assert result.code == 0, result.err
+
+    gate = ["--max-accuracy-drop", "100", "--min-agreement", "0"]
+    made("strip", run / "distilled.safetensors", "--products", "imf@1", "--trust-model", "a:b")
+    made("export", run / "products" / f"{product}.safetensors", "--precisions", "fp32", "--trt", "off", *gate)
+    deploy = run / "deploy"
+    made("calibrate", deploy / f"{product}-fp32.onnx", *gate, "--images", "8")
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*.config.yaml")}
+    (calibrated,) = names - {"products/strip.config.yaml", f"deploy/{product}.config.yaml"}
+    assert (run / calibrated).with_name(calibrated.split("/")[1].replace(".config.yaml", ".onnx")).is_file()
+    assert before == {path.name: path.read_bytes() for path in run.glob("*.yaml")}
+    kept = {name: yaml.safe_load((run / name).read_text()) for name in names}
+    assert kept["products/strip.config.yaml"] == {"products": "imf@1", "trust-model": ["a:b"]}
+    assert kept[f"deploy/{product}.config.yaml"]["precisions"] == "fp32"
+    assert kept[calibrated]["images"] == 8
+    # Each says the same again.
+    strip = ["strip", run / "distilled.safetensors", "--config", run / "products" / "strip.config.yaml"]
+    made(*strip, "--output", tmp_path / "again")
+    assert (tmp_path / "again" / "strip.config.yaml").read_text() == (
+        run / "products" / "strip.config.yaml"
+    ).read_text()
+    assert [path.name for path in (tmp_path / "again").glob("*.safetensors")] == [f"{product}.safetensors"]
+    made("export", run / "products" / f"{product}.safetensors", "--config", deploy / f"{product}.config.yaml")
+    again = ["calibrate", deploy / f"{product}-fp32.onnx", "--config", run / calibrated]
+    made(*again)
+    assert yaml.safe_load((run / calibrated).read_text()) == kept[calibrated]

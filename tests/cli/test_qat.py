@@ -39,6 +39,9 @@ def test_products_come_from_the_tuned_weights(
     result = here(*again, "--lr-factor", "0.02", "--device", "cpu", "--output", tmp_path / "same.safetensors")
     assert result.code == 0, result.err
     assert load_artifact(tmp_path / "same.safetensors").sha256 == tuned.sha256
+    record = (tmp_path / "same.config.yaml").read_text()
+    assert "lr-factor: 0.02" in record
+    assert "epochs: 1" in record
     assert "imf-deploy strip" in result.lines[-1]
 
 
