@@ -1,4 +1,7 @@
-"""Students of many families, the smallest of each: stripped, proved, and one product in ONNX Runtime."""
+"""Students of many families, the smallest of each: stripped and proved.
+
+In ONNX Runtime they are compared by ``tests/test_family_runs.py``.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.models import build_model, load_weights, read_weights
-from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.strip.products import blocks_kept, choose_products, load_product
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import Distilled
@@ -47,10 +48,3 @@ def test_family(make_distilled: Callable[[str], Distilled], tmp_path: Path, name
             logits = load_product(artifact.path).module(images)
             assert torch.allclose(logits, expected, atol=1e-4 * float(expected.std()), rtol=1e-4)
         assert own.std() > 1e-6  # not a network that says nothing, which anything would equal
-        second = load_product(made[2].path).module
-        expected = branches.attentive[1].numpy()
-    # imf@2 runs through two taps; its graph is a part of plain's, which costs several times as long.
-    path = tmp_path / "imf2.onnx"
-    export_onnx(second, path, "fp32", 32, {})
-    with OnnxRuntimeRunner(path, threads=1) as runner:
-        assert runner.infer(images.numpy()) == pytest.approx(expected, abs=1e-4)
