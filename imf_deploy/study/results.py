@@ -15,7 +15,7 @@ class Trained:
     Attributes:
         student: Name of the architecture.
         method: A key of :data:`imf_deploy.study.methods.METHODS`.
-        variant: What differs from the method's own settings, such as ``alpha=0``; empty for nothing.
+        variant: What differs from the method's own settings, in words; empty for nothing.
         seed: Of weights, order and augmentation.
         epochs: Passes over the training split.
         validation: Accuracy of each product on the validation split, from 0 to 1; ``plain`` is the

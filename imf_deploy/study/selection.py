@@ -76,16 +76,13 @@ def by_product(networks: Iterable[Network], student: str) -> dict[str, Network]:
     return {network.product: network for network in networks if network.student == student}
 
 
-def variant_order(variant: str) -> tuple[str, float, str]:
-    """Return a key that sorts variants by setting, then by number, the default (empty) first.
+def variant_order(variant: str) -> list[tuple[str, float]]:
+    """Return a key that sorts variants as a reader counts, the default (empty) first.
 
-    ``alpha=5`` comes before ``alpha=20``, and both before ``beta=1``.
+    ``alpha 5, beta 10`` comes before ``alpha 20, beta 10``.
     """
-    setting, _, value = variant.partition("=")
-    try:
-        return setting, float(value), ""
-    except ValueError:
-        return setting, float("inf"), value
+    parts = re.split(r"(\d+)", variant)
+    return [("", float(part)) if part.isdecimal() else (part, 0.0) for part in parts]
 
 
 def most_accurate(methods: Sequence[str], runs: Mapping[str, Runs]) -> str | None:
