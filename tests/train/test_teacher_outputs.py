@@ -49,7 +49,7 @@ def watched(teacher: Teacher) -> Iterator[list[int]]:
 def run(
     data: DataSet, teacher: Teacher, path: Path, monitoring: Monitoring | None = None, **fields: Any
 ) -> Artifact:
-    config = DistillConfig("resnet8", train=replace(CONFIG, **fields))
+    config = DistillConfig("resnet8", refit=False, train=replace(CONFIG, **fields))
     return distill(data, teacher, config, path / "d.safetensors", monitoring=monitoring or Monitoring())
 
 
