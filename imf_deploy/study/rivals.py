@@ -13,14 +13,14 @@ from imf_deploy.method.branches import Taps
 from imf_deploy.method.losses import distillation, feature_distance
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
 from imf_deploy.study.losses import decoupled_distillation
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.train.teacher import Supervised, Teacher
 
 Settings = Mapping[str, float]
 DKD_WARMUP = 1 / 12
 """Part of the training in which DKD's weight rises: 20 of 240 epochs (Zhao et al. 2022)."""
 
 
-class CrossEntropy:
+class CrossEntropy(Supervised):
     """The student on the labels alone.
 
     Args:
@@ -29,32 +29,14 @@ class CrossEntropy:
         settings: ``label_smoothing``.
     """
 
-    progress = 0.0
-
     def __init__(self, spec: ModelSpec, teacher: Teacher, settings: Settings) -> None:
         self.student = build_model(spec).to(memory_format=torch.channels_last)
-        self.module: nn.Module = self.student
+        super().__init__(self.student, settings.get("label_smoothing", 0.0))
         self._teacher = teacher
         self._settings = settings
 
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Ask nobody."""
-        return [None] * len(parts)
-
-    def losses(
-        self, network: nn.Module, images: Tensor, labels: Tensor, _target: object
-    ) -> dict[str, Tensor]:
-        """Return the cross-entropy."""
-        logits = only_logits(self.student, network(images))
-        return {"cross_entropy": self.supervised(logits, labels)}
-
-    def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``."""
-        smoothing = self._settings.get("label_smoothing", 0.0)
-        return functional.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
-
     def predict(self, images: Tensor) -> Tensor:
-        """Return the student's logits."""
+        """Return the student's logits, whatever is trained beside it."""
         return only_logits(self.student, self.student(images))
 
     def close(self) -> None:

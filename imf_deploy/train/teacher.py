@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,13 @@ class TeacherConfig:
     train: TrainConfig = TEACHER_TRAINING
 
 
-class _Supervised:
-    """Cross-entropy on the labels."""
+class Supervised:
+    """Cross-entropy on the labels, for :func:`imf_deploy.train.loop.fit`.
+
+    Args:
+        module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+        label_smoothing: Of the labels.
+    """
 
     progress = 0.0
 
@@ -58,15 +64,20 @@ class _Supervised:
         self.module = module
         self._label_smoothing = label_smoothing
 
-    def targets(self, parts: Sequence[Tensor]) -> list[None]:
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
+        """Ask nobody."""
         return [None] * len(parts)
 
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: None) -> dict[str, Tensor]:
-        logits = only_logits(self.module, network(images)).float()
-        loss = nn.functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-        return {"cross_entropy": loss}
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: Any) -> dict[str, Tensor]:
+        """Return the cross-entropy."""
+        return {"cross_entropy": self.supervised(only_logits(self.module, network(images)), labels)}
+
+    def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
+        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self._label_smoothing)
 
     def predict(self, images: Tensor) -> Tensor:
+        """Return the logits ``[N, classes]``."""
         return only_logits(self.module, self.module(images))
 
 
@@ -95,7 +106,7 @@ def train_classifier(
     if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
     torch.manual_seed(config.seed)
-    task = _Supervised(build_model(spec), config.label_smoothing)
+    task = Supervised(build_model(spec), config.label_smoothing)
     title = f"Training {kind} {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
 

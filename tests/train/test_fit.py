@@ -17,7 +17,7 @@ from imf_deploy.train.checkpoint import load_checkpoint
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.train.loop import fit
-from imf_deploy.train.teacher import Teacher, _Supervised, find_teacher, load_teacher, train_classifier
+from imf_deploy.train.teacher import Supervised, Teacher, find_teacher, load_teacher, train_classifier
 
 TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 
@@ -122,7 +122,7 @@ class Overflowing(torch.nn.Module):
 
 def test_a_statistic_that_is_not_finite_stops_and_keeps_the_checkpoint(data: DataSet, tmp_path: Path) -> None:
     config = TrainConfig(epochs=3, batch_size=16, lr=0.01, device="cpu")
-    task, path = _Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
+    task, path = Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
     with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2, as running") as caught:
         fit(task, data, config, "t", path, {})
     assert "--lr" in caught.value.hint
