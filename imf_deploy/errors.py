@@ -23,6 +23,10 @@ class ImfDeployError(Exception):
         super().__init__(f"{what}. {hint}." if hint else f"{what}.")
 
 
+class DivergedError(ImfDeployError):
+    """A training whose loss, weights or statistics are no longer finite."""
+
+
 class UsageError(ImfDeployError):
     """An option, a name or a path that cannot be used as given (exit code 2)."""
 

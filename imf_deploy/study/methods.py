@@ -43,7 +43,7 @@ METHODS: dict[str, Method] = {
     ),
     "kd": Method(
         "Hinton et al. 2015",
-        (_KD, _KD | _SLOW, _KD | {"beta": 40.0}, _KD | {"beta": 10.0}),
+        (_KD, _KD | _SLOW, _KD | {"beta": 10.0}, _KD | {"beta": 40.0}),
     ),
     "fitnet": Method(
         "Romero et al. 2015",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from imf_deploy.report.markdown import code, text
 from imf_deploy.study import tables
 from imf_deploy.study.goals import goals
-from imf_deploy.study.methods import METHODS
+from imf_deploy.study.methods import METHODS, Settings
+from imf_deploy.study.plan import trials
+from imf_deploy.study.results import PLAIN
 from imf_deploy.study.selection import title
 
 if TYPE_CHECKING:
@@ -41,15 +43,24 @@ def page(study: Study) -> str:
 
 def _settings(study: Study, student: str) -> str:
     """Return what was tried of each method, and what was chosen."""
-    lines = []
-    for method in study.config.methods:
-        chosen = study.chosen[student, method]
-        told = ", ".join(f"{name} {value:g}" for name, value in chosen.items()) or "nothing of its own"
-        lines.append(f"- {title(method)} ({METHODS[method].source}): {told}")
-    tries = study.config.tries
+    config = study.config
+    sources = "; ".join(f"{title(method)}: {METHODS[method].source}" for method in config.methods)
+    if config.tries < 2:
+        lines = [f"- {title(m)}: {_told(study.chosen[student, m])}" for m in config.methods]
+        return "\n\n".join(("The first settings of each method, none chosen:", "\n".join(lines), sources))
+    rows = ["| Method | Settings | Validation % |", "| --- | --- | ---: |"]
+    for run, result in zip(trials(config), study.tried, strict=True):
+        if run.student == student:
+            accuracy = result.validation.get(PLAIN)
+            won = "**" if run.settings == study.chosen[student, run.method] else ""
+            percent = "diverged" if accuracy is None else f"{100 * accuracy:.2f}"
+            rows.append(f"| {title(run.method)} | {won}{_told(run.settings)}{won} | {percent} |")
     how = (
-        f"Chosen on the validation images from {tries} a method, with seed {study.config.tuning_seed}:"
-        if tries > 1
-        else "The first settings of each method, none chosen:"
+        f"Tried with seed {config.tuning_seed}; the accuracy of the student on "
+        f"{study.about['images']['validation']} validation images chose (bold)."
     )
-    return how + "\n\n" + "\n".join(lines)
+    return "\n\n".join((how, "\n".join(rows), sources))
+
+
+def _told(settings: Settings) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in settings.items()) or "nothing of its own"

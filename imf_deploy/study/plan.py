@@ -142,6 +142,8 @@ def trials(config: StudyConfig) -> list[Run]:
 def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained]) -> Chosen:
     """Choose each method's settings by the student's validation accuracy; of equals, the first.
 
+    A trial that diverged has no accuracy, and loses.
+
     Args:
         config: The study.
         runs: What :func:`trials` returned.
@@ -154,7 +156,7 @@ def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained])
     }
     best: dict[tuple[str, str], float] = {}
     for run, result in zip(runs, trained, strict=True):
-        key, accuracy = (run.student, run.method), result.validation[PLAIN]
+        key, accuracy = (run.student, run.method), result.validation.get(PLAIN, -1.0)
         if accuracy > best.get(key, -1.0):
             best[key], chosen[key] = accuracy, run.settings
     return chosen

@@ -19,7 +19,7 @@ class Trained:
         seed: Of weights, order and augmentation.
         epochs: Passes over the training split.
         validation: Accuracy of each product on the validation split, from 0 to 1; ``plain`` is the
-            student itself, and IMF also has ``imf@k``.
+            student itself, and IMF also has ``imf@k``; empty where the training diverged.
         test: The same on the test split; empty where the training only chose settings.
         cpu_seconds: Processor time of the training; nothing where it was cut off and gone on with.
         settings: Everything that decided the result, as JSON values.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, write_json
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, save_weights
@@ -112,15 +112,26 @@ def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
         teacher: Likewise.
         folder: Where weights and records are kept.
 
+    One that diverges has no accuracies, unless its test is to be told of: leaving it out would choose
+    the seeds.
+
     Raises:
         UsageError: an unknown student, or a setting out of range.
-        ImfDeployError: the loss is not finite, or a file problem.
+        DivergedError: the loss of a training that is tested is not finite.
+        ImfDeployError: a file problem.
     """
     if done := finished(run, data, teacher, folder):
         return done
     path = record_path(run, data, teacher, folder)
     known = _read_record(path) if path.is_file() else None
-    record = _record(run, data, teacher, path, known)
+    try:
+        record = _record(run, data, teacher, path, known)
+    except DivergedError as error:
+        if run.tested:
+            raise
+        weights_path(path).with_suffix(".checkpoint").unlink(missing_ok=True)
+        nothing: dict[str, Any] = {"validation": {}, "test": {}, "cpu_seconds": None}
+        record = {"settings": run.key(data, teacher), **nothing, "diverged": error.what}
     write_json(path, record)
     return _trained(run, record)
 

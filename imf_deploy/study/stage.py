@@ -148,7 +148,8 @@ def _train_all(
             index = left[place]
             done[index] = result
             accuracy = result.validation.get(PLAIN)
-            told = "" if accuracy is None else f": validation {accuracy:.2%}"
+            lost = "" if runs[index].tested else ": diverged"
+            told = lost if accuracy is None else f": validation {accuracy:.2%}"
             say(f"{title}, {len(done)} of {len(runs)}: {runs[index].told}{told}")
             advance(1)
     return [done[index] for index in range(len(runs))]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.files import differences, finite
 from imf_deploy.models import not_finite, save_weights
 
@@ -77,10 +77,10 @@ def check_finite(state: Mapping[str, Tensor], when: str) -> None:
     """Refuse weights and statistics of batch norm that are not finite; the loss need not show them yet.
 
     Raises:
-        ImfDeployError: naming the first of them, and ``when``.
+        DivergedError: naming the first of them, and ``when``.
     """
     if spoilt := not_finite(state):
-        raise ImfDeployError(
+        raise DivergedError(
             f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}, as {spoilt[0]}",
             "Lower --lr or add --clip-grad 1, in another --output; what was saved before is kept",
         )
@@ -105,7 +105,7 @@ def save_checkpoint(
         scaler: The gradient scaler's.
 
     Raises:
-        ImfDeployError: weights or statistics are not finite; the checkpoint before is kept.
+        DivergedError: weights or statistics are not finite; the checkpoint before is kept.
     """
     within = f"{progress.batch} step(s) into epoch {progress.epoch + 1}" if progress.batch else ""
     for state in groups.values():

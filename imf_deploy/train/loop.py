@@ -14,7 +14,7 @@ from torch import Tensor
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import Part, TrainLoader
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import DivergedError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.processes import rank, world_size
 from imf_deploy.progress import say, track
@@ -64,7 +64,7 @@ def fit(
 
     Raises:
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
-        ImfDeployError: the loss or a weight is not finite; the last checkpoint is kept.
+        DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
         raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
@@ -208,7 +208,7 @@ class Training:
             torch.stack([total, total.new_tensor(float(late and rank() == 0))])
         ).tolist()
         if not math.isfinite(loss_value):
-            raise ImfDeployError(
+            raise DivergedError(
                 f"the loss became {loss_value} at step {step} (epoch {self._progress.epoch + 1})",
                 "Lower --lr or add --clip-grad 1, in another --output; earlier epochs are kept",
             )

@@ -61,7 +61,7 @@ def test_a_study_from_its_plan_to_its_page(
     assert shlex.join(["imf-deploy", *command]) in page
     for title in ("cross-entropy", "KD", "IMF"):
         assert f"| {title} |" in page
-        assert f"- {title} (" in page
+        assert f"- {title}: " in page  # its settings
     assert "resnet8x0.5" in page
     assert {path.suffix for path in (out / "pictures").rglob("*") if path.is_file()} >= {".svg", ".png"}
 
@@ -86,6 +86,28 @@ def test_a_study_from_its_plan_to_its_page(
         name: found[name] for name in ("config", "chosen", "trained", "networks")
     }
     assert yaml.safe_load((out / "config.yaml").read_text()) == options
+
+
+def test_the_page_tells_what_was_tried(here: Cli, command: list[str], tmp_path: Path) -> None:
+    result = here(*command, "--methods", "kd", "--seeds", "0", "--tries", "2")
+    assert result.code == 0, result.err
+    tried = json.loads((tmp_path / "out" / "study.json").read_text())["tried"]
+    accuracies = [f"{100 * run['validation']['plain']:.2f}" for run in tried]
+    page = (tmp_path / "out" / "study.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| KD |") and "temperature 4" in line]
+    assert [row.split(" | ")[-1].rstrip(" |") for row in rows] == accuracies
+    won = [float(accuracy) for row, accuracy in zip(rows, accuracies, strict=True) if "**beta" in row]
+    assert won == [max(map(float, accuracies))]
+
+
+def test_methods_that_diverge_with_all_settings_stop_the_study(
+    here: Cli, command: list[str], error: Error, tmp_path: Path
+) -> None:
+    arguments = [*command, "--methods", "ce", "--seeds", "0", "--tries", "2", "--lr", "1e30"]
+    result = here(*arguments)
+    assert "Choosing settings, 2 of 2: resnet8 ce seed 1000: diverged" in result.err
+    assert "resnet8 ce seed 0: the loss became nan" in error(result, 1)
+    assert not (tmp_path / "out" / "study.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, Split
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.models import read_weights
 from imf_deploy.strip.products import load_product
@@ -240,12 +240,16 @@ def test_a_setting_out_of_range_is_the_users(place: Place) -> None:
     assert not list(place.folder.glob("*.safetensors"))
 
 
-def test_weights_that_are_not_finite_are_not_written(place: Place) -> None:
-    for method in ("ce", "imf"):
-        with pytest.raises(ImfDeployError, match=r"finite|became"):
-            place.train(run_of(method, lr=1e30))
-    assert not list(place.folder.glob("*.safetensors"))
-    assert not list(place.folder.glob("*.json"))
+@pytest.mark.parametrize("method", ["ce", "imf"])
+def test_what_diverges_is_no_choice_and_no_result(place: Place, method: str) -> None:
+    lost = place.train(run_of(method, lr=1e30))
+    assert lost.validation == {} and lost.test == {} and lost.cpu_seconds is None
+    assert place.train(run_of(method, lr=1e30)) == lost
+    assert place.fits == 1
+    assert json.loads(place.record(run_of(method, lr=1e30)).read_text())["diverged"]
+    with pytest.raises(DivergedError, match=r"finite|became"):
+        place.train(run_of(method, lr=1e30, tested=True))
+    assert not list(place.folder.glob("*.safetensors")), "weights that are not finite"
 
 
 def test_nobody_keeps_the_teachers_outputs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
