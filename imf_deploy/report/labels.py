@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _OFFSETS = (
     (-8, 0), (-8, 9), (-8, -9), (0, 9), (0, -9), (8, 9), (8, -9),
-    (-8, 20), (-8, -20), (8, 20), (8, -20), (8, 0),
+    (-8, 20), (-8, -20), (8, 20), (8, -20), (8, 0), (0, 32), (0, -32), (-8, 32), (8, 32), (-8, -32), (8, -32),
 )  # fmt: skip
 
 
@@ -34,7 +34,8 @@ def label_points(
     # The layout moves the axes, so it has to be settled before anything is measured.
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
-    taken = [
+    names: list[Bbox] = []
+    marks = [
         Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in (axes.transData.transform(point) for point in points)
     ]
     for text, x, y in labels:
@@ -54,9 +55,11 @@ def label_points(
             outside = not (
                 frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             )
-            tries.append((box.count_overlaps(taken) + 100 * outside, note, box))
+            # A name over a bar can be read, one over another name cannot.
+            covers = box.count_overlaps(marks) + 10 * box.padded(1).count_overlaps(names)
+            tries.append((covers + 100 * outside, note, box))
         best = min(tries, key=lambda entry: entry[0])
         for entry in tries:
             if entry is not best:
                 entry[1].remove()
-        taken.append(best[2])
+        names.append(best[2])
