@@ -47,6 +47,7 @@ def study(
             help="Rivals of imf@k, trained by KD: thinner students and epochs, such as mobilenetv2x0.5:10."
         ),
     ] = "",
+    student_taps: o.StudentTaps = "",
     jobs: Annotated[int, _option(help="Trainings side by side.")] = 1,
     data: o.Data = defaults.DATA,
     data_root: o.DataRoot = "",
@@ -91,6 +92,7 @@ def study(
         ablation_seeds=ablation_seeds,
         grid=grid,
         thin=thin_students(thin, epochs),
+        taps=names(student_taps),
         train=train,
     )
     opened = data_config(data, data_root, image_size, val_fraction, split_seed)

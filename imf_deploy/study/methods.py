@@ -120,6 +120,7 @@ def imf_config(student: str, base: TrainConfig, settings: Settings) -> DistillCo
         weights=LossWeights(**of(_LOSS)),
         train=train_config(base, settings),
         design=BranchDesign(**of(_DESIGN)),
+        taps=tuple(settings.get("taps", ())),
         branch_warmup=float(settings.get("branch_warmup", 0.0)),
         refit=bool(settings.get("refit", True)),
     )

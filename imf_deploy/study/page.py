@@ -37,6 +37,8 @@ def page(study: Study) -> str:
         parts += ["### Goals", "\n".join(f"- {text(str(goal))}" for goal in aims)]
         if config.varied:
             parts += ["### What each part earns", tables.ablation_table(study.trained, student)]
+        if config.taps:
+            parts.append(f"IMF's blocks end with {', '.join(map(code, config.taps))}, named by hand.")
         parts += ["### Settings", _settings(study, student)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
@@ -63,4 +65,5 @@ def _settings(study: Study, student: str) -> str:
 
 
 def _told(settings: Settings) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in settings.items()) or "nothing of its own"
+    numbers = [f"{name} {value:g}" for name, value in settings.items() if name != "taps"]
+    return ", ".join(numbers) or "nothing of its own"

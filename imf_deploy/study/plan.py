@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
+from imf_deploy.models import build_model, student_blocks
 from imf_deploy.models.names import file_stem
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import PLAIN, Trained
@@ -42,6 +43,7 @@ class StudyConfig:
         ablation_seeds: How many of the seeds each ablation is trained with; 0 for none.
         grid: Whether to train IMF with every alpha and beta of the paper's grid, at the tuning seed.
         thin: Thinner students, trained by KD.
+        taps: Modules of the one student that end a block; empty finds them. Of IMF alone.
         train: What all trainings share.
     """
 
@@ -53,6 +55,7 @@ class StudyConfig:
     ablation_seeds: int = 0
     grid: bool = False
     thin: tuple[Thin, ...] = ()
+    taps: tuple[str, ...] = ()
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def check(self) -> None:
@@ -93,6 +96,8 @@ class StudyConfig:
                 not self.thin or "kd" in self.methods,
                 "Thin students learn by KD: add kd to --methods",
             ),
+            ("--student-taps", not self.taps or len(self.students) == 1, "Give one of --students with them"),
+            ("--student-taps", not self.taps or "imf" in self.methods, "Add imf to --methods"),
             ("--thin", all(thin.epochs >= 1 for thin in self.thin), "Give each 1 epoch or more"),
         ):
             if not fine:
@@ -106,11 +111,21 @@ class StudyConfig:
         """
         for name in (*self.students, *(thin.student for thin in self.thin)):
             spec_of(name, data)
+        if self.taps:
+            spec = replace(spec_of(self.students[0], data), taps=self.taps)
+            student_blocks(build_model(spec), spec)
         if not len(data.validation) and (self.tries > 1 or self.varied):
             raise UsageError(
                 "settings and variants are compared on validation images, and there are none",
                 "Raise --val-fraction, or give --tries 1 and neither --ablation-seeds nor --grid",
             )
+
+    def candidates(self, method: str) -> list[Settings]:
+        """Return a method's settings to choose from, the first :attr:`tries`."""
+        own = candidates(method, self.train.lr)[: self.tries]
+        return (
+            [{**settings, "taps": self.taps} for settings in own] if self.taps and method == "imf" else [*own]
+        )
 
     @property
     def varied(self) -> bool:
@@ -135,7 +150,7 @@ def trials(config: StudyConfig) -> list[Run]:
         Run.of(student, method, settings, base)
         for student in config.students
         for method in config.methods
-        for settings in candidates(method, base.lr)[: config.tries]
+        for settings in config.candidates(method)
     ]
 
 
@@ -150,7 +165,7 @@ def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained])
         trained: What came of them, in order.
     """
     chosen: Chosen = {
-        (student, method): candidates(method, config.train.lr)[0]
+        (student, method): config.candidates(method)[0]
         for student in config.students
         for method in config.methods
     }

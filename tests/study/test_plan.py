@@ -97,6 +97,19 @@ def test_the_best_on_validation_is_chosen_and_of_equals_the_first() -> None:
     }
 
 
+def test_blocks_that_are_named_are_imfs_alone(data: DataSet) -> None:
+    config = replace(CONFIG, students=("resnet8",), taps=("layer1", "layer3"))
+    config.check()
+    config.check_data(data)
+    runs = [*trials(config), *main_runs(config, choose(config, [], []))]
+    for run in runs:
+        assert run.settings.get("taps", ()) == (config.taps if run.method == "imf" else ())
+    imf = next(run for run in runs if run.method == "imf")
+    assert imf_config(imf.student, imf.train, imf.settings).taps == config.taps
+    with pytest.raises(UsageError, match="no module 'layer9' to tap"):
+        replace(config, taps=("layer9",)).check_data(data)
+
+
 def test_main_runs() -> None:
     chosen = {**choose(CONFIG, [], []), ("resnet8", "kd"): candidates("kd")[1]}
     runs = main_runs(CONFIG, chosen)
@@ -154,6 +167,8 @@ def test_varied_runs() -> None:
         ({"ablation_seeds": -1}, "--ablation-seeds"),
         ({"ablation_seeds": 1, "methods": ("kd",)}, "--ablation-seeds"),
         ({"grid": True, "methods": ("kd",)}, "imf"),
+        ({"taps": ("layer1",)}, "--student-taps cannot be used. Give one of --students"),
+        ({"taps": ("layer1",), "students": ("resnet8",), "methods": ("kd",)}, "Add imf to --methods"),
         ({"train": replace(BASE, epochs=0)}, "--epochs"),
     ],
 )
