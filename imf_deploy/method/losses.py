@@ -30,6 +30,7 @@ class LossWeights:
         branches: Weight of the branches' own divergence, beside the student's own head at 1.
         prefixes: Weight of the divergence of the attentive logits of every prefix, likewise.
         distance: Of features; see :func:`feature_distance`.
+        depth: How much less the features of early branches count; see :func:`depth_weights`.
     """
 
     alpha: float = defaults.ALPHA
@@ -38,6 +39,7 @@ class LossWeights:
     branches: float = 1.0
     prefixes: float = 1.0
     distance: Distance = "power"
+    depth: float = 2.0
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -52,6 +54,18 @@ class LossWeights:
                 f"branches {self.branches}, prefixes {self.prefixes}, distance {self.distance}: no IMF loss",
                 f"Give weights of at least 0, and one of {', '.join(get_args(Distance))}",
             )
+        if not 0 <= self.depth <= 8:
+            raise UsageError(f"depth {self.depth} is no power for the feature distance", "Give 0 to 8")
+
+
+def depth_weights(branches: int, power: float) -> list[float]:
+    """Return ``i ** power`` of the branches ``i`` from 1, scaled to a mean of 1 (ours).
+
+    What a few blocks can say about the teacher's last map is little, and an early branch that has to try
+    harder classifies worse; a late one does better for it.
+    """
+    raised = [index**power for index in range(1, branches + 1)]
+    return [value * branches / sum(raised) for value in raised]
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -147,9 +161,9 @@ def imf_losses(
 ) -> dict[str, Tensor]:
     """Return the weighted terms of the IMF loss; their sum is minimised.
 
-    ``CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean D_i``. The paper
-    gives two weights; that the branches and every prefix have a loss of their own, and that they
-    are averaged over the branches, is ours.
+    ``CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean w_i D_i``, with
+    ``w`` of :func:`depth_weights`. The paper gives two weights; that the branches and every prefix have a
+    loss of their own, that they are averaged over the branches, and ``w`` are ours.
 
     Args:
         logits: The student's own head, ``[N, classes]``.
@@ -162,8 +176,10 @@ def imf_losses(
     """
     beta, temperature = weights.beta, weights.temperature
     distances = [
-        feature_distance(features, teacher.maps[target], teacher.powers[target], weights.distance)
-        for features, target in zip(branches.features, targets, strict=True)
+        weight * feature_distance(features, teacher.maps[target], teacher.powers[target], weights.distance)
+        for weight, features, target in zip(
+            depth_weights(len(targets), weights.depth), branches.features, targets, strict=True
+        )
     ]
     return {
         "cross_entropy": functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),

@@ -60,7 +60,7 @@ METHODS: dict[str, Method] = {
     ),
     "imf": Method(
         "Kim et al. 2023",
-        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
+        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 20.0}, _IMF | {"beta": 40.0}),
     ),
 }
 """Methods by the name that ``--methods`` takes."""
@@ -73,6 +73,7 @@ ABLATIONS: dict[str, Settings] = {
     "no loss on branches": {"branches": 0.0},
     "no loss on prefixes": {"prefixes": 0.0},
     "no feature distance": {"alpha": 0.0},
+    "feature distance alike at all depths": {"depth": 0.0},
     "feature distance raw": {"distance": "raw"},
     "feature distance L2": {"distance": "l2"},
     "feature distance per channel": {"distance": "channel"},

@@ -8,7 +8,14 @@ import torch
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import Distance, LossWeights, TeacherOutputs, distillation, imf_losses
+from imf_deploy.method.losses import (
+    Distance,
+    LossWeights,
+    TeacherOutputs,
+    depth_weights,
+    distillation,
+    imf_losses,
+)
 from imf_deploy.method.losses import feature_distance as distance_to
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 
@@ -142,20 +149,28 @@ def test_a_channel_that_is_all_but_silent_counts_no_more_than_ten_times() -> Non
 def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) -> None:
     student, teacher = logits
     torch.manual_seed(1)
-    features, target = [torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)], torch.randn(4, 2, 3, 3)
-    outputs = BranchOutputs(features, torch.randn(2, 4, 3), torch.randn(2, 4, 3))
+    first, last, target = torch.randn(3, 4, 2, 3, 3)
+    outputs = BranchOutputs([first, last], torch.randn(2, 4, 3), torch.randn(2, 4, 3))
     labels = torch.tensor([0, 2, 1, 1])
     its = TeacherOutputs.of(teacher, [target], [(0, 3)])
-    terms = imf_losses(student, outputs, [(0, 3)] * 2, its, labels, LossWeights(7.0, 5.0, 2.0))
+    terms = imf_losses(student, outputs, [(0, 3)] * 2, its, labels, LossWeights(7.0, 5.0, 2.0, depth=3.0))
     chances = [softmax(row, 1.0)[label] for row, label in zip(student.tolist(), labels.tolist(), strict=True)]
     expected = {
         "cross_entropy": -sum(map(math.log, chances)) / 4,
         "student_kd": 5 * divergence(student, teacher, 2.0),
         "branch_kd": 5 * sum(divergence(z, teacher, 2.0) for z in outputs.logits) / 2,
         "prefix_kd": 5 * sum(divergence(z, teacher, 2.0) for z in outputs.attentive) / 2,
-        "feature": 7 * sum(feature_distance(f, target).item() for f in features) / 2,
+        "feature": 7
+        * (feature_distance(first, target).item() + 8 * feature_distance(last, target).item())
+        / 9,
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+
+
+def test_weights_of_depths() -> None:
+    assert depth_weights(3, 2.0) == pytest.approx([3 / 14, 12 / 14, 27 / 14])
+    assert depth_weights(4, 0.0) == [1.0] * 4
+    assert depth_weights(1, 2.0) == [1.0]
 
 
 def test_gradients_reach_student_and_branches_and_never_the_teacher() -> None:
@@ -209,7 +224,10 @@ def test_impossible_weights(weights: tuple[float, float, float]) -> None:
 def test_impossible_terms(fields: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no IMF loss"):
         LossWeights(**fields).check()
-    LossWeights(branches=0, prefixes=0.5, distance="l2").check()
+    LossWeights(branches=0, prefixes=0.5, distance="l2", depth=0).check()
+    for depth in (-0.5, 8.5, float("nan")):
+        with pytest.raises(UsageError, match="depth"):
+            LossWeights(depth=depth).check()
 
 
 def test_branches_and_prefixes_have_weights_of_their_own() -> None:
