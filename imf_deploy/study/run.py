@@ -106,14 +106,14 @@ def spec_of(student: str, data: DataSet) -> ModelSpec:
 def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
     """Do a training, or take what was done before; go on where one was killed.
 
+    One that diverges has no accuracies. Where its test is to be told of it is an error: to leave it out
+    would be to choose seeds.
+
     Args:
         run: What to do.
         data: The same for all trainings of a study.
         teacher: Likewise.
         folder: Where weights and records are kept.
-
-    One that diverges has no accuracies, unless its test is to be told of: leaving it out would choose
-    the seeds.
 
     Raises:
         UsageError: an unknown student, or a setting out of range.
