@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec, build_model, read_weights
 from imf_deploy.train import loop, refit
 from imf_deploy.train.config import Monitoring, TrainConfig
@@ -141,7 +141,7 @@ def test_a_damaged_checkpoint_is_named(data: DataSet, tmp_path: Path, length: in
     path = tmp_path / "a.checkpoint"
     fit(Task(), data, CONFIG, "a", path, SETTINGS)
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(loop.ImfDeployError, match=r"a\.checkpoint is damaged"):
+    with pytest.raises(ImfDeployError, match=r"a\.checkpoint is damaged"):
         fit(Task(), data, CONFIG, "a", path, SETTINGS)
 
 

@@ -17,6 +17,7 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import read_weights
 from imf_deploy.train import teacher_outputs
 from imf_deploy.train.config import Monitoring, TrainConfig
@@ -49,7 +50,9 @@ def watched(teacher: Teacher) -> Iterator[list[int]]:
 def run(
     data: DataSet, teacher: Teacher, path: Path, monitoring: Monitoring | None = None, **fields: Any
 ) -> Artifact:
-    config = DistillConfig("resnet8", refit=False, train=replace(CONFIG, **fields))
+    # Other batches round otherwise, and steps that are too long for these pictures would make it grow.
+    calm = LossWeights(alpha=2.0)
+    config = DistillConfig("resnet8", refit=False, weights=calm, train=replace(CONFIG, **fields))
     return distill(data, teacher, config, path / "d.safetensors", monitoring=monitoring or Monitoring())
 
 
