@@ -65,6 +65,10 @@ def study(
     shift: o.Shift = None,
     flip: o.Flip = True,
     device: o.Device = "auto",
+    teacher_outputs_gb: Annotated[
+        float,
+        _option(help="Disk space for what the teacher says, which trainings of a seed share; 0 keeps none."),
+    ] = defaults.TEACHER_OUTPUTS_GB,
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
     output: o.Output = Path("imf-deploy-study"),
     *,
@@ -96,6 +100,6 @@ def study(
         train=train,
     )
     opened = data_config(data, data_root, image_size, val_fraction, split_seed)
-    bench = Bench(opened, teacher_weights, teacher, device, output / "runs")
+    bench = Bench(opened, teacher_weights, teacher, device, output / "runs", teacher_outputs_gb)
     run(config, bench, output, shlex.join(["imf-deploy", *sys.argv[1:]]), jobs, bench_seconds, settings)
     say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")

@@ -203,7 +203,7 @@ class Taps:
 
     def __init__(self, model: nn.Module, blocks: Sequence[Block]) -> None:
         self._model = model
-        self._names = [block.name for block in blocks]
+        self.names = [block.name for block in blocks]
         self._seen: dict[str, Tensor] = {}
         self._hooks = [
             model.get_submodule(block.name).register_forward_hook(self._keep(block)) for block in blocks
@@ -223,7 +223,7 @@ class Taps:
         """
         try:
             logits = only_logits(self._model, self._model(images))
-            return logits, [self._seen[name] for name in self._names]
+            return logits, [self._seen[name] for name in self.names]
         finally:
             self._seen.clear()
 

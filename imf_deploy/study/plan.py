@@ -178,23 +178,22 @@ def choose(config: StudyConfig, runs: Sequence[Run], trained: Sequence[Trained])
 
 
 def main_runs(config: StudyConfig, chosen: Chosen) -> list[Run]:
-    """Return the trainings whose test accuracy is told: each method and seed, and the thin students."""
-    runs = []
-    for seed in config.seeds:
-        base = replace(config.train, seed=seed)
-        runs += [
-            Run.of(s, m, chosen[s, m], base, tested=True) for s in config.students for m in config.methods
-        ]
-        runs += [
-            Run.of(
-                thin.student,
-                "kd",
-                chosen[config.students[0], "kd"],
-                replace(base, epochs=thin.epochs),
-                tested=True,
-            )
-            for thin in config.thin
-        ]
+    """Return the trainings whose test accuracy is told: each method and seed, and the thin students.
+
+    IMF's come first, since the teacher tells them the most, and the others of their seeds find that.
+    """
+    methods = sorted(config.methods, key=lambda method: method != "imf")
+    runs = [
+        Run.of(student, method, chosen[student, method], replace(config.train, seed=seed), tested=True)
+        for student in config.students
+        for method in methods
+        for seed in config.seeds
+    ]
+    for thin in config.thin:
+        settings = chosen[config.students[0], "kd"]
+        for seed in config.seeds:
+            base = replace(config.train, seed=seed, epochs=thin.epochs)
+            runs.append(Run.of(thin.student, "kd", settings, base, tested=True))
     return runs
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from imf_deploy import defaults
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
@@ -20,6 +21,7 @@ from imf_deploy.files import write_error
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
 from imf_deploy.train.teacher import Teacher, find_teacher
+from imf_deploy.train.teacher_memory import TeacherMemory
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Bench:
         model: Its architecture; empty takes what its record names.
         device: As ``--device`` names it.
         folder: Where trainings are kept.
+        memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
+            lets each ask for itself. The results are the same, bit for bit.
     """
 
     data: DataConfig
@@ -39,11 +43,21 @@ class Bench:
     model: str
     device: str
     folder: Path
+    memory_gb: float = defaults.TEACHER_OUTPUTS_GB
+
+    @property
+    def memory(self) -> Path:
+        """Where what the teacher said lies."""
+        return self.folder / "teacher-outputs"
 
     def open(self) -> tuple[DataSet, Teacher]:
         """Open the data and load the teacher."""
         data = open_data(self.data)
-        return data, find_teacher(self.weights, self.model, data, self.device)
+        teacher = find_teacher(self.weights, self.model, data, self.device)
+        if self.memory_gb:
+            memory = TeacherMemory(self.memory, teacher.sha256, self.memory_gb * 1e9)
+            teacher = replace(teacher, memory=memory)
+        return data, teacher
 
 
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, Trained]]]
@@ -128,7 +142,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _tidy(folder: Path) -> None:
-    for leftover in folder.glob(".tmp-*"):
+    for leftover in [*folder.glob(".tmp-*"), *folder.glob("*/.tmp-*")]:
         leftover.unlink(missing_ok=True)
 
 

@@ -52,8 +52,7 @@ class Kd(CrossEntropy):
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits for each part."""
         with torch.no_grad():
-            teacher = self._teacher.module
-            return [only_logits(teacher, teacher(images)) for images in parts]
+            return [self._teacher.logits(images) for images in parts]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for teacher logits ``[N, classes]``."""

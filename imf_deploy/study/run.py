@@ -29,7 +29,7 @@ from imf_deploy.train.refit import refit_student
 from imf_deploy.train.teacher import Teacher
 
 ALIKE = Monitoring(teacher_outputs_gb=0.0)
-"""Nobody keeps the teacher's outputs: IMF's rivals cannot, and their times are compared."""
+"""What the teacher says is shared by all trainings, or nobody keeps it: their times are compared."""
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
 
@@ -191,13 +191,13 @@ def _record(
     # and that of a GPU is not the processor's.
     begins = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
     whole = begins and choose_device(run.train.device).type == "cpu"
-    started = time.process_time()
+    started = _clock(teacher)
     artifact = (
         distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
         if run.method == "imf"
         else train_rival(run, data, teacher, weights)
     )
-    seconds = time.process_time() - started if whole else None
+    seconds = _clock(teacher) - started if whole else None
     predict = _predictor(run, artifact)
     return {
         "settings": run.key(data, teacher),
@@ -205,6 +205,11 @@ def _record(
         "test": accuracies(predict, data.test, data) if run.tested else {},
         "cpu_seconds": known["cpu_seconds"] if known else seconds,
     }
+
+
+def _clock(teacher: Teacher) -> float:
+    """Return the processor time in seconds, as though each training had asked the teacher itself."""
+    return time.process_time() + (teacher.memory.spared if teacher.memory else 0.0)
 
 
 def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifact:
@@ -230,7 +235,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
     weights = LossWeights(beta=0.0) if run.method == "ce" else LossWeights(**own)
     device = choose_device(run.train.device)
-    heads = refit_student(task.student, teacher.module, data, run.train, weights, device)
+    heads = refit_student(task.student, teacher.logits, data, run.train, weights, device)
     check_finite(task.student.state_dict(), "at the end")
     save_weights(path, task.student.state_dict())
     artifact = describe(

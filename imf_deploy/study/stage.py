@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,8 +96,8 @@ def study(
         ImfDeployError: a training failed; those that were finished are kept.
     """
     config.check()
-    if jobs < 1 or not bench_seconds >= 0:
-        raise UsageError("--jobs must be at least 1, and --bench-seconds at least 0")
+    if jobs < 1 or not bench_seconds >= 0 or not 0 <= bench.memory_gb < math.inf:
+        raise UsageError("--jobs must be at least 1, and --bench-seconds and --teacher-outputs-gb at least 0")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output} is a file", "Give a folder")
     data, teacher = bench.open()
@@ -116,6 +118,7 @@ def study(
         final = main_runs(config, chosen)
         trained = _train_all("Comparing methods", final, known, train)
         varied = _train_all("Varying IMF", varied_runs(config, chosen), known, train)
+    shutil.rmtree(bench.memory, ignore_errors=True)
     weights = _one_of_each(config, final, data, teacher, bench.folder)
     networks = measure_networks(weights, data, output, bench_seconds)
     about = {

@@ -161,7 +161,7 @@ def distill(
     def finish() -> Artifact:
         heads = []
         if config.refit:
-            heads = refit_distilled(graph, teacher.module, data, config.train, config.weights)
+            heads = refit_distilled(graph, teacher.logits, data, config.train, config.weights)
         return save_distilled(
             path,
             graph,

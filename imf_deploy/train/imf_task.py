@@ -63,7 +63,8 @@ class ImfTask:
     ) -> None:
         self.module = graph
         tapped = list(dict.fromkeys(features))
-        self._teacher = Taps(teacher.module, tapped)
+        self._teacher = teacher
+        self._taps = Taps(teacher.module, tapped)
         self._weights = weights
         self._label_smoothing = label_smoothing
         self._warmup = branch_warmup
@@ -92,8 +93,7 @@ class ImfTask:
         return outputs
 
     def _see(self, images: Tensor) -> list[Tensor]:
-        logits, maps = self._teacher.run(images)
-        return [logits, *maps]
+        return self._teacher.look(images, self._taps)
 
     def losses(
         self, network: nn.Module, images: Tensor, labels: Tensor, target: TeacherOutputs
@@ -115,4 +115,4 @@ class ImfTask:
 
     def close(self) -> None:
         """Take the hook off the teacher."""
-        self._teacher.remove()
+        self._taps.remove()

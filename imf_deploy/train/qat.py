@@ -149,7 +149,7 @@ def qat(
         evidence = {**source.evidence, "history": [*known, *later], "qat": about}
         if source.evidence.get("refitted"):
             # What was fitted to features of before the tuning; the student's own head was tuned itself.
-            evidence["refitted"] = refit_distilled(graph, teacher.module, data, train, weights, plain=False)
+            evidence["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
         return save_distilled(
             path,
             graph,

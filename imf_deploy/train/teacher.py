@@ -17,6 +17,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import differences, fingerprint, sha256_file
+from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
     SMALL_IMAGE,
     ModelSpec,
@@ -32,6 +33,7 @@ from imf_deploy.train.checkpoint import History, check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.loop import fit
+from imf_deploy.train.teacher_memory import TeacherMemory
 
 TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
@@ -154,6 +156,7 @@ class Teacher:
         sha256: Hash of its weights file.
         accuracy: On the test split of the data at hand, from 0 to 1.
         history: One record an epoch of its training, where its sidecar has them.
+        memory: What it said to other trainings, if they share that.
     """
 
     module: nn.Module
@@ -161,6 +164,28 @@ class Teacher:
     sha256: str
     accuracy: float
     history: History = field(default_factory=list)
+    memory: TeacherMemory | None = None
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
+
+        def look() -> list[Tensor]:
+            return [only_logits(self.module, self.module(images))]
+
+        (logits,) = self.memory.get(images, ["logits"], look) if self.memory else look()
+        return logits
+
+    def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
+        """Return its logits and what ``taps`` on it collect, ``[N, C, H, W]`` each."""
+
+        def look() -> list[Tensor]:
+            logits, maps = taps.run(images)
+            return [logits, *maps]
+
+        # Maps of several stages are large, and no other training asks for them.
+        if self.memory is None or len(taps.names) > 1:
+            return look()
+        return self.memory.get(images, ["logits", *taps.names], look)
 
 
 def default_teacher(data: DataSet) -> str:
