@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imf_deploy.errors import UsageError
-from imf_deploy.method.ifd import IntermediateFeatureDistiller
+from imf_deploy.method.ifd import MOST_REFINING, IntermediateFeatureDistiller, make_ifds
 from imf_deploy.models import Block, only_logits, to_map
 
 Attention = Literal["class", "branch", "mean"]
@@ -29,10 +29,13 @@ class BranchDesign:
     Attributes:
         attention: What the attentive logit learns.
         match: Which of the teacher's feature maps the branches learn.
+        refining: Most units that an IFD has beyond those that lead to the teacher's resolution; see
+            :meth:`units`.
     """
 
     attention: Attention = "class"
     match: Match = "last"
+    refining: int = 2
 
     def check(self) -> None:
         """Refuse what is not known.
@@ -43,6 +46,17 @@ class BranchDesign:
         for value, known in ((self.attention, Attention), (self.match, Match)):
             if value not in get_args(known):
                 raise UsageError(f"'{value}' is no design of branches", f"Use {' or '.join(get_args(known))}")
+        if not 0 <= self.refining <= MOST_REFINING:
+            raise UsageError(
+                f"an IFD cannot have {self.refining} refining units", f"Give 0 to {MOST_REFINING}"
+            )
+
+    def units(self, branches: int) -> list[int]:
+        """Return how many refining units each branch's IFD has.
+
+        One for each block that comes after its own, since it stands in for them, up to :attr:`refining`.
+        """
+        return [min(self.refining, after) for after in reversed(range(branches))]
 
     def features(self, teacher_blocks: Sequence[Block], branches: int) -> list[Block]:
         """Return the teacher's block that each branch learns, given all of them in order."""
@@ -82,7 +96,7 @@ class ImfBranches(nn.Module):
         blocks: The student's blocks.
         teacher_features: The teacher's feature map that each branch learns.
         num_classes: Number of logits.
-        attention: What the attentive logit learns.
+        design: What the attentive logit learns, and how the IFDs are made.
     """
 
     def __init__(
@@ -90,18 +104,17 @@ class ImfBranches(nn.Module):
         blocks: Sequence[Block],
         teacher_features: Sequence[Block],
         num_classes: int,
-        attention: Attention = "class",
+        design: BranchDesign = BranchDesign(),
     ) -> None:
         super().__init__()
-        pairs = list(zip(blocks, teacher_features, strict=True))
-        self.ifds = nn.ModuleList(
-            IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size) for b, t in pairs
-        )
-        self.heads = nn.ModuleList(nn.Linear(t.channels, num_classes) for _, t in pairs)
+        self.refining = design.units(len(blocks))
+        self.ifds = make_ifds(blocks, teacher_features, self.refining)
+        self.heads = nn.ModuleList(nn.Linear(t.channels, num_classes) for t in teacher_features)
         self.classes = num_classes
-        columns = num_classes if attention == "class" else 1
-        self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=attention != "mean")
-        self._widths = [t.channels for _, t in pairs]
+        columns = num_classes if design.attention == "class" else 1
+        learned = design.attention != "mean"
+        self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=learned)
+        self._widths = [t.channels for t in teacher_features]
         self.prefix_heads = nn.ModuleDict()
 
     @property

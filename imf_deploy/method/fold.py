@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.method.branches import ImfBranches, pool
-from imf_deploy.method.ifd import IntermediateFeatureDistiller
+from imf_deploy.method.ifd import make_ifds
 from imf_deploy.models import Block, to_map, truncate
 
 
@@ -20,18 +20,21 @@ class FoldedImf(nn.Module):
         blocks: The first k of its blocks.
         teacher_features: The shape that each IFD maps to.
         num_classes: Number of logits.
+        refining: Units of each IFD; nothing for none.
     """
 
     def __init__(
-        self, student: nn.Module, blocks: Sequence[Block], teacher_features: Sequence[Block], num_classes: int
+        self,
+        student: nn.Module,
+        blocks: Sequence[Block],
+        teacher_features: Sequence[Block],
+        num_classes: int,
+        refining: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.blocks = list(blocks)
         self.trunk = truncate(student, list(blocks))
-        self.ifds = nn.ModuleList(
-            IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size)
-            for b, t in zip(blocks, teacher_features, strict=True)
-        )
+        self.ifds = make_ifds(blocks, teacher_features, refining or [0] * len(blocks))
         self.classifier = nn.Linear(sum(t.channels for t in teacher_features), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def fold(
         teacher_features: The shape that each IFD maps to.
         k: How many blocks to keep, from 1 to all.
     """
-    folded = FoldedImf(student, blocks[:k], teacher_features[:k], branches.classes)
+    folded = FoldedImf(student, blocks[:k], teacher_features[:k], branches.classes, branches.refining[:k])
     folded.ifds.load_state_dict(
         {n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k}
     )

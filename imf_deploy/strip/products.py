@@ -13,6 +13,7 @@ from torch import nn
 from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.fold import FoldedImf
+from imf_deploy.method.ifd import MOST_REFINING
 from imf_deploy.models import Block, ModelSpec, build_model, load_weights, read_weights, student_blocks
 
 PLAIN = "plain"
@@ -66,7 +67,8 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
 
     Args:
         model: As the product's sidecar records it: ``ModelSpec.to_dict``, and for ``imf@k`` the
-            shapes of the teacher's features, one for each branch, under ``teacher_features``.
+            shapes of the teacher's features, one for each branch, under ``teacher_features``, and the
+            ``refining`` units of each IFD, which earlier versions had none of.
         product: ``plain`` or ``imf@k``.
         trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
 
@@ -82,13 +84,14 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     try:
         k = blocks_kept(product)
         features = [Block(**feature) for feature in model["teacher_features"]]
+        refining = [int(units) for units in model.get("refining", [0] * k)]
     except (KeyError, TypeError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
     if not 1 <= k <= len(blocks):
         raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
-    if len(features) != k:
+    if len(features) != k or len(refining) != k or not all(0 <= units <= MOST_REFINING for units in refining):
         raise ImfDeployError(f"the record names {len(features)} IFDs for {product}", "Strip again")
-    folded = FoldedImf(network, blocks[:k], features, spec.num_classes).eval()
+    folded = FoldedImf(network, blocks[:k], features, spec.num_classes, refining).eval()
     return folded.to(memory_format=torch.channels_last)
 
 

@@ -66,6 +66,7 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     if product != PLAIN:
         features = distilled.artifact.known("teacher_features", list)
         model["teacher_features"] = features[: blocks_kept(product)]
+        model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
     # Proved on what was read back, and before the sidecar makes the file count as made.
     stripped = build_product(model, product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))

@@ -73,6 +73,7 @@ ABLATIONS: dict[str, Settings] = {
     "no loss on branches": {"branches": 0.0},
     "no loss on prefixes": {"prefixes": 0.0},
     "no feature distance": {"alpha": 0.0},
+    "IFDs without refining units": {"refining": 0},
     "feature distance alike at all depths": {"depth": 0.0},
     "feature distance raw": {"distance": "raw"},
     "feature distance L2": {"distance": "l2"},

@@ -231,7 +231,8 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
         )
     try:
         recorded = [Block(**block) for block in artifact.evidence["teacher_features"]]
-        design = BranchDesign(**artifact.evidence["config"]["design"])
+        # Earlier versions had no refining units, and named none.
+        design = BranchDesign(**({"refining": 0} | artifact.evidence["config"]["design"]))
         design.check()
         graph, blocks, features = training_graph(spec, recorded, design)
     except (KeyError, TypeError, IndexError, UsageError) as error:

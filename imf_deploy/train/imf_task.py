@@ -33,7 +33,7 @@ def training_graph(
     student = build_model(spec)
     blocks = student_blocks(student, spec)
     features = design.features(teacher_blocks, len(blocks))
-    branches = ImfBranches(blocks, features, spec.num_classes, design.attention)
+    branches = ImfBranches(blocks, features, spec.num_classes, design)
     graph = TrainingGraph(student, blocks, branches)
     return graph.to(memory_format=torch.channels_last), blocks, features
 

@@ -7,6 +7,7 @@ import torch
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.branches import Attention, BranchDesign, ImfBranches, Taps, TrainingGraph
+from imf_deploy.method.ifd import IntermediateFeatureDistiller
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks
 
 BLOCKS = [Block("a", 4, 8), Block("b", 6, 4), Block("c", 8, 2)]
@@ -57,7 +58,7 @@ def test_every_prefix_by_hand(branches: ImfBranches) -> None:
 @pytest.mark.parametrize(("attention", "count"), [("class", 3 * CLASSES), ("branch", 3), ("mean", 0)])
 def test_what_each_attention_learns(attention: Attention, count: int) -> None:
     torch.manual_seed(0)
-    made = ImfBranches(BLOCKS, [TEACHER] * 3, CLASSES, attention)
+    made = ImfBranches(BLOCKS, [TEACHER] * 3, CLASSES, BranchDesign(attention))
     learned = made.attention.numel() if made.attention.requires_grad else 0
     assert learned == count
     assert torch.allclose(made.weights(2), torch.full((2, CLASSES), 0.5))
@@ -85,9 +86,11 @@ def test_branches_learn_what_is_as_deep_as_they_are(count: int, branches: int, e
     assert BranchDesign(match="stages").features(found, branches) == found
 
 
-@pytest.mark.parametrize("design", [BranchDesign("classes"), BranchDesign(match="first")])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "design", [BranchDesign("classes"), BranchDesign(match="first"), BranchDesign(refining=-1)]
+)  # type: ignore[arg-type]
 def test_designs_that_are_not_there(design: BranchDesign) -> None:
-    with pytest.raises(UsageError, match="is no design of branches"):
+    with pytest.raises(UsageError, match=r"is no design of branches|cannot have -1 refining units"):
         design.check()
 
 
@@ -187,3 +190,15 @@ def test_pooling_trains_as_it_infers(branches: ImfBranches, memory: torch.memory
     torch.stack(logits).square().sum().backward()
     assert ours is not None
     assert torch.allclose(ours, again[0].grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("most", "branches", "units"),
+    [(2, 4, [2, 2, 1, 0]), (2, 3, [2, 1, 0]), (2, 1, [0]), (0, 3, [0, 0, 0]), (5, 3, [2, 1, 0])],
+)
+def test_earlier_branches_have_more_units(most: int, branches: int, units: list[int]) -> None:
+    design = BranchDesign(refining=most)
+    assert design.units(branches) == units
+    made = ImfBranches(BLOCKS[:1] * branches, [TEACHER] * branches, CLASSES, design)
+    longer = [len(ifd.layers) for ifd in made.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
+    assert [(length - longer[-1]) // 4 for length in longer] == units

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from imf_deploy.method.ifd import IntermediateFeatureDistiller
+from imf_deploy.method.ifd import IntermediateFeatureDistiller, widths
 
 CASES = [
     # block size, teacher size, size of the output, number of steps
@@ -38,6 +38,33 @@ def test_every_step_is_depthwise_pointwise_norm_relu() -> None:
     assert (pointwise.kernel_size, pointwise.groups) == ((1, 1), 1)
     # 6 x 9 + 6 x 6 + 2 x 6 for the first step, 6 x 9 + 6 x 10 + 2 x 10 for the second.
     assert sum(p.numel() for p in ifd.parameters()) == 102 + 134
+
+
+@pytest.mark.parametrize(
+    ("channels", "teacher_channels", "reducing", "refining", "expected"),
+    [
+        (24, 128, 1, 0, [128]),
+        (16, 128, 3, 0, [16, 16, 128]),
+        (16, 128, 2, 1, [16, 128, 128]),
+        (32, 2048, 1, 2, [128, 128, 2048]),  # the teacher's only at the end
+        (96, 2048, 2, 1, [96, 384, 2048]),  # four times the block's
+        (1280, 2048, 1, 1, [512, 2048]),  # at most 512 between
+        (1280, 64, 1, 1, [64, 64]),
+    ],
+)
+def test_channels_between_units(
+    channels: int, teacher_channels: int, reducing: int, refining: int, expected: list[int]
+) -> None:
+    assert widths(channels, teacher_channels, reducing, refining) == expected
+
+
+@pytest.mark.parametrize(("size", "teacher_size", "expected", "steps"), CASES)
+def test_refining_units_keep_the_shape(size: int, teacher_size: int, expected: int, steps: int) -> None:
+    ifd = IntermediateFeatureDistiller(6, size, 10, teacher_size, refining=2).eval()
+    assert ifd(torch.randn(2, 6, size, size)).shape == (2, 10, expected, expected)
+    assert len(ifd.layers) == 4 * (steps + 2)
+    strides = [layer.stride for layer in ifd.layers if isinstance(layer, nn.Conv2d) and layer.groups > 1]
+    assert strides[-2:] == [(1, 1), (1, 1)]
 
 
 def test_features_are_not_negative_and_the_input_stays() -> None:
