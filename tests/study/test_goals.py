@@ -87,6 +87,18 @@ def test_validation_chooses_among_those_with_half_the_macs(
     assert "imf@1 is level with" in told(liked, networks)[2]
 
 
+def test_a_strong_rival_of_its_latency_is_counted_too(
+    trained: list[Trained], networks: list[Network]
+) -> None:
+    networks[2] = replace(networks[2], macs=20_000_000)
+    strong = replace(trained[9], student="cifar:fast", validation={"plain": 0.9})
+    # imf@2 is the more accurate one, and has 1.5 ms; imf@1 has more to spare over its own rival.
+    fast = [*networks, Network("cifar:fast", "plain", 90_000, 12_000_000, {"fp32": 1.4})]
+    lines = told([*trained, strong], fast, [*THINNER, "cifar:fast"])
+    assert "imf@1 is level with" in lines[2]
+    assert "above cifar:thin by KD" in lines[3]
+
+
 def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks: list[Network]) -> None:
     no = told(changed(trained, "imf", "imf@1", -1), networks)[2]
     assert no.startswith("No: imf@1 is 1.00 points below the whole student by cross-entropy")
