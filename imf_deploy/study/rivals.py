@@ -123,8 +123,8 @@ class FitNet(Kd):
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return the teacher's logits and its middle map ``[N, C, side, side]`` for each part."""
         with torch.no_grad():
-            outputs = [self._taps.run(images) for images in parts]
-            return [(logits, self._to_side(features.float())) for logits, (features,) in outputs]
+            outputs = [self._teacher.look(images, self._taps) for images in parts]
+            return [(logits, self._to_side(features.float())) for logits, features in outputs]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for what :meth:`targets` gives."""
