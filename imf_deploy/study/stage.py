@@ -96,8 +96,13 @@ def study(
         ImfDeployError: a training failed; those that were finished are kept.
     """
     config.check()
-    if jobs < 1 or not bench_seconds >= 0 or not 0 <= bench.memory_gb < math.inf:
-        raise UsageError("--jobs must be at least 1, and --bench-seconds and --teacher-outputs-gb at least 0")
+    for option, value, least in (
+        ("--jobs", jobs, 1),
+        ("--bench-seconds", bench_seconds, 0),
+        ("--teacher-outputs-gb", bench.memory_gb, 0),
+    ):
+        if not least <= value < math.inf:
+            raise UsageError(f"{option} must be at least {least}")
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output} is a file", "Give a folder")
     data, teacher = bench.open()
