@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,7 +33,8 @@ class TeacherMemory:
     Args:
         folder: Where. It is made when the first batch is kept.
         teacher: Hash of the teacher's weights.
-        limit: Bytes that the folder may take; with several processes each may pass it by one batch.
+        limit: Bytes that the folder may take, and it never takes more than the disk has left. Processes
+            look at each other's files now and then, and may pass it by a sixty-fourth.
     """
 
     def __init__(self, folder: Path, teacher: str, limit: float) -> None:
@@ -40,7 +42,8 @@ class TeacherMemory:
         self._teacher = teacher
         self._limit = limit
         self._taken = 0
-        self._until = 0
+        self._most = 0.0
+        self._until = 0.0
         self.spared = 0.0
         """Processor time in seconds that a training which asks for itself takes longer, so far; below
         zero where keeping took more than was spared."""
@@ -89,8 +92,9 @@ class TeacherMemory:
             self._folder.mkdir(parents=True, exist_ok=True)
             with os.scandir(self._folder) as entries:
                 self._taken = size + sum(entry.stat().st_size for entry in entries)
-            self._until = self._taken + int(self._limit / 64)
-        return self._taken <= self._limit
+            self._most = min(self._limit, shutil.disk_usage(self._folder).free)
+            self._until = self._taken + self._limit / 64
+        return self._taken <= self._most
 
 
 def _replace(path: Path, content: bytes) -> None:

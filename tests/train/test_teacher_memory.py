@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -97,6 +98,14 @@ def test_no_more_is_kept_than_allowed(tmp_path: Path) -> None:
     kept = sum(file.stat().st_size for file in (tmp_path / "some").iterdir())
     assert 0.9 * size / 2 < kept < 1.1 * size / 2
     assert ask.times == 150
+
+
+def test_no_more_is_kept_than_the_disk_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    memory = TeacherMemory(tmp_path, "a", 5000)
+    for seed in range(50):
+        memory.get(images(seed), ["logits", "x"], Asked())
+    assert 500 < sum(file.stat().st_size for file in tmp_path.iterdir()) <= 1000 + 5000 / 64
 
 
 def test_a_full_disk_only_costs_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
