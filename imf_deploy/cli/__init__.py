@@ -16,6 +16,22 @@ def main() -> None:
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed, 4 no such device, 130
     interrupted.
     """
+    from imf_deploy.processes import world_size
+
+    try:
+        _run()
+    except SystemExit as end:
+        if world_size() > 1 and isinstance(end.code, int | None):
+            # DDP keeps Gloo's process group alive after all have parted, and its threads may abort the
+            # interpreter while it shuts down: exit code -6 where everything was done.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code or 0)
+        raise
+
+
+def _run() -> None:
+    """Run the command and turn errors into messages and exit codes."""
     from imf_deploy.errors import ImfDeployError
     from imf_deploy.files import WRITE_PROBLEMS, write_error
     from imf_deploy.processes import is_first

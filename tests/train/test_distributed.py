@@ -76,6 +76,7 @@ Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "history": made.evidence["history"], "world": world_size(), "refitted": made.evidence["refitted"],
 }))
 leave()
+os._exit(0)  # as the command line ends: Gloo's threads may abort the interpreter's shutdown
 """
 
 

@@ -25,7 +25,7 @@ from imf_deploy.train.distill import DistillConfig, distill
 from imf_deploy.train.teacher import Teacher
 from imf_deploy.train.teacher_outputs import OutputsFile
 
-CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.05, device="cpu", augment="none")
+CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.02, device="cpu", augment="none")
 NONE = Monitoring(teacher_outputs_gb=0)
 RECIPES: dict[str, dict[str, Any]] = {
     "one view": {},
