@@ -69,6 +69,7 @@ def gpu_state() -> list[dict[str, str]] | str:
         return "nvidia-smi is not installed"
     command = [tool, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader"]
     try:
+        # No shell, and no argument of a user's.
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"nvidia-smi does not answer: {error}"

@@ -46,6 +46,7 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
     # -P: a folder named imf_deploy in the current one must not hide the installed package.
     command = [sys.executable, "-P", "-m", "imf_deploy.bench.probe", json.dumps(order)]
     try:
+        # No shell: what the user named is inside one JSON argument.
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)  # noqa: S603
     except (subprocess.TimeoutExpired, OSError) as error:
         return {"reason": f"the other process did not end: {error}"}

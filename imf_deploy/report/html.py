@@ -94,6 +94,7 @@ def _pictures(report: Report) -> dict[str, Any]:
         "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
         "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates of one inference"),
     }
+    # Drawn by matplotlib, which escapes the text of its SVG.
     return {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
 
 
@@ -105,6 +106,7 @@ def _quantised(report: Report) -> list[dict[str, Any]]:
     pictures = [
         sensitivity_bars(row["calibration"], f"sensitivity-{index}") for index, row in enumerate(rows)
     ]
+    # As above.
     return [
         {"row": row, "picture": Markup(svg) if svg else None}  # noqa: S704
         for row, svg in zip(rows, pictures, strict=True)

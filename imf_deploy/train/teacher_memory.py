@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from imf_deploy.files import fingerprint
+from imf_deploy.train.teacher_outputs import stored
 
 Look = Callable[[], Sequence[Tensor]]
 """Asks the teacher; gives a tensor for each name."""
@@ -79,7 +80,7 @@ class TeacherMemory:
         for path, tensor in zip(paths, tensors, strict=True):
             if path.exists():
                 continue
-            content = save({"output": _stored(tensor)}, {"seconds": repr(took)})
+            content = save({"output": stored(tensor).contiguous()}, {"seconds": repr(took)})
             # A full disk only means that the teacher is asked again.
             with contextlib.suppress(OSError):
                 if self._has_room(len(content)):
@@ -127,9 +128,3 @@ def _read_all(paths: Sequence[Path]) -> tuple[list[Tensor], float] | None:
             path.unlink(missing_ok=True)
         return None
     return tensors, took
-
-
-def _stored(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU; a map with its channels last, as it lies in memory."""
-    tensor = tensor.detach().cpu()
-    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).contiguous()

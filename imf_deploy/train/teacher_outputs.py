@@ -100,7 +100,7 @@ class OutputsFile:
     def _begin(self, sample: Sequence[Tensor]) -> None:
         """Open the file for tensors like these, or decide against it."""
         self._open = True
-        self._kinds = [(tuple(_stored(t).shape[1:]), t.dtype) for t in sample]
+        self._kinds = [(tuple(stored(t).shape[1:]), t.dtype) for t in sample]
         self._width = _STAMP + sum(t[0].numel() * t.element_size() for t in sample)
         kinds = [[list(shape), str(dtype)] for shape, dtype in self._kinds]
         about = {"schema": _SCHEMA, "key": self._key, "rows": self._rows, "tensors": kinds}
@@ -159,7 +159,7 @@ class OutputsFile:
 
     def _pack(self, tensors: Sequence[Tensor], stamp: int) -> Tensor:
         count = len(tensors[0])
-        columns = [torch.full((count, 1), stamp), *(_stored(t).flatten(1) for t in tensors)]
+        columns = [torch.full((count, 1), stamp), *(stored(t).flatten(1) for t in tensors)]
         return torch.cat([column.contiguous().view(torch.uint8) for column in columns], 1)
 
     def _unpack(self, rows: Tensor) -> list[Tensor]:
@@ -172,7 +172,7 @@ class OutputsFile:
         return tensors
 
 
-def _stored(tensor: Tensor) -> Tensor:
+def stored(tensor: Tensor) -> Tensor:
     """Return a tensor on the CPU; a map ``[N, C, H, W]`` with its channels last, as the file has it."""
     tensor = tensor.detach().cpu()
     return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor
