@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products
+from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
@@ -158,7 +158,7 @@ def distill_and_export(
         stripped, precisions, engines, data, config.gate, folder, trusted
     )
     latencies = measure_products(products, files, bench_seconds)
-    for note in [*declined, *does_int8_pay(files, latencies)]:
+    for note in [*was_it_busy(latencies), *declined, *does_int8_pay(files, latencies)]:
         notes.append(note)
         say(note)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.latency import Latency, Ratio, ratio
 from imf_deploy.bench.measure import measure
+from imf_deploy.bench.others import OtherWork, busy_machine
 from imf_deploy.bench.startup import start_up
 from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
@@ -43,6 +45,7 @@ class FileLatency:
         memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
             file; null where the kernel does not tell.
         to_fp32: Of an INT8 file: its latency divided by that of the same product's fp32 file.
+        other_cpus: CPUs that other work took meanwhile.
     """
 
     file: Latency
@@ -51,6 +54,7 @@ class FileLatency:
     threads: int
     memory_bytes: int | None = None
     to_fp32: Ratio | None = None
+    other_cpus: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that reports hold, in milliseconds."""
@@ -95,7 +99,8 @@ def measure_products(
     say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
-    measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
+    with OtherWork() as others:
+        measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
     fp32 = {file.product: file.sha256 for file in onnx_files if file.precision == "fp32"}
     latencies = {}
     for file in onnx_files:
@@ -109,6 +114,7 @@ def measure_products(
             threads,
             round(memory["of_file_mib"] * 2**20) if memory else None,
             ratio(own, measured[single]) if single else None,
+            others.cpus,
         )
     return latencies
 
@@ -116,6 +122,12 @@ def measure_products(
 def _for_the_cpu(file: Artifact) -> bool:
     calibration = file.evidence.get("calibration")
     return not calibration or calibration["target"] != "tensorrt"
+
+
+def was_it_busy(latencies: Mapping[str, FileLatency]) -> list[str]:
+    """Return a sentence if other work took CPUs that the measurement wanted; else nothing."""
+    told = {busy_machine(timed.other_cpus, timed.threads) for timed in latencies.values()}
+    return sorted(told - {""})
 
 
 def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:

@@ -50,7 +50,8 @@ class BenchResult:
         rows: By batch size, then in the order of the files.
         settings: Durations, iterations, loads and the baseline.
         conditions: Machine and versions, taken before the first measurement; the state of the GPU
-            before and after; why there is no energy, where there is none.
+            before and after; why there is no energy, where there is none; ``other_cpus``: how many CPUs
+            other work took meanwhile, at the batch size where it took the most.
     """
 
     rows: tuple[BenchRow, ...]

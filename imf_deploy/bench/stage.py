@@ -12,6 +12,7 @@ from imf_deploy.bench.gpu import gpu_parts, gpu_state
 from imf_deploy.bench.inputs import common_input, noise
 from imf_deploy.bench.latency import MIN_BLOCKS, ratio
 from imf_deploy.bench.measure import check_settings, measure
+from imf_deploy.bench.others import OtherWork
 from imf_deploy.bench.result import BenchResult, BenchRow
 from imf_deploy.bench.startup import start_up
 from imf_deploy.bench.ways import Choice, Way, ways_of
@@ -90,18 +91,21 @@ def bench(
     }  # fmt: skip
     hashes = {path: sha256_file(path) for path in paths}
     rows: list[BenchRow] = []
+    other_cpus = 0.0
     for batch_size in batch_sizes:
         batch = noise((batch_size, *(side or 1 for side in taken.shape[1:])), taken.type, seed)
-        found = measure(
-            runners,
-            batch,
-            duration_s=duration_s,
-            iterations=iterations,
-            warmup_s=warmup_s,
-            rounds=rounds,
-            loads=loads,
-            meter=meter if isinstance(meter, EnergyMeter) else None,
-        )
+        with OtherWork() as others:
+            found = measure(
+                runners,
+                batch,
+                duration_s=duration_s,
+                iterations=iterations,
+                warmup_s=warmup_s,
+                rounds=rounds,
+                loads=loads,
+                meter=meter if isinstance(meter, EnergyMeter) else None,
+            )
+        other_cpus = max(other_cpus, others.cpus)
         for name, latency in found.items():
             way, runner = ways[name], runners[name]
             rows.append(
@@ -118,7 +122,7 @@ def bench(
                     session=runner.session if isinstance(runner, SessionRunner) else None,
                 )
             )
-    return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state()})
+    return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state(), "other_cpus": other_cpus})
 
 
 def _named(paths: Sequence[Path], choice: Choice) -> dict[str, Way]:

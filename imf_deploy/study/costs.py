@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imf_deploy.artifact import Artifact, load_artifact
-from imf_deploy.bench.products import measure_products
+from imf_deploy.bench.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
@@ -52,6 +52,8 @@ def measure_networks(
         products = [each.product for each in exported]
         files = [file for each in exported for file in each.files.values()]
         latencies = measure_products(products, files, seconds)
+        for sentence in was_it_busy(latencies):
+            say(sentence)
     networks = []
     for each in exported:
         timed = {
