@@ -198,7 +198,8 @@ def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, Los
     """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
     try:
         known = distilled.artifact.evidence["config"]
-        train, weights = TrainConfig(**known["train"]), LossWeights(**known["weights"])
+        # Earlier versions weighed the features of all branches alike, and named no depth.
+        train, weights = TrainConfig(**known["train"]), LossWeights(**({"depth": 0.0} | known["weights"]))
         train.check()
         weights.check()
     except (KeyError, TypeError, UsageError) as error:

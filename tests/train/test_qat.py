@@ -177,6 +177,19 @@ def test_the_schedule_is_its_own(
     assert made.sha256 == tuned.sha256
 
 
+def test_a_record_without_depth_is_of_features_weighed_alike(
+    distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
+) -> None:
+    known = distilled.artifact.evidence["config"]
+    rest = {name: value for name, value in known["weights"].items() if name != "depth"}
+    hashes = []
+    for number, weights in enumerate((rest, rest | {"depth": 0.0})):
+        artifact = distilled.artifact.with_evidence(config=known | {"weights": weights})
+        source = replace(distilled, artifact=artifact)
+        hashes.append(qat(source, data, teacher, GENTLE, tmp_path / f"{number}.safetensors").sha256)
+    assert hashes[0] == hashes[1] != tuned.sha256
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [(QatConfig(0), "0 epochs"), (QatConfig(lr_factor=0), "--lr-factor"),
