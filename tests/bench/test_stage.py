@@ -204,11 +204,19 @@ def test_whole_numbers_are_valid_everywhere(kind: str, low: int, high: int) -> N
 
 
 def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
-    result = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    result = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 0.0})
     assert beside(result) == []
     mixed = {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "operators_on_cpu": True}
     row = dataclasses.replace(result.rows[0], session=mixed)
     assert "some of its operators run on the CPU" in beside(dataclasses.replace(result, rows=(row,)))[0]
+
+
+def test_a_busy_machine_is_told(tmp_path: Path) -> None:
+    measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    assert measured.conditions["other_cpus"] >= 0
+    busy = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 1e3})
+    assert "other work took 1000.0 of its" in beside(busy)[0]
 
 
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
