@@ -52,6 +52,7 @@ def main() -> None:
         held.append(resident())
         return record
 
+    # The loop has no hook there, and needs none for anything else.
     Training.end_epoch = end_epoch  # type: ignore[method-assign]
     config = TrainConfig(epochs=options.epochs, device="cpu", ema=0.99, keep="best")
     with tempfile.TemporaryDirectory() as folder:

@@ -64,6 +64,8 @@ def parse_model(path: Path) -> ModelProto:
         ImfDeployError: the file is truncated or no ONNX.
     """
     import onnx
+
+    # protobuf comes with onnx, and without types.
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     existing_file(path, "the ONNX model")

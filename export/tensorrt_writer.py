@@ -181,6 +181,7 @@ def _logger(flavour: Flavour) -> Any:
     """Return the one logger of a flavour: TensorRT keeps the first that it is given for good."""
     trt = import_tensorrt(flavour)
 
+    # The module is chosen while running, so its classes are no types.
     class Collector(trt.ILogger):  # type: ignore[misc,name-defined]
         """Keeps errors and warnings off the terminal, for whoever asks."""
 

@@ -51,6 +51,7 @@ def configurable(command: Command) -> Command:
         command(**values)
 
     everything = [p for p in own.values() if p.name != "settings"] + list(added.values())
+    # Typer reads the options from here; a function's type does not declare it.
     run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in everything}
     return run

@@ -123,6 +123,7 @@ def _extend(command: Command, templates: list[Command]) -> Command:
         command(**values, recipe=recipe)
 
     everything = [*own, *added]
+    # Typer reads the options from here; a function's type does not declare it.
     run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in everything}
     return run

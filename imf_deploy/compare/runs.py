@@ -46,6 +46,7 @@ class Run:
 
 
 def _number(row: ArtifactRow, key: str) -> int | None:
+    # The key is one of the schema's, chosen by the caller.
     value: int | None = row[key]  # type: ignore[literal-required]
     return value
 

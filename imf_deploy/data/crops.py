@@ -30,6 +30,7 @@ class RandomCrop:
             box = RandomResizedCrop.get_params(torch.empty(0, height, width), list(SCALE), list(RATIO))
         finally:
             torch.random.set_rng_state(before)
+        # A generator's length is not known; a box has four numbers.
         return tuple(int(value) for value in box)  # type: ignore[return-value]
 
 

@@ -53,6 +53,7 @@ def refit(
 
     try:
         with torch.enable_grad():
+            # PyTorch leaves step untyped.
             optimizer.step(closure)  # type: ignore[no-untyped-call]
     except FloatingPointError:
         return start

@@ -105,6 +105,7 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
 
 
 def _count(proof: StripProof, key: str) -> int:
+    # The key is one of the schema's, chosen by the caller.
     value = proof[key]  # type: ignore[literal-required]
     return int(value)
 

@@ -21,6 +21,7 @@ class CudaPipe:
     def __init__(self) -> None:
         import torch
 
+        # PyTorch leaves it untyped.
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._execute: Callable[[], None] = lambda: None
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -188,6 +188,7 @@ def _logger(module: str) -> Any:
     """Return the one logger of a library; it keeps errors for messages and prints nothing."""
     trt = importlib.import_module(module)
 
+    # The module is chosen while running, so its classes are no types.
     class Errors(trt.ILogger):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

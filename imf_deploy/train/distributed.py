@@ -137,6 +137,7 @@ def wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     norms = [m for m in module.train().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if accelerator.device.type == "cuda" and any(norm.training for norm in norms):
         before = dict(module.named_modules())
+        # PyTorch leaves it untyped.
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         for name, made in module.named_modules():
             if made is not before[name]:

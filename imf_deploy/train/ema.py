@@ -36,6 +36,7 @@ class Ema:
             else:
                 self.state[name].copy_(tensor)
         decay = min(self._decay, (1 + step) / (10 + step))
+        # What PyTorch returns here is untyped.
         get_ema_multi_avg_fn(decay)(averaged, fresh, None)  # type: ignore[no-untyped-call]
 
     def load(self, state: Mapping[str, Tensor]) -> None:

@@ -146,6 +146,7 @@ class OutputsFile:
         rows = torch.zeros(len(views), self._width, dtype=torch.uint8)
         for row, view in zip(rows.numpy(), views.tolist(), strict=True):
             file.seek(self._start + view * self._width)
+            # IO[bytes] does not declare readinto; a file opened for bytes has it.
             if file.readinto(memoryview(row)) != self._width:  # type: ignore[attr-defined]
                 row[:] = 0
         return rows

@@ -16,18 +16,19 @@ SPIN = "import sys; sys.stdout.write('x'); sys.stdout.flush()\nwhile True: pass"
 
 
 def test_a_busy_neighbour_is_seen() -> None:
-    # No shell, and no argument of a user's.
     with subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE) as neighbour:
-        assert neighbour.stdout
-        neighbour.stdout.read(1)
-        used = psutil.Process(neighbour.pid).cpu_times
-        before = used().user
-        with OtherWork() as work:
-            began = time.perf_counter()
-            while used().user - before < 1:  # whatever else the machine has to do
-                time.sleep(0.05)
-            wall = time.perf_counter() - began
-        neighbour.kill()
+        try:
+            assert neighbour.stdout
+            neighbour.stdout.read(1)
+            used = psutil.Process(neighbour.pid).cpu_times
+            before = used().user
+            with OtherWork() as work:
+                began = time.perf_counter()
+                while used().user - before < 1:  # whatever else the machine has to do
+                    time.sleep(0.05)
+                wall = time.perf_counter() - began
+        finally:
+            neighbour.kill()  # or leaving the block waits for it for ever
     # The kernel counts in hundredths of a second.
     assert work.cpus >= 0.9 * 1 / wall
 

@@ -10,7 +10,7 @@ import pytest
 
 from imf_deploy.artifact import Artifact, describe
 from imf_deploy.bench.latency import Latency, ratio
-from imf_deploy.bench.products import FileLatency, does_int8_pay
+from imf_deploy.bench.products import FileLatency, does_int8_pay, was_it_busy
 from imf_deploy.preprocess import Preprocess
 
 
@@ -58,3 +58,12 @@ def test_each_answer_has_its_sentence(files: list[Artifact], factor: float, word
     # Microseconds are no zero.
     assert "0.00 ms" not in sentences[0]
     assert does_int8_pay(files[:1], latencies) == []
+
+
+def test_a_busy_machine_is_told_once() -> None:
+    one = drifting(1.0, 0)
+    quiet = FileLatency(one, one, ratio(one, one), 1)
+    busy = replace(quiet, other_cpus=1e3)
+    assert was_it_busy({}) == was_it_busy({"a": quiet}) == []
+    (sentence,) = was_it_busy({"a": busy, "b": busy})
+    assert "other work took 1000.0 of its" in sentence
