@@ -76,6 +76,13 @@ def choose_flavour(option: FlavourOption) -> FlavourChoice:
     return FlavourChoice(None, "; ".join(missing))
 
 
+def gpu_here() -> str:
+    """Return the compute capability of the current CUDA device, such as ``89``; empty where there is none."""
+    import torch
+
+    return "".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else ""
+
+
 def import_tensorrt(flavour: Flavour) -> Any:
     """Return the Python module of a flavour; both have the same interface.
 
@@ -83,7 +90,7 @@ def import_tensorrt(flavour: Flavour) -> Any:
         UsageError: it is not installed.
         DeviceError: the full TensorRT, and no CUDA device; it cannot even begin to build there.
     """
-    if flavour == "tensorrt" and not _cuda_device():
+    if flavour == "tensorrt" and not gpu_here():
         raise DeviceError(
             "the full TensorRT builds only on a machine with a CUDA device",
             "Use --trt rtx, which builds without one, or run this step on the GPU machine",
@@ -95,9 +102,3 @@ def import_tensorrt(flavour: Flavour) -> Any:
         raise UsageError(
             f"{library.module} is not usable here ({error})", f"Type: {library.install}"
         ) from error
-
-
-def _cuda_device() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

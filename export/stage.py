@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
-from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
-from imf_deploy.export.targets import BatchRange, Flavour, parse_capability
+from imf_deploy.export.targets import TURING, BatchRange, Flavour, parse_capability, rtx_runs_on
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
@@ -65,7 +65,7 @@ def choose_engines(
     """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
 
     Returns:
-        How to build engines, or nothing; and why.
+        How to build engines, or nothing; and what the user should know of it, empty where all is well.
 
     Raises:
         UsageError: a value that cannot be used, or a TensorRT that is not installed.
@@ -78,12 +78,24 @@ def choose_engines(
             "the full TensorRT builds for the GPU of this machine and no other",
             "Leave --compute-capability out, or give --trt rtx",
         )
-    if "75" in targets and choice.flavour and set(precisions) != {"fp16"}:
+    if TURING in targets and choice.flavour and set(precisions) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
             "Give --precisions fp16, or leave 75 out",
         )
-    return EngineConfig(choice.flavour, sizes, targets) if choice.flavour else None, choice.reason
+    if not choice.flavour:
+        return None, f"No TensorRT engines: {choice.reason}"
+    # Who names targets may build for other machines.
+    remark = "" if choice.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
+    return EngineConfig(choice.flavour, sizes, targets), remark
+
+
+def _rtx_without_targets(here: str) -> str:
+    """Return what to do where the GPU here does not run RTX engines that are built for no target."""
+    if not here or (rtx_runs_on(here) and here != TURING):
+        return ""
+    other = "--compute-capability 75 --precisions fp16" if here == TURING else LIBRARIES["tensorrt"].install
+    return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
 
 
 def export(

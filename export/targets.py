@@ -11,8 +11,18 @@ from imf_deploy.errors import UsageError
 Flavour = Literal["rtx", "tensorrt"]
 """TensorRT-RTX, or the full TensorRT."""
 
-RTX_CAPABILITIES = ("75", "80", "86", "89", "120", "121")
+TURING = "75"
+RTX_CAPABILITIES = (TURING, "80", "86", "89", "120", "121")
 """What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
+
+
+def rtx_runs_on(capability: str) -> bool:
+    """Return whether TensorRT-RTX runs on GPUs of a compute capability such as ``89``.
+
+    On what it builds for and on what is newer, as its runtime says; not on Hopper (90) or the Blackwell of
+    data centres (100, 103), which are older than the newest of the list.
+    """
+    return capability in RTX_CAPABILITIES or int(capability) > int(RTX_CAPABILITIES[-1])
 
 
 @dataclass(frozen=True)

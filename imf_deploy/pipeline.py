@@ -44,6 +44,9 @@ from imf_deploy.verify.stage import evaluate_product, verify
 if TYPE_CHECKING:
     from imf_deploy.report.schema import Report
 
+TOLD = 3
+"""Files that an error names with their reasons; the report has them all."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -116,7 +119,7 @@ def distill_and_export(
     if not bench_seconds >= 0:
         raise UsageError("--bench-seconds must be at least 0")
     precisions = choose_precisions(config.precisions)
-    engines, why = choose_engines(config.trt, config.batch, config.capabilities, precisions)
+    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, precisions)
     config.distill.check()
     config.teacher.train.check()
     monitoring.check()
@@ -131,8 +134,8 @@ def distill_and_export(
     names = _products(config, data)
     folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
     notes = list(data.notes)
-    if not engines:
-        notes.append(f"No TensorRT engines: {why}")
+    if remark:
+        notes.append(remark)
     for note in notes:
         say(note)
     teacher = obtain_teacher(config, data, folder, monitoring)
@@ -180,9 +183,11 @@ def distill_and_export(
     write_report(report, output)
     failed = [row for row in report["artifacts"] if row["status"] == "fail"]
     if failed:
-        reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in failed)
+        told = [f"{row['path']}: {row['reason']}" for row in failed[:TOLD]]
+        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
         raise GateError(
-            f"{len(failed)} file(s) missed their gate: {reasons}", f"See {output / 'report.html'}"
+            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"See {output / 'report.html'}",
         )
     return report
 

@@ -60,7 +60,8 @@ def _run() -> None:
             raise
         if is_first():
             sys.stderr.write(
-                "error: interrupted. What was finished is kept; the same command goes on from there.\n"
+                "error: interrupted. Files that were finished are kept, and the same command goes on where a "
+                "training stopped.\n"
             )
         sys.exit(INTERRUPTED)
 

@@ -290,9 +290,9 @@ def export(
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    engines, why = choose_engines(trt.value, batch, names(compute_capability), chosen)
-    if not engines:
-        say(f"No TensorRT engines: {why}")
+    engines, remark = choose_engines(trt.value, batch, names(compute_capability), chosen)
+    if remark:
+        say(remark)
     loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"

@@ -8,6 +8,8 @@ import shutil
 from typing import Any
 
 from imf_deploy.doctor.findings import Finding
+from imf_deploy.export.flavour import gpu_here
+from imf_deploy.export.targets import rtx_runs_on
 
 _TORCH = "pip install --upgrade torch torchvision"
 
@@ -71,13 +73,15 @@ def tensorrt_rtx() -> Finding:
     finding = _library("tensorrt_rtx", "pip install tensorrt-rtx")
     if not finding.found:
         return finding
-    return Finding(f"{finding.found}: builds engines", "" if _cuda() else "an NVIDIA RTX GPU, to run them")
+    here = gpu_here()
+    needs = "an NVIDIA RTX GPU, to run them" + (f" (the GPU here is SM{here})" if here else "")
+    return Finding(f"{finding.found}: builds engines", "" if here and rtx_runs_on(here) else needs)
 
 
 def tensorrt() -> Finding:
     """Return the full TensorRT, which needs a GPU even to build."""
     finding = _library("tensorrt", 'pip install "imf-deploy[tensorrt]"')
-    if _cuda():
+    if gpu_here():
         return finding
     needs = "a CUDA device, to build and to run"
     if not finding.found:
@@ -92,7 +96,3 @@ def _library(name: str, command: str) -> Finding:
     except (ImportError, OSError) as error:
         return Finding(missing=f"it is not usable ({error})", command=command)
     return Finding(str(module.__version__))
-
-
-def _cuda() -> bool:
-    return bool(importlib.import_module("torch").cuda.is_available())

@@ -7,7 +7,7 @@ from pathlib import Path
 from imf_deploy.artifact import load_artifact, sidecar_path
 from imf_deploy.errors import DeviceError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
-from imf_deploy.export.flavour import LIBRARIES
+from imf_deploy.export.flavour import LIBRARIES, gpu_here
 
 
 def describe_engine(path: Path) -> str:
@@ -46,6 +46,30 @@ def what_runs(header: EngineHeader) -> str:
     )
 
 
+def missing_gpu(header: EngineHeader) -> str:
+    """Return why nothing here runs an engine, as a clause; empty where the GPU may.
+
+    An RTX engine without targets runs on the architectures that it names and on newer ones.
+    """
+    here = gpu_here()
+    if not here:
+        return "no CUDA device was found"
+    newer = header.portable and int(here) > max(map(int, header.targets))
+    return "" if not header.targets or here in header.targets or newer else f"the GPU here is SM{here}"
+
+
+def why_not_here(path: Path) -> str:
+    """Return why no GPU here runs an engine, with what it is for but without its name; empty where one may.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: it is no whole engine.
+    """
+    header = read_engine_header(path)
+    missing = missing_gpu(header)
+    return f"{missing}, and the engine is for {targets_text(header)}" if missing and gpu_here() else missing
+
+
 def require_gpu(path: Path, header: EngineHeader) -> None:
     """Check that this machine has a GPU for an engine, before anything is deserialised.
 
@@ -55,17 +79,8 @@ def require_gpu(path: Path, header: EngineHeader) -> None:
         DeviceError: it has none; the message says what the engine is and what would run it.
         ImfDeployError: the engine's sidecar is damaged or belongs to another file.
     """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise DeviceError(
-            f"{path} is {describe_engine(path)}, and no CUDA device was found", what_runs(header)
-        )
-    major, minor = torch.cuda.get_device_capability()
-    if header.targets and not header.portable and f"{major}{minor}" not in header.targets:
-        raise DeviceError(
-            f"{path} is {describe_engine(path)}, and the GPU here is SM{major}{minor}", what_runs(header)
-        )
+    if missing := missing_gpu(header):
+        raise DeviceError(f"{path} is {describe_engine(path)}, and {missing}", what_runs(header))
 
 
 def _io(tensors: dict[str, list[int | str]]) -> str:

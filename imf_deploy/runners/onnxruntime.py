@@ -85,8 +85,11 @@ class OnnxRuntimeRunner:
                 "Install the ONNX Runtime package that brings it (onnxruntime-gpu for CUDA and TensorRT), "
                 "or use the CPUExecutionProvider",
             )
-        if self._providers[0] not in CPU and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # the CUDA libraries that came with PyTorch or from PyPI
+        if self._providers[0] not in CPU:
+            # A GPU's sessions write what they do instead to the process's logger; whatever matters is raised.
+            onnxruntime.set_default_logger_severity(4)
+            if hasattr(onnxruntime, "preload_dlls"):
+                onnxruntime.preload_dlls()  # the CUDA libraries that came with PyTorch or from PyPI
         providers = [name for name in self._providers if name in available]
         try:
             session, on_cpu = self._start(onnxruntime, providers)

@@ -18,6 +18,7 @@ from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
+from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
@@ -133,7 +134,7 @@ def verify(
             if artifact.format == "onnx":
                 raise
             # One engine that this GPU refuses must not cost the report on everything else.
-            status, reason = _not_run(error)
+            status, reason = _not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
             result |= {"status": status, "reason": reason}
         else:
@@ -184,12 +185,11 @@ def _calibration(artifact: Artifact) -> dict[str, Any]:
     return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
 
 
-def _not_run(error: Exception) -> tuple[Status, str]:
+def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     """Return whether an engine failed or had no device, and why."""
     reason = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
-    if not torch.cuda.is_available():
-        return "not-run", "no CUDA device"
-    return ("not-run" if isinstance(error, DeviceError) else "fail"), reason
+    # Without the file's name, so that engines that lack the same are told of together.
+    return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 
 def _largest_batch(artifact: Artifact) -> int:

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 Cli = Callable[..., Any]
-SAID = "error: interrupted. What was finished is kept; the same command goes on from there."
+SAID = (
+    "error: interrupted. Files that were finished are kept, "
+    "and the same command goes on where a training stopped."
+)
 
 
 def interrupted(arguments: list[str], line: str, place: Path, sign: int) -> tuple[int, list[str]]:

@@ -90,6 +90,17 @@ def test_what_builds_without_a_gpu_says_that_it_does_not_run() -> None:
     assert "to run them" in found.missing
 
 
+@pytest.mark.parametrize(("capability", "runs"), [((8, 9), True), ((9, 0), False)])
+def test_a_gpu_that_rtx_does_not_run_on(
+    capability: tuple[int, int], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    missing = runtimes.tensorrt_rtx().missing
+    assert missing == ("" if runs else "an NVIDIA RTX GPU, to run them (the GPU here is SM90)")
+
+
 def test_a_machine_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes.shutil, "which", lambda name: None)
     assert runtimes.compiler().command == "sudo apt-get install g++"

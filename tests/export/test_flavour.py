@@ -8,6 +8,7 @@ import torch
 
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.export.flavour import choose_flavour, import_tensorrt
+from imf_deploy.export.stage import choose_engines
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -56,3 +57,30 @@ print(*({{"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}} & set(sys
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "targets", "remark"),
+    [
+        ((8, 9), [], ""),
+        ((9, 0), [], "(SM90) will not run these TensorRT-RTX engines; for others, type: "
+                     "pip install 'imf-deploy[tensorrt]'"),
+        ((9, 0), ["86"], ""),
+        ((7, 5), [], "(SM75) will not run these TensorRT-RTX engines; for others, type: "
+                     "--compute-capability 75 --precisions fp16"),
+    ],
+)  # fmt: skip
+def test_engines_that_this_gpu_does_not_run_are_told_of(
+    rtx: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int],
+    targets: list[str],
+    remark: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    engines, told = choose_engines("auto", "1:1:32", targets, ["fp32"])
+    assert engines is not None
+    assert engines.flavour == "rtx"
+    assert told.removeprefix("The GPU here ") == remark

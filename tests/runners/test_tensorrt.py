@@ -10,12 +10,16 @@ import torch
 
 from imf_deploy.artifact import describe, sidecar_path
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.flavour import gpu_here
+from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import EngineHeader, require_gpu, what_runs
 from imf_deploy.runners.tensorrt import load_library
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+needs_gpu = pytest.mark.skipif(
+    not gpu_here() or not rtx_runs_on(gpu_here()), reason="no CUDA device that runs TensorRT-RTX engines"
+)
 
 
 @pytest.fixture
@@ -109,14 +113,20 @@ def test_it_must_be_entered(engine: Path) -> None:
 
 @pytest.mark.parametrize(
     ("capability", "portable", "runs"),
-    [((8, 6), False, True), ((8, 9), False, False), ((8, 9), True, True), ((12, 0), False, False)],
-)
+    [
+        ((8, 6), False, True), ((8, 9), False, False), ((12, 0), False, False),
+        ((8, 9), True, True), ((12, 1), True, True), ((13, 0), True, True),
+        # As the runtime said on an H200: "Supported compute capabilities: 8.0 8.6 8.9 12.0 12.1 >12.0".
+        ((7, 5), True, False), ((9, 0), True, False), ((10, 0), True, False),
+    ],
+)  # fmt: skip
 def test_another_gpu_than_the_engine_was_built_for(
     engine: Path, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], portable: bool, runs: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    header = EngineHeader("rtx", "1.7.1.116", 0, 100, ("86",), portable)
+    targets = ("80", "86", "89", "120", "121") if portable else ("86",)
+    header = EngineHeader("rtx", "1.7.1.116", 0, 100, targets, portable)
     if runs:
         require_gpu(engine, header)
     else:

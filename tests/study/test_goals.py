@@ -104,6 +104,9 @@ def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks
     assert no.startswith("No: imf@1 is 1.00 points below the whole student by cross-entropy")
     heavy = [replace(n, macs=21_000_000) if "imf" in n.product else n for n in networks]
     assert told(trained, heavy)[2].startswith("No: no imf@k has so few MACs")
+    assert "above cifar:thin by KD" in told(trained, heavy)[3], "a thinner student is compared all the same"
+    larger = [replace(n, macs=50_000_000) if "imf" in n.product else n for n in networks]
+    assert told(trained, larger)[3].startswith("Not known: no imf@k to compare")
 
 
 def test_the_rival_is_the_nearest_in_latency_by_its_best_method(

@@ -116,6 +116,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
         raise error
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 9))
     monkeypatch.setattr(stage, "open_runner", refuse)
     engine = next(file for file in exported if file.format == "tensorrt_rtx")
     (verified,) = verify(product, [engine], data)
@@ -123,6 +124,18 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
     assert result["status"] == result["ladder"][-1]["status"] == status
     assert result["reason"] in str(error)
     assert "\n" not in result["reason"]
+
+
+def test_a_gpu_that_runs_no_rtx_engines_fails_none(
+    product: Product, exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    engines = [file for file in exported if file.format == "tensorrt_rtx"]
+    found = [verified.evidence["verify"] for verified in verify(product, engines, data)]
+    assert {result["status"] for result in found} == {"not-run"}
+    (reason,) = {result["reason"] for result in found}
+    assert reason.startswith("the GPU here is SM90, and the engine is for SM80, SM86")
 
 
 def test_an_engine_without_a_gpu_has_a_row(
