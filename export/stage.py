@@ -36,7 +36,7 @@ class EngineConfig:
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
         batch: Optimisation profile.
-        capabilities: Compute capabilities such as ``86``; none builds for Ampere and later.
+        capabilities: Compute capabilities such as ``86``; none builds for RTX GPUs, Ampere and newer.
     """
 
     flavour: Flavour

@@ -76,6 +76,6 @@ def parse_capability(text: str) -> str:
         raise UsageError(
             f"TensorRT-RTX cannot build for compute capability '{text}'",
             f"Choose among {', '.join(RTX_CAPABILITIES)}, or give none for an engine that runs "
-            "on Ampere and later",
+            "on RTX GPUs, Ampere and newer",
         )
     return name

@@ -59,7 +59,7 @@ def build_engine(
         flavour: The TensorRT to build with and for.
         batch: Sizes of the batch to accept.
         compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; none makes an engine
-            that runs on Ampere and later.
+            that runs on RTX GPUs, Ampere and newer.
 
     Raises:
         UsageError: the flavour is not installed, or a target or the batch range does not fit.

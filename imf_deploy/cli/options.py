@@ -181,7 +181,7 @@ Precision = Annotated[
     TrainPrecision,
     typer.Option(
         "--train-precision",
-        help="bf16 pays on GPUs and on CPUs with AMX; fp16 needs a GPU.",
+        help="bf16 pays on CPUs with AMX, and on GPUs that large networks keep busy; fp16 needs a GPU.",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -208,7 +208,7 @@ Capability = Annotated[
     str,
     typer.Option(
         "--compute-capability",
-        help="Targets such as 86,89; empty builds for Ampere and later.",
+        help="Targets such as 86,89; empty builds for RTX GPUs, Ampere and newer.",
         rich_help_panel=EXPORT,
     ),
 ]
