@@ -187,8 +187,8 @@ def _calibration(artifact: Artifact) -> dict[str, Any]:
 
 def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     """Return whether an engine failed or had no device, and why."""
-    reason = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
-    # Without the file's name, so that engines that lack the same are told of together.
+    told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
+    reason = told.replace(str(engine), "it")  # engines of which the same is true are told of together
     return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 

@@ -126,6 +126,19 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
     assert "\n" not in result["reason"]
 
 
+def test_engines_that_fail_alike_have_one_reason(
+    product: Product, exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, _: str) -> None:
+        raise ImfDeployError(f"tensorrt_rtx 1.7 refuses {path}: another version")
+
+    monkeypatch.setattr(stage, "open_runner", refuse)
+    engines = [file for file in exported if file.format == "tensorrt_rtx"]
+    assert len(engines) == 2
+    reasons = {verified.evidence["verify"]["reason"] for verified in verify(product, engines, data)}
+    assert reasons == {"tensorrt_rtx 1.7 refuses it: another version"}
+
+
 def test_a_gpu_that_runs_no_rtx_engines_fails_none(
     product: Product, exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
