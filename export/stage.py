@@ -15,7 +15,14 @@ from imf_deploy.errors import UsageError
 from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
-from imf_deploy.export.targets import TURING, BatchRange, Flavour, parse_capability, rtx_runs_on
+from imf_deploy.export.targets import (
+    PORTABLE_CAPABILITIES,
+    TURING,
+    BatchRange,
+    Flavour,
+    parse_capability,
+    rtx_runs_on,
+)
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
@@ -92,7 +99,7 @@ def choose_engines(
 
 def _rtx_without_targets(here: str) -> str:
     """Return what to do where the GPU here does not run RTX engines that are built for no target."""
-    if not here or (rtx_runs_on(here) and here != TURING):
+    if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "--compute-capability 75 --precisions fp16" if here == TURING else LIBRARIES["tensorrt"].install
     return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"

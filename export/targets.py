@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,13 +17,21 @@ RTX_CAPABILITIES = (TURING, "80", "86", "89", "120", "121")
 """What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
 
 
-def rtx_runs_on(capability: str) -> bool:
+PORTABLE_CAPABILITIES = RTX_CAPABILITIES[1:]
+"""What an engine without targets is built for, besides what is newer."""
+
+
+def rtx_runs_on(capability: str, targets: Sequence[str] = RTX_CAPABILITIES) -> bool:
     """Return whether TensorRT-RTX runs on GPUs of a compute capability such as ``89``.
 
-    On what it builds for and on what is newer, as its runtime says; not on Hopper (90) or the Blackwell of
-    data centres (100, 103), which are older than the newest of the list.
+    On the targets and on what is newer than all of them, as its runtime says; not on Hopper (90) or the
+    Blackwell of data centres (100, 103), which are older than the newest.
+
+    Args:
+        capability: Of the GPU.
+        targets: What it builds for, or what an engine without targets was built for.
     """
-    return capability in RTX_CAPABILITIES or int(capability) > int(RTX_CAPABILITIES[-1])
+    return capability in targets or int(capability) > max(map(int, targets))
 
 
 @dataclass(frozen=True)

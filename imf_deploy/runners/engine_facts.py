@@ -8,6 +8,7 @@ from imf_deploy.artifact import load_artifact, sidecar_path
 from imf_deploy.errors import DeviceError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES, gpu_here
+from imf_deploy.export.targets import rtx_runs_on
 
 
 def describe_engine(path: Path) -> str:
@@ -54,8 +55,8 @@ def missing_gpu(header: EngineHeader) -> str:
     here = gpu_here()
     if not here:
         return "no CUDA device was found"
-    newer = header.portable and int(here) > max(map(int, header.targets))
-    return "" if not header.targets or here in header.targets or newer else f"the GPU here is SM{here}"
+    runs = rtx_runs_on(here, header.targets) if header.portable else here in header.targets
+    return "" if runs or not header.targets else f"the GPU here is SM{here}"
 
 
 def why_not_here(path: Path) -> str:
