@@ -125,7 +125,8 @@ def test_it_runs_under_autocast(rounded: FakeQuantizedGraph, images: Tensor) -> 
     expected = rounded(images)[0]
     with torch.autocast("cpu", torch.bfloat16):
         logits = rounded(images)[0]
-    assert torch.allclose(logits.float(), expected, atol=0.2 * float(expected.detach().abs().max()))
+    # What bfloat16 rounds may land on the next step of a grid: one logit may move far, all together not.
+    assert (logits.float() - expected).norm() < 0.4 * expected.norm()
 
 
 @pytest.mark.parametrize(
