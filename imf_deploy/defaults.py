@@ -18,7 +18,7 @@ CHECKPOINT_MINUTES = 10.0
 TEACHER_OUTPUTS_GB = 8.0
 LR_DROPS = (0.625, 0.75, 0.875)
 """Parts of the training after which the step schedule divides the rate by 10."""
-ALPHA = 10.0
+ALPHA = 30.0
 BETA = 20.0
 TEMPERATURE = 4.0
 

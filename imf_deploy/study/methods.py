@@ -60,7 +60,7 @@ METHODS: dict[str, Method] = {
     ),
     "imf": Method(
         "Kim et al. 2023",
-        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 20.0}, _IMF | {"beta": 40.0}),
+        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
     ),
 }
 """Methods by the name that ``--methods`` takes."""
