@@ -15,8 +15,6 @@ Flavour = Literal["rtx", "tensorrt"]
 TURING = "75"
 RTX_CAPABILITIES = (TURING, "80", "86", "89", "120", "121")
 """What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
-
-
 PORTABLE_CAPABILITIES = RTX_CAPABILITIES[1:]
 """What an engine without targets is built for, besides what is newer."""
 
