@@ -6,6 +6,8 @@ Anything else that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from unicodedata import category
+
 
 class ImfDeployError(Exception):
     """Base of every error that is not a bug (exit code 1).
@@ -18,9 +20,10 @@ class ImfDeployError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str = "") -> None:
-        self.what = what
-        self.hint = hint
-        super().__init__(f"{what}. {hint}." if hint else f"{what}.")
+        # Names from files, folders and headers are in these sentences, and must not steer a terminal.
+        self.what = visible(what)
+        self.hint = visible(hint)
+        super().__init__(f"{self.what}. {self.hint}." if hint else f"{self.what}.")
 
 
 class DivergedError(ImfDeployError):
@@ -43,3 +46,12 @@ class DeviceError(ImfDeployError):
     """Work that needs a device which this machine does not have (exit code 4)."""
 
     exit_code = 4
+
+
+def visible(text: str) -> str:
+    r"""Return a foreign text for a terminal: control characters, which could steer it, as ``\x1b``."""
+    # Cf: marks that turn the direction of text around, and let a name look like another one.
+    return "".join(
+        char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
+        for char in text
+    )

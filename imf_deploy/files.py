@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.untrusted import parse_object
 
 WRITE_PROBLEMS = {
     errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
@@ -118,31 +119,10 @@ def read_json(path: Path) -> dict[str, Any]:
         ImfDeployError: the file is missing, unreadable, or not a JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ImfDeployError(
-            f"{path} is not valid JSON ({error})", "Make it again, or delete it and start over"
-        ) from error
-    if not isinstance(content, dict):
-        raise ImfDeployError(f"{path} holds no JSON object", "Make it again")
-    if too_deep(content):
-        raise ImfDeployError(
-            f"{path} is no file of this tool: its JSON is nested too deeply", "Make it again"
-        )
-    return content
-
-
-def too_deep(content: Any, limit: int = 100) -> bool:
-    """Return whether a JSON value is nested so deeply that walking through it could exhaust the stack."""
-    level = [content]
-    for _ in range(limit):
-        dicts = (item.values() for item in level if isinstance(item, dict))
-        level = [child for inner in (*dicts, *(i for i in level if isinstance(i, list))) for child in inner]
-        if not level:
-            return False
-    return True
+    return parse_object(content, str(path), "Make it again, or delete it and start over")
 
 
 def sha256_file(path: Path) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from imf_deploy.compare.stage import Comparison, Entry
 from imf_deploy.report.columns import Column, FittingTable, Section
-from imf_deploy.report.format import half_interval, label, percent, scaled, significant, visible
+from imf_deploy.report.format import half_interval, label, percent, scaled, significant
+from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy.inspection.values import SHOWN, lines, shape, text
 from imf_deploy.report.columns import Column, FittingTable, Section
-from imf_deploy.report.format import label, percent, scaled, significant, visible
+from imf_deploy.report.format import label, percent, scaled, significant
+from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import existing_file, too_deep
+from imf_deploy.files import existing_file
+from imf_deploy.untrusted import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import file_facts, read_record
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
-from unicodedata import category
 
 from imf_deploy.report.schema import Speedup
 
@@ -84,15 +83,6 @@ def difference(value: float | None) -> str:
     if not known(value):
         return UNKNOWN
     return f"{value:.1e}" if value else "0"
-
-
-def visible(text: str) -> str:
-    r"""Return a foreign text for a terminal: control characters, which could steer it, as ``\x1b``."""
-    # Cf: marks that turn the direction of text around, and let a name look like another one.
-    return "".join(
-        char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
-        for char in text
-    )
 
 
 def label(name: str) -> str:

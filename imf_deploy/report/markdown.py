@@ -8,6 +8,7 @@ from imf_deploy.report import format as show
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.untrusted import visible
 
 # Every character that can begin markup in the middle of a line; a _ inside a word cannot.
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
@@ -108,7 +109,7 @@ def text(words: str) -> str:
     Characters of Markdown and HTML become entities, which the syntax never takes for structure
     (CommonMark 0.31, section 2.5); addresses do not become links, and nobody is called by ``@name``.
     """
-    line = " ".join(show.visible(" ".join(words.split())).split())
+    line = " ".join(visible(" ".join(words.split())).split())
     line = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", line)
     line = _LEADING.sub(lambda match: "".join(f"&#{ord(char)};" for char in match[0]), line)
     # GitHub links addresses and names after the entities were read: a space of no width is in between.
@@ -127,5 +128,5 @@ def fenced(lines: str, language: str) -> str:
     """Return a block of code behind a fence that its content cannot close."""
     longest = max((len(run) for run in re.findall("`+", lines)), default=0)
     fence = "`" * max(3, longest + 1)
-    shown = "\n".join(show.visible(line) for line in lines.splitlines())
+    shown = "\n".join(visible(line) for line in lines.splitlines())
     return f"{fence}{language}\n{shown}\n{fence}"

@@ -13,7 +13,6 @@ from imf_deploy.report.format import (
     percent,
     scaled,
     significant,
-    visible,
 )
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
@@ -25,6 +24,7 @@ from imf_deploy.report.verdict import (
     recommended,
     teacher_sentence,
 )
+from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -1,0 +1,75 @@
+"""What comes from outside is parsed here: JSON with limits, and text that may reach a terminal.
+
+Light: nothing but the standard library is imported.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError, visible
+
+__all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", "too_deep", "visible"]
+
+JSON_BYTES = 256 << 20
+"""Largest JSON document that is parsed; the largest report of a run with 1,000 classes has 2 MB."""
+JSON_DEPTH = 100
+"""Deepest nesting of a JSON document; records and reports have less than 10."""
+
+
+def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
+    """Parse JSON from outside.
+
+    Args:
+        content: The document.
+        name: What messages call it, such as ``run/report.json`` or ``the metadata 'labels' of a.onnx``.
+        hint: What to do where it cannot be used.
+
+    Raises:
+        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES`, nested deeper than
+            :data:`JSON_DEPTH`, holds an integer of thousands of digits, or text that is not Unicode.
+    """
+    if len(content) > JSON_BYTES:
+        raise ImfDeployError(f"{name} is larger than {JSON_BYTES >> 20} MiB", hint)
+    try:
+        value = json.loads(content)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can be read, and never written
+    except RecursionError as error:
+        raise ImfDeployError(f"{name} is nested too deeply", hint) from error
+    except UnicodeEncodeError as error:
+        raise ImfDeployError(f"{name} holds text that is not Unicode", hint) from error
+    except ValueError as error:
+        raise ImfDeployError(f"{name} is not valid JSON ({shorten(str(error))})", hint) from error
+    if too_deep(value):
+        raise ImfDeployError(f"{name} is nested too deeply", hint)
+    return value
+
+
+def parse_object(content: str | bytes, name: str, hint: str = "") -> dict[str, Any]:
+    """Parse a JSON object from outside; see :func:`parse_json`.
+
+    Raises:
+        ImfDeployError: as there, or the document is not an object.
+    """
+    value = parse_json(content, name, hint)
+    if not isinstance(value, dict):
+        raise ImfDeployError(f"{name} is not a JSON object", hint)
+    return value
+
+
+def too_deep(content: Any, limit: int = JSON_DEPTH) -> bool:
+    """Return whether a JSON value is nested so deeply that walking through it could exhaust the stack."""
+    level = [content]
+    for _ in range(limit):
+        dicts = (item.values() for item in level if isinstance(item, dict))
+        level = [child for inner in (*dicts, *(i for i in level if isinstance(i, list))) for child in inner]
+        if not level:
+            return False
+    return True
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """Return the first line of a foreign text, with at most ``limit`` characters."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return first if len(first) <= limit else f"{first[: limit - 1]}…"
