@@ -13,9 +13,12 @@ Target = Literal["onnxruntime-cpu", "tensorrt"]
 """Whose INT8 the file is written for: each wants another form of Q/DQ."""
 Method = Literal["minmax", "entropy", "percentile", "mse"]
 """How the range of an activation is chosen."""
+Cpus = Literal["all", "vnni"]
+"""Which processors an INT8 file for ONNX Runtime's CPU provider is for."""
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 METHODS: tuple[Method, ...] = get_args(Method)
+CPUS: tuple[Cpus, ...] = get_args(Cpus)
 
 
 @dataclass(frozen=True)

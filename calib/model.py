@@ -22,9 +22,9 @@ _FOLDED = ("BatchNormalization", "Constant", "Identity")
 _INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FloatModel:
-    """A float32 classifier in ONNX that can be calibrated.
+    """A float32 classifier in ONNX that can be calibrated; equal to itself alone.
 
     Attributes:
         artifact: What the file is; for files without a sidecar, read from the file itself.

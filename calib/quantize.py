@@ -6,9 +6,11 @@ import json
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.calib.config import Target
+from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
+from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.float_layers import keep_in_float
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
 from imf_deploy.calib.model import FloatModel
@@ -65,11 +67,14 @@ def quantize(
     excluded: Collection[str] = (),
     only: Layer | None = None,
     metadata: dict[str, str] | None = None,
+    cpus: Cpus = "all",
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
-    Weights are int8, symmetric, one scale for each output channel, with all 8 bits. The outputs are not
-    rounded: 256 steps make ties between classes, and what computes the last of them costs nothing.
+    Weights are int8, symmetric, one scale for each output channel. For ONNX Runtime's CPU provider no pair of
+    them can saturate on a processor without VNNI, unless the file is for processors with VNNI alone. The
+    outputs are not rounded: 256 steps make ties between classes, and what computes the last of them costs
+    nothing.
 
     Args:
         model: The float model; not changed.
@@ -78,6 +83,7 @@ def quantize(
         excluded: Names of layers that stay in float.
         only: Quantise this layer and nothing else.
         metadata: Key-value pairs of the file; by default the model's own with another precision.
+        cpus: Which processors the file is for, where ONNX Runtime's CPU provider runs it.
 
     Raises:
         ImfDeployError: onnxruntime.quantization cannot write the model.
@@ -89,7 +95,12 @@ def quantize(
 
     form = _FORMS[target]
     kept = [layer for layer in model.layers if layer.name in excluded]
-    proto = _copy(model.proto)
+    proto, bounded = _copy(model.proto), target == "onnxruntime-cpu" and cpus == "all"
+    options = dict(form.options)
+    if bounded:
+        own_weights(proto)
+        options["TensorQuantOverrides"] = as_overrides(proto, _scales(model))
+    floats = _copy(proto)  # the quantiser changes what it is given
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns of every tensor that it leaves in float
     try:
@@ -103,7 +114,7 @@ def quantize(
             nodes_to_quantize=list(only.nodes) if only else [],
             nodes_to_exclude=[node for layer in kept for node in layer.nodes],
             op_types_to_quantize=list(form.operators) or quantisable_types(),
-            extra_options=dict(form.options),
+            extra_options=options,
         )
         for name in answer_tensors(proto):
             # It quantises no tensor whose type it does not know, whoever asks for it.
@@ -118,6 +129,8 @@ def quantize(
         ) from error
     finally:
         logging.disable(before)
+    if bounded:
+        bound_weights(written, floats)
     keep_in_float(written, {layer.name for layer in kept})
     # The quantiser appends its nodes at the end, but ONNX wants operators in the order of their data.
     OnnxModel(written).topological_sort(is_deterministic=True)
@@ -125,6 +138,14 @@ def quantize(
     set_model_props(written, dict(sorted(entries.items())))
     serialised: bytes = written.SerializeToString(deterministic=True)
     return serialised
+
+
+@lru_cache(maxsize=1)
+def _scales(model: FloatModel) -> Scales:
+    """Return the bounded scales of a model; a calibration quantises the same one many times."""
+    proto = _copy(model.proto)
+    own_weights(proto)
+    return find_scales(proto)
 
 
 def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -185,5 +187,58 @@ def browse(tmp_path: Path) -> Callable[..., str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
         return done.stdout
+
+    return run
+
+
+def _launcher() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("on_cpu", Path(__file__).with_name("on_cpu.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+on_cpu = _launcher()
+
+# Runs every model of a folder on the input beside it, and keeps all outputs.
+RUN = """
+import sys
+from pathlib import Path
+import numpy, onnxruntime
+found = {}
+for path in sorted(Path(sys.argv[1]).glob("*.onnx")):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    given = {session.get_inputs()[0].name: numpy.load(path.with_suffix(".npy"))}
+    for value, output in zip(session.get_outputs(), session.run(None, given)):
+        found[f"{path.stem}/{value.name}"] = output
+numpy.savez(sys.argv[2], **found)
+"""
+
+
+@pytest.fixture(scope="session")
+def run_on() -> Callable[[str, Path], dict[str, np.ndarray]]:
+    """Run the models of a folder on a processor: ``haswell`` or ``neoverse-n1``, emulated, or ``here``."""
+    checked: set[str] = set()
+
+    def run(cpu: str, folder: Path) -> dict[str, np.ndarray]:
+        target = folder / f"{cpu}.npz"
+        arguments = ["-c", RUN, str(folder), str(target)]
+        if cpu == "here":
+            command = [sys.executable, *arguments]
+        else:
+            if reason := on_cpu.why_not(cpu):
+                pytest.skip(reason)
+            if cpu not in checked:
+                on_cpu.check(cpu)
+                checked.add(cpu)
+            command = on_cpu.emulated(cpu, arguments)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        with np.load(target) as file:
+            return dict(file)
 
     return run

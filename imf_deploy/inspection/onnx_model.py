@@ -18,9 +18,9 @@ from imf_deploy.export.onnx_file import (
     parse_model,
     tensor_shape,
 )
-from imf_deploy.untrusted import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+from imf_deploy.untrusted import too_deep
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto

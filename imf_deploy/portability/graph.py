@@ -1,0 +1,118 @@
+"""What ONNX Runtime's CPU provider makes of a file, and which of its operators can saturate."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.portability.pairs import can_saturate
+from imf_deploy.portability.products import EMULATED, UNKNOWN, weight_matrix, weights_index
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+# Fused forms of MatMulInteger with sums in float: apart, their integers can be emulated.
+_APART = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
+_MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Identity")
+
+
+@dataclass(frozen=True)
+class Session:
+    """The operators that a session runs, after all decisions about what computes in integers.
+
+    Attributes:
+        model: The optimised graph, before memory layouts are chosen for this processor.
+        saturating: Names of the nodes some input makes saturate on processors without VNNI.
+        unknown: Operators with int8 weights whose sums this module does not know.
+    """
+
+    model: ModelProto
+    saturating: frozenset[str]
+    unknown: tuple[str, ...]
+
+
+def open_session_graph(path: Path) -> Session:
+    """Return what a session with default options runs of an ONNX file.
+
+    Args:
+        path: The file; it must load.
+    """
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        optimised = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(optimised)
+        # The level above chooses layouts; what is fused into integer operators is decided up to here.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_APART
+        )
+        model = onnx.load(optimised)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{index}:{node.name}"
+    constants = constant_values(model)
+    producers = {name: node for node in model.graph.node for name in node.output}
+    saturating = {node.name for node in model.graph.node if _can_saturate(node, constants, producers)}
+    unknown = {
+        node.op_type
+        for node in _all_nodes(model.graph)
+        if node.op_type in UNKNOWN and _reads_int8(node, constants)
+    }
+    # Inside a loop or a branch nothing is emulated.
+    inner = [node for node in _all_nodes(model.graph, inner=True) if node.op_type in EMULATED]
+    return Session(model, frozenset(saturating), tuple(sorted(unknown | {node.op_type for node in inner})))
+
+
+def constant_values(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
+    """Return the constants of a graph by name."""
+    from onnx import numpy_helper
+
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def _can_saturate(
+    node: NodeProto, constants: Mapping[str, npt.NDArray[Any]], producers: Mapping[str, NodeProto]
+) -> bool:
+    if node.op_type not in EMULATED:
+        return False
+    name = node.input[weights_index(node)]
+    if name not in constants:  # the product of two activations
+        return not _is_uint8(name, producers, constants)
+    weights = constants[name]
+    if weights.dtype != np.int8:
+        return False  # products of two uint8 are added in 32 bits
+    matrix = weight_matrix(node, weights)
+    return matrix is not None and bool(can_saturate(matrix).any())
+
+
+def _is_uint8(
+    name: str, producers: Mapping[str, NodeProto], constants: Mapping[str, npt.NDArray[Any]]
+) -> bool:
+    """Return whether a tensor is known to be uint8, by the zero point that its producer ends with."""
+    while (node := producers.get(name)) is not None and node.op_type in _MOVING:
+        name = node.input[0]
+    zero = constants.get(node.input[-1]) if node is not None else None
+    return zero is not None and zero.dtype == np.uint8
+
+
+def _reads_int8(node: NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
+    return any(name in constants and constants[name].dtype == np.int8 for name in node.input)
+
+
+def _all_nodes(graph: Any, inner: bool = False) -> list[Any]:
+    """Return the nodes of the graphs inside a graph, and its own unless only inner ones are asked for."""
+    nodes = [] if inner else list(graph.node)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for part in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                nodes += _all_nodes(part)
+    return nodes

@@ -1,0 +1,78 @@
+"""Operators that multiply matrices of bytes, and the order in which their kernels take the weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.portability.pairs import conv_matrix
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
+"""Operators whose saturating sums :mod:`imf_deploy.portability.emulate` computes."""
+UNKNOWN = ("QAttention", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulNBits")
+"""Operators of ONNX Runtime that multiply quantised weights in ways that are not emulated."""
+
+_CONVOLUTIONS = ("Conv", "QLinearConv")
+_GEMMS = ("Gemm", "QGemm")
+_MATMULS = ("MatMul", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
+
+
+def attribute(node: NodeProto, name: str, default: Any) -> Any:
+    """Return an attribute of a node, or what stands for it where it is absent."""
+    from onnx import helper
+
+    return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
+
+
+def weight_matrix(node: NodeProto, weights: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Return the weights of an operator as ``[O, K]``, with ``K`` in the order of its kernels.
+
+    The neighbours ``2 j`` and ``2 j + 1`` of ``K`` are a pair. Of a stack of matrices each gives its rows.
+
+    Args:
+        node: A ``Conv``, ``Gemm`` or ``MatMul``, or one of their quantised forms.
+        weights: Its second operand, of any type.
+
+    Returns:
+        ``None`` for operators without pairs: depthwise convolutions, which have kernels of their own, and
+        whatever computes in float.
+    """
+    if node.op_type in _CONVOLUTIONS:
+        depthwise = weights.shape[1] == 1 and len(weights) == attribute(node, "group", 1)
+        return None if depthwise else conv_matrix(weights)
+    if _is_transposed(node):
+        return weights
+    if node.op_type in (*_GEMMS, *_MATMULS) and weights.ndim >= 2:
+        return np.swapaxes(weights, -1, -2).reshape(-1, weights.shape[-2])
+    return None
+
+
+def from_matrix(node: NodeProto, matrix: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return ``[O, K]`` of :func:`weight_matrix` as the operand of the given shape that it was made from."""
+    if node.op_type in _CONVOLUTIONS:
+        return np.ascontiguousarray(np.moveaxis(matrix.reshape(shape[0], *shape[2:], shape[1]), -1, 1))
+    if _is_transposed(node):
+        return matrix
+    rows = matrix.reshape(*shape[:-2], shape[-1], shape[-2])
+    return np.ascontiguousarray(np.swapaxes(rows, -1, -2))
+
+
+def output_axis(node: NodeProto, weights: npt.NDArray[Any]) -> int | None:
+    """Return the axis of the output channels; ``None`` for a stack of matrices, which has one scale."""
+    if node.op_type in _CONVOLUTIONS or _is_transposed(node):
+        return 0
+    return 1 if weights.ndim == 2 else None
+
+
+def _is_transposed(node: NodeProto) -> bool:
+    return node.op_type in _GEMMS and bool(attribute(node, "transB", 0))
+
+
+def weights_index(node: NodeProto) -> int:
+    """Return which input of an emulated operator holds its weights."""
+    return 1 if node.op_type.startswith("MatMulInteger") else 3
