@@ -10,10 +10,10 @@ from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
-from imf_deploy.untrusted import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
 from imf_deploy.runners.engine_facts import what_runs
+from imf_deploy.untrusted import too_deep
 
 
 def inspect_engine(path: Path) -> Finding:

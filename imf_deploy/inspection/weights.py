@@ -10,9 +10,9 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file
-from imf_deploy.untrusted import too_deep
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import file_facts, read_record
+from imf_deploy.untrusted import too_deep
 
 # The key that imf_deploy.train.checkpoint writes; importing that would import torch.
 _CHECKPOINT = "imf-deploy-checkpoint"
