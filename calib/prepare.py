@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ OPSET = 13
 """The first opset whose Q/DQ operators have a scale for each channel; older files are upgraded to it."""
 _IR = 8
 _RESIZE_WITH_MODES = 11
+_PLACE = re.compile(r"^.{,300}? failed: ?")
 # A batch norm of its own would be quantised apart, and weights behind a node are no constants.
 _FOLDED = ("BatchNormalization", "Constant", "Dropout", "Identity")
 
@@ -139,4 +141,5 @@ def _names(op_type: str, index: int) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    return shorten(str(error)) or type(error).__name__
+    """Return the first line of an error, without the source line or temporary file that it begins with."""
+    return shorten(_PLACE.sub("", str(error))) or type(error).__name__
