@@ -13,6 +13,7 @@ import numpy as np
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.doubt import doubt
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
@@ -88,6 +89,8 @@ def calibrate(
         raise ImfDeployError(
             f"some logits of {path} are not finite on the validation images", "Check the model in float first"
         )
+    if reason := doubt(model, data.validation, reference, config.seed):
+        say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
     # It raises with the name of an operator that it does not know, before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(model.preprocess.to_dict())
@@ -132,6 +135,7 @@ def calibrate(
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = about | _evidence(layers, config, ranked, repaired, running, checked_with)
+    calibration["doubt"] = reason
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
     inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}

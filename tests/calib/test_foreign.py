@@ -221,3 +221,50 @@ def test_rows_of_a_batch_are_the_images_one_by_one(foreign: Path, preprocess: Pa
     for index in (0, 40, 89):
         one = file_logits(foreign, model, many.validation.subset(torch.tensor([index])))
         np.testing.assert_allclose(one[0], logits[index], rtol=1e-4, atol=1e-5)
+
+
+def reversed_rows(net: Any) -> None:
+    net.head.weight.copy_(net.head.weight.flip(0))
+    net.head.bias.copy_(net.head.bias.flip(0))
+
+
+def test_classes_in_another_order_are_warned_of(
+    make_file: Callable[..., Path], preprocess: Path, many: DataSet, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """The cause is looked for in foreign files; of a file with a record the accuracy alone is judged."""
+    ours = make_file("reversed", reversed_rows)
+    theirs = tmp_path / "their.onnx"
+    theirs.write_bytes(ours.read_bytes())
+    made = calibrate(theirs, many, CONFIG, tmp_path / "theirs", preprocess)
+    told = made.evidence["calibration"]["doubt"]
+    assert "not clearly better than chance" in told
+    assert "reverse order" in told
+    assert f"Warning: {theirs} in float: {told}" in capsys.readouterr().err
+    told = calibrate(ours, many, CONFIG, tmp_path / "ours").evidence["calibration"]["doubt"]
+    assert "not clearly better than chance" in told
+    assert "order" not in told
+
+
+def test_other_preprocessing_is_warned_of(foreign: Path, many: DataSet, tmp_path: Path) -> None:
+    wrong = many.preprocess.to_dict() | {"mean": [0] * 3, "std": [1e4] * 3}
+    (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+    made = calibrate(foreign, many, CONFIG, tmp_path / "out", tmp_path / "wrong.json")
+    assert scores(made)["float_accuracy"] < 0.85
+    assert "but with pixels" in made.evidence["calibration"]["doubt"]
+
+
+def test_an_accurate_file_is_not_warned_of(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    assert calibrate(whole, many, CONFIG, tmp_path).evidence["calibration"]["doubt"] == ""
+
+
+def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
+    make_file: Callable[..., Path], preprocess: Path, many: DataSet, tmp_path: Path
+) -> None:
+    model = onnx.load(make_file("reversed", reversed_rows))
+    del model.graph.value_info[:]
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    made = calibrate(tmp_path / "one.onnx", many, CONFIG, tmp_path / "out", preprocess)
+    assert "reverse order" in made.evidence["calibration"]["doubt"]
