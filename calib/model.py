@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
+from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx, read_model
+from imf_deploy.evaluate import are_probabilities
+from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
 from imf_deploy.files import read_json
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.runners.base import Batch
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.untrusted import parse_object, shorten
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# A batch norm of its own would be quantised apart, and weights behind a node are no constants.
-_FOLDED = ("BatchNormalization", "Constant", "Identity")
-_INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear")
+_PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
+# Images of noise that say which output holds the logits, and what it holds.
+_PROBE = 4
+_SAME = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +40,11 @@ class FloatModel:
         proto: Its graph, with weights and inferred shapes; never changed.
         input: Name of its one input.
         free_batch: Whether it takes batches of any size; else it takes one image at a time.
+        logits: Name of the output that holds the logits.
+        probabilities: Whether that output is behind a softmax.
         layers: What can be quantised or left in float, in the order of the graph.
         metadata: Key-value pairs of the file.
+        notes: What of the file was ignored or changed.
     """
 
     artifact: Artifact
@@ -41,8 +52,11 @@ class FloatModel:
     proto: ModelProto
     input: str
     free_batch: bool
+    logits: str
+    probabilities: bool
     layers: tuple[Layer, ...]
     metadata: dict[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def preprocess(self) -> Preprocess:
@@ -50,22 +64,23 @@ class FloatModel:
         return self.artifact.preprocess
 
 
-def open_float_model(path: Path, preprocess: Path | None = None) -> FloatModel:
+def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "") -> FloatModel:
     """Read a float32 ONNX classifier, ours or anybody's.
 
     Args:
         path: The file.
         preprocess: JSON file in the form of :meth:`Preprocess.to_dict`, for files that do not
             carry their preprocessing; it takes precedence where both are there.
+        logits: Name of the output that holds the logits; empty takes the one that fits the labels.
 
     Raises:
         UsageError: the file is quantised already, or not float32, or takes batches of one size that
-            is not 1; nothing says how pictures become its input.
+            is not 1; nothing says how pictures become its input; no output fits the labels.
         ImfDeployError: it is damaged, or has nothing to quantise.
     """
     info = describe_onnx(path)
     _refuse_other_types(path, info)
-    artifact = _record(path, info, preprocess)
+    artifact, notes = _record(path, info, preprocess)
     if len(info.inputs) != 1:
         raise ImfDeployError(f"{path} has {len(info.inputs)} inputs", "Use a classifier with one input")
     name, shape = next(iter(info.inputs.items()))
@@ -82,26 +97,80 @@ def open_float_model(path: Path, preprocess: Path | None = None) -> FloatModel:
         )
     if isinstance(shape[0], int) and shape[0] != 1:
         raise UsageError(f"{path} takes batches of {shape[0]} and no other", "Export it with a free batch")
-    proto = _prepare(path)
+    free = isinstance(shape[0], str)
+    proto = prepare(path)
     layers = find_layers(proto)
     if not any(layer.op_type in LAYER_TYPES for layer in layers):
         raise ImfDeployError(
             f"{path} has no operator to quantise", f"INT8 needs one of: {', '.join(LAYER_TYPES)}"
         )
-    free = isinstance(shape[0], str)
-    return FloatModel(artifact, content_hash(path), proto, name, free, layers, info.metadata)
+    images = np.random.default_rng(0).standard_normal((_PROBE if free else 1, 3, size, size), np.float32)
+    with OnnxRuntimeRunner(path, classes=artifact.preprocess.num_classes, logits=logits) as runner:
+        answers = runner.infer(images)
+        output = runner.output_name
+    _check_same(path, answers, _answers(path, proto, name, output, images).reshape(answers.shape))
+    if info.opset < OPSET:
+        notes.append(f"{path} has opset {info.opset}: the INT8 file has {OPSET}")
+    return FloatModel(
+        artifact=artifact,
+        identity=content_hash(path),
+        proto=proto,
+        input=name,
+        free_batch=free,
+        logits=output,
+        probabilities=are_probabilities(answers),
+        layers=layers,
+        metadata=info.metadata,
+        notes=tuple(notes),
+    )
+
+
+def _answers(path: Path, proto: ModelProto, name: str, output: str, images: Batch) -> Batch:
+    """Return one output of a prepared graph."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # whatever matters is raised as well
+    try:
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        values: Batch = session.run([output], {name: images})[0]
+    except Exception as error:  # its errors share no base class
+        raise ImfDeployError(
+            f"{path} cannot be prepared for quantisation ({shorten(str(error))})", "Export it again"
+        ) from error
+    return values
+
+
+def _check_same(path: Path, before: Batch, after: Batch) -> None:
+    """Refuse a file whose answers change when it is prepared, as ONNX's converter of opsets may do.
+
+    Raises:
+        ImfDeployError: they change by more than the order of sums does.
+    """
+    if not np.isfinite(before).all():
+        return  # what is not finite is found on images
+    difference = float(np.abs(after - before).max())
+    if not difference <= _SAME * max(float(np.abs(before).max()), 1.0):
+        raise ImfDeployError(
+            f"{path} answers otherwise after its graph was prepared for quantisation "
+            f"(a logit changes by {difference:.2g})",
+            f"Export it again with opset {OPSET} or newer",
+        )
 
 
 def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
-    integer = [op for op in info.operators if op.startswith(("QLinear", "QGemm")) or op in _INTEGER_OPERATORS]
-    if info.precision == "int8" or integer:
-        raise UsageError(f"{path} is quantised already", "Give the float32 file that it was made from")
+    if info.precision.startswith(("int", "float8", "float4")):
+        raise UsageError(
+            f"{path} is quantised already: {info.precision}", "Give the float32 file that it was made from"
+        )
     if info.precision != "fp32":
         raise UsageError(f"{path} is {info.precision}", "Give the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> Artifact:
-    """Return the file's record: its sidecar, or what its metadata and ``--preprocess`` say."""
+def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[Artifact, list[str]]:
+    """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
     given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
     if sidecar_path(path).is_file():
         artifact = load_artifact(path)
@@ -109,83 +178,59 @@ def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> Artifact:
             raise UsageError(
                 f"{preprocess} contradicts the record of {path}", "Leave --preprocess out for this file"
             )
-        return artifact
-    return describe(
+        return artifact, []
+    own, problem = _own_preprocess(path, info.metadata)
+    chosen = given or own
+    if chosen is None:
+        raise UsageError(
+            problem, "Give --preprocess FILE.json with size, resize, resize_to, mean, std, labels and color"
+        )
+    ignored = {
+        "preprocess": "preprocess" in info.metadata and own != chosen,
+        "model": "model" in info.metadata and not _model(path, info.metadata),
+        "product": "product" in info.metadata and not _product(info.metadata),
+    }
+    notes = [f"The metadata '{key}' of {path} is not used" for key, is_other in ignored.items() if is_other]
+    artifact = describe(
         path,
         kind="onnx",
         format="onnx",
         parent="",
         recipe="",
-        model=_json_metadata(path, info.metadata, "model") or {"name": path.stem.removesuffix("-fp32")},
-        preprocess=given or _own_preprocess(path, info.metadata),
-        product=info.metadata.get("product", ""),
+        model=_model(path, info.metadata) or {"name": path.stem.removesuffix("-fp32")},
+        preprocess=chosen,
+        product=_product(info.metadata),
         inputs=info.inputs,
         outputs=info.outputs,
     )
+    return artifact, notes
 
 
-def _own_preprocess(path: Path, metadata: dict[str, str]) -> Preprocess:
-    content = _json_metadata(path, metadata, "preprocess")
-    if content is None:
-        raise UsageError(
+def _own_preprocess(path: Path, metadata: dict[str, str]) -> tuple[Preprocess | None, str]:
+    """Return the preprocessing in a file's metadata, or why there is none; other tools use the key too."""
+    if "preprocess" not in metadata:
+        return None, (
             f"{path} does not say how pictures become its input: it has no sidecar and no 'preprocess' "
-            "in its metadata",
-            "Give --preprocess FILE.json with size, resize, resize_to, mean, std, labels and color",
+            "in its metadata"
         )
-    return Preprocess.from_dict(content)
-
-
-def _json_metadata(path: Path, metadata: dict[str, str], key: str) -> dict[str, Any] | None:
-    """Return a JSON object of the file's metadata; nothing where there is none."""
-    if key not in metadata:
-        return None
+    name = f"the metadata 'preprocess' of {path}"
     try:
-        content = json.loads(metadata[key])
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise ImfDeployError(f"the metadata '{key}' of {path} is no JSON object", "Export it again")
-    return content
+        return Preprocess.from_dict(parse_object(metadata["preprocess"], name)), ""
+    except ImfDeployError as error:
+        told = error.what if name in error.what else f"{name} cannot be used: {error.what}"
+        return None, told
 
 
-def _prepare(path: Path) -> ModelProto:
-    """Load weights, fold what other exporters leave, name every node, and infer shapes."""
-    import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    model = read_model(path)
+def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the model in a file's metadata where this tool wrote it, else nothing."""
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        if any(node.op_type in _FOLDED for node in model.graph.node):
-            model = _folded(model, quant_pre_process)
-        taken = {node.name for node in model.graph.node}
-        for index, node in enumerate(model.graph.node):
-            if not node.name:
-                node.name = next(n for n in _names(node.op_type, index) if n not in taken)
-                taken.add(node.name)
-        inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
+        content = parse_object(metadata.get("model", "{}"), f"the metadata 'model' of {path}")
     except ImfDeployError:
-        raise
-    except Exception as error:  # ONNX and its passes raise whatever they meet
-        raise ImfDeployError(
-            f"{path} cannot be prepared for quantisation ({str(error).splitlines()[0]})", "Export it again"
-        ) from error
-    # The mark by which onnxruntime.quantization knows that shapes are there.
-    inferred.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
-    return inferred
+        return {}
+    return content if isinstance(content.get("name"), str) else {}
 
 
-def _names(op_type: str, index: int) -> list[str]:
-    return [f"{op_type}_{index}", *(f"{op_type}_{index}_{again}" for again in range(10_000))]
-
-
-def _folded(model: ModelProto, quant_pre_process: Any) -> ModelProto:
-    import tempfile
-
-    import onnx
-
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "folded.onnx"
-        quant_pre_process(model, str(output), skip_symbolic_shape=True)
-        folded: ModelProto = onnx.load(output)
-    return folded
+def _product(metadata: dict[str, str]) -> str:
+    """Return the product in a file's metadata where this tool wrote it, else nothing."""
+    product = metadata.get("product", "")
+    return product if _PRODUCT.fullmatch(product) else ""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
-from imf_deploy.evaluate import log_softmax
+from imf_deploy.evaluate import as_logits, log_softmax, same_class
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
@@ -50,14 +50,24 @@ class Score:
 
 
 def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
-    """Return the logits of a file in a session with default options, ``float32 [N, classes]``."""
-    with OnnxRuntimeRunner(path) as runner:
-        return np.concatenate(
+    """Return the logits of a file in a session with default options, ``float32 [N, classes]``.
+
+    Of a model behind a softmax these are the logarithms of its probabilities.
+
+    Args:
+        path: The model's own file, or an INT8 one that was made from it.
+        model: The float model; it says which output to read, and how.
+        images: What to run it on.
+    """
+    classes = model.preprocess.num_classes
+    with OnnxRuntimeRunner(path, classes=classes, logits=model.logits) as runner:
+        logits = np.concatenate(
             [
                 runner.infer(np.ascontiguousarray(batch.numpy()))
                 for batch, _ in eval_batches(images, model.preprocess, 100 if model.free_batch else 1)
             ]
         )
+    return as_logits(logits) if model.probabilities else logits
 
 
 def content_logits(content: bytes, model: FloatModel, images: Split) -> Array:
@@ -83,7 +93,7 @@ def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Sco
         images=len(labels),
         accuracy=float((chosen == labels).mean()),
         float_accuracy=float((expected == labels).mean()),
-        agreement=float((chosen == expected).mean()),
+        agreement=float(same_class(wide, float_wide).mean()),
         divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
     )

@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.doubt import doubt
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
@@ -21,11 +24,12 @@ from imf_deploy.calib.score import Score, content_logits, file_logits, score
 from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, write_bytes
+from imf_deploy.progress import say
 
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 _INHERITED = ("source", "parameters", "macs", "data", "data_config")
@@ -39,6 +43,7 @@ def calibrate(
     preprocess: Path | None = None,
     ranges_file: Path | None = None,
     overwrite: bool = False,
+    logits: str = "",
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
@@ -52,6 +57,7 @@ def calibrate(
         preprocess: For files that do not say how pictures become their input.
         ranges_file: File that keeps the ranges, instead of one in the ``calib`` folder.
         overwrite: Whether a file that was made in another way may be replaced.
+        logits: Name of the output that holds the logits; empty takes the one that fits the labels.
 
     Returns:
         The artifact; its ``evidence["calibration"]`` holds the images, the ranking, the layers in
@@ -59,25 +65,33 @@ def calibrate(
 
     Raises:
         UsageError: fewer images than asked for, a model that is quantised or has no preprocessing,
-            other data than it was made for, a cache of something else.
+            no output that fits the labels, other data than it was made for, a cache of something else.
         GateError: INT8 misses the gate even after repair; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
     config.check()
-    model = open_float_model(path, preprocess)
+    model = open_float_model(path, preprocess, logits)
     _check_data(model, data)
     images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
     record = model.artifact
     output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     recipe = fingerprint(
-        ["int8", model.identity, asdict(config), images_hash, data.fingerprint, asdict(model.preprocess),
-         versions()]
+        ["int8", model.identity, model.logits, asdict(config), images_hash, data.fingerprint,
+         asdict(model.preprocess), versions()]
     )  # fmt: skip
     if made := claim(output, recipe, overwrite):
         return made
-    # Both raise with the name of an operator that they do not know, before any work is done.
+    for note in model.notes:
+        say(note)
     reference = file_logits(path, model, data.validation)
+    if not np.isfinite(reference).all():
+        raise ImfDeployError(
+            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
+        )
+    if reason := doubt(model, data.validation, reference, config.seed):
+        say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
+    # It raises with the name of an operator that it does not know, before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(model.preprocess.to_dict())
     key = CacheKey(model.identity, images_hash, prepared, method_key(config.method))
@@ -89,6 +103,7 @@ def calibrate(
         "method": config.method,
         "images": config.images,
         "images_sha256": images_hash,
+        "logits": {"output": model.logits, "probabilities": model.probabilities},
     }
     labels = data.validation.labels.numpy()
     layers = len(layers_of(model, config.target))
@@ -120,6 +135,7 @@ def calibrate(
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = about | _evidence(layers, config, ranked, repaired, running, checked_with)
+    calibration["doubt"] = reason
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
     inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.precision import precision_of
 from imf_deploy.files import existing_file, fingerprint, sha256_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 Precision = Literal["fp32", "fp16", "int8"]
+"""What this tool writes."""
 Shapes = dict[str, list[int | str]]
 """Name to shape; a string is a dynamic dimension."""
 
@@ -25,7 +27,7 @@ class OnnxInfo:
 
     Attributes:
         path: The file.
-        precision: ``int8`` where it has Q/DQ operators, ``fp16`` where its weights are half, else ``fp32``.
+        precision: Such as ``fp32``; see :func:`imf_deploy.export.precision.precision_of`.
         inputs: Name to shape of each input.
         outputs: Name to shape of each output.
         operators: Operator type to how often it occurs.
@@ -34,7 +36,7 @@ class OnnxInfo:
     """
 
     path: Path
-    precision: Precision
+    precision: str
     inputs: Shapes
     outputs: Shapes
     operators: dict[str, int]
@@ -199,20 +201,20 @@ def _count(model: ModelProto) -> dict[str, int]:
     return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
 
-def _precision(model: ModelProto) -> Precision:
-    from onnx import TensorProto
+def _precision(model: ModelProto) -> str:
+    from onnx import NodeProto, TensorProto
 
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
-        return "int8"
-    half = any(
-        tensor.data_type == TensorProto.FLOAT16 and len(tensor.dims) > 1 for tensor in model.graph.initializer
-    )
-    return "fp16" if half else "fp32"
+    parts = list(messages(model))
+    nodes = [part for part in parts if isinstance(part, NodeProto)]
+    return precision_of(nodes, [part for part in parts if isinstance(part, TensorProto)], model.graph.input)
 
 
 def tensor_shape(value: Any) -> list[int | str]:
-    """Return the shape of an input or output, as ONNX describes it; empty for what is no tensor."""
+    """Return the shape of an input or output, as ONNX describes it; empty for what is no tensor.
+
+    Some exporters write -1 for a free dimension.
+    """
     return [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or "?"
         for dim in value.type.tensor_type.shape.dim
     ]

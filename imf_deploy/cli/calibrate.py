@@ -51,6 +51,7 @@ def calibrate(
         Path | None,
         typer.Option(help="JSON with the preprocessing, for a model that does not carry it."),
     ] = None,
+    logits: o.LogitsOutput = "",
     cache: Annotated[
         Path | None, typer.Option(help="File that keeps the ranges; by default in OUTPUT/calib.")
     ] = None,
@@ -77,8 +78,8 @@ def calibrate(
         target.value, method.value, images, seed, Gate(max_accuracy_drop, min_agreement)
     )
     config.check()
-    opened = model_data(open_float_model(model, preprocess).artifact, data, data_root)
-    made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite)
+    opened = model_data(open_float_model(model, preprocess, logits).artifact, data, data_root)
+    made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)
     write_yaml(made.path.with_suffix(".config.yaml"), settings)
     about = made.evidence["calibration"]
     result = about["validation"]

@@ -224,6 +224,14 @@ MinAgreement = Annotated[
     ),
 ]
 
+LogitsOutput = Annotated[
+    str,
+    typer.Option(
+        "--logits",
+        help="Output of an ONNX file that holds the logits; empty takes the one that fits the labels.",
+    ),
+]
+
 BenchSeconds = Annotated[
     float,
     typer.Option(help="Least time that each file's latency is measured for.", rich_help_panel=EXPORT),

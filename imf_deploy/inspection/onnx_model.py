@@ -25,9 +25,8 @@ from imf_deploy.untrusted import too_deep
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
+_EXPLICIT = {"QuantizeLinear", "DequantizeLinear"}
 _JSON = ("labels", "preprocess", "model", "tools")
-_QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger",
-              "MatMulInteger", "QGemm")  # fmt: skip
 
 
 def inspect_onnx(path: Path) -> Finding:
@@ -64,7 +63,10 @@ def inspect_onnx(path: Path) -> Finding:
         warnings.append(NO_SIDECAR)
     warnings += [str(problem) for name in outside if (problem := external_problem(path, name))]
     warnings += _contradictions(info.precision, metadata, record)
-    if info.precision == "fp32" and any(name in info.operators for name in _QUANTISED):
+    if (
+        info.precision.startswith("int8")
+        and not {"QuantizeLinear", "DequantizeLinear"} & info.operators.keys()
+    ):
         warnings.append("It computes in integers without Q/DQ operators: TensorRT does not take it")
     return Finding(path, "onnx", _title(info.precision, metadata, ours), facts, record, warnings)
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.logits import find_logits, named_output, read_logits
 from imf_deploy.runners.onnx_data import check_onnx_data
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:\s*)?")
@@ -30,7 +31,10 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
 
 
 class OnnxRuntimeRunner:
-    """An ONNX file with one input; its first output counts as the logits.
+    """An ONNX file with one input.
+
+    ``infer`` returns the logits where ``classes`` is given, else the output that ``logits`` names or the
+    first one, as it is.
 
     On a GPU the session is first asked to run every operator there (``session.disable_cpu_ep_fallback``).
     Where it cannot, it is loaded again with the CPU for the rest, and ``session`` says so.
@@ -45,6 +49,9 @@ class OnnxRuntimeRunner:
         any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
         exact_sums: Widen the int8 products that saturate on x86 processors without VNNI, so that this machine
             answers like all others. It is slower there, and changes nothing elsewhere.
+        classes: Number of classes. The first inference decides which output holds the logits; see
+            :func:`imf_deploy.runners.logits.find_logits`.
+        logits: Name of an output; empty chooses.
     """
 
     def __init__(
@@ -56,12 +63,16 @@ class OnnxRuntimeRunner:
         *,
         any_type: bool = False,
         exact_sums: bool = False,
+        classes: int | None = None,
+        logits: str = "",
     ) -> None:
         short = providers[0].removesuffix("ExecutionProvider")
         self.name = "onnxruntime" if tuple(providers) == CPU else f"onnxruntime {short}"
         self.input_name, self.input_type = "", "float32"
         self.input_shape: InputShape = ()
+        self.output_name = ""
         self.session: dict[str, Any] = {}
+        self._classes, self._wanted = classes, logits
         self._types = INPUT_TYPES if any_type else INPUT_TYPES[:1]
         self._settings = {_EXACT_SUMS: "1"} if exact_sums else {}
         self._path = path
@@ -75,7 +86,7 @@ class OnnxRuntimeRunner:
         """Load and optimise the file at the highest level; sets what is known once entered.
 
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such file, or no output of the given name.
             DeviceError: the first provider is not available on this machine.
             ImfDeployError: the file is damaged, reads data outside its own folder, or is no network with
                 one input of a type that is taken.
@@ -114,7 +125,9 @@ class OnnxRuntimeRunner:
             taken = " or ".join(self._types)
             raise ImfDeployError(f"{self._path} must have one {taken} input, and it has {found}")
         self.input_name, self.input_type = inputs[0].name, _TYPES[inputs[0].type]
-        self._outputs = [session.get_outputs()[0].name]
+        self._outputs = [output.name for output in session.get_outputs()]
+        if self._classes is None or len(self._outputs) == 1:
+            self.output_name = named_output(self._path, self._outputs, self._wanted)
         # A free dimension comes as its name, or as None where it has no name.
         self.input_shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self._session = session
@@ -165,21 +178,33 @@ class OnnxRuntimeRunner:
         self._session = None
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the first output, ``float32 [N, classes]``.
+        """Return the logits, ``float32 [N, classes]``, or one output as it is; see the class.
 
         Raises:
+            UsageError: no output is the logits of the given classes.
             ImfDeployError: the file does not take this batch, or the runner was not entered.
         """
         if self._session is None:
             raise ImfDeployError("this OnnxRuntimeRunner is not open", "Use it in a with statement")
+        asked = [self.output_name] if self.output_name else self._outputs
+        values = dict(zip(asked, self._run(asked, batch), strict=True))
+        if self._classes is None:
+            first: Logits = values[self.output_name]
+            return first
+        if not self.output_name:
+            self.output_name = find_logits(self._path, values, len(batch), self._classes, self._wanted)
+        return read_logits(self._path, self.output_name, values[self.output_name], len(batch), self._classes)
+
+    def _run(self, outputs: list[str], batch: Batch) -> list[Any]:
+        """Return the values of some outputs for a batch."""
         try:
-            logits: Logits = self._session.run(self._outputs, {self.input_name: batch})[0]
+            values: list[Any] = self._session.run(outputs, {self.input_name: batch})
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"{self._path} fails on an input of shape {list(batch.shape)}: {_reason(error)}",
                 f"Its input is declared as {list(self.input_shape)}; None is free",
             ) from error
-        return logits
+        return values
 
 
 def _reason(error: Exception) -> str:

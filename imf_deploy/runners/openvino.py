@@ -9,13 +9,14 @@ from typing import Any, Self
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.logits import named_output
 from imf_deploy.runners.onnx_data import check_onnx_data
 
 _TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32": "int32", "i64": "int64"}
 
 
 class OpenVinoRunner:
-    """The same ONNX file that ONNX Runtime reads; its first output counts as the logits.
+    """The same ONNX file that ONNX Runtime reads; ``infer`` returns one output as it is.
 
     Every new shape is compiled apart, at its first inference: OpenVINO is slower on a free batch.
 
@@ -23,12 +24,16 @@ class OpenVinoRunner:
         path: The file.
         threads: Threads of one inference; by default every CPU that this process may use.
         any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
+        logits: Name of the output; empty takes the first.
     """
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int | None = None, *, any_type: bool = False) -> None:
+    def __init__(
+        self, path: Path, threads: int | None = None, *, any_type: bool = False, logits: str = ""
+    ) -> None:
         self.input_name, self.input_type = "", "float32"
+        self.output_name, self._wanted = "", logits
         self._types = INPUT_TYPES if any_type else INPUT_TYPES[:1]
         self.input_shape: InputShape = ()
         self._path = path
@@ -42,13 +47,14 @@ class OpenVinoRunner:
         self._core: Any = None
         self._model: Any = None
         self._request: Any = None
+        self._output = 0
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         """Read the file; sets what is known once entered, and compiles at once where the shape is fixed.
 
         Raises:
-            UsageError: there is no such file.
+            UsageError: there is no such file, or no output of the given name.
             ImfDeployError: OpenVINO is not installed, or the file is damaged, reads data outside its
                 own folder, or is no network with one input of a type that is taken.
         """
@@ -81,6 +87,10 @@ class OpenVinoRunner:
         self.input_shape = tuple(
             None if dim.is_dynamic else dim.get_length() for dim in inputs[0].partial_shape
         )
+        # Inner names of the same tensor count too.
+        names = [sorted(output.names) for output in self._model.outputs]
+        self.output_name = named_output(self._path, [name for some in names for name in some], self._wanted)
+        self._output = next(index for index, some in enumerate(names) if self.output_name in some)
         if None not in self.input_shape:
             self._compile(tuple(dim or 0 for dim in self.input_shape))
         return self
@@ -93,7 +103,7 @@ class OpenVinoRunner:
         self._shape = ()
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the first output, ``float32 [N, classes]``.
+        """Return the chosen output.
 
         Raises:
             ImfDeployError: the file does not take this batch, or the runner was not entered.
@@ -104,7 +114,7 @@ class OpenVinoRunner:
             self._compile(batch.shape)
         self._request.infer([batch], share_inputs=True)
         # A copy, because the next run writes into the same buffer.
-        logits: Logits = self._request.get_output_tensor(0).data.copy()
+        logits: Logits = self._request.get_output_tensor(self._output).data.copy()
         return logits
 
     def _compile(self, shape: tuple[int, ...]) -> None:

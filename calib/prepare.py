@@ -1,0 +1,145 @@
+"""Bring an ONNX graph of any exporter into the form that quantisation works on; its answers stay."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.onnx_file import read_model
+from imf_deploy.untrusted import shorten
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 13
+"""The first opset whose Q/DQ operators have a scale for each channel; older files are upgraded to it."""
+_IR = 8
+_RESIZE_WITH_MODES = 11
+_PLACE = re.compile(r"^.{,300}? failed: ?")
+# A batch norm of its own would be quantised apart, and weights behind a node are no constants.
+_FOLDED = ("BatchNormalization", "Constant", "Dropout", "Identity")
+
+
+def prepare(path: Path) -> ModelProto:
+    """Return the graph of a file with its weights, names for all nodes, and inferred shapes.
+
+    Files older than :data:`OPSET` are upgraded. Weights are initializers and not inputs, constants or
+    behind identities; batch norm is folded; a batch of -1 is free.
+
+    Raises:
+        ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot bring it into this form.
+    """
+    import onnx
+
+    model = read_model(path)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+        _take_weights_from_inputs(model)
+        _free_negative_sizes(model)
+        if _opset(model) < OPSET:
+            model = _upgraded(path, model)
+        if any(node.op_type in _FOLDED for node in model.graph.node):
+            model = _folded(model)
+        _name_nodes(model)
+        inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
+    except ImfDeployError:
+        raise
+    except Exception as error:  # ONNX and ONNX Runtime raise whatever they meet
+        raise ImfDeployError(
+            f"{path} cannot be prepared for quantisation ({_reason(error)})", "Export it again"
+        ) from error
+    # The mark by which onnxruntime.quantization knows that shapes are there.
+    inferred.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
+    return inferred
+
+
+def _opset(model: ModelProto) -> int:
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+
+
+def _take_weights_from_inputs(model: ModelProto) -> None:
+    """Remove weights from the inputs, where IR 3 lists them and runtimes expect a value for them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, _IR)
+
+
+def _free_negative_sizes(model: ModelProto) -> None:
+    """Give sizes below zero, which some exporters write for free ones, a name."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for place, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value < 0:
+                dim.dim_param = "batch" if place == 0 else f"{value.name}_{place}"
+
+
+def _upgraded(path: Path, model: ModelProto) -> ModelProto:
+    """Return the model in opset 13, by ONNX's own converter.
+
+    Raises:
+        ImfDeployError: the converter does not know an operator.
+    """
+    import onnx
+    from onnx import version_converter
+
+    try:
+        upgraded = version_converter.convert_version(model, OPSET)
+    except Exception as error:  # its errors share no base class
+        raise ImfDeployError(
+            f"{path} has opset {_opset(model)}, INT8 needs {OPSET} or newer, and ONNX {onnx.__version__} "
+            f"cannot upgrade it ({_reason(error)})",
+            f"Export it again with opset {OPSET} or newer",
+        ) from error
+    if _opset(model) < _RESIZE_WITH_MODES:
+        _resize_as_before(upgraded)
+    return upgraded
+
+
+def _resize_as_before(model: ModelProto) -> None:
+    """Let ``Resize`` sample as older opsets do; the converter leaves it the default of newer ones."""
+    from onnx import helper
+
+    for node in model.graph.node:
+        if node.op_type == "Resize":
+            modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            kept = [attribute for attribute in node.attribute if attribute.name not in modes]
+            del node.attribute[:]
+            node.attribute.extend([*kept, *(helper.make_attribute(*mode) for mode in modes.items())])
+
+
+def _folded(model: ModelProto) -> ModelProto:
+    """Return the model after ONNX Runtime's basic optimisations, which keep to standard operators."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, output = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
+        onnx.save(model, source)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # whatever matters is raised as well
+        options.optimized_model_filepath = str(output)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        folded: ModelProto = onnx.load(output)
+    return folded
+
+
+def _name_nodes(model: ModelProto) -> None:
+    taken = {node.name for node in model.graph.node}
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            node.name = next(n for n in _names(node.op_type, index) if n not in taken)
+            taken.add(node.name)
+
+
+def _names(op_type: str, index: int) -> list[str]:
+    return [f"{op_type}_{index}", *(f"{op_type}_{index}_{again}" for again in range(10_000))]
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error, without the source line or temporary file that it begins with."""
+    return shorten(_PLACE.sub("", str(error))) or type(error).__name__

@@ -1,0 +1,78 @@
+"""Tell the precision of an ONNX graph from its weights and operators, whoever wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import NodeProto, TensorProto, ValueInfoProto
+
+_DYNAMIC = re.compile(r"DynamicQuantize.*|ConvInteger.*|MatMulInteger.*")
+_STATIC = re.compile(r"QuantizeLinear|QLinear.*|QGemm|QAttention|QOrdered.*")
+# Weights in blocks with a scale each; activations stay float.
+_BLOCKS = ("MatMulNBits", "GatherBlockQuantized", "MatMulBnb4")
+_FLOATS = {"FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "float64"}
+
+
+def precision_of(
+    nodes: Iterable[NodeProto], tensors: Sequence[TensorProto], inputs: Iterable[ValueInfoProto]
+) -> str:
+    """Return the precision that a graph computes in.
+
+    ``fp32``, ``fp16``, ``bf16`` or ``float64`` is the type of its weights; two types are both named, as
+    ``mixed (bf16, fp32)``. ``int8`` has fixed ranges, in Q/DQ or in integer operators; ``float8`` is Q/DQ
+    of that type. ``int8 (dynamic)`` takes the ranges from each input. In ``int8 weights``,
+    ``int4 weights`` and so on only the weights are quantised.
+
+    Args:
+        nodes: All operators, those of subgraphs and functions included.
+        tensors: All stored tensors: initializers and constants.
+        inputs: Of the graph; their type counts where no float is stored.
+    """
+    nodes = list(nodes)
+    operators = {node.op_type for node in nodes}
+    if any(map(_DYNAMIC.fullmatch, operators)):
+        return "int8 (dynamic)"
+    if any(map(_STATIC.fullmatch, operators)):
+        return "float8" if any("FLOAT8" in _type_name(tensor) for tensor in tensors) else "int8"
+    if "DequantizeLinear" in operators:
+        return f"{_narrowest(tensors)} weights"
+    if bits := {_bits(node) for node in nodes if node.op_type in _BLOCKS}:
+        return f"{', '.join(f'int{count}' for count in sorted(bits))} weights"
+    found = _weight_types(tensors) or _known(value.type.tensor_type.elem_type for value in inputs)
+    return f"mixed ({', '.join(sorted(found))})" if len(found) > 1 else next(iter(found), "fp32")
+
+
+def _weight_types(tensors: Sequence[TensorProto]) -> set[str]:
+    """Return the float types of matrices and kernels; where there are none, of all tensors."""
+    return _known(tensor.data_type for tensor in tensors if len(tensor.dims) > 1) or _known(
+        tensor.data_type for tensor in tensors
+    )
+
+
+def _known(types: Iterable[int]) -> set[str]:
+    from onnx import TensorProto
+
+    names = {TensorProto.DataType.Value(name): told for name, told in _FLOATS.items()}
+    return {names[kind] for kind in types if kind in names}
+
+
+def _narrowest(tensors: Sequence[TensorProto]) -> str:
+    """Return the narrowest type that weights are stored in: biases are int32, and shapes int64."""
+    matches = [re.fullmatch(r"U?(INT|FLOAT)([248])(E.*)?", _type_name(tensor)) for tensor in tensors]
+    found = [(int(match[2]), match[1].lower()) for match in matches if match]
+    bits, kind = min(found, default=(8, "int"))
+    return f"{kind}{bits}"
+
+
+def _type_name(tensor: TensorProto) -> str:
+    from onnx import TensorProto as Proto
+
+    names: dict[int, str] = {number: name for name, number in Proto.DataType.items()}
+    return names.get(tensor.data_type, "")
+
+
+def _bits(node: NodeProto) -> int:
+    return next((int(attribute.i) for attribute in node.attribute if attribute.name == "bits"), 4)

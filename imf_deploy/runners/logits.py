@@ -1,0 +1,117 @@
+"""Which output of a network holds the logits, and how it is read.
+
+Files of other tools may have several outputs, or logits of another shape. They are judged by what a run
+returns: declared shapes are often missing or wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imf_deploy.errors import UsageError
+from imf_deploy.runners.base import Logits
+
+_SHOWN = 8
+"""Outputs that an error lists."""
+
+
+def find_logits(path: Path, outputs: Mapping[str, Any], images: int, classes: int, wanted: str = "") -> str:
+    """Return the name of the output that holds the logits.
+
+    Args:
+        path: What errors call the network.
+        outputs: Every output of one run, by name.
+        images: Images in the batch of that run.
+        classes: Number of classes; the logits have one column for each.
+        wanted: Name that the user gave; empty takes the one output that fits.
+
+    Raises:
+        UsageError: no output fits the classes, several do, or the wanted one does not or does not exist.
+    """
+    if wanted:
+        named_output(path, list(outputs), wanted)
+        if not _fits(outputs[wanted], images, classes):
+            raise _unfit(path, {wanted: outputs[wanted]}, images, classes)
+        return wanted
+    fitting = [name for name, values in outputs.items() if _fits(values, images, classes)]
+    if not fitting:
+        raise _unfit(path, outputs, images, classes)
+    if len(fitting) > 1:
+        raise UsageError(
+            f"{path} has {len(fitting)} outputs with a column for each of {classes} labels: "
+            f"{_listed({name: outputs[name] for name in fitting})}",
+            "Give --logits and the name of one, or export the file with one output",
+        )
+    return fitting[0]
+
+
+def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
+    """Return the output that is wanted, or the first one.
+
+    Raises:
+        UsageError: there is no output of that name.
+    """
+    if wanted and wanted not in names:
+        raise UsageError(f"{path} has no output '{wanted}', only {', '.join(names)}", "Check --logits")
+    return wanted or names[0]
+
+
+def read_logits(path: Path, name: str, values: Any, images: int, classes: int) -> Logits:
+    """Return the values of an output as ``float32 [N, classes]``.
+
+    Axes of length 1 behind the batch are removed: convolutional heads return ``[N, classes, 1, 1]``.
+
+    Args:
+        path: What errors call the network.
+        name: Of the output.
+        values: What a run returned for it.
+        images: Images in the batch, ``N``.
+        classes: Number of classes.
+
+    Raises:
+        UsageError: the output has other rows or columns.
+    """
+    if not _fits(values, images, classes):
+        raise _unfit(path, {name: values}, images, classes)
+    logits: Logits = np.asarray(values).reshape(images, classes).astype(np.float32, copy=False)
+    return logits
+
+
+def _fits(values: Any, images: int, classes: int) -> bool:
+    """Return whether values are floating-point numbers, a row for each image, a column for each class."""
+    return (
+        isinstance(values, np.ndarray)
+        and np.issubdtype(values.dtype, np.floating)
+        and values.ndim >= 2
+        and values.shape[0] == images
+        and max(values.shape[1:]) == classes == math.prod(values.shape[1:])
+    )
+
+
+def _unfit(path: Path, outputs: Mapping[str, Any], images: int, classes: int) -> UsageError:
+    """Return the error for outputs that are not logits of these classes, with their shapes."""
+    several = len(outputs) > 1
+    return UsageError(
+        f"{path} has no output with one column for each of {classes} labels: for a batch of {images} it "
+        f"returns {_listed(outputs)}",
+        f"Give data with the classes that it was trained on{', or --logits and a name' if several else ''}",
+    )
+
+
+def _listed(outputs: Mapping[str, Any]) -> str:
+    """Return names and shapes, such as ``features [2, 48], scores int64 [2]``."""
+    parts = [f"'{name}' {_shape(values)}" for name, values in outputs.items()]
+    more = [f"and {len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
+    return ", ".join([*parts[:_SHOWN], *more])
+
+
+def _shape(values: Any) -> str:
+    if not isinstance(values, np.ndarray):
+        return f"({type(values).__name__})"
+    kind = "" if np.issubdtype(values.dtype, np.floating) else f"{values.dtype} "
+    return f"{kind}[{', '.join(map(str, values.shape))}]"
