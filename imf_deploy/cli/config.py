@@ -137,7 +137,7 @@ def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]
     for key in events:
         if isinstance(key, yaml.MappingEndEvent):
             break
-        line = key.start_mark.line + 1
+        line = key.start_mark.line + 1 if key.start_mark else 1
         if not isinstance(key, yaml.ScalarEvent):
             raise UsageError(f"{path}, line {line}: the name of an option must be plain text", _EXAMPLE)
         yield key.value, line
@@ -155,7 +155,7 @@ def _value(events: Iterator[yaml.Event], place: str) -> str:
     if isinstance(event, yaml.ScalarEvent):
         return event.value
     if isinstance(event, yaml.AliasEvent):
-        raise UsageError(f"{place} is an alias (*{shorten(event.anchor, _LONGEST_NAME)})", "Repeat the value")
+        raise UsageError(f"{place} is an alias of another value", "Write the value itself")
     problem = f"{place} is neither a value nor a list of values"
     if isinstance(event, yaml.SequenceStartEvent):
         items = []

@@ -10,8 +10,8 @@ from typing import Any, Literal, NotRequired, Union, cast, get_args, get_origin,
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file, finite, read_json
 from imf_deploy.report.format import LARGEST
-from imf_deploy.untrusted import visible
 from imf_deploy.report.schema import SCHEMA, Report
+from imf_deploy.untrusted import visible
 
 
 def read_report(path: Path) -> Report:
