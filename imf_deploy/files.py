@@ -16,6 +16,7 @@ from typing import Any
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.untrusted import parse_object
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITE_PROBLEMS = {
     errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
@@ -23,6 +24,7 @@ WRITE_PROBLEMS = {
     errno.EACCES: ("permission denied", "Choose an --output folder that you may write to"),
     errno.EPERM: ("permission denied", "Choose an --output folder that you may write to"),
     errno.EROFS: ("the file system is read-only", "Choose another --output folder"),
+    errno.EPIPE: ("the program that read it has ended", "Run the command again, with its output to a file"),
 }
 
 
@@ -32,6 +34,31 @@ def write_error(path: Path | str, error: OSError, action: str = "write") -> ImfD
         error.errno or 0, (error.strerror or str(error), "Choose another --output folder")
     )
     return ImfDeployError(f"cannot {action} {path}: {why}", hint)
+
+
+def write_problem(error: BaseException, path: Path | str = "") -> ImfDeployError | None:
+    """Return what to tell where an exception, or one that it came from, is a failed write; else nothing.
+
+    Libraries written in other languages raise exceptions of their own, which give the system's words.
+
+    Args:
+        error: The exception.
+        path: What was written; empty takes the name that the exception has.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, OSError) and current.errno in WRITE_PROBLEMS:
+            # Without the name of a file, a permission is one to do something else.
+            if path or current.filename or current.errno in (*_FULL, errno.EPIPE):
+                return write_error(path or current.filename or "the output", current)
+        elif not isinstance(current, ImfDeployError):
+            for number in _FULL:
+                if os.strerror(number) in str(current) or f"(os error {number})" in str(current):
+                    return write_error(path or "a file", OSError(number, os.strerror(number)))
+        current = current.__cause__ or current.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -59,8 +86,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except ImfDeployError:
+        raise
     except OSError as error:
         raise write_error(path, error) from error
+    except Exception as error:
+        problem = write_problem(error, path)
+        if problem is None:
+            raise
+        raise problem from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -1,24 +1,81 @@
-"""Which of several processes this is, as ``torchrun`` and ``accelerate launch`` tell it; light."""
+"""Which of several processes this is, from the variables of ``torchrun`` and ``accelerate launch``; light."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from imf_deploy.errors import UsageError
+
+# Accelerate takes each of them for the sign of several processes, LOCAL_RANK even beside WORLD_SIZE=1.
+_LAUNCHERS = (
+    "LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
+    "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
+)  # fmt: skip
+_MOST_PROCESSES = 1 << 20
+
+
+def check_launcher() -> None:
+    """Check the variables of a launcher, and remove those that a process on its own inherited.
+
+    Raises:
+        UsageError: a variable is missing, is not a number, or is out of range.
+    """
+    if world_size() > 1:
+        rank()
+        local_rank()
+        _number("MASTER_PORT", 1, 65536)
+        if not os.environ.get("MASTER_ADDR"):
+            raise UsageError("the environment variable MASTER_ADDR is not set", _HINT)
+        return
+    for name in _LAUNCHERS:
+        os.environ.pop(name, None)
+
 
 def world_size() -> int:
-    """Return how many processes train together; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    """Return how many processes train together; 1 without a launcher.
+
+    Raises:
+        UsageError: ``WORLD_SIZE`` is not such a number.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return 1
+    return _number("WORLD_SIZE", 1, _MOST_PROCESSES) if "WORLD_SIZE" in os.environ else 1
 
 
 def rank() -> int:
-    """Return this process's number among all of them, from 0."""
-    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+    """Return this process's number among all of them, from 0.
+
+    Raises:
+        UsageError: ``RANK`` is not such a number.
+    """
+    return _number("RANK", 0, world_size()) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
-    """Return this process's number on its machine, from 0; its GPU has the same."""
-    return int(os.environ["LOCAL_RANK"]) if world_size() > 1 else 0
+    """Return this process's number on its machine, from 0; its GPU has the same.
+
+    Raises:
+        UsageError: ``LOCAL_RANK`` is not such a number.
+    """
+    return _number("LOCAL_RANK", 0, world_size()) if world_size() > 1 else 0
+
+
+_HINT = "Start several processes with torchrun or accelerate launch; to start one, unset LOCAL_RANK"
+
+
+def _number(name: str, least: int, end: int) -> int:
+    """Return the number in an environment variable, from ``least`` to below ``end``."""
+    text = os.environ.get(name)
+    if text is None:
+        raise UsageError(f"the environment variable {name} is not set", _HINT)
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else -1
+    if not least <= number < end:
+        raise UsageError(
+            f"the environment variable {name} is '{text[:20]}', not a whole number from {least} to {end - 1}",
+            _HINT,
+        )
+    return number
 
 
 def is_first() -> bool:

@@ -16,8 +16,17 @@ from rich.progress import (
 )
 
 from imf_deploy.processes import is_first
+from imf_deploy.untrusted import visible
 
-console = Console(stderr=True, highlight=False)
+
+class _Remarks(Console):
+    """A console whose loss stops no work."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on where nobody reads the remarks any longer; rich would end the process."""
+
+
+console = _Remarks(stderr=True, highlight=False)
 """Where progress and remarks go; standard output carries results alone."""
 
 
@@ -27,7 +36,8 @@ def say(message: str) -> None:
     Of several processes only the first speaks.
     """
     if is_first():
-        console.print(message, markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # a log on a full disk
+            console.print(visible(message), markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -2,77 +2,142 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from typing import NoReturn
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or a polite kill, as shells have it."""
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run ``imf-deploy``; the entry point of the installed command.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed, 4 no such device, 130
     interrupted.
     """
-    from imf_deploy.processes import world_size
+    from imf_deploy.cli.streams import flush_output, prepare_streams
+    from imf_deploy.files import write_error
 
-    try:
-        _run()
-    except SystemExit as end:
-        if world_size() > 1 and isinstance(end.code, int | None):
-            # DDP keeps Gloo's process group alive after all have parted, and its threads may abort the
-            # interpreter while it shuts down: exit code -6 where everything was done.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code or 0)
-        raise
+    prepare_streams()
+    code, several = _run()
+    problem = flush_output()
+    if problem and code == 0:
+        _complain(write_error("the standard output", problem))
+        code = 1
+    if several:
+        # DDP keeps Gloo's process group alive after all have parted, and its threads may abort the
+        # interpreter while it shuts down: exit code -6 where everything was done.
+        os._exit(code)
+    sys.exit(code)
 
 
-def _run() -> None:
-    """Run the command and turn errors into messages and exit codes."""
+def _run() -> tuple[int, bool]:
+    """Run the command; return its exit code, and whether this is one of several processes."""
+    from imf_deploy.cli.failures import refusal
     from imf_deploy.errors import ImfDeployError
-    from imf_deploy.files import WRITE_PROBLEMS, write_error
-    from imf_deploy.processes import is_first
+    from imf_deploy.processes import check_launcher, world_size
 
     # OpenMP threads that spin while they wait cost nothing on an idle machine, and several times
     # the run time beside one busy neighbour. OpenMP reads this when PyTorch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, _interrupt)
+    several = False
     try:
-        from imf_deploy.cli.app import app
-
-        app()
+        check_launcher()
+        several = world_size() > 1
+        code = _command(sys.argv[1:])
     except ImfDeployError as error:
         _complain(error)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        # Permissions and full disks wherever they are met; anything else is a bug and keeps its traceback.
-        if error.errno not in WRITE_PROBLEMS or not error.filename:
+        return error.exit_code, several
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except SystemExit as end:  # rich ends like this where its output is closed
+        if end.code is not None and not isinstance(end.code, int):
             raise
-        sys.stderr.write(f"error: {write_error(error.filename, error, 'use')}\n")
-        sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as end:
-        # Typer turns an interrupt inside a command into this exit code, without a word.
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+        known = refusal(end)
+        if known:
+            _complain(known)
+        code = end.code or 0
+    except Exception as error:
+        known = refusal(error)
+        if not known:
             raise
-        if is_first():
-            sys.stderr.write(
-                "error: interrupted. Files that were finished are kept, and the same command goes on where a "
-                "training stopped.\n"
-            )
-        sys.exit(INTERRUPTED)
+        _complain(known)
+        return known.exit_code, several
+    if code == INTERRUPTED:  # Typer turns an interrupt inside a command into this exit code
+        _tell(
+            "error: interrupted. Files that were finished are kept, and the same command goes on where a "
+            "training stopped."
+        )
+    return code, several
+
+
+def _command(arguments: list[str]) -> int:
+    """Run what the arguments ask for; return the exit code.
+
+    Raises:
+        UsageError: they are not the command line of any command.
+    """
+    from imf_deploy.cli.app import app
+    from imf_deploy.compat import CommandLineError
+    from imf_deploy.errors import UsageError
+
+    _check_text(arguments)
+    try:
+        code = app(arguments, prog_name="imf-deploy", standalone_mode=False)
+    except CommandLineError as error:
+        if not arguments:  # the help
+            error.show()
+            return error.exit_code
+        context = getattr(error, "ctx", None)
+        what, guess, near = " ".join(error.format_message().split()).partition(" Did you mean ")
+        page = f"See {context.command_path if context else 'imf-deploy'} --help"
+        raise UsageError(what.rstrip("."), f"{guess}{near} {page}".strip()) from error
+    return code if isinstance(code, int) else 0
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Refuse names that no record, report or YAML file could hold, before any work is done."""
+    from imf_deploy.errors import UsageError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode(errors="backslashreplace")
+            raise UsageError(
+                f"the argument {shown} is not UTF-8 text",
+                "Rename the file or the folder, or set a UTF-8 locale such as LC_ALL=C.UTF-8",
+            ) from error
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.processes import has_met, is_first, rank
+    from imf_deploy.processes import has_met, rank
 
-    if is_first():
-        sys.stderr.write(f"error: {error}\n")
-    elif has_met():  # before that all processes fail alike
-        sys.stderr.write(f"error: process {rank()}: {error}\n")
+    # Before they have met, all processes fail alike, and the first one says so.
+    if has_met() and rank():
+        _write(f"error: process {rank()}: {error}")
+    else:
+        _tell(f"error: {error}")
+
+
+def _tell(line: str) -> None:
+    from imf_deploy.errors import UsageError
+    from imf_deploy.processes import is_first
+
+    with contextlib.suppress(UsageError):  # then the line is about the variables that say who is first
+        if not is_first():
+            return
+    _write(line)
+
+
+def _write(line: str) -> None:
+    with contextlib.suppress(OSError):  # closed or full: there is nowhere left to complain
+        sys.stderr.write(f"{line}\n")
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

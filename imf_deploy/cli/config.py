@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from imf_deploy.untrusted import shorten
 
 if TYPE_CHECKING:
     import yaml
@@ -22,6 +25,10 @@ Settings = dict[str, Any]
 # Where to write, and whether over another run, is no part of what a run is.
 _NOT_RECORDED = {"config", "output", "overwrite"}
 _EXAMPLE = "Write lines such as epochs: 7"
+
+CONFIG_BYTES = 64 << 10
+"""Largest file of options that is read; one with every option of a command has 3 kB."""
+_LONGEST_NAME = 60
 
 
 def configurable(command: Command) -> Command:
@@ -61,10 +68,11 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
     """Read the values of options from a YAML file.
 
     Every value is kept as the text it is written as, and is read like an argument: to YAML, ``1:1:32``
-    would be a number to the base of 60, and ``no`` false. Nothing but text and lists is ever made of it.
+    would be a number to the base of 60, and ``no`` false. Only text and lists of text are accepted. The
+    parser's events are read one by one, so that neither nesting nor aliases can cost time or memory.
 
     Args:
-        path: The file.
+        path: The file, of at most :data:`CONFIG_BYTES`.
         known: Names of the command's parameters by the names of its options.
         command: Its name, for messages.
 
@@ -77,40 +85,94 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
     import yaml
 
     from imf_deploy.errors import UsageError
-    from imf_deploy.files import existing_file
 
-    try:
-        root = yaml.compose(existing_file(path, "--config").read_text(encoding="utf-8"), yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--config {path} cannot be read ({reason})", _EXAMPLE) from error
-    if root is None:
-        return {}
-    if not isinstance(root, yaml.MappingNode):
-        raise UsageError(f"--config {path} holds no options", _EXAMPLE)
     values: dict[str, str] = {}
-    for key, value in root.value:
-        name, place = str(key.value), f"{path}, line {key.start_mark.line + 1}"
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.5)
-            hint = f"The nearest is {near[0]}" if near else f"See imf-deploy {command} --help"
-            raise UsageError(f"{place}: {command} has no option '{name}'", hint)
-        if known[name] in values:
-            raise UsageError(f"{place}: '{name}' is there twice", "Remove one of them")
-        values[known[name]] = _text(value, f"{place}: '{name}'")
+    events = yaml.parse(_read(path), yaml.SafeLoader)
+    try:
+        for key, line in _keys(events, path):
+            name, place = shorten(key, _LONGEST_NAME), f"{path}, line {line}"
+            if key not in known:
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                hint = f"The nearest is {near[0]}" if near else f"See imf-deploy {command} --help"
+                raise UsageError(f"{place}: {command} has no option '{name}'", hint)
+            if known[key] in values:
+                raise UsageError(f"{place}: '{key}' is there twice", "Remove one of them")
+            values[known[key]] = _value(events, f"{place}: '{name}'")
+    except yaml.YAMLError as error:
+        raise UsageError(f"--config {path} cannot be read ({_where(error)})", _EXAMPLE) from error
     return values
 
 
-def _text(node: yaml.Node, place: str) -> str:
+def _read(path: Path) -> str:
+    from imf_deploy.errors import UsageError
+    from imf_deploy.files import existing_file
+
+    try:
+        with existing_file(path, "--config").open("rb") as file:
+            content = file.read(CONFIG_BYTES + 1)
+        if len(content) > CONFIG_BYTES:
+            raise UsageError(f"--config {path} is larger than {CONFIG_BYTES >> 10} KiB", _EXAMPLE)
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read ({error.strerror})", "Check the file") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--config {path} cannot be read (it is not UTF-8 text)", _EXAMPLE) from error
+
+
+def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]:
+    """Yield the keys of the one mapping that a file of options holds, with their lines.
+
+    The caller takes the events of each value before it asks for the next key.
+    """
     import yaml
 
     from imf_deploy.errors import UsageError
 
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
-    if isinstance(node, yaml.SequenceNode) and all(isinstance(n, yaml.ScalarNode) for n in node.value):
-        return ",".join(str(n.value) for n in node.value)
-    raise UsageError(f"{place} is neither a value nor a list of values", _EXAMPLE)
+    # The first two are the start of the stream and of its first document.
+    inside = list(itertools.islice(events, 3))[2:]
+    if not inside or (isinstance(inside[0], yaml.ScalarEvent) and not inside[0].value):
+        return  # no document, or nothing but comments in it
+    if not isinstance(inside[0], yaml.MappingStartEvent):
+        raise UsageError(f"--config {path} holds no options", _EXAMPLE)
+    for key in events:
+        if isinstance(key, yaml.MappingEndEvent):
+            break
+        line = key.start_mark.line + 1 if key.start_mark else 1
+        if not isinstance(key, yaml.ScalarEvent):
+            raise UsageError(f"{path}, line {line}: the name of an option must be plain text", _EXAMPLE)
+        yield key.value, line
+    if any(isinstance(event, yaml.DocumentStartEvent) for event in events):
+        raise UsageError(f"--config {path} cannot be read (it holds several YAML documents)", "Keep one")
+
+
+def _value(events: Iterator[yaml.Event], place: str) -> str:
+    """Return the text of the value that begins with the next event; a list becomes text with commas."""
+    import yaml
+
+    from imf_deploy.errors import UsageError
+
+    event = next(events)
+    if isinstance(event, yaml.ScalarEvent):
+        return event.value
+    if isinstance(event, yaml.AliasEvent):
+        raise UsageError(f"{place} is an alias of another value", "Write the value itself")
+    problem = f"{place} is neither a value nor a list of values"
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while isinstance(event := next(events), yaml.ScalarEvent):
+            items.append(event.value)
+        if isinstance(event, yaml.SequenceEndEvent):
+            return ",".join(items)
+        if isinstance(event, yaml.CollectionStartEvent):
+            problem += ": it is nested too deeply"
+    raise UsageError(problem, _EXAMPLE)
+
+
+def _where(error: yaml.YAMLError) -> str:
+    """Return what is wrong and where, without the lines of the file that PyYAML would print."""
+    mark = getattr(error, "problem_mark", None)
+    problem = shorten(getattr(error, "problem", "") or "it holds control characters", 100)
+    return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
 def _apply(context: typer.Context, path: Path | None) -> Path | None:

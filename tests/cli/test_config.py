@@ -1,5 +1,6 @@
 """Options from a file: read like the command line, which wins, and written so that a run can be repeated."""
 
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,14 @@ def test_values_are_the_text_that_is_there(tmp_path: Path) -> None:
         ("- epochs", "holds no options"),
         ("epochs: [1", "cannot be read"),
         ("epochs: 1\n---\nbatch: 2", "cannot be read"),
-        ("? [a, b]\n: 1", "has no option"),
+        ("epochs: 1\n...\nbatch: 2", "cannot be read"),
+        ("epochs: 1\nbatch: [1\nproducts: x\n", "line 3"),
+        ("epochs: \x1b[2J", "control characters"),
+        ("? [a, b]\n: 1", "line 1: the name of an option must be plain text"),
+        ("? {a: 1}\n: 1", "line 1: the name of an option must be plain text"),
+        ("epochs: &a 1\nbatch: *a", "line 2: 'batch' is an alias"),
+        ("<<: {epochs: 1}", "has no option '<<'"),
+        ("a" * 900 + ": 1", "has no option 'aaaa"),
     ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:
@@ -69,6 +77,49 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> 
     assert said in str(caught.value)
     assert "c.yaml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+LEVELS = "".join(f"  - &a{n + 1} [{','.join([f'*a{n}'] * 9)}]\n" for n in range(9))
+BOMBS = {
+    "a list in a list": (
+        "epochs: " + "[" * 9_000,
+        "line 1: 'epochs' is neither a value nor a list of values: it is",
+    ),
+    "a closed list": ("epochs: " + "[" * 9_000 + "]" * 9_000, "nested too deeply"),
+    "mappings": ("".join(" " * n + "epochs:\n" for n in range(300)), "neither a value"),
+    "mappings in braces": ("epochs: " + "{a: " * 9_000, "neither a value"),
+    "indented lists": ("epochs:\n" + "- " * 9_000 + "1", "nested too deeply"),
+    "a list as the name": ("? " + "[" * 9_000 + "\n: 1", "must be plain text"),
+    "names within names": ("? " * 9_000 + "a", "must be plain text"),
+    "aliases as the name": ("? - &a0 [l]\n" + LEVELS + ": 1\n", "must be plain text"),
+    "aliases as the value": ("epochs:\n  - &a0 [l]\n" + LEVELS, "nested too deeply"),
+    "a list that holds itself": ("epochs: &a [*a]", "neither a value"),
+    "a long name": ("a" * 60_000 + ": 1", "holds no options"),
+    "a long tag": ("epochs: !" + "a" * 60_000 + " 1", ""),
+    "many options": ("".join(f"epochs{n}: 1\n" for n in range(4_000)), "line 1: distill has no option"),
+    "a large file": ("#" * 70_000, "is larger than 64 KiB"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_in_one_short_line(tmp_path: Path, name: str) -> None:
+    """Bounded work without a clock: the parser reads a few of thousands of characters that nest."""
+    content, said = BOMBS[name]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+    try:
+        read_settings(text(tmp_path, content), KNOWN, "distill")
+    except UsageError as error:
+        assert said in str(error)
+        assert len(str(error)) < 300 + len(str(tmp_path))
+    else:
+        assert not said
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_utime - before < 2  # processor time: 0.3 s at most
+
+
+def test_every_command_refuses_a_bomb(here: Cli, error: Error, tmp_path: Path) -> None:
+    for content in ("epochs: " + "[" * 3_000, "? - &a0 [l]\n" + LEVELS + ": 1\n"):
+        message = error(here("doctor", "--config", text(tmp_path, content)), 2)
+        assert "Node(" not in message
 
 
 def test_no_object_is_made_of_a_tag(tmp_path: Path) -> None:

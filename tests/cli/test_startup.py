@@ -69,7 +69,9 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
 def test_wrong_usage(cli: Cli, arguments: list[str]) -> None:
     result = cli(*arguments)
     assert result.code == 2
-    assert "Error" in result.err
+    assert result.err.startswith("error: ")
+    assert len(result.lines) == 1
+    assert "--help" in result.err
     assert "Traceback" not in result.err
 
 
