@@ -6,6 +6,7 @@ serving; it travels in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+LARGEST_SIDE = 4096
+"""Pixels of a side of the network's input; a batch of two takes 400 MB."""
+_MOST_CLASSES = 1_000_000
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of a picture in pixels -> top, left, height and width of the part to take."""
@@ -129,18 +133,25 @@ class Preprocess:
         """
         try:
             mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-                raise ValueError("mean and std need three values, std above zero")
+            if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, mean + std)):
+                raise ValueError("mean and std need three finite values, std above zero")
             if content["resize"] not in ("none", "crop") or content["color"] not in ("RGB", "L"):
                 raise ValueError("unknown resize or color")
+            size, resize_to, labels = content["size"], content["resize_to"], content["labels"]
+            if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
+                raise ValueError(f"size must be a whole number from 1 to {LARGEST_SIDE}")
+            if type(resize_to) is not int or not 1 <= resize_to <= 2 * LARGEST_SIDE:
+                raise ValueError(f"resize_to must be a whole number from 1 to {2 * LARGEST_SIDE}")
+            if not isinstance(labels, list) or not 1 <= len(labels) <= _MOST_CLASSES:
+                raise ValueError(f"labels must be a list of 1 to {_MOST_CLASSES:,} names")
             return cls(
-                size=int(content["size"]),
+                size=size,
                 resize=content["resize"],
-                resize_to=int(content["resize_to"]),
+                resize_to=resize_to,
                 mean=mean,
                 std=std,
-                labels=tuple(str(label) for label in content["labels"]),
+                labels=tuple(str(label) for label in labels),
                 color=content["color"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ImfDeployError(f"the preprocessing record is damaged ({error})") from error

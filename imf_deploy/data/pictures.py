@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ SUFFIXES = frozenset(
     }
 )
 """Endings of names that are taken for pictures, in lower case."""
+LARGEST_FILE = 256 << 20
+"""Bytes of an encoded picture; it is read as a whole."""
 
 
 class Pictures(Protocol):
@@ -74,18 +77,63 @@ class FilePictures:
 
     def read(self, position: int) -> bytes:
         """Return the file's bytes."""
+        path = self.paths[position]
         try:
-            return self.paths[position].read_bytes()
+            if why := _not_a_file(path.stat()):
+                raise unreadable(str(path), why)
+            return path.read_bytes()
         except OSError as error:
-            raise unreadable(self.name(position), error.strerror or str(error)) from error
+            raise unreadable(str(path), error.strerror or str(error)) from error
 
     def digest(self) -> str:
         """Return the hash of names and bytes."""
         whole = hashlib.sha256()
-        for position, path in enumerate(self.paths):
+        for path, content in zip(self.paths, self._contents, strict=True):
             whole.update(os.fsencode(path.relative_to(self.folder)) + b"\n")
-            whole.update(hashlib.sha256(self.read(position)).digest())
+            whole.update(content)
         return whole.hexdigest()
+
+    def marks(self) -> Tensor:
+        """Return a hash of every picture's bytes, ``int64 [N]``."""
+        return torch.tensor([mark_of(content) for content in self._contents], dtype=torch.int64)
+
+    @cached_property
+    def _contents(self) -> list[bytes]:
+        return [hashlib.sha256(self.read(position)).digest() for position in range(len(self))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Processes that decode have no use for the hashes.
+        return {name: value for name, value in vars(self).items() if name != "_contents"}
+
+
+def _not_a_file(about: os.stat_result) -> str | None:
+    """Return why a file cannot be an image, whatever it holds: reading it might never end."""
+    if kind := _kind_of(about.st_mode):
+        return f"it is {kind}"
+    return f"it is larger than {LARGEST_FILE >> 20} MiB" if about.st_size > LARGEST_FILE else None
+
+
+def _kind_of(mode: int) -> str | None:
+    """Return what a file is that is not a regular one, such as ``a named pipe``.
+
+    Args:
+        mode: Of :func:`os.stat`, links followed.
+    """
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def mark_of(content: bytes) -> int:
+    """Return 64 bits of a hash, by which equal pictures are found."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little", signed=True)
 
 
 def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop | None = None) -> Tensor:
