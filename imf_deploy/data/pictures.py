@@ -6,9 +6,10 @@ import hashlib
 import io
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Crop, Preprocess
+from imf_deploy.untrusted import shorten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -34,6 +36,13 @@ SUFFIXES = frozenset(
 """Endings of names that are taken for pictures, in lower case."""
 LARGEST_FILE = 256 << 20
 """Bytes of an encoded picture; it is read as a whole."""
+MOST_PIXELS = 89_478_485
+"""Pixels of a picture, where Pillow begins to warn of decompression bombs: 341 MiB of colour."""
+LONGEST_SIDE = 1_000_000
+"""Pixels of a side; Pillow keeps an address for every row."""
+# Of larger pictures one at a time is decoded, however many threads there are.
+_ALONE = 1 << 24
+_one_at_a_time = threading.Lock()
 
 
 class Pictures(Protocol):
@@ -149,7 +158,9 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
         ImfDeployError: the file is not a picture, is truncated, or is too large; the message names it.
     """
     with _opened(pictures, position) as image:
-        return torch.from_numpy(preprocess.load(image, crop).copy())
+        large = image.width * image.height > _ALONE
+        with _one_at_a_time if large else nullcontext():
+            return torch.from_numpy(preprocess.load(image, crop).copy())
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
@@ -172,6 +183,7 @@ def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
     content = pictures.read(position)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image)
             yield image
         return
     except UnidentifiedImageError:
@@ -179,8 +191,31 @@ def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
     except ImfDeployError as error:
         why = error.what
     except Exception as error:  # whatever a broken file provokes in Pillow's readers
-        why = str(error)
+        why = shorten(str(error))
     raise unreadable(pictures.name(position), why)
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuse a picture that would fill the memory; only its header has been read.
+
+    Raises:
+        ImfDeployError: it has more pixels, or a longer side, than any photograph.
+    """
+    width, height = image.size
+    most = MOST_PIXELS // _copies(image)
+    if width * height > most:
+        raise ImfDeployError(f"it has {width}x{height} pixels, and {most:,} are the most for {image.format}")
+    if max(width, height) > LONGEST_SIDE:
+        raise ImfDeployError(f"it has {width}x{height} pixels, and a side has {LONGEST_SIDE:,} at most")
+
+
+def _copies(image: Image.Image) -> int:
+    """Return how many copies of a picture its reader keeps at a time, as measured."""
+    if image.format == "WEBP":
+        return 4
+    progressive = image.format == "JPEG" and image.info.get("progressive")
+    turned = image.format == "TIFF" and image.getexif().get(0x0112, 1) != 1
+    return 2 if progressive or turned else 1
 
 
 def unreadable(name: str, why: str) -> ImfDeployError:
