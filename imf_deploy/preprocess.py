@@ -6,11 +6,13 @@ serving; it travels in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,9 +20,28 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+LARGEST_SIDE = 4096
+"""Pixels of a side of the network's input; a batch of two takes 400 MB."""
+_MOST_CLASSES = 1_000_000
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of a picture in pixels -> top, left, height and width of the part to take."""
+
+
+# A longer picture shows nothing of the rest, and scaled as a whole it could fill the memory.
+_LONGEST = 8
+
+
+def _middle(width: int, height: int) -> Box:
+    """Return the whole of a picture, or the middle of one more than 8 times as long as wide."""
+    sides = []
+    for side in (width, height):
+        kept = _LONGEST * min(width, height)
+        # The middle stays where it is: what is left away is the same on both sides.
+        margin = max(side - kept, 0) // 2
+        sides.append((margin, side - margin))
+    (left, right), (top, bottom) = sides
+    return left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -68,44 +89,27 @@ class Preprocess:
                 where nothing is resized.
         """
         import numpy as np
-        from PIL import Image
 
-        picture = self._convert(image)
+        upright = Upright.of(image, self.color)
+        width, height = upright.size
         size = (self.size, self.size)
         if crop:
-            top, left, height, width = crop(picture.height, picture.width)
-            box = (left, top, left + width, top + height)
-            picture = picture.resize(size, Image.Resampling.BILINEAR, box=box)
+            top, left, rows, columns = crop(height, width)
+            picture = upright.scaled(size, (left, top, left + columns, top + rows))
         elif self.resize == "crop":
-            width, height = picture.size
-            ratio = self.resize_to / min(width, height)
-            scaled = (max(round(width * ratio), self.size), max(round(height * ratio), self.size))
-            picture = picture.resize(scaled, Image.Resampling.BILINEAR)
+            box = _middle(width, height)
+            across, down = box[2] - box[0], box[3] - box[1]
+            ratio = self.resize_to / min(across, down)
+            scaled = (max(round(across * ratio), self.size), max(round(down * ratio), self.size))
+            picture = upright.scaled(scaled, box)
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
-        elif picture.size != size:
-            raise ImfDeployError(
-                f"a picture is {picture.width}x{picture.height} pixels, not {self.size}x{self.size}"
-            )
+        elif (width, height) != size:
+            raise ImfDeployError(f"a picture is {width}x{height} pixels, not {self.size}x{self.size}")
+        else:
+            picture = upright.cut((0, 0, width, height))
         pixels = np.asarray(picture)
         return pixels[None] if self.color == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-    def _convert(self, image: Image.Image) -> Image.Image:
-        """Return the picture upright and in the mode ``color``."""
-        import numpy as np
-        from PIL import Image, ImageOps
-
-        picture = ImageOps.exif_transpose(image)
-        # Earlier Pillows open 16-bit PNG and PNM as 32-bit integers.
-        if picture.mode.startswith("I;16") or (picture.mode == "I" and image.format in ("PNG", "PPM")):
-            # Pillow clips at 255 on conversion. Of 16-bit colour it takes the high byte, as here.
-            picture = Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
-        elif picture.mode in ("I", "F"):
-            raise ImfDeployError("its pixels have 32 bits, and nothing says which value is white")
-        if picture.mode == "P":
-            # The same colours; on the direct way Pillow warns of transparency.
-            picture = picture.convert("RGBA")
-        return picture.convert(self.color)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last."""
@@ -129,18 +133,25 @@ class Preprocess:
         """
         try:
             mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-                raise ValueError("mean and std need three values, std above zero")
+            if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, mean + std)):
+                raise ValueError("mean and std need three finite values, std above zero")
             if content["resize"] not in ("none", "crop") or content["color"] not in ("RGB", "L"):
                 raise ValueError("unknown resize or color")
+            size, resize_to, labels = content["size"], content["resize_to"], content["labels"]
+            if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
+                raise ValueError(f"size must be a whole number from 1 to {LARGEST_SIDE}")
+            if type(resize_to) is not int or not 1 <= resize_to <= 2 * LARGEST_SIDE:
+                raise ValueError(f"resize_to must be a whole number from 1 to {2 * LARGEST_SIDE}")
+            if not isinstance(labels, list) or not 1 <= len(labels) <= _MOST_CLASSES:
+                raise ValueError(f"labels must be a list of 1 to {_MOST_CLASSES:,} names")
             return cls(
-                size=int(content["size"]),
+                size=size,
                 resize=content["resize"],
-                resize_to=int(content["resize_to"]),
+                resize_to=resize_to,
                 mean=mean,
                 std=std,
-                labels=tuple(str(label) for label in content["labels"]),
+                labels=tuple(str(label) for label in labels),
                 color=content["color"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ImfDeployError(f"the preprocessing record is damaged ({error})") from error

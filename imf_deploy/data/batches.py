@@ -73,8 +73,8 @@ def _fetch(loader: DataLoader[Batch], device: torch.device) -> Iterator[Batch]:
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     except ImfDeployError as error:
         # A worker's error comes with the worker's traceback in its text; its last line is ours.
-        last = error.what.removesuffix(r"\n").rsplit("ImfDeployError: ", 1)[-1]
-        raise ImfDeployError(last.rstrip(".")) from error
+        what = error.what.removesuffix(r"\n").rstrip(".")
+        raise ImfDeployError(what.rsplit("ImfDeployError: ", 1)[-1]) from error
 
 
 @dataclass(frozen=True)

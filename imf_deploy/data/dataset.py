@@ -25,6 +25,10 @@ class ImageSource(Protocol):
     def workers(self) -> int:
         """Processes that fetching profits from; 0 where pictures already lie in memory."""
 
+    @property
+    def marks(self) -> Tensor | None:
+        """Hash of every picture's bytes, ``int64 [N]``, where they are known."""
+
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``.
 
@@ -41,6 +45,7 @@ class MemoryImages:
     images: Tensor
     labels: Tensor
     workers: int = 0
+    marks: Tensor | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return ``uint8 [B, C, size, size]``; ``crops`` are taken of the prepared pictures."""
@@ -62,6 +67,7 @@ class EncodedImages:
     labels: Tensor
     preprocess: Preprocess
     workers: int
+    marks: Tensor | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return ``uint8 [B, C, size, size]``.
@@ -88,6 +94,11 @@ class Split:
     def labels(self) -> Tensor:
         """Class of every picture of the split, ``int64 [N]``."""
         return self.source.labels[self.positions]
+
+    @property
+    def marks(self) -> Tensor | None:
+        """Hash of the bytes of every picture of the split, ``int64 [N]``, where they are known."""
+        return None if self.source.marks is None else self.source.marks[self.positions]
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return pictures by their position within the split; see :meth:`ImageSource.fetch`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import torch
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
 from imf_deploy.data.pictures import Pictures, decode, picture_size
+from imf_deploy.data.roles import Role
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
@@ -29,11 +30,13 @@ class Part:
 
     pictures: Pictures
     labels: Sequence[int] | torch.Tensor
+    marks: Callable[[], torch.Tensor]
+    """Returns a hash of every picture's bytes, ``int64 [N]``."""
     check: bool = True
     """Whether every picture is decoded once at the start, even where they do not fit into memory."""
 
 
-def open_parts(name: str, parts: dict[str, Part], classes: list[str], image_size: int, held: str) -> DataSet:
+def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_size: int, held: str) -> DataSet:
     """Make a data set of ``train`` and, where they are given, ``validation`` and ``test``.
 
     A ``validation`` part without a ``test`` part becomes the test split: it is used to report.
@@ -92,7 +95,10 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
                     if keep:
                         images[position] = image
                 advance(len(chunk))
+            marks = part.marks()
             sources.append(
-                MemoryImages(images, labels) if keep else EncodedImages(pictures, labels, preprocess, cpus)
+                MemoryImages(images, labels, marks=marks)
+                if keep
+                else EncodedImages(pictures, labels, preprocess, cpus, marks)
             )
     return sources

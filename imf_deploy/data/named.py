@@ -18,6 +18,7 @@ import torch
 from imf_deploy.data.dataset import DataSet, MemoryImages, Split
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.untrusted import shorten
 
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """Pictures ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
@@ -25,6 +26,8 @@ Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 _FASHION_LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
+# The training images have 47 MB.
+_LARGEST_IDX = 64 << 20
 # Mean and standard deviation over the 60,000 training images.
 _FASHION = Preprocess(28, "none", 28, (0.2860,) * 3, (0.3530,) * 3, _FASHION_LABELS, "L")
 
@@ -45,7 +48,10 @@ def _embedded() -> tuple[Arrays, Arrays, Preprocess]:
 def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
     """Read an IDX file of bytes (the format of MNIST), compressed or not."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(_LARGEST_IDX + 1)
+        if len(content) > _LARGEST_IDX:
+            raise ValueError(f"it has more than {_LARGEST_IDX >> 20} MiB")
         dimensions = content[3]
         shape = np.frombuffer(content, ">u4", dimensions, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
@@ -53,7 +59,7 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
         raise ImfDeployError(f"{path} is not a whole IDX file ({error})", "Fetch it again") from error
 
 
-def _fashion_mnist(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+def _fashion_mnist(root: Path, download: bool) -> tuple[Arrays, Arrays, Preprocess]:
     folders = (root, root / "FashionMNIST" / "raw")
 
     def find(stem: str) -> Path | None:
@@ -70,19 +76,19 @@ def _fashion_mnist(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
         import torchvision
 
         for is_train in (True, False):
-            torchvision.datasets.FashionMNIST(str(root), train=is_train, download=True)
+            torchvision.datasets.FashionMNIST(str(root), train=is_train, download=download)
         train, test = pair("train"), pair("t10k")
         if train is None or test is None:
             raise ImfDeployError(f"the files of Fashion-MNIST are not in {root}", "Check --data-root")
     return train, test, _FASHION
 
 
-def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Path], Any]:
-    def read(root: Path) -> tuple[Arrays, Arrays, Preprocess]:
+def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Path, bool], Any]:
+    def read(root: Path, download: bool) -> tuple[Arrays, Arrays, Preprocess]:
         import torchvision
 
         dataset = getattr(torchvision.datasets, name)
-        train, test = (dataset(str(root), train=is_train, download=True) for is_train in (True, False))
+        train, test = (dataset(str(root), train=is_train, download=download) for is_train in (True, False))
         arrays = [(p.data.transpose(0, 3, 1, 2), np.array(p.targets, np.uint8)) for p in (train, test)]
         return arrays[0], arrays[1], _cifar_preprocess(train.classes, mean, std)
 
@@ -93,7 +99,7 @@ def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callab
 class _Reader:
     """How a named data set is read, and the size of its download."""
 
-    read: Callable[[Path], tuple[Arrays, Arrays, Preprocess]]
+    read: Callable[[Path, bool], tuple[Arrays, Arrays, Preprocess]]
     download: str = ""
 
 
@@ -105,8 +111,13 @@ NAMED: dict[str, _Reader] = {
 """torchvision's data sets that ``--data NAME`` opens."""
 
 
-def open_named(name: str, root: str) -> DataSet:
+def open_named(name: str, root: str, download: bool = True) -> DataSet:
     """Open the embedded data set or one of :data:`NAMED`; the validation split is left empty.
+
+    Args:
+        name: Of the data set.
+        root: Folder that holds a named one.
+        download: Whether it is downloaded into ``root`` where it is missing.
 
     Raises:
         UsageError: a named data set without ``--data-root``.
@@ -119,11 +130,13 @@ def open_named(name: str, root: str) -> DataSet:
                 f"Give the folder that holds it, or where to download it to ({NAMED[name].download})",
             )
         try:
-            train, test, preprocess = NAMED[name].read(Path(root))
+            train, test, preprocess = NAMED[name].read(Path(root), download)
         except (OSError, RuntimeError) as error:
             raise ImfDeployError(
-                f"{name} is not in {root} and cannot be downloaded there ({error})",
-                "Put torchvision's files of the data set into the folder, or leave out --data",
+                f"{name} is not in {root}"
+                + (f" and cannot be downloaded there ({shorten(str(error))})" if download else ""),
+                "Put torchvision's files of the data set into the folder"
+                + (", or leave out --data" if download else f", or give --data {name} to download them"),
             ) from error
     else:
         train, test, preprocess = _embedded()

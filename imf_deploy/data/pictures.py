@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Crop, Preprocess
+from imf_deploy.untrusted import shorten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +34,15 @@ SUFFIXES = frozenset(
     }
 )
 """Endings of names that are taken for pictures, in lower case."""
+LARGEST_FILE = 256 << 20
+"""Bytes of an encoded picture; it is read as a whole."""
+MOST_PIXELS = 89_478_485
+"""Pixels of a picture, where Pillow begins to warn of decompression bombs: 341 MiB of colour."""
+LONGEST_SIDE = 1_000_000
+"""Pixels of a side; Pillow keeps an address for every row."""
+# Of larger pictures one at a time is decoded, however many threads there are.
+_ALONE = 1 << 24
+_one_at_a_time = threading.Lock()
 
 
 class Pictures(Protocol):
@@ -74,18 +86,63 @@ class FilePictures:
 
     def read(self, position: int) -> bytes:
         """Return the file's bytes."""
+        path = self.paths[position]
         try:
-            return self.paths[position].read_bytes()
+            if why := _not_a_file(path.stat()):
+                raise unreadable(str(path), why)
+            return path.read_bytes()
         except OSError as error:
-            raise unreadable(self.name(position), error.strerror or str(error)) from error
+            raise unreadable(str(path), error.strerror or str(error)) from error
 
     def digest(self) -> str:
         """Return the hash of names and bytes."""
         whole = hashlib.sha256()
-        for position, path in enumerate(self.paths):
+        for path, content in zip(self.paths, self._contents, strict=True):
             whole.update(os.fsencode(path.relative_to(self.folder)) + b"\n")
-            whole.update(hashlib.sha256(self.read(position)).digest())
+            whole.update(content)
         return whole.hexdigest()
+
+    def marks(self) -> Tensor:
+        """Return a hash of every picture's bytes, ``int64 [N]``."""
+        return torch.tensor([mark_of(content) for content in self._contents], dtype=torch.int64)
+
+    @cached_property
+    def _contents(self) -> list[bytes]:
+        return [hashlib.sha256(self.read(position)).digest() for position in range(len(self))]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Processes that decode have no use for the hashes.
+        return {name: value for name, value in vars(self).items() if name != "_contents"}
+
+
+def _not_a_file(about: os.stat_result) -> str | None:
+    """Return why a file cannot be an image, whatever it holds: reading it might never end."""
+    if kind := _kind_of(about.st_mode):
+        return f"it is {kind}"
+    return f"it is larger than {LARGEST_FILE >> 20} MiB" if about.st_size > LARGEST_FILE else None
+
+
+def _kind_of(mode: int) -> str | None:
+    """Return what a file is that is not a regular one, such as ``a named pipe``.
+
+    Args:
+        mode: Of :func:`os.stat`, links followed.
+    """
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFDIR: "a folder",
+    }
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def mark_of(content: bytes) -> int:
+    """Return 64 bits of a hash, by which equal pictures are found."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little", signed=True)
 
 
 def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop | None = None) -> Tensor:
@@ -101,7 +158,9 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
         ImfDeployError: the file is not a picture, is truncated, or is too large; the message names it.
     """
     with _opened(pictures, position) as image:
-        return torch.from_numpy(preprocess.load(image, crop).copy())
+        large = image.width * image.height > _ALONE
+        with _one_at_a_time if large else nullcontext():
+            return torch.from_numpy(preprocess.load(image, crop).copy())
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
@@ -124,6 +183,7 @@ def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
     content = pictures.read(position)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            _check_size(image)
             yield image
         return
     except UnidentifiedImageError:
@@ -131,8 +191,31 @@ def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
     except ImfDeployError as error:
         why = error.what
     except Exception as error:  # whatever a broken file provokes in Pillow's readers
-        why = str(error)
+        why = shorten(str(error))
     raise unreadable(pictures.name(position), why)
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuse a picture that would fill the memory; only its header has been read.
+
+    Raises:
+        ImfDeployError: it has more pixels, or a longer side, than any photograph.
+    """
+    width, height = image.size
+    most = MOST_PIXELS // _copies(image)
+    if width * height > most:
+        raise ImfDeployError(f"it has {width}x{height} pixels, and {most:,} are the most for {image.format}")
+    if max(width, height) > LONGEST_SIDE:
+        raise ImfDeployError(f"it has {width}x{height} pixels, and a side has {LONGEST_SIDE:,} at most")
+
+
+def _copies(image: Image.Image) -> int:
+    """Return how many copies of a picture its reader keeps at a time, as measured."""
+    if image.format == "WEBP":
+        return 4
+    progressive = image.format == "JPEG" and image.info.get("progressive")
+    turned = image.format == "TIFF" and image.getexif().get(0x0112, 1) != 1
+    return 2 if progressive or turned else 1
 
 
 def unreadable(name: str, why: str) -> ImfDeployError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imf_deploy.data.pictures import FORMATS, SUFFIXES, unreadable
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.data.classes import class_name
+from imf_deploy.data.pictures import FORMATS, LARGEST_FILE, SUFFIXES, mark_of, unreadable
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.untrusted import parse_object, shorten
 
 _BLOCK = tarfile.BLOCKSIZE
 _CLASSES = (".cls", ".json")
@@ -21,6 +23,10 @@ _CLASSES = (".cls", ".json")
 _HEAD = 16
 # Larger ones are no class; nothing is to fill the memory.
 _LARGEST_CLASS = 1 << 20
+# A header says how long a name that follows it is; nothing else is read at once but classes and pieces.
+_LARGEST_READ = 16 << 20
+# Larger images are told apart by pieces of this size: reading all of them would take as long as an epoch.
+_PIECE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +53,13 @@ class ShardPictures:
     def name(self, position: int) -> str:
         """Return shard and member; reads the shard's headers again, since no names are kept."""
         path = self.shards[int(self.shard[position])]
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if member.offset_data == int(self.offset[position]):
-                    return f"{path}, member {member.name}"
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    if member.offset_data == int(self.offset[position]):
+                        return f"{path}, member {member.name}"
+        except (OSError, tarfile.TarError):
+            pass  # the shard has changed since it was indexed
         return f"{path}, at byte {int(self.offset[position])}"
 
     def read(self, position: int) -> bytes:
@@ -71,35 +80,51 @@ class ShardPictures:
         return self.headers
 
 
-def index_shards(
-    paths: list[Path], advance: Callable[[int], None]
-) -> tuple[ShardPictures, list[str], Tensor]:
+@dataclass(frozen=True, eq=False)
+class ShardIndex:
+    """What the shards of one split hold.
+
+    Attributes:
+        pictures: The pictures.
+        tokens: The classes that are named, each once.
+        which: Which of them every picture has, ``int64 [N]``.
+    """
+
+    pictures: ShardPictures
+    tokens: list[str]
+    which: Tensor
+    _marks: Tensor
+
+    def marks(self) -> Tensor:
+        """Return a hash of every picture's size and pieces of its content, ``int64 [N]``."""
+        return self._marks
+
+
+def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardIndex:
     """Read the headers and classes of shards.
 
     Args:
         paths: The shards of one split.
         advance: Called with 1 after each.
 
-    Returns:
-        The pictures; the classes that are named, each once; and which of them every picture has,
-        ``int64 [N]``.
-
     Raises:
-        ImfDeployError: a shard is no whole tar, a sample has no class, no picture, or two of one, or what
-            is named as a picture begins like none.
+        UsageError: a sample has no class, no picture, or two of one.
+        ImfDeployError: a shard is not a whole tar, or what is named as a picture begins like none.
     """
     shard: list[Tensor] = []
     offset: list[int] = []
     size: list[int] = []
     which: list[int] = []
+    marks: list[int] = []
     tokens: dict[str, int] = {}
     headers = hashlib.sha256()
     for number, path in enumerate(paths):
         samples = _samples(path, headers)
-        for place, length, token in samples:
+        for place, length, token, mark in samples:
             offset.append(place)
             size.append(length)
             which.append(tokens.setdefault(token, len(tokens)))
+            marks.append(mark)
         shard.append(torch.full((len(samples),), number, dtype=torch.int32))
         advance(1)
     if not offset:
@@ -107,7 +132,16 @@ def index_shards(
     pictures = ShardPictures(
         tuple(paths), torch.cat(shard), torch.tensor(offset), torch.tensor(size), headers.hexdigest()
     )
-    return pictures, list(tokens), torch.tensor(which)
+    return ShardIndex(pictures, list(tokens), torch.tensor(which), torch.tensor(marks))
+
+
+class _BoundedReads(io.BufferedReader):
+    """A file of which nothing can be read that would fill the memory, whatever a header says."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_READ:
+            raise tarfile.ReadError("a header is larger than any name")
+        return super().read(size)
 
 
 @dataclass
@@ -116,16 +150,20 @@ class _Sample:
 
     picture: tarfile.TarInfo | None = None
     token: str | None = None
+    mark: int = 0
 
 
-def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
-    """Return offset, size and class of every picture of a shard."""
+def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str, int]]:
+    """Return offset, size, class and mark of every picture of a shard."""
     samples: dict[str, _Sample] = {}
     others: dict[str, str] = {}
     is_picture = _pillow_accepts()
     length = path.stat().st_size
     try:
-        with tarfile.open(path, "r:") as tar:
+        with (
+            _BoundedReads(path.open("rb", buffering=0)) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as tar,
+        ):
             for member in tar:
                 folder, _, base = member.name.rpartition("/")
                 stem, dot, ending = base.partition(".")
@@ -136,19 +174,23 @@ def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
                 if suffix not in SUFFIXES and suffix not in _CLASSES:
                     others[key] = suffix
                     continue
-                if member.offset_data + member.size > length:
+                if not 0 <= member.size <= length - member.offset_data:
                     raise _truncated(path, member.name)
                 headers.update(
                     f"{member.name}|{member.size}|{member.mtime}\n".encode(errors="surrogateescape")
                 )
                 _add(samples.setdefault(key, _Sample()), tar, member, path, is_picture)
             end = tar.offset
-    except tarfile.TarError as error:
+    except OSError as error:
+        raise ImfDeployError(
+            f"cannot read the shard {path} ({error.strerror or error})", "Check it"
+        ) from error
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         last = list(samples)[-1].lstrip("/") if samples else ""
         if last:
             raise _truncated(path, last) from error
         raise ImfDeployError(
-            f"the shard {path} is no uncompressed tar ({error})", "Unpack it, or fetch it again"
+            f"the shard {path} is no uncompressed tar ({shorten(str(error))})", "Unpack it, or fetch it again"
         ) from error
     with path.open("rb") as file:
         file.seek(end)
@@ -159,7 +201,7 @@ def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str]]:
     for key, sample in samples.items():
         if sample.picture is None or sample.token is None:
             raise _incomplete(path, key, sample, others)
-        found.append((sample.picture.offset_data, sample.picture.size, sample.token))
+        found.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
     return found
 
 
@@ -174,15 +216,18 @@ def _add(
     if not member.name.lower().endswith(_CLASSES):
         if sample.picture:
             raise _sample_error(path, member.name, "its sample has a second picture")
-        if not is_picture(_head(tar, member)):
+        if member.size > LARGEST_FILE:
+            raise unreadable(f"{path}, member {member.name}", f"it is larger than {LARGEST_FILE >> 20} MiB")
+        pieces = _pieces(tar, member)
+        if not is_picture(pieces[:_HEAD]):
             why = f"it is none of {', '.join(FORMATS)}" if member.size else "it is empty"
             raise unreadable(f"{path}, member {member.name}", why)
-        sample.picture = member
+        sample.picture, sample.mark = member, mark_of(str(member.size).encode() + pieces)
     elif member.name.lower().endswith(".cls") or sample.token is None:
         sample.token = _token(tar, member, path)
 
 
-def _incomplete(path: Path, key: str, sample: _Sample, others: dict[str, str]) -> ImfDeployError:
+def _incomplete(path: Path, key: str, sample: _Sample, others: dict[str, str]) -> UsageError:
     if sample.picture:
         return _sample_error(path, key.lstrip("/"), "it has a picture and no class")
     what = "it has a class and no picture"
@@ -201,23 +246,48 @@ def _pillow_accepts() -> Callable[[bytes], bool]:
     return lambda head: any(test is None or bool(test(head)) for test in accept)
 
 
-def _head(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return a member's first bytes; they lie behind the header that was just read."""
-    file = tar.extractfile(member)
-    return file.read(_HEAD) if file else b""
+def _pieces(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """Return a member's content; of a large one its beginning, middle and end."""
+    file, size = tar.extractfile(member), member.size
+    if file is None:
+        return b""
+    if size <= 3 * _PIECE:
+        return file.read(size)
+    pieces = []
+    for start in (0, (size - _PIECE) // 2, size - _PIECE):
+        file.seek(start)
+        pieces.append(file.read(_PIECE))
+    return b"".join(pieces)
 
 
 def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
     """Return what a ``.cls`` or ``.json`` member says: an integer or a name."""
-    file = tar.extractfile(member) if member.size <= _LARGEST_CLASS else None
-    try:
-        text = file.read().decode() if file else ""
-        value = text.strip() if member.name.lower().endswith(".cls") else json.loads(text)["label"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _sample_error(path, member.name, 'it is not {"label": …} in JSON or a word in UTF-8') from error
-    if isinstance(value, bool) or not isinstance(value, int | str) or str(value).strip() == "":
+    if member.size > _LARGEST_CLASS:
+        raise _sample_error(path, member.name, f"it is larger than {_LARGEST_CLASS >> 20} MiB")
+    file = tar.extractfile(member)
+    content = file.read(member.size) if file else b""
+    where = f"{member.name} in the shard {path}"
+    if member.name.lower().endswith(".cls"):
+        try:
+            value = content.decode().strip()
+        except ValueError as error:
+            raise _sample_error(path, member.name, "it is not a word in UTF-8") from error
+    else:
+        try:
+            value = parse_object(content, where)["label"]
+        except KeyError as error:
+            raise _sample_error(path, member.name, 'it is not {"label": …}') from error
+        except ImfDeployError as error:
+            raise UsageError(error.what, 'Write {"label": …}, or KEY.cls') from error
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise _sample_error(path, member.name, "its class is neither an integer nor a name")
-    return str(value).strip()
+    try:
+        token = str(value).strip()
+    except ValueError as error:  # Python refuses to write integers of thousands of digits
+        raise _sample_error(path, member.name, "its class is an integer of thousands of digits") from error
+    if not token:
+        raise _sample_error(path, member.name, "its class is neither an integer nor a name")
+    return class_name(token, where)
 
 
 def _truncated(path: Path, member: str) -> ImfDeployError:
@@ -227,8 +297,8 @@ def _truncated(path: Path, member: str) -> ImfDeployError:
     )
 
 
-def _sample_error(path: Path, member: str, why: str) -> ImfDeployError:
-    return ImfDeployError(
+def _sample_error(path: Path, member: str, why: str) -> UsageError:
+    return UsageError(
         f"the shard {path} has a sample that cannot be used, {member}: {why}",
         "Write KEY.jpg and KEY.cls for every sample",
     )

@@ -7,20 +7,26 @@ tar are not compressed, so an index of offsets is enough; nothing is unpacked, a
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import product
 from pathlib import Path
 
 import torch
 
+from imf_deploy.data.classes import class_name
 from imf_deploy.data.dataset import DataSet
 from imf_deploy.data.encoded import Part, open_parts
+from imf_deploy.data.roles import ROLES, Role, role_of, word_in
 from imf_deploy.data.shard_index import index_shards
+from imf_deploy.data.walk import exists, real
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.progress import track
 
 CLASS_NAMES = "classes.txt"
-_ROLES = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation"), "validation")
+SHARDS_LIMIT = 100_000
+"""Most shards that ``--data`` may name; ImageNet-21k has 2,000."""
+_NAMES_BYTES = 64 << 20
 _HINT = "Give such as --data 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
 
 
@@ -29,25 +35,26 @@ def are_shards(data: str) -> bool:
 
     A folder that has class folders as well is a folder of pictures, with what it was unpacked from.
     """
-    if not Path(data).is_dir():
+    if not exists(Path(data), Path.is_dir):
         return data.endswith((".tar", ".tar}")) or ".tar," in data
-    places = _places(data)
     try:
-        classes = any(e.is_dir() and e.name not in _ROLES for place in places for e in place.iterdir())
+        places = _places(data)
+        classes = any(e.is_dir() and not role_of(e.name) for place in places for e in place.iterdir())
+        return any(list(place.glob("*.tar")) for place in places) and not classes
     except OSError:
         return False  # whoever opens the folder will say so
-    return any(list(place.glob("*.tar")) for place in places) and not classes
 
 
 def _places(folder: str) -> list[Path]:
-    return [place for place in (Path(folder), *(Path(folder, role) for role in _ROLES)) if place.is_dir()]
+    inside = sorted(Path(folder).iterdir())
+    return [Path(folder), *(place for place in inside if place.is_dir() and role_of(place.name))]
 
 
 def open_shards(data: str, image_size: int) -> DataSet:
     """Open shards; splits that they do not have are left empty.
 
-    The split of a shard is the first of the words ``train``, ``val``, ``valid``, ``validation`` and
-    ``test`` in its name, or else its folder's name; where no shard has one, all are for training.
+    The split of a shard is the first word in its name that :mod:`imf_deploy.data.roles` knows, such as
+    ``train`` or ``val``, or else its folder's name; where no shard has one, all are for training.
     Class names come from a ``classes.txt`` beside the first shard (one a line, in the order of the
     integers), or are the sorted set of what the shards say.
 
@@ -59,21 +66,26 @@ def open_shards(data: str, image_size: int) -> DataSet:
         image_size: As :func:`imf_deploy.data.folder.open_folder` takes it.
 
     Raises:
-        UsageError: a shard is missing, or the splits cannot be told.
-        ImfDeployError: a shard is no whole tar, or a sample of it cannot be used.
+        UsageError: a shard is missing, the splits cannot be told, or a sample of a shard cannot be used.
+        ImfDeployError: a shard is not a whole tar, or an image of it cannot be read.
     """
     by_split = _by_split(_files(data))
     total = sum(map(len, by_split.values()))
     with track("Indexing shards", total) as advance:
         indexed = {role: index_shards(files, advance) for role, files in by_split.items()}
     beside = by_split["train"][0].parent / CLASS_NAMES
-    classes = _class_names(indexed["train"][1], beside)
-    numbers = _numbers([token for _, said, _ in indexed.values() for token in said], classes, beside)
+    classes = _class_names(indexed["train"].tokens, beside)
+    numbers = _numbers([token for index in indexed.values() for token in index.tokens], classes, beside)
     parts = {
-        role: Part(pictures, torch.tensor([numbers[token] for token in said])[which], check=False)
-        for role, (pictures, said, which) in indexed.items()
+        role: Part(
+            index.pictures,
+            torch.tensor([numbers[token] for token in index.tokens])[index.which],
+            index.marks,
+            check=False,
+        )
+        for role, index in indexed.items()
     }
-    if missing := set(range(len(classes))) - {numbers[token] for token in indexed["train"][1]}:
+    if missing := set(range(len(classes))) - {numbers[token] for token in indexed["train"].tokens}:
         raise ImfDeployError(
             f"{beside} names {len(missing)} class(es) without a training image, such as "
             f"'{classes[min(missing)]}'",
@@ -95,34 +107,48 @@ def expand(pattern: str) -> list[str]:
     for index, piece in enumerate(re.split(r"\{([^{}]*)\}", pattern)):
         if index % 2 == 0:
             pieces.append([piece])
-        elif count := re.fullmatch(r"(\d+)\.\.(\d+)", piece):
+        elif count := re.fullmatch(r"([0-9]{1,18})\.\.([0-9]{1,18})", piece):
             first, last = count.groups()
-            pieces.append([str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)])
+            # One more than the limit is enough to exceed it.
+            numbers = range(int(first), min(int(last), int(first) + SHARDS_LIMIT) + 1)
+            pieces.append([str(n).zfill(len(first)) for n in numbers])
         else:
             pieces.append(piece.split(","))
+    if math.prod(map(len, pieces)) > SHARDS_LIMIT:
+        raise UsageError(f"--data {pattern} names more than {SHARDS_LIMIT:,} shards", _HINT)
     return ["".join(parts) for parts in product(*pieces)]
 
 
 def _files(data: str) -> list[Path]:
-    if Path(data).is_dir():
-        return [path for place in _places(data) for path in sorted(place.glob("*.tar"))]
-    patterns = re.findall(r"(?:\{[^{}]*\}|[^,{}])+", data)
-    paths = [Path(path) for pattern in patterns for path in expand(pattern.strip())]
-    missing = [path for path in paths if not path.is_file()]
-    if missing or not paths:
+    if exists(Path(data), Path.is_dir):
+        paths = [path for place in _places(data) for path in sorted(place.glob("*.tar"))]
+    else:
+        patterns = re.findall(r"(?:\{[^{}]*\}|[^,{}])+", data)
+        paths = [Path(path) for pattern in patterns for path in expand(pattern.strip())]
+    if not paths:
+        raise UsageError(f"--data {data} names no shards", _HINT)
+    if len(paths) > SHARDS_LIMIT:
+        raise UsageError(f"--data {data} names more than {SHARDS_LIMIT:,} shards", _HINT)
+    if missing := [path for path in paths if not exists(path, Path.is_file)]:
+        if exists(missing[0]):
+            raise UsageError(f"the shard {missing[0]} is not a regular file", "Leave it out of --data")
         raise UsageError(f"{len(missing)} of {len(paths)} shards are not there, such as {missing[0]}", _HINT)
     return paths
 
 
-def _by_split(paths: list[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
+    found: dict[Role, list[Path]] = {}
+    words: dict[Role, dict[str, Path]] = {}
     unnamed = []
     for path in paths:
-        words = [*re.findall("[a-z]+", path.stem.lower()), path.resolve().parent.name.lower()]
-        role = next((_ROLES[word] for word in words if word in _ROLES), "")
-        found.setdefault(role, []).append(path)
-        unnamed += [] if role else [path]
-    if unnamed and len(found) > 1:
+        folder = real(path).parent.name
+        word = word_in(path.stem) or folder.lower()
+        if role := role_of(word):
+            found.setdefault(role, []).append(path)
+            words.setdefault(role, {})[word] = path
+        else:
+            unnamed.append(path)
+    if unnamed and found:
         raise UsageError(
             f"{unnamed[0]} does not say which split it is of, and other shards do",
             "Put train, val or test into the name of every shard",
@@ -131,7 +157,13 @@ def _by_split(paths: list[Path]) -> dict[str, list[Path]]:
         return {"train": unnamed}
     if "train" not in found:
         raise UsageError("there is no training shard", _HINT)
-    return {role: found[role] for role in ("train", "validation", "test") if role in found}
+    for role, by_word in words.items():
+        if len(by_word) > 1:
+            raise UsageError(
+                f"{' and '.join(map(str, by_word.values()))} have different names of the {role} split",
+                "Give the shards of a split one name; the usual ones are train, val and test",
+            )
+    return {role: found[role] for role in ROLES if role in found}
 
 
 def _class_names(tokens: list[str], beside: Path) -> list[str]:
@@ -139,7 +171,12 @@ def _class_names(tokens: list[str], beside: Path) -> list[str]:
     if not beside.is_file():
         return sorted(tokens, key=int) if all(t.isdecimal() for t in tokens) else sorted(tokens)
     try:
-        names = [line.strip() for line in beside.read_text(encoding="utf-8").splitlines() if line.strip()]
+        with beside.open("rb") as file:
+            content = file.read(_NAMES_BYTES + 1)
+        if len(content) > _NAMES_BYTES:
+            raise ValueError(f"it is larger than {_NAMES_BYTES >> 20} MiB")
+        text = content.decode("utf-8")
+        names = [class_name(name, str(beside)) for line in text.split("\n") if (name := line.strip())]
     except (OSError, ValueError) as error:
         raise ImfDeployError(f"cannot read {beside} ({error})", "Write one class name a line") from error
     if len(set(names)) < len(names) or not names:

@@ -1,0 +1,42 @@
+"""What may be the name of a class: it reaches records, reports and terminals."""
+
+from __future__ import annotations
+
+from unicodedata import category
+
+from imf_deploy.errors import UsageError
+
+LONGEST = 255
+"""Characters of a class name; file systems allow no more."""
+# They turn the direction of what follows. Joiners are of the same category, and some scripts need them.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def class_name(name: str, where: str) -> str:
+    """Return the name of a class if it can be written and shown everywhere.
+
+    Args:
+        name: The name.
+        where: What holds it, for the message.
+
+    Raises:
+        UsageError: it is not UTF-8, is longer than :data:`LONGEST`, or holds control characters or marks that
+            change the direction of text.
+    """
+    if any(category(char) == "Cs" for char in name):
+        why = "is not UTF-8"
+    elif any(category(char) in ("Cc", "Zl", "Zp") or char in _TURNING for char in name):
+        why = "holds control characters"
+    elif len(name) > LONGEST:
+        name, why = f"{name[:40]}…", f"is longer than {LONGEST} characters"
+    else:
+        return name
+    raise UsageError(f"the class name '{printable(name)}' {why} ({where})", "Rename the class")
+
+
+def printable(text: str) -> str:
+    r"""Return a name with the bytes that are not UTF-8, which Python keeps as surrogates, as ``\xe9``."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,36 @@
+"""Find images that are in two splits: what a network has seen says nothing about new images."""
+
+from __future__ import annotations
+
+import torch
+
+from imf_deploy.data.dataset import DataSet, Split
+
+
+def overlap_notes(data: DataSet) -> tuple[str, ...]:
+    """Return notes on the images of a split whose bytes are those of an image of an earlier split.
+
+    Images are compared by the marks of their sources; a data set without marks has no notes.
+    """
+    named = {"training": data.train, "validation": data.validation, "test": data.test}
+    pairs = (("validation", "training"), ("test", "training"), ("test", "validation"))
+    notes = []
+    for later, earlier in pairs:
+        total, copies = len(named[later]), _copies(named[later], named[earlier])
+        if not copies:
+            continue
+        consequence = (
+            "the accuracy on them says nothing about new images"
+            if earlier == "training"
+            else "what is chosen by the one is not judged fairly by the other"
+        )
+        count = f"All {total}" if copies == total else f"{copies} of {total}"
+        notes.append(f"{count} {later} images are copies of {earlier} images (the same bytes): {consequence}")
+    return tuple(notes)
+
+
+def _copies(later: Split, earlier: Split) -> int:
+    """Return how many images of one split are in another."""
+    if later.marks is None or earlier.marks is None:
+        return 0
+    return int(torch.isin(later.marks, earlier.marks).sum())

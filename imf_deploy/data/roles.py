@@ -1,0 +1,34 @@
+"""The names by which splits are recognised, of folders and of shards alike."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Role = Literal["train", "validation", "test"]
+ROLES: tuple[Role, ...] = ("train", "validation", "test")
+
+_NAMES: dict[str, Role] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    # Where "eval" stands beside "val" or "dev", nothing says which of them chooses: both are validation.
+    **dict.fromkeys(("val", "valid", "validation", "validate", "validating"), "validation"),
+    **dict.fromkeys(("dev", "devel", "development", "eval", "evaluation"), "validation"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
+}
+_FILLER = "(?:datasets?|data|sets?|splits?|images?|imgs?|pictures?|photos?|samples?|folder|dir)*"
+_WHOLE = re.compile(f"{_FILLER}({'|'.join(_NAMES)}){_FILLER}")
+
+
+def role_of(name: str) -> Role | None:
+    """Return the split that a name stands for as a whole.
+
+    Capitals, digits, separators, and words such as ``set`` or ``images`` do not count: ``Training``,
+    ``test_set``, ``val2017`` and ``images-dev`` are splits, ``seg_train`` and ``latest`` are not.
+    """
+    found = _WHOLE.fullmatch(re.sub(r"[\W\d_]+", "", name.lower()))
+    return _NAMES[found[1]] if found else None
+
+
+def word_in(name: str) -> str | None:
+    """Return the first word of a name that stands for a split, in lower case, such as ``train``."""
+    return next((word for word in re.findall(r"[^\W\d_]+", name.lower()) if role_of(word)), None)

@@ -1,0 +1,140 @@
+"""Look into folders that may hold anything: links to themselves, devices, or a whole disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from imf_deploy.data.pictures import SUFFIXES
+from imf_deploy.errors import ImfDeployError
+
+OTHERS_LIMIT = 100_000
+"""Files that are not images, after which a folder with few images is taken for something else."""
+
+
+@dataclass
+class Walk:
+    """What a walk through a folder of images met.
+
+    Attributes:
+        root: The folder, with all links followed.
+        ignored: The first files that are not images, or lie outside of class folders.
+        others: How many of these there are.
+        images: How many images there are.
+        outside: How many of the images are links to files outside of the folder.
+    """
+
+    root: Path
+    ignored: list[Path] = field(default_factory=list)
+    others: int = 0
+    images: int = 0
+    outside: int = 0
+
+    def ignore(self, path: Path) -> None:
+        """Count a file that is not an image.
+
+        Raises:
+            ImfDeployError: there are so many that the folder cannot be meant.
+        """
+        self.others += 1
+        if len(self.ignored) < 3:
+            self.ignored.append(path)
+        if self.others > OTHERS_LIMIT + 10 * self.images:
+            raise ImfDeployError(
+                f"{self.root} does not look like a folder of images: it holds more than {OTHERS_LIMIT:,} "
+                f"other files, such as {path}",
+                "Give the folder that holds the splits or the class folders with --data",
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what the user should know of it, as sentences."""
+        notes = []
+        if self.others:
+            notes.append(
+                f"{self.others} file(s) were ignored, as they are no images or lie in no class folder: "
+                + ", ".join(map(str, self.ignored))
+                + (" …" if self.others > len(self.ignored) else "")
+            )
+        if self.outside:
+            notes.append(f"{self.outside} image(s) are links to files outside of {self.root}; they are used")
+        return tuple(notes)
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, sorted, without hidden files and folders.
+
+    Raises:
+        ImfDeployError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e for e in found if not _hidden(e.name)), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ImfDeployError(
+            f"cannot read the folder {folder} ({error.strerror})", "Change its permissions or leave it out"
+        ) from error
+
+
+def _hidden(name: str) -> bool:
+    # What macOS adds to an archive holds hidden files alone.
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link to one; a link to itself is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file's name has the ending of an image."""
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+def images_below(place: Path, walk: Walk) -> list[Path]:
+    """Return the images of a class folder, then those of the folders inside it, each folder once."""
+    found: list[Path] = []
+    # A link to a folder further up would be walked for ever.
+    waiting, visited = [place], {str(parent) for parent in real(place).parents}
+    while waiting:
+        current = waiting.pop()
+        where, inside = real(current), []
+        if str(where) in visited:
+            continue
+        visited.add(str(where))
+        elsewhere = not where.is_relative_to(walk.root)
+        for entry in entries(current):
+            path = Path(entry.path)
+            if is_folder(entry):
+                inside.append(path)
+            elif is_image_name(entry.name):
+                walk.images += 1
+                if elsewhere or (entry.is_symlink() and not real(path).is_relative_to(walk.root)):
+                    walk.outside += 1
+                found.append(path)
+            else:
+                walk.ignore(path)
+        waiting += reversed(inside)
+    return found
+
+
+def exists(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:
+    """Return whether a path is there; one that no file system takes, such as a very long one, is not.
+
+    Args:
+        path: The path.
+        test: Says what it has to be, such as ``Path.is_dir``.
+    """
+    try:
+        return test(path)
+    except (OSError, ValueError):
+        return False
+
+
+def real(path: Path) -> Path:
+    """Return a path with its links followed as far as they lead; a link to itself stays."""
+    return Path(os.path.realpath(path))

@@ -1,0 +1,129 @@
+"""A picture upright and in the colours that are wanted, without a converted copy of all of a large one.
+
+Pillow takes 4 bytes for every pixel of colour, and each step from the file to the network's input makes
+another copy: rotation, palette, colours. Rows of a large picture are turned, converted and narrowed piece by
+piece here. A value may then differ by one from what Pillow makes of the whole, which it rounds in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from imf_deploy.errors import ImfDeployError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are the first that are outside."""
+WHOLE = 1 << 24
+"""Pixels of a picture that is converted as a whole; it takes 64 MiB then."""
+PIECE = 1 << 22
+"""Pixels of a larger picture that are converted at a time."""
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A decoded picture, seen upright.
+
+    Attributes:
+        image: The picture as it is stored.
+        color: The mode of what :meth:`scaled` returns.
+        orientation: How it is stored, from 1 (upright) to 8, as EXIF counts.
+    """
+
+    image: Image.Image
+    color: Literal["RGB", "L"]
+    orientation: int
+
+    @classmethod
+    def of(cls, image: Image.Image, color: Literal["RGB", "L"]) -> Upright:
+        """Decode a picture.
+
+        Raises:
+            ImfDeployError: 32-bit pixels, whose range nothing tells.
+        """
+        image.load()
+        if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+            raise ImfDeployError("its pixels have 32 bits, and nothing says which value is white")
+        if image.mode == "P":
+            # Transparency is dropped; with this entry Pillow warns of it.
+            image.info.pop("transparency", None)
+        orientation = image.getexif().get(0x0112, 1)
+        return cls(image, color, orientation if orientation in range(2, 9) else 1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        width, height = self.image.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    def cut(self, box: Box) -> Image.Image:
+        """Return a part, converted."""
+        from PIL import Image
+
+        turns = Image.Transpose
+        turn = {
+            2: turns.FLIP_LEFT_RIGHT,
+            3: turns.ROTATE_180,
+            4: turns.FLIP_TOP_BOTTOM,
+            5: turns.TRANSPOSE,
+            6: turns.ROTATE_270,
+            7: turns.TRANSVERSE,
+            8: turns.ROTATE_90,
+        }.get(self.orientation)
+        stored = self._stored(box)
+        part = self.image if stored == (0, 0, *self.image.size) else self.image.crop(stored)
+        part = self._converted(part)
+        return part.transpose(turn) if turn is not None else part
+
+    def scaled(self, size: tuple[int, int], box: Box) -> Image.Image:
+        """Scale a part with a bilinear filter, as ``Image.resize(size, BILINEAR, box)`` does.
+
+        Args:
+            size: Width and height in pixels.
+            box: What is scaled. The filter also sees the pixels beside it.
+        """
+        from PIL import Image
+
+        width, height = self.size
+        if width * height <= WHOLE:
+            return self.cut((0, 0, width, height)).resize(size, Image.Resampling.BILINEAR, box)
+        left, top, right, bottom = box
+        # How far the filter reaches beyond the box.
+        reach = -(-(bottom - top) // size[1]) + 1
+        first, last = max(top - reach, 0), min(bottom + reach, height)
+        rows = max(PIECE // width, 1)
+        narrow = Image.new(self.color, (size[0], last - first))
+        for start in range(first, last, rows):
+            end = min(start + rows, last)
+            piece = self.cut((0, start, width, end))
+            piece = piece.resize(
+                (size[0], end - start), Image.Resampling.BILINEAR, (left, 0, right, end - start)
+            )
+            narrow.paste(piece, (0, start - first))
+        return narrow.resize(size, Image.Resampling.BILINEAR, (0, top - first, size[0], bottom - first))
+
+    def _stored(self, box: Box) -> Box:
+        """Return where a part lies in the picture as it is stored."""
+        left, top, right, bottom = box
+        width, height = self.image.size
+        if self.orientation >= 5:
+            left, top, right, bottom = top, left, bottom, right
+        if self.orientation in (2, 3, 7, 8):
+            left, right = width - right, width - left
+        if self.orientation in (3, 4, 6, 7):
+            top, bottom = height - bottom, height - top
+        return left, top, right, bottom
+
+    def _converted(self, part: Image.Image) -> Image.Image:
+        """Return a part in the mode ``color``; 16-bit channels keep their high byte."""
+        import numpy as np
+        from PIL import Image
+
+        # Earlier Pillows open 16-bit PNG and PNM as 32-bit integers.
+        if part.mode.startswith("I;16") or part.mode == "I":
+            # Pillow clips at 255 on conversion. Of 16-bit colour it takes the high byte, as here.
+            part = Image.fromarray((np.asarray(part).astype(np.uint16) >> 8).astype(np.uint8))
+        return part if part.mode == self.color else part.convert(self.color)
