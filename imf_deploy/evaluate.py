@@ -60,12 +60,16 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return normalised
 
 
-def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of an accuracy measured on ``count`` images.
+def wilson_interval(accuracy: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the confidence interval of an accuracy measured on ``count`` images.
+
+    Args:
+        accuracy: From 0 to 1.
+        count: Number of images.
+        z: Two-sided quantile of the normal distribution; the default gives the 95 % interval.
 
     Source: Wilson 1927; unlike the normal approximation it stays within 0 and 1.
     """
-    z = 1.959964
     centre = (accuracy + z * z / (2 * count)) / (1 + z * z / count)
     half = (
         z / (1 + z * z / count) * math.sqrt(accuracy * (1 - accuracy) / count + z * z / (4 * count * count))

@@ -1,0 +1,251 @@
+"""Is a classifier better than guessing, and would it be right if it were used in another way?
+
+An accuracy near that of guessing has a cause more often than not: classes in another order, or pixels on
+another scale than the network was trained with. Both leave no trace in a file of weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.evaluate import wilson_interval
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from imf_deploy.preprocess import Preprocess
+
+Labels = Sequence[int] | npt.NDArray[np.integer]
+Predict = Callable[["Tensor"], "Tensor | npt.NDArray[np.floating]"]
+"""Network input ``float32 [N, 3, S, S]`` -> logits ``[N, classes]``."""
+_Classes = npt.NDArray[np.int64]
+_Right = npt.NDArray[np.bool_]
+
+Z99 = 2.575829
+"""Two-sided 99 % quantile of the normal distribution."""
+Z999 = 3.290527
+"""The same for 99.9 %: several alternatives are tried, and the best one is looked at."""
+CLEAR_GAIN = 0.1
+"""An alternative has to be right on this part of the images more."""
+_NEARLY = 0.02
+_BATCH = 64
+
+_INPUTS: tuple[tuple[str, tuple[float, float, float], tuple[float, float, float], bool], ...] = (
+    ("pixels from 0 to 255", (0.0,) * 3, (1 / 255,) * 3, False),
+    ("pixels from 0 to 1", (0.0,) * 3, (1.0,) * 3, False),
+    ("pixels from -1 to 1", (0.5,) * 3, (0.5,) * 3, False),
+    ("ImageNet's mean and standard deviation", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), False),
+    ("BGR channels from 0 to 255 less ImageNet's mean", (0.406, 0.456, 0.485), (1 / 255,) * 3, True),
+)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another way to use a classifier, under which it is clearly better.
+
+    Attributes:
+        name: Such as ``pixels from 0 to 255`` or ``classes in reverse order``.
+        correct: Images that are right this way.
+        images: Images that were tried.
+    """
+
+    name: str
+    correct: int
+    images: int
+
+    def __str__(self) -> str:
+        return f"with {self.name} it is right on {self.correct / self.images:.1%}"
+
+
+def suspect(correct: int, images: int, labels: Labels) -> str:
+    """Return why an accuracy is no evidence of any knowledge; empty where it is.
+
+    It is suspect where its 99 % Wilson interval reaches the accuracy of always naming the most frequent
+    class, which is at least 1 / classes.
+
+    Args:
+        correct: Images whose largest logit is right.
+        images: Images that were tried.
+        labels: The class of each of them, ``int [images]``.
+    """
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    # Images of a single class say nothing: one constant answer is right on all of them.
+    if images == 0 or len(counts) < 2:
+        return ""
+    chance = float(counts.max() / counts.sum())
+    accuracy = correct / images
+    if wilson_interval(accuracy, images, Z99)[0] > chance:
+        return ""
+    return f"{accuracy:.1%} of {images} images is not clearly better than chance ({chance:.1%})"
+
+
+def clearly_better(right: _Right, before: _Right) -> bool:
+    """Return whether answers are right on ten points more of the same images, beyond doubt.
+
+    Args:
+        right: Which answers are right now, ``bool [N]``.
+        before: Which were right before.
+
+    Source of the test: McNemar 1947, at 99.9 %.
+    """
+    gained, lost = int((right & ~before).sum()), int((before & ~right).sum())
+    difference = gained - lost
+    return difference >= max(CLEAR_GAIN * len(right), 1) and difference >= Z999 * float(
+        np.sqrt(gained + lost)
+    )
+
+
+def alternatives(
+    predict: Predict, images: Tensor, preprocess: Preprocess, labels: Labels
+) -> Alternative | None:
+    """Try the obvious other ways to use a classifier; return the best one if it is clearly better.
+
+    Tried are other scales of the pixels, BGR channels, inverted brightness, other orders of the classes
+    (reversed, sorted in other ways, shifted by one, and any order that one half of the images shows and the
+    other half confirms), and each of those scales with each of those orders.
+
+    Args:
+        predict: The classifier.
+        images: ``uint8 [N, 1 or 3, S, S]``, as a split of a data set gives them.
+        preprocess: How they become input at present.
+        labels: Their classes, ``int [N]``.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    before = _classes(predict, preprocess.normalize, images)
+    if float((before == truth).mean()) > 1 - CLEAR_GAIN:
+        return None
+    found: list[tuple[int, _Right, str]] = []
+    for changed, (name, prepare) in enumerate(_inputs(preprocess)):
+        answers = _classes(predict, prepare, images) if changed else before
+        if changed:
+            found.append((1, answers == truth, name))
+        cost = 2 if changed else 1
+        orders = _orders(preprocess.labels)
+        found += [(cost, order[answers] == truth, _joined(name, told)) for told, order in orders]
+        if (learned := _learned(answers, truth, preprocess.num_classes)) is not None:
+            found.append((cost + 1, learned, _joined(name, "classes in another order")))
+    clear = [each for each in found if clearly_better(each[1], before == truth)]
+    if not clear:
+        return None
+    best = max(int(right.sum()) for _, right, _ in clear)
+    near = [each for each in clear if int(each[1].sum()) >= best - _NEARLY * len(truth)]
+    _, right, name = min(near, key=lambda each: (each[0], -int(each[1].sum())))
+    return Alternative(name, int(right.sum()), len(truth))
+
+
+def why_suspect(
+    predict: Predict, images: Tensor, preprocess: Preprocess, labels: Labels
+) -> tuple[str, Alternative | None]:
+    """Return why a classifier's accuracy is suspect, in words, and the likely cause where one is found.
+
+    The words are empty where the accuracy is fine. See :func:`suspect` and :func:`alternatives`.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    correct = int((_classes(predict, preprocess.normalize, images) == truth).sum())
+    reason = suspect(correct, len(truth), truth)
+    alternative = alternatives(predict, images, preprocess, truth)
+    if alternative:
+        told = reason or f"{correct / len(truth):.1%} of {len(truth)} images are right"
+        return f"{told}, but {alternative}", alternative
+    return reason, None
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first} and {second}" if first else second
+
+
+def _classes(predict: Predict, prepare: Callable[[Tensor], Tensor], images: Tensor) -> _Classes:
+    """Return the class of the largest logit of each image, ``int64 [N]``."""
+    import torch
+
+    with torch.inference_mode():
+        parts = [np.asarray(_cpu(predict(prepare(part)))) for part in images.split(_BATCH)]
+    return np.concatenate(parts).argmax(1)
+
+
+def _cpu(logits: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    values: npt.NDArray[np.floating] = (
+        logits if isinstance(logits, np.ndarray) else logits.float().cpu().numpy()
+    )
+    return values
+
+
+def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
+    """Yield the present way to prepare images, whose name is empty, and then others."""
+    yield "", preprocess.normalize
+    for name, mean, std, flipped in _INPUTS:
+        if (mean, std) == (preprocess.mean, preprocess.std) or (flipped and preprocess.color == "L"):
+            continue
+        scale = replace(preprocess, mean=mean, std=std).normalize
+        yield name, (lambda x, scale=scale: scale(x.flip(1))) if flipped else scale
+    if preprocess.color != "L":
+        yield "BGR channels", lambda images: preprocess.normalize(images.flip(1))
+    yield "inverted brightness", lambda images: preprocess.normalize(255 - images)
+
+
+def _orders(labels: tuple[str, ...]) -> Iterator[tuple[str, _Classes]]:
+    """Yield other orders that classes are often in: the class that each output stands for."""
+    count = len(labels)
+    own = np.arange(count)
+    seen = {own.tobytes()}
+    sorts: tuple[tuple[str, Callable[[int], object]], ...] = (
+        ("sorted as text", lambda i: labels[i]),
+        ("sorted without regard to capitals", lambda i: labels[i].casefold()),
+        ("sorted by number", lambda i: (_number(labels[i]), labels[i])),
+    )
+    candidates = [("classes in reverse order", own[::-1])]
+    for name, key in sorts:
+        order = sorted(range(count), key=key)  # type: ignore[arg-type]
+        candidates += [
+            (f"classes {name}", np.array(order)),
+            (f"classes {name}, reversed", np.array(order[::-1])),
+        ]
+    candidates += [
+        ("each output standing for the class before", np.roll(own, 1)),
+        ("each output standing for the class after", np.roll(own, -1)),
+    ]
+    for name, order in candidates:
+        key = np.ascontiguousarray(order).tobytes()
+        if key not in seen:
+            seen.add(key)
+            yield name, order
+
+
+def _number(label: str) -> tuple[int, int]:
+    digits = "".join(char for char in label if char in "0123456789")[:18]
+    return (0, int(digits)) if digits else (1, 0)
+
+
+def _learned(answers: _Classes, truth: _Classes, classes: int) -> _Right | None:
+    """Return which answers are right in the order that the other half of the images shows.
+
+    Nothing where there are too few images for that: two of each class in each half.
+    """
+    if len(truth) < 4 * classes:
+        return None
+    half = np.zeros(len(truth), dtype=bool)
+    for index in range(classes):  # every other image of each class
+        half[np.flatnonzero(truth == index)[::2]] = True
+    right = np.zeros(len(truth), dtype=bool)
+    for fitted in (half, ~half):
+        counts = np.zeros((classes, classes), dtype=np.int64)
+        np.add.at(counts, (answers[fitted], truth[fitted]), 1)
+        order = _assign(counts)
+        right[~fitted] = order[answers[~fitted]] == truth[~fitted]
+    return right
+
+
+def _assign(counts: npt.NDArray[np.int64]) -> _Classes:
+    """Give each output the class that it meets most often, the surest first, each class once."""
+    order = np.full(len(counts), -1)
+    left = counts.copy()
+    for _ in range(len(counts)):
+        output, label = np.unravel_index(int(left.argmax()), left.shape)
+        order[output] = label
+        left[output], left[:, label] = -1, -1
+    return order
