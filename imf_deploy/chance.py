@@ -164,8 +164,9 @@ def _classes(predict: Predict, prepare: Callable[[Tensor], Tensor], images: Tens
     import torch
 
     with torch.inference_mode():
-        parts = [np.asarray(_cpu(predict(prepare(part)))) for part in images.split(_BATCH)]
-    return np.concatenate(parts).argmax(1)
+        parts = [_cpu(predict(prepare(part))) for part in torch.split(images, _BATCH)]
+    classes: _Classes = np.concatenate(parts).argmax(1)
+    return classes
 
 
 def _cpu(logits: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -182,38 +183,37 @@ def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Te
         if (mean, std) == (preprocess.mean, preprocess.std) or (flipped and preprocess.color == "L"):
             continue
         scale = replace(preprocess, mean=mean, std=std).normalize
-        yield name, (lambda x, scale=scale: scale(x.flip(1))) if flipped else scale
+        yield name, (_of_flipped(scale) if flipped else scale)
     if preprocess.color != "L":
-        yield "BGR channels", lambda images: preprocess.normalize(images.flip(1))
+        yield "BGR channels", _of_flipped(preprocess.normalize)
     yield "inverted brightness", lambda images: preprocess.normalize(255 - images)
+
+
+def _of_flipped(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda images: prepare(images.flip(1))
 
 
 def _orders(labels: tuple[str, ...]) -> Iterator[tuple[str, _Classes]]:
     """Yield other orders that classes are often in: the class that each output stands for."""
-    count = len(labels)
-    own = np.arange(count)
-    seen = {own.tobytes()}
-    sorts: tuple[tuple[str, Callable[[int], object]], ...] = (
-        ("sorted as text", lambda i: labels[i]),
-        ("sorted without regard to capitals", lambda i: labels[i].casefold()),
-        ("sorted by number", lambda i: (_number(labels[i]), labels[i])),
-    )
-    candidates = [("classes in reverse order", own[::-1])]
-    for name, key in sorts:
-        order = sorted(range(count), key=key)  # type: ignore[arg-type]
-        candidates += [
-            (f"classes {name}", np.array(order)),
-            (f"classes {name}, reversed", np.array(order[::-1])),
-        ]
-    candidates += [
-        ("each output standing for the class before", np.roll(own, 1)),
-        ("each output standing for the class after", np.roll(own, -1)),
+    own = range(len(labels))
+    by_text = sorted(own, key=lambda i: labels[i])
+    by_letter = sorted(own, key=lambda i: labels[i].casefold())
+    by_number = sorted(own, key=lambda i: (_number(labels[i]), labels[i]))
+    candidates = [
+        ("classes in reverse order", list(reversed(own))),
+        ("classes sorted as text", by_text),
+        ("classes sorted as text, reversed", by_text[::-1]),
+        ("classes sorted without regard to capitals", by_letter),
+        ("classes sorted by number", by_number),
+        ("classes sorted by number, reversed", by_number[::-1]),
+        ("each output standing for the class before", [*own[-1:], *own[:-1]]),
+        ("each output standing for the class after", [*own[1:], *own[:1]]),
     ]
+    seen = [list(own)]
     for name, order in candidates:
-        key = np.ascontiguousarray(order).tobytes()
-        if key not in seen:
-            seen.add(key)
-            yield name, order
+        if order not in seen:
+            seen.append(order)
+            yield name, np.array(order, dtype=np.int64)
 
 
 def _number(label: str) -> tuple[int, int]:
