@@ -1,6 +1,6 @@
 """Classifiers: built by name, their blocks found generically, their weights loaded safely."""
 
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, to_map
+from imf_deploy.models.blocks import Block, find_blocks, only_logits, read_block, to_map
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
@@ -18,6 +18,7 @@ __all__ = [
     "load_weights",
     "not_finite",
     "only_logits",
+    "read_block",
     "read_weights",
     "resolve",
     "save_weights",
