@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
 from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
+
+# int() also takes 1_0, and digits of other scripts.
+_WHOLE = re.compile("[0-9]{1,18}")
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -68,10 +72,10 @@ def whole_numbers(option: str, text: str) -> tuple[int, ...]:
     Raises:
         UsageError: something else is there.
     """
-    try:
-        return tuple(int(word) for word in names(text))
-    except ValueError as error:
-        raise UsageError(f"{option} {text} is not a list of whole numbers", "Give such as 0,1,2") from error
+    words = names(text)
+    if not all(_WHOLE.fullmatch(word) for word in words):
+        raise UsageError(f"{option} {text} is not a list of whole numbers", "Give such as 0,1,2")
+    return tuple(int(word) for word in words)
 
 
 def thin_students(text: str, epochs: int) -> tuple[Thin, ...]:
@@ -83,7 +87,7 @@ def thin_students(text: str, epochs: int) -> tuple[Thin, ...]:
     thin = []
     for word in names(text):
         name, _, count = word.rpartition(":")
-        with_epochs = bool(name) and count.isdecimal()
+        with_epochs = bool(name) and _WHOLE.fullmatch(count) is not None
         thin.append(Thin(name, int(count)) if with_epochs else Thin(word, epochs))
         if thin[-1].epochs < 1:
             raise UsageError(f"--thin {word} trains for no epoch", "Give such as mobilenetv2x0.5:10")
@@ -178,7 +182,7 @@ def positive_numbers(option: str, text: str) -> list[int]:
         UsageError: something else is there.
     """
     parts = names(text)
-    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+    if not parts or not all(_WHOLE.fullmatch(part) and int(part) for part in parts):
         raise UsageError(f"{option} {text} is not a list of whole numbers from 1", "Give such as 1,8,32")
     return [int(part) for part in parts]
 

@@ -148,10 +148,11 @@ class ImfBranches(nn.Module):
         """
         wanted = {name.split(".")[1] for name in names if name.startswith("prefix_heads.")}
         self.prefix_heads.clear()
-        for name in sorted(wanted, key=int):
-            if not 0 <= int(name) < len(self._widths):
-                raise ValueError(f"there is no branch {name}")
-            self.add_prefix_head(int(name) + 1)
+        own = {str(index): index for index in range(len(self._widths))}
+        if unknown := wanted - own.keys():
+            raise ValueError(f"there is no branch {min(unknown)}")
+        for index in sorted(own[name] for name in wanted):
+            self.add_prefix_head(index + 1)
 
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""

@@ -1,6 +1,7 @@
 """Classifiers: built by name, their blocks found generically, their weights loaded safely."""
 
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, to_map
+from imf_deploy.models.blocks import Block, find_blocks, only_logits, read_block, to_map
+from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model, student_blocks
@@ -13,9 +14,11 @@ __all__ = [
     "build_model",
     "file_stem",
     "find_blocks",
+    "load_checkpoint",
     "load_weights",
     "not_finite",
     "only_logits",
+    "read_block",
     "read_weights",
     "resolve",
     "save_weights",

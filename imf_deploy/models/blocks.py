@@ -12,7 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.typed import read_typed
 
+MOST_CHANNELS, LARGEST_MAP = 16_384, 8192
+"""Of a block in a record."""
 Layout = Literal["nchw", "nhwc", "tokens"]
 """``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
 
@@ -35,6 +38,18 @@ class Block:
     size: int
     layout: Layout = "nchw"
     overwritten: bool = False
+
+
+def read_block(content: Any) -> Block:
+    """Read a block from a record, as ``dataclasses.asdict`` gives it.
+
+    Raises:
+        ValueError: a field is missing, of another type, or out of range.
+    """
+    block = read_typed(Block, content)
+    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_MAP):
+        raise ValueError(f"'{block.name[:40]}' cannot have {block.channels} channels of {block.size} pixels")
+    return block
 
 
 def to_map(block: Block, output: Tensor) -> Tensor:

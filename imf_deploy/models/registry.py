@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,13 +12,22 @@ from torch import nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
+from imf_deploy.models.settings import Settings, check_settings, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.typed import read_typed
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
+
+
+MOST_CLASSES = 100_000
+"""In a record: more than any public data set has."""
+LARGEST_IMAGE = 8192
+"""In a record: side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class ModelSpec:
         stem_strides: Strides at the first resolutions that the network reduces; empty leaves the
             library's own. Parameters keep their names and shapes whatever the strides.
         taps: Modules that end a block, named by hand; empty finds them.
+        settings: What else the architecture is built with; see :mod:`imf_deploy.models.settings`.
     """
 
     name: str
@@ -39,6 +49,7 @@ class ModelSpec:
     image_size: int
     stem_strides: tuple[int, ...] = ()
     taps: tuple[str, ...] = ()
+    settings: Settings = ()
 
     @classmethod
     def for_images(
@@ -71,7 +82,9 @@ class ModelSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return asdict(self) | {"stem_strides": list(self.stem_strides), "taps": list(self.taps)}
+        content = asdict(self) | {"stem_strides": list(self.stem_strides), "taps": list(self.taps)}
+        del content["settings"]
+        return content | ({"settings": dict(self.settings)} if self.settings else {})
 
     @classmethod
     def from_dict(
@@ -88,15 +101,12 @@ class ModelSpec:
             UsageError: the record names a function that the user does not.
             ImfDeployError: a field is missing or has the wrong form.
         """
+        known = {"name", "num_classes", "image_size", "stem_strides", "taps"}
         try:
-            spec = cls(
-                str(content["name"]),
-                int(content["num_classes"]),
-                int(content["image_size"]),
-                tuple(int(s) for s in content["stem_strides"]),
-                tuple(str(tap) for tap in content.get("taps", ())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            spec = read_typed(cls, {name: value for name, value in content.items() if name in known})
+            spec = replace(spec, settings=read_settings(content.get("settings", {})))
+            spec._check_limits()
+        except (AttributeError, ValueError) as error:
             raise ImfDeployError(f"the record of the model is damaged ({error})") from error
         if resolve(spec.name).library == "factory" and spec.name not in trusted:
             raise UsageError(
@@ -105,15 +115,41 @@ class ModelSpec:
             )
         return spec
 
+    def check_preprocess(self, preprocess: Preprocess, source: str) -> None:
+        """Refuse a record whose network has other input or classes than its preprocessing.
+
+        Args:
+            preprocess: Of the same record.
+            source: The file, for the message.
+
+        Raises:
+            ImfDeployError: they differ.
+        """
+        if (self.num_classes, self.image_size) != (preprocess.num_classes, preprocess.size):
+            raise ImfDeployError(
+                f"the record of {source} is damaged (its network and its preprocessing disagree)",
+                "Make the file again",
+            )
+
+    def _check_limits(self) -> None:
+        if not 1 <= self.num_classes <= MOST_CLASSES:
+            raise ValueError(f"there cannot be {self.num_classes} classes")
+        if not 1 <= self.image_size <= LARGEST_IMAGE:
+            raise ValueError(f"images cannot have {self.image_size} pixels a side")
+        if len(self.stem_strides) > 8 or not {1, 2}.issuperset(self.stem_strides):
+            raise ValueError("strides are 1 or 2")
+
 
 def build_model(spec: ModelSpec) -> nn.Module:
     """Build the architecture with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
 
     Raises:
-        UsageError: no such model, or it cannot be built for this size of pictures.
+        UsageError: no such model or setting, or it cannot be built for this size of pictures.
         ImfDeployError: it cannot run on them, or does not put out as many logits.
     """
-    model = build(resolve(spec.name), spec.num_classes, spec.image_size)
+    architecture = resolve(spec.name)
+    check_settings(architecture, spec.settings)
+    model = build(architecture, spec.num_classes, spec.image_size, spec.settings)
     if spec.stem_strides:
         set_stem_strides(model, spec.stem_strides, spec.image_size)
     model.eval()

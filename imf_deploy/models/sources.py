@@ -16,6 +16,7 @@ from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models.names import Architecture
+from imf_deploy.models.settings import Settings
 
 # Their auxiliary heads would make a tuple of the output in training.
 _AUXILIARY = ("googlenet", "inception_v3")
@@ -34,23 +35,26 @@ def fixed_size(architecture: Architecture) -> bool:
     return architecture.library == "torchvision" and architecture.name.startswith(("vit_", "swin_", "maxvit"))
 
 
-def build(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
+def build(
+    architecture: Architecture, num_classes: int, image_size: int, settings: Settings = ()
+) -> nn.Module:
     """Build a network.
 
     Args:
         architecture: What to build.
         num_classes: Number of logits.
         image_size: Side of the input in pixels, for networks that are built for one size.
+        settings: What else the library's function, or the user's, is called with.
 
     Raises:
         UsageError: the library cannot build it so.
         ImfDeployError: a function of the user's cannot be imported, fails, or returns no network.
     """
     if architecture.library == "factory":
-        return _from_factory(architecture.name, num_classes, image_size)
+        return _from_factory(architecture.name, num_classes, image_size, settings)
     try:
         with warnings.catch_warnings(action="ignore"):  # advice to who writes the call
-            network = _from_library(architecture, num_classes, image_size)
+            network = _from_library(architecture, num_classes, image_size, settings)
     except Exception as error:  # libraries check sizes with assertions and errors of all kinds
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
@@ -82,7 +86,9 @@ def _calm_head(network: nn.Module, num_classes: int) -> None:
         weight.mul_(usual / spread)
 
 
-def _from_library(architecture: Architecture, num_classes: int, image_size: int) -> nn.Module:
+def _from_library(
+    architecture: Architecture, num_classes: int, image_size: int, settings: Settings
+) -> nn.Module:
     name = architecture.name
     if architecture.library == "cifar":
         from imf_deploy.models.cifar import NETWORKS
@@ -91,7 +97,7 @@ def _from_library(architecture: Architecture, num_classes: int, image_size: int)
         if architecture.width != 1:
             return CifarResNet(name, num_classes, architecture.width)
         return NETWORKS[name](num_classes)
-    options: dict[str, Any] = {"num_classes": num_classes}
+    options: dict[str, Any] = {"num_classes": num_classes, **dict(settings)}
     if architecture.width != 1:
         options["width_mult"] = architecture.width
     if architecture.library == "timm":
@@ -113,7 +119,7 @@ def _from_library(architecture: Architecture, num_classes: int, image_size: int)
     return build_torchvision(name, weights=None, **options)
 
 
-def _from_factory(name: str, num_classes: int, image_size: int) -> nn.Module:
+def _from_factory(name: str, num_classes: int, image_size: int, settings: Settings) -> nn.Module:
     module_name, _, function_name = name.partition(":")
     try:
         with _working_folder_last():
@@ -127,7 +133,7 @@ def _from_factory(name: str, num_classes: int, image_size: int) -> nn.Module:
         raise ImfDeployError(f"importing {module_name} failed ({type(error).__name__}: {error})") from error
     if not callable(factory):
         raise UsageError(f"{module_name} has no function '{function_name}'", "Give package.module:factory")
-    options = {"num_classes": num_classes}
+    options: dict[str, Any] = {**dict(settings), "num_classes": num_classes}
     if "image_size" in _parameters(factory):
         options["image_size"] = image_size
     try:

@@ -1,9 +1,8 @@
-"""Weights on disk: safetensors, or a ``.pt`` that may hold tensors and nothing else."""
+"""Weights that this project writes: safetensors, loaded whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,10 @@ from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file, write_bytes
+from imf_deploy.untrusted import shorten
+
+COUNTER = ".num_batches_tracked"
+"""What batch norm counts in training; the answers of a network do not depend on it."""
 
 # Smaller tensors may be equal by chance (a counter, a bias of zeros).
 _SMALLEST_TELLING = 16
@@ -30,48 +33,28 @@ def save_weights(
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors from ``.safetensors``, or from ``.pt``/``.pth`` with ``weights_only=True``.
-
-    A checkpoint that keeps its tensors under ``state_dict`` or ``model`` is unpacked.
+    """Read tensors from a safetensors file.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: the file is damaged, or holds more than tensors.
+        ImfDeployError: the file is damaged.
     """
-    existing_file(path, "weights")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            raise ImfDeployError(
-                f"{path} is not a whole safetensors file ({error})", "Fetch or make it again"
-            ) from error
+    existing_file(path, "weights")
     try:
-        with warnings.catch_warnings(action="ignore"):  # advice for who made the file
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle, and runtime errors: whatever a broken file provokes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ImfDeployError(
-            f"{path} was refused: it is damaged or holds more than tensors ({reason})",
-            "Save the model's state_dict alone, best as safetensors",
+            f"{path} is not a whole safetensors file ({shorten(str(error))})", "Fetch or make it again"
         ) from error
-    if isinstance(content, dict):
-        for key in ("state_dict", "model"):
-            if isinstance(content.get(key), dict):
-                content = content[key]
-                break
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ImfDeployError(
-            f"{path} holds no state_dict", "Save the model's state_dict, best as safetensors"
-        )
-    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load tensors into a model, every one of them.
+
+    Numbers may have another width than the model's, such as fp16 or bf16 for fp32, but not another kind.
 
     Args:
         model: Changed in place.
@@ -79,30 +62,64 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
         source: Where they come from, for the message.
 
     Raises:
-        ImfDeployError: keys or shapes differ; the message lists the first of them.
+        ImfDeployError: keys, shapes or kinds of numbers differ, and the message lists the first of them; or
+            a number is not finite.
     """
     expected = model.state_dict()
-    missing = [name for name in expected if name not in tensors]
-    surplus = [name for name in tensors if name not in expected]
-    shapes = [
-        f"{name} {list(tensors[name].shape)} for {list(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
-    problems = [
-        f"{title}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for title, names in (("missing", missing), ("unknown", surplus), ("other shapes", shapes))
-        if names
-    ]
-    if problems:
+    if problems := mismatches(tensors, expected):
         raise ImfDeployError(
             f"{source} belongs to another model than {type(model).__name__} ({'; '.join(problems)})",
             "Name the architecture that the weights were made with, and as many classes",
+        )
+    kinds = [
+        f"{name} {_type(tensors[name])} for {_type(own)}"
+        for name, own in expected.items()
+        if _kind(tensors[name]) != _kind(own) and not name.endswith(COUNTER)
+    ]
+    if kinds:
+        raise ImfDeployError(
+            f"{source} holds numbers of another kind than {type(model).__name__} has ({_first(kinds)})",
+            "Save the state_dict of the network as it was trained, in floating point",
         )
     state = OrderedDict(tensors)
     # Which form a module's tensors have (torchvision's MNASNet asks); files of tensors do not say.
     state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
     model.load_state_dict(state, strict=True)
+    # Of the model: a large float64 is finite in the file, and is not in fp32.
+    if names := not_finite(model.state_dict()):
+        raise ImfDeployError(
+            f"{source} holds numbers that are not finite ({_first(names)})",
+            "Take weights from before the training diverged",
+        )
+
+
+def mismatches(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Return how names and shapes of tensors differ from the expected ones, in words."""
+    shapes = [
+        f"{name} {list(tensors[name].shape)} for {list(own.shape)}"
+        for name, own in expected.items()
+        if name in tensors and tensors[name].shape != own.shape
+    ]
+    missing = [name for name in expected if name not in tensors]
+    unknown = [name for name in tensors if name not in expected]
+    found = (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
+    return [f"{title}: {_first(names)}" for title, names in found if names]
+
+
+def _first(names: list[str]) -> str:
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_complex():
+        return "complex"
+    if tensor.is_floating_point():
+        return "float"
+    return "bool" if tensor.dtype == torch.bool else "int"
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,17 @@ from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.ifd import MOST_REFINING
-from imf_deploy.models import Block, ModelSpec, build_model, load_weights, read_weights, student_blocks
+from imf_deploy.models import (
+    ModelSpec,
+    build_model,
+    load_weights,
+    read_block,
+    read_weights,
+    student_blocks,
+)
 
 PLAIN = "plain"
+_IMF = re.compile("imf@([1-9][0-9]{0,3})")
 
 
 def imf(k: int) -> str:
@@ -25,8 +34,16 @@ def imf(k: int) -> str:
 
 
 def blocks_kept(product: str) -> int:
-    """Return ``k`` of ``imf@k``, and 0 for ``plain``."""
-    return 0 if product == PLAIN else int(product.removeprefix("imf@"))
+    """Return ``k`` of ``imf@k``, and 0 for ``plain``.
+
+    Raises:
+        ValueError: the name of no product; a record may hold anything, and names become those of files.
+    """
+    if product == PLAIN:
+        return 0
+    if found := _IMF.fullmatch(product):
+        return int(found[1])
+    raise ValueError(f"'{product[:40]}' is not a product")
 
 
 def choose_products(option: str, blocks: int) -> list[str]:
@@ -77,16 +94,18 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
         ImfDeployError: the record is damaged.
     """
     spec = ModelSpec.from_dict(model, trusted)
-    network = build_model(spec)
-    if product == PLAIN:
-        return network.eval()
-    blocks = student_blocks(network, spec)
     try:
         k = blocks_kept(product)
-        features = [Block(**feature) for feature in model["teacher_features"]]
-        refining = [int(units) for units in model.get("refining", [0] * k)]
+        features = [read_block(feature) for feature in model["teacher_features"]] if k else []
+        refining = model.get("refining", [0] * k) if k else []
+        if not isinstance(refining, list) or not all(type(units) is int for units in refining):
+            raise ValueError("'refining'")
     except (KeyError, TypeError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
+    network = build_model(spec)
+    if not k:
+        return network.eval()
+    blocks = student_blocks(network, spec)
     if not 1 <= k <= len(blocks):
         raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
     if len(features) != k or len(refining) != k or not all(0 <= units <= MOST_REFINING for units in refining):
@@ -111,6 +130,7 @@ def load_product(path: Path, trusted: Collection[str] = ()) -> Product:
         raise ImfDeployError(
             f"{path} is a {artifact.kind}, not a stripped student", "Give what imf-deploy strip wrote"
         )
+    ModelSpec.from_dict(artifact.model, trusted).check_preprocess(artifact.preprocess, str(path))
     module = build_product(artifact.model, artifact.product, trusted)
     load_weights(module, read_weights(path), str(path))
     return Product(artifact, module)

@@ -67,7 +67,7 @@ def cpu_seconds(runs: Mapping[int, Trained]) -> dict[int, float]:
 
 def prefixes(products: Iterable[str]) -> list[str]:
     """Return the different ``imf@k`` among products, the smallest k first."""
-    found = {int(match[1]): name for name in products if (match := re.fullmatch(r"imf@(\d+)", name))}
+    found = {int(match[1]): name for name in products if (match := re.fullmatch("imf@([0-9]{1,4})", name))}
     return [found[k] for k in sorted(found)]
 
 

@@ -22,6 +22,7 @@ from imf_deploy.models import (
     ModelSpec,
     find_blocks,
     load_weights,
+    read_block,
     read_weights,
     save_weights,
     tensor_hashes,
@@ -33,6 +34,7 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
+from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,7 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
             "Give what imf-deploy distill wrote",
         )
     spec = ModelSpec.from_dict(artifact.model, trusted)
+    spec.check_preprocess(artifact.preprocess, str(artifact.path))
     config = artifact.evidence.get("config")
     if isinstance(config, dict) and "student" in config and "design" not in config:
         raise ImfDeployError(
@@ -230,12 +233,12 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
             "Distil again, with --overwrite or to another --output",
         )
     try:
-        recorded = [Block(**block) for block in artifact.evidence["teacher_features"]]
+        recorded = [read_block(block) for block in artifact.known("teacher_features", list)]
         # Earlier versions had no refining units, and named none.
-        design = BranchDesign(**({"refining": 0} | artifact.evidence["config"]["design"]))
+        design = read_typed(BranchDesign, {"refining": 0} | artifact.known("config", dict)["design"])
         design.check()
         graph, blocks, features = training_graph(spec, recorded, design)
-    except (KeyError, TypeError, IndexError, UsageError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, UsageError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
     tensors = read_weights(artifact.path)
     try:

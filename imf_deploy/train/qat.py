@@ -26,6 +26,7 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
+from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def qat(
     source = distilled.artifact
     train, weights = _settings(distilled, config)
     _check_origin(distilled, data, teacher)
+    known: History = source.known("history", list)
     settings = {
         "kind": "qat",
         "distilled": source.sha256,
@@ -142,7 +144,6 @@ def qat(
         "float_after": accuracy(graph),
         "rounded_after": rounded_after,
     }
-    known: History = source.evidence["history"]
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
     def finish() -> Artifact:
@@ -197,12 +198,13 @@ def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP
 def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
     """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
     try:
-        known = distilled.artifact.evidence["config"]
+        known = distilled.artifact.known("config", dict)
+        train = read_typed(TrainConfig, known["train"])
         # Earlier versions weighed the features of all branches alike, and named no depth.
-        train, weights = TrainConfig(**known["train"]), LossWeights(**({"depth": 0.0} | known["weights"]))
+        weights = read_typed(LossWeights, {"depth": 0.0} | known["weights"])
         train.check()
         weights.check()
-    except (KeyError, TypeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise ImfDeployError(
             f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
         ) from error

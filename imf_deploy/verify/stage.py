@@ -20,6 +20,7 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
+from imf_deploy.typed import read_typed
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
@@ -173,8 +174,8 @@ def failure(ladder: list[Rung], missed: str) -> str:
 
 def _strip_ladder(product: Artifact) -> list[Rung]:
     try:
-        ladder = [Rung(**rung) for rung in product.known("strip", dict)["ladder"]]
-    except (KeyError, TypeError) as error:
+        ladder = [read_typed(Rung, rung) for rung in product.known("strip", dict)["ladder"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise ImfDeployError(f"the record of {product.path} is damaged ({error})", "Strip again") from error
     if not ladder:
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")

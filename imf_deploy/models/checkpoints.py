@@ -1,0 +1,191 @@
+"""Checkpoints of other tools: found, fitted to a network's own names, and loaded without running code."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import existing_file
+from imf_deploy.models.fitting import Fitted, fit_names
+from imf_deploy.models.weights import load_weights, read_weights
+from imf_deploy.untrusted import shorten
+
+_USUAL = ("state_dict", "model_state_dict", "model", "")
+"""Where weights are looked for first; what is not here comes later, and averages come last."""
+_DEEPEST = 4
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+Sets = dict[str, dict[str, Tensor]]
+"""Tensors by name, by the dotted key under which a file holds them; the key of the whole file is empty."""
+
+
+def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
+    """Load the weights of a network from a file of any usual form.
+
+    Read are safetensors, and ``.pt``, ``.pth`` or ``.ckpt`` files with ``weights_only=True``: a
+    ``state_dict``, or a checkpoint that holds one under any key. Names are fitted to the network's; see
+    :func:`imf_deploy.models.fitting.fit_names`.
+
+    Args:
+        model: Changed in place.
+        path: The file.
+        key: Which weights of the file to take, as a dotted path of keys, or the first parts of the tensors'
+            names; empty finds them.
+
+    Returns:
+        What was decided for the user, as sentences without a full stop.
+
+    Raises:
+        UsageError: no such file or key, or tensors without values that can be read.
+        ImfDeployError: the file is damaged, holds code, or belongs to another model.
+    """
+    sets = _read(path)
+    _check_storage(sets, path)
+    expected = model.state_dict()
+    chosen, fitted, notes = _choose(sets, expected, path, key)
+    if fitted.mismatches and not key and (near := _inner_key(sets, expected)):
+        raise ImfDeployError(
+            f"{path} holds more than the weights of {type(model).__name__} ({'; '.join(fitted.mismatches)})",
+            f"If they are those under '{near}', add --weights-key {near}",
+        )
+    load_weights(model, fitted.tensors, f"{path}{f' ({chosen})' if chosen else ''}")
+    return notes + [f"{path}: {note}" for note in fitted.notes]
+
+
+def _read(path: Path) -> Sets:
+    """Return all sets of named tensors in a file."""
+    existing_file(path, "weights")
+    if path.suffix == ".safetensors":
+        return {"": read_weights(path)}
+    try:
+        # Training scripts keep their options in a Namespace, which holds values and runs nothing.
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle, and runtime errors: whatever a broken file provokes
+        raise _refused(path, error) from error
+    sets = dict(_sets(content, "", 0, set()))
+    if not sets:
+        raise ImfDeployError(
+            f"{path} holds no state_dict", "Save the model's state_dict, best as safetensors"
+        )
+    return sets
+
+
+def _refused(path: Path, error: Exception) -> ImfDeployError:
+    # torch's own text has several lines, escape codes, and the advice to load the file all the same.
+    found = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if found:
+        convert = f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
+        return ImfDeployError(
+            f"{path} was refused: it holds more than tensors ({found[1]}), and reading that can run code",
+            "If you trust its source, save its weights alone, in Python, under the key that it has for them: "
+            f"import torch; {convert}",
+        )
+    reason = "" if isinstance(error, pickle.UnpicklingError) else shorten(str(error))
+    return ImfDeployError(
+        f"{path} was refused: it is damaged or holds more than tensors ({reason or type(error).__name__})",
+        "Save the model's state_dict alone, best as safetensors",
+    )
+
+
+def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if not isinstance(content, dict) or depth > _DEEPEST or id(content) in seen:
+        return
+    seen.add(id(content))
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    if tensors := {name: value for name, value in named.items() if isinstance(value, Tensor)}:
+        yield key, tensors
+    for name, value in named.items():
+        yield from _sets(value, f"{key}.{name}" if key else name, depth + 1, seen)
+
+
+def _choose(
+    sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
+) -> tuple[str, Fitted, list[str]]:
+    """Return the key of the weights to take, the weights, and what has to be said of the choice."""
+    if key:
+        return key, fit_names(_under(sets, key, path), expected), []
+    fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}
+    whole = sorted((name for name, each in fitted.items() if not each.mismatches), key=_rank)
+    if not whole:
+        # The one that is nearest, to say what differs.
+        nearest = min(sorted(fitted, key=_rank), key=lambda name: fitted[name].distance)
+        return nearest, fitted[nearest], []
+    chosen, *others = whole
+    notes = []
+    if others:
+        told = " or ".join(f"--weights-key {other}" for other in others)
+        used = f"'{chosen}'" if chosen else "the outermost"
+        notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} takes another")
+    return chosen, fitted[chosen], notes
+
+
+def _rank(key: str) -> tuple[bool, int]:
+    """Order keys: averages of weights last, and the usual names first."""
+    averaged = bool({"ema", "swa", "averaged"} & set(re.split(r"[._]", key.lower())))
+    return averaged, _USUAL.index(key) if key in _USUAL else len(_USUAL)
+
+
+def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
+    """Return the tensors under a key of the file, or those whose names begin with its last parts."""
+    if key in sets:
+        return sets[key]
+    for name, tensors in sets.items():
+        prefix = key.removeprefix(f"{name}.") if name else key
+        if name and prefix == key:
+            continue
+        if found := {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}:
+            return found
+    known = [name for name in sets if name] or sorted({n.partition(".")[0] for n in sets[""] if "." in n})
+    raise UsageError(
+        f"{path} has no weights under --weights-key {key}",
+        f"It has such as {', '.join(known[:5])}" if known else "Leave it out",
+    )
+
+
+def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
+    """Return the key of weights that fit but lie among tensors of other networks; empty where none do."""
+    for key, tensors in sets.items():
+        for prefix in _prefixes(tensors):
+            inner = {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
+            if not fit_names(inner, expected).mismatches:
+                return f"{key}.{prefix}" if key else prefix
+    return ""
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    return sorted({name.partition(".")[0] for name in names if "." in name}, key=lambda n: (_rank(n), n))
+
+
+def _check_storage(sets: Sets, path: Path) -> None:
+    """Refuse tensors that have no values, or not one for each place.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    for tensors in sets.values():
+        for name, tensor in tensors.items():
+            if problem := _storage_problem(tensor):
+                raise UsageError(
+                    f"{path} holds {problem} ({name})",
+                    "Save the state_dict of the loaded network, with dense tensors in floating point",
+                )
+
+
+def _storage_problem(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "tensors of the meta device, which have no values"
+    if tensor.is_quantized:
+        return "quantised tensors"
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.").replace("_", " ")
+        return f"{layout} tensors"
+    return "" if type(tensor) in (Tensor, nn.Parameter) else f"tensors of the kind {type(tensor).__name__}"

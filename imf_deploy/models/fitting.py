@@ -1,0 +1,111 @@
+"""Fit the names of foreign tensors to those of a network: wrappers' prefixes, bookkeeping, older names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from imf_deploy.models.weights import COUNTER, mismatches
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts of names that torch.compile, FSDP and activation checkpointing put anywhere."""
+_BOOKKEEPING = ("n_averaged", "total_ops", "total_params")
+"""Last parts of names that are no weights: SWA's counter, and what the profiler thop leaves."""
+_TRAINING_HEADS = ("AuxLogits", "aux1", "aux2")
+"""First parts of the names of auxiliary heads (GoogLeNet, Inception), which only training uses."""
+_OLDER_NAMES = (
+    # DenseNet: torchvision's published files.
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
+    # The transformers' blocks of torchvision before 0.13.
+    (re.compile(r"(mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(mlp)\.linear_2\."), r"\1.3."),
+)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Tensors under a network's own names, as far as they could be brought there.
+
+    Attributes:
+        tensors: By name.
+        mismatches: How names and shapes still differ; empty where they agree.
+        distance: How many names differ.
+        notes: What was left out, as sentences without a full stop.
+    """
+
+    tensors: dict[str, Tensor]
+    mismatches: list[str]
+    distance: int
+    notes: list[str]
+
+
+def fit_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Fitted:
+    """Bring tensors under the names that a network has for them.
+
+    Whatever is changed is changed only where the network's own names lack it:
+
+    - Prefixes that all names share (``module.`` of DistributedDataParallel and SWA, ``model.`` of Lightning,
+      any other) are removed, one after the other, until the names are the network's.
+    - ``_orig_mod`` of torch.compile, and what FSDP puts into names, is removed wherever it is.
+    - Bookkeeping such as SWA's ``n_averaged`` is dropped, and so are heads that only training uses.
+    - Older names of torchvision's DenseNet and of its transformers are brought up to date.
+    - Batch norm without ``num_batches_tracked``, as before PyTorch 0.4.1, starts counting at 0.
+
+    Args:
+        tensors: By the names that the file has for them.
+        expected: The network's ``state_dict``.
+
+    Returns:
+        The form that is nearest to the network.
+    """
+    forms = [_repair(form, expected) for form in _without_prefixes(dict(tensors), expected)]
+    return min(forms, key=lambda form: form.distance)
+
+
+def _without_prefixes(
+    tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the tensors, and then the tensors without each prefix that all of their names share."""
+    own = {part for name in expected for part in name.split(".")}
+    tensors = {n: t for n, t in tensors.items() if n.rpartition(".")[2] in own or not _bookkeeping(n)}
+    wrappers = [part for part in _WRAPPERS if part not in own]
+    tensors = _renamed(tensors, lambda name: ".".join(p for p in name.split(".") if p not in wrappers))
+    yield tensors
+    while (
+        tensors and len({name.partition(".")[0] for name in tensors}) == 1 and all("." in n for n in tensors)
+    ):
+        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+        yield tensors
+
+
+def _bookkeeping(name: str) -> bool:
+    return name.rpartition(".")[2] in _BOOKKEEPING
+
+
+def _repair(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> Fitted:
+    def up_to_date(name: str) -> str:
+        for old, new in _OLDER_NAMES:
+            if name not in expected and (changed := old.sub(new, name)) in expected:
+                return changed
+        return name
+
+    tensors = _renamed(tensors, up_to_date)
+    first = {name.partition(".")[0] for name in expected}
+    heads = {name.partition(".")[0] for name in tensors} & set(_TRAINING_HEADS) - first
+    tensors = {name: t for name, t in tensors.items() if name.partition(".")[0] not in heads}
+    for name, own in expected.items():
+        if name.endswith(COUNTER) and name not in tensors:
+            tensors[name] = torch.zeros_like(own)
+    notes = [f"{', '.join(sorted(heads))} is left out, since only training uses it"] if heads else []
+    distance = len(tensors.keys() ^ expected.keys())
+    return Fitted(tensors, mismatches(tensors, expected), distance, notes)
+
+
+def _renamed(tensors: dict[str, Tensor], change: Callable[[str], str]) -> dict[str, Tensor]:
+    """Return tensors under changed names, or as they are where two of them would have the same."""
+    changed = {change(name): tensor for name, tensor in tensors.items()}
+    return changed if len(changed) == len(tensors) else tensors
