@@ -35,6 +35,8 @@ class CalibrationConfig:
         sensitivity_images: Number of validation images that layers are ranked on.
         max_float_layers: Largest part of the layers that repair may put back into float; beyond it
             the file would be INT8 by name only.
+        cpus: Which processors a file for ONNX Runtime's CPU provider is for: ``all``, or those with VNNI (or
+            another dot product of bytes) alone.
     """
 
     target: Target = "onnxruntime-cpu"
@@ -45,6 +47,7 @@ class CalibrationConfig:
     rank: bool = True
     sensitivity_images: int = 128
     max_float_layers: float = 0.5
+    cpus: Cpus = "all"
 
     def check(self) -> None:
         """Refuse values that mean nothing.
@@ -54,6 +57,8 @@ class CalibrationConfig:
         """
         if self.target not in TARGETS:
             raise UsageError(f"--target has no '{self.target}'", f"Choose from: {', '.join(TARGETS)}")
+        if self.cpus not in CPUS:
+            raise UsageError(f"--int8-cpus has no '{self.cpus}'", f"Choose from: {', '.join(CPUS)}")
         if self.method not in METHODS:
             raise UsageError(f"--method has no '{self.method}'", f"Choose from: {', '.join(METHODS)}")
         for name, count in (("--images", self.images), ("sensitivity_images", self.sensitivity_images)):

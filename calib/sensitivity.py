@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from imf_deploy.calib.config import Target
+from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.images import choose_images
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.quantize import layers_of, quantize
@@ -41,7 +41,13 @@ class LayerHarm:
 
 
 def rank_layers(
-    model: FloatModel, ranges: Ranges, target: Target, validation: Split, count: int, seed: int
+    model: FloatModel,
+    ranges: Ranges,
+    target: Target,
+    validation: Split,
+    count: int,
+    seed: int,
+    cpus: Cpus = "all",
 ) -> list[LayerHarm]:
     """Return every layer that a target's form quantises, the most harmful first. Source: ours.
 
@@ -55,6 +61,7 @@ def rank_layers(
         validation: Images, none of which was calibrated on.
         count: How many of them are used at most.
         seed: Of their choice.
+        cpus: Which processors the file is for.
     """
     images = choose_images(validation, min(count, len(validation)), seed)
     labels = images.labels.numpy()
@@ -63,7 +70,7 @@ def rank_layers(
     layers = layers_of(model, target)
     with track("Ranking layers by sensitivity", len(layers)) as advance:
         for layer in layers:
-            content = quantize(model, ranges, target, only=layer)
+            content = quantize(model, ranges, target, only=layer, cpus=cpus)
             result = score(content_logits(content, model, images), reference, labels)
             # A layer that breaks the network altogether comes first, not nowhere.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")

@@ -100,6 +100,7 @@ def calibrate(
     )
     about = {
         "target": config.target,
+        **({"cpus": config.cpus} if config.target == "onnxruntime-cpu" else {}),
         "method": config.method,
         "images": config.images,
         "images_sha256": images_hash,
@@ -111,12 +112,18 @@ def calibrate(
     @cache
     def ranking() -> list[LayerHarm]:
         return rank_layers(
-            model, ranges, config.target, data.validation, config.sensitivity_images, config.seed
+            model,
+            ranges,
+            config.target,
+            data.validation,
+            config.sensitivity_images,
+            config.seed,
+            config.cpus,
         )
 
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
-        content = quantize(model, ranges, config.target, excluded, metadata=metadata)
+        content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.cpus)
         return content, score(content_logits(content, model, data.validation), reference, labels)
 
     repaired = repair(
@@ -207,7 +214,6 @@ def _evidence(
         "checked_with": checked_with,
         "session_operators": running,
         "session_integer_layers": integer_layers(running),
-        # Without VNNI, sums of uint8 times int8 saturate: the scores hold for CPUs that have it.
         "cpu": cpu_model(),
         "validation": repaired.score.to_dict(),
         "tries": repaired.tries,

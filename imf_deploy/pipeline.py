@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
-from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.config import CalibrationConfig, Cpus
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
@@ -39,6 +39,7 @@ from imf_deploy.train.teacher import (
     train_teacher,
     weak_teacher,
 )
+from imf_deploy.verify.processors import describe as describe_processors
 from imf_deploy.verify.stage import evaluate_product, verify
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class RunConfig:
         batch: Optimisation profile of engines.
         capabilities: Targets of TensorRT-RTX engines.
         gate: What every file has to pass.
+        int8_cpus: Which processors INT8 files for ONNX Runtime are for.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -78,6 +80,7 @@ class RunConfig:
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
     gate: Gate = field(default_factory=Gate)
+    int8_cpus: Cpus = "all"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
@@ -158,10 +161,21 @@ def distill_and_export(
     )[0]
     stripped = strip(distilled, names, folder.products, images, overwrite=True)
     products, files, declined = _export_and_verify(
-        stripped, precisions, engines, data, config.gate, folder, trusted
+        stripped,
+        precisions,
+        engines,
+        data,
+        CalibrationConfig(gate=config.gate, cpus=config.int8_cpus),
+        folder,
+        trusted,
     )
     latencies = measure_products(products, files, bench_seconds)
-    for note in [*was_it_busy(latencies), *declined, *does_int8_pay(files, latencies)]:
+    for note in [
+        *was_it_busy(latencies),
+        *describe_processors(files),
+        *declined,
+        *does_int8_pay(files, latencies),
+    ]:
         notes.append(note)
         say(note)
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
@@ -242,7 +256,7 @@ def _export_and_verify(
     precisions: list[Precision],
     engines: EngineConfig | None,
     data: DataSet,
-    gate: Gate,
+    calibration: CalibrationConfig,
     folder: RunFolder,
     trusted: tuple[str, ...],
 ) -> tuple[list[Product], list[Artifact], list[str]]:
@@ -253,11 +267,16 @@ def _export_and_verify(
             product = evaluate_product(load_product(artifact.path, trusted), data)
             products.append(product)
             # One picture of sensitive layers is enough, and takes as long as a calibration.
-            config = CalibrationConfig(gate=gate, rank=artifact is stripped[0])
             made, reasons = export_product(
-                product, data, precisions, config, engines, folder.deploy, overwrite=True
+                product,
+                data,
+                precisions,
+                replace(calibration, rank=artifact is stripped[0]),
+                engines,
+                folder.deploy,
+                overwrite=True,
             )
             declined += reasons
-            files += [file.save() for file in verify(product, made, data, gate)]
+            files += [file.save() for file in verify(product, made, data, calibration.gate)]
             advance(1)
     return products, files, declined

@@ -46,6 +46,7 @@ def calibrate(
     ] = defaults.CALIBRATION_IMAGES,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
+    int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
     preprocess: Annotated[
         Path | None,
@@ -74,9 +75,8 @@ def calibrate(
     from imf_deploy.gate import Gate
     from imf_deploy.progress import say
 
-    config = CalibrationConfig(
-        target.value, method.value, images, seed, Gate(max_accuracy_drop, min_agreement)
-    )
+    gate = Gate(max_accuracy_drop, min_agreement)
+    config = CalibrationConfig(target.value, method.value, images, seed, gate, cpus=int8_cpus.value)
     config.check()
     opened = model_data(open_float_model(model, preprocess, logits).artifact, data, data_root)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)

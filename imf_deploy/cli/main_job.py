@@ -52,6 +52,7 @@ def distill_and_export(
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
+    int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
@@ -101,6 +102,7 @@ def distill_and_export(
         batch=batch,
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
+        int8_cpus=int8_cpus.value,
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings)

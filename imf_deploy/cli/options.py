@@ -27,6 +27,13 @@ class Trt(StrEnum):
     OFF = "off"
 
 
+class Int8Cpus(StrEnum):
+    """Which processors INT8 files for ONNX Runtime are for."""
+
+    ALL = "all"
+    VNNI = "vnni"
+
+
 class LrSchedule(StrEnum):
     """How the learning rate falls."""
 
@@ -221,6 +228,15 @@ MinAgreement = Annotated[
     float,
     typer.Option(
         help="Gate: smallest part of the images that keep their class, 0 to 1.", rich_help_panel=EXPORT
+    ),
+]
+
+Int8CpusOption = Annotated[
+    Int8Cpus,
+    typer.Option(
+        "--int8-cpus",
+        help="Processors that INT8 files for ONNX Runtime are for: all, or those with VNNI alone.",
+        rich_help_panel=EXPORT,
     ),
 ]
 

@@ -268,6 +268,7 @@ def export(
     data_root: o.DataRoot = "",
     trust_model: o.TrustModel = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
+    int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     overwrite: o.Overwrite = False,
     *,
@@ -296,7 +297,7 @@ def export(
     loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
-    config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement))
+    config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement), cpus=int8_cpus.value)
     files, declined = export_product(
         evaluate_product(loaded, opened), opened, chosen, config, engines, folder, overwrite
     )

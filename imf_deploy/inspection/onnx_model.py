@@ -20,6 +20,7 @@ from imf_deploy.export.onnx_file import (
 )
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+from imf_deploy.portability.static import integer_sums
 from imf_deploy.untrusted import too_deep
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def inspect_onnx(path: Path) -> Finding:
         "metadata": metadata,
     }
     record, warnings = read_record(path, facts["sha256"])
+    if info.precision.startswith("int8"):
+        facts["processors"] = _processors(model, record)
     ours = isinstance(metadata.get("product"), str) and "source_sha256" in metadata
     if ours and not sidecar_path(path).is_file():
         warnings.append(NO_SIDECAR)
@@ -77,6 +80,23 @@ def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
     model = metadata.get("model")
     name = model.get("name") if isinstance(model, dict) else None
     return f"the product {metadata['product']} of {name or 'a student'} as ONNX in {precision}"
+
+
+def _processors(model: ModelProto, record: dict[str, Any] | None) -> str:
+    """Return on which processors an INT8 file answers alike: what was measured, or what its weights say."""
+    evidence = (record or {}).get("evidence")
+    made = evidence.get("calibration") if isinstance(evidence, dict) else None
+    if isinstance(made, dict) and made.get("target") == "tensorrt":
+        return "made for TensorRT, whose sums do not saturate"
+    verified = evidence.get("verify") if isinstance(evidence, dict) else None
+    measured = verified.get("portability") if isinstance(verified, dict) else None
+    if isinstance(measured, dict) and isinstance(measured.get("sentence"), str):
+        sentence: str = measured["sentence"]
+        return f"{sentence}; made for processors with VNNI" if measured.get("cpus") == "vnni" else sentence
+    try:
+        return integer_sums(model).sentence
+    except Exception as error:  # weights of a damaged file raise whatever they meet
+        return f"not known: its weights cannot be read ({type(error).__name__})"
 
 
 def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, Any] | None) -> list[str]:

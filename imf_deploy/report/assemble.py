@@ -128,6 +128,8 @@ def artifact_row(file: Artifact, product: Artifact, latency: FileLatency | None,
     if "calibration" in file.evidence:
         known: dict[str, Any] = file.evidence["calibration"]
         row["calibration"] = {key: known[key] for key in Calibration.__annotations__}
+    if "portability" in verified:
+        row["portability"] = verified["portability"]
     return cast(ArtifactRow, row)
 
 

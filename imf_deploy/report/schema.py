@@ -140,6 +140,19 @@ class Gate(TypedDict):
     min_agreement: float
 
 
+class Portability(TypedDict):
+    """How an INT8 file for ONNX Runtime answers on processors whose sums saturate, beside all others."""
+
+    cpus: str
+    status: Literal["portable", "same", "differs", "unknown"]
+    layers: int
+    images: int
+    agreement: float | None
+    max_abs_diff: float | None
+    operators: list[str]
+    sentence: str
+
+
 class ArtifactRow(TypedDict):
     """One deployable file and what was measured of it; null where it could not be run."""
 
@@ -175,6 +188,7 @@ class ArtifactRow(TypedDict):
     validation_accuracy: float | None
     targets: NotRequired[list[str]]
     calibration: NotRequired[Calibration]
+    portability: NotRequired[Portability]
 
 
 class Refitted(TypedDict):

@@ -34,6 +34,7 @@ def render_verification(name: str, result: dict[str, Any]) -> Group:
         f"Same class as PyTorch on {percent(result['agreement'], 2)}; gate: {percent(gate['min_agreement'])}",
         f"Logits: largest difference {difference(result['max_abs_diff'])}, mean "
         f"{difference(result['mean_abs_diff'])}, cosine {result['cosine']:.6f}",
+        *([result["portability"]["sentence"] + "."] if "portability" in result else []),
         "Parity ladder:",
         *(rung_line(rung) for rung in result["ladder"]),
     ]

@@ -24,6 +24,7 @@ from imf_deploy.typed import read_typed
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
+from imf_deploy.verify.processors import calibration, judge, runs_in_integers_on_cpus
 from imf_deploy.verify.record import check_record
 
 BATCH = 100
@@ -49,12 +50,19 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
     return Product(product.artifact.with_evidence(**evidence).save(), product.module)
 
 
-def open_runner(path: Path, file_format: str, threads: int | None = None) -> Runner:
-    """Return the runner for a file; it loads when entered."""
+def open_runner(path: Path, file_format: str, threads: int | None = None, exact_sums: bool = False) -> Runner:
+    """Return the runner for a file; it loads when entered.
+
+    Args:
+        path: The file.
+        file_format: ``onnx``, or the format of an engine.
+        threads: As the runner of an ONNX file takes them.
+        exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
+    """
     if file_format == "onnx":
         from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads)
+        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums)
     from imf_deploy.runners.tensorrt import TensorRTRunner
 
     return TensorRTRunner(path)
@@ -123,13 +131,14 @@ def verify(
         check_record(artifact)
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        target = _calibration(artifact).get("target", "")
+        target = calibration(artifact).get("target", "")
         name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
         tolerance = file_tolerance(artifact.format, artifact.precision)
         own_gate = gate or Gate.from_dict(artifact.evidence.get("gate", Gate().to_dict()))
         result: dict[str, Any] = {"gate": own_gate.to_dict()}
         try:
-            with open_runner(artifact.path, artifact.format) as runner:
+            # What is measured must not depend on the processor at hand; the others are emulated below.
+            with open_runner(artifact.path, artifact.format, exact_sums=True) as runner:
                 logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
         except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
@@ -142,7 +151,13 @@ def verify(
             ladder = [*before.ladder, step(name, against, logits, before.logits, tolerance)]
             done[artifact.sha256] = _Verified(ladder, logits)
             parity = compare(logits, reference, labels)
-            reason = failure(ladder, parity.missed(own_gate))
+            missed = parity.missed(own_gate)
+            if runs_in_integers_on_cpus(artifact):
+                result["portability"], elsewhere = judge(
+                    artifact, data.test, data.preprocess, reference, own_gate
+                )
+                missed = missed or elsewhere
+            reason = failure(ladder, missed)
             result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
             result |= changes(logits, reference, labels, data.preprocess.labels)
         result["ladder"] = [rung.to_dict() for rung in ladder]
@@ -180,10 +195,6 @@ def _strip_ladder(product: Artifact) -> list[Rung]:
     if not ladder:
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
     return ladder
-
-
-def _calibration(artifact: Artifact) -> dict[str, Any]:
-    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
 
 
 def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:

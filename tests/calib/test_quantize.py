@@ -20,6 +20,8 @@ from imf_deploy.data import DataSet
 from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.portability.graph import open_session_graph
+from imf_deploy.portability.pairs import LARGEST_SUM, can_saturate, conv_matrix, in_pairs
 
 LAYERS = 4
 
@@ -43,13 +45,63 @@ def test_form_for_the_cpu(model: FloatModel, ranges: Ranges, tmp_path: Path) -> 
     assert {zero.dtype for zero in zeros} == {np.dtype(np.uint8)}
     weights = [v for v in values.values() if v.dtype == np.int8 and v.ndim > 1]
     assert len(weights) == LAYERS
-    # All 8 bits, one scale for each output channel.
-    assert all(np.abs(weight).reshape(len(weight), -1).max(1).min() >= 126 for weight in weights)
+    # One scale for each output channel, as small as the bound on pairs allows.
+    matrices = [conv_matrix(weight) if weight.ndim == 4 else weight for weight in weights]
+    assert not any(can_saturate(matrix).any() for matrix in matrices)
+    for matrix in matrices:
+        largest = np.abs(in_pairs(matrix).astype(int)).sum(2).max(1)
+        assert ((largest >= LARGEST_SUM - 2) | (np.abs(matrix).max(1) >= 126)).all()
     operators = Counter(node.op_type for node in proto.graph.node)
     assert "Relu" not in operators  # it vanished into the ranges
     assert integer_layers(running_operators(path)) == LAYERS
     # The logits are not rounded to 256 steps.
     assert proto.graph.output[0].name in next(n.output for n in proto.graph.node if n.op_type == "Gemm")
+
+
+def test_processors_with_vnni_get_all_8_bits(model: FloatModel, ranges: Ranges, tmp_path: Path) -> None:
+    path = written(quantize(model, ranges, "onnxruntime-cpu", cpus="vnni"), tmp_path)
+    weights = [v for v in initializers(onnx.load(path)).values() if v.dtype == np.int8 and v.ndim > 1]
+    assert all(np.abs(weight).reshape(len(weight), -1).max(1).min() >= 126 for weight in weights)
+    assert integer_layers(running_operators(path)) == LAYERS
+    assert open_session_graph(path).saturating
+
+
+def test_weights_that_two_layers_share_are_bounded_for_both(
+    many: DataSet, whole: Path, tmp_path: Path
+) -> None:
+    """One tensor, read by rows in one layer and by columns in the other: two orders of pairs."""
+    random = np.random.default_rng(0)
+    shared = random.normal(0, 1, (8, 8)).astype(np.float32)
+    first, last = (
+        random.normal(0, 1, (3, 8)).astype(np.float32),
+        random.normal(0, 1, (8, 3)).astype(np.float32),
+    )
+    graph = helper.make_graph(
+        [
+            helper.make_node("GlobalAveragePool", ["x"], ["a"]),
+            helper.make_node("Flatten", ["a"], ["b"]),
+            helper.make_node("Gemm", ["b", "first"], ["c"]),
+            helper.make_node("Gemm", ["c", "shared"], ["d"]),
+            helper.make_node("Relu", ["d"], ["e"]),
+            helper.make_node("Gemm", ["e", "shared"], ["f"], transB=1),
+            helper.make_node("Gemm", ["f", "last"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(v, k) for k, v in (("shared", shared), ("first", first), ("last", last))],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(proto, {p.key: p.value for p in onnx.load(whole).metadata_props})
+    onnx.save(proto, tmp_path / "shared.onnx")
+    model = open_float_model(tmp_path / "shared.onnx")
+    found = measure_ranges(model, many.train, "minmax")
+    path = written(quantize(model, found, "onnxruntime-cpu"), tmp_path)
+    assert integer_layers(running_operators(path)) == LAYERS
+    assert not open_session_graph(path).saturating
+    reference = file_logits(model.artifact.path, model, many.validation)
+    logits = file_logits(path, model, many.validation)
+    assert np.abs(logits - reference).max() < 0.1 * np.abs(reference).max()
 
 
 def test_form_for_tensorrt(model: FloatModel, ranges: Ranges, tmp_path: Path) -> None:

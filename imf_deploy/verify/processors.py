@@ -1,0 +1,107 @@
+"""An INT8 file on processors that are not at hand: the same gate, on emulated sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.gate import Gate
+from imf_deploy.ladder import Array
+from imf_deploy.portability.assess import SATURATING, Portability, assess
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.runners.base import OUTPUT
+
+_PIXELS = 1 << 19
+_LEAST = 64
+_BATCH = 50
+
+
+def runs_in_integers_on_cpus(artifact: Artifact) -> bool:
+    """Return whether a file is INT8 for ONNX Runtime's CPU provider; TensorRT's sums never saturate."""
+    return (
+        artifact.format == "onnx"
+        and artifact.precision == "int8"
+        and calibration(artifact).get("target") != "tensorrt"
+    )
+
+
+def calibration(artifact: Artifact) -> dict[str, Any]:
+    """Return how an INT8 file was made; empty where its record does not say.
+
+    Raises:
+        ImfDeployError: the record is damaged.
+    """
+    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
+
+
+def portability_of(
+    artifact: Artifact, split: Split, preprocess: Preprocess
+) -> tuple[Portability, Array | None, npt.NDArray[np.int64]]:
+    """Emulate a file on a part of a split, spread evenly over it.
+
+    Args:
+        artifact: An INT8 file for ONNX Runtime's CPU provider.
+        split: What to run it on: more images where they are small, 64 or more.
+        preprocess: The file's own.
+
+    Returns:
+        The result, the logits on processors whose sums saturate (``None`` where no sum can), and the positions
+        of the images in the split.
+    """
+    count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
+    positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
+
+    def batches() -> Iterator[npt.NDArray[Any]]:
+        for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, _BATCH):
+            yield np.ascontiguousarray(images.numpy())
+
+    output = calibration(artifact).get("logits", {}).get("output") or OUTPUT
+    found = assess(artifact.path, batches(), output)
+    return found.portability, found.logits, positions
+
+
+def describe(files: Sequence[Artifact]) -> list[str]:
+    """Return on which processors verified INT8 files answer alike, in a sentence for files that do likewise."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        if found := file.evidence.get("verify", {}).get("portability"):
+            made = " (made for processors with VNNI)" if found["cpus"] == "vnni" else ""
+            groups.setdefault(found["sentence"] + made, []).append(file.path.name)
+    return [f"{sentence}: {', '.join(names)}" for sentence, names in groups.items()]
+
+
+def judge(
+    artifact: Artifact, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
+) -> tuple[dict[str, Any], str]:
+    """Return the record of how a file answers on all processors, and why it misses its gate on some.
+
+    Args:
+        artifact: An INT8 file for ONNX Runtime's CPU provider.
+        split: The test split.
+        preprocess: The file's own.
+        reference: Logits of the PyTorch model on the split, ``[N, classes]``.
+        gate: What the file has to pass on every processor that it is for.
+
+    Returns:
+        The record, with ``cpus`` (``all`` or ``vnni``); and the reason, empty where the gate holds or where the
+        file is for processors with VNNI alone.
+    """
+    portability, logits, positions = portability_of(artifact, split, preprocess)
+    cpus = calibration(artifact).get("cpus", "all")
+    record = {"cpus": cpus, **portability.to_dict()}
+    if logits is None or cpus == "vnni":
+        return record, ""
+    labels = split.labels.numpy()[positions]
+    right, expected = logits.argmax(1), reference[positions].argmax(1)
+    reason = gate.reason(
+        float((right == labels).mean()),
+        float((expected == labels).mean()),
+        float((right == expected).mean()),
+    )
+    return record, f"on {SATURATING}, {reason}" if reason else ""
