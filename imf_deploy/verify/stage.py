@@ -11,15 +11,17 @@ import torch
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.runners.base import Runner
+from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
+from imf_deploy.verify.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
@@ -48,12 +50,21 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
     return Product(product.artifact.with_evidence(**evidence).save(), product.module)
 
 
-def open_runner(path: Path, file_format: str, threads: int | None = None) -> Runner:
-    """Return the runner for a file; it loads when entered."""
+def open_runner(
+    path: Path, file_format: str, threads: int | None = None, classes: int | None = None
+) -> Runner:
+    """Return the runner for a file; it loads when entered.
+
+    Args:
+        path: The file.
+        file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
+        threads: Threads of a CPU runner.
+        classes: Number of classes, which an output of an ONNX file has to fit.
+    """
     if file_format == "onnx":
         from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads)
+        return OnnxRuntimeRunner(path, threads, classes=classes)
     from imf_deploy.runners.tensorrt import TensorRTRunner
 
     return TensorRTRunner(path)
@@ -94,10 +105,12 @@ def verify(
         The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
         :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
         (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
-        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`). A file
-        fails when a rung of its ladder breaks or its gate is missed; the reason names the first that
-        broke. Without a device for it a file was not run; an engine that does not load or run on its
-        device has failed.
+        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`), and
+        ``batches`` (see :class:`~imf_deploy.verify.batches.BatchCheck`; null for a file that takes one
+        size of batch). A file fails when a rung of its ladder breaks, when its answers or those of the
+        product depend on the batch, or when its gate is missed; the reason names the first that broke.
+        Without a device for it a file was not run; an engine that does not load or run on its device
+        has failed.
 
     Raises:
         ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
@@ -110,7 +123,8 @@ def verify(
         )
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
-    start = _Verified(_strip_ladder(product.artifact), reference)
+    classes = data.preprocess.num_classes
+    start = _product_ladder(product, reference, data)
     done: dict[str, _Verified] = {}
     verified = []
     for artifact in files:
@@ -128,8 +142,10 @@ def verify(
         own_gate = gate or Gate.from_dict(artifact.evidence.get("gate", Gate().to_dict()))
         result: dict[str, Any] = {"gate": own_gate.to_dict()}
         try:
-            with open_runner(artifact.path, artifact.format) as runner:
-                logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
+            with open_runner(artifact.path, artifact.format, classes=classes) as runner:
+                largest = _largest_batch(artifact)
+                logits = runner_logits(runner, data.test, data.preprocess, largest)
+                check = _check_batches(runner, artifact, logits, data, largest)
         except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
                 raise
@@ -138,15 +154,40 @@ def verify(
             ladder = [*before.ladder, Rung(name, against, status, reason)]
             result |= {"status": status, "reason": reason}
         else:
-            ladder = [*before.ladder, step(name, against, logits, before.logits, tolerance)]
+            own = step(name, against, logits, before.logits, tolerance)
+            ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
             parity = compare(logits, reference, labels)
             reason = failure(ladder, parity.missed(own_gate))
             result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
             result |= changes(logits, reference, labels, data.preprocess.labels)
+            result["batches"] = check.to_dict() if check else None
         result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result))
     return verified
+
+
+def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verified:
+    """Return the ladder down to the product in PyTorch, whose last rung fails if it depends on the batch."""
+
+    def infer(images: Batch) -> Array:
+        with torch.inference_mode():
+            logits: Array = product.module(torch.from_numpy(images)).float().numpy()
+        return logits
+
+    *ladder, last = _strip_ladder(product.artifact)
+    check = check_batches(infer, reference, data.test, data.preprocess, EVALUATION_BATCH, "fp32")
+    return _Verified([*ladder, with_batches(last, check)], reference)
+
+
+def _check_batches(
+    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
+) -> BatchCheck | None:
+    """Run a few images one at a time where the file takes that, and not only that."""
+    smallest = _profile(artifact).min if "batch" in artifact.evidence else 1
+    if smallest > 1 or largest == 1:
+        return None
+    return check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision)
 
 
 @dataclass(frozen=True)
@@ -196,5 +237,10 @@ def _largest_batch(artifact: Artifact) -> int:
     """Return the batch to verify with: what an engine's profile allows at most, or :data:`BATCH`."""
     if "batch" not in artifact.evidence:
         return BATCH
-    profile = BatchRange.parse(artifact.known("batch", str))
+    profile = _profile(artifact)
     return max(min(profile.max, BATCH), profile.min)
+
+
+def _profile(artifact: Artifact) -> BatchRange:
+    """Return the batches that an engine was built for."""
+    return BatchRange.parse(artifact.known("batch", str))

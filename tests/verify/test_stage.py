@@ -112,7 +112,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
     error: Exception,
     status: str,
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -129,7 +129,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
 def test_engines_that_fail_alike_have_one_reason(
     product: Product, exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, _: str) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         raise ImfDeployError(f"tensorrt_rtx 1.7 refuses {path}: another version")
 
     monkeypatch.setattr(stage, "open_runner", refuse)
