@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
 from imf_deploy.verify.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verify.changes import changes
+from imf_deploy.verify.doubt import doubt
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
 from imf_deploy.verify.record import check_record
@@ -87,7 +89,7 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 
 
 def verify(
-    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None
+    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None, *, search: bool = False
 ) -> list[Artifact]:
     """Compare files with the product that they were made from, on the whole test split.
 
@@ -100,10 +102,13 @@ def verify(
         data: Data with the product's own preprocessing.
         gate: What each file has to pass; nothing takes the gate that the file was made for, else
             the default one.
+        search: Whether other orders of the classes and other preprocessing are tried, in search of one
+            that the product is clearly better with.
 
     Returns:
         The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
-        :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
+        :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``doubt`` about the product's accuracy
+        (empty where there is none), the ``ladder`` down to the file
         (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
         with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`), and
         ``batches`` (see :class:`~imf_deploy.verify.batches.BatchCheck`; null for a file that takes one
@@ -121,26 +126,24 @@ def verify(
             f"{data.name} is preprocessed otherwise than {product.artifact.path} was trained with",
             "Give the data and the options that it was distilled with",
         )
+    check_files(product, files)
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
     classes = data.preprocess.num_classes
     start = _product_ladder(product, reference, data)
     done: dict[str, _Verified] = {}
+    reason_to_doubt = doubt(reference, data.test, data.preprocess, product.module if search else None)
     verified = []
     for artifact in files:
-        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
-            raise ImfDeployError(
-                f"{artifact.path} was not made from {product.artifact.path}",
-                "Give the weights that it was exported from",
-            )
-        check_record(artifact)
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        target = _calibration(artifact).get("target", "")
-        name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
+        name, against = (
+            rung_name(artifact.format, artifact.precision, _target(artifact)),
+            before.ladder[-1].name,
+        )
         tolerance = file_tolerance(artifact.format, artifact.precision)
-        own_gate = gate or Gate.from_dict(artifact.evidence.get("gate", Gate().to_dict()))
-        result: dict[str, Any] = {"gate": own_gate.to_dict()}
+        own_gate = gate or recorded_gate(artifact)
+        result: dict[str, Any] = {"gate": own_gate.to_dict(), "doubt": reason_to_doubt}
         try:
             with open_runner(artifact.path, artifact.format, classes=classes) as runner:
                 largest = _largest_batch(artifact)
@@ -165,6 +168,21 @@ def verify(
         result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result))
     return verified
+
+
+def check_files(product: Product, files: Sequence[Artifact]) -> None:
+    """Check that files were made from a product and are what their records say; none is run.
+
+    Raises:
+        ImfDeployError: one of them is not.
+    """
+    for artifact in files:
+        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+            raise ImfDeployError(
+                f"{artifact.path} was not made from {product.artifact.path}",
+                "Give the weights that it was exported from",
+            )
+        check_record(artifact)
 
 
 def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verified:
@@ -222,8 +240,23 @@ def _strip_ladder(product: Artifact) -> list[Rung]:
     return ladder
 
 
-def _calibration(artifact: Artifact) -> dict[str, Any]:
-    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
+def recorded_gate(artifact: Artifact) -> Gate:
+    """Return the gate that a file was made for, or the default one.
+
+    Raises:
+        ImfDeployError: its record holds something else.
+    """
+    return Gate.from_dict(artifact.evidence["gate"]) if "gate" in artifact.evidence else Gate()
+
+
+def _target(artifact: Artifact) -> str:
+    """Return whom an INT8 file was written for; empty for other files."""
+    if "calibration" not in artifact.evidence:
+        return ""
+    target = artifact.known("calibration", dict).get("target")
+    if target not in ("onnxruntime-cpu", "tensorrt"):
+        raise ImfDeployError(f"the record of {artifact.path} is damaged ('target')", "Make the file again")
+    return str(target)
 
 
 def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
