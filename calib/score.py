@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from imf_deploy.evaluate import as_logits, log_softmax, same_class
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,29 @@ class Score:
         return asdict(self)
 
 
+def model_runner(model: FloatModel, path: Path) -> OnnxRuntimeRunner:
+    """Return the runner of a model's own file, or of an INT8 one that was made from it.
+
+    Sums of an INT8 file are exact, as on processors with VNNI and in TensorRT, whatever this machine has.
+    """
+    classes = model.preprocess.num_classes
+    return OnnxRuntimeRunner(path, classes=classes, logits=model.logits, exact_sums=True)
+
+
+def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Tensor], Array]:
+    """Return a function of network input, ``[N, 3, S, S] -> [N, classes]``, whatever batches it takes."""
+
+    def predict(images: Tensor) -> Array:
+        batch = np.ascontiguousarray(images.numpy())
+        parts = [batch] if model.free_batch else np.split(batch, len(batch))
+        return np.concatenate([runner.infer(part) for part in parts])
+
+    return predict
+
+
 def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
     """Return the logits of a file in a session with default options, ``float32 [N, classes]``.
 
-    Sums of an INT8 file are exact, as on processors with VNNI and in TensorRT, whatever this machine has.
     Of a model behind a softmax these are the logarithms of its probabilities.
 
     Args:
@@ -60,8 +83,7 @@ def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
         model: The float model; it says which output to read, and how.
         images: What to run it on.
     """
-    classes = model.preprocess.num_classes
-    with OnnxRuntimeRunner(path, exact_sums=True, classes=classes, logits=model.logits) as runner:
+    with model_runner(model, path) as runner:
         logits = np.concatenate(
             [
                 runner.infer(np.ascontiguousarray(batch.numpy()))

@@ -13,14 +13,20 @@ import numpy as np
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
-from imf_deploy.calib.doubt import doubt
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import int8_metadata, layers_of, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
 from imf_deploy.calib.repair import Repaired, repair
-from imf_deploy.calib.score import Score, content_logits, file_logits, score
+from imf_deploy.calib.score import (
+    Score,
+    content_logits,
+    file_logits,
+    model_predict,
+    model_runner,
+    score,
+)
 from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
@@ -29,7 +35,9 @@ from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, write_bytes
+from imf_deploy.ladder import Array
 from imf_deploy.progress import say
+from imf_deploy.verify.doubt import doubt
 
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 _INHERITED = ("source", "parameters", "macs", "data", "data_config")
@@ -89,7 +97,7 @@ def calibrate(
         raise ImfDeployError(
             f"some logits of {path} are not finite on the validation images", "Check the model in float first"
         )
-    if reason := doubt(model, data.validation, reference, config.seed):
+    if reason := _doubt(model, data, reference):
         say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
     # It raises with the name of an operator that it does not know, before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
@@ -184,6 +192,18 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
         raise UsageError(
             f"{data.name} has no validation images to judge INT8 by", "Give a --val-fraction above 0"
         )
+
+
+def _doubt(model: FloatModel, data: DataSet, reference: Array) -> str:
+    """Return why the float model's accuracy is suspect, or nothing.
+
+    Other orders of the classes and other preprocessing are tried for files without a record: the record
+    of this tool's own files holds both.
+    """
+    if model.artifact.parent:
+        return doubt(reference, data.validation, model.preprocess)
+    with model_runner(model, model.artifact.path) as runner:
+        return doubt(reference, data.validation, model.preprocess, model_predict(model, runner))
 
 
 def _check_tensorrt(path: Path) -> str:

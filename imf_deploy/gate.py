@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 from imf_deploy import defaults
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.untrusted import shorten
 
 # Rounding of fractions such as 0.97 must not decide.
 _EPSILON = 1e-9
@@ -62,15 +62,21 @@ class Gate:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, float]) -> Self:
+    def from_dict(cls, content: Any) -> Self:
         """Return the gate of a record.
 
         Raises:
-            UsageError: it is no gate.
+            ImfDeployError: it is not a gate: text, NaN or numbers out of range.
         """
+        values = content if isinstance(content, dict) else {}
+        numbers = [values.get(name) for name in ("max_accuracy_drop", "min_agreement")]
+        hint = "Make the file again"
+        if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers):
+            raise ImfDeployError(f"a record holds no gate but {shorten(repr(content), 80)}", hint)
+        gate = cls(*numbers)  # type: ignore[arg-type]
         try:
-            gate = cls(float(content["max_accuracy_drop"]), float(content["min_agreement"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"a record holds no gate but {content!r}", "Make the file again") from error
-        gate.check()
+            gate.check()
+        except UsageError as error:
+            told = shorten(repr(content), 80)
+            raise ImfDeployError(f"a record holds a gate that is out of range: {told}", hint) from error
         return gate

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.evaluate import same_class
 
 Array = npt.NDArray[np.float32]
 
@@ -118,7 +119,7 @@ def step(name: str, against: str, logits: Array, before: Array, tolerance: Toler
     with np.errstate(invalid="ignore"):  # infinities: the reason says so, a warning need not
         difference = float(np.abs(wide - reference).max())
     allowed = tolerance.relative * max(float(np.abs(reference).max()), 1.0)
-    agreement = float((wide.argmax(1) == reference.argmax(1)).mean())
+    agreement = float(same_class(wide, reference).mean())
     reason = ""
     if not np.isfinite(difference):
         reason = "some logits are not finite"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.gate import Gate
 
 
@@ -37,3 +37,27 @@ def test_values_that_mean_nothing(gate: Gate, flag: str) -> None:
 
 def test_the_form_of_records() -> None:
     assert Gate.from_dict(Gate(2.5, 0.9).to_dict()) == Gate(2.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        None,
+        [1, 0.97],
+        {"max_accuracy_drop": 1.0},
+        {"max_accuracy_drop": "1.0", "min_agreement": 0.97},
+        {"max_accuracy_drop": True, "min_agreement": 0.97},
+        {"max_accuracy_drop": None, "min_agreement": 0.97},
+        {"max_accuracy_drop": float("nan"), "min_agreement": 0.97},
+        {"max_accuracy_drop": 10**400, "min_agreement": 0.97},
+        {"max_accuracy_drop": 1.0, "min_agreement": float("inf")},
+        {"max_accuracy_drop": 1.0, "min_agreement": "\n" * 1000},
+    ],
+)
+def test_records_that_hold_no_gate(content: object) -> None:
+    with pytest.raises(ImfDeployError, match="a record holds") as caught:
+        Gate.from_dict(content)
+    assert not isinstance(caught.value, UsageError)
+    assert len(str(caught.value)) < 200
+    assert "--max" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -39,11 +40,11 @@ def verify(
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
-    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
     from imf_deploy.report.verified import render_verification
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.origin import with_origins
+    from imf_deploy.verify.stage import check_files, recorded_gate
     from imf_deploy.verify.stage import verify as run
 
     check_free("--output", output, overwrite)
@@ -55,18 +56,21 @@ def verify(
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
     product = load_product(against, trust_model or ())
+    # Before the data is opened: that may take minutes.
+    gate = replace(recorded_gate(artifact), **{name: v for name, v in given.items() if v is not None})
+    gate.check()
+    files = with_origins(artifact)
+    check_files(product, files)
     opened = reopen_data(product.artifact.known("data_config", dict), data, data_root)
     if product.artifact.evidence.get("evaluated_on", opened.fingerprint) != opened.fingerprint:
         say(f"{opened.name} is other data than {against} was evaluated on")
-    gate = Gate.from_dict(
-        (artifact.known("gate", dict) if "gate" in artifact.evidence else Gate().to_dict())
-        | {name: value for name, value in given.items() if value is not None}
-    )
-    result = run(product, with_origins(artifact), opened, gate)[-1].evidence["verify"]
+    result = run(product, files, opened, gate, search=True)[-1].evidence["verify"]
     if result["status"] == "not-run":
         raise DeviceError(
             f"{file} was not run: {result['reason']}", "Verify it on a machine with an NVIDIA GPU"
         )
+    if result["doubt"]:
+        say(f"Warning: {against} in PyTorch: {result['doubt']}. Check the data, and how it was trained")
     Console().print(render_verification(file.name, result))
     if output:
         write_json(output, {"file": str(file), "sha256": artifact.sha256} | result)

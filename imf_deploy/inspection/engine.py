@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
 from imf_deploy.runners.engine_facts import what_runs
-from imf_deploy.untrusted import too_deep
+from imf_deploy.untrusted import parse_object
 
 
 def inspect_engine(path: Path) -> Finding:
@@ -51,8 +50,10 @@ def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
             text = file.read(header.offset)[4:]
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
-    content: dict[str, Any] = json.loads(text)
-    return text.decode(errors="replace") if too_deep(content) else content
+    try:
+        return parse_object(text, str(path))
+    except ImfDeployError:
+        return text.decode(errors="replace")
 
 
 def _contradictions(header: EngineHeader, record: dict[str, Any] | None) -> list[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.artifact import sidecar_path
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import (
     describe_model,
     external_data,
@@ -21,7 +21,7 @@ from imf_deploy.export.onnx_file import (
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
 from imf_deploy.portability.static import integer_sums
-from imf_deploy.untrusted import too_deep
+from imf_deploy.untrusted import parse_json
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -115,9 +115,8 @@ def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, 
 def _read(key: str, value: str) -> Any:
     """Return a value of the metadata; the keys that hold JSON in our files are parsed where they do."""
     if key in _JSON:
-        with contextlib.suppress(ValueError, RecursionError):
-            content = json.loads(value)
-            return value if too_deep(content) else content
+        with contextlib.suppress(ImfDeployError):
+            return parse_json(value, key)
     return value
 
 

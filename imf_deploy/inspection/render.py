@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.inspection.values import SHOWN, lines, shape, text
+from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.report.columns import Column, FittingTable, Section
 from imf_deploy.report.format import label, percent, scaled, significant
 from imf_deploy.untrusted import visible
@@ -30,8 +30,8 @@ def render(finding: Finding) -> Group:
     hidden = [*_TABLES, *_HIDDEN]
     if record and record["matches"]:
         hidden.append("metadata")  # the record says the same, and more
-    parts: list[RenderableType] = [Text(visible(f"{finding.path}: {finding.title}"), style="bold")]
-    parts += [Text(visible(f"! {warning.rstrip('. ')}."), style="bold red") for warning in finding.warnings]
+    parts: list[RenderableType] = [Text(visible(f"{finding.path}: {cut(finding.title)}"), style="bold")]
+    parts += [Text(visible(f"! {warning}"), style="bold red") for warning in _warnings(finding.warnings)]
     parts.append(_grid(facts, hidden))
     for name in _TABLES:
         if facts.get(name):
@@ -44,6 +44,12 @@ def render(finding: Finding) -> Group:
     return Group(*parts)
 
 
+def _warnings(warnings: Sequence[str]) -> list[str]:
+    more = len(warnings) - SHOWN
+    shown = [f"{cut(warning.rstrip('. '))}." for warning in warnings[:SHOWN]]
+    return [*shown, f"and {more:,} more (--json has them all)"] if more > 0 else shown
+
+
 def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
     from rich.table import Table
     from rich.text import Text
@@ -54,7 +60,7 @@ def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
     for name, value in facts.items():
         if name not in hidden and value not in (None, "", [], {}):
             cell = "\n".join(map(visible, lines(name, value)))
-            grid.add_row(Text(visible(name.replace("_", " "))), Text(cell))
+            grid.add_row(Text(visible(cut(name).replace("_", " "))), Text(cell))
     return grid
 
 
@@ -86,7 +92,7 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
         ]
     else:
         columns = [Column("tensor", "left"), Column("type", "left"), Column("shape", "left")]
-        rows = [[item["name"], item["dtype"], shape(item["shape"])] for item in shown]
+        rows = [[cut(item["name"]), item["dtype"], shape(item["shape"])] for item in shown]
     more = len(items) - len(shown)
     table = FittingTable(columns, [Section("", rows)])
     return Group(table, Text(f"and {more} more (--json has them all)")) if more else table

@@ -4,39 +4,62 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from imf_deploy.report.format import LARGEST, accuracy, difference, known, label, percent, plain, scaled
 
 SHOWN = 12
 """Items of a long list; ``--json`` has them all."""
+LINES = 30
+"""Lines of one value."""
+LONGEST = 400
+"""Characters of one text; a terminal takes seconds to wrap a million."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 
+def cut(content: str) -> str:
+    """Return a text, with its end left out where it is longer than :data:`LONGEST` characters."""
+    if len(content) <= LONGEST:
+        return content
+    return f"{content[:LONGEST]}… ({len(content):,} characters, --json has them all)"
+
+
 def lines(name: str, value: Any) -> list[str]:
-    """Return a value as the lines of its cell."""
+    """Return a value as the lines of its cell, at most :data:`LINES` of them."""
+    whole = _lines(name, value)
+    more = len(whole) - LINES
+    return whole if more <= 0 else [*whole[:LINES], f"and {more:,} more (--json has them all)"]
+
+
+def _lines(name: str, value: Any) -> list[str]:
     if name == "verify" and isinstance(value, Mapping):
         return [verified(value), *_ladder(value.get("ladder"))]
     if name in ("inputs", "outputs"):
         return _signatures(value)
     if name == "operators" and isinstance(value, Mapping):
-        return [some(f"{operator} {count}" for operator, count in sorted(value.items(), key=_by_count))]
+        return [
+            some(f"{cut(str(operator))} {count}" for operator, count in sorted(value.items(), key=_by_count))
+        ]
     if name == "preprocess" and isinstance(value, Mapping):
         rest = {key: item for key, item in value.items() if key != "labels"}
         return [f"labels {text('labels', value.get('labels'))}", text(name, rest)]
     if name in ("metadata", "stages", "prefix", "strip", "calibration", "training") and isinstance(
         value, Mapping
     ):
-        return [f"{key}: {text(str(key), item)}" for key, item in value.items()]
+        return [f"{cut(str(key))}: {text(str(key), item)}" for key, item in value.items()]
     return [text(name, value)]
 
 
 def _signatures(value: Any) -> list[str]:
     """Return inputs or outputs, as an ONNX file gives them or as a record does, one on a line."""
     if isinstance(value, list):
-        return [f"{item['name']}: {item['type']} {shape(item['shape'])}" for item in value]
+        return [f"{cut(item['name'])}: {item['type']} {shape(item['shape'])}" for item in value]
     if isinstance(value, Mapping):
-        return [f"{key}: {shape(item) if isinstance(item, list) else item}" for key, item in value.items()]
+        return [
+            f"{cut(str(key))}: {shape(item) if isinstance(item, list) else text('', item)}"
+            for key, item in value.items()
+        ]
     return [text("", value)]
 
 
@@ -54,17 +77,17 @@ def text(name: str, value: Any) -> str:
     if value in ([], {}):
         return "none"
     if isinstance(value, Mapping):
-        return some(f"{key} {text(str(key), item)}" for key, item in value.items())
+        return cut(some(f"{cut(str(key))} {text(str(key), item)}" for key, item in value.items()))
     if isinstance(value, list):
         count = f"{len(value)}: " if name == "labels" else ""
-        return count + some(text(name, item) for item in value)
+        return cut(count + some(text(name, item) for item in value))
     if isinstance(value, bool) or value is None:
         return plain(value)
     # A number beyond every measurement is shown as it stands: it does not fit a float.
     if isinstance(value, int | float) and abs(value) < LARGEST:
         return _number(name, value)
     whole = str(value)
-    return f"{whole[:16]}…" if name != "sha256" and _HASH.fullmatch(whole) else whole
+    return f"{whole[:16]}…" if name != "sha256" and _HASH.fullmatch(whole) else cut(whole)
 
 
 def _number(name: str, value: float) -> str:
@@ -77,14 +100,15 @@ def _number(name: str, value: float) -> str:
 
 def some(items: Iterable[str]) -> str:
     """Return items as a list that ends after so many."""
-    texts = list(items)
-    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
-    return ", ".join(texts[:SHOWN]) + more
+    iterator = iter(items)
+    shown = list(islice(iterator, SHOWN))
+    rest = sum(1 for _ in iterator)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def shape(sizes: list[int | str] | None) -> str:
     """Return a shape in brackets; nothing for what has none."""
-    return "" if sizes is None else f"[{', '.join(map(str, sizes))}]"
+    return "" if sizes is None else cut(f"[{', '.join(map(str, sizes))}]")
 
 
 def _ladder(rungs: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import file_facts, read_record
-from imf_deploy.untrusted import too_deep
+from imf_deploy.untrusted import parse_object
 
 # The key that imf_deploy.train.checkpoint writes; importing that would import torch.
 _CHECKPOINT = "imf-deploy-checkpoint"
@@ -66,10 +65,8 @@ def inspect_weights(path: Path) -> Finding:
 def _training(text: str) -> dict[str, Any]:
     """Return how far a training has come, as its checkpoint tells; what does not fit is left out."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(content, dict) or too_deep(content):
+        content = parse_object(text, _CHECKPOINT)
+    except ImfDeployError:
         return {}
     wanted = {"epoch": "finished_epochs", "batch": "batches_of_the_next", "settings": "settings"}
     return {words: content[key] for key, words in wanted.items() if key in content}

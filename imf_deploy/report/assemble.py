@@ -142,9 +142,10 @@ def _validation_accuracy(file: Artifact, product: Artifact) -> float | None:
 
 
 def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
-    """Choose the file to deploy: the fastest whose product is within one point of the best.
+    """Choose the file to deploy: the fastest whose validation accuracy is within one point of the best.
 
-    Accuracy is on validation images, never on test images: the product's, or an INT8 file's own.
+    That is the accuracy on validation images, never on test images: an INT8 file's own, and of other
+    files their product's in PyTorch.
     Only files that passed and were timed are considered, and latencies within 3 % are taken as
     equal. Without a validation split there is no recommendation.
     """
@@ -160,9 +161,10 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     fastest = min(p50 for _, _, p50 in good)
     # A tie goes to the earlier row: plain before imf@k, fp32 before fp16.
     row, accuracy, p50 = next(entry for entry in good if entry[2] <= fastest * (1 + NOISE))
+    own = "its own accuracy" if "calibration" in row else "its product's accuracy in PyTorch"
+    limit = f"{MAX_ACCURACY_DROP * 100:.0f} point"
     reason = (
-        f"the fastest file ({significant(p50)} ms at batch 1) whose product is within "
-        f"{MAX_ACCURACY_DROP * 100:.0f} point of the best on the validation images "
-        f"({accuracy:.1%}, best {best:.1%})"
+        f"the fastest file ({significant(p50)} ms at batch 1) of those within {limit} of the best "
+        f"on the validation images ({own} there is {accuracy:.1%}, the best is {best:.1%})"
     )
     return {"path": row["path"], "reason": reason}

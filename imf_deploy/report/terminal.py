@@ -36,8 +36,9 @@ COLUMNS = (
     Column("file", "left"),
     Column("status", "left"),
     Column("top-1 %"),
-    Column("agrees", spare=1),
-    Column("max diff", spare=3),
+    Column("val %", spare=1),
+    Column("agrees", spare=3),
+    Column("max diff", spare=4),
     Column("p50 ms"),
     Column("speedup", spare=2),
     Column("size"),
@@ -47,7 +48,8 @@ COLUMNS = (
 def summary_table(report: Report) -> FittingTable:
     """Return the table of all files; at 80 columns it keeps every row on its line.
 
-    The recommended file is marked with an arrow. Accuracies come with half of their 95 % interval.
+    The recommended file is marked with an arrow. Accuracies on the test images come with half of their
+    95 % interval; those on the validation images decide what is recommended.
     """
     start = common_start([row["path"] for row in report["artifacts"]])
     best = recommended(report)
@@ -63,6 +65,7 @@ def _figures(row: ArtifactRow) -> list[str]:
     latency, speedup = row["latency_ms"], row["speedup"]
     return [
         half_interval(row["accuracy"], row["accuracy_interval"]),
+        percent(row["validation_accuracy"]).removesuffix(" %"),
         percent(row["agreement"], 2),
         difference(row["max_abs_diff"]),
         significant(latency["p50"]) if latency else UNKNOWN,

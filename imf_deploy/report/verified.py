@@ -35,6 +35,7 @@ def render_verification(name: str, result: dict[str, Any]) -> Group:
         f"Logits: largest difference {difference(result['max_abs_diff'])}, mean "
         f"{difference(result['mean_abs_diff'])}, cosine {result['cosine']:.6f}",
         *([result["portability"]["sentence"] + "."] if "portability" in result else []),
+        *batch_lines(result["batches"]),
         "Parity ladder:",
         *(rung_line(rung) for rung in result["ladder"]),
     ]
@@ -49,6 +50,17 @@ def render_verification(name: str, result: dict[str, Any]) -> Group:
         tail.append("No image changes its class.")
         return Group(*map(Text, head + tail))
     return Group(*map(Text, head), _classes(result), *map(Text, tail))
+
+
+def batch_lines(check: dict[str, Any] | None) -> list[str]:
+    """Return a sentence on images that were run alone; nothing for a file that takes one size of batch."""
+    if check is None:
+        return []
+    return [
+        f"Alone and in a batch of {check['batch']}: same class for {percent(check['agreement'], 2)} of "
+        f"{check['images']} images, largest difference {difference(check['max_abs_diff'])} "
+        f"(allowed {difference(check['tolerance'])})"
+    ]
 
 
 def _classes(result: dict[str, Any]) -> Table:

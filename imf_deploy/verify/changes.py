@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.evaluate import log_softmax
+from imf_deploy.evaluate import log_softmax, same_class
 from imf_deploy.ladder import Array
 
 WORST = 8
@@ -68,6 +68,7 @@ def class_changes(
         names: Names of the classes.
     """
     chosen, expected = logits.argmax(1), pytorch.argmax(1)
+    changed = ~same_class(logits, pytorch)
     rows = []
     for index, name in enumerate(names):
         own = labels == index
@@ -77,7 +78,7 @@ def class_changes(
                 int(own.sum()),
                 int((expected[own] == index).sum()),
                 int((chosen[own] == index).sum()),
-                int((chosen[own] != expected[own]).sum()),
+                int(changed[own].sum()),
             )
         )
     return rows
@@ -98,7 +99,7 @@ def worst_inputs(
     log_p, log_q = log_softmax(pytorch), log_softmax(logits)
     divergence = (np.exp(log_p) * (log_p - log_q)).sum(1)
     chosen, expected = logits.argmax(1), pytorch.argmax(1)
-    order = np.lexsort((-divergence, chosen == expected))[:count]
+    order = np.lexsort((-divergence, same_class(logits, pytorch)))[:count]
     return [
         WorstInput(
             int(i),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.evaluate import wilson_interval
+from imf_deploy.evaluate import same_class, wilson_interval
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
 
@@ -68,7 +68,7 @@ def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64]) -> Par
         max_abs_diff=float(difference.max()),
         mean_abs_diff=float(difference.mean()),
         cosine=product / norms if norms else 0.0,
-        agreement=float((chosen == expected).mean()),
+        agreement=float(same_class(wide, reference).mean()),
         accuracy=accuracy,
         accuracy_interval=wilson_interval(accuracy, len(labels)),
         pytorch_accuracy=pytorch_accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,23 @@ import torch
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.runners.base import Runner
+from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
 from imf_deploy.typed import read_typed
+from imf_deploy.verify.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verify.changes import changes
+from imf_deploy.verify.doubt import doubt
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
-from imf_deploy.verify.processors import calibration, judge, runs_in_integers_on_cpus
+from imf_deploy.verify.processors import judge, runs_in_integers_on_cpus
 from imf_deploy.verify.record import check_record
 
 BATCH = 100
@@ -50,19 +54,26 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
     return Product(product.artifact.with_evidence(**evidence).save(), product.module)
 
 
-def open_runner(path: Path, file_format: str, threads: int | None = None, exact_sums: bool = False) -> Runner:
+def open_runner(
+    path: Path,
+    file_format: str,
+    threads: int | None = None,
+    classes: int | None = None,
+    exact_sums: bool = False,
+) -> Runner:
     """Return the runner for a file; it loads when entered.
 
     Args:
         path: The file.
-        file_format: ``onnx``, or the format of an engine.
-        threads: As the runner of an ONNX file takes them.
+        file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
+        threads: Threads of a CPU runner.
+        classes: Number of classes, which an output of an ONNX file has to fit.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
     """
     if file_format == "onnx":
         from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums)
+        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums, classes=classes)
     from imf_deploy.runners.tensorrt import TensorRTRunner
 
     return TensorRTRunner(path)
@@ -85,7 +96,7 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 
 
 def verify(
-    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None
+    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None, *, search: bool = False
 ) -> list[Artifact]:
     """Compare files with the product that they were made from, on the whole test split.
 
@@ -98,15 +109,20 @@ def verify(
         data: Data with the product's own preprocessing.
         gate: What each file has to pass; nothing takes the gate that the file was made for, else
             the default one.
+        search: Whether other orders of the classes and other preprocessing are tried, in search of one
+            that the product is clearly better with.
 
     Returns:
         The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
-        :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``ladder`` down to the file
+        :class:`~imf_deploy.verify.parity.Parity`, the ``gate``, the ``doubt`` about the product's accuracy
+        (empty where there is none), the ``ladder`` down to the file
         (see :class:`~imf_deploy.ladder.Rung`), and ``status`` (``pass``, ``fail``, or ``not-run``)
-        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`). A file
-        fails when a rung of its ladder breaks or its gate is missed; the reason names the first that
-        broke. Without a device for it a file was not run; an engine that does not load or run on its
-        device has failed.
+        with a ``reason``, ``classes`` and ``worst`` (see :mod:`imf_deploy.verify.changes`), and
+        ``batches`` (see :class:`~imf_deploy.verify.batches.BatchCheck`; null for a file that takes one
+        size of batch). A file fails when a rung of its ladder breaks, when its answers or those of the
+        product depend on the batch, or when its gate is missed; the reason names the first that broke.
+        Without a device for it a file was not run; an engine that does not load or run on its device
+        has failed.
 
     Raises:
         ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
@@ -117,29 +133,30 @@ def verify(
             f"{data.name} is preprocessed otherwise than {product.artifact.path} was trained with",
             "Give the data and the options that it was distilled with",
         )
+    check_files(product, files)
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
-    start = _Verified(_strip_ladder(product.artifact), reference)
+    classes = data.preprocess.num_classes
+    start = _product_ladder(product, reference, data)
     done: dict[str, _Verified] = {}
+    reason_to_doubt = doubt(reference, data.test, data.preprocess, product.module if search else None)
     verified = []
     for artifact in files:
-        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
-            raise ImfDeployError(
-                f"{artifact.path} was not made from {product.artifact.path}",
-                "Give the weights that it was exported from",
-            )
-        check_record(artifact)
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        target = calibration(artifact).get("target", "")
-        name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
+        name, against = (
+            rung_name(artifact.format, artifact.precision, _target(artifact)),
+            before.ladder[-1].name,
+        )
         tolerance = file_tolerance(artifact.format, artifact.precision)
-        own_gate = gate or Gate.from_dict(artifact.evidence.get("gate", Gate().to_dict()))
-        result: dict[str, Any] = {"gate": own_gate.to_dict()}
+        own_gate = gate or recorded_gate(artifact)
+        result: dict[str, Any] = {"gate": own_gate.to_dict(), "doubt": reason_to_doubt}
         try:
             # What is measured must not depend on the processor at hand; the others are emulated below.
-            with open_runner(artifact.path, artifact.format, exact_sums=True) as runner:
-                logits = runner_logits(runner, data.test, data.preprocess, _largest_batch(artifact))
+            with open_runner(artifact.path, artifact.format, classes=classes, exact_sums=True) as runner:
+                largest = _largest_batch(artifact)
+                logits = runner_logits(runner, data.test, data.preprocess, largest)
+                check = _check_batches(runner, artifact, logits, data, largest)
         except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
                 raise
@@ -148,7 +165,8 @@ def verify(
             ladder = [*before.ladder, Rung(name, against, status, reason)]
             result |= {"status": status, "reason": reason}
         else:
-            ladder = [*before.ladder, step(name, against, logits, before.logits, tolerance)]
+            own = step(name, against, logits, before.logits, tolerance)
+            ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
             parity = compare(logits, reference, labels)
             missed = parity.missed(own_gate)
@@ -160,9 +178,48 @@ def verify(
             reason = failure(ladder, missed)
             result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
             result |= changes(logits, reference, labels, data.preprocess.labels)
+            result["batches"] = check.to_dict() if check else None
         result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result))
     return verified
+
+
+def check_files(product: Product, files: Sequence[Artifact]) -> None:
+    """Check that files were made from a product and are what their records say; none is run.
+
+    Raises:
+        ImfDeployError: one of them is not.
+    """
+    for artifact in files:
+        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+            raise ImfDeployError(
+                f"{artifact.path} was not made from {product.artifact.path}",
+                "Give the weights that it was exported from",
+            )
+        check_record(artifact)
+
+
+def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verified:
+    """Return the ladder down to the product in PyTorch, whose last rung fails if it depends on the batch."""
+
+    def infer(images: Batch) -> Array:
+        with torch.inference_mode():
+            logits: Array = product.module(torch.from_numpy(images)).float().numpy()
+        return logits
+
+    *ladder, last = _strip_ladder(product.artifact)
+    check = check_batches(infer, reference, data.test, data.preprocess, EVALUATION_BATCH, "fp32")
+    return _Verified([*ladder, with_batches(last, check)], reference)
+
+
+def _check_batches(
+    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
+) -> BatchCheck | None:
+    """Run a few images one at a time where the file takes that, and not only that."""
+    smallest = _profile(artifact).min if "batch" in artifact.evidence else 1
+    if smallest > 1 or largest == 1:
+        return None
+    return check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision)
 
 
 @dataclass(frozen=True)
@@ -197,6 +254,25 @@ def _strip_ladder(product: Artifact) -> list[Rung]:
     return ladder
 
 
+def recorded_gate(artifact: Artifact) -> Gate:
+    """Return the gate that a file was made for, or the default one.
+
+    Raises:
+        ImfDeployError: its record holds something else.
+    """
+    return Gate.from_dict(artifact.evidence["gate"]) if "gate" in artifact.evidence else Gate()
+
+
+def _target(artifact: Artifact) -> str:
+    """Return whom an INT8 file was written for; empty for other files."""
+    if "calibration" not in artifact.evidence:
+        return ""
+    target = artifact.known("calibration", dict).get("target")
+    if target not in ("onnxruntime-cpu", "tensorrt"):
+        raise ImfDeployError(f"the record of {artifact.path} is damaged ('target')", "Make the file again")
+    return str(target)
+
+
 def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     """Return whether an engine failed or had no device, and why."""
     told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
@@ -208,5 +284,10 @@ def _largest_batch(artifact: Artifact) -> int:
     """Return the batch to verify with: what an engine's profile allows at most, or :data:`BATCH`."""
     if "batch" not in artifact.evidence:
         return BATCH
-    profile = BatchRange.parse(artifact.known("batch", str))
+    profile = _profile(artifact)
     return max(min(profile.max, BATCH), profile.min)
+
+
+def _profile(artifact: Artifact) -> BatchRange:
+    """Return the batches that an engine was built for."""
+    return BatchRange.parse(artifact.known("batch", str))

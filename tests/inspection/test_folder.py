@@ -133,5 +133,5 @@ def test_a_record_without_its_file(run: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "nonsense", "[" * 100_000])
 def test_damaged_json(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(ImfDeployError, match="JSON|nested too deeply"):
+    with pytest.raises(ImfDeployError, match=r"JSON|nested too deeply"):
         inspect(tmp_path / "a.json")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -91,3 +92,34 @@ def test_deep_nesting_is_refused_before_it_exhausts_the_stack(run: Path, foreign
     assert found.facts["metadata"]["labels"] == deep
     assert found.to_dict()["facts"]["metadata"]["labels"] == deep
     assert printed(found)
+
+
+LONG = 3_000_000
+
+
+def huge(what: str) -> Finding:
+    facts: dict[str, Any] = {
+        "text": {"metadata": {"preprocess": "[" * LONG}},
+        "key": {"metadata": {"k" * LONG: "v"}},
+        "keys": {"metadata": {f"k{index}": "v" for index in range(20_000)}},
+        "nested": {"config": {"a": {f"k{index}": "v" * 1000 for index in range(1000)}}},
+        "inputs": {"inputs": [{"name": "n" * LONG, "type": "float32", "shape": [1] * 10_000}] * 1000},
+        "list": {"labels": ["x" * LONG] * 3},
+        "tensors": {"tensors": [{"name": "n" * LONG, "dtype": "F32", "shape": [1] * 10_000}]},
+        "operators": {"operators": {"O" * LONG: 1}},
+        "fact": {"k" * LONG: 1},
+    }.get(what, {})
+    title = "t" * LONG if what == "title" else "a file"
+    warnings = ["w" * LONG] * 1000 if what == "warnings" else []
+    return Finding(Path("a.onnx"), "onnx", title, facts, None, warnings)
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["text", "key", "keys", "nested", "inputs", "list", "tensors", "operators", "fact", "title", "warnings"],
+)
+def test_what_a_terminal_would_wrap_for_minutes_is_cut(what: str) -> None:
+    shown = printed(huge(what))
+    assert len(shown) < 40_000
+    # Names in the first column are cut at the width of the terminal.
+    assert what in ("tensors", "fact") or "--json has them all" in unwrapped(shown)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from imf_deploy.report import Report
 from imf_deploy.report.assemble import recommend
+from imf_deploy.report.html import render_html
+from imf_deploy.report.markdown import render_markdown
 
 
 def test_exactly_one_point_below_the_best_is_within_one_point(report: Report) -> None:
@@ -19,3 +21,25 @@ def test_a_latency_of_microseconds_is_not_told_as_nothing(report: Report) -> Non
     chosen = recommend([row])
     assert chosen is not None
     assert "(0.00321 ms at batch 1)" in chosen["reason"]
+
+
+def test_what_is_compared_is_said_and_is_in_the_table(report: Report) -> None:
+    """An INT8 file is judged by its own accuracy, and a float file by that of its product."""
+    product, own = report["artifacts"][0], report["artifacts"][6]
+    product["validation_accuracy"], own["validation_accuracy"] = 0.811, 0.815
+    product.pop("calibration", None)
+    chosen = recommend([product])
+    assert chosen is not None
+    assert "its product's accuracy in PyTorch there is 81.1%, the best is 81.1%" in chosen["reason"]
+    own["calibration"] = {
+        "target": "onnxruntime-cpu", "method": "minmax", "images": 1, "layers": 1, "float_layers": [],
+        "sensitivity": [],
+    }  # fmt: skip
+    own["latency_ms"] = {"p50": 0.001, "p90": 0.001, "p99": 0.001}
+    chosen = recommend([product, own])
+    assert chosen is not None
+    assert "its own accuracy there is 81.5%, the best is 81.5%" in chosen["reason"]
+    report["artifacts"] = [product, own]
+    for shown in (render_markdown(report), render_html(report)):
+        assert "81.1 %" in shown
+        assert "81.5 %" in shown

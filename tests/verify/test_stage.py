@@ -112,7 +112,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
     error: Exception,
     status: str,
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
@@ -129,7 +129,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
 def test_engines_that_fail_alike_have_one_reason(
     product: Product, exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, _: str) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
         raise ImfDeployError(f"tensorrt_rtx 1.7 refuses {path}: another version")
 
     monkeypatch.setattr(stage, "open_runner", refuse)
@@ -245,3 +245,21 @@ def test_a_file_that_is_no_longer_there(product: Product, exported: list[Artifac
     gone = replace(exported[0], path=exported[0].path.with_name("gone.onnx"))
     with pytest.raises(ImfDeployError, match=r"gone\.onnx"):
         verify(product, [gone], data)
+
+
+@pytest.mark.parametrize("target", [None, 5, ["tensorrt"], "\x1b[31m", "openvino"])
+def test_a_damaged_target(product: Product, exported: list[Artifact], data: DataSet, target: object) -> None:
+    damaged = exported[0].with_evidence(calibration={"target": target})
+    with pytest.raises(ImfDeployError, match=r"damaged \('target'\)"):
+        verify(product, [damaged], data)
+
+
+def test_what_is_of_another_product_is_refused_before_anything_runs(
+    products: list[Product], exported: list[Artifact], data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> None:
+        raise AssertionError("nothing was to be run")
+
+    monkeypatch.setattr(stage, "logits_of", forbidden)
+    with pytest.raises(ImfDeployError, match="was not made from"):
+        verify(products[0], exported, data)
