@@ -6,15 +6,19 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.forms import departure
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 """``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
+
+
+_MOST_CHANNELS, _LARGEST_MAP = 1 << 16, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,28 @@ class Block:
     size: int
     layout: Layout = "nchw"
     overwritten: bool = False
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Block:
+        """Read a block of a record, which may be anybody's.
+
+        Raises:
+            ValueError: a field is missing, is not known, or has the wrong form.
+        """
+        if problem := departure(content, _RecordedBlock, "the block"):
+            raise ValueError(problem)
+        block = cls(**content)
+        if not (1 <= block.channels <= _MOST_CHANNELS and 1 <= block.size <= _LARGEST_MAP):
+            raise ValueError(f"the block has {block.channels} channels of {block.size} x {block.size}")
+        return block
+
+
+class _RecordedBlock(TypedDict):
+    name: str
+    channels: int
+    size: int
+    layout: NotRequired[Layout]
+    overwritten: NotRequired[bool]
 
 
 def to_map(block: Block, output: Tensor) -> Tensor:

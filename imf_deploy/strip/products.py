@@ -83,7 +83,7 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     blocks = student_blocks(network, spec)
     try:
         k = blocks_kept(product)
-        features = [Block(**feature) for feature in model["teacher_features"]]
+        features = [Block.from_dict(feature) for feature in model["teacher_features"]]
         refining = [int(units) for units in model.get("refining", [0] * k)]
     except (KeyError, TypeError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error

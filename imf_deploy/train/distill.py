@@ -230,12 +230,12 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
             "Distil again, with --overwrite or to another --output",
         )
     try:
-        recorded = [Block(**block) for block in artifact.evidence["teacher_features"]]
+        recorded = [Block.from_dict(block) for block in artifact.evidence["teacher_features"]]
         # Earlier versions had no refining units, and named none.
         design = BranchDesign(**({"refining": 0} | artifact.evidence["config"]["design"]))
         design.check()
         graph, blocks, features = training_graph(spec, recorded, design)
-    except (KeyError, TypeError, IndexError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, UsageError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
     tensors = read_weights(artifact.path)
     try:
