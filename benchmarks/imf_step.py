@@ -77,7 +77,7 @@ def compare(steps: dict[str, Step], rounds: int, warmup: int) -> dict[str, list[
 
 def interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of the median of paired ratios."""
-    source = random.Random(0)  # noqa: S311, no secret
+    source = random.Random(0)
     medians = sorted(median(source.choices(ratios, k=len(ratios))) for _ in range(draws))
     return medians[draws // 40], medians[-draws // 40]
 

@@ -9,14 +9,20 @@ from typing import Any, TypeVar
 
 from imf_deploy.compat import versions
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.evidence import Evidence, Shapes
 from imf_deploy.files import read_json, sha256_file, write_error, write_json
+from imf_deploy.forms import departure
 from imf_deploy.preprocess import Preprocess
 
 SCHEMA = 2
 Known = TypeVar("Known")
-_TYPES = {
+_FORMS = {
     **dict.fromkeys(("kind", "format", "sha256", "parent", "recipe", "product", "precision"), str),
-    **dict.fromkeys(("model", "inputs", "outputs", "evidence", "tools"), dict),
+    "model": dict[str, Any],
+    "inputs": Shapes,
+    "outputs": Shapes,
+    "evidence": Evidence,
+    "tools": dict[str, Any],
 }
 
 
@@ -118,9 +124,9 @@ def load_artifact(path: Path) -> Artifact:
         artifact = Artifact(path=path, preprocess=preprocess, **content)
     except (KeyError, TypeError) as error:
         raise ImfDeployError(f"{sidecar} is damaged ({error})", "Make the file again") from error
-    for name, kind in _TYPES.items():
-        if not isinstance(getattr(artifact, name), kind):
-            raise ImfDeployError(f"{sidecar} is damaged ('{name}')", "Make the file again")
+    for name, form in _FORMS.items():
+        if problem := departure(getattr(artifact, name), form, name):
+            raise ImfDeployError(f"{sidecar} is damaged ({problem})", "Make the file again")
     if artifact.sha256 != sha256_file(path):
         raise ImfDeployError(f"{path} was changed after its sidecar was written", "Make it again")
     return artifact

@@ -21,8 +21,8 @@ class ImfDeployError(Exception):
 
     def __init__(self, what: str, hint: str = "") -> None:
         # Names from files, folders and headers are in these sentences, and must not steer a terminal.
-        self.what = visible(what)
-        self.hint = visible(hint)
+        self.what = visible(_bounded(what))
+        self.hint = visible(_bounded(hint))
         super().__init__(f"{self.what}. {self.hint}." if hint else f"{self.what}.")
 
 
@@ -46,6 +46,14 @@ class DeviceError(ImfDeployError):
     """Work that needs a device which this machine does not have (exit code 4)."""
 
     exit_code = 4
+
+
+_LONGEST = 1000
+
+
+def _bounded(text: str) -> str:
+    """Return a sentence without the middle of a foreign text that would fill the screen."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def visible(text: str) -> str:

@@ -6,6 +6,7 @@ Light: nothing but the standard library is imported.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, visible
@@ -19,7 +20,7 @@ JSON_DEPTH = 100
 
 
 def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
-    """Parse JSON from outside.
+    """Parse JSON from outside; numbers that are not finite become null, as when the tool writes JSON.
 
     Args:
         content: The document.
@@ -33,7 +34,7 @@ def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
     if len(content) > JSON_BYTES:
         raise ImfDeployError(f"{name} is larger than {JSON_BYTES >> 20} MiB", hint)
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_float=_finite, parse_constant=lambda _: None)
         json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can be read, and never written
     except RecursionError as error:
         raise ImfDeployError(f"{name} is nested too deeply", hint) from error
@@ -44,6 +45,11 @@ def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
     if too_deep(value):
         raise ImfDeployError(f"{name} is nested too deeply", hint)
     return value
+
+
+def _finite(number: str) -> float | None:
+    value = float(number)
+    return value if math.isfinite(value) else None
 
 
 def parse_object(content: str | bytes, name: str, hint: str = "") -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from imf_deploy.report.format import LARGEST, accuracy, difference, known, label, percent, plain, scaled
+from imf_deploy.forms import LARGEST
+from imf_deploy.report.format import accuracy, difference, known, label, percent, plain, scaled
 
 SHOWN = 12
 """Items of a long list; ``--json`` has them all."""

@@ -13,8 +13,6 @@ NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX",
 """Names of formats and states; anything else is shown as it is."""
 PYTORCH = "PyTorch (channels-last, eager)"
 """What latencies of files are held against: how ``PyTorchRunner`` runs a product by default."""
-LARGEST = 1e18
-"""Beyond this a number is no measurement; a whole one would overflow whoever calculates with it."""
 
 
 def known(value: float | None) -> TypeGuard[float]:

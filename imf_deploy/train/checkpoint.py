@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.files import differences, finite
+from imf_deploy.forms import departure
 from imf_deploy.models import not_finite, save_weights
+from imf_deploy.untrusted import parse_object
 
 History = list[dict[str, float]]
 _KEY = "imf-deploy-checkpoint"
 _SCHEMA = 2
+
+
+class _Optimizer(TypedDict):
+    param_groups: list[dict[str, Any]]
+    state: dict[str, dict[str, Any]]
+
+
+class _Content(TypedDict):
+    schema: int
+    settings: dict[str, Any]
+    epoch: int
+    batch: int
+    history: list[dict[str, float | None]]
+    best: float
+    optimizer: _Optimizer
+    scaler: dict[str, float]
 
 
 @dataclass
@@ -70,7 +89,45 @@ class Checkpoint:
             like = parameters[int(index)]
             same = tensor.shape == like.shape
             state[int(index)][key] = torch.empty_like(like).copy_(tensor) if same else tensor
-        optimizer.load_state_dict({"state": state, "param_groups": self.optimizer["param_groups"]})
+        groups = self.optimizer["param_groups"]
+        for group, own in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+            # Another version of PyTorch has other keys. The learning rate is set in every step.
+            shared = group.keys() & own.keys() - {"lr"}
+            if "params" not in shared or any(group[key] != finite(own[key]) for key in shared):
+                raise ValueError("the optimiser has other settings")
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged checkpoint provokes, while it is read or loaded, into one error.
+
+    Raises:
+        ImfDeployError: naming the file.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
+
+
+def check_tensors(found: Checkpoint, module: torch.nn.Module) -> None:
+    """Check what a training uses later than when it loads a checkpoint.
+
+    Raises:
+        ValueError: the best weights are not the module's, or a sum is not a number.
+        RuntimeError: a state is not one of a generator.
+    """
+    own, best = module.state_dict(), found.group("best")
+    if best and (best.keys() != own.keys() or any(t.shape != own[name].shape for name, t in best.items())):
+        raise ValueError("the best weights are of another model")
+    if any(total.dim() or not total.is_floating_point() for total in found.progress.sums.values()):
+        raise ValueError("a sum is not a number")
+    length = len(torch.get_rng_state())
+    for state in found.progress.generators:
+        torch.Generator().set_state(state[:length])
 
 
 def check_finite(state: Mapping[str, Tensor], when: str) -> None:
@@ -146,7 +203,7 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
     """
     if not path.is_file():
         return None
-    try:
+    with reading(path):
         tensors, content = _read(path)
         known = content["settings"]
         progress = Progress(content["epoch"], content["batch"], content["history"], best=content["best"])
@@ -154,8 +211,6 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         progress.sums = found.group("sums")
         generators = found.group("generators")
         progress.generators = [generators[str(rank)] for rank in range(len(generators))]
-    except Exception as error:  # whatever a broken file provokes
-        raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
     differing = differences(known, finite(settings))
     if not differing:
         return found
@@ -168,10 +223,22 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="pt") as file:
-        content: dict[str, Any] = json.loads(file.metadata()[_KEY])
-        if content["schema"] != _SCHEMA:
-            raise ValueError("another version wrote it")
-        return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
+            if problem := departure(content, _Content) or _departs(content):
+                raise ValueError(problem)
+            return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118
+    except (ImfDeployError, SafetensorError) as error:
+        raise ValueError("it cannot be read") from error
+
+
+def _departs(content: dict[str, Any]) -> str:
+    """Return what no training writes; empty where there is nothing."""
+    if content["schema"] != _SCHEMA:
+        return "another version wrote it"
+    epochs = [epoch.get("epoch") for epoch in content["history"]]
+    whole = content["batch"] >= 0 and epochs == list(range(1, content["epoch"] + 1))
+    return "" if whole else "its epochs are not those of its history"

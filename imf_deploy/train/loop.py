@@ -19,7 +19,14 @@ from imf_deploy.evaluate import top1
 from imf_deploy.processes import rank, world_size
 from imf_deploy.progress import say, track
 from imf_deploy.train import distributed
-from imf_deploy.train.checkpoint import History, Progress, load_checkpoint, save_checkpoint
+from imf_deploy.train.checkpoint import (
+    History,
+    Progress,
+    check_tensors,
+    load_checkpoint,
+    reading,
+    save_checkpoint,
+)
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.ema import Ema
 from imf_deploy.train.generators import generator_state, seed_generators, set_generator_state
@@ -147,13 +154,15 @@ class Training:
         """Load a checkpoint of the same settings, if there is one."""
         found = load_checkpoint(path, settings, overwrite)
         if found:
-            self._module.load_state_dict(found.group("module"))
-            found.restore_optimizer(self._optimizer)
-            if self._ema:
-                self._ema.load(found.group("ema"))
-            if self._accelerator.scaler is not None:
-                self._accelerator.scaler.load_state_dict(found.scaler)
-            self._best = found.group("best")
+            with reading(path):
+                self._module.load_state_dict(found.group("module"))
+                found.restore_optimizer(self._optimizer)
+                if self._ema:
+                    self._ema.load(found.group("ema"))
+                if self._accelerator.scaler is not None:
+                    self._accelerator.scaler.load_state_dict(found.scaler)
+                self._best = found.group("best")
+                check_tensors(found, self._module)
             self._progress = found.progress
         return self._progress
 

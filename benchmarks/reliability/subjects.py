@@ -1,0 +1,218 @@
+"""The files that the tool reads, made by a tiny run, and the commands that read each of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import mutate
+import numpy as np
+from PIL import Image
+
+Words = tuple[str, ...]
+_RUN = "run/deploy/resnet8-imf@1"
+_PRODUCT = "run/products/resnet8-imf@1.safetensors"
+_GATE = ("--max-accuracy-drop", "100", "--min-agreement", "0")
+_TINY = ("--epochs", "1", "--device", "cpu", "--batch-size", "8")
+_TEACHER = ("train-teacher", "--teacher", "resnet8", *_TINY, "--output", "new/t.safetensors")
+_DISTILL = ("distill", "--data", "data", "--student", "resnet8", *_TINY, "--output", "new")
+_CALIBRATE = ("calibrate", f"{_RUN}-fp32.onnx", "--images", "8", *_GATE, "--output", "new")
+_VERIFY = ("verify", f"{_RUN}-fp32.onnx", "--against", _PRODUCT)
+_BENCH = ("--duration", "0.01", "--iterations", "1", "--warmup", "0", "--loads", "1", "--no-startup")
+MAIN_JOB = (
+    "distill-and-export", "--data", "data", "--teacher", "resnet8", "--teacher-epochs", "1",
+    "--student", "resnet8", "--epochs", "1", "--products", "imf@1", "--precisions", "fp32,int8",
+    "--bench-seconds", "0", "--device", "cpu", *_GATE, "--output", "run",
+)  # fmt: skip
+HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
+_TRT = ("--trt", "rtx", "--compute-capability", "86")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One kind of file.
+
+    Attributes:
+        name: What the table calls it.
+        path: The file that is damaged, in the folder of a case.
+        mutations: Ways to damage it, each taken equally often.
+        commands: Command lines that read it.
+        sealed: Whether half of the damaged files get a record with their hash, so that reading goes on.
+    """
+
+    name: str
+    path: str
+    mutations: tuple[mutate.Mutation, ...]
+    commands: tuple[Words, ...]
+    sealed: bool = False
+
+
+_JSON = (mutate.damage, mutate.damage_json, mutate.damage_json, mutate.damage_json)
+_WEIGHTS = (mutate.damage, mutate.damage_safetensors, mutate.damage_safetensors)
+
+SUBJECTS = (
+    Subject(
+        "ONNX file", f"{_RUN}-fp32.onnx", (mutate.damage, mutate.damage_onnx, mutate.damage_onnx),
+        (("inspect", f"{_RUN}-fp32.onnx"), _VERIFY, _CALIBRATE, ("bench", f"{_RUN}-fp32.onnx", *_BENCH)),
+        True,
+    ),
+    Subject(
+        "ONNX file without a record", "alone.onnx", (mutate.damage, mutate.damage_onnx, mutate.damage_onnx),
+        (
+            ("inspect", "alone.onnx"), ("bench", "alone.onnx", *_BENCH),
+            ("calibrate", "alone.onnx", "--data", "data", "--images", "8", *_GATE, "--output", "new"),
+        ),
+    ),
+    Subject(
+        "record of an ONNX file", f"{_RUN}-fp32.onnx.json", _JSON,
+        (("inspect", f"{_RUN}-fp32.onnx"), ("inspect", f"{_RUN}-fp32.onnx.json"), _VERIFY, _CALIBRATE,
+         ("bench", f"{_RUN}-fp32.onnx", *_BENCH)),
+    ),
+    Subject(
+        "weights of a product", _PRODUCT, _WEIGHTS,
+        (("inspect", _PRODUCT), _VERIFY, ("bench", _PRODUCT, *_BENCH),
+         ("export", _PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")), True,
+    ),
+    Subject(
+        "record of a product", f"{_PRODUCT}.json", _JSON,
+        (("inspect", _PRODUCT), _VERIFY, ("bench", _PRODUCT, *_BENCH),
+         ("export", _PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")),
+    ),
+    Subject(
+        "weights of a distillation", "run/distilled.safetensors", _WEIGHTS,
+        (("inspect", "run/distilled.safetensors"), ("strip", "run/distilled.safetensors", "--output", "new")),
+        True,
+    ),
+    Subject(
+        "record of a distillation", "run/distilled.safetensors.json", _JSON,
+        (("inspect", "run/distilled.safetensors"), ("strip", "run/distilled.safetensors", "--output", "new")),
+    ),
+    Subject(
+        "weights of a teacher", "run/teacher.safetensors", _WEIGHTS,
+        ((*_DISTILL, "--teacher-weights", "run/teacher.safetensors"),), True,
+    ),
+    Subject(
+        "record of a teacher", "run/teacher.safetensors.json", _JSON,
+        ((*_DISTILL, "--teacher-weights", "run/teacher.safetensors"),),
+    ),
+    Subject(
+        "checkpoint of PyTorch", "teacher.pt", (mutate.damage,),
+        ((*_DISTILL, "--teacher", "resnet8", "--teacher-weights", "teacher.pt"), ("inspect", "teacher.pt")),
+    ),
+    Subject(
+        "unfinished training", "half/t.checkpoint", _WEIGHTS,
+        (("inspect", "half/t.checkpoint"),
+         ("train-teacher", "--data", "data", "--teacher", "resnet8", "--epochs", "2", "--device", "cpu",
+          "--batch-size", "8", "--output", "half/t.safetensors")),
+    ),
+    Subject("report", "run/report.json", _JSON,
+            (("inspect", "run"), ("compare", "run", "--html", "new.html", "--json", "new.json"),
+             ("inspect", "run/report.json"))),
+    Subject("record of a run", "run/run.json", _JSON, (("inspect", "run"), (*MAIN_JOB, "--trt", "off"))),
+    Subject(
+        "options", "run/config.yaml", (mutate.damage, mutate.damage_text, mutate.damage_text),
+        (("doctor", "--config", "run/config.yaml"), ("inspect", "run"),
+         ("distill-and-export", "--config", "run/config.yaml", "--data", "nowhere", "--output", "new")),
+    ),
+    Subject("calibration cache", "ranges.json", _JSON, ((*_CALIBRATE, "--cache", "ranges.json"),)),
+    Subject("preprocessing", "preprocess.json", _JSON,
+            (("calibrate", "alone.onnx", "--data", "data", "--images", "8", *_GATE, "--output", "new",
+              "--preprocess", "preprocess.json"),)),
+    Subject("shard", "shards/train-0.tar", (mutate.damage, mutate.damage_tar, mutate.damage_tar),
+            ((*_TEACHER, "--data", "shards/{train,val}-0.tar"),)),
+    Subject("picture", "data/train/class0/00.png", (mutate.damage,), ((*_TEACHER, "--data", "data"),)),
+    Subject("engine", f"{_RUN}-fp32-sm86.engine", (mutate.damage,),
+            (("inspect", f"{_RUN}-fp32-sm86.engine"), ("bench", f"{_RUN}-fp32-sm86.engine", *_BENCH),
+             ("verify", f"{_RUN}-fp32-sm86.engine", "--against", _PRODUCT)), True),
+    Subject("record of an engine", f"{_RUN}-fp32-sm86.engine.json", _JSON,
+            (("inspect", f"{_RUN}-fp32-sm86.engine"), ("bench", f"{_RUN}-fp32-sm86.engine", *_BENCH),
+             ("verify", f"{_RUN}-fp32-sm86.engine", "--against", _PRODUCT))),
+)  # fmt: skip
+
+
+def subjects() -> tuple[Subject, ...]:
+    """Return the kinds of files that can be made here: engines need TensorRT-RTX."""
+    return tuple(subject for subject in SUBJECTS if HAS_RTX or ".engine" not in subject.path)
+
+
+def imf(arguments: Words, place: Path, **options: object) -> subprocess.Popen[bytes]:
+    """Start a command in a folder, on one thread."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "imf_deploy", *arguments],
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def write_data(place: Path) -> None:
+    """Write ``data`` (3 classes, 16 training and 6 validation pictures each), and the same as shards."""
+    random = np.random.default_rng(0)
+    (place / "shards").mkdir()
+    for split, count in (("train", 16), ("val", 6)):
+        with tarfile.open(place / "shards" / f"{split}-0.tar", "w") as archive:
+            for label in range(3):
+                folder = place / "data" / split / f"class{label}"
+                folder.mkdir(parents=True)
+                for number in range(count):
+                    colour = np.full(3, 40)
+                    colour[label] = 220
+                    pixels = np.clip(colour + random.normal(0, 25, (16, 16, 3)), 0, 255).astype(np.uint8)
+                    Image.fromarray(pixels).save(folder / f"{number:02}.png")
+                    content = (folder / f"{number:02}.png").read_bytes()
+                    _add(archive, f"{label}{number:02}.png", content)
+                    _add(archive, f"{label}{number:02}.cls", str(label).encode())
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def prepare(place: Path) -> None:
+    """Make one sound file of every kind in an empty folder."""
+    import torch
+    from safetensors.torch import load_file
+
+    write_data(place)
+    _finish((*MAIN_JOB, *(_TRT if HAS_RTX else ("--trt", "off"))), place)
+    torch.save(load_file(place / "run" / "teacher.safetensors"), place / "teacher.pt")
+    (place / "alone.onnx").write_bytes((place / f"{_RUN}-fp32.onnx").read_bytes())
+    _finish((*_CALIBRATE[:-1], "made", "--cache", "ranges.json"), place)
+    record = mutate.json.loads((place / f"{_PRODUCT}.json").read_bytes())
+    (place / "preprocess.json").write_text(mutate.json.dumps(record["preprocess"]))
+    # Killed when its first checkpoint is there.
+    command = (*_TEACHER[:-1], "half/t.safetensors", "--data", "data")
+    process = imf(tuple("2" if word == "1" else word for word in command), place, stderr=subprocess.DEVNULL)
+    wait_for(lambda: (place / "half" / "t.checkpoint").is_file() or process.poll() is not None)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for subject in subjects():
+        if not (place / subject.path).is_file():
+            raise SystemExit(f"the tiny run did not make {subject.path}")
+
+
+def wait_for(done: Callable[[], bool], seconds: float = 300) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > end:
+            raise SystemExit("a command took too long")
+        time.sleep(0.005)
+
+
+def _finish(arguments: Words, place: Path) -> None:
+    process = imf(arguments, place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=600)
+    if process.returncode:
+        raise SystemExit(f"imf-deploy {' '.join(arguments)} failed:\n{said.decode()}")
