@@ -38,8 +38,8 @@ LARGEST_FILE = 256 << 20
 """Bytes of an encoded picture; it is read as a whole."""
 MOST_PIXELS = 89_478_485
 """Pixels of a picture, where Pillow begins to warn of decompression bombs: 341 MiB of colour."""
-LONGEST_SIDE = 1_000_000
-"""Pixels of a side; Pillow keeps an address for every row."""
+LONGEST_RATIO = 1000
+"""Longer by shorter side; the middle of a longer picture shows nothing that could be classified."""
 # Of larger pictures one at a time is decoded, however many threads there are.
 _ALONE = 1 << 24
 _one_at_a_time = threading.Lock()
@@ -199,14 +199,16 @@ def _check_size(image: Image.Image) -> None:
     """Refuse a picture that would fill the memory; only its header has been read.
 
     Raises:
-        ImfDeployError: it has more pixels, or a longer side, than any photograph.
+        ImfDeployError: it has too many pixels, or is too narrow to show anything.
     """
     width, height = image.size
     most = MOST_PIXELS // _copies(image)
     if width * height > most:
         raise ImfDeployError(f"it has {width}x{height} pixels, and {most:,} are the most for {image.format}")
-    if max(width, height) > LONGEST_SIDE:
-        raise ImfDeployError(f"it has {width}x{height} pixels, and a side has {LONGEST_SIDE:,} at most")
+    if max(width, height) > LONGEST_RATIO * min(width, height):
+        raise ImfDeployError(
+            f"it has {width}x{height} pixels: one side is more than {LONGEST_RATIO:,} times the other"
+        )
 
 
 def _copies(image: Image.Image) -> int:
