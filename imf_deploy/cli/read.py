@@ -11,6 +11,7 @@ from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import Settings, parse_settings
 from imf_deploy.study.plan import Thin
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
@@ -142,6 +143,15 @@ def teacher_config(model: str, epochs: int, student: TrainConfig, preset: str) -
     shared = {name: getattr(student, name) for name in _SHARED}
     recipe = find_preset(preset).recipe(teacher=True) if preset else {}
     return TeacherConfig(model, replace(TEACHER_TRAINING, **(recipe | shared | {"epochs": epochs})))
+
+
+def teacher_settings(text: str) -> Settings | None:
+    """Read ``--teacher-options``; nothing where it is empty.
+
+    Raises:
+        UsageError: another form than ``NAME=VALUE,...``.
+    """
+    return parse_settings(text, "--teacher-options") if text.strip() else None
 
 
 def distill_config(

@@ -44,6 +44,7 @@ def verify(
     from imf_deploy.report.verified import render_verification
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.origin import with_origins
+    from imf_deploy.verify.stage import check_parent
     from imf_deploy.verify.stage import verify as run
 
     check_free("--output", output, overwrite)
@@ -54,6 +55,7 @@ def verify(
             f"{file} is a {artifact.kind}, and verify takes ONNX files and engines",
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
+    check_parent(load_artifact(against), artifact)  # before networks are built and data is opened
     product = load_product(against, trust_model or ())
     opened = reopen_data(product.artifact.known("data_config", dict), data, data_root)
     if product.artifact.evidence.get("evaluated_on", opened.fingerprint) != opened.fingerprint:

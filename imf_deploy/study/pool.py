@@ -18,6 +18,7 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
+from imf_deploy.models import Settings
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
 from imf_deploy.train.teacher import Teacher, find_teacher
@@ -34,6 +35,8 @@ class Bench:
         model: Its architecture; empty takes what its record names.
         device: As ``--device`` names it.
         folder: Where trainings are kept.
+        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
+        settings: Of the teacher's architecture; nothing finds them.
         memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
             lets each ask for itself. The results are the same, bit for bit.
     """
@@ -44,6 +47,8 @@ class Bench:
     device: str
     folder: Path
     memory_gb: float = defaults.TEACHER_OUTPUTS_GB
+    key: str = ""
+    settings: Settings | None = None
 
     @property
     def memory(self) -> Path:
@@ -53,9 +58,9 @@ class Bench:
     def open(self) -> tuple[DataSet, Teacher]:
         """Open the data and load the teacher."""
         data = open_data(self.data)
-        teacher = find_teacher(self.weights, self.model, data, self.device)
+        teacher = find_teacher(self.weights, self.model, data, self.device, self.key, self.settings)
         if self.memory_gb:
-            memory = TeacherMemory(self.memory, teacher.sha256, self.memory_gb * 1e9)
+            memory = TeacherMemory(self.memory, teacher.identity, self.memory_gb * 1e9)
             teacher = replace(teacher, memory=memory)
         return data, teacher
 

@@ -109,18 +109,15 @@ def verify(
             f"{data.name} is preprocessed otherwise than {product.artifact.path} was trained with",
             "Give the data and the options that it was distilled with",
         )
+    for artifact in files:
+        check_parent(product.artifact, artifact)
+        check_record(artifact)
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
     start = _Verified(_strip_ladder(product.artifact), reference)
     done: dict[str, _Verified] = {}
     verified = []
     for artifact in files:
-        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
-            raise ImfDeployError(
-                f"{artifact.path} was not made from {product.artifact.path}",
-                "Give the weights that it was exported from",
-            )
-        check_record(artifact)
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
         target = _calibration(artifact).get("target", "")
@@ -148,6 +145,18 @@ def verify(
         result["ladder"] = [rung.to_dict() for rung in ladder]
         verified.append(artifact.with_evidence(verify=result))
     return verified
+
+
+def check_parent(product: Artifact, artifact: Artifact) -> None:
+    """Refuse a file that was not made from a product; hashes are compared, and nothing is run.
+
+    Raises:
+        ImfDeployError: naming both files.
+    """
+    if product.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+        raise ImfDeployError(
+            f"{artifact.path} was not made from {product.path}", "Give the weights that it was exported from"
+        )
 
 
 @dataclass(frozen=True)
