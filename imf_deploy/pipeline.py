@@ -244,9 +244,7 @@ def obtain_teacher(
     """
     device, wanted = config.distill.train.device, config.teacher
     try:
-        teacher = find_teacher(
-            config.teacher_weights, wanted.model, data, device, wanted.key, wanted.settings
-        )
+        teacher = find_teacher(config.teacher_weights, wanted.model, data, device, wanted.reading)
     except TeacherNeededError:
         trained = train_teacher(data, wanted, folder.teacher, monitoring=monitoring)
         teacher = find_teacher(str(trained.path), wanted.model, data, device)

@@ -25,6 +25,7 @@ def distill_and_export(
     teacher_weights: o.TeacherWeights = "",
     weights_key: o.WeightsKey = "",
     teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
     accept_weak_teacher: o.AcceptWeakTeacher = False,
     teacher_epochs: o.TeacherEpochs = defaults.TEACHER_EPOCHS,
     stem_strides: o.StemStrides = "",
@@ -75,7 +76,7 @@ def distill_and_export(
         distill_config,
         names,
         teacher_config,
-        teacher_settings,
+        teacher_reading,
         train_config,
     )
     from imf_deploy.gate import Gate
@@ -103,8 +104,7 @@ def distill_and_export(
         data=data_config(data, data_root, image_size, val_fraction, split_seed),
         teacher=replace(
             teacher_config(teacher, teacher_epochs, train, preset),
-            key=weights_key,
-            settings=teacher_settings(teacher_options),
+            reading=teacher_reading(weights_key, teacher_options, teacher_stem_strides),
         ),
         teacher_weights=teacher_weights,
         distill=distill_config(

@@ -141,6 +141,13 @@ TeacherOptions = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
+TeacherStemStrides = Annotated[
+    str,
+    typer.Option(
+        help="Strides at the given teacher's first reductions, such as 2,2; empty finds them.",
+        rich_help_panel=METHOD,
+    ),
+]
 AcceptWeakTeacher = Annotated[
     bool,
     typer.Option(

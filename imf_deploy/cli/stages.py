@@ -103,6 +103,7 @@ def distill(
     teacher_weights: o.TeacherWeights = "",
     weights_key: o.WeightsKey = "",
     teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
     accept_weak_teacher: o.AcceptWeakTeacher = False,
     stem_strides: o.StemStrides = "",
     student_taps: o.StudentTaps = "",
@@ -131,7 +132,7 @@ def distill(
     settings: Settings,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
-    from imf_deploy.cli.read import data_config, distill_config, teacher_settings, train_config
+    from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
@@ -164,10 +165,10 @@ def distill(
     train.check()
     weights = (alpha, beta, temperature)
     config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
-    chosen = teacher_settings(teacher_options)
+    reading = teacher_reading(weights_key, teacher_options, teacher_stem_strides)
     config.check()
     check_student(opened, config)  # takes less than looking at the teacher
-    found = find_teacher(teacher_weights, teacher, opened, device, weights_key, chosen)
+    found = find_teacher(teacher_weights, teacher, opened, device, reading)
     if doubt := check_teacher(found, opened, accept_weak_teacher):
         say(doubt)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
@@ -214,7 +215,7 @@ def qat(
     from imf_deploy.train.distributed import leave
     from imf_deploy.train.qat import QatConfig, describe_qat
     from imf_deploy.train.qat import qat as run
-    from imf_deploy.train.teacher import find_teacher
+    from imf_deploy.train.teacher import Reading, find_teacher
     from imf_deploy.train.weak_teacher import check_teacher
 
     config = QatConfig(epochs, lr_factor, device)
@@ -224,13 +225,14 @@ def qat(
     opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.known("teacher", dict), trust_model or ())
+    key = loaded.artifact.evidence.get("teacher_key", "")
+    reading = Reading(str(key), known.settings, known.stem_strides) if teacher_weights else Reading()
     found = find_teacher(
         teacher_weights,
         known.name if teacher_weights else "",
         opened,
         device,
-        str(loaded.artifact.evidence.get("teacher_key", "")),
-        known.settings if teacher_weights else None,
+        reading,
     )
     if doubt := check_teacher(found, opened, accept_weak_teacher):
         say(doubt)

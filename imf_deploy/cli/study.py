@@ -58,6 +58,7 @@ def study(
     teacher_weights: o.TeacherWeights = "",
     weights_key: o.WeightsKey = "",
     teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
     accept_weak_teacher: o.AcceptWeakTeacher = False,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
@@ -82,7 +83,7 @@ def study(
     Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
     command goes on where it was interrupted, and a larger study takes what is there.
     """
-    from imf_deploy.cli.read import data_config, names, teacher_settings, thin_students, whole_numbers
+    from imf_deploy.cli.read import data_config, names, teacher_reading, thin_students, whole_numbers
     from imf_deploy.progress import say
     from imf_deploy.study.plan import StudyConfig
     from imf_deploy.study.pool import Bench
@@ -110,8 +111,7 @@ def study(
         device,
         output / "runs",
         teacher_outputs_gb,
-        weights_key,
-        teacher_settings(teacher_options),
+        teacher_reading(weights_key, teacher_options, teacher_stem_strides),
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     run(config, bench, output, command, jobs, bench_seconds, settings, accept_weak_teacher)

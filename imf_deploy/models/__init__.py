@@ -6,7 +6,7 @@ from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model, student_blocks
-from imf_deploy.models.settings import Settings, choices, parse_settings
+from imf_deploy.models.settings import Settings, parse_settings
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "Settings",
     "build_model",
     "check_behaviour",
-    "choices",
     "file_stem",
     "find_blocks",
     "load_checkpoint",

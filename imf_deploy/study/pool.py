@@ -18,10 +18,9 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
-from imf_deploy.models import Settings
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
-from imf_deploy.train.teacher import Teacher, find_teacher
+from imf_deploy.train.teacher import Reading, Teacher, find_teacher
 from imf_deploy.train.teacher_memory import TeacherMemory
 
 
@@ -35,10 +34,9 @@ class Bench:
         model: Its architecture; empty takes what its record names.
         device: As ``--device`` names it.
         folder: Where trainings are kept.
-        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
-        settings: Of the teacher's architecture; nothing finds them.
         memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
             lets each ask for itself. The results are the same, bit for bit.
+        reading: How the teacher's file is read.
     """
 
     data: DataConfig
@@ -47,8 +45,7 @@ class Bench:
     device: str
     folder: Path
     memory_gb: float = defaults.TEACHER_OUTPUTS_GB
-    key: str = ""
-    settings: Settings | None = None
+    reading: Reading = Reading()  # noqa: RUF009, frozen
 
     @property
     def memory(self) -> Path:
@@ -58,7 +55,7 @@ class Bench:
     def open(self) -> tuple[DataSet, Teacher]:
         """Open the data and load the teacher."""
         data = open_data(self.data)
-        teacher = find_teacher(self.weights, self.model, data, self.device, self.key, self.settings)
+        teacher = find_teacher(self.weights, self.model, data, self.device, self.reading)
         if self.memory_gb:
             memory = TeacherMemory(self.memory, teacher.identity, self.memory_gb * 1e9)
             teacher = replace(teacher, memory=memory)

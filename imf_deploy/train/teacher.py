@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -22,7 +23,6 @@ from imf_deploy.models import (
     Settings,
     build_model,
     check_behaviour,
-    choices,
     load_checkpoint,
     only_logits,
     resolve,
@@ -40,20 +40,33 @@ PACKAGED = "fashion_mnist_resnet14x2.safetensors"
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a given file of weights is read, where nothing in it says so.
+
+    Attributes:
+        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
+        settings: Of the architecture; nothing takes those that its record names, or finds them.
+        stem_strides: At its first reductions; likewise.
+    """
+
+    key: str = ""
+    settings: Settings | None = None
+    stem_strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class TeacherConfig:
     """Which teacher, and how it is trained or read.
 
     Attributes:
         model: Name of the architecture; empty chooses by the size of the images.
         train: Settings of the training.
-        key: Which weights of a given file; see :func:`imf_deploy.models.load_checkpoint`.
-        settings: Of a given teacher's architecture; nothing finds them.
+        reading: How a given file is read.
     """
 
     model: str = ""
     train: TrainConfig = TEACHER_TRAINING
-    key: str = ""
-    settings: Settings | None = None
+    reading: Reading = Reading()
 
 
 def train_teacher(
@@ -95,7 +108,8 @@ class Teacher:
     @property
     def identity(self) -> str:
         """What tells it from others: a file may hold several sets of weights, for several settings."""
-        if not self.key and not self.spec.settings:
+        usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
+        if not self.key and self.spec == usual:
             return self.sha256
         return fingerprint([self.sha256, self.key, self.spec.to_dict()])
 
@@ -146,8 +160,7 @@ def load_teacher(
     model: str,
     data: DataSet,
     device: torch.device,
-    key: str = "",
-    settings: Settings | None = None,
+    reading: Reading = Reading(),
 ) -> Teacher:
     """Load a teacher's weights, and measure its accuracy on the test split.
 
@@ -157,9 +170,8 @@ def load_teacher(
         model: Name of the architecture; empty takes the sidecar's.
         data: The data that it will teach on.
         device: Where it runs.
-        key: Which weights of the file to take; empty finds them.
-        settings: Of the architecture. Nothing takes the sidecar's, or those that weights without a sidecar
-            do clearly better with on validation images.
+        reading: What the file does not say. Of weights without a sidecar, settings and strides that are
+            not given are tried on validation images, and those that do clearly better are taken.
 
     Raises:
         UsageError: a network whose answers no file could reproduce, or weights without values.
@@ -167,20 +179,43 @@ def load_teacher(
     """
     existing_file(path, "weights")
     spec, history, recorded = _spec_of(path, model, data)
-    if settings is not None:
-        spec = replace(spec, settings=settings)
-    module = _load(spec, path, key, device, tell=True)
+    if reading.settings is not None:
+        spec = replace(spec, settings=reading.settings)
+    if reading.stem_strides is not None:
+        spec = replace(spec, stem_strides=reading.stem_strides)
+    module = _load(spec, path, reading.key, device, say)
     check_behaviour(module, spec.image_size, spec.name)
-    if settings is None and not recorded:
-        for other in choices(resolve(spec.name)):
-            changed = replace(spec, settings=other)
-            candidate = _load(changed, path, key, device, tell=False)
-            if gain := better_teacher(module, candidate, data, device):
-                told = ",".join(f"{name}={str(value).lower()}" for name, value in other)
-                say(f"{path}: --teacher-options {told} is chosen, since it gets {gain}")
-                spec, module = changed, candidate
+    if not recorded:
+        spec, module = _best_built(spec, module, path, data, device, reading)
     accuracy = top1(module, data.test, data.preprocess, device)
-    return Teacher(module, spec, sha256_file(path), accuracy, history, key=key)
+    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key)
+
+
+def _best_built(
+    spec: ModelSpec, module: nn.Module, path: Path, data: DataSet, device: torch.device, reading: Reading
+) -> tuple[ModelSpec, nn.Module]:
+    """Return the way to build a network in which its weights do clearly better; by default, the given one."""
+    best = better_teacher(
+        module,
+        (
+            (other, _load(other, path, reading.key, device, lambda note: None))
+            for other in spec.variants(reading.settings is None, reading.stem_strides is None)
+        ),
+        data,
+        device,
+    )
+    if best is None:
+        return spec, module
+    chosen, better, gain = best
+    told = []
+    if chosen.settings != spec.settings:
+        values = ",".join(f"{name}={str(value).lower()}" for name, value in chosen.settings)
+        told.append(f"--teacher-options {values}")
+    if chosen.stem_strides != spec.stem_strides:
+        strides = ",".join(map(str, chosen.stem_strides)) or "2,2"
+        told.append(f"--teacher-stem-strides {strides}")
+    say(f"{path}: {' '.join(told)} is chosen, since it gets {gain}")
+    return chosen, better
 
 
 def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
@@ -204,11 +239,12 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
     return made_for, _history(record), True
 
 
-def _load(spec: ModelSpec, path: Path, key: str, device: torch.device, tell: bool) -> nn.Module:
+def _load(
+    spec: ModelSpec, path: Path, key: str, device: torch.device, tell: Callable[[str], None]
+) -> nn.Module:
     module = build_model(spec)
     for note in load_checkpoint(module, path, key):
-        if tell:
-            say(note)
+        tell(note)
     return module.to(device).eval().requires_grad_(False)
 
 
@@ -238,8 +274,7 @@ def find_teacher(
     model: str,
     data: DataSet,
     device: str,
-    key: str = "",
-    settings: Settings | None = None,
+    reading: Reading = Reading(),
 ) -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data.
 
@@ -248,17 +283,17 @@ def find_teacher(
         model: Name of its architecture; empty takes what its sidecar names.
         data: What it will teach on.
         device: Where it runs, as ``--device`` names it.
-        key: Which weights of the file to take; see :func:`load_teacher`.
-        settings: Of the architecture, likewise.
+        reading: What its file does not say; see :func:`load_teacher`.
 
     Raises:
         TeacherNeededError: there is neither.
-        UsageError: a key or settings, and no file that they are for.
+        UsageError: how to read a file, and no file.
         ImfDeployError: the weights do not fit.
     """
-    if not weights and (key or settings):
+    if not weights and reading != Reading():
         raise UsageError(
-            "--weights-key and --teacher-options are for a given teacher", "Add --teacher-weights FILE"
+            "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher",
+            "Add --teacher-weights FILE",
         )
     path = Path(weights) if weights else packaged_teacher(model, data)
     if path is None:
@@ -266,4 +301,4 @@ def find_teacher(
             f"no teacher is given, and the packaged one does not know {data.name}",
             "Train one with imf-deploy train-teacher, then give --teacher-weights",
         )
-    return load_teacher(path, model, data, choose_device(device), key, settings)
+    return load_teacher(path, model, data, choose_device(device), reading)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from imf_deploy.evaluate import top1
 if TYPE_CHECKING:
     from imf_deploy.train.teacher import Teacher
 
+Spec = TypeVar("Spec")
 SAMPLE = 256
 """Images that a teacher is tried on, but at least four of each class up to :data:`MOST`."""
 MOST = 1024
@@ -42,20 +44,32 @@ def sample(data: DataSet) -> tuple[Tensor, Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
-def better_teacher(module: nn.Module, other: nn.Module, data: DataSet, device: torch.device) -> str:
-    """Return how accurate the better of two teachers is, in words; empty where it is not certainly the other.
+def better_teacher(
+    module: nn.Module, others: Iterable[tuple[Spec, nn.Module]], data: DataSet, device: torch.device
+) -> tuple[Spec, nn.Module, str] | None:
+    """Return the best of several ways to build a teacher, and how good it is, in words.
+
+    Nothing where none is clearly better than the present way.
 
     Args:
         module: In evaluation mode; images -> logits.
-        other: The same network, built in another way.
+        others: The same network, built in other ways.
         data: What they are to teach on.
-        device: Where both are.
+        device: Where all of them are.
     """
-    images, labels = sample(data)
-    before, after = (_right(network, images, labels, data, device) for network in (module, other))
-    if not clearly_better(after, before):
-        return ""
-    return f"{after.mean():.1%} of {len(labels)} images right, in place of {before.mean():.1%}"
+    images: Tensor | None = None
+    before = best = np.zeros(0, dtype=bool)
+    found = None
+    for spec, other in others:
+        if images is None:
+            images, labels = sample(data)
+            before = best = _right(module, images, labels, data, device)
+        right = _right(other, images, labels, data, device)
+        if clearly_better(right, before) and right.sum() > best.sum():
+            best, found = right, (spec, other)
+    if found is None:
+        return None
+    return *found, f"{best.mean():.1%} of {len(best)} images right, in place of {before.mean():.1%}"
 
 
 def _right(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.train.teacher import find_teacher
+from imf_deploy.train.teacher import Reading, find_teacher
 from imf_deploy.train.weak_teacher import weak_teacher
 
 Here = Callable[..., Any]
@@ -140,9 +140,27 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
         "--teacher-options transform_input=true is chosen, since it gets 100.0% of" in capfd.readouterr().err
     )
     assert ModelSpec.from_dict(json.loads(json.dumps(found.spec.to_dict()))) == found.spec
-    as_it_is = find_teacher(str(path), "googlenet", greys, "cpu", settings=(("transform_input", False),))
-    assert as_it_is.accuracy < 0.7
-    assert as_it_is.identity != found.identity
+    as_it_is = Reading(settings=(("transform_input", False),), stem_strides=(2, 1))
+    plain = find_teacher(str(path), "googlenet", greys, "cpu", as_it_is)
+    assert plain.accuracy < 0.7
+    assert plain.identity != found.identity
+
+
+def test_weights_that_were_trained_with_the_strides_of_the_library(
+    greys: DataSet, tmp_path: Path, capfd: Any
+) -> None:
+    """Below 64 pixels the strides here are others; no state_dict shows them either."""
+    path = tmp_path / "resnet18.pt"
+    torch.manual_seed(0)
+    network = build_model(ModelSpec("resnet18", 3, 32))
+    fit_head(network, greys)
+    torch.save(network.state_dict(), path)
+    found = find_teacher(str(path), "resnet18", greys, "cpu")
+    assert found.accuracy == 1
+    usual = find_teacher(str(path), "resnet18", greys, "cpu", Reading(stem_strides=(2, 1)))
+    assert usual.accuracy < 0.7
+    assert found.spec.stem_strides == ()
+    assert "--teacher-stem-strides 2,2 is chosen, since it gets" in capfd.readouterr().err
 
 
 def test_weights_that_want_their_input_as_it_is(greys: DataSet, tmp_path: Path) -> None:
