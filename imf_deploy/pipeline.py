@@ -19,7 +19,7 @@ from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
 from imf_deploy.files import finite
 from imf_deploy.gate import Gate
-from imf_deploy.models import ModelSpec, build_model, student_blocks, truncate
+from imf_deploy.models import ModelSpec, build_model, check_behaviour, student_blocks, truncate
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
@@ -37,8 +37,8 @@ from imf_deploy.train.teacher import (
     TeacherNeededError,
     find_teacher,
     train_teacher,
-    weak_teacher,
 )
+from imf_deploy.train.weak_teacher import check_teacher, weak_teacher
 from imf_deploy.verify.processors import describe as describe_processors
 from imf_deploy.verify.stage import evaluate_product, verify
 
@@ -96,6 +96,7 @@ def distill_and_export(
     bench_seconds: float = defaults.BENCH_SECONDS,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
+    accept_weak_teacher: bool = False,
 ) -> Report | None:
     """Run every stage, each going on from the files of the one before.
 
@@ -109,6 +110,7 @@ def distill_and_export(
         bench_seconds: Least time that each file's latency is measured for.
         monitoring: What is kept and told of trainings while they run.
         settings: The command's options, to be kept in ``config.yaml``.
+        accept_weak_teacher: Whether to go on with a given teacher whose accuracy is suspect.
 
     Returns:
         The content of ``report.json``, which is also written, with ``report.html``; nothing in the
@@ -136,13 +138,14 @@ def distill_and_export(
         )
     names = _products(config, data)
     folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
-    notes = list(data.notes)
-    if remark:
-        notes.append(remark)
+    notes = [*data.notes, *filter(None, [remark])]
     for note in notes:
         say(note)
-    teacher = obtain_teacher(config, data, folder, monitoring)
+    teacher, doubt = obtain_teacher(config, data, folder, monitoring, accept_weak_teacher)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+    if doubt:
+        notes.append(doubt)
+        say(doubt)
     # The user named the student, so that the record may name the same function.
     trusted = (config.distill.student,)
     trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring)
@@ -213,6 +216,7 @@ def _products(config: RunConfig, data: DataSet) -> list[str]:
         wanted.student, data.preprocess.num_classes, data.preprocess.size, wanted.stem_strides, wanted.taps
     )
     student = build_model(spec)
+    check_behaviour(student, spec.image_size, spec.name)
     blocks = student_blocks(student, spec)
     names = choose_products(config.products, len(blocks))
     if kept := max(blocks_kept(name) for name in names):
@@ -241,14 +245,26 @@ def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | No
     return tuning
 
 
-def obtain_teacher(config: RunConfig, data: DataSet, folder: RunFolder, monitoring: Monitoring) -> Teacher:
-    """Load the given teacher, or the packaged one where it fits the data, or train one."""
-    device = config.distill.train.device
+def obtain_teacher(
+    config: RunConfig, data: DataSet, folder: RunFolder, monitoring: Monitoring, accept_weak: bool = False
+) -> tuple[Teacher, str]:
+    """Load the given teacher, or the packaged one where it fits the data, or train one.
+
+    Returns:
+        The teacher, and what has to be said of its accuracy; empty where that is fine.
+
+    Raises:
+        UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.
+    """
+    device, wanted = config.distill.train.device, config.teacher
     try:
-        return find_teacher(config.teacher_weights, config.teacher.model, data, device)
+        teacher = find_teacher(config.teacher_weights, wanted.model, data, device, wanted.reading)
     except TeacherNeededError:
-        trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
-        return find_teacher(str(trained.path), config.teacher.model, data, device)
+        trained = train_teacher(data, wanted, folder.teacher, monitoring=monitoring)
+        teacher = find_teacher(str(trained.path), wanted.model, data, device)
+        # What it was trained with is known to fit, and how long it is trained is the user's choice.
+        accept_weak = True
+    return teacher, check_teacher(teacher, data, accept_weak)
 
 
 def _export_and_verify(

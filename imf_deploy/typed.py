@@ -17,8 +17,8 @@ Record = TypeVar("Record")
 def read_typed(kind: type[Record], content: Any) -> Record:
     """Build a dataclass from a JSON object.
 
-    Fields may be ``bool``, ``int``, ``float``, ``str``, ``Literal``, ``tuple``, ``None`` beside any of them, and
-    dataclasses of the same. A whole number is a ``float`` too, true is no number, and floats are finite. A
+    Fields may be ``bool``, ``int``, ``float``, ``str``, ``Literal``, ``tuple``, any of them or ``None``, and
+    dataclasses of the same. A whole number is a ``float`` too, true is not a number, and floats are finite. A
     number keeps its JSON form, so that the object's fingerprint stays the same.
 
     Args:
@@ -46,23 +46,18 @@ def read_typed(kind: type[Record], content: Any) -> Record:
 def _value(kind: Any, value: Any, name: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in parts:
-            return None
-        (kind,) = (part for part in parts if part is not type(None))
-        return _value(kind, value, name)
-    if origin is Literal and isinstance(value, str) and value in parts:
-        return value
+        (only,) = (part for part in parts if part is not type(None))
+        return None if value is None and type(None) in parts else _value(only, value, name)
     if origin is tuple and isinstance(value, list) and len(value) <= LONGEST:
-        if parts[1:] == (Ellipsis,):
-            return tuple(_value(parts[0], each, name) for each in value)
-        if len(parts) == len(value):
-            return tuple(_value(part, each, name) for part, each in zip(parts, value, strict=True))
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        kinds = parts[:1] * len(value) if parts[1:] == (Ellipsis,) else parts
+        if len(kinds) == len(value):
+            return tuple(_value(part, each, name) for part, each in zip(kinds, value, strict=True))
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         try:
             return read_typed(kind, value)
         except ValueError as error:
             raise ValueError(f"'{name}': {error}") from error
-    if _is(kind, value):
+    if _is(kind, value) or (origin is Literal and isinstance(value, str) and value in parts):
         return value
     raise ValueError(f"'{name}' cannot be {str(value)[:40]!r}")
 

@@ -12,6 +12,7 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import departure
 from imf_deploy.models import Block
+from imf_deploy.models.blocks import read_block
 from imf_deploy.untrusted import parse_json
 
 

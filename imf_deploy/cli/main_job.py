@@ -23,6 +23,10 @@ def distill_and_export(
     split_seed: o.SplitSeed = 0,
     teacher: o.TeacherName = "",
     teacher_weights: o.TeacherWeights = "",
+    weights_key: o.WeightsKey = "",
+    teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
+    accept_weak_teacher: o.AcceptWeakTeacher = False,
     teacher_epochs: o.TeacherEpochs = defaults.TEACHER_EPOCHS,
     stem_strides: o.StemStrides = "",
     student_taps: o.StudentTaps = "",
@@ -64,9 +68,18 @@ def distill_and_export(
 
     The same command goes on where it was interrupted. Exits with 3 if a file misses its gate.
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from imf_deploy.cli.read import data_config, distill_config, names, teacher_config, train_config
+    from imf_deploy.cli.read import (
+        data_config,
+        distill_config,
+        names,
+        teacher_config,
+        teacher_reading,
+        train_config,
+    )
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
@@ -90,7 +103,10 @@ def distill_and_export(
     train = recipe.train(train)
     config = RunConfig(
         data=data_config(data, data_root, image_size, val_fraction, split_seed),
-        teacher=teacher_config(teacher, teacher_epochs, train, preset),
+        teacher=replace(
+            teacher_config(teacher, teacher_epochs, train, preset),
+            reading=teacher_reading(weights_key, teacher_options, teacher_stem_strides),
+        ),
         teacher_weights=teacher_weights,
         distill=distill_config(
             student, stem_strides, student_taps, teacher_tap, (alpha, beta, temperature), train, refit
@@ -105,6 +121,8 @@ def distill_and_export(
         int8_cpus=int8_cpus.value,
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
-    report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings)
+    report = run(
+        config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings, accept_weak_teacher
+    )
     if report is not None:
         Console().print(render_summary(report))

@@ -130,7 +130,36 @@ TeacherName = Annotated[
 TeacherWeights = Annotated[
     str,
     typer.Option(
-        help="safetensors, or a .pt of tensors alone; empty takes the packaged teacher or trains one.",
+        help="safetensors, .pt, .pth or .ckpt; empty takes the packaged teacher or trains one.",
+        rich_help_panel=METHOD,
+    ),
+]
+WeightsKey = Annotated[
+    str,
+    typer.Option(
+        help="Which weights of the teacher's file to take, such as model_ema; empty finds them.",
+        rich_help_panel=METHOD,
+    ),
+]
+TeacherOptions = Annotated[
+    str,
+    typer.Option(
+        help="Settings of the teacher's network that its weights do not show, such as transform_input=true.",
+        rich_help_panel=METHOD,
+    ),
+]
+TeacherStemStrides = Annotated[
+    str,
+    typer.Option(
+        help="Strides at the given teacher's first reductions, such as 2,2; empty finds them.",
+        rich_help_panel=METHOD,
+    ),
+]
+AcceptWeakTeacher = Annotated[
+    bool,
+    typer.Option(
+        "--accept-weak-teacher",
+        help="Train even if the teacher's accuracy is that of chance, or another use of it is better.",
         rich_help_panel=METHOD,
     ),
 ]

@@ -11,11 +11,12 @@ from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import parse_settings
 from imf_deploy.study.plan import Thin
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
-from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
+from imf_deploy.train.teacher import TEACHER_TRAINING, Reading, TeacherConfig
 
 # int() also takes 1_0, and digits of other scripts.
 _WHOLE = re.compile("[0-9]{1,18}")
@@ -26,15 +27,15 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def strides(text: str) -> tuple[int, ...] | None:
-    """Read ``--stem-strides``: numbers separated by commas; empty is nothing.
+def strides(text: str, option: str = "--stem-strides") -> tuple[int, ...] | None:
+    """Read the value of an option: strides separated by commas; empty is nothing.
 
     Raises:
         UsageError: not a list of 1s and 2s.
     """
     parts = names(text)
     if not all(part in ("1", "2") for part in parts):
-        raise UsageError(f"--stem-strides {text} is not a list of 1s and 2s", "Give such as 2,1")
+        raise UsageError(f"{option} {text} is not a list of 1s and 2s", "Give such as 2,1")
     return tuple(int(part) for part in parts) or None
 
 
@@ -142,6 +143,16 @@ def teacher_config(model: str, epochs: int, student: TrainConfig, preset: str) -
     shared = {name: getattr(student, name) for name in _SHARED}
     recipe = find_preset(preset).recipe(teacher=True) if preset else {}
     return TeacherConfig(model, replace(TEACHER_TRAINING, **(recipe | shared | {"epochs": epochs})))
+
+
+def teacher_reading(key: str, options: str, stem_strides: str) -> Reading:
+    """Read ``--weights-key``, ``--teacher-options`` and ``--teacher-stem-strides``; what is empty is found.
+
+    Raises:
+        UsageError: options of another form than ``NAME=VALUE,...``, or strides other than 1 and 2.
+    """
+    settings = parse_settings(options, "--teacher-options") if options.strip() else None
+    return Reading(key, settings, strides(stem_strides, "--teacher-stem-strides"))
 
 
 def distill_config(

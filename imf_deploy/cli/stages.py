@@ -101,6 +101,10 @@ def distill(
     split_seed: o.SplitSeed = 0,
     teacher: o.TeacherName = "",
     teacher_weights: o.TeacherWeights = "",
+    weights_key: o.WeightsKey = "",
+    teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
+    accept_weak_teacher: o.AcceptWeakTeacher = False,
     stem_strides: o.StemStrides = "",
     student_taps: o.StudentTaps = "",
     teacher_tap: o.TeacherTap = "",
@@ -128,14 +132,16 @@ def distill(
     settings: Settings,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
-    from imf_deploy.cli.read import data_config, distill_config, train_config
+    from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
+    from imf_deploy.train.distill import check_student
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.distributed import leave
-    from imf_deploy.train.teacher import find_teacher, weak_on_validation
+    from imf_deploy.train.teacher import find_teacher
+    from imf_deploy.train.weak_teacher import check_teacher, weak_on_validation
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
@@ -159,7 +165,12 @@ def distill(
     train.check()
     weights = (alpha, beta, temperature)
     config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
-    found = find_teacher(teacher_weights, teacher, opened, device)
+    reading = teacher_reading(weights_key, teacher_options, teacher_stem_strides)
+    config.check()
+    check_student(opened, config)  # takes less than looking at the teacher
+    found = find_teacher(teacher_weights, teacher, opened, device, reading)
+    if doubt := check_teacher(found, opened, accept_weak_teacher):
+        say(doubt)
     made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
     leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
@@ -177,6 +188,7 @@ def qat(
         float, typer.Option(help="Largest learning rate, as a part of the distillation's.")
     ] = defaults.QAT_LR_FACTOR,
     teacher_weights: o.TeacherWeights = "",
+    accept_weak_teacher: o.AcceptWeakTeacher = False,
     data: o.DataNow = "",
     data_root: o.DataRoot = "",
     device: o.Device = "auto",
@@ -203,7 +215,8 @@ def qat(
     from imf_deploy.train.distributed import leave
     from imf_deploy.train.qat import QatConfig, describe_qat
     from imf_deploy.train.qat import qat as run
-    from imf_deploy.train.teacher import find_teacher
+    from imf_deploy.train.teacher import Reading, find_teacher
+    from imf_deploy.train.weak_teacher import check_teacher
 
     config = QatConfig(epochs, lr_factor, device)
     config.check()
@@ -212,7 +225,17 @@ def qat(
     opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.known("teacher", dict), trust_model or ())
-    found = find_teacher(teacher_weights, known.name if teacher_weights else "", opened, device)
+    key = loaded.artifact.evidence.get("teacher_key", "")
+    reading = Reading(str(key), known.settings, known.stem_strides) if teacher_weights else Reading()
+    found = find_teacher(
+        teacher_weights,
+        known.name if teacher_weights else "",
+        opened,
+        device,
+        reading,
+    )
+    if doubt := check_teacher(found, opened, accept_weak_teacher):
+        say(doubt)
     made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
     leave()
     write_yaml(path.with_suffix(".config.yaml"), settings)

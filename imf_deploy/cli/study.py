@@ -56,6 +56,10 @@ def study(
     split_seed: o.SplitSeed = 0,
     teacher: o.TeacherName = "",
     teacher_weights: o.TeacherWeights = "",
+    weights_key: o.WeightsKey = "",
+    teacher_options: o.TeacherOptions = "",
+    teacher_stem_strides: o.TeacherStemStrides = "",
+    accept_weak_teacher: o.AcceptWeakTeacher = False,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: Annotated[
@@ -79,7 +83,7 @@ def study(
     Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
     command goes on where it was interrupted, and a larger study takes what is there.
     """
-    from imf_deploy.cli.read import data_config, names, thin_students, whole_numbers
+    from imf_deploy.cli.read import data_config, names, teacher_reading, thin_students, whole_numbers
     from imf_deploy.progress import say
     from imf_deploy.study.plan import StudyConfig
     from imf_deploy.study.pool import Bench
@@ -100,6 +104,15 @@ def study(
         train=train,
     )
     opened = data_config(data, data_root, image_size, val_fraction, split_seed)
-    bench = Bench(opened, teacher_weights, teacher, device, output / "runs", teacher_outputs_gb)
-    run(config, bench, output, shlex.join(["imf-deploy", *sys.argv[1:]]), jobs, bench_seconds, settings)
+    bench = Bench(
+        opened,
+        teacher_weights,
+        teacher,
+        device,
+        output / "runs",
+        teacher_outputs_gb,
+        teacher_reading(weights_key, teacher_options, teacher_stem_strides),
+    )
+    command = shlex.join(["imf-deploy", *sys.argv[1:]])
+    run(config, bench, output, command, jobs, bench_seconds, settings, accept_weak_teacher)
     say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")

@@ -44,7 +44,7 @@ def verify(
     from imf_deploy.report.verified import render_verification
     from imf_deploy.strip.products import load_product
     from imf_deploy.verify.origin import with_origins
-    from imf_deploy.verify.stage import check_files, recorded_gate
+    from imf_deploy.verify.stage import check_files, check_parent, recorded_gate
     from imf_deploy.verify.stage import verify as run
 
     check_free("--output", output, overwrite)
@@ -55,6 +55,7 @@ def verify(
             f"{file} is a {artifact.kind}, and verify takes ONNX files and engines",
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
+    check_parent(load_artifact(against), artifact)  # before networks are built and data is opened
     product = load_product(against, trust_model or ())
     # Before the data is opened: that may take minutes.
     gate = replace(recorded_gate(artifact), **{name: v for name, v in given.items() if v is not None})

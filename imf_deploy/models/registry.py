@@ -12,7 +12,7 @@ from torch import nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
-from imf_deploy.models.settings import Settings, check_settings, read_settings
+from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
@@ -24,6 +24,8 @@ SMALL_IMAGE = 64
 SMALL_STRIDES = (2, 1)
 
 
+# What others train small pictures with: the library's own strides, and none or one of them.
+OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
 MOST_CLASSES = 100_000
 """In a record: more than any public data set has."""
 LARGEST_IMAGE = 8192
@@ -74,6 +76,18 @@ class ModelSpec:
             small = image_size < SMALL_IMAGE and library and not fixed_size(architecture)
             stem_strides = SMALL_STRIDES if small else ()
         return cls(name, num_classes, image_size, stem_strides, taps)
+
+    def variants(self, settings: bool, strides: bool) -> list[ModelSpec]:
+        """Return the other ways in which weights of this architecture may have been trained.
+
+        Args:
+            settings: Whether to vary :attr:`settings`.
+            strides: Whether to vary :attr:`stem_strides`, where small images have made us change them.
+        """
+        own = [self.settings, *(choices(resolve(self.name)) if settings else [])]
+        stems = [self.stem_strides, *(OTHER_STRIDES if strides and self.stem_strides else [])]
+        made = [replace(self, settings=each, stem_strides=stem) for stem in stems for each in own]
+        return [spec for spec in made if spec != self]
 
     @property
     def stem(self) -> str:

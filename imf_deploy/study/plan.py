@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.models import build_model, student_blocks
+from imf_deploy.models import build_model, check_behaviour, student_blocks
 from imf_deploy.models.names import file_stem
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import PLAIN, Trained
@@ -109,8 +109,9 @@ class StudyConfig:
         Raises:
             UsageError: before anything is trained.
         """
-        for name in (*self.students, *(thin.student for thin in self.thin)):
-            spec_of(name, data)
+        for name in dict.fromkeys((*self.students, *(thin.student for thin in self.thin))):
+            spec = spec_of(name, data)
+            check_behaviour(build_model(spec), spec.image_size, name)
         if self.taps:
             spec = replace(spec_of(self.students[0], data), taps=self.taps)
             student_blocks(build_model(spec), spec)

@@ -20,7 +20,7 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
-from imf_deploy.train.teacher import Teacher, find_teacher
+from imf_deploy.train.teacher import Reading, Teacher, find_teacher
 from imf_deploy.train.teacher_memory import TeacherMemory
 
 
@@ -36,6 +36,7 @@ class Bench:
         folder: Where trainings are kept.
         memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
             lets each ask for itself. The results are the same, bit for bit.
+        reading: How the teacher's file is read.
     """
 
     data: DataConfig
@@ -44,6 +45,7 @@ class Bench:
     device: str
     folder: Path
     memory_gb: float = defaults.TEACHER_OUTPUTS_GB
+    reading: Reading = Reading()  # noqa: RUF009, frozen
 
     @property
     def memory(self) -> Path:
@@ -53,9 +55,9 @@ class Bench:
     def open(self) -> tuple[DataSet, Teacher]:
         """Open the data and load the teacher."""
         data = open_data(self.data)
-        teacher = find_teacher(self.weights, self.model, data, self.device)
+        teacher = find_teacher(self.weights, self.model, data, self.device, self.reading)
         if self.memory_gb:
-            memory = TeacherMemory(self.memory, teacher.sha256, self.memory_gb * 1e9)
+            memory = TeacherMemory(self.memory, teacher.identity, self.memory_gb * 1e9)
             teacher = replace(teacher, memory=memory)
         return data, teacher
 

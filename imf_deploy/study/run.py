@@ -79,7 +79,7 @@ class Run:
             "settings": dict(self.settings) | _effective(self),
             "train": finite(asdict(self.train)),
             "data": data.fingerprint,
-            "teacher": "" if self.method == "ce" else teacher.sha256,
+            "teacher": "" if self.method == "ce" else teacher.identity,
         }
 
 

@@ -24,6 +24,7 @@ from imf_deploy.study.results import PLAIN, Network, Trained
 from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
 from imf_deploy.train.teacher import Teacher
+from imf_deploy.train.weak_teacher import check_teacher
 
 SCHEMA = 1
 
@@ -76,6 +77,7 @@ def study(
     jobs: int = 1,
     bench_seconds: float = defaults.BENCH_SECONDS,
     options: Mapping[str, Any] | None = None,
+    accept_weak_teacher: bool = False,
 ) -> Study:
     """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
 
@@ -90,6 +92,7 @@ def study(
         jobs: Trainings side by side.
         bench_seconds: Least time that each network is measured for; 0 measures no latency.
         options: The command's, to be kept in ``config.yaml``.
+        accept_weak_teacher: Whether to go on with a teacher whose accuracy is suspect.
 
     Raises:
         UsageError: a setting, a name or a path that cannot be used.
@@ -107,6 +110,8 @@ def study(
         raise UsageError(f"--output {output} is a file", "Give a folder")
     data, teacher = bench.open()
     config.check_data(data)
+    if doubt := check_teacher(teacher, data, accept_weak_teacher):
+        say(doubt)
     if options is not None:
         write_yaml(output / SETTINGS, options)
     for note in data.notes:

@@ -20,11 +20,14 @@ from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import (
     Block,
     ModelSpec,
+    build_model,
+    check_behaviour,
     find_blocks,
     load_weights,
     read_block,
     read_weights,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.train.checkpoint import check_finite
@@ -137,18 +140,19 @@ def distill(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = ModelSpec.for_images(config.student, classes, size, config.stem_strides, config.taps)
+    spec = _student_spec(data, config)
     settings = {
         "kind": "distilled",
         "student": spec.to_dict(),
         "data": data.fingerprint,
-        "teacher": teacher.sha256,
+        "teacher": teacher.identity,
         "config": asdict(config),
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
     if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
+    check_student(data, config)
     torch.manual_seed(config.train.seed)
     its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())
     graph, blocks, features = training_graph(spec, its, config.design)
@@ -178,6 +182,7 @@ def distill(
                 "blocks": [asdict(block) for block in blocks],
                 "teacher_features": [asdict(block) for block in features],
                 "teacher": teacher.spec.to_dict(),
+                "teacher_key": teacher.key,
                 "teacher_accuracy": teacher.accuracy,
                 "teacher_tensors": tensor_hashes(teacher.module.parameters()),
                 "data": data.name,
@@ -187,6 +192,26 @@ def distill(
         )
 
     return on_first(finish)
+
+
+def check_student(data: DataSet, config: DistillConfig) -> None:
+    """Build the student once, and refuse one that could not be deployed.
+
+    Raises:
+        UsageError: unknown student, or one whose answers no file could reproduce.
+        ImfDeployError: it does not run on these images, or has no blocks.
+    """
+    spec = _student_spec(data, config)
+    student = build_model(spec)
+    check_behaviour(student, spec.image_size, spec.name)
+    student_blocks(student, spec)
+
+
+def _student_spec(data: DataSet, config: DistillConfig) -> ModelSpec:
+    preprocess = data.preprocess
+    return ModelSpec.for_images(
+        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.taps
+    )
 
 
 def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:

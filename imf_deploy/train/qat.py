@@ -105,7 +105,7 @@ def qat(
         "kind": "qat",
         "distilled": source.sha256,
         "data": data.fingerprint,
-        "teacher": teacher.sha256,
+        "teacher": teacher.identity,
         "config": asdict(train),
     }
     recipe = fingerprint(settings)
@@ -229,7 +229,8 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
         raise UsageError(
             f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
         )
-    if teacher.sha256 != source.parent:
+    # Earlier versions took a file's usual weights, and recorded no key.
+    if (teacher.sha256, teacher.key) != (source.parent, source.evidence.get("teacher_key", "")):
         raise UsageError(
             f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
         )

@@ -1,135 +1,72 @@
-"""Stage: train a teacher by cross-entropy, load a given one, or take the packaged one."""
+"""Stage: train a teacher, load a given one, or take the packaged one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact, claim, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
-from imf_deploy.files import differences, fingerprint, sha256_file
+from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
     SMALL_IMAGE,
     ModelSpec,
+    Settings,
     build_model,
-    load_weights,
+    check_behaviour,
+    load_checkpoint,
     only_logits,
-    read_weights,
     resolve,
-    save_weights,
 )
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.train.checkpoint import History, check_finite
+from imf_deploy.progress import say
+from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.train.distributed import on_first
-from imf_deploy.train.loop import fit
+from imf_deploy.train.supervised import train_classifier
 from imf_deploy.train.teacher_memory import TeacherMemory
+from imf_deploy.train.weak_teacher import better_teacher
 
 TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a given file of weights is read, where nothing in it says so.
+
+    Attributes:
+        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
+        settings: Of the architecture; nothing takes those that its record names, or finds them.
+        stem_strides: At its first reductions; likewise.
+    """
+
+    key: str = ""
+    settings: Settings | None = None
+    stem_strides: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class TeacherConfig:
-    """Which teacher, and how it is trained.
+    """Which teacher, and how it is trained or read.
 
     Attributes:
         model: Name of the architecture; empty chooses by the size of the images.
         train: Settings of the training.
+        reading: How a given file is read.
     """
 
     model: str = ""
     train: TrainConfig = TEACHER_TRAINING
-
-
-class Supervised:
-    """Cross-entropy on the labels, for :func:`imf_deploy.train.loop.fit`.
-
-    Args:
-        module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
-        label_smoothing: Of the labels.
-    """
-
-    progress = 0.0
-
-    def __init__(self, module: nn.Module, label_smoothing: float) -> None:
-        self.module = module
-        self._label_smoothing = label_smoothing
-
-    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Ask nobody."""
-        return [None] * len(parts)
-
-    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: Any) -> dict[str, Tensor]:
-        """Return the cross-entropy."""
-        return {"cross_entropy": self.supervised(only_logits(self.module, network(images)), labels)}
-
-    def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
-        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self._label_smoothing)
-
-    def predict(self, images: Tensor) -> Tensor:
-        """Return the logits ``[N, classes]``."""
-        return only_logits(self.module, self.module(images))
-
-
-def train_classifier(
-    spec: ModelSpec,
-    data: DataSet,
-    config: TrainConfig,
-    path: Path,
-    kind: str,
-    overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
-) -> Artifact:
-    """Train a network by cross-entropy alone and write its weights.
-
-    A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
-    from, and removed at the end. Of several processes all call this, and the first one writes.
-
-    Returns:
-        The artifact; its evidence holds ``history`` and, on the test split, ``accuracy``.
-    """
-    config.check()
-    monitoring.check()
-    settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
-    recipe = fingerprint(settings)
-    checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
-        return made
-    torch.manual_seed(config.seed)
-    task = Supervised(build_model(spec), config.label_smoothing)
-    title = f"Training {kind} {spec.name}"
-    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
-
-    def write() -> Artifact:
-        check_finite(task.module.state_dict(), "at the end")
-        accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
-        save_weights(path, task.module.state_dict())
-        artifact = describe(
-            path,
-            kind=kind,
-            format="safetensors",
-            parent="",
-            recipe=recipe,
-            model=spec.to_dict(),
-            preprocess=data.preprocess,
-            evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
-        ).save()
-        checkpoint.unlink(missing_ok=True)
-        return artifact
-
-    return on_first(write)
+    reading: Reading = Reading()
 
 
 def train_teacher(
@@ -157,6 +94,7 @@ class Teacher:
         accuracy: On the test split of the data at hand, from 0 to 1.
         history: One record an epoch of its training, where its sidecar has them.
         memory: What it said to other trainings, if they share that.
+        key: Which weights of the file it has; empty for the file's only or usual ones.
     """
 
     module: nn.Module
@@ -165,6 +103,15 @@ class Teacher:
     accuracy: float
     history: History = field(default_factory=list)
     memory: TeacherMemory | None = None
+    key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others: a file may hold several sets of weights, for several settings."""
+        usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
+        if not self.key and self.spec == usual:
+            return self.sha256
+        return fingerprint([self.sha256, self.key, self.spec.to_dict()])
 
     def logits(self, images: Tensor) -> Tensor:
         """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
@@ -208,43 +155,97 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
     return path if asked and record.preprocess == data.preprocess else None
 
 
-def load_teacher(path: Path, model: str, data: DataSet, device: torch.device) -> Teacher:
-    """Load a teacher's weights, strictly, and measure its accuracy on the test split.
+def load_teacher(
+    path: Path,
+    model: str,
+    data: DataSet,
+    device: torch.device,
+    reading: Reading = Reading(),
+) -> Teacher:
+    """Load a teacher's weights, and measure its accuracy on the test split.
 
     Args:
-        path: safetensors, or a ``.pt`` of tensors alone. With a sidecar, the architecture and the
-            preprocessing that it records have to fit.
+        path: A file of weights in any usual form; see :func:`imf_deploy.models.load_checkpoint`. With a
+            sidecar, the architecture and the preprocessing that it records have to fit.
         model: Name of the architecture; empty takes the sidecar's.
         data: The data that it will teach on.
         device: Where it runs.
+        reading: What the file does not say. Of weights without a sidecar, settings and strides that are
+            not given are tried on validation images, and those that do clearly better are taken.
 
     Raises:
+        UsageError: a network whose answers no file could reproduce, or weights without values.
         ImfDeployError: damaged weights, of another architecture, or for other input or classes.
     """
-    tensors = read_weights(path)
-    size, classes = data.preprocess.size, data.preprocess.num_classes
-    spec = ModelSpec.for_images(model or default_teacher(data), classes, size)
-    history: History = []
-    if sidecar_path(path).is_file():
-        record = load_artifact(path)
-        history = _history(record)
-        made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
-        if model and resolve(model) != resolve(made_for.name):
-            raise ImfDeployError(
-                f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
-            )
-        if record.preprocess != data.preprocess:
-            raise ImfDeployError(
-                f"the teacher {path} was trained with other preprocessing or classes than {data.name} has "
-                f"({_difference(record.preprocess, data.preprocess)})",
-                "Train one for this data: imf-deploy train-teacher",
-            )
-        spec = made_for
-    module = build_model(spec)
-    load_weights(module, tensors, str(path))
-    module = module.to(device).eval().requires_grad_(False)
+    existing_file(path, "weights")
+    spec, history, recorded = _spec_of(path, model, data)
+    if reading.settings is not None:
+        spec = replace(spec, settings=reading.settings)
+    if reading.stem_strides is not None:
+        spec = replace(spec, stem_strides=reading.stem_strides)
+    module = _load(spec, path, reading.key, device, say)
+    check_behaviour(module, spec.image_size, spec.name)
+    if not recorded:
+        spec, module = _best_built(spec, module, path, data, device, reading)
     accuracy = top1(module, data.test, data.preprocess, device)
-    return Teacher(module, spec, sha256_file(path), accuracy, history)
+    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key)
+
+
+def _best_built(
+    spec: ModelSpec, module: nn.Module, path: Path, data: DataSet, device: torch.device, reading: Reading
+) -> tuple[ModelSpec, nn.Module]:
+    """Return the way to build a network in which its weights do clearly better; by default, the given one."""
+    best = better_teacher(
+        module,
+        (
+            (other, _load(other, path, reading.key, device, lambda note: None))
+            for other in spec.variants(reading.settings is None, reading.stem_strides is None)
+        ),
+        data,
+        device,
+    )
+    if best is None:
+        return spec, module
+    chosen, better, gain = best
+    told = []
+    if chosen.settings != spec.settings:
+        values = ",".join(f"{name}={str(value).lower()}" for name, value in chosen.settings)
+        told.append(f"--teacher-options {values}")
+    if chosen.stem_strides != spec.stem_strides:
+        strides = ",".join(map(str, chosen.stem_strides)) or "2,2"
+        told.append(f"--teacher-stem-strides {strides}")
+    say(f"{path}: {' '.join(told)} is chosen, since it gets {gain}")
+    return chosen, better
+
+
+def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
+    """Return a teacher's architecture, its history, and whether a sidecar names them."""
+    size, classes = data.preprocess.size, data.preprocess.num_classes
+    if not sidecar_path(path).is_file():
+        return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
+    record = load_artifact(path)
+    made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
+    if model and resolve(model) != resolve(made_for.name):
+        raise ImfDeployError(
+            f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
+        )
+    made_for.check_preprocess(record.preprocess, str(path))
+    if record.preprocess != data.preprocess:
+        raise ImfDeployError(
+            f"the teacher {path} was trained with other preprocessing or classes than {data.name} has "
+            f"({_difference(record.preprocess, data.preprocess)})",
+            "Train one for this data: imf-deploy train-teacher",
+        )
+    return made_for, _history(record), True
+
+
+def _load(
+    spec: ModelSpec, path: Path, key: str, device: torch.device, tell: Callable[[str], None]
+) -> nn.Module:
+    module = build_model(spec)
+    for note in load_checkpoint(module, path, key):
+        tell(note)
+    return module.to(device).eval().requires_grad_(False)
 
 
 def _history(record: Artifact) -> History:
@@ -264,41 +265,17 @@ def _difference(known: Preprocess, wanted: Preprocess) -> str:
     return "other " + ", ".join(differences(known.to_dict(), wanted.to_dict()))
 
 
-def weak_teacher(teacher: float, student: float) -> str:
-    """Return a warning where a student came out no less accurate than its teacher, else nothing.
-
-    Args:
-        teacher: Accuracy from 0 to 1.
-        student: The same, after the distillation.
-    """
-    if student < teacher:
-        return ""
-    return (
-        f"The teacher ({teacher:.2%}) is no better than the student ({student:.2%}): distillation gains "
-        "little from it"
-    )
-
-
-def weak_on_validation(distilled: Artifact, teacher: Teacher, data: DataSet) -> str:
-    """Return the warning of :func:`weak_teacher`, both measured on the validation images.
-
-    The test split is for what is deployed. Without validation images there is nothing to say.
-    """
-    reached = distilled.known("history", list)[-1].get("validation_accuracy")
-    own = next((each for each in distilled.evidence.get("refitted", []) if each["head"] == "plain"), None)
-    if own and own["kept"]:
-        reached = own["after"]
-    if reached is None:
-        return ""
-    device = next(teacher.module.parameters()).device
-    return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)
-
-
 class TeacherNeededError(UsageError):
     """No teacher was given, and the packaged one does not fit the data."""
 
 
-def find_teacher(weights: str, model: str, data: DataSet, device: str) -> Teacher:
+def find_teacher(
+    weights: str,
+    model: str,
+    data: DataSet,
+    device: str,
+    reading: Reading = Reading(),
+) -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data.
 
     Args:
@@ -306,15 +283,22 @@ def find_teacher(weights: str, model: str, data: DataSet, device: str) -> Teache
         model: Name of its architecture; empty takes what its sidecar names.
         data: What it will teach on.
         device: Where it runs, as ``--device`` names it.
+        reading: What its file does not say; see :func:`load_teacher`.
 
     Raises:
         TeacherNeededError: there is neither.
+        UsageError: how to read a file, and no file.
         ImfDeployError: the weights do not fit.
     """
+    if not weights and reading != Reading():
+        raise UsageError(
+            "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher",
+            "Add --teacher-weights FILE",
+        )
     path = Path(weights) if weights else packaged_teacher(model, data)
     if path is None:
         raise TeacherNeededError(
             f"no teacher is given, and the packaged one does not know {data.name}",
             "Train one with imf-deploy train-teacher, then give --teacher-weights",
         )
-    return load_teacher(path, model, data, choose_device(device))
+    return load_teacher(path, model, data, choose_device(device), reading)

@@ -191,11 +191,7 @@ def check_files(product: Product, files: Sequence[Artifact]) -> None:
         ImfDeployError: one of them is not.
     """
     for artifact in files:
-        if product.artifact.sha256 not in (artifact.parent, artifact.evidence.get("source")):
-            raise ImfDeployError(
-                f"{artifact.path} was not made from {product.artifact.path}",
-                "Give the weights that it was exported from",
-            )
+        check_parent(product.artifact, artifact)
         check_record(artifact)
 
 
@@ -220,6 +216,18 @@ def _check_batches(
     if smallest > 1 or largest == 1:
         return None
     return check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision)
+
+
+def check_parent(product: Artifact, artifact: Artifact) -> None:
+    """Refuse a file that was not made from a product; hashes are compared, and nothing is run.
+
+    Raises:
+        ImfDeployError: naming both files.
+    """
+    if product.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+        raise ImfDeployError(
+            f"{artifact.path} was not made from {product.path}", "Give the weights that it was exported from"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from imf_deploy.train.checkpoint import load_checkpoint
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.train.loop import fit
-from imf_deploy.train.teacher import Supervised, Teacher, find_teacher, load_teacher, train_classifier
+from imf_deploy.train.supervised import Supervised, train_classifier
+from imf_deploy.train.teacher import Teacher, find_teacher, load_teacher
 
 TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 

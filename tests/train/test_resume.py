@@ -20,11 +20,11 @@ from imf_deploy.train import loop, refit
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
 from imf_deploy.train.loop import fit
+from imf_deploy.train.supervised import train_classifier
 from imf_deploy.train.teacher import (
     TEACHER_TRAINING,
     Teacher,
     TeacherConfig,
-    train_classifier,
     train_teacher,
 )
 

@@ -1,0 +1,87 @@
+"""Whether a network can be deployed at all: equal answers each time, for each image alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.errors import UsageError
+from imf_deploy.models.blocks import only_logits
+
+_IMAGES = 4
+_REPEATS = 3
+# Parts of the largest logit. Kernels for other batch sizes round otherwise, on GPUs in TF32.
+_SAME, _ALIKE = 1e-4, 1e-2
+
+
+def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
+    """Refuse a network whose answers no file could reproduce, before anything is trained.
+
+    Args:
+        model: On its own device; left as it was.
+        image_size: Side of the input in pixels.
+        name: Of the network, for messages.
+
+    Raises:
+        UsageError: in evaluation mode it changes its input, answers differently each time, or answers
+            differently when other images are in the batch.
+    """
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    noise = torch.randn(_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    images = noise.to(device)
+    with torch.no_grad(), _in_evaluation(model), _awake(model):
+
+        def answer(batch: Tensor) -> Tensor:
+            given = batch.clone()
+            # Of a copy: some networks return a view of something that the next call overwrites.
+            logits = only_logits(model, model(given)).float().clone()
+            if not torch.equal(given, batch):
+                raise UsageError(
+                    f"{name} changes its input in place, and other networks are given the same images",
+                    "Use operations that return a new tensor, such as x * 2 in place of x.mul_(2)",
+                )
+            return logits
+
+        first, *others = [answer(images) for _ in range(_REPEATS)]
+        alone = torch.cat([answer(image[None]) for image in images])
+    scale = float(first.abs().max())
+    if any(float((other - first).abs().max()) > _SAME * scale for other in others):
+        raise UsageError(
+            f"{name} answers differently each time in evaluation mode",
+            "Switch dropout and noise off outside training, as functional.dropout(x, p, self.training) does",
+        )
+    if float((alone - first).abs().max()) > _ALIKE * scale:
+        raise UsageError(
+            f"the answers of {name} depend on the other images of a batch",
+            "Give batch norm running statistics (track_running_stats=True), and let nothing mix images",
+        )
+
+
+@contextlib.contextmanager
+def _in_evaluation(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def _awake(model: nn.Module) -> Iterator[None]:
+    """Fill weights that are all zero: a fresh head or norm of that kind would hide what comes before it."""
+    asleep = [p for n, p in model.named_parameters() if not n.endswith("bias") and not p.any()]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for parameter in asleep:
+            values = torch.rand(parameter.shape, generator=generator) - (0.5 if parameter.dim() > 1 else 0.0)
+            parameter.copy_(values)
+        yield
+    finally:
+        for parameter in asleep:
+            parameter.zero_()

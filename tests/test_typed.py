@@ -1,0 +1,87 @@
+"""Dataclasses from JSON that may be anybody's."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pytest
+
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import Block, ModelSpec
+from imf_deploy.train.config import TrainConfig
+from imf_deploy.typed import read_typed
+
+
+@dataclass(frozen=True)
+class Inner:
+    side: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    rate: float = 0.5
+    kind: Literal["a", "b"] = "a"
+    on: bool = True
+    many: tuple[int, ...] = ()
+    pair: tuple[int, str] = (1, "x")
+    maybe: int | None = None
+    inner: Inner = field(default_factory=lambda: Inner(1))
+
+
+def test_what_fits() -> None:
+    content = {"name": "n", "rate": 2, "kind": "b", "on": False, "many": [1, 2], "pair": [3, "y"], "maybe": 4}
+    read = read_typed(Outer, content | {"inner": {"side": 7}})
+    assert read == Outer("n", 2, "b", False, (1, 2), (3, "y"), 4, Inner(7))
+    assert type(read.rate) is int  # as JSON had it
+    assert read_typed(Outer, {"name": "n", "maybe": None}) == Outer("n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 1},
+        {"name": None},
+        {"name": "x" * 2000},
+        {"rate": "0.5"},
+        {"rate": True},
+        {"rate": float("nan")},
+        {"rate": float("inf")},
+        {"kind": "c"},
+        {"kind": ["a"]},
+        {"on": 1},
+        {"many": 3},
+        {"many": "12"},
+        {"many": [1.5]},
+        {"many": [[1]]},
+        {"many": [1] * 2000},
+        {"pair": [1]},
+        {"pair": ["x", 1]},
+        {"maybe": "1"},
+        {"maybe": 10**400},
+        {"inner": None},
+        {"inner": {"side": "7"}},
+        {"inner": {}},
+        {"unknown": 1},
+        {"": 1},
+    ],
+)
+def test_what_does_not(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"cannot be|unknown|missing|not an object") as caught:
+        read_typed(Outer, {"name": "n"} | change)
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("content", [None, [], "text", 3, {}])
+def test_no_record_at_all(content: Any) -> None:
+    with pytest.raises(ValueError, match=r"not an object|missing"):
+        read_typed(Outer, content)
+
+
+@pytest.mark.parametrize("record", [TrainConfig(), LossWeights(), Block("a.b", 3, 4, "tokens", True)])
+def test_own_records_come_back(record: Any) -> None:
+    import json
+
+    assert read_typed(type(record), json.loads(json.dumps(asdict(record)))) == record
+    assert ModelSpec("resnet8", 3, 16).to_dict().keys() == {
+        "name", "num_classes", "image_size", "stem_strides", "taps"
+    }  # fmt: skip
