@@ -51,8 +51,8 @@ def portability_of(
         preprocess: The file's own.
 
     Returns:
-        The result, the logits on processors whose sums saturate (``None`` where no sum can), and the positions
-        of the images in the split.
+        The result; the logits on processors whose sums saturate, or ``None`` where no sum can; and the
+        positions of the images in the split.
     """
     count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
     positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
@@ -67,7 +67,7 @@ def portability_of(
 
 
 def describe(files: Sequence[Artifact]) -> list[str]:
-    """Return on which processors verified INT8 files answer alike, in a sentence for files that do likewise."""
+    """Return on which processors verified INT8 files answer alike; files of one result share a sentence."""
     groups: dict[str, list[str]] = {}
     for file in files:
         if found := file.evidence.get("verify", {}).get("portability"):
@@ -89,8 +89,8 @@ def judge(
         gate: What the file has to pass on every processor that it is for.
 
     Returns:
-        The record, with ``cpus`` (``all`` or ``vnni``); and the reason, empty where the gate holds or where the
-        file is for processors with VNNI alone.
+        The record, with ``cpus`` (``all`` or ``vnni``); and the reason, empty where the gate holds or where
+        the file is for processors with VNNI alone.
     """
     portability, logits, positions = portability_of(artifact, split, preprocess)
     cpus = calibration(artifact).get("cpus", "all")
