@@ -16,6 +16,7 @@ from imf_deploy.data.dataset import Split
 from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.untrusted import shorten
 
 Batch = tuple[Tensor, Tensor]
 Viewed = tuple[Tensor, Tensor, Tensor | None]
@@ -80,6 +81,15 @@ def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iter
         # A worker's error comes with the worker's traceback in its text; its last line is ours.
         what = error.what.removesuffix(r"\n").rstrip(".")
         raise ImfDeployError(what.rsplit("ImfDeployError: ", 1)[-1]) from error
+    except RuntimeError as error:
+        # PyTorch has no class of its own for a worker that is gone.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        why = shorten(str(error)).rstrip(". ")
+        raise ImfDeployError(
+            f"a process that decodes images has died ({why})",
+            "Free some memory, or give a container more (--memory, --shm-size), and run again",
+        ) from error
 
 
 @dataclass(frozen=True)

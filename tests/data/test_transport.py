@@ -2,10 +2,13 @@
 
 import errno
 import multiprocessing
+import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,10 @@ import torch
 from imf_deploy.data import DataSet, encoded, eval_batches, open_data, transport
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import TrainLoader
+from imf_deploy.data.dataset import Split
 from imf_deploy.data.open import DataConfig
 from imf_deploy.data.transport import PipedBatch, Transport
+from imf_deploy.errors import ImfDeployError
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +90,27 @@ def test_every_way_brings_the_same(
         for here, there in zip(*map(batches, loaders), strict=True):
             assert torch.equal(here[0], there[0])
             assert torch.equal(here[1], there[1])
+
+
+@dataclass
+class Deadly:
+    """Pictures that kill the process that fetches them."""
+
+    labels: torch.Tensor
+    workers: int = 1
+    marks: torch.Tensor | None = None
+
+    def fetch(self, positions: torch.Tensor, crops: object = None) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return torch.empty(0)
+
+
+def test_a_worker_that_is_killed_is_said(data: DataSet) -> None:
+    split = Split.whole(Deadly(torch.zeros(8, dtype=torch.int64)))
+    with pytest.raises(ImfDeployError, match="a process that decodes images has died") as caught:
+        list(eval_batches(split, data.preprocess, 4))
+    assert "pid" in caught.value.what
+    assert "--shm-size" in caught.value.hint
 
 
 def test_a_piped_batch_holds_no_tensor() -> None:
