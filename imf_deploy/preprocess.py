@@ -72,6 +72,11 @@ class Preprocess:
         """Number of classes, and of logits."""
         return len(self.labels)
 
+    @property
+    def picture_bytes(self) -> int:
+        """Size of a prepared picture, which :meth:`normalize` turns into numbers."""
+        return (1 if self.color == "L" else 3) * self.size**2
+
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
         """Turn any PIL picture into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 

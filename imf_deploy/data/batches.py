@@ -13,8 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
+from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.untrusted import shorten
 
 Batch = tuple[Tensor, Tensor]
 Viewed = tuple[Tensor, Tensor, Tensor | None]
@@ -23,18 +25,20 @@ Wanted = tuple[int, list[int], int | None]
 """Which of a loader's splits, positions in it, and the key of random crops where there are any."""
 
 
-class _Fetch(Dataset[Batch]):
+class _Fetch(Dataset[Batch | PipedBatch]):
     """Lets a ``DataLoader`` fetch whole batches, in this process or in workers."""
 
-    def __init__(self, splits: Sequence[Split]) -> None:
+    def __init__(self, splits: Sequence[Split], piped: bool) -> None:
         self.splits = [(split, split.labels) for split in splits]
+        self.piped = piped
 
-    def __getitem__(self, wanted: Wanted) -> Batch:
+    def __getitem__(self, wanted: Wanted) -> Batch | PipedBatch:
         which, positions, key = wanted
         split, labels = self.splits[which]
         index = torch.tensor(positions)
         crops = None if key is None else random_crops(positions, key)
-        return split.fetch(index, crops), labels[index]
+        batch = split.fetch(index, crops), labels[index]
+        return PipedBatch.of(*batch) if self.piped else batch
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -45,36 +49,47 @@ _CPU = torch.device("cpu")
 
 
 def _loader(
-    splits: Sequence[Split], batches: list[Wanted], device: torch.device, keep: bool
-) -> DataLoader[Batch]:
+    splits: Sequence[Split], batches: list[Wanted], batch_bytes: int, device: torch.device, keep: bool
+) -> DataLoader[Batch | PipedBatch]:
     """Return a loader of the batches that the list holds whenever it is iterated over.
 
     Args:
         splits: The pictures.
         batches: What to fetch.
+        batch_bytes: Size of the largest batch.
         device: Where batches go; for a GPU they are put into pinned memory.
         keep: Whether workers live on after the last batch.
     """
-    workers = max(split.source.workers for split in splits)
+    transport = Transport.choose(max(split.source.workers for split in splits), batch_bytes)
     return DataLoader(
-        _Fetch(splits),
+        _Fetch(splits, transport.piped),
         sampler=batches,
         batch_size=None,
-        num_workers=workers,
+        num_workers=transport.workers,
         collate_fn=_as_it_is,
         pin_memory=device.type == "cuda",
-        persistent_workers=keep and workers > 0,
+        persistent_workers=keep and transport.workers > 0,
     )
 
 
-def _fetch(loader: DataLoader[Batch], device: torch.device) -> Iterator[Batch]:
+def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iterator[Batch]:
     try:
-        for images, labels in loader:
+        for batch in loader:
+            images, labels = batch.tensors() if isinstance(batch, PipedBatch) else batch
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     except ImfDeployError as error:
         # A worker's error comes with the worker's traceback in its text; its last line is ours.
         what = error.what.removesuffix(r"\n").rstrip(".")
         raise ImfDeployError(what.rsplit("ImfDeployError: ", 1)[-1]) from error
+    except RuntimeError as error:
+        # PyTorch has no class of its own for a worker that is gone.
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        why = shorten(str(error)).rstrip(". ")
+        raise ImfDeployError(
+            f"a process that decodes images has died ({why})",
+            "Free some memory, or give a container more (--memory, --shm-size), and run again",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -135,9 +150,9 @@ class TrainLoader:
         self._device = device
         self._batches: list[Wanted] = []
         self._held_out = len(held_out) if held_out is not None else 0
-        self._loader = _loader(
-            [split] if held_out is None else [split, held_out], self._batches, device, keep=True
-        )
+        splits = [split] if held_out is None else [split, held_out]
+        largest = max(batch_size, EVALUATION_BATCH) if held_out else batch_size
+        self._loader = _loader(splits, self._batches, largest * preprocess.picture_bytes, device, keep=True)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -204,5 +219,6 @@ def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = EVALUAT
         ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
     """
     batches = _in_order(len(split), batch_size=batch_size)
-    for images, labels in _fetch(_loader([split], batches, _CPU, keep=False), _CPU):
+    loader = _loader([split], batches, batch_size * preprocess.picture_bytes, _CPU, keep=False)
+    for images, labels in _fetch(loader, _CPU):
         yield preprocess.normalize(images), labels

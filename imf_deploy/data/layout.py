@@ -82,6 +82,9 @@ def find_layout(folder: Path) -> Layout:
         return _classes(folder, tops)
     others = [top for top in tops if top not in splits]
     _check_splits(folder, splits, others)
+    train = next(top for top in splits if top.role == "train")
+    unlabelled = [top for top in splits if _is_unlabelled(top, train)]
+    splits, others = [top for top in splits if top not in unlabelled], others + unlabelled
     roles: dict[Role, Path] = {}
     for role in ROLES:
         for top in splits:
@@ -110,7 +113,7 @@ def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
         if count > 1:
             names = [str(top.path) for top in splits if top.role == role]
             raise UsageError(
-                f"{' and '.join(names)} are all names of the {role} split",
+                f"{' and '.join(names)} have names of the same split ({role})",
                 "Rename or move away all but one; the usual names are train, val and test",
             )
 
@@ -119,12 +122,22 @@ def _ignored(others: list[_Top]) -> tuple[str, ...]:
     """Return notes on the folders beside the splits."""
     unlabelled = [str(top.path) for top in others if top.role]
     rest = [str(top.path) for top in others if not top.role and (top.images or top.folders)]
-    notes = [
-        f"{path} has images but no class folders: ignored, as they have no labels" for path in unlabelled
-    ]
+    notes = [f"{path} has no class folders: ignored, as its images have no labels" for path in unlabelled]
     if rest:
         notes.append(f"Folders beside the splits were ignored: {_some(rest)}")
     return tuple(notes)
+
+
+def _is_unlabelled(split: _Top, train: _Top) -> bool:
+    """Return whether one folder holds all images of a split, and is none of the classes: ``test/unknown``."""
+    inner = next(iter(split.folders), "")
+    return (
+        split.role != "train"
+        and len(split.folders) == 1
+        and len(train.folders) > 1
+        and inner not in train.folders
+        and role_of(inner) != split.role
+    )
 
 
 def _undouble(split: Path) -> Path:

@@ -22,6 +22,7 @@ from imf_deploy.data.shard_index import index_shards
 from imf_deploy.data.walk import exists, real
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.progress import track
+from imf_deploy.untrusted import shorten
 
 CLASS_NAMES = "classes.txt"
 SHARDS_LIMIT = 100_000
@@ -115,24 +116,32 @@ def expand(pattern: str) -> list[str]:
         else:
             pieces.append(piece.split(","))
     if math.prod(map(len, pieces)) > SHARDS_LIMIT:
-        raise UsageError(f"--data {pattern} names more than {SHARDS_LIMIT:,} shards", _HINT)
+        raise _too_many(pattern)
     return ["".join(parts) for parts in product(*pieces)]
+
+
+def _too_many(pattern: str) -> UsageError:
+    return UsageError(f"--data {shorten(pattern)} names more than {SHARDS_LIMIT:,} shards", _HINT)
 
 
 def _files(data: str) -> list[Path]:
     if exists(Path(data), Path.is_dir):
         paths = [path for place in _places(data) for path in sorted(place.glob("*.tar"))]
     else:
-        patterns = re.findall(r"(?:\{[^{}]*\}|[^,{}])+", data)
-        paths = [Path(path) for pattern in patterns for path in expand(pattern.strip())]
+        paths = []
+        for pattern in re.findall(r"(?:\{[^{}]*\}|[^,{}])+", data):
+            paths += map(Path, expand(pattern.strip()))
+            if len(paths) > SHARDS_LIMIT:
+                break
     if not paths:
-        raise UsageError(f"--data {data} names no shards", _HINT)
+        raise UsageError(f"--data {shorten(data)} names no shards", _HINT)
     if len(paths) > SHARDS_LIMIT:
-        raise UsageError(f"--data {data} names more than {SHARDS_LIMIT:,} shards", _HINT)
+        raise _too_many(data)
     if missing := [path for path in paths if not exists(path, Path.is_file)]:
         if exists(missing[0]):
             raise UsageError(f"the shard {missing[0]} is not a regular file", "Leave it out of --data")
-        raise UsageError(f"{len(missing)} of {len(paths)} shards are not there, such as {missing[0]}", _HINT)
+        example = shorten(str(missing[0]))
+        raise UsageError(f"{len(missing)} of {len(paths)} shards are not there, such as {example}", _HINT)
     return paths
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from imf_deploy.data.pictures import SUFFIXES
 from imf_deploy.errors import ImfDeployError
@@ -92,7 +92,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Return whether a file's name has the ending of an image."""
-    return PurePath(name).suffix.lower() in SUFFIXES
+    stem, dot, ending = name.rpartition(".")
+    return bool(stem) and f"{dot}{ending.lower()}" in SUFFIXES
 
 
 def images_below(place: Path, walk: Walk) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def file_facts(path: Path) -> dict[str, Any]:
 
 def leads_out(path: Path) -> bool:
     """Return whether a path is a link out of its own folder, which is never followed."""
-    return not path.resolve().is_relative_to(path.parent.resolve())
+    target, folder = (Path(os.path.realpath(place)) for place in (path, path.parent))
+    return not target.is_relative_to(folder)
 
 
 def read_record(path: Path, sha256: str) -> tuple[dict[str, Any] | None, list[str]]:

@@ -181,12 +181,15 @@ def test_a_split_beside_classes_is_ambiguous(tmp_path: Path, make_images: MakeIm
     assert "If train is a class" in caught.value.hint
 
 
-def test_an_unlabelled_test_folder_is_ignored_and_said(tmp_path: Path, make_images: MakeImages) -> None:
+@pytest.mark.parametrize("inside", ["", "unknown", "images"])
+def test_an_unlabelled_test_folder_is_ignored_and_said(
+    tmp_path: Path, make_images: MakeImages, inside: str
+) -> None:
     folder = make_images(tmp_path / "d", {"train": 6, "val": 2}, classes=2)
     known = opened(folder)
-    place = flat(folder / "test")
+    flat(folder / "test" / inside)
     data = opened(folder)
-    assert data.notes[0] == f"{place} has images but no class folders: ignored, as they have no labels"
+    assert data.notes[0] == f"{folder / 'test'} has no class folders: ignored, as its images have no labels"
     assert data.fingerprint == known.fingerprint
 
 

@@ -99,6 +99,30 @@ def test_links_out_of_the_folder_are_not_followed(run: Path, tmp_path: Path) -> 
     assert sum("link out of the folder" in warning for warning in found.warnings) == 4
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deploy",
+        "products",
+        "report.json",
+        "run.json",
+        "distilled.safetensors",
+        "products/resnet8-imf@1.safetensors",
+    ],
+)
+@pytest.mark.parametrize("round_about", [False, True])
+def test_links_to_themselves(run: Path, name: str, round_about: bool) -> None:
+    place = run / name
+    shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    target = f"{place.name}-too" if round_about else place.name
+    place.symlink_to(target)
+    if round_about:
+        (place.parent / target).symlink_to(place.name)
+    (run / "products" / "a.onnx").symlink_to("a.onnx") if (run / "products").is_dir() else None
+    found = inspect(run)
+    assert not any(entry["path"].startswith(name) for entry in found.facts["files"])
+
+
 def test_a_folder_of_files_is_listed(run: Path) -> None:
     found = inspect(run / "deploy")
     assert (found.kind, found.title) == ("folder", "a folder of 2 files")

@@ -1,0 +1,106 @@
+"""How batches come from the processes that decode them: shared memory, a pipe, or no processes at all.
+
+PyTorch sends tensors through ``/dev/shm``. A container has 64 MB of it by default, and a worker that finds no
+room there dies of a bus error, or waits for ever.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from imf_deploy.progress import say
+
+SHARED = Path("/dev/shm")  # noqa: S108  Linux has no other name for it
+# Batches that a DataLoader prepares ahead for every worker.
+_AHEAD = 2
+# Bytes that the locks of a worker's queues take at most, a page each.
+_QUEUES = 1 << 17
+# Other processes, such as those of the same training, need room as well.
+_MARGIN = 4
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How batches travel.
+
+    Attributes:
+        workers: Processes that decode; 0 where this process does.
+        piped: Whether batches come through a pipe, which is slower and needs no shared memory.
+    """
+
+    workers: int
+    piped: bool = False
+
+    @classmethod
+    def choose(cls, workers: int, batch_bytes: int) -> Transport:
+        """Choose by the room in shared memory, and say where there is too little.
+
+        Args:
+            workers: Processes that are wanted.
+            batch_bytes: Size of the largest batch.
+        """
+        if not workers:
+            return cls(0)
+        free = _free()
+        try:
+            multiprocessing.Lock()  # every queue needs some, and they lie in shared memory too
+            why = "" if free is None or free >= workers * _QUEUES else "it is full"
+        except OSError as error:
+            why = error.strerror or str(error)
+        if why:
+            _say_once("alone", f"Images are decoded in one process: {SHARED} cannot be used ({why})")
+            return cls(0)
+        if free is None or free >= _MARGIN * (_AHEAD * workers + 2) * batch_bytes:
+            return cls(workers)
+        _say_once(
+            "piped",
+            f"{SHARED} has only {free >> 20} MiB free: batches of images go through pipes, which is slower. "
+            "In a container, --shm-size 8g gives it room",
+        )
+        return cls(workers, piped=True)
+
+
+@dataclass(frozen=True)
+class PipedBatch:
+    """A batch as arrays, which are pickled through a pipe where tensors take shared memory."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor) -> PipedBatch:
+        """Pack a batch, ``uint8 [B, C, size, size]`` and ``int64 [B]``."""
+        return cls(images.numpy(), labels.numpy())
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Return the batch as tensors, without a copy."""
+        return torch.from_numpy(self.images), torch.from_numpy(self.labels)
+
+    def pin_memory(self) -> tuple[Tensor, Tensor]:
+        """Return the batch as tensors in pinned memory; a ``DataLoader`` calls this for GPUs."""
+        images, labels = self.tensors()
+        return images.pin_memory(), labels.pin_memory()
+
+
+def _free() -> int | None:
+    """Return the bytes that are free in shared memory, or nothing where it is not a folder."""
+    try:
+        about = os.statvfs(SHARED)
+    except (OSError, AttributeError):
+        return None
+    return about.f_bavail * about.f_frsize
+
+
+def _say_once(kind: str, message: str) -> None:
+    if kind not in _said:
+        _said.add(kind)
+        say(message)
