@@ -26,8 +26,8 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
         name: Of the network, for messages.
 
     Raises:
-        UsageError: in evaluation mode it changes its input, answers differently each time, or answers
-            differently when other images are in the batch.
+        UsageError: in evaluation mode it changes its input, answers differently each time, answers
+            differently when other images are in the batch, or puts out probabilities.
     """
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
@@ -48,6 +48,10 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
 
         first, *others = [answer(images) for _ in range(_REPEATS)]
         alone = torch.cat([answer(image[None]) for image in images])
+    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < _SAME).all()):
+        raise UsageError(
+            f"{name} puts out probabilities, not logits", "Leave out its softmax: the losses apply their own"
+        )
     scale = float(first.abs().max())
     if any(float((other - first).abs().max()) > _SAME * scale for other in others):
         raise UsageError(

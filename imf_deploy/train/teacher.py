@@ -95,6 +95,7 @@ class Teacher:
         history: One record an epoch of its training, where its sidecar has them.
         memory: What it said to other trainings, if they share that.
         key: Which weights of the file it has; empty for the file's only or usual ones.
+        recorded: Whether a record says that it was trained with the preprocessing and classes of the data.
     """
 
     module: nn.Module
@@ -104,6 +105,7 @@ class Teacher:
     history: History = field(default_factory=list)
     memory: TeacherMemory | None = None
     key: str = ""
+    recorded: bool = False
 
     @property
     def identity(self) -> str:
@@ -188,7 +190,7 @@ def load_teacher(
     if not recorded:
         spec, module = _best_built(spec, module, path, data, device, reading)
     accuracy = top1(module, data.test, data.preprocess, device)
-    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key)
+    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
 
 
 def _best_built(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.chance import clearly_better, why_suspect
+from imf_deploy.chance import clearly_better, suspect, why_suspect
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.evaluate import top1
@@ -83,7 +83,7 @@ def _right(
 
 
 def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
-    """Compare a teacher with chance, and with the obvious other ways to use it.
+    """Compare a teacher with chance, and without a record also with the obvious other ways to use it.
 
     Args:
         teacher: In evaluation mode.
@@ -98,9 +98,13 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     """
     device = next(teacher.module.parameters()).device
     images, labels = sample(data)
-    reason, cause = why_suspect(
-        lambda batch: teacher.module(batch.to(device)), images, data.preprocess, labels.numpy()
-    )
+    if teacher.recorded:
+        correct = int(_right(teacher.module, images, labels, data, device).sum())
+        reason, cause = suspect(correct, len(labels), labels.numpy()), None
+    else:
+        reason, cause = why_suspect(
+            lambda batch: teacher.module(batch.to(device)), images, data.preprocess, labels.numpy()
+        )
     if not reason:
         return ""
     told = f"the teacher {teacher.spec.name} is suspect: {reason}"
@@ -109,7 +113,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     hint = (
         f"Give weights that were trained as {data.name} is prepared, its classes in the same order"
         if cause
-        else "Check that the weights belong to this data and to this architecture"
+        else "Train it for longer, or check that the weights belong to this data"
     )
     raise UsageError(told, f"{hint}, or add --accept-weak-teacher")
 

@@ -40,12 +40,13 @@ class Body(nn.Module):
         if self.way.startswith("mixes"):
             x = x - x.mean(0)
         logits: Tensor = self.fc(self.drop(x))
-        return logits
+        return logits.softmax(1) if self.way == "softmax" else logits
 
 
 @pytest.mark.parametrize(
     ("way", "told"),
     [
+        ("softmax", "puts out probabilities, not logits"),
         ("input", "changes its input in place"),
         ("functional dropout", "answers differently each time"),
         ("functional dropout asleep", "answers differently each time"),
