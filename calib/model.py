@@ -28,6 +28,7 @@ _PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
 # Images of noise that say which output holds the logits, and what it holds.
 _PROBE = 4
 _SAME = 1e-4
+_STEADY = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +109,7 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
     with OnnxRuntimeRunner(path, classes=artifact.preprocess.num_classes, logits=logits) as runner:
         answers = runner.infer(images)
         output = runner.output_name
+        _check_steady(path, answers, runner.infer(images), runner.infer(images[:1]))
     _check_same(path, answers, _answers(path, proto, name, output, images).reshape(answers.shape))
     if info.opset < OPSET:
         notes.append(f"{path} has opset {info.opset}: the INT8 file has {OPSET}")
@@ -141,6 +143,29 @@ def _answers(path: Path, proto: ModelProto, name: str, output: str, images: Batc
             f"{path} cannot be prepared for quantisation ({shorten(str(error))})", "Export it again"
         ) from error
     return values
+
+
+def _check_steady(path: Path, answers: Batch, again: Batch, alone: Batch) -> None:
+    """Refuse a file that was exported in training mode.
+
+    Args:
+        path: The file.
+        answers: Of a batch.
+        again: Of the same batch in another run.
+        alone: Of its first image.
+
+    Raises:
+        ImfDeployError: the answers are random, or depend on the other images of the batch.
+    """
+    if not np.isfinite(answers).all():
+        return  # what is not finite is found on images
+    allowed = _STEADY * max(float(np.abs(answers).max()), 1.0)
+    for other, fault in ((again, "in every run"), (alone, "for an image alone than for one in a batch")):
+        if not float(np.abs(other - answers[: len(other)]).max()) <= allowed:
+            raise ImfDeployError(
+                f"{path} answers otherwise {fault}",
+                "Export it in evaluation mode, without active dropout and with the statistics of batch norm",
+            )
 
 
 def _check_same(path: Path, before: Batch, after: Batch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tempfile
 from pathlib import Path
@@ -27,24 +28,27 @@ def prepare(path: Path) -> ModelProto:
     """Return the graph of a file with its weights, names for all nodes, and inferred shapes.
 
     Files older than :data:`OPSET` are upgraded. Weights are initializers and not inputs, constants or
-    behind identities; batch norm is folded; a batch of -1 is free.
+    behind other operators; batch norm is folded; functions are inlined; a batch of -1 is free.
 
     Raises:
         ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot bring it into this form.
     """
     import onnx
+    from onnx import inliner
 
     model = read_model(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
+        if model.functions:
+            model = inliner.inline_local_functions(model)
         _take_weights_from_inputs(model)
         _free_negative_sizes(model)
         if _opset(model) < OPSET:
             model = _upgraded(path, model)
-        if any(node.op_type in _FOLDED for node in model.graph.node):
+        if _wants_folding(model):
             model = _folded(model)
         _name_nodes(model)
-        inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
+        inferred = _with_shapes(model)
     except ImfDeployError:
         raise
     except Exception as error:  # ONNX and ONNX Runtime raise whatever they meet
@@ -111,6 +115,15 @@ def _resize_as_before(model: ModelProto) -> None:
             node.attribute.extend([*kept, *(helper.make_attribute(*mode) for mode in modes.items())])
 
 
+def _wants_folding(model: ModelProto) -> bool:
+    """Return whether a graph has batch norm, or weights that are not initializers of their layers."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return any(
+        node.op_type in _FOLDED or (node.input and all(name in weights for name in node.input if name))
+        for node in model.graph.node
+    )
+
+
 def _folded(model: ModelProto) -> ModelProto:
     """Return the model after ONNX Runtime's basic optimisations, which keep to standard operators."""
     import onnx
@@ -129,15 +142,28 @@ def _folded(model: ModelProto) -> ModelProto:
 
 
 def _name_nodes(model: ModelProto) -> None:
+    """Give every node a name of its own."""
     taken = {node.name for node in model.graph.node}
+    seen = {""}
     for index, node in enumerate(model.graph.node):
-        if not node.name:
-            node.name = next(n for n in _names(node.op_type, index) if n not in taken)
+        if node.name in seen:
+            base = f"{node.op_type}_{index}"
+            numbered = (f"{base}_{again}" for again in itertools.count())
+            node.name = next(name for name in itertools.chain([base], numbered) if name not in taken)
             taken.add(node.name)
+        seen.add(node.name)
 
 
-def _names(op_type: str, index: int) -> list[str]:
-    return [f"{op_type}_{index}", *(f"{op_type}_{index}_{again}" for again in range(10_000))]
+def _with_shapes(model: ModelProto) -> ModelProto:
+    """Return the model with inferred shapes; the ones that it has are dropped where they contradict them."""
+    import onnx
+
+    try:
+        inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
+    except onnx.shape_inference.InferenceError:
+        del model.graph.value_info[:]
+        inferred = onnx.shape_inference.infer_shapes(model)
+    return inferred
 
 
 def _reason(error: Exception) -> str:

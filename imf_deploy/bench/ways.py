@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imf_deploy.artifact import load_artifact
 from imf_deploy.compat import usable_cpus
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file
 from imf_deploy.runners.base import DeployableRunner
 from imf_deploy.runners.onnxruntime import PROVIDERS, OnnxRuntimeRunner
@@ -34,6 +35,9 @@ class Way:
         pytorch: Mode of weights.
         cuda_graph: Whether engines, and weights on a CUDA device, run as a CUDA graph.
         label: What tells it from the other ways of the same file.
+        logits: Of an ONNX file: output that is read; empty takes the one that fits ``classes``, or the
+            first. The whole network runs whichever is read.
+        classes: Of an ONNX file: number of labels in its record; null where it has none.
     """
 
     path: Path
@@ -44,6 +48,8 @@ class Way:
     pytorch: PyTorchMode = "channels-last"
     cuda_graph: bool = False
     label: str = ""
+    logits: str = ""
+    classes: int | None = None
 
     def open(self) -> DeployableRunner:
         """Return the runner; nothing is loaded yet."""
@@ -70,6 +76,7 @@ class Choice:
         providers: For ONNX files in ONNX Runtime; empty follows ``device``.
         pytorch: For weights.
         cuda_graph: For engines, and for weights on a CUDA device.
+        logits: Output of ONNX files that is read; empty chooses.
     """
 
     threads: int | None = None
@@ -78,6 +85,7 @@ class Choice:
     providers: Sequence[str] = ()
     pytorch: Sequence[str] = ("channels-last",)
     cuda_graph: Sequence[str] = CUDA_GRAPHS
+    logits: str = ""
 
     def check(self) -> None:
         """Refuse words that mean nothing.
@@ -136,23 +144,45 @@ def _onnx_ways(path: Path, choice: Choice) -> list[Way]:
     on_cuda = choice.device.startswith("cuda")
     providers = choice.providers or (("cuda",) if on_cuda else ("cpu",))
     threads = choice.threads or usable_cpus()
+    classes = _labels(path)
     ways = []
     for runtime in choice.runtimes:
         if runtime == "openvino":
-            ways.append(Way(path, threads, runtime=runtime, label=runtime))
+            ways.append(Way(path, threads, runtime=runtime, label=runtime, logits=choice.logits))
             continue
         for provider in providers:
             device = "cpu" if provider == "cpu" else (choice.device if on_cuda else "cuda")
             label = runtime if provider == "cpu" else f"{runtime} {provider}"
-            ways.append(Way(path, threads, device, runtime, provider, label=label))
+            ways.append(
+                Way(
+                    path, threads, device, runtime, provider,
+                    label=label, logits=choice.logits, classes=classes,
+                )
+            )  # fmt: skip
     return ways
+
+
+def _labels(path: Path) -> int | None:
+    """Return the number of labels in the record of a file, or nothing: any file may be measured."""
+    try:
+        return load_artifact(path).preprocess.num_classes
+    except ImfDeployError:
+        return None
 
 
 def _onnx_runner(way: Way) -> DeployableRunner:
     if way.runtime == "openvino":
-        return OpenVinoRunner(way.path, way.threads, any_type=True)
+        return OpenVinoRunner(way.path, way.threads, any_type=True, logits=way.logits)
     device_id = int(way.device.partition(":")[2] or 0)
-    return OnnxRuntimeRunner(way.path, way.threads, PROVIDERS[way.provider], device_id, any_type=True)
+    return OnnxRuntimeRunner(
+        way.path,
+        way.threads,
+        PROVIDERS[way.provider],
+        device_id,
+        any_type=True,
+        classes=way.classes,
+        logits=way.logits,
+    )
 
 
 def _weights_ways(path: Path, choice: Choice) -> list[Way]:

@@ -42,6 +42,7 @@ def bench(
     cuda_graph: Annotated[
         str, typer.Option(help="For engines, and weights on CUDA: on, off, or both.", rich_help_panel=WAYS)
     ] = "on,off",
+    logits: o.LogitsOutput = "",
     startup: Annotated[
         bool, typer.Option(help="Load time, first inference and memory, in a process for each row.")
     ] = True,
@@ -67,7 +68,7 @@ def bench(
     if threads < 0 or image_size < 0:
         raise UsageError("--threads and --image-size must not be below 0", "Leave them out")
     choice = Choice(
-        threads or None, device, names(runtime), names(provider), names(pytorch), names(cuda_graph)
+        threads or None, device, names(runtime), names(provider), names(pytorch), names(cuda_graph), logits
     )
     say(f"Measuring each row for {duration + loads * warmup:.0f} s or more at each batch size")
     result = run(

@@ -63,3 +63,15 @@ def test_another_process_can_be_told(file: Path) -> None:
     for suffix in OPENERS:
         for way in ways(file, suffix, device="cuda:1"):
             assert Way.from_dict(way.to_dict()) == way
+
+
+def test_the_record_s_labels_choose_the_output_and_a_name_wins(finished_run: Path, tmp_path: Path) -> None:
+    source = finished_run / "deploy" / "resnet8-imf@1-fp32.onnx"
+    (way,) = ways_of(source, Choice(threads=1))
+    assert (way.classes, way.logits) == (3, "")
+    assert Way.from_dict(way.to_dict()) == way
+    # Without its record it is anybody's file.
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(source.read_bytes())
+    for way in ways_of(copy, Choice(threads=1, runtimes=("onnxruntime", "openvino"), logits="logits")):
+        assert (way.classes, way.logits) == (None, "logits")

@@ -268,3 +268,53 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
     onnx.save(model, tmp_path / "one.onnx")
     made = calibrate(tmp_path / "one.onnx", many, CONFIG, tmp_path / "out", preprocess)
     assert "reverse order" in made.evidence["calibration"]["doubt"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "told"),
+    [
+        (
+            [
+                helper.make_node("ReduceMean", [PRODUCED, "batch_axis"], ["batch_mean"], keepdims=1),
+                helper.make_node("Sub", [PRODUCED, "batch_mean"], ["y"]),
+            ],
+            {"batch_axis": [0]},
+            "answers otherwise for an image alone",
+        ),
+        (
+            [helper.make_node("Dropout", [PRODUCED, "ratio", "training"], ["y"])],
+            {"ratio": np.float32(0.5), "training": np.bool_(True)},
+            "answers otherwise in every run",
+        ),
+    ],
+    ids=["batch norm", "dropout"],
+)
+def test_files_in_training_mode_are_refused(
+    foreign: Path, preprocess: Path, nodes: list[Any], constants: dict[str, Any], told: str
+) -> None:
+    behind_logits(foreign, nodes, ["y"], **constants)
+    with pytest.raises(ImfDeployError, match=f"{told}.*evaluation mode"):
+        open_float_model(foreign, preprocess)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(TensorProto.BFLOAT16, "is bf16"), (TensorProto.DOUBLE, "is float64")]
+)
+def test_other_floats_are_refused_by_name(tmp_path: Path, preprocess: Path, kind: int, told: str) -> None:
+    ends = [helper.make_tensor_value_info(name, kind, ["n", 3]) for name in "xy"]
+    weight = helper.make_tensor("w", kind, (3, 3), np.ones(9))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight]
+    )
+    path = tmp_path / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(UsageError, match=told):
+        open_float_model(path, preprocess)
+
+
+def test_dynamic_int8_is_refused_by_name(foreign: Path, preprocess: Path, tmp_path: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    quantize_dynamic(foreign, tmp_path / "dynamic.onnx")
+    with pytest.raises(UsageError, match=r"quantised already: int8 \(dynamic\)"):
+        open_float_model(tmp_path / "dynamic.onnx", preprocess)

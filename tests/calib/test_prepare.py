@@ -229,3 +229,63 @@ def test_what_onnx_cannot_upgrade_is_refused_with_the_opset(
         prepare(tmp_path / "old.onnx")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_functions_are_inlined(tmp_path: Path) -> None:
+    model = old_model(13, clip)
+    convolution = model.graph.node[0]
+    function = helper.make_function(
+        "own", "Layer", ["i", "k", "j"], ["o"],
+        [node("Conv", ["i", "k", "j"], ["o"], pads=[1, 1, 1, 1])], [helper.make_opsetid("", 13)],
+    )  # fmt: skip
+    convolution.CopyFrom(node("Layer", ["x", "w", "b"], ["c"], domain="own"))
+    model.functions.append(function)
+    model.opset_import.add(domain="own", version=1)
+    onnx.save(model, tmp_path / "function.onnx")
+    prepared = prepare(tmp_path / "function.onnx")
+    assert next(part.op_type for part in prepared.graph.node) == "Conv"
+    np.testing.assert_allclose(run(prepared), run(model), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_behind_operators_become_constants(tmp_path: Path) -> None:
+    model = old_model(13, clip)
+    linear_layer = model.graph.node[-1]
+    model.graph.node.remove(linear_layer)
+    model.graph.node.extend(
+        [
+            node("Transpose", ["fw"], ["turned"], perm=[1, 0]),
+            node("MatMul", ["flat", "turned"], ["product"]),
+            node("Add", ["product", "fb"], ["y"]),
+        ]
+    )
+    onnx.save(model, tmp_path / "turned.onnx")
+    prepared = prepare(tmp_path / "turned.onnx")
+    weights = {tensor.name for tensor in prepared.graph.initializer}
+    (product,) = (part for part in prepared.graph.node if part.op_type in ("MatMul", "Gemm"))
+    assert product.input[1] in weights
+    np.testing.assert_allclose(run(prepared), run(model), rtol=1e-4, atol=1e-5)
+
+
+def test_names_are_given_and_made_unlike(tmp_path: Path) -> None:
+    model = old_model(13, hard_swish)
+    names = ["same", "", "same", "Add_1", "", "Mul_4", "same", "", "x"]
+    for part, name in zip(model.graph.node, names, strict=False):
+        part.name = name
+    onnx.save(model, tmp_path / "names.onnx")
+    found = [part.name for part in prepare(tmp_path / "names.onnx").graph.node]
+    assert len(set(found)) == len(found)
+    assert "" not in found
+    assert found[0] == "same"
+
+
+def test_shapes_that_contradict_the_graph_are_dropped(tmp_path: Path) -> None:
+    """As where somebody gave every first dimension another size by hand."""
+    model = old_model(13, clip)
+    model.graph.value_info.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 3, 3, 3]))
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx.shape_inference.infer_shapes(model)
+    onnx.save(model, tmp_path / "stale.onnx")
+    prepared = prepare(tmp_path / "stale.onnx")
+    known = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in prepared.graph.value_info}
+    assert known["c"] == 8
+    np.testing.assert_allclose(run(prepared), run(model), rtol=1e-4, atol=1e-5)
