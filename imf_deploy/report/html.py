@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,17 @@ from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
 from imf_deploy.report.sensitivity import sensitivity_bars
+from imf_deploy.untrusted import visible
+
+_UNUSUAL = re.compile(r"[^\n\t -~]+")
 
 
 def render_template(name: str, **content: Any) -> str:
-    """Return a page from a template of this package; every name in it is escaped."""
+    """Return a page from a template of this package.
+
+    Every name in it is escaped, and marks that no page shows, such as those that turn text around, are shown
+    as on a terminal.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -28,7 +36,8 @@ def render_template(name: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(show=show)
-    return environment.get_template(name).render(content)
+    page = environment.get_template(name).render(content)
+    return _UNUSUAL.sub(lambda found: visible(found[0]), page)
 
 
 def render_html(report: Report) -> str:

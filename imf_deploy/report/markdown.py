@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from imf_deploy.report import format as show
@@ -128,8 +129,10 @@ def code(name: str) -> str:
 
 
 def fenced(lines: str, language: str) -> str:
-    """Return a block of code behind a fence that its content cannot close."""
-    longest = max((len(run) for run in re.findall("`+", lines)), default=0)
-    fence = "`" * max(3, longest + 1)
+    """Return a block of code that its content cannot close, and that holds no tag for a careless reader."""
     shown = "\n".join(visible(line) for line in lines.splitlines())
+    if re.search("[<>]", shown):
+        return f"<pre><code>{html.escape(shown, quote=False)}</code></pre>"
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{shown}\n{fence}"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
-from imf_deploy.report import Report, render_markdown
+from imf_deploy.report import Report, render_html, render_markdown
 from imf_deploy.report.markdown import code, fenced, text
 
 HOSTILE = [
@@ -141,6 +143,33 @@ def test_a_name_is_shown_as_it_is(name: str) -> None:
 def test_a_command_cannot_close_its_fence() -> None:
     rendered = page(fenced("a ``` b\n```\n# heading", "sh"))
     assert rendered.tags == ["pre", "code"]
+
+
+@pytest.mark.parametrize("command", [*HOSTILE[:-1], "a <script>alert(1)</script> & b\n\n</pre># heading `c`"])
+def test_a_command_is_shown_as_it_is_and_holds_no_tag(command: str) -> None:
+    block = fenced(command, "sh")
+    assert not re.search(r"<(?!/?(pre|code)>)", block)
+    rendered = page(f"before\n\n{block}\n\n# after")
+    assert rendered.tags == ["p", "pre", "code", "h1"]
+    assert "\n".join(command.splitlines()) in rendered.text
+
+
+def poisoned(value: Any) -> Any:
+    """Return a report in which every text ends in a script, an escape and a mark that turns text around."""
+    if isinstance(value, dict):
+        kept = ("status", "format")  # from closed lists
+        return {key: item if key in kept else poisoned(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item) for item in value]
+    return f"{value}<script>alert(1)</script>\x1b[2J\u202e\u2028" if isinstance(value, str) else value
+
+
+def test_no_text_of_a_report_reaches_a_page_as_more_than_text(report: Report) -> None:
+    crafted = poisoned({**report, "schema": report["schema"]})
+    for written in (render_markdown(crafted), render_html(crafted)):
+        assert "<script" not in written
+        assert "\\u202e" in written
+        assert not set("\x1b\u202e\u2028") & set(written)
 
 
 def test_nobody_is_called_and_nothing_is_linked() -> None:
