@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from imf_deploy.calib.images import choose_images
-from imf_deploy.chance import Predict, alternatives, suspect
+from imf_deploy.chance import alternatives, suspect
 from imf_deploy.data import Split
 from imf_deploy.ladder import Array
 from imf_deploy.preprocess import Preprocess
@@ -14,7 +17,12 @@ IMAGES = 256
 """Images that other ways to use the network are tried on."""
 
 
-def doubt(logits: Array, split: Split, preprocess: Preprocess, predict: Predict | None = None) -> str:
+def doubt(
+    logits: Array,
+    split: Split,
+    preprocess: Preprocess,
+    predict: Callable[[Tensor], Tensor | Array] | None = None,
+) -> str:
     """Return why an accuracy is no evidence that a network is used rightly; empty where it is.
 
     Args:
