@@ -15,9 +15,12 @@ import numpy as np
 
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Logits
+from imf_deploy.untrusted import shorten
 
 _SHOWN = 8
 """Outputs that an error lists."""
+_LONGEST = 60
+"""Characters of a name."""
 
 
 def find_logits(path: Path, outputs: Mapping[str, Any], images: int, classes: int, wanted: str = "") -> str:
@@ -57,7 +60,8 @@ def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
         UsageError: there is no output of that name.
     """
     if wanted and wanted not in names:
-        raise UsageError(f"{path} has no output '{wanted}', only {', '.join(names)}", "Check --logits")
+        told = _some([shorten(name, _LONGEST) for name in names])
+        raise UsageError(f"{path} has no output '{shorten(wanted, _LONGEST)}', only {told}", "Check --logits")
     return wanted or names[0]
 
 
@@ -104,8 +108,11 @@ def _unfit(path: Path, outputs: Mapping[str, Any], images: int, classes: int) ->
 
 
 def _listed(outputs: Mapping[str, Any]) -> str:
-    """Return names and shapes, such as ``features [2, 48], scores int64 [2]``."""
-    parts = [f"'{name}' {_shape(values)}" for name, values in outputs.items()]
+    """Return names and shapes, such as ``'features' [2, 48], 'scores' int64 [2]``."""
+    return _some([f"'{shorten(name, _LONGEST)}' {_shape(values)}" for name, values in outputs.items()])
+
+
+def _some(parts: list[str]) -> str:
     more = [f"and {len(parts) - _SHOWN} more"] if len(parts) > _SHOWN else []
     return ", ".join([*parts[:_SHOWN], *more])
 

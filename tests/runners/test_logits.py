@@ -84,6 +84,14 @@ def test_an_error_lists_a_few_of_many_outputs() -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_names_of_any_length_make_a_short_error() -> None:
+    outputs = {"n" * 1_000_000 + str(index): zeros(4, 3) for index in range(20)}
+    for wanted in ("", "w" * 1_000_000, next(iter(outputs))):
+        with pytest.raises(UsageError) as caught:
+            find_logits(PATH, outputs, 4, 10, wanted)
+        assert len(str(caught.value)) < 1500
+
+
 def two_outputs(path: Path) -> Path:
     """Write a file whose first output has 5 columns and whose second has 2, as ``[N, 2, 1, 1]``."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("features", "scores")]
