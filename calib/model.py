@@ -107,7 +107,10 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
         )
     images = np.random.default_rng(0).standard_normal((_PROBE if free else 1, 3, size, size), np.float32)
     with OnnxRuntimeRunner(path, classes=artifact.preprocess.num_classes, logits=logits) as runner:
-        answers = runner.infer(images)
+        images, answers = _probe(runner, images)
+        if free and len(images) == 1:
+            free = False
+            notes.append(f"{path} takes one image at a time, although its batch is declared free")
         output = runner.output_name
         _check_steady(path, answers, runner.infer(images), runner.infer(images[:1]))
     _check_same(path, answers, _answers(path, proto, name, output, images))
@@ -125,6 +128,23 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
         metadata=info.metadata,
         notes=tuple(notes),
     )
+
+
+def _probe(runner: OnnxRuntimeRunner, images: Batch) -> tuple[Batch, Batch]:
+    """Return images that a file takes and its logits: a batch, or the first one where only that works.
+
+    Exporters bake the batch of their example into shapes, and declare it free all the same.
+
+    Raises:
+        ImfDeployError: not even one image works; the error is that of the whole batch.
+    """
+    try:
+        return images, runner.infer(images)
+    except ImfDeployError as error:
+        try:
+            return images[:1], runner.infer(images[:1])
+        except ImfDeployError:
+            raise error from None
 
 
 def _answers(path: Path, proto: ModelProto, name: str, output: str, images: Batch) -> Batch:

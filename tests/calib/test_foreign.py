@@ -318,3 +318,15 @@ def test_dynamic_int8_is_refused_by_name(foreign: Path, preprocess: Path, tmp_pa
     quantize_dynamic(foreign, tmp_path / "dynamic.onnx")
     with pytest.raises(UsageError, match=r"quantised already: int8 \(dynamic\)"):
         open_float_model(tmp_path / "dynamic.onnx", preprocess)
+
+
+def test_a_batch_of_one_that_is_baked_in(
+    foreign: Path, preprocess: Path, many: DataSet, tmp_path: Path, plain: dict[str, Any]
+) -> None:
+    """As exporters write it that trace a reshape at batch 1; the input is still declared free."""
+    behind_logits(foreign, [helper.make_node("Reshape", [PRODUCED, "one_row"], ["y"])], ["y"], one_row=[1, 3])
+    model = open_float_model(foreign, preprocess)
+    assert not model.free_batch
+    assert any("one image at a time" in note for note in model.notes)
+    made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
+    assert scores(made) == pytest.approx(plain, abs=1e-3)
