@@ -52,7 +52,12 @@ def write_problem(error: BaseException, path: Path | str = "") -> ImfDeployError
         if isinstance(current, OSError) and current.errno in WRITE_PROBLEMS:
             # Without the name of a file, a permission is one to do something else.
             if path or current.filename or current.errno in (*_FULL, errno.EPIPE):
-                return write_error(path or current.filename or "the output", current)
+                name = "the output" if current.errno == errno.EPIPE else "a file"
+                return write_error(path or current.filename or name, current)
+        elif isinstance(current, FileNotFoundError) and "temporary directory" in str(current):  # tempfile
+            return ImfDeployError(
+                "there is no folder in which temporary files can be written", "Free some space, or set TMPDIR"
+            )
         elif not isinstance(current, ImfDeployError):
             for number in _FULL:
                 if os.strerror(number) in str(current) or f"(os error {number})" in str(current):
