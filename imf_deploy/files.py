@@ -123,8 +123,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write ``content`` to ``path`` atomically, as UTF-8."""
-    write_bytes(path, content.encode())
+    """Write ``content`` to ``path`` atomically, as UTF-8.
+
+    Raises:
+        ImfDeployError: it holds the name of a file that is not UTF-8 text, or it cannot be written.
+    """
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        name = content[max(error.start - 40, 0) : error.end].rsplit('"', maxsplit=1)[-1]
+        raise ImfDeployError(
+            f"cannot write {path}: '{name}' is not UTF-8 text", "Rename the file or the folder of this name"
+        ) from error
+    write_bytes(path, encoded)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import atomic_path, write_problem
+from imf_deploy.files import atomic_path, write_json, write_problem
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -170,6 +170,12 @@ def test_a_failed_write_is_known_from_any_exception(failure: Exception, said: st
     for error in (failure, outer):
         found = write_problem(error)
         assert said in str(found) if said else found is None
+
+
+def test_text_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImfDeployError, match=r"'caf\\udce9' is not UTF-8 text"):
+        write_json(tmp_path / "a.json", {"path": "caf\udce9"})
+    assert not files(tmp_path)
 
 
 def test_an_atomic_file_keeps_what_it_held(tmp_path: Path) -> None:
