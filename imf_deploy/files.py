@@ -52,7 +52,12 @@ def write_problem(error: BaseException, path: Path | str = "") -> ImfDeployError
         if isinstance(current, OSError) and current.errno in WRITE_PROBLEMS:
             # Without the name of a file, a permission is one to do something else.
             if path or current.filename or current.errno in (*_FULL, errno.EPIPE):
-                return write_error(path or current.filename or "the output", current)
+                name = "the output" if current.errno == errno.EPIPE else "a file"
+                return write_error(path or current.filename or name, current)
+        elif isinstance(current, FileNotFoundError) and "temporary directory" in str(current):  # tempfile
+            return ImfDeployError(
+                "there is no folder in which temporary files can be written", "Free some space, or set TMPDIR"
+            )
         elif not isinstance(current, ImfDeployError):
             for number in _FULL:
                 if os.strerror(number) in str(current) or f"(os error {number})" in str(current):
@@ -118,8 +123,19 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write ``content`` to ``path`` atomically, as UTF-8."""
-    write_bytes(path, content.encode())
+    """Write ``content`` to ``path`` atomically, as UTF-8.
+
+    Raises:
+        ImfDeployError: it holds the name of a file that is not UTF-8 text, or it cannot be written.
+    """
+    try:
+        encoded = content.encode()
+    except UnicodeEncodeError as error:
+        name = content[max(error.start - 40, 0) : error.end].rsplit('"', maxsplit=1)[-1]
+        raise ImfDeployError(
+            f"cannot write {path}: '{name}' is not UTF-8 text", "Rename the file or the folder of this name"
+        ) from error
+    write_bytes(path, encoded)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -91,13 +91,14 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
     try:
         for key, line in _keys(events, path):
             name, place = shorten(key, _LONGEST_NAME), f"{path}, line {line}"
+            value = _value(events, f"{place}: '{name}'")
             if key not in known:
                 near = difflib.get_close_matches(name, known, 1, 0.5)
                 hint = f"The nearest is {near[0]}" if near else f"See imf-deploy {command} --help"
                 raise UsageError(f"{place}: {command} has no option '{name}'", hint)
             if known[key] in values:
                 raise UsageError(f"{place}: '{key}' is there twice", "Remove one of them")
-            values[known[key]] = _value(events, f"{place}: '{name}'")
+            values[known[key]] = value
     except yaml.YAMLError as error:
         raise UsageError(f"--config {path} cannot be read ({_where(error)})", _EXAMPLE) from error
     return values

@@ -67,7 +67,8 @@ def test_values_are_the_text_that_is_there(tmp_path: Path) -> None:
         ("? [a, b]\n: 1", "line 1: the name of an option must be plain text"),
         ("? {a: 1}\n: 1", "line 1: the name of an option must be plain text"),
         ("epochs: &a 1\nbatch: *a", "line 2: 'batch' is an alias"),
-        ("<<: {epochs: 1}", "has no option '<<'"),
+        ("<<: {epochs: 1}", "'<<' is neither a value nor a list of values"),
+        ("<<: 1", "has no option '<<'"),
         ("a" * 900 + ": 1", "has no option 'aaaa"),
     ],
 )
@@ -119,7 +120,7 @@ def test_a_bomb_is_refused_in_one_short_line(tmp_path: Path, name: str) -> None:
 def test_every_command_refuses_a_bomb(here: Cli, error: Error, tmp_path: Path) -> None:
     for content in ("epochs: " + "[" * 3_000, "? - &a0 [l]\n" + LEVELS + ": 1\n"):
         message = error(here("doctor", "--config", text(tmp_path, content)), 2)
-        assert "Node(" not in message
+        assert "nested too deeply" in message or "must be plain text" in message
 
 
 def test_no_object_is_made_of_a_tag(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where a run may write, and what is left when it cannot."""
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import atomic_path, write_json, write_problem
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -109,3 +113,81 @@ def test_a_disk_that_fills_up(cli: Cli, error: Error, quick: list[str], tmp_path
     assert not list(out.rglob(".tmp-*"))
     left = files(out) if out.exists() else set()
     assert left == ({"run.json", "config.yaml"} if size else set())
+
+
+@linux
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ("strip RUN/distilled.safetensors --output new", 20_000),
+        ("compare RUN --html new/page.html --json new/numbers.json", 1_000),
+        ("verify ONNX --against PRODUCT --output new/result.json", 500),
+        ("calibrate ONNX --images 8 --max-accuracy-drop 100 --min-agreement 0 --output new", 0),
+    ],
+)
+def test_a_disk_that_is_full_for_any_command(
+    cli: Cli, error: Error, finished_run: Path, image_folder: Path, tmp_path: Path, arguments: str, size: int
+) -> None:
+    """Whatever library writes, there is one message, which names the file, and no part of it is left."""
+    names = {
+        "RUN": finished_run,
+        "ONNX": next((finished_run / "deploy").glob("*-fp32.onnx")),
+        "PRODUCT": next((finished_run / "products").glob("*.safetensors")),
+    }
+    words = [word.replace("RUN", str(finished_run)) for word in arguments.split()]
+    result = cli(*(names.get(word, word) for word in words), preexec_fn=full_after(size))
+    message = error(result, 1)
+    assert "cannot write " in message
+    assert "the file would be too large" in message
+    new = tmp_path / "cwd" / "new"
+    assert not new.exists() or not files(new)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (FULL, "cannot write a file: the disk is full"),
+        (OSError(errno.ENOSPC, "No space left on device", "a/b"), "cannot write a/b: the disk is full"),
+        (OSError(errno.EDQUOT, "x", "a"), "cannot write a: the disk quota is used up"),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "is full",
+        ),
+        (ValueError("[ONNXRuntimeError] : 1 : FAIL : system error number 28: Disk quota exceeded"), "quota"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "cannot write the output: the program that read it"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
+        (PermissionError(errno.EPERM, "Operation not permitted"), None),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a"), None),
+        (RuntimeError("a bug"), None),
+    ],
+)
+def test_a_failed_write_is_known_from_any_exception(failure: Exception, said: str | None) -> None:
+    outer = KeyError("outer")
+    outer.__cause__ = failure
+    for error in (failure, outer):
+        found = write_problem(error)
+        assert said in str(found) if said else found is None
+
+
+def test_text_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImfDeployError, match=r"'caf\\udce9' is not UTF-8 text"):
+        write_json(tmp_path / "a.json", {"path": "caf\udce9"})
+    assert not files(tmp_path)
+
+
+def test_an_atomic_file_keeps_what_it_held(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_text("before")
+    for failure in (FULL, RuntimeError("I/O error (os error 28)")):
+        with (
+            pytest.raises(ImfDeployError, match=r"cannot write .*a\.onnx: the disk is full"),
+            atomic_path(path),
+        ):
+            raise failure
+    with pytest.raises(RuntimeError, match="a bug"), atomic_path(path):
+        raise RuntimeError("a bug")
+    assert files(tmp_path) == {"a.onnx"}
+    assert path.read_text() == "before"
