@@ -4,8 +4,7 @@
     python benchmarks/other_processors.py neoverse-n1 FILE.onnx … [--images 200]
 
 Real kernels of ONNX Runtime under user-mode emulation (see ``tests/on_cpu.py``), on images of the embedded
-test split. Prints, for each file, the part of the images that keep their class and the largest difference of a
-logit.
+test split. Prints the part of the images that keep their class and the largest difference of a logit.
 """
 
 from __future__ import annotations
@@ -37,7 +36,9 @@ numpy.savez(sys.argv[2], **found)
 
 def main() -> None:
     """Read the command line, run the files here and there, and print a line for each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cpu", choices=("haswell", "neoverse-n1"))
     parser.add_argument("files", nargs="+")
     parser.add_argument("--images", type=int, default=200)
