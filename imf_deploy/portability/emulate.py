@@ -1,30 +1,20 @@
 """The sums of x86 processors without VNNI, computed in integers on any processor.
 
-Each saturating operator is computed here; everything between such operators runs in ONNX Runtime, whose
-other kernels give the same integers everywhere. The order of pairs, the rounding of results and their
-limits are those of ONNX Runtime's kernels; tests compare them bit for bit with an emulated processor.
+Each saturating operator is computed by :mod:`imf_deploy.portability.kernels`; everything between such
+operators runs in ONNX Runtime, whose other kernels give the same integers everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from imf_deploy.portability.graph import Session, constant_values
-from imf_deploy.portability.pairs import can_saturate
-from imf_deploy.portability.products import attribute, weight_matrix
+from imf_deploy.portability.kernels import OPERATORS, Array
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-Array = npt.NDArray[Any]
-_BLOCK = 1 << 22
-"""Bytes of a matrix of activations that is multiplied at once."""
-_EXACT_FLOAT32 = 1 << 24
 
 
 class Emulator:
@@ -62,7 +52,7 @@ class Emulator:
                 values |= step.run(values)
             else:
                 operands = [values[name] if name else None for name in step.input]
-                values[step.output[0]] = _OPERATORS[step.op_type](step, operands, self._saturate)
+                values[step.output[0]] = OPERATORS[step.op_type](step, operands, self._saturate)
         return [values[name] for name in self._outputs]
 
 
@@ -125,196 +115,3 @@ def _outer_names(node: NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from inner.input
                 yield from _outer_names(inner)
-
-
-def _multiply(left: Array, weights: Array, saturate: bool) -> npt.NDArray[np.int64]:
-    """Return the products of ``[P, K]`` and ``[O, K]`` as ``[P, O]``.
-
-    Args:
-        left: Activations as the kernels take them: uint8, as int8 ones are shifted by 128 for them.
-        weights: int8.
-        saturate: Whether pairs saturate.
-    """
-    bound = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0)) * 255
-    kind = np.float32 if bound < _EXACT_FLOAT32 else np.float64  # every sum is an integer that fits exactly
-    columns = np.ascontiguousarray(weights.T.astype(kind))
-    rows, pairs = np.nonzero(can_saturate(weights)) if saturate else (np.zeros(0, int), np.zeros(0, int))
-    order = np.argsort(pairs, kind="stable")
-    rows, pairs = rows[order], pairs[order]
-    places, starts = np.unique(pairs, return_index=True)
-    groups = list(zip(places, np.split(rows, starts[1:]), strict=True)) if len(places) else []
-    wide = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2))).astype(np.int32)
-    result = np.empty((len(left), len(weights)), np.int64)
-    step = max(_BLOCK // max(left.shape[1], 1), 1)
-    for start in range(0, len(left), step):
-        block = left[start : start + step]
-        part = (block.astype(kind) @ columns).astype(np.int64)
-        for pair, channels in groups:
-            first = block[:, 2 * pair].astype(np.int32)[:, None] * wide[channels, 2 * pair]
-            if 2 * pair + 1 < block.shape[1]:
-                first = (
-                    first + block[:, 2 * pair + 1].astype(np.int32)[:, None] * wide[channels, 2 * pair + 1]
-                )
-            part[:, channels] += np.clip(first, -32768, 32767) - first
-        result[start : start + step] = part
-    return result
-
-
-def _as_kernels_take(values: Array, zero: Array | None) -> tuple[Array, int]:
-    """Return activations as uint8 with their zero point; int8 is shifted by 128, which changes no result."""
-    point = 0 if zero is None else int(zero.reshape(-1)[0])
-    if values.dtype == np.int8:
-        return (values.view(np.uint8) ^ np.uint8(0x80)), point + 128
-    return values, point
-
-
-def _accumulate(
-    left: Array, left_zero: int, weights: Array, weights_zero: Array | None, saturate: bool
-) -> npt.NDArray[np.int64]:
-    """Return ``(left - left_zero) @ (weights - weights_zero).T`` with the sums of the kernels, ``[P, O]``."""
-    if weights.dtype == np.uint8:
-        # Products of two uint8 are added in 32 bits.
-        shifted = weights.astype(np.int16) - 128
-        total = _multiply(left, shifted.astype(np.int8), False)
-        total += 128 * left.sum(1, dtype=np.int64)[:, None]
-    else:
-        total = _multiply(left, weights, saturate)
-    total -= np.int64(left_zero) * weights.sum(1, dtype=np.int64)
-    if weights_zero is not None and weights_zero.any():
-        zeros = np.broadcast_to(weights_zero.reshape(-1).astype(np.int64), len(weights))
-        total -= zeros * (left.sum(1, dtype=np.int64) - left.shape[1] * left_zero)[:, None]
-    return total
-
-
-def _requantise(total: Array, scale: Array, zero: Array | None, kind: Any) -> Array:
-    """Return sums as 8 bits: scaled in float32, rounded half to even, clipped."""
-    limits = np.iinfo(kind)
-    point = 0 if zero is None else int(zero.reshape(-1)[0])
-    scaled = total.astype(np.int32).astype(np.float32) * scale.astype(np.float32)
-    rounded = np.rint(np.clip(scaled, limits.min - point, limits.max - point)) + np.float32(point)
-    result: Array = rounded.astype(kind)
-    return result
-
-
-def _convolution(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
-    values, x_scale, x_zero, weights, w_scale, w_zero, y_scale, y_zero, *rest = operands
-    assert values is not None and weights is not None  # noqa: S101, required operands
-    assert x_scale is not None and w_scale is not None and y_scale is not None  # noqa: S101, the same
-    taken, zero = _as_kernels_take(values, x_zero)
-    group = attribute(node, "group", 1)
-    windows, shape = _windows(node, taken, weights.shape[2:], zero)
-    matrix = weight_matrix(node, weights)
-    assert matrix is not None  # noqa: S101, depthwise convolutions never saturate
-    size, channels = len(weights) // group, weights.shape[1]
-    parts = []
-    for index in range(group):
-        own = slice(index * size, (index + 1) * size)
-        columns = windows[..., index * channels : (index + 1) * channels].reshape(len(windows), -1)
-        zeros = w_zero if w_zero is None or w_zero.size == 1 else w_zero.reshape(-1)[own]
-        parts.append(_accumulate(columns, zero, matrix[own], zeros, saturate))
-    total = np.concatenate(parts, 1)
-    if rest and rest[0] is not None:
-        total = total + rest[0]
-    scale = x_scale.reshape(-1) * w_scale.reshape(-1) / y_scale.reshape(-1)
-    result = _requantise(total, scale, y_zero, values.dtype)
-    return np.ascontiguousarray(np.moveaxis(result.reshape(len(values), *shape, -1), -1, 1))
-
-
-def _windows(
-    node: NodeProto, values: Array, kernel: tuple[int, ...], fill: int
-) -> tuple[Array, tuple[int, ...]]:
-    """Return what the kernel sees at each place, ``[P, *kernel, C]``, and the sizes of the result."""
-    rank = len(kernel)
-    strides = attribute(node, "strides", [1] * rank)
-    dilations = attribute(node, "dilations", [1] * rank)
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    pads = _pads(node, values.shape[2:], spans, strides)
-    padded = np.pad(np.moveaxis(values, 1, -1), [(0, 0), *pads, (0, 0)], constant_values=fill)
-    axes = tuple(range(1, rank + 1))
-    seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axes)
-    places = tuple(slice(None, None, stride) for stride in strides)
-    taps = tuple(slice(None, None, dilation) for dilation in dilations)
-    seen = seen[(slice(None), *places, slice(None), *taps)]
-    shape = seen.shape[1 : rank + 1]
-    return np.moveaxis(seen, rank + 1, -1).reshape(-1, *kernel, values.shape[1]), shape
-
-
-def _pads(
-    node: NodeProto, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
-) -> list[tuple[int, int]]:
-    mode = attribute(node, "auto_pad", b"NOTSET").decode()
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        pads = []
-        for size, span, stride in zip(sizes, spans, strides, strict=True):
-            whole = max((-(-size // stride) - 1) * stride + span - size, 0)
-            less, more = whole // 2, whole - whole // 2
-            pads.append((less, more) if mode == "SAME_UPPER" else (more, less))
-        return pads
-    given = attribute(node, "pads", [0] * 2 * len(sizes)) if mode == "NOTSET" else [0] * 2 * len(sizes)
-    return list(zip(given[: len(sizes)], given[len(sizes) :], strict=True))
-
-
-def _gemm(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
-    left, a_scale, a_zero, right, b_scale, b_zero, *rest = operands
-    bias, y_scale, y_zero = (*rest, None, None, None)[:3]
-    assert left is not None and right is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
-    rows = left.T if attribute(node, "transA", 0) else left
-    taken, zero = _as_kernels_take(np.ascontiguousarray(rows), a_zero)
-    matrix = weight_matrix(node, right)
-    assert matrix is not None  # noqa: S101, a Gemm has a matrix
-    total = _accumulate(taken, zero, matrix, b_zero, saturate)
-    if bias is not None:
-        total = total + bias
-    scale = np.float32(attribute(node, "alpha", 1.0)) * a_scale.reshape(-1) * b_scale.reshape(-1)
-    if y_scale is None:
-        result: Array = total.astype(np.int32).astype(np.float32) * scale.astype(np.float32)
-        return result
-    return _requantise(total, scale / y_scale.reshape(-1), y_zero, left.dtype)
-
-
-def _stacked(
-    left: Array, right: Array, left_zero: Array | None, right_zero: Array | None, saturate: bool
-) -> Array:
-    """Return the products of stacks of matrices, ``[..., M, K]`` and ``[..., K, N]``, as sums."""
-    taken, zero = _as_kernels_take(left, left_zero)
-    stacks = np.broadcast_shapes(taken.shape[:-2], right.shape[:-2])
-    lefts = np.broadcast_to(taken, (*stacks, *taken.shape[-2:])).reshape(-1, *taken.shape[-2:])
-    rights = np.broadcast_to(right, (*stacks, *right.shape[-2:])).reshape(-1, *right.shape[-2:])
-    totals = [
-        _accumulate(np.ascontiguousarray(a), zero, np.ascontiguousarray(b.T), right_zero, saturate)
-        for a, b in zip(lefts, rights, strict=True)
-    ]
-    return np.stack(totals).reshape(*stacks, taken.shape[-2], right.shape[-1])
-
-
-def _matmul(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
-    left, a_scale, a_zero, right, b_scale, b_zero, y_scale, y_zero = operands
-    assert left is not None and right is not None and y_scale is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
-    scale = a_scale.reshape(-1) * b_scale.reshape(-1) / y_scale.reshape(-1)
-    return _requantise(_stacked(left, right, a_zero, b_zero, saturate), scale, y_zero, left.dtype)
-
-
-def _matmul_integer(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
-    left, right, a_zero, b_zero = (*operands, None, None)[:4]
-    assert left is not None and right is not None  # noqa: S101, required operands
-    return _stacked(left, right, a_zero, b_zero, saturate).astype(np.int32)
-
-
-def _matmul_to_float(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
-    left, right, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
-    assert left is not None and right is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
-    total = _stacked(left, right, a_zero, b_zero, saturate).astype(np.int32).astype(np.float32)
-    result: Array = total * (a_scale.reshape(-1) * b_scale.reshape(-1))
-    return result if bias is None else result + bias
-
-
-_OPERATORS = {
-    "QLinearConv": _convolution,
-    "QGemm": _gemm,
-    "QLinearMatMul": _matmul,
-    "MatMulInteger": _matmul_integer,
-    "MatMulIntegerToFloat": _matmul_to_float,
-}

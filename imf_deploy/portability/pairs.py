@@ -25,8 +25,8 @@ def conv_matrix(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def in_pairs(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return ``[O, K]`` as the pairs that are added in 16 bits, ``[O, ceil(K / 2), 2]``; zero fills up."""
-    padded = np.pad(matrix, ((0, 0), (0, matrix.shape[1] % 2)))
-    return padded.reshape(len(matrix), -1, 2)
+    rows, depth = matrix.shape
+    return np.pad(matrix, ((0, 0), (0, depth % 2))).reshape(rows, (depth + 1) // 2, 2)
 
 
 def can_saturate(matrix: Int8) -> npt.NDArray[np.bool_]:
@@ -82,9 +82,10 @@ def bounded_scales(matrix: Float) -> Float:
     peak = np.abs(matrix).max(1, initial=0) / 127
     # At 127 steps for the largest sum, rounding adds at most 1; at 129 it needs luck.
     scales = np.maximum(peak, largest / (LARGEST_SUM - 1))
-    for steps in np.linspace(LARGEST_SUM - 1, LARGEST_SUM + 1, 33)[1:]:
-        smaller = np.maximum(peak, largest / steps)
-        tried = np.where(smaller > 0, smaller, 1)
-        fits = ~can_saturate(np.rint(matrix / tried[:, None]).astype(np.int8)).any(1)
-        scales = np.where(fits, np.minimum(scales, smaller), scales)
+    left = np.nonzero(scales > 0)[0]
+    for steps in np.linspace(LARGEST_SUM + 1, LARGEST_SUM - 1, 33)[:-1]:
+        tried = np.maximum(peak[left], largest[left] / steps)
+        fits = ~can_saturate(np.rint(matrix[left] / tried[:, None]).astype(np.int8)).any(1)
+        scales[left[fits]] = tried[fits]
+        left = left[~fits]
     return np.where(scales > 0, scales, 1)

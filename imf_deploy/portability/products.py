@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
-"""Operators whose saturating sums :mod:`imf_deploy.portability.emulate` computes."""
+"""Operators whose saturating sums :mod:`imf_deploy.portability.kernels` computes."""
 UNKNOWN = ("QAttention", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulNBits")
 """Operators of ONNX Runtime that multiply quantised weights in ways that are not emulated."""
 

@@ -18,8 +18,10 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import OUTPUT
 
 _PIXELS = 1 << 19
+"""Of all images that are emulated, where that is more than ``_LEAST`` images."""
 _LEAST = 64
-_BATCH = 50
+_BATCH_PIXELS = 1 << 18
+"""Of a batch: the matrices of VGG-16 at 224 pixels have 29 MB an image."""
 
 
 def runs_in_integers_on_cpus(artifact: Artifact) -> bool:
@@ -54,11 +56,12 @@ def portability_of(
         The result; the logits on processors whose sums saturate, or ``None`` where no sum can; and the
         positions of the images in the split.
     """
+    batch = max(_BATCH_PIXELS // preprocess.size**2, 1)
     count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
     positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
 
     def batches() -> Iterator[npt.NDArray[Any]]:
-        for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, _BATCH):
+        for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
             yield np.ascontiguousarray(images.numpy())
 
     output = calibration(artifact).get("logits", {}).get("output") or OUTPUT

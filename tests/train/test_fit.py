@@ -53,18 +53,29 @@ def test_how_the_teacher_learned_is_read_from_its_sidecar(teacher: Teacher, teac
     assert {"epoch", "lr", "cross_entropy", "validation_accuracy"} == epoch.keys()
 
 
-@pytest.mark.parametrize(
-    "history", ["text", [1], [{"lr": 0.1}], [{"epoch": 1, "lr": "<b>"}], {"epoch": 1}, None]
-)
-def test_a_sidecar_of_another_tool_tells_no_history(
-    data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
-) -> None:
-    path = tmp_path / "t.safetensors"
+def teacher_with(history: Any, teacher_file: Path, folder: Path) -> Path:
+    path = folder / "t.safetensors"
     shutil.copy(teacher_file, path)
     record = json.loads(sidecar_path(teacher_file).read_text())
     record["evidence"]["history"] = history
     sidecar_path(path).write_text(json.dumps(record))
+    return path
+
+
+def test_a_history_without_the_numbers_of_epochs_is_none(
+    data: DataSet, teacher_file: Path, tmp_path: Path
+) -> None:
+    path = teacher_with([{"lr": 0.1}], teacher_file, tmp_path)
     assert load_teacher(path, "", data, torch.device("cpu")).history == []
+
+
+@pytest.mark.parametrize("history", ["text", [1], [{"epoch": 1, "lr": "<b>"}], {"epoch": 1}, None])
+def test_a_damaged_history_is_refused(
+    data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
+) -> None:
+    path = teacher_with(history, teacher_file, tmp_path)
+    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(evidence\.history"):
+        load_teacher(path, "", data, torch.device("cpu"))
 
 
 def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled_artifact: Artifact) -> None:
