@@ -74,7 +74,7 @@ def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Ten
 
 
 def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
-    """Return the logits of a file in a session with default options, ``float32 [N, classes]``.
+    """Return the logits of a file in ONNX Runtime, ``float32 [N, classes]``.
 
     Of a model behind a softmax these are the logarithms of its probabilities.
 

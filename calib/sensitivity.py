@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from imf_deploy.calib.config import Cpus, Target
-from imf_deploy.calib.images import choose_images
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.quantize import layers_of, quantize
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import Split
+from imf_deploy.data.choice import choose_images
 from imf_deploy.progress import track
 
 

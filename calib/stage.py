@@ -14,7 +14,6 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.float_layers import integer_layers, running_operators
-from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import int8_metadata, layers_of, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
@@ -30,12 +29,14 @@ from imf_deploy.calib.score import (
 from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
+from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, write_bytes
 from imf_deploy.ladder import Array
+from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.progress import say
 from imf_deploy.verify.doubt import doubt
 
@@ -80,6 +81,11 @@ def calibrate(
     config.check()
     model = open_float_model(path, preprocess, logits)
     _check_data(model, data)
+    if config.images > (most := len(data.train)):
+        raise UsageError(
+            f"{config.images} calibration images were asked for, and there are {most} training images",
+            f"Give --images {most} or fewer",
+        )
     images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
     record = model.artifact
@@ -147,6 +153,8 @@ def calibrate(
         candidate.write_bytes(repaired.content)
         if config.target == "tensorrt":
             _check_tensorrt(candidate)
+        elif config.cpus == "all":
+            _check_portable(candidate)
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = about | _evidence(layers, config, ranked, repaired, running, checked_with)
@@ -217,6 +225,20 @@ def _check_tensorrt(path: Path) -> str:
         return f"not checked: {choice.reason}"
     check_readable(path, choice.flavour)
     return choice.flavour
+
+
+def _check_portable(path: Path) -> None:
+    """Prove that no input can make a sum saturate, from the operators that a session runs.
+
+    Raises:
+        ImfDeployError: one can.
+    """
+    if saturating := open_session_graph(path).saturating:
+        raise ImfDeployError(
+            f"sums of {len(saturating)} layer(s) of {path.name} can saturate, such as "
+            f"{min(saturating).partition(':')[2]}",
+            "Please report this; --int8-cpus vnni makes a file for processors with VNNI",
+        )
 
 
 def _evidence(

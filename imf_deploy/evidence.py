@@ -5,12 +5,72 @@ A record holds what its kind of file has; further keys are kept, and what is her
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
-
-from imf_deploy.report.schema import Block, Refitted, StripProof
+from typing import Any, Literal, NotRequired, TypedDict
 
 Shapes = dict[str, list[int | str]]
 """Name to shape of each input or output; a string is a dynamic dimension."""
+
+
+Status = Literal["pass", "fail", "not-run"]
+
+
+class Block(TypedDict):
+    """A block of the student that carries a branch."""
+
+    name: str
+    channels: int
+    size: int
+
+
+class Removed(TypedDict):
+    """A training-only module that a product no longer has."""
+
+    module: str
+    parameters: int
+
+
+class Rung(TypedDict):
+    """One step of the parity ladder; null where nothing was compared."""
+
+    name: str
+    against: str
+    status: Status
+    reason: str
+    images: int
+    max_abs_diff: float | None
+    tolerance: float | None
+    agreement: float | None
+    min_agreement: float | None
+
+
+class StripProof(TypedDict):
+    """What shows that one product is the trained network without its training-only parts."""
+
+    product: str
+    ladder: list[Rung]
+    logits_identical: bool
+    max_abs_diff: float
+    images: int
+    parameters_before: int
+    parameters_after: int
+    macs_before: int
+    macs_after: int
+    removed: list[Removed]
+    teacher_tensors_found: int
+    attentive_tensors_found: int
+    passed: bool
+
+
+class Refitted(TypedDict):
+    """A linear head that was re-fitted after training, and its validation accuracy before and after.
+
+    Without validation images both are null. What was less accurate was not kept.
+    """
+
+    head: str
+    before: float | None
+    after: float | None
+    kept: bool
 
 
 class Checked(TypedDict):
@@ -22,10 +82,19 @@ class Checked(TypedDict):
     agreement: float
 
 
+class Output(TypedDict):
+    """Which output holds the logits, and whether it holds probabilities."""
+
+    output: str
+    probabilities: bool
+
+
 class Calibrated(TypedDict):
     """How an INT8 file was made."""
 
     target: str
+    cpus: NotRequired[Literal["all", "vnni"]]
+    logits: NotRequired[Output]
     method: str
     images: int
     layers: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.untrusted import parse_object
+from imf_deploy.untrusted import JSON_BYTES, parse_object
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITE_PROBLEMS = {
@@ -163,13 +163,16 @@ def finite(content: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+    """Read a JSON object from a regular file, within the limits of :mod:`imf_deploy.untrusted`.
 
     Raises:
-        ImfDeployError: the file is missing, unreadable, or not a JSON object.
+        ImfDeployError: the file is missing, unreadable, too large, or not a JSON object.
     """
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():
+            raise ImfDeployError(f"{path} is not a regular file", "Give a JSON file")
+        with path.open("rb") as file:
+            content = file.read(JSON_BYTES + 1)
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
     return parse_object(content, str(path), "Make it again, or delete it and start over")

@@ -13,7 +13,7 @@ from imf_deploy.errors import ImfDeployError, visible
 
 __all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", "too_deep", "visible"]
 
-JSON_BYTES = 256 << 20
+JSON_BYTES = 32 << 20
 """Largest JSON document that is parsed; the largest report of a run with 1,000 classes has 2 MB."""
 JSON_DEPTH = 100
 """Deepest nesting of a JSON document; records and reports have less than 10."""

@@ -26,7 +26,6 @@ from imf_deploy.untrusted import parse_json
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-_EXPLICIT = {"QuantizeLinear", "DequantizeLinear"}
 _JSON = ("labels", "preprocess", "model", "tools")
 
 
@@ -84,19 +83,23 @@ def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
 
 def _processors(model: ModelProto, record: dict[str, Any] | None) -> str:
     """Return on which processors an INT8 file answers alike: what was measured, or what its weights say."""
-    evidence = (record or {}).get("evidence")
+    evidence = record.get("evidence") if record and record["matches"] else None
     made = evidence.get("calibration") if isinstance(evidence, dict) else None
     if isinstance(made, dict) and made.get("target") == "tensorrt":
         return "made for TensorRT, whose sums do not saturate"
     verified = evidence.get("verify") if isinstance(evidence, dict) else None
     measured = verified.get("portability") if isinstance(verified, dict) else None
-    if isinstance(measured, dict) and isinstance(measured.get("sentence"), str):
-        sentence: str = measured["sentence"]
-        return f"{sentence}; made for processors with VNNI" if measured.get("cpus") == "vnni" else sentence
+    if not (isinstance(measured, dict) and isinstance(measured.get("sentence"), str)):
+        measured = None
     try:
-        return integer_sums(model).sentence
+        own = integer_sums(model)
     except Exception as error:  # weights of a damaged file raise whatever they meet
         return f"not known: its weights cannot be read ({type(error).__name__})"
+    # What a record claims of sums that cannot saturate is read from the weights all the same.
+    if measured and not (measured.get("status") == "portable" and own.saturating):
+        sentence: str = measured["sentence"]
+        return f"{sentence}; made for processors with VNNI" if measured.get("cpus") == "vnni" else sentence
+    return own.sentence
 
 
 def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, Any] | None) -> list[str]:

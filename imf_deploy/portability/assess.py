@@ -10,14 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.evaluate import same_class
 from imf_deploy.portability.emulate import Emulator
 from imf_deploy.portability.graph import open_session_graph
+from imf_deploy.portability.products import PORTABLE, SATURATING
+from imf_deploy.untrusted import shorten
 
 Status = Literal["portable", "same", "differs", "unknown"]
 Array = npt.NDArray[Any]
-
-SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
-"""The processors whose sums of two products saturate in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Portability:
     def sentence(self) -> str:
         """What reports say of the file; without a full stop."""
         if self.status == "portable":
-            return "INT8 portable: no input can make a sum saturate, on any processor"
+            return f"INT8 {PORTABLE}"
         if self.status == "unknown":
             return (
                 f"INT8 on {SATURATING}: not known, since {', '.join(self.operators)} cannot be emulated; "
@@ -76,12 +77,6 @@ class Assessment:
     logits: Array | None = None
 
 
-def is_portable(path: Path) -> bool:
-    """Return whether no input can make a sum of a file saturate, without running it."""
-    session = open_session_graph(path)
-    return not session.saturating and not session.unknown
-
-
 def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
     """Compare a file's answers on processors with saturating sums with its answers on all others.
 
@@ -95,13 +90,33 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
 
     Returns:
         The assessment; logits are flattened to ``[N, classes]``.
+
+    Raises:
+        ImfDeployError: the file has no such output, or a part of it cannot be run alone.
     """
+    try:
+        return _assess(path, batches, output)
+    except ImfDeployError:
+        raise
+    except Exception as error:  # ONNX Runtime's errors share no base class
+        raise ImfDeployError(
+            f"what {path} computes on {SATURATING} cannot be emulated ({shorten(str(error))})",
+            "Measure the file on such a processor",
+        ) from error
+
+
+def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
     session = open_session_graph(path)
     if session.unknown:
         return Assessment(Portability("unknown", len(session.saturating), operators=session.unknown))
     if not session.saturating:
         return Assessment(Portability("portable"))
-    place = [value.name for value in session.model.graph.output].index(output)
+    names = [value.name for value in session.model.graph.output]
+    if output not in names:
+        raise ImfDeployError(
+            f"{path} has no output '{output}', only {', '.join(names)}", "Make the file again"
+        )
+    place = names.index(output)
     saturating, exact = Emulator(session, saturate=True), Emulator(session, saturate=False)
     pairs = [(saturating.run(batch)[place], exact.run(batch)[place]) for batch in batches]
     there, here = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
@@ -111,7 +126,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         "same" if same else "differs",
         len(session.saturating),
         len(there),
-        float((there.argmax(1) == here.argmax(1)).mean()),
+        float(same_class(there, here).mean()),
         float(np.abs(there.astype(np.float64) - here).max()),
     )
     return Assessment(portability, there)

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.portability.pairs import can_saturate
-from imf_deploy.portability.products import EMULATED, UNKNOWN, weight_matrix, weights_index
+from imf_deploy.portability.products import EMULATED, UNKNOWN, is_uint8, weight_matrix, weights_index
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 # Fused forms of MatMulInteger with sums in float: apart, their integers can be emulated.
 _APART = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
-_MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Identity")
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,7 @@ def open_session_graph(path: Path) -> Session:
     constants = constant_values(model)
     producers = {name: node for node in model.graph.node for name in node.output}
     saturating = {node.name for node in model.graph.node if _can_saturate(node, constants, producers)}
-    unknown = {
-        node.op_type
-        for node in _all_nodes(model.graph)
-        if node.op_type in UNKNOWN and _reads_int8(node, constants)
-    }
+    unknown = {node.op_type for node in _all_nodes(model.graph) if node.op_type in UNKNOWN}
     # Inside a loop or a branch nothing is emulated.
     inner = [node for node in _all_nodes(model.graph, inner=True) if node.op_type in EMULATED]
     return Session(model, frozenset(saturating), tuple(sorted(unknown | {node.op_type for node in inner})))
@@ -86,26 +81,12 @@ def _can_saturate(
         return False
     name = node.input[weights_index(node)]
     if name not in constants:  # the product of two activations
-        return not _is_uint8(name, producers, constants)
+        return not is_uint8(name, producers, constants)
     weights = constants[name]
     if weights.dtype != np.int8:
         return False  # products of two uint8 are added in 32 bits
     matrix = weight_matrix(node, weights)
     return matrix is not None and bool(can_saturate(matrix).any())
-
-
-def _is_uint8(
-    name: str, producers: Mapping[str, NodeProto], constants: Mapping[str, npt.NDArray[Any]]
-) -> bool:
-    """Return whether a tensor is known to be uint8, by the zero point that its producer ends with."""
-    while (node := producers.get(name)) is not None and node.op_type in _MOVING:
-        name = node.input[0]
-    zero = constants.get(node.input[-1]) if node is not None else None
-    return zero is not None and zero.dtype == np.uint8
-
-
-def _reads_int8(node: NodeProto, constants: Mapping[str, npt.NDArray[Any]]) -> bool:
-    return any(name in constants and constants[name].dtype == np.int8 for name in node.input)
 
 
 def _all_nodes(graph: Any, inner: bool = False) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from imf_deploy.portability.pairs import conv_matrix
 if TYPE_CHECKING:
     from onnx import NodeProto
 
+SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
+"""The processors whose sums of two products saturate in 16 bits."""
+PORTABLE = "portable: no input can make a sum saturate, on any processor"
 EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 """Operators whose saturating sums :mod:`imf_deploy.portability.kernels` computes."""
 UNKNOWN = ("QAttention", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulNBits")
 """Operators of ONNX Runtime that multiply quantised weights in ways that are not emulated."""
 
+_MOVING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Identity")
 _CONVOLUTIONS = ("Conv", "QLinearConv")
 _GEMMS = ("Gemm", "QGemm")
 _MATMULS = ("MatMul", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
@@ -76,3 +81,19 @@ def _is_transposed(node: NodeProto) -> bool:
 def weights_index(node: NodeProto) -> int:
     """Return which input of an emulated operator holds its weights."""
     return 1 if node.op_type.startswith("MatMulInteger") else 3
+
+
+def is_uint8(
+    name: str, producers: Mapping[str, NodeProto], constants: Mapping[str, npt.NDArray[Any]]
+) -> bool:
+    """Return whether a tensor is known to be uint8, by the zero point that its producer ends with.
+
+    Args:
+        name: Of the tensor.
+        producers: Tensor to the node that computes it.
+        constants: Constants of the graph by name.
+    """
+    while (node := producers.get(name)) is not None and node.op_type in _MOVING:
+        name = node.input[0]
+    zero = constants.get(node.input[-1]) if node is not None else None
+    return zero is not None and zero.dtype == np.uint8

@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imf_deploy.portability.assess import SATURATING
 from imf_deploy.portability.pairs import can_saturate
-from imf_deploy.portability.products import EMULATED, UNKNOWN, weight_matrix, weights_index
+from imf_deploy.portability.products import (
+    EMULATED,
+    PORTABLE,
+    SATURATING,
+    UNKNOWN,
+    is_uint8,
+    weight_matrix,
+    weights_index,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -24,12 +31,14 @@ class Sums:
     Attributes:
         layers: How many have int8 weights, as far as they can be read.
         saturating: How many of them some input makes saturate on processors without VNNI.
-        unread: How many have weights that are not in the file, or operators that are not known.
+        unread: How many have weights that are not in the file.
+        unknown: Operators that multiply quantised weights in ways that are not emulated.
     """
 
     layers: int
     saturating: int
     unread: int
+    unknown: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -39,9 +48,11 @@ class Sums:
                 f"sums of {self.saturating} of {self.layers} layers can saturate on {SATURATING}; "
                 "imf-deploy verify measures what that changes"
             )
+        if self.unknown:
+            return f"not known for {SATURATING}: {', '.join(self.unknown)} cannot be emulated"
         if self.unread:
-            return f"not known for {SATURATING}: the weights of {self.unread} layers cannot be read"
-        return "portable: no input can make a sum saturate, on any processor"
+            return f"not known for {SATURATING}: the weights of {self.unread} layer(s) cannot be read"
+        return PORTABLE
 
 
 def integer_sums(model: ModelProto) -> Sums:
@@ -58,10 +69,14 @@ def integer_sums(model: ModelProto) -> Sums:
             for value in (item.t for item in node.attribute if item.name == "value"):
                 tensors[node.output[0]] = value
     dequantised = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
+    producers = {name: node for node in model.graph.node for name in node.output}
+    points = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2}
+    zeros = {name: numpy_helper.to_array(tensors[name]) for name in points & tensors.keys()}
     layers = saturating = unread = 0
+    unknown: set[str] = set()
     for node in model.graph.node:
         if node.op_type in UNKNOWN:
-            unread += 1
+            unknown.add(node.op_type)
             continue
         if node.op_type in EMULATED:
             name = node.input[weights_index(node)]
@@ -70,6 +85,8 @@ def integer_sums(model: ModelProto) -> Sums:
         else:
             continue
         tensor = tensors.get(name)
+        if tensor is None and (node.op_type in _FLOAT_FORMS or is_uint8(name, producers, zeros)):
+            continue  # the product of two activations, which ONNX Runtime takes as uint8
         if tensor is None or tensor.data_location == tensor.EXTERNAL:
             unread += 1
             continue
@@ -79,4 +96,4 @@ def integer_sums(model: ModelProto) -> Sums:
         layers += 1
         matrix = weight_matrix(node, weights)
         saturating += matrix is not None and bool(can_saturate(matrix).any())
-    return Sums(layers, saturating, unread)
+    return Sums(layers, saturating, unread, tuple(sorted(unknown)))

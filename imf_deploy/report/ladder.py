@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from imf_deploy.evidence import Rung
 from imf_deploy.report.format import difference, percent
-from imf_deploy.report.schema import Report, Rung
+from imf_deploy.report.schema import Report
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from imf_deploy.evidence import StripProof
 from imf_deploy.report.format import known, percent, scaled, significant
-from imf_deploy.report.schema import LOSSES, Epoch, StripProof
+from imf_deploy.report.schema import LOSSES, Epoch
 from imf_deploy.report.svg import INK, PAPER, SERIES, inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from imf_deploy.evidence import Block, Refitted, Rung, Status, StripProof
+
 SCHEMA = 2
 """2: the ladder and the gate of every file, classes, worst images and their pictures are required."""
 
@@ -24,55 +26,6 @@ Epoch = dict[str, float | None]
 
 Interval = tuple[float, float] | list[float]
 """Both ends of a 95 % interval."""
-
-Status = Literal["pass", "fail", "not-run"]
-
-
-class Block(TypedDict):
-    """A block of the student that carries a branch."""
-
-    name: str
-    channels: int
-    size: int
-
-
-class Removed(TypedDict):
-    """A training-only module that a product no longer has."""
-
-    module: str
-    parameters: int
-
-
-class Rung(TypedDict):
-    """One step of the parity ladder; null where nothing was compared."""
-
-    name: str
-    against: str
-    status: Status
-    reason: str
-    images: int
-    max_abs_diff: float | None
-    tolerance: float | None
-    agreement: float | None
-    min_agreement: float | None
-
-
-class StripProof(TypedDict):
-    """What shows that one product is the trained network without its training-only parts."""
-
-    product: str
-    ladder: list[Rung]
-    logits_identical: bool
-    max_abs_diff: float
-    images: int
-    parameters_before: int
-    parameters_after: int
-    macs_before: int
-    macs_after: int
-    removed: list[Removed]
-    teacher_tensors_found: int
-    attentive_tensors_found: int
-    passed: bool
 
 
 class Latency(TypedDict):
@@ -189,18 +142,6 @@ class ArtifactRow(TypedDict):
     targets: NotRequired[list[str]]
     calibration: NotRequired[Calibration]
     portability: NotRequired[Portability]
-
-
-class Refitted(TypedDict):
-    """A linear head that was re-fitted after training, and its validation accuracy before and after.
-
-    Without validation images both are null. What was less accurate was not kept.
-    """
-
-    head: str
-    before: float | None
-    after: float | None
-    kept: bool
 
 
 class Recommendation(TypedDict):

@@ -34,7 +34,7 @@ def render_verification(name: str, result: dict[str, Any]) -> Group:
         f"Same class as PyTorch on {percent(result['agreement'], 2)}; gate: {percent(gate['min_agreement'])}",
         f"Logits: largest difference {difference(result['max_abs_diff'])}, mean "
         f"{difference(result['mean_abs_diff'])}, cosine {result['cosine']:.6f}",
-        *([result["portability"]["sentence"] + "."] if "portability" in result else []),
+        *_processor_lines(result.get("portability")),
         *batch_lines(result["batches"]),
         "Parity ladder:",
         *(rung_line(rung) for rung in result["ladder"]),
@@ -61,6 +61,13 @@ def batch_lines(check: dict[str, Any] | None) -> list[str]:
         f"{check['images']} images, largest difference {difference(check['max_abs_diff'])} "
         f"(allowed {difference(check['tolerance'])})"
     ]
+
+
+def _processor_lines(portability: dict[str, Any] | None) -> list[str]:
+    if not portability:
+        return []
+    made = " The file was made for processors with VNNI." if portability["cpus"] == "vnni" else ""
+    return [f"{portability['sentence']}.{made}"]
 
 
 def _classes(result: dict[str, Any]) -> Table:

@@ -11,8 +11,8 @@ import torch
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact, claim
-from imf_deploy.calib.images import choose_images
 from imf_deploy.data import DataSet
+from imf_deploy.data.choice import choose_images
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint

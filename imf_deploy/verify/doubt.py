@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from imf_deploy.calib.images import choose_images
 from imf_deploy.chance import alternatives, suspect
 from imf_deploy.data import Split
+from imf_deploy.data.choice import choose_images
 from imf_deploy.ladder import Array
 from imf_deploy.preprocess import Preprocess
 

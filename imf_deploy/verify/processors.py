@@ -11,15 +11,17 @@ import torch
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.evaluate import same_class
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
-from imf_deploy.portability.assess import SATURATING, Portability, assess
+from imf_deploy.portability.assess import Portability, assess
+from imf_deploy.portability.products import SATURATING
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import OUTPUT
 
 _PIXELS = 1 << 19
 """Of all images that are emulated, where that is more than ``_LEAST`` images."""
-_LEAST = 64
+_LEAST = 200
 _BATCH_PIXELS = 1 << 18
 """Of a batch: the matrices of VGG-16 at 224 pixels have 29 MB an image."""
 
@@ -42,6 +44,12 @@ def calibration(artifact: Artifact) -> dict[str, Any]:
     return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
 
 
+def logits_output(artifact: Artifact) -> str:
+    """Return the output that a calibration chose for the logits; empty where the record names none."""
+    chosen: str = calibration(artifact).get("logits", {}).get("output", "")
+    return chosen
+
+
 def portability_of(
     artifact: Artifact, split: Split, preprocess: Preprocess
 ) -> tuple[Portability, Array | None, npt.NDArray[np.int64]]:
@@ -49,7 +57,7 @@ def portability_of(
 
     Args:
         artifact: An INT8 file for ONNX Runtime's CPU provider.
-        split: What to run it on: more images where they are small, 64 or more.
+        split: What to run it on: more images where they are small, 200 or all.
         preprocess: The file's own.
 
     Returns:
@@ -64,8 +72,7 @@ def portability_of(
         for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
             yield np.ascontiguousarray(images.numpy())
 
-    output = calibration(artifact).get("logits", {}).get("output") or OUTPUT
-    found = assess(artifact.path, batches(), output)
+    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT)
     return found.portability, found.logits, positions
 
 
@@ -101,10 +108,10 @@ def judge(
     if logits is None or cpus == "vnni":
         return record, ""
     labels = split.labels.numpy()[positions]
-    right, expected = logits.argmax(1), reference[positions].argmax(1)
+    expected = reference[positions]
     reason = gate.reason(
-        float((right == labels).mean()),
-        float((expected == labels).mean()),
-        float((right == expected).mean()),
+        float((logits.argmax(1) == labels).mean()),
+        float((expected.argmax(1) == labels).mean()),
+        float(same_class(logits, expected).mean()),
     )
-    return record, f"on {SATURATING}, {reason}" if reason else ""
+    return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

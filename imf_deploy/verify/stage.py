@@ -28,7 +28,7 @@ from imf_deploy.verify.changes import changes
 from imf_deploy.verify.doubt import doubt
 from imf_deploy.verify.origin import made_from
 from imf_deploy.verify.parity import compare
-from imf_deploy.verify.processors import judge, runs_in_integers_on_cpus
+from imf_deploy.verify.processors import judge, logits_output, runs_in_integers_on_cpus
 from imf_deploy.verify.record import check_record
 
 BATCH = 100
@@ -60,6 +60,7 @@ def open_runner(
     threads: int | None = None,
     classes: int | None = None,
     exact_sums: bool = False,
+    logits: str = "",
 ) -> Runner:
     """Return the runner for a file; it loads when entered.
 
@@ -68,12 +69,13 @@ def open_runner(
         file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
         threads: Threads of a CPU runner.
         classes: Number of classes, which an output of an ONNX file has to fit.
+        logits: Output of an ONNX file that holds the logits; empty takes the one that fits.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
     """
     if file_format == "onnx":
         from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums, classes=classes)
+        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums, classes=classes, logits=logits)
     from imf_deploy.runners.tensorrt import TensorRTRunner
 
     return TensorRTRunner(path)
@@ -153,7 +155,10 @@ def verify(
         result: dict[str, Any] = {"gate": own_gate.to_dict(), "doubt": reason_to_doubt}
         try:
             # What is measured must not depend on the processor at hand; the others are emulated below.
-            with open_runner(artifact.path, artifact.format, classes=classes, exact_sums=True) as runner:
+            output = logits_output(artifact)
+            with open_runner(
+                artifact.path, artifact.format, classes=classes, exact_sums=True, logits=output
+            ) as runner:
                 largest = _largest_batch(artifact)
                 logits = runner_logits(runner, data.test, data.preprocess, largest)
                 check = _check_batches(runner, artifact, logits, data, largest)

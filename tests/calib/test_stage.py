@@ -14,9 +14,9 @@ import torch
 from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.calib import stage
 from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
-from imf_deploy.calib.images import choose_images, hash_images
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.gate import Gate

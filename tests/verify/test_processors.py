@@ -48,6 +48,7 @@ def folder(make_images, tmp_path_factory: pytest.TempPathFactory) -> DataSet:  #
 
 @pytest.fixture(scope="module")
 def network() -> nn.Module:
+    torch.manual_seed(3)
     return Dense().eval()
 
 

@@ -1,4 +1,4 @@
-"""Choose the training images that activation ranges are measured on."""
+"""Choose a part of a split, every class as often as any other, and hash what was chosen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from imf_deploy.data import Split
+from imf_deploy.data.dataset import Split
 from imf_deploy.errors import UsageError
 
 _CHUNK = 64
@@ -18,7 +18,7 @@ def choose_images(split: Split, count: int, seed: int) -> Split:
     Every class gives the same number, up to one; where a class has fewer, the others give more.
 
     Args:
-        split: Where to choose from: the training split, never one that reports or chooses.
+        split: Where to choose from.
         count: How many images.
         seed: Of the choice.
 
@@ -29,10 +29,7 @@ def choose_images(split: Split, count: int, seed: int) -> Split:
         UsageError: the split has fewer images.
     """
     if count > len(split):
-        raise UsageError(
-            f"{count} calibration images were asked for, and there are {len(split)} training images",
-            f"Give --images {len(split)} or fewer",
-        )
+        raise UsageError(f"{count} images were asked for, and there are {len(split)}", "Ask for fewer")
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(split), generator=generator)
     classes = split.labels[shuffled]

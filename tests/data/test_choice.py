@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from imf_deploy.calib.images import choose_images, hash_images
-from imf_deploy.data import DataSet, Split
+from imf_deploy.data import Split
+from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.data.dataset import MemoryImages
 from imf_deploy.errors import UsageError
 
@@ -55,6 +55,6 @@ def test_the_hash_sees_pixels_and_classes() -> None:
     assert len(hashes) == 3
 
 
-def test_fewer_images_than_asked_for(many: DataSet) -> None:
-    with pytest.raises(UsageError, match=r"121 calibration images.* there are 120 training images"):
-        choose_images(many.train, 121, 0)
+def test_fewer_images_than_asked_for() -> None:
+    with pytest.raises(UsageError, match=r"61 images were asked for, and there are 60"):
+        choose_images(split([20, 20, 20]), 61, 0)
