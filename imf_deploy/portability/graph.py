@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.portability.pairs import can_saturate
-from imf_deploy.portability.products import EMULATED, UNKNOWN, is_uint8, weight_matrix, weights_index
+from imf_deploy.portability.products import (
+    EMULATED,
+    UNKNOWN,
+    inner_graphs,
+    is_uint8,
+    weight_matrix,
+    weights_index,
+    zero_index,
+)
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -55,16 +63,18 @@ def open_session_graph(path: Path) -> Session:
         onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_APART
         )
-        model = onnx.load(optimised)
+        model = onnx.load(optimised, load_external_data=False)
+        onnx.load_external_data_for_model(model, str(path.parent))
     for index, node in enumerate(model.graph.node):
         node.name = f"{index}:{node.name}"
     constants = constant_values(model)
     producers = {name: node for node in model.graph.node for name in node.output}
     saturating = {node.name for node in model.graph.node if _can_saturate(node, constants, producers)}
-    unknown = {node.op_type for node in _all_nodes(model.graph) if node.op_type in UNKNOWN}
+    inner = {node.op_type for part in inner_graphs(model.graph) for node in part.node}
+    unknown = {node.op_type for node in model.graph.node if node.op_type in UNKNOWN}
     # Inside a loop or a branch nothing is emulated.
-    inner = [node for node in _all_nodes(model.graph, inner=True) if node.op_type in EMULATED]
-    return Session(model, frozenset(saturating), tuple(sorted(unknown | {node.op_type for node in inner})))
+    unknown |= inner & {*UNKNOWN, *EMULATED}
+    return Session(model, frozenset(saturating), tuple(sorted(unknown)))
 
 
 def constant_values(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
@@ -79,6 +89,9 @@ def _can_saturate(
 ) -> bool:
     if node.op_type not in EMULATED:
         return False
+    zero = constants.get(node.input[zero_index(node)]) if len(node.input) > zero_index(node) else None
+    if zero is not None and zero.dtype == np.int8:
+        return False  # products of two int8 are added in 32 bits
     name = node.input[weights_index(node)]
     if name not in constants:  # the product of two activations
         return not is_uint8(name, producers, constants)
@@ -87,13 +100,3 @@ def _can_saturate(
         return False  # products of two uint8 are added in 32 bits
     matrix = weight_matrix(node, weights)
     return matrix is not None and bool(can_saturate(matrix).any())
-
-
-def _all_nodes(graph: Any, inner: bool = False) -> list[Any]:
-    """Return the nodes of the graphs inside a graph, and its own unless only inner ones are asked for."""
-    nodes = [] if inner else list(graph.node)
-    for node in graph.node:
-        for attribute in node.attribute:
-            for part in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                nodes += _all_nodes(part)
-    return nodes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.portability.pairs import can_saturate
+from imf_deploy.portability.pairs import can_saturate, conv_matrix
 from imf_deploy.portability.products import attribute, weight_matrix
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def _multiply(left: Array, weights: Array, saturate: bool) -> npt.NDArray[np.int
     """Return the products of ``[P, K]`` and ``[O, K]`` as ``[P, O]``.
 
     Args:
-        left: Activations as the kernels take them: uint8, as int8 ones are shifted by 128 for them.
+        left: Activations, uint8 or int8.
         weights: int8.
         saturate: Whether pairs saturate.
     """
@@ -57,25 +57,23 @@ def _multiply(left: Array, weights: Array, saturate: bool) -> npt.NDArray[np.int
     return result
 
 
-def _as_kernels_take(values: Array, zero: Array | None) -> tuple[Array, int]:
-    """Return activations as uint8 with their zero point; int8 is shifted by 128, which changes no result."""
-    point = 0 if zero is None else int(zero.reshape(-1)[0])
-    if values.dtype == np.int8:
-        return (values.view(np.uint8) ^ np.uint8(0x80)), point + 128
-    return values, point
+def _zero_point(zero: Array | None) -> int:
+    return 0 if zero is None else int(zero.reshape(-1)[0])
 
 
 def _accumulate(
     left: Array, left_zero: int, weights: Array, weights_zero: Array | None, saturate: bool
 ) -> npt.NDArray[np.int64]:
-    """Return ``(left - left_zero) @ (weights - weights_zero).T`` with the sums of the kernels, ``[P, O]``."""
-    if weights.dtype == np.uint8:
-        # Products of two uint8 are added in 32 bits.
-        shifted = weights.astype(np.int16) - 128
-        total = _multiply(left, shifted.astype(np.int8), False)
-        total += 128 * left.sum(1, dtype=np.int64)[:, None]
-    else:
-        total = _multiply(left, weights, saturate)
+    """Return ``(left - left_zero) @ (weights - weights_zero).T`` with the sums of the kernels, ``[P, O]``.
+
+    Only products of uint8 activations and int8 weights are added in 16 bits.
+    """
+    saturate = saturate and left.dtype == np.uint8 and weights.dtype == np.int8
+    signed, shift = (
+        (weights, 0) if weights.dtype == np.int8 else ((weights ^ np.uint8(0x80)).view(np.int8), 128)
+    )
+    total = _multiply(left, signed, saturate)
+    total += shift * left.sum(1, dtype=np.int64)[:, None]
     total -= np.int64(left_zero) * weights.sum(1, dtype=np.int64)
     if weights_zero is not None and weights_zero.any():
         zeros = np.broadcast_to(weights_zero.reshape(-1).astype(np.int64), len(weights))
@@ -85,8 +83,7 @@ def _accumulate(
 
 def _requantise(total: Array, scale: Array, zero: Array | None, kind: Any) -> Array:
     """Return sums as 8 bits: scaled in float32, rounded half to even, clipped."""
-    limits = np.iinfo(kind)
-    point = 0 if zero is None else int(zero.reshape(-1)[0])
+    limits, point = np.iinfo(kind), _zero_point(zero)
     scaled = total.astype(np.int32).astype(np.float32) * scale.astype(np.float32)
     rounded = np.rint(np.clip(scaled, limits.min - point, limits.max - point)) + np.float32(point)
     result: Array = rounded.astype(kind)
@@ -97,11 +94,13 @@ def _convolution(node: NodeProto, operands: Sequence[Array | None], saturate: bo
     values, x_scale, x_zero, weights, w_scale, w_zero, y_scale, y_zero, *rest = operands
     assert values is not None and weights is not None  # noqa: S101, required operands
     assert x_scale is not None and w_scale is not None and y_scale is not None  # noqa: S101, the same
-    taken, zero = _as_kernels_take(values, x_zero)
-    group = attribute(node, "group", 1)
-    windows, shape = _windows(node, taken, weights.shape[2:], zero)
+    last = attribute(node, "channels_last", 0)
+    planes = np.moveaxis(values, -1, 1) if last else values
+    group, zero = attribute(node, "group", 1), _zero_point(x_zero)
+    windows, shape = _windows(node, planes, weights.shape[2:], zero)
     matrix = weight_matrix(node, weights)
-    assert matrix is not None  # noqa: S101, depthwise convolutions never saturate
+    if matrix is None:  # depthwise: its kernels add in 32 bits
+        matrix, saturate = conv_matrix(weights), False
     size, channels = len(weights) // group, weights.shape[1]
     parts = []
     for index in range(group):
@@ -113,8 +112,8 @@ def _convolution(node: NodeProto, operands: Sequence[Array | None], saturate: bo
     if rest and rest[0] is not None:
         total = total + rest[0]
     scale = x_scale.reshape(-1) * w_scale.reshape(-1) / y_scale.reshape(-1)
-    result = _requantise(total, scale, y_zero, values.dtype)
-    return np.ascontiguousarray(np.moveaxis(result.reshape(len(values), *shape, -1), -1, 1))
+    result = _requantise(total, scale, y_zero, values.dtype).reshape(len(values), *shape, -1)
+    return result if last else np.ascontiguousarray(np.moveaxis(result, -1, 1))
 
 
 def _windows(
@@ -157,10 +156,9 @@ def _gemm(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> 
     assert left is not None and right is not None  # noqa: S101, required operands
     assert a_scale is not None and b_scale is not None  # noqa: S101, the same
     rows = left.T if attribute(node, "transA", 0) else left
-    taken, zero = _as_kernels_take(np.ascontiguousarray(rows), a_zero)
     matrix = weight_matrix(node, right)
     assert matrix is not None  # noqa: S101, a Gemm has a matrix
-    total = _accumulate(taken, zero, matrix, b_zero, saturate)
+    total = _accumulate(np.ascontiguousarray(rows), _zero_point(a_zero), matrix, b_zero, saturate)
     if bias is not None:
         total = total + bias
     scale = np.float32(attribute(node, "alpha", 1.0)) * a_scale.reshape(-1) * b_scale.reshape(-1)
@@ -173,23 +171,44 @@ def _gemm(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> 
 def _stacked(
     left: Array, right: Array, left_zero: Array | None, right_zero: Array | None, saturate: bool
 ) -> Array:
-    """Return the products of stacks of matrices, ``[..., M, K]`` and ``[..., K, N]``, as sums."""
-    taken, zero = _as_kernels_take(left, left_zero)
-    stacks = np.broadcast_shapes(taken.shape[:-2], right.shape[:-2])
-    lefts = np.broadcast_to(taken, (*stacks, *taken.shape[-2:])).reshape(-1, *taken.shape[-2:])
-    rights = np.broadcast_to(right, (*stacks, *right.shape[-2:])).reshape(-1, *right.shape[-2:])
+    """Return the products of stacks of matrices, ``[..., M, K]`` and ``[..., K, N]``, as sums.
+
+    A vector on the left is a row, and on the right a column, as for ``numpy.matmul``.
+    """
+    rows = left[None] if left.ndim == 1 else left
+    columns = right[:, None] if right.ndim == 1 else right
+    stacks = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+    lefts = np.broadcast_to(rows, (*stacks, *rows.shape[-2:])).reshape(-1, *rows.shape[-2:])
+    rights = np.broadcast_to(columns, (*stacks, *columns.shape[-2:])).reshape(-1, *columns.shape[-2:])
+    zeros: Sequence[Array | None] = [right_zero] * len(lefts)
+    if right_zero is not None and right_zero.ndim > 2:
+        each = np.broadcast_to(right_zero, (*stacks, 1, columns.shape[-1]))
+        zeros = list(each.reshape(-1, columns.shape[-1]))
     totals = [
-        _accumulate(np.ascontiguousarray(a), zero, np.ascontiguousarray(b.T), right_zero, saturate)
-        for a, b in zip(lefts, rights, strict=True)
+        _accumulate(np.ascontiguousarray(a), _zero_point(left_zero), np.ascontiguousarray(b.T), z, saturate)
+        for a, b, z in zip(lefts, rights, zeros, strict=True)
     ]
-    return np.stack(totals).reshape(*stacks, taken.shape[-2], right.shape[-1])
+    result = np.stack(totals).reshape(*stacks, rows.shape[-2], columns.shape[-1])
+    result = result[..., 0] if right.ndim == 1 else result
+    return (
+        result[..., 0, :]
+        if left.ndim == 1 and right.ndim > 1
+        else result[..., 0]
+        if left.ndim == 1
+        else result
+    )
+
+
+def _of_columns(values: Array) -> Array:
+    """Return scales so that they apply to the columns of a result, or of each matrix of a stack."""
+    return values if values.ndim > 2 else values.reshape(-1)
 
 
 def _matmul(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
     left, a_scale, a_zero, right, b_scale, b_zero, y_scale, y_zero = operands
     assert left is not None and right is not None and y_scale is not None  # noqa: S101, required operands
     assert a_scale is not None and b_scale is not None  # noqa: S101, the same
-    scale = a_scale.reshape(-1) * b_scale.reshape(-1) / y_scale.reshape(-1)
+    scale = a_scale.reshape(-1) * _of_columns(b_scale) / y_scale.reshape(-1)
     return _requantise(_stacked(left, right, a_zero, b_zero, saturate), scale, y_zero, left.dtype)
 
 
@@ -204,7 +223,7 @@ def _matmul_to_float(_: NodeProto, operands: Sequence[Array | None], saturate: b
     assert left is not None and right is not None  # noqa: S101, required operands
     assert a_scale is not None and b_scale is not None  # noqa: S101, the same
     total = _stacked(left, right, a_zero, b_zero, saturate).astype(np.int32).astype(np.float32)
-    result: Array = total * (a_scale.reshape(-1) * b_scale.reshape(-1))
+    result: Array = total * (a_scale.reshape(-1) * _of_columns(b_scale))
     return result if bias is None else result + bias
 
 

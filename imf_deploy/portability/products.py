@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from imf_deploy.portability.pairs import conv_matrix
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
+    from onnx import GraphProto, NodeProto
 
 SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
 """The processors whose sums of two products saturate in 16 bits."""
@@ -34,6 +34,15 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
+def inner_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield the graphs inside a graph, of branches and loops, at any depth."""
+    for node in graph.node:
+        for item in node.attribute:
+            for part in (*item.graphs, *([item.g] if item.HasField("g") else [])):
+                yield part
+                yield from inner_graphs(part)
+
+
 def weight_matrix(node: NodeProto, weights: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     """Return the weights of an operator as ``[O, K]``, with ``K`` in the order of its kernels.
 
@@ -52,7 +61,9 @@ def weight_matrix(node: NodeProto, weights: npt.NDArray[Any]) -> npt.NDArray[Any
         return None if depthwise else conv_matrix(weights)
     if _is_transposed(node):
         return weights
-    if node.op_type in (*_GEMMS, *_MATMULS) and weights.ndim >= 2:
+    if node.op_type in _MATMULS and weights.ndim == 1:
+        return weights[None]
+    if node.op_type in (*_GEMMS, *_MATMULS):
         return np.swapaxes(weights, -1, -2).reshape(-1, weights.shape[-2])
     return None
 
@@ -61,14 +72,14 @@ def from_matrix(node: NodeProto, matrix: npt.NDArray[Any], shape: tuple[int, ...
     """Return ``[O, K]`` of :func:`weight_matrix` as the operand of the given shape that it was made from."""
     if node.op_type in _CONVOLUTIONS:
         return np.ascontiguousarray(np.moveaxis(matrix.reshape(shape[0], *shape[2:], shape[1]), -1, 1))
-    if _is_transposed(node):
-        return matrix
+    if _is_transposed(node) or len(shape) == 1:
+        return matrix.reshape(shape)
     rows = matrix.reshape(*shape[:-2], shape[-1], shape[-2])
     return np.ascontiguousarray(np.swapaxes(rows, -1, -2))
 
 
 def output_axis(node: NodeProto, weights: npt.NDArray[Any]) -> int | None:
-    """Return the axis of the output channels; ``None`` for a stack of matrices, which has one scale."""
+    """Return the axis of the output channels; ``None`` for stacks of matrices and vectors, with one scale."""
     if node.op_type in _CONVOLUTIONS or _is_transposed(node):
         return 0
     return 1 if weights.ndim == 2 else None
@@ -81,6 +92,11 @@ def _is_transposed(node: NodeProto) -> bool:
 def weights_index(node: NodeProto) -> int:
     """Return which input of an emulated operator holds its weights."""
     return 1 if node.op_type.startswith("MatMulInteger") else 3
+
+
+def zero_index(node: NodeProto) -> int:
+    """Return which input of an emulated operator holds the zero point of its activations."""
+    return 4 if node.op_type == "MatMulIntegerToFloat" else 2
 
 
 def is_uint8(

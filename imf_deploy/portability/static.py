@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imf_deploy.portability.pairs import can_saturate
 from imf_deploy.portability.products import (
@@ -13,15 +15,21 @@ from imf_deploy.portability.products import (
     PORTABLE,
     SATURATING,
     UNKNOWN,
+    attribute,
+    inner_graphs,
     is_uint8,
     weight_matrix,
     weights_index,
+    zero_index,
 )
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 _FLOAT_FORMS = ("Conv", "Gemm", "MatMul")
+_QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear")
+_PASSING = ("DequantizeLinear", "Identity", "Transpose")
+_RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Cast", "Mul")
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Sums:
     Attributes:
         layers: How many have int8 weights, as far as they can be read.
         saturating: How many of them some input makes saturate on processors without VNNI.
-        unread: How many have weights that are not in the file.
+        unread: How many have weights that are computed, inside a branch or a function, or in another file.
         unknown: Operators that multiply quantised weights in ways that are not emulated.
     """
 
@@ -58,42 +66,102 @@ class Sums:
 def integer_sums(model: ModelProto) -> Sums:
     """Return which layers of a quantised graph can saturate, read from its weights.
 
-    Args:
-        model: With Q/DQ or with integer operators; weights in other files count as unread.
-    """
-    from onnx import numpy_helper
+    Every int8 constant is followed to the operators that read it, so that none is overlooked: what cannot be
+    followed counts as unread.
 
-    tensors: dict[str, TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant":
-            for value in (item.t for item in node.attribute if item.name == "value"):
-                tensors[node.output[0]] = value
-    dequantised = {n.output[0]: n for n in model.graph.node if n.op_type == "DequantizeLinear"}
-    producers = {name: node for node in model.graph.node for name in node.output}
-    points = {n.input[2] for n in model.graph.node if n.op_type == "QuantizeLinear" and len(n.input) > 2}
-    zeros = {name: numpy_helper.to_array(tensors[name]) for name in points & tensors.keys()}
-    layers = saturating = unread = 0
-    unknown: set[str] = set()
-    for node in model.graph.node:
-        if node.op_type in UNKNOWN:
-            unknown.add(node.op_type)
-            continue
+    Args:
+        model: With Q/DQ or with integer operators.
+    """
+    graph = _Graph(model)
+    found = [graph.judge(node, weights) for name in graph.int8 for node, weights in graph.readers_of(name)]
+    found += [None for node in graph.nodes if graph.multiplies_unknown(node)]
+    inner = [node for node in graph.inner if node.op_type in (*EMULATED, *_FLOAT_FORMS)]
+    if graph.quantises:
+        found += [None] * len(inner)
+    known = [each for each in found if each is not None]
+    unknown = {node.op_type for node in (*graph.nodes, *graph.inner) if node.op_type in UNKNOWN}
+    return Sums(len(known), sum(known), len(found) - len(known), tuple(sorted(unknown)))
+
+
+class _Graph:
+    """The nodes and constants of a model, and who reads what."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.inner = [node for part in inner_graphs(model.graph) for node in part.node]
+        self.inner += [node for function in model.functions for node in function.node]
+        self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant":
+                for value in (item.t for item in node.attribute if item.name == "value"):
+                    self.constants[node.output[0]] = value
+        self.int8 = [n for n, t in self.constants.items() if t.data_type == t.INT8 and _count(t) > 1]
+        self.producers = {name: node for node in self.nodes for name in node.output}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                self.readers.setdefault(name, []).append(node)
+        # Without it only weights are quantised, and every layer computes in float.
+        self.quantises = any(n.op_type in (*_QUANTISING, *EMULATED) for n in (*self.nodes, *self.inner))
+        self._zeros = {
+            name: self.values(name)
+            for node in self.nodes
+            for name in node.input[2:]
+            if name in self.constants and self.constants[name].data_type in (2, 3)
+        }
+
+    def values(self, name: str) -> npt.NDArray[Any] | None:
+        """Return a constant; ``None`` where it lies in another file."""
+        from onnx import numpy_helper
+
+        tensor = self.constants[name]
+        return None if tensor.data_location == tensor.EXTERNAL else numpy_helper.to_array(tensor)
+
+    def readers_of(self, name: str) -> Iterator[tuple[NodeProto, npt.NDArray[Any] | None]]:
+        """Yield the layers that a constant reaches, with the weights that arrive there if they are known."""
+        pending = [(name, self.values(name))]
+        while pending:
+            name, values = pending.pop()
+            for node in self.readers.get(name, []):
+                if node.op_type in _PASSING and node.input[0] == name:
+                    if node.op_type == "Transpose" and values is not None:
+                        values = np.transpose(values, attribute(node, "perm", None))
+                    pending.append((node.output[0], values))
+                elif node.op_type in _RESHAPING and node.input[0] == name:
+                    pending.append((node.output[0], None))
+                elif self._is_weight(node, name):
+                    yield node, values
+
+    def _is_weight(self, node: NodeProto, name: str) -> bool:
         if node.op_type in EMULATED:
-            name = node.input[weights_index(node)]
-        elif node.op_type in _FLOAT_FORMS and set(node.input[:2]) <= dequantised.keys():
-            name = dequantised[node.input[1]].input[0]
-        else:
-            continue
-        tensor = tensors.get(name)
-        if tensor is None and (node.op_type in _FLOAT_FORMS or is_uint8(name, producers, zeros)):
-            continue  # the product of two activations, which ONNX Runtime takes as uint8
-        if tensor is None or tensor.data_location == tensor.EXTERNAL:
-            unread += 1
-            continue
-        weights = numpy_helper.to_array(tensor)
-        if weights.dtype != np.int8 or weights.ndim < 2:
-            continue
-        layers += 1
+            return name in (node.input[0], node.input[weights_index(node)])
+        return node.op_type in _FLOAT_FORMS and self.quantises and name in node.input[:2]
+
+    def judge(self, node: NodeProto, weights: npt.NDArray[Any] | None) -> bool | None:
+        """Return whether a layer can saturate; ``None`` where its weights cannot be read."""
+        zero = self._zero(node) if node.op_type in EMULATED else None
+        if zero is not None and zero.dtype == np.int8:
+            return False  # products of two int8 are added in 32 bits
+        if weights is None:
+            return None
         matrix = weight_matrix(node, weights)
-        saturating += matrix is not None and bool(can_saturate(matrix).any())
-    return Sums(layers, saturating, unread, tuple(sorted(unknown)))
+        return matrix is not None and bool(can_saturate(matrix).any())
+
+    def multiplies_unknown(self, node: NodeProto) -> bool:
+        """Return whether a layer multiplies by something computed that may be int8."""
+        if node.op_type not in EMULATED:
+            return False
+        name = node.input[weights_index(node)]
+        zero = self._zero(node)
+        if name in self.constants or (zero is not None and zero.dtype == np.int8):
+            return False
+        zeros = {key: value for key, value in self._zeros.items() if value is not None}
+        return not is_uint8(name, self.producers, zeros)
+
+    def _zero(self, node: NodeProto) -> npt.NDArray[Any] | None:
+        index = zero_index(node)
+        return self._zeros.get(node.input[index]) if len(node.input) > index else None
+
+
+def _count(tensor: TensorProto) -> int:
+    return int(np.prod([int(size) for size in tensor.dims])) if tensor.dims else 1

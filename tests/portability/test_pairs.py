@@ -80,6 +80,7 @@ def test_pairs_run_over_input_channels_first() -> None:
         ("Gemm", {}, (4, 6), 6, 1),
         ("MatMul", {}, (4, 6), 6, 1),
         ("MatMul", {}, (3, 4, 6), 18, None),
+        ("MatMul", {}, (4,), 1, None),
     ],
 )
 def test_weights_as_a_matrix_and_back(
