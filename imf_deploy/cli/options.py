@@ -115,7 +115,7 @@ TrustModel = Annotated[
 StemStrides = Annotated[
     str,
     typer.Option(
-        help="Strides at the first reductions, such as 1,1; empty chooses by image size.",
+        help="Strides at the first reductions, such as 1,1, or own; empty chooses by image size.",
         rich_help_panel=METHOD,
     ),
 ]
@@ -151,7 +151,7 @@ TeacherOptions = Annotated[
 TeacherStemStrides = Annotated[
     str,
     typer.Option(
-        help="Strides at the given teacher's first reductions, such as 2,2; empty finds them.",
+        help="Strides at the given teacher's first reductions, such as 1,2, or own; empty finds them.",
         rich_help_panel=METHOD,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -234,6 +235,12 @@ def _shape(name: str, output: object, prefix: int | None) -> Block | None:
     return None
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device that a network is on: that of its first parameter or buffer, or the CPU."""
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
 def probe(model: nn.Module, image_size: int) -> Any:
     """Run a network once in evaluation mode, on its own device, and return what it puts out.
 
@@ -244,8 +251,7 @@ def probe(model: nn.Module, image_size: int) -> Any:
     Raises:
         ImfDeployError: it cannot run on images of this size.
     """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
         # Versions, by which a change in place shows, are not kept in inference mode.

@@ -23,6 +23,8 @@ SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
 
+OWN_STRIDES = "own"
+"""What options call the strides of the library, which a spec has as ``()``."""
 
 # What others train small pictures with: the library's own strides, and none or one of them.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))

@@ -18,6 +18,7 @@ from imf_deploy.evaluate import top1
 from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
+    OWN_STRIDES,
     SMALL_IMAGE,
     ModelSpec,
     Settings,
@@ -214,7 +215,7 @@ def _best_built(
         values = ",".join(f"{name}={str(value).lower()}" for name, value in chosen.settings)
         told.append(f"--teacher-options {values}")
     if chosen.stem_strides != spec.stem_strides:
-        strides = ",".join(map(str, chosen.stem_strides)) or "2,2"
+        strides = ",".join(map(str, chosen.stem_strides)) or OWN_STRIDES
         told.append(f"--teacher-stem-strides {strides}")
     say(f"{path}: {' '.join(told)} is chosen, since it gets {gain}")
     return chosen, better

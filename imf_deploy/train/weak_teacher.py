@@ -15,6 +15,7 @@ from imf_deploy.chance import clearly_better, suspect, why_suspect
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.evaluate import top1
+from imf_deploy.models import device_of
 
 if TYPE_CHECKING:
     from imf_deploy.train.teacher import Teacher
@@ -96,7 +97,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     Raises:
         UsageError: its accuracy is suspect, and nobody accepted it.
     """
-    device = next(teacher.module.parameters()).device
+    device = device_of(teacher.module)
     images, labels = sample(data)
     if teacher.recorded:
         correct = int(_right(teacher.module, images, labels, data, device).sum())
@@ -144,5 +145,5 @@ def weak_on_validation(distilled: Artifact, teacher: Teacher, data: DataSet) -> 
         reached = own["after"]
     if reached is None:
         return ""
-    device = next(teacher.module.parameters()).device
+    device = device_of(teacher.module)
     return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)
