@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.typed import read_typed
+from imf_deploy.forms import read_typed
+from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
 
-MOST_CHANNELS, LARGEST_MAP = 16_384, 8192
-"""Of a block in a record."""
 Layout = Literal["nchw", "nhwc", "tokens"]
 """``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
 
@@ -48,7 +47,7 @@ def read_block(content: Any) -> Block:
         ValueError: a field is missing, of another type, or out of range.
     """
     block = read_typed(Block, content)
-    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_MAP):
+    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_SIDE):
         raise ValueError(f"'{block.name[:40]}' cannot have {block.channels} channels of {block.size} pixels")
     return block
 

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.forms import read_typed
+from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.typed import read_typed
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64
@@ -28,10 +29,6 @@ OWN_STRIDES = "own"
 
 # What others train small pictures with: the library's own strides, and none or one of them.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
-MOST_CLASSES = 100_000
-"""In a record: more than any public data set has."""
-LARGEST_IMAGE = 8192
-"""In a record: side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ class ModelSpec:
     def _check_limits(self) -> None:
         if not 1 <= self.num_classes <= MOST_CLASSES:
             raise ValueError(f"there cannot be {self.num_classes} classes")
-        if not 1 <= self.image_size <= LARGEST_IMAGE:
+        if not 1 <= self.image_size <= LARGEST_SIDE:
             raise ValueError(f"images cannot have {self.image_size} pixels a side")
         if len(self.stem_strides) > 8 or not {1, 2}.issuperset(self.stem_strides):
             raise ValueError("strides are 1 or 2")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imf_deploy.errors import UsageError
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.models.names import Architecture
-from imf_deploy.typed import LARGEST
 
 Setting = bool | int | float | str
 Settings = tuple[tuple[str, Setting], ...]
@@ -84,8 +84,7 @@ def read_settings(content: Any) -> Settings:
         raise ValueError("the settings are not a short list of names and values")
     for name, value in content.items():
         fine = isinstance(value, bool) or (isinstance(value, str) and bool(_WORD.fullmatch(value)))
-        fine |= type(value) is int and abs(value) <= LARGEST
-        fine |= type(value) is float and abs(value) < 1e30
+        fine |= type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
         if not (isinstance(name, str) and _NAME.fullmatch(name) and fine):
             raise ValueError(f"a network has no setting {str(name)[:40]}={str(value)[:40]}")
     return tuple(sorted(content.items()))

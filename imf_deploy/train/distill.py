@@ -15,6 +15,7 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite
+from imf_deploy.forms import read_typed
 from imf_deploy.method.branches import BranchDesign, TrainingGraph
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import (
@@ -37,7 +38,6 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
-from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
 from imf_deploy.files import differences, fingerprint
+from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
@@ -26,7 +27,6 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
-from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)
