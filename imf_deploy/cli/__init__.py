@@ -82,8 +82,7 @@ def _command(arguments: list[str]) -> int:
     Raises:
         UsageError: they are not the command line of any command.
     """
-    from imf_deploy.cli.app import app
-    from imf_deploy.compat import CommandLineError
+    from imf_deploy.cli.app import CommandLineError, app
     from imf_deploy.errors import UsageError
 
     _check_text(arguments)

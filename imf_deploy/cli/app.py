@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, verify
 from imf_deploy.cli.config import Command, configurable
 from imf_deploy.processes import is_first
+
+# Typer takes Click's errors from Click, and from 0.26 on from a copy of its own.
+CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""Base of the errors of a command line that cannot be read (``ClickException``)."""
 
 app = typer.Typer(
     name="imf-deploy",

@@ -135,9 +135,9 @@ def distill(
     from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
+    from imf_deploy.models import check_student
     from imf_deploy.progress import say
     from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
-    from imf_deploy.train.distill import check_student
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import find_teacher
@@ -167,11 +167,13 @@ def distill(
     config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
     reading = teacher_reading(weights_key, teacher_options, teacher_stem_strides)
     config.check()
-    check_student(opened, config)  # takes less than looking at the teacher
+    check_student(config.spec(opened))  # takes less than looking at the teacher
     found = find_teacher(teacher_weights, teacher, opened, device, reading)
     if doubt := check_teacher(found, opened, accept_weak_teacher):
         say(doubt)
-    made = run(opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring())
+    made = run(
+        opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring(), checked=True
+    )
     leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
         write_yaml(output / SETTINGS, settings)

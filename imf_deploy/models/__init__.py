@@ -5,7 +5,15 @@ from imf_deploy.models.blocks import Block, device_of, find_blocks, only_logits,
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
-from imf_deploy.models.registry import OWN_STRIDES, SMALL_IMAGE, ModelSpec, build_model, student_blocks
+from imf_deploy.models.registry import (
+    OWN_STRIDES,
+    SMALL_IMAGE,
+    ModelSpec,
+    build_deployable,
+    build_model,
+    check_student,
+    student_blocks,
+)
 from imf_deploy.models.settings import Settings, parse_settings
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
 
@@ -15,8 +23,10 @@ __all__ = [
     "Block",
     "ModelSpec",
     "Settings",
+    "build_deployable",
     "build_model",
     "check_behaviour",
+    "check_student",
     "device_of",
     "file_stem",
     "find_blocks",

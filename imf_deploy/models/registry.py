@@ -12,6 +12,7 @@ from torch import nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
@@ -174,6 +175,33 @@ def build_model(spec: ModelSpec) -> nn.Module:
             "A factory has to build for num_classes",
         )
     return model.to(memory_format=torch.channels_last)
+
+
+def build_deployable(spec: ModelSpec) -> nn.Module:
+    """Build the architecture as :func:`build_model` does, and refuse it where it could not be deployed.
+
+    Raises:
+        UsageError: as there, or no file could reproduce its answers; see
+            :func:`imf_deploy.models.check_behaviour`.
+        ImfDeployError: as there.
+    """
+    network = build_model(spec)
+    check_behaviour(network, spec.image_size, spec.name)
+    return network
+
+
+def check_student(spec: ModelSpec) -> tuple[nn.Module, list[Block]]:
+    """Build a student once, before hours are spent, and refuse one that could not be distilled or deployed.
+
+    Returns:
+        The student with fresh weights, and its blocks.
+
+    Raises:
+        UsageError: there is no such student, or no file could reproduce its answers.
+        ImfDeployError: it does not run on images of this size, or has no blocks.
+    """
+    student = build_deployable(spec)
+    return student, student_blocks(student, spec)
 
 
 def student_blocks(model: nn.Module, spec: ModelSpec) -> list[Block]:

@@ -21,7 +21,8 @@ _MOST = 20
 # What these take is passed to the library's function. Others would fetch files (pretrained, checkpoint_path)
 # or change the parameters, which the file of weights shows.
 _TIMM = ("act_layer", "global_pool", "bn_eps", "norm_eps", "pad_type")
-_TRANSFORMED = ("googlenet", "inception_v3")
+INCEPTIONS = ("googlenet", "inception_v3")
+"""torchvision's networks that can transform their input, and that have auxiliary heads."""
 
 
 def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
@@ -30,7 +31,7 @@ def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
         return None
     if architecture.library == "timm":
         return _TIMM
-    if architecture.library == "torchvision" and architecture.name in _TRANSFORMED:
+    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return ("transform_input",)
     return ()
 
@@ -41,7 +42,7 @@ def choices(architecture: Architecture) -> list[Settings]:
     torchvision's published GoogLeNet and Inception take ImageNet's mean and standard deviation, and turn them
     into those that they were trained with (``transform_input``).
     """
-    if architecture.library == "torchvision" and architecture.name in _TRANSFORMED:
+    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return [(("transform_input", True),)]
     return []
 
