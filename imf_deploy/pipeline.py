@@ -246,7 +246,7 @@ def obtain_teacher(
     """Load the given teacher, or the packaged one where it fits the data, or train one.
 
     Returns:
-        The teacher, and what has to be said of its accuracy; empty where that is fine.
+        The teacher, and the warning about its accuracy; empty where that is fine.
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.

@@ -26,7 +26,7 @@ Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of a picture in pixels -> top, left, height and width of the part to take."""
 
 
-# A longer picture shows nothing of the rest, and scaled as a whole it could fill the memory.
+# The centre crop of a longer picture shows only its middle, and scaled as a whole it could fill the memory.
 _LONGEST = 8
 
 

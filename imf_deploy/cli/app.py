@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, cast
 
 import typer
@@ -38,6 +39,12 @@ _COMMANDS: dict[str, Command] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(configurable(_command))
+
+
+def options_of(command: str) -> set[str]:
+    """Return the long names of a command's options; none where there is no such command."""
+    known = inspect.signature(_COMMANDS[command]).parameters if command in _COMMANDS else {}
+    return {f"--{name.replace('_', '-')}" for name in known}
 
 
 def _print_version(wanted: bool) -> None:

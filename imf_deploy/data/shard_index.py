@@ -27,6 +27,7 @@ _LARGEST_CLASS = 1 << 20
 _LARGEST_READ = 16 << 20
 # Larger images are told apart by pieces of this size: reading all of them would take as long as an epoch.
 _PIECE = 4096
+_UNREADABLE = "Check its permissions and its disk, or leave it out of --data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class ShardPictures:
                 file.seek(int(self.offset[position]))
                 content = file.read(size)
         except OSError as error:
-            raise ImfDeployError(f"cannot read the shard {path} ({error.strerror})", "Check it") from error
+            raise ImfDeployError(f"cannot read the shard {path} ({error.strerror})", _UNREADABLE) from error
         if len(content) < size:
             raise unreadable(self.name(position), "the shard has become shorter")
         return content
@@ -183,7 +184,7 @@ def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str, in
             end = tar.offset
     except OSError as error:
         raise ImfDeployError(
-            f"cannot read the shard {path} ({error.strerror or error})", "Check it"
+            f"cannot read the shard {path} ({error.strerror or error})", _UNREADABLE
         ) from error
     except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         last = list(samples)[-1].lstrip("/") if samples else ""

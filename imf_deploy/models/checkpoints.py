@@ -111,7 +111,7 @@ def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[
 def _choose(
     sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
 ) -> tuple[str, Fitted, list[str]]:
-    """Return the key of the weights to take, the weights, and what has to be said of the choice."""
+    """Return the key of the weights to take, the weights, and the warning about the choice."""
     if key:
         return key, fit_names(_under(sets, key, path), expected), []
     fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}

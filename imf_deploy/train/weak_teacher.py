@@ -92,7 +92,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
         accept: Whether to go on all the same.
 
     Returns:
-        What has to be said of an accepted teacher, without a full stop; empty where nothing is wrong.
+        The warning about an accepted teacher, without a full stop; empty where nothing is wrong.
 
     Raises:
         UsageError: its accuracy is suspect, and nobody accepted it.
