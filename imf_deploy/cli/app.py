@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, trainings, verify
 from imf_deploy.cli.config import Command, configurable
 from imf_deploy.processes import is_first
 
@@ -24,9 +24,9 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Command] = {
     "distill-and-export": main_job.distill_and_export,
-    "train-teacher": stages.train_teacher,
-    "distill": stages.distill,
-    "qat": stages.qat,
+    "train-teacher": trainings.train_teacher,
+    "distill": trainings.distill,
+    "qat": trainings.qat,
     "strip": stages.strip,
     "export": stages.export,
     "calibrate": calibrate.calibrate,

@@ -16,7 +16,8 @@ from imf_deploy.study.plan import Thin
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
-from imf_deploy.train.teacher import TEACHER_TRAINING, Reading, TeacherConfig
+from imf_deploy.train.reading import Reading
+from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
 
 # int() also takes 1_0, and digits of other scripts.
 _WHOLE = re.compile("[0-9]{1,18}")
