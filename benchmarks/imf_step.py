@@ -28,9 +28,9 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.distributed import accelerator
 from imf_deploy.train.imf_task import ImfTask, training_graph
-from imf_deploy.train.loop import Training
 from imf_deploy.train.optimizer import build_optimizer
 from imf_deploy.train.teacher import Teacher
+from imf_deploy.train.training import Training
 
 Step = Callable[[], None]
 

@@ -16,8 +16,8 @@ import torch
 from imf_deploy.data import DataConfig, open_data
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
-from imf_deploy.train.loop import Training
 from imf_deploy.train.teacher import find_teacher
+from imf_deploy.train.training import Training
 
 
 def resident() -> float:

@@ -7,13 +7,6 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import cast
-
-import typer
-
-# Typer takes Click's errors from Click, and from 0.26 on from a copy of its own.
-CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
-"""Base of the errors of a command line that cannot be read (``ClickException``)."""
 
 _PACKAGES = (
     "imf-deploy", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino",

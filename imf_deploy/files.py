@@ -73,9 +73,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path``
     keeps what it held before.
 
+    A link is followed, as when a file is opened to be written.
+
     Raises:
+        UsageError: something that is not a regular file is there, such as a pipe or a device.
         ImfDeployError: the folder or the file cannot be written (full disk, permissions).
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    # A rename would put a file in its place.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise UsageError(f"{path} is there, and is not a regular file", "Give another path")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,14 @@ from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
 from imf_deploy.files import finite
 from imf_deploy.gate import Gate
-from imf_deploy.models import ModelSpec, build_model, check_behaviour, student_blocks, truncate
+from imf_deploy.models import check_student, truncate
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.run_folder import RunFolder, open_run
-from imf_deploy.strip.products import Product, blocks_kept, choose_products, load_product
+from imf_deploy.strip.names import blocks_kept
+from imf_deploy.strip.products import Product, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
 from imf_deploy.train.config import Monitoring
 from imf_deploy.train.distill import DistillConfig, distill, load_distilled
@@ -148,7 +149,7 @@ def distill_and_export(
         say(doubt)
     # The user named the student, so that the record may name the same function.
     trusted = (config.distill.student,)
-    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring)
+    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True)
     distilled = load_distilled(trained, trusted)
     if tuning:
         tuned = qat(distilled, data, teacher, tuning, folder.qat, monitoring=monitoring)
@@ -211,13 +212,7 @@ def distill_and_export(
 
 def _products(config: RunConfig, data: DataSet) -> list[str]:
     """Return which products to make; a student that cannot be cut is refused before it is trained."""
-    wanted = config.distill
-    spec = ModelSpec.for_images(
-        wanted.student, data.preprocess.num_classes, data.preprocess.size, wanted.stem_strides, wanted.taps
-    )
-    student = build_model(spec)
-    check_behaviour(student, spec.image_size, spec.name)
-    blocks = student_blocks(student, spec)
+    student, blocks = check_student(config.distill.spec(data))
     names = choose_products(config.products, len(blocks))
     if kept := max(blocks_kept(name) for name in names):
         truncate(student, blocks[:kept])
@@ -251,7 +246,7 @@ def obtain_teacher(
     """Load the given teacher, or the packaged one where it fits the data, or train one.
 
     Returns:
-        The teacher, and what has to be said of its accuracy; empty where that is fine.
+        The teacher, and the warning about its accuracy; empty where that is fine.
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.

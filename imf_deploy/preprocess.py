@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
@@ -20,15 +21,12 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-LARGEST_SIDE = 4096
-"""Pixels of a side of the network's input; a batch of two takes 400 MB."""
-_MOST_CLASSES = 1_000_000
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of a picture in pixels -> top, left, height and width of the part to take."""
 
 
-# A longer picture shows nothing of the rest, and scaled as a whole it could fill the memory.
+# The centre crop of a longer picture shows only its middle, and scaled as a whole it could fill the memory.
 _LONGEST = 8
 
 
@@ -147,8 +145,8 @@ class Preprocess:
                 raise ValueError(f"size must be a whole number from 1 to {LARGEST_SIDE}")
             if type(resize_to) is not int or not 1 <= resize_to <= 2 * LARGEST_SIDE:
                 raise ValueError(f"resize_to must be a whole number from 1 to {2 * LARGEST_SIDE}")
-            if not isinstance(labels, list) or not 1 <= len(labels) <= _MOST_CLASSES:
-                raise ValueError(f"labels must be a list of 1 to {_MOST_CLASSES:,} names")
+            if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_CLASSES:
+                raise ValueError(f"labels must be a list of 1 to {MOST_CLASSES:,} names")
             return cls(
                 size=size,
                 resize=content["resize"],

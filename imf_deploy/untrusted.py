@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, visible
@@ -15,8 +16,13 @@ __all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", 
 
 JSON_BYTES = 32 << 20
 """Largest JSON document that is parsed; the largest report of a run with 1,000 classes has 2 MB."""
+JSON_VALUES = 4_000_000
+"""Most values in a JSON document: small ones take 60 bytes of memory each, whatever they take in the document."""
 JSON_DEPTH = 100
 """Deepest nesting of a JSON document; records and reports have less than 10."""
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
@@ -28,14 +34,19 @@ def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
         hint: What to do where it cannot be used.
 
     Raises:
-        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES`, nested deeper than
+        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES` or :data:`JSON_VALUES`, nested deeper than
             :data:`JSON_DEPTH`, holds an integer of thousands of digits, or text that is not Unicode.
     """
     if len(content) > JSON_BYTES:
         raise ImfDeployError(f"{name} is larger than {JSON_BYTES >> 20} MiB", hint)
+    text = content if isinstance(content, str) else content.decode("utf-8", "replace")
+    # Commas and brackets inside of text count as well: an estimate from above is enough.
+    if sum(map(text.count, ",[{")) > JSON_VALUES:
+        raise ImfDeployError(f"{name} holds more than {JSON_VALUES:,} values", hint)
     try:
         value = json.loads(content, parse_float=_finite, parse_constant=lambda _: None)
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate can be read, and never written
+        if _SURROGATE.search(text):  # a lone surrogate can be read, and never written
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ImfDeployError(f"{name} is nested too deeply", hint) from error
     except UnicodeEncodeError as error:

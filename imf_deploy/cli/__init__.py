@@ -58,12 +58,12 @@ def _run() -> tuple[int, bool]:
     except SystemExit as end:  # rich ends like this where its output is closed
         if end.code is not None and not isinstance(end.code, int):
             raise
-        known = refusal(end)
+        known = refusal(end, _options())
         if known:
             _complain(known)
         code = end.code or 0
     except Exception as error:
-        known = refusal(error)
+        known = refusal(error, _options())
         if not known:
             raise
         _complain(known)
@@ -82,8 +82,7 @@ def _command(arguments: list[str]) -> int:
     Raises:
         UsageError: they are not the command line of any command.
     """
-    from imf_deploy.cli.app import app
-    from imf_deploy.compat import CommandLineError
+    from imf_deploy.cli.app import CommandLineError, app
     from imf_deploy.errors import UsageError
 
     _check_text(arguments)
@@ -98,6 +97,13 @@ def _command(arguments: list[str]) -> int:
         page = f"See {context.command_path if context else 'imf-deploy'} --help"
         raise UsageError(what.rstrip("."), f"{guess}{near} {page}".strip()) from error
     return code if isinstance(code, int) else 0
+
+
+def _options() -> set[str]:
+    """Return the options of the command that was given; none where there is no such command."""
+    from imf_deploy.cli.app import options_of
+
+    return next((found for argument in sys.argv[1:] if (found := options_of(argument))), set())
 
 
 def _check_text(arguments: list[str]) -> None:

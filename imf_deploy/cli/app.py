@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from typing import Annotated, cast
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, trainings, verify
 from imf_deploy.cli.config import Command, configurable
 from imf_deploy.processes import is_first
+
+# Typer takes Click's errors from Click, and from 0.26 on from a copy of its own.
+CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+"""Base of the errors of a command line that cannot be read (``ClickException``)."""
 
 app = typer.Typer(
     name="imf-deploy",
@@ -19,9 +24,9 @@ app = typer.Typer(
 )
 _COMMANDS: dict[str, Command] = {
     "distill-and-export": main_job.distill_and_export,
-    "train-teacher": stages.train_teacher,
-    "distill": stages.distill,
-    "qat": stages.qat,
+    "train-teacher": trainings.train_teacher,
+    "distill": trainings.distill,
+    "qat": trainings.qat,
     "strip": stages.strip,
     "export": stages.export,
     "calibrate": calibrate.calibrate,
@@ -34,6 +39,12 @@ _COMMANDS: dict[str, Command] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(configurable(_command))
+
+
+def options_of(command: str) -> set[str]:
+    """Return the long names of a command's options; none where there is no such command."""
+    known = inspect.signature(_COMMANDS[command]).parameters if command in _COMMANDS else {}
+    return {f"--{name.replace('_', '-')}" for name in known}
 
 
 def _print_version(wanted: bool) -> None:

@@ -97,7 +97,7 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
                 hint = f"The nearest is {near[0]}" if near else f"See imf-deploy {command} --help"
                 raise UsageError(f"{place}: {command} has no option '{name}'", hint)
             if known[key] in values:
-                raise UsageError(f"{place}: '{key}' is there twice", "Remove one of them")
+                raise UsageError(f"{place}: '{key}' is given twice", "Remove one of them")
             values[known[key]] = value
     except yaml.YAMLError as error:
         raise UsageError(f"--config {path} cannot be read ({_where(error)})", _EXAMPLE) from error

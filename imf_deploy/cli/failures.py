@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import write_problem
 
 _MEMORY = ("can't allocate memory", "not enough memory", "bad allocation", "bad_alloc", "out of memory")
+# Options that decide how much memory a command takes; where a command has both, the first one matters.
+_BATCHES, _OTHERS = ("--batch-size", "--batch"), ("--image-size", "--jobs")
 
 
-def refusal(error: BaseException) -> ImfDeployError | None:
+def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | None:
     """Return what to tell the user where an exception comes from the machine; nothing for a bug.
 
     Args:
         error: What escaped a command.
+        options: Those of the command, such as ``--batch-size``.
     """
     if problem := write_problem(error):
         return problem
@@ -20,7 +25,8 @@ def refusal(error: BaseException) -> ImfDeployError | None:
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _MEMORY)
     )
     if memory:
-        return ImfDeployError(
-            "the memory is used up", "Give a smaller --batch-size or --image-size, or use another machine"
-        )
+        own = [option for option in _BATCHES if option in options][:1]
+        own += [option for option in _OTHERS if option in options]
+        hint = f"Give a smaller {' or '.join(own)}, or use" if own else "Use"
+        return ImfDeployError("the memory is used up", f"{hint} a machine with more memory")
     return None

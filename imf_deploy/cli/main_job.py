@@ -8,6 +8,7 @@ from pathlib import Path
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
 from imf_deploy.cli.recipe import Recipe, with_recipe
 
@@ -21,16 +22,16 @@ def distill_and_export(
     image_size: o.ImageSize = 0,
     val_fraction: o.ValFraction = defaults.VAL_FRACTION,
     split_seed: o.SplitSeed = 0,
-    teacher: o.TeacherName = "",
-    teacher_weights: o.TeacherWeights = "",
-    weights_key: o.WeightsKey = "",
-    teacher_options: o.TeacherOptions = "",
-    teacher_stem_strides: o.TeacherStemStrides = "",
-    accept_weak_teacher: o.AcceptWeakTeacher = False,
-    teacher_epochs: o.TeacherEpochs = defaults.TEACHER_EPOCHS,
+    teacher: t.TeacherName = "",
+    teacher_weights: t.TeacherWeights = "",
+    weights_key: t.WeightsKey = "",
+    teacher_options: t.TeacherOptions = "",
+    teacher_stem_strides: t.TeacherStemStrides = "",
+    accept_weak_teacher: t.AcceptWeakTeacher = False,
+    teacher_epochs: t.TeacherEpochs = defaults.TEACHER_EPOCHS,
     stem_strides: o.StemStrides = "",
     student_taps: o.StudentTaps = "",
-    teacher_tap: o.TeacherTap = "",
+    teacher_tap: t.TeacherTap = "",
     alpha: o.Alpha = defaults.ALPHA,
     beta: o.Beta = defaults.BETA,
     temperature: o.Temperature = defaults.TEMPERATURE,

@@ -99,13 +99,6 @@ StudentTaps = Annotated[
         rich_help_panel=METHOD,
     ),
 ]
-TeacherTap = Annotated[
-    str,
-    typer.Option(
-        help="Module of the teacher that puts out its features; empty takes its last block.",
-        rich_help_panel=METHOD,
-    ),
-]
 TrustModel = Annotated[
     list[str] | None,
     typer.Option(
@@ -115,56 +108,9 @@ TrustModel = Annotated[
 StemStrides = Annotated[
     str,
     typer.Option(
-        help="Strides at the first reductions, such as 1,1; empty chooses by image size.",
+        help="Strides at the first reductions, such as 1,1, or own; empty chooses by image size.",
         rich_help_panel=METHOD,
     ),
-]
-TeacherName = Annotated[
-    str,
-    typer.Option(
-        "--teacher",
-        help="Named as a student is; vision transformers too; empty chooses.",
-        rich_help_panel=METHOD,
-    ),
-]
-TeacherWeights = Annotated[
-    str,
-    typer.Option(
-        help="safetensors, .pt, .pth or .ckpt; empty takes the packaged teacher or trains one.",
-        rich_help_panel=METHOD,
-    ),
-]
-WeightsKey = Annotated[
-    str,
-    typer.Option(
-        help="Which weights of the teacher's file to take, such as model_ema; empty finds them.",
-        rich_help_panel=METHOD,
-    ),
-]
-TeacherOptions = Annotated[
-    str,
-    typer.Option(
-        help="Settings of the teacher's network that its weights do not show, such as transform_input=true.",
-        rich_help_panel=METHOD,
-    ),
-]
-TeacherStemStrides = Annotated[
-    str,
-    typer.Option(
-        help="Strides at the given teacher's first reductions, such as 2,2; empty finds them.",
-        rich_help_panel=METHOD,
-    ),
-]
-AcceptWeakTeacher = Annotated[
-    bool,
-    typer.Option(
-        "--accept-weak-teacher",
-        help="Train even if the teacher's accuracy is that of chance, or another use of it is better.",
-        rich_help_panel=METHOD,
-    ),
-]
-TeacherEpochs = Annotated[
-    int, typer.Option(help="Epochs, where the teacher is trained.", rich_help_panel=METHOD)
 ]
 Alpha = Annotated[float, typer.Option(help="Weight of the feature distance.", rich_help_panel=METHOD)]
 Beta = Annotated[

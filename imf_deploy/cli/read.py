@@ -11,12 +11,13 @@ from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
-from imf_deploy.models import parse_settings
+from imf_deploy.models import OWN_STRIDES, parse_settings
 from imf_deploy.study.plan import Thin
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
-from imf_deploy.train.teacher import TEACHER_TRAINING, Reading, TeacherConfig
+from imf_deploy.train.reading import Reading
+from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
 
 # int() also takes 1_0, and digits of other scripts.
 _WHOLE = re.compile("[0-9]{1,18}")
@@ -28,14 +29,19 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def strides(text: str, option: str = "--stem-strides") -> tuple[int, ...] | None:
-    """Read the value of an option: strides separated by commas; empty is nothing.
+    """Read the value of an option: strides separated by commas.
+
+    Returns:
+        The strides; ``()`` for ``own``, which keeps those of the library; nothing where the option is empty.
 
     Raises:
         UsageError: not a list of 1s and 2s.
     """
+    if text.strip() == OWN_STRIDES:
+        return ()
     parts = names(text)
     if not all(part in ("1", "2") for part in parts):
-        raise UsageError(f"{option} {text} is not a list of 1s and 2s", "Give such as 2,1")
+        raise UsageError(f"{option} {text} is not a list of 1s and 2s", f"Give such as 2,1, or {OWN_STRIDES}")
     return tuple(int(part) for part in parts) or None
 
 

@@ -11,6 +11,7 @@ import typer
 
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
+from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
 
 STUDY = "Study"
@@ -54,12 +55,12 @@ def study(
     image_size: o.ImageSize = 0,
     val_fraction: o.ValFraction = defaults.VAL_FRACTION,
     split_seed: o.SplitSeed = 0,
-    teacher: o.TeacherName = "",
-    teacher_weights: o.TeacherWeights = "",
-    weights_key: o.WeightsKey = "",
-    teacher_options: o.TeacherOptions = "",
-    teacher_stem_strides: o.TeacherStemStrides = "",
-    accept_weak_teacher: o.AcceptWeakTeacher = False,
+    teacher: t.TeacherName = "",
+    teacher_weights: t.TeacherWeights = "",
+    weights_key: t.WeightsKey = "",
+    teacher_options: t.TeacherOptions = "",
+    teacher_stem_strides: t.TeacherStemStrides = "",
+    accept_weak_teacher: t.AcceptWeakTeacher = False,
     epochs: o.Epochs = defaults.EPOCHS,
     batch_size: o.BatchSize = defaults.BATCH_SIZE,
     lr: Annotated[

@@ -13,6 +13,8 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
 from imf_deploy.data.pictures import Pictures, decode, picture_size
 from imf_deploy.data.roles import Role
+from imf_deploy.errors import UsageError
+from imf_deploy.limits import MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
@@ -49,8 +51,14 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
         held: What a note calls the validation part.
 
     Raises:
+        UsageError: more classes than records may name.
         ImfDeployError: a corrupt picture.
     """
+    if len(classes) > MOST_CLASSES:
+        raise UsageError(
+            f"{name} has {len(classes):,} classes, and at most {MOST_CLASSES:,} are supported",
+            "Give data with fewer classes",
+        )
     preprocess = _derive(parts["train"].pictures, tuple(classes), image_size)
     splits = dict(zip(parts, map(Split.whole, _sources(list(parts.values()), preprocess)), strict=True))
     notes: tuple[str, ...] = ()

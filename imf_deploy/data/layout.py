@@ -43,29 +43,41 @@ class _Top:
         role: The split that its name stands for.
         folders: Names of the folders inside it.
         images: How many images are directly in it.
+        deeper: How many images are in its folders, up to ``images``.
     """
 
     path: Path
     role: Role | None
     folders: frozenset[str]
     images: int
+    deeper: int
 
     @classmethod
     def of(cls, path: Path) -> _Top:
         inside = [(entry.name, is_folder(entry)) for entry in entries(path)]
         folders = frozenset(name for name, folder in inside if folder)
         images = sum(not folder and is_image_name(name) for name, folder in inside)
-        return cls(path, role_of(path.name), folders, images)
+        return cls(path, role_of(path.name), folders, images, _images_in(path, folders, images))
 
     @property
     def flat(self) -> bool:
         """Whether it holds images as a class does; a few loose ones do not make a split a class."""
-        return self.images > 0 and (len(self.folders) < 2 or self.images > len(self.folders))
+        return self.images > 0 and (len(self.folders) < 2 or self.images > self.deeper)
 
     @property
     def nested(self) -> bool:
         """Whether it holds folders as a split does."""
         return bool(self.folders) and not self.flat
+
+
+def _images_in(path: Path, folders: Iterable[str], most: int) -> int:
+    """Return how many images are directly in some folders; counting ends at ``most``."""
+    count = 0
+    for name in folders:
+        if count >= most:
+            break
+        count += sum(not is_folder(entry) and is_image_name(entry.name) for entry in entries(path / name))
+    return min(count, most)
 
 
 def find_layout(folder: Path) -> Layout:
@@ -103,6 +115,14 @@ def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
             f"{folder} holds {name}, which is the name of a split and has no images directly in it, beside "
             f"{_some(top.path.name for top in classes)}, which look like classes",
             f"If {name} is a class, put its images directly into it; if it is a split, move the others away",
+        )
+    alike = [top for top in others if not top.role and top.nested and top.folders & splits[0].folders]
+    if alike and len(roles) == 1:
+        raise UsageError(
+            f"{folder} holds {_some(top.path.name for top in alike)}, whose folders have the same names as those "
+            f"of {splits[0].path.name} ({_some(alike[0].folders & splits[0].folders)})",
+            f"If {splits[0].path.name} is a class, put all images directly into the class folders; if it is a "
+            "split, move the others away",
         )
     if "train" not in roles:
         raise UsageError(

@@ -17,7 +17,7 @@ from imf_deploy.data.shards import are_shards, open_shards
 from imf_deploy.data.walk import exists
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint
-from imf_deploy.preprocess import LARGEST_SIDE
+from imf_deploy.limits import LARGEST_NUMBER, LARGEST_SIDE
 from imf_deploy.untrusted import shorten, visible
 
 TEST_FRACTION = 0.2
@@ -81,7 +81,7 @@ def _bounds(config: DataConfig) -> dict[str, bool]:
         "root": len(config.root) <= LONGEST_PATH,
         "image_size": 0 <= config.image_size <= LARGEST_SIDE,
         "validation_fraction": 0 <= config.validation_fraction < 1,
-        "seed": -(1 << 63) <= config.seed < 1 << 63,
+        "seed": abs(config.seed) <= LARGEST_NUMBER,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imf_deploy.data.classes import class_name
-from imf_deploy.data.pictures import FORMATS, LARGEST_FILE, SUFFIXES, mark_of, unreadable
-from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.untrusted import parse_object, shorten
-
-_BLOCK = tarfile.BLOCKSIZE
-_CLASSES = (".cls", ".json")
-# What Pillow's readers look at to know their format.
-_HEAD = 16
-# Larger ones are no class; nothing is to fill the memory.
-_LARGEST_CLASS = 1 << 20
-# A header says how long a name that follows it is; nothing else is read at once but classes and pieces.
-_LARGEST_READ = 16 << 20
-# Larger images are told apart by pieces of this size: reading all of them would take as long as an epoch.
-_PIECE = 4096
+from imf_deploy.data.pictures import unreadable
+from imf_deploy.data.shard_samples import UNREADABLE, read_samples
+from imf_deploy.errors import ImfDeployError
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +57,7 @@ class ShardPictures:
                 file.seek(int(self.offset[position]))
                 content = file.read(size)
         except OSError as error:
-            raise ImfDeployError(f"cannot read the shard {path} ({error.strerror})", "Check it") from error
+            raise ImfDeployError(f"cannot read the shard {path} ({error.strerror})", UNREADABLE) from error
         if len(content) < size:
             raise unreadable(self.name(position), "the shard has become shorter")
         return content
@@ -119,7 +106,7 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
     tokens: dict[str, int] = {}
     headers = hashlib.sha256()
     for number, path in enumerate(paths):
-        samples = _samples(path, headers)
+        samples = read_samples(path, headers)
         for place, length, token, mark in samples:
             offset.append(place)
             size.append(length)
@@ -133,172 +120,3 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
         tuple(paths), torch.cat(shard), torch.tensor(offset), torch.tensor(size), headers.hexdigest()
     )
     return ShardIndex(pictures, list(tokens), torch.tensor(which), torch.tensor(marks))
-
-
-class _BoundedReads(io.BufferedReader):
-    """A file of which nothing can be read that would fill the memory, whatever a header says."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= _LARGEST_READ:
-            raise tarfile.ReadError("a header is larger than any name")
-        return super().read(size)
-
-
-@dataclass
-class _Sample:
-    """Members of one key."""
-
-    picture: tarfile.TarInfo | None = None
-    token: str | None = None
-    mark: int = 0
-
-
-def _samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str, int]]:
-    """Return offset, size, class and mark of every picture of a shard."""
-    samples: dict[str, _Sample] = {}
-    others: dict[str, str] = {}
-    is_picture = _pillow_accepts()
-    length = path.stat().st_size
-    try:
-        with (
-            _BoundedReads(path.open("rb", buffering=0)) as stream,
-            tarfile.open(fileobj=stream, mode="r:") as tar,
-        ):
-            for member in tar:
-                folder, _, base = member.name.rpartition("/")
-                stem, dot, ending = base.partition(".")
-                suffix = (dot + ending).lower()
-                if not member.isreg() or member.issparse() or not stem:
-                    continue
-                key = f"{folder}/{stem}"
-                if suffix not in SUFFIXES and suffix not in _CLASSES:
-                    others[key] = suffix
-                    continue
-                if not 0 <= member.size <= length - member.offset_data:
-                    raise _truncated(path, member.name)
-                headers.update(
-                    f"{member.name}|{member.size}|{member.mtime}\n".encode(errors="surrogateescape")
-                )
-                _add(samples.setdefault(key, _Sample()), tar, member, path, is_picture)
-            end = tar.offset
-    except OSError as error:
-        raise ImfDeployError(
-            f"cannot read the shard {path} ({error.strerror or error})", "Check it"
-        ) from error
-    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
-        last = list(samples)[-1].lstrip("/") if samples else ""
-        if last:
-            raise _truncated(path, last) from error
-        raise ImfDeployError(
-            f"the shard {path} is no uncompressed tar ({shorten(str(error))})", "Unpack it, or fetch it again"
-        ) from error
-    with path.open("rb") as file:
-        file.seek(end)
-        # The end mark is two blocks of zeros. tarfile takes damaged headers and a cut for the end, too.
-        if file.read(_BLOCK) != bytes(_BLOCK) and samples:
-            raise _truncated(path, list(samples)[-1].lstrip("/"))
-    found = []
-    for key, sample in samples.items():
-        if sample.picture is None or sample.token is None:
-            raise _incomplete(path, key, sample, others)
-        found.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
-    return found
-
-
-def _add(
-    sample: _Sample,
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    path: Path,
-    is_picture: Callable[[bytes], bool],
-) -> None:
-    """Note a picture, of which only the first bytes are looked at, or a class."""
-    if not member.name.lower().endswith(_CLASSES):
-        if sample.picture:
-            raise _sample_error(path, member.name, "its sample has a second picture")
-        if member.size > LARGEST_FILE:
-            raise unreadable(f"{path}, member {member.name}", f"it is larger than {LARGEST_FILE >> 20} MiB")
-        pieces = _pieces(tar, member)
-        if not is_picture(pieces[:_HEAD]):
-            why = f"it is none of {', '.join(FORMATS)}" if member.size else "it is empty"
-            raise unreadable(f"{path}, member {member.name}", why)
-        sample.picture, sample.mark = member, mark_of(str(member.size).encode() + pieces)
-    elif member.name.lower().endswith(".cls") or sample.token is None:
-        sample.token = _token(tar, member, path)
-
-
-def _incomplete(path: Path, key: str, sample: _Sample, others: dict[str, str]) -> UsageError:
-    if sample.picture:
-        return _sample_error(path, key.lstrip("/"), "it has a picture and no class")
-    what = "it has a class and no picture"
-    if key in others:
-        what += f", and {others[key] or 'no ending'} is the name of no kind that is read"
-    return _sample_error(path, key.lstrip("/"), what)
-
-
-def _pillow_accepts() -> Callable[[bytes], bool]:
-    """Return the function that tells from its first bytes whether something is one of ``FORMATS``."""
-    from PIL import Image
-
-    Image.init()
-    accept = [Image.OPEN[name][1] for name in FORMATS]
-    # Some answer with a sentence where they could read it in another build of Pillow.
-    return lambda head: any(test is None or bool(test(head)) for test in accept)
-
-
-def _pieces(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return a member's content; of a large one its beginning, middle and end."""
-    file, size = tar.extractfile(member), member.size
-    if file is None:
-        return b""
-    if size <= 3 * _PIECE:
-        return file.read(size)
-    pieces = []
-    for start in (0, (size - _PIECE) // 2, size - _PIECE):
-        file.seek(start)
-        pieces.append(file.read(_PIECE))
-    return b"".join(pieces)
-
-
-def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    """Return what a ``.cls`` or ``.json`` member says: an integer or a name."""
-    if member.size > _LARGEST_CLASS:
-        raise _sample_error(path, member.name, f"it is larger than {_LARGEST_CLASS >> 20} MiB")
-    file = tar.extractfile(member)
-    content = file.read(member.size) if file else b""
-    where = f"{member.name} in the shard {path}"
-    if member.name.lower().endswith(".cls"):
-        try:
-            value = content.decode().strip()
-        except ValueError as error:
-            raise _sample_error(path, member.name, "it is not a word in UTF-8") from error
-    else:
-        try:
-            value = parse_object(content, where)["label"]
-        except KeyError as error:
-            raise _sample_error(path, member.name, 'it is not {"label": …}') from error
-        except ImfDeployError as error:
-            raise UsageError(error.what, 'Write {"label": …}, or KEY.cls') from error
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise _sample_error(path, member.name, "its class is neither an integer nor a name")
-    try:
-        token = str(value).strip()
-    except ValueError as error:  # Python refuses to write integers of thousands of digits
-        raise _sample_error(path, member.name, "its class is an integer of thousands of digits") from error
-    if not token:
-        raise _sample_error(path, member.name, "its class is neither an integer nor a name")
-    return class_name(token, where)
-
-
-def _truncated(path: Path, member: str) -> ImfDeployError:
-    return ImfDeployError(
-        f"the shard {path} is truncated or damaged at or after member {member}",
-        "Fetch it again, or leave it out of --data",
-    )
-
-
-def _sample_error(path: Path, member: str, why: str) -> UsageError:
-    return UsageError(
-        f"the shard {path} has a sample that cannot be used, {member}: {why}",
-        "Write KEY.jpg and KEY.cls for every sample",
-    )

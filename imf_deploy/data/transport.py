@@ -25,7 +25,7 @@ _AHEAD = 2
 _QUEUES = 1 << 17
 # Other processes, such as those of the same training, need room as well.
 _MARGIN = 4
-_said: set[str] = set()
+_warned: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Transport:
         except OSError as error:
             why = error.strerror or str(error)
         if why:
-            _say_once("alone", f"Images are decoded in one process: {SHARED} cannot be used ({why})")
+            _warn_once("alone", f"Images are decoded in one process: {SHARED} cannot be used ({why})")
             return cls(0)
         if free is None or free >= _MARGIN * (_AHEAD * workers + 2) * batch_bytes:
             return cls(workers)
-        _say_once(
+        _warn_once(
             "piped",
             f"{SHARED} has only {free >> 20} MiB free: batches of images go through pipes, which is slower. "
             "In a container, --shm-size 8g gives it room",
@@ -100,7 +100,7 @@ def _free() -> int | None:
     return about.f_bavail * about.f_frsize
 
 
-def _say_once(kind: str, message: str) -> None:
-    if kind not in _said:
-        _said.add(kind)
+def _warn_once(kind: str, message: str) -> None:
+    if kind not in _warned:
+        _warned.add(kind)
         say(message)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from imf_deploy import defaults
 from imf_deploy.errors import UsageError
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.method.branches import BranchOutputs, Target
 
 Distance = Literal["power", "raw", "l2", "channel"]
@@ -47,9 +48,12 @@ class LossWeights:
         Raises:
             UsageError: naming the option.
         """
-        if not self.alpha >= 0 or not self.beta >= 0 or not self.temperature > 0:
-            raise UsageError("--alpha and --beta must be at least 0, --temperature above 0")
-        if not self.branches >= 0 or not self.prefixes >= 0 or self.distance not in get_args(Distance):
+        if not all(0 <= weight <= LARGEST_NUMBER for weight in (self.alpha, self.beta)):
+            raise UsageError("--alpha and --beta must be finite, and at least 0")
+        if not 0 < self.temperature <= LARGEST_NUMBER:
+            raise UsageError("--temperature must be finite, and above 0")
+        fine = all(0 <= weight <= LARGEST_NUMBER for weight in (self.branches, self.prefixes))
+        if not fine or self.distance not in get_args(Distance):
             raise UsageError(
                 f"branches {self.branches}, prefixes {self.prefixes}, distance {self.distance}: no IMF loss",
                 f"Give weights of at least 0, and one of {', '.join(get_args(Distance))}",

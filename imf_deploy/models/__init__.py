@@ -1,21 +1,33 @@
 """Classifiers: built by name, their blocks found generically, their weights loaded safely."""
 
 from imf_deploy.models.behaviour import check_behaviour
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, read_block, to_map
+from imf_deploy.models.blocks import Block, device_of, find_blocks, only_logits, read_block, to_map
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
-from imf_deploy.models.registry import SMALL_IMAGE, ModelSpec, build_model, student_blocks
+from imf_deploy.models.registry import (
+    OWN_STRIDES,
+    SMALL_IMAGE,
+    ModelSpec,
+    build_deployable,
+    build_model,
+    check_student,
+    student_blocks,
+)
 from imf_deploy.models.settings import Settings, parse_settings
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
 
 __all__ = [
+    "OWN_STRIDES",
     "SMALL_IMAGE",
     "Block",
     "ModelSpec",
     "Settings",
+    "build_deployable",
     "build_model",
     "check_behaviour",
+    "check_student",
+    "device_of",
     "file_stem",
     "find_blocks",
     "load_checkpoint",

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import UsageError
-from imf_deploy.models.blocks import only_logits
+from imf_deploy.evaluate import are_probabilities
+from imf_deploy.models.blocks import device_of, only_logits
 
 _IMAGES = 4
 _REPEATS = 3
@@ -26,11 +27,11 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
         name: Of the network, for messages.
 
     Raises:
-        UsageError: in evaluation mode it changes its input, answers differently each time, answers
-            differently when other images are in the batch, or puts out probabilities.
+        UsageError: in evaluation mode it changes its input, puts out numbers that are not finite or
+            probabilities, answers differently each time, or answers differently when other images are in
+            the batch.
     """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(model)
     noise = torch.randn(_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = noise.to(device)
     with torch.no_grad(), _in_evaluation(model), _awake(model):
@@ -48,17 +49,22 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
 
         first, *others = [answer(images) for _ in range(_REPEATS)]
         alone = torch.cat([answer(image[None]) for image in images])
-    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() < _SAME).all()):
+    if not all(bool(logits.isfinite().all()) for logits in (first, *others, alone)):
+        raise UsageError(
+            f"{name} puts out numbers that are not finite",
+            "Check its weights, and its operations for a division by 0",
+        )
+    if are_probabilities(first.cpu().numpy()):
         raise UsageError(
             f"{name} puts out probabilities, not logits", "Leave out its softmax: the losses apply their own"
         )
     scale = float(first.abs().max())
-    if any(float((other - first).abs().max()) > _SAME * scale for other in others):
+    if not all(float((other - first).abs().max()) <= _SAME * scale for other in others):
         raise UsageError(
             f"{name} answers differently each time in evaluation mode",
             "Switch dropout and noise off outside training, as functional.dropout(x, p, self.training) does",
         )
-    if float((alone - first).abs().max()) > _ALIKE * scale:
+    if not float((alone - first).abs().max()) <= _ALIKE * scale:
         raise UsageError(
             f"the answers of {name} depend on the other images of a batch",
             "Give batch norm running statistics (track_running_stats=True), and let nothing mix images",

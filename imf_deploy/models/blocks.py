@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.typed import read_typed
+from imf_deploy.forms import read_typed
+from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
 
-MOST_CHANNELS, LARGEST_MAP = 16_384, 8192
-"""Of a block in a record."""
 Layout = Literal["nchw", "nhwc", "tokens"]
 """``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
 
@@ -47,7 +47,7 @@ def read_block(content: Any) -> Block:
         ValueError: a field is missing, of another type, or out of range.
     """
     block = read_typed(Block, content)
-    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_MAP):
+    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_SIDE):
         raise ValueError(f"'{block.name[:40]}' cannot have {block.channels} channels of {block.size} pixels")
     return block
 
@@ -234,6 +234,12 @@ def _shape(name: str, output: object, prefix: int | None) -> Block | None:
     return None
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device that a network is on: that of its first parameter or buffer, or the CPU."""
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
 def probe(model: nn.Module, image_size: int) -> Any:
     """Run a network once in evaluation mode, on its own device, and return what it puts out.
 
@@ -244,8 +250,7 @@ def probe(model: nn.Module, image_size: int) -> Any:
     Raises:
         ImfDeployError: it cannot run on images of this size.
     """
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
         # Versions, by which a change in place shows, are not kept in inference mode.

@@ -21,6 +21,7 @@ from imf_deploy.untrusted import shorten
 
 _USUAL = ("state_dict", "model_state_dict", "model", "")
 """Where weights are looked for first; what is not here comes later, and averages come last."""
+_AVERAGES = {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow"}
 _DEEPEST = 4
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 Sets = dict[str, dict[str, Tensor]]
@@ -110,7 +111,7 @@ def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[
 def _choose(
     sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
 ) -> tuple[str, Fitted, list[str]]:
-    """Return the key of the weights to take, the weights, and what has to be said of the choice."""
+    """Return the key of the weights to take, the weights, and the warning about the choice."""
     if key:
         return key, fit_names(_under(sets, key, path), expected), []
     fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}
@@ -130,7 +131,7 @@ def _choose(
 
 def _rank(key: str) -> tuple[bool, int]:
     """Order keys: averages of weights last, and the usual names first."""
-    averaged = bool({"ema", "swa", "averaged"} & set(re.split(r"[._]", key.lower())))
+    averaged = bool(_AVERAGES & set(re.split(r"[^a-z]+", key.lower())))
     return averaged, _USUAL.index(key) if key in _USUAL else len(_USUAL)
 
 

@@ -10,26 +10,26 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.forms import read_typed
+from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.typed import read_typed
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
 
+OWN_STRIDES = "own"
+"""What options call the strides of the library, which a spec has as ``()``."""
 
 # What others train small pictures with: the library's own strides, and none or one of them.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
-MOST_CLASSES = 100_000
-"""In a record: more than any public data set has."""
-LARGEST_IMAGE = 8192
-"""In a record: side in pixels."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class ModelSpec:
     def _check_limits(self) -> None:
         if not 1 <= self.num_classes <= MOST_CLASSES:
             raise ValueError(f"there cannot be {self.num_classes} classes")
-        if not 1 <= self.image_size <= LARGEST_IMAGE:
+        if not 1 <= self.image_size <= LARGEST_SIDE:
             raise ValueError(f"images cannot have {self.image_size} pixels a side")
         if len(self.stem_strides) > 8 or not {1, 2}.issuperset(self.stem_strides):
             raise ValueError("strides are 1 or 2")
@@ -175,6 +175,33 @@ def build_model(spec: ModelSpec) -> nn.Module:
             "A factory has to build for num_classes",
         )
     return model.to(memory_format=torch.channels_last)
+
+
+def build_deployable(spec: ModelSpec) -> nn.Module:
+    """Build the architecture as :func:`build_model` does, and refuse it where it could not be deployed.
+
+    Raises:
+        UsageError: as there, or no file could reproduce its answers; see
+            :func:`imf_deploy.models.check_behaviour`.
+        ImfDeployError: as there.
+    """
+    network = build_model(spec)
+    check_behaviour(network, spec.image_size, spec.name)
+    return network
+
+
+def check_student(spec: ModelSpec) -> tuple[nn.Module, list[Block]]:
+    """Build a student once, before hours are spent, and refuse one that could not be distilled or deployed.
+
+    Returns:
+        The student with fresh weights, and its blocks.
+
+    Raises:
+        UsageError: there is no such student, or no file could reproduce its answers.
+        ImfDeployError: it does not run on images of this size, or has no blocks.
+    """
+    student = build_deployable(spec)
+    return student, student_blocks(student, spec)
 
 
 def student_blocks(model: nn.Module, spec: ModelSpec) -> list[Block]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imf_deploy.errors import UsageError
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.models.names import Architecture
-from imf_deploy.typed import LARGEST
 
 Setting = bool | int | float | str
 Settings = tuple[tuple[str, Setting], ...]
@@ -21,7 +21,8 @@ _MOST = 20
 # What these take is passed to the library's function. Others would fetch files (pretrained, checkpoint_path)
 # or change the parameters, which the file of weights shows.
 _TIMM = ("act_layer", "global_pool", "bn_eps", "norm_eps", "pad_type")
-_TRANSFORMED = ("googlenet", "inception_v3")
+INCEPTIONS = ("googlenet", "inception_v3")
+"""torchvision's networks that can transform their input, and that have auxiliary heads."""
 
 
 def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
@@ -30,7 +31,7 @@ def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
         return None
     if architecture.library == "timm":
         return _TIMM
-    if architecture.library == "torchvision" and architecture.name in _TRANSFORMED:
+    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return ("transform_input",)
     return ()
 
@@ -41,7 +42,7 @@ def choices(architecture: Architecture) -> list[Settings]:
     torchvision's published GoogLeNet and Inception take ImageNet's mean and standard deviation, and turn them
     into those that they were trained with (``transform_input``).
     """
-    if architecture.library == "torchvision" and architecture.name in _TRANSFORMED:
+    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return [(("transform_input", True),)]
     return []
 
@@ -84,8 +85,7 @@ def read_settings(content: Any) -> Settings:
         raise ValueError("the settings are not a short list of names and values")
     for name, value in content.items():
         fine = isinstance(value, bool) or (isinstance(value, str) and bool(_WORD.fullmatch(value)))
-        fine |= type(value) is int and abs(value) <= LARGEST
-        fine |= type(value) is float and abs(value) < 1e30
+        fine |= type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
         if not (isinstance(name, str) and _NAME.fullmatch(name) and fine):
             raise ValueError(f"a network has no setting {str(name)[:40]}={str(value)[:40]}")
     return tuple(sorted(content.items()))

@@ -16,10 +16,7 @@ from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models.names import Architecture
-from imf_deploy.models.settings import Settings
-
-# Their auxiliary heads would make a tuple of the output in training.
-_AUXILIARY = ("googlenet", "inception_v3")
+from imf_deploy.models.settings import INCEPTIONS, Settings
 
 
 def fixed_size(architecture: Architecture) -> bool:
@@ -109,7 +106,7 @@ def _from_library(
         return build_timm(name, pretrained=False, **options)
     import torchvision
 
-    if name in _AUXILIARY:
+    if name in INCEPTIONS:  # auxiliary heads would make a tuple of the output in training
         options |= {"aux_logits": False, "init_weights": False}
     if name.startswith("vit_"):
         options["image_size"] = image_size

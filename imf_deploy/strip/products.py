@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,27 +22,7 @@ from imf_deploy.models import (
     read_weights,
     student_blocks,
 )
-
-PLAIN = "plain"
-_IMF = re.compile("imf@([1-9][0-9]{0,3})")
-
-
-def imf(k: int) -> str:
-    """Return the name of the product that keeps ``k`` blocks."""
-    return f"imf@{k}"
-
-
-def blocks_kept(product: str) -> int:
-    """Return ``k`` of ``imf@k``, and 0 for ``plain``.
-
-    Raises:
-        ValueError: the name of no product; a record may hold anything, and names become those of files.
-    """
-    if product == PLAIN:
-        return 0
-    if found := _IMF.fullmatch(product):
-        return int(found[1])
-    raise ValueError(f"'{product[:40]}' is not a product")
+from imf_deploy.strip.names import PLAIN, blocks_kept, imf
 
 
 def choose_products(option: str, blocks: int) -> list[str]:

@@ -15,7 +15,8 @@ from imf_deploy.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
 from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
-from imf_deploy.strip.products import PLAIN, blocks_kept, build_product
+from imf_deploy.strip.names import PLAIN, blocks_kept
+from imf_deploy.strip.products import build_product
 from imf_deploy.strip.proof import StripProof, count_macs, count_parameters, removed_modules
 from imf_deploy.train.distill import Distilled
 

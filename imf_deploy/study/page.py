@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imf_deploy.report.markdown import code, text
+from imf_deploy.strip.names import PLAIN
 from imf_deploy.study import tables
 from imf_deploy.study.goals import goals
 from imf_deploy.study.methods import METHODS, Settings
 from imf_deploy.study.plan import trials
-from imf_deploy.study.results import PLAIN
 from imf_deploy.study.selection import title
 
 if TYPE_CHECKING:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.models import build_model, check_behaviour, student_blocks
+from imf_deploy.models import build_deployable, check_student
 from imf_deploy.models.names import file_stem
+from imf_deploy.strip.names import PLAIN
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
-from imf_deploy.study.results import PLAIN, Trained
+from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, spec_of
 from imf_deploy.train.config import TrainConfig
 
@@ -109,12 +110,14 @@ class StudyConfig:
         Raises:
             UsageError: before anything is trained.
         """
-        for name in dict.fromkeys((*self.students, *(thin.student for thin in self.thin))):
+        for name in self.students:
             spec = spec_of(name, data)
-            check_behaviour(build_model(spec), spec.image_size, name)
-        if self.taps:
-            spec = replace(spec_of(self.students[0], data), taps=self.taps)
-            student_blocks(build_model(spec), spec)
+            if "imf" in self.methods:
+                check_student(replace(spec, taps=self.taps))
+            else:
+                build_deployable(spec)
+        for thin in self.thin:
+            build_deployable(spec_of(thin.student, data))
         if not len(data.validation) and (self.tries > 1 or self.varied):
             raise UsageError(
                 "settings and variants are compared on validation images, and there are none",

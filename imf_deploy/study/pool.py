@@ -20,7 +20,8 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
-from imf_deploy.train.teacher import Reading, Teacher, find_teacher
+from imf_deploy.train.reading import FIND_OUT, Reading
+from imf_deploy.train.teacher import Teacher, find_teacher
 from imf_deploy.train.teacher_memory import TeacherMemory
 
 
@@ -45,7 +46,7 @@ class Bench:
     device: str
     folder: Path
     memory_gb: float = defaults.TEACHER_OUTPUTS_GB
-    reading: Reading = Reading()  # noqa: RUF009, frozen
+    reading: Reading = FIND_OUT
 
     @property
     def memory(self) -> Path:

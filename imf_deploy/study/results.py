@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-PLAIN = "plain"
-
 
 @dataclass(frozen=True)
 class Trained:

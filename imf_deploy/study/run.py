@@ -17,7 +17,8 @@ from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, write_json
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, save_weights
-from imf_deploy.strip.products import PLAIN, imf, load_product
+from imf_deploy.strip.names import PLAIN, imf
+from imf_deploy.strip.products import load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
@@ -192,11 +193,12 @@ def _record(
     begins = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
     whole = begins and choose_device(run.train.device).type == "cpu"
     started = _clock(teacher)
-    artifact = (
-        distill(data, teacher, imf_config(run.student, run.train, run.settings), weights, monitoring=ALIKE)
-        if run.method == "imf"
-        else train_rival(run, data, teacher, weights)
-    )
+    if run.method == "imf":
+        config = imf_config(run.student, run.train, run.settings)
+        # The study has checked its students, and the check is not a part of a training's time.
+        artifact = distill(data, teacher, config, weights, monitoring=ALIKE, checked=True)
+    else:
+        artifact = train_rival(run, data, teacher, weights)
     seconds = _clock(teacher) - started if whole else None
     predict = _predictor(run, artifact)
     return {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from imf_deploy.study.results import PLAIN, Network, Trained
+from imf_deploy.strip.names import PLAIN, find_blocks_kept
+from imf_deploy.study.results import Network, Trained
 
 TITLES = {"ce": "cross-entropy", "kd": "KD", "fitnet": "FitNet", "dkd": "DKD", "imf": "IMF"}
 """What the methods are called, in the order of the tables; another method comes after them."""
@@ -67,7 +68,7 @@ def cpu_seconds(runs: Mapping[int, Trained]) -> dict[int, float]:
 
 def prefixes(products: Iterable[str]) -> list[str]:
     """Return the different ``imf@k`` among products, the smallest k first."""
-    found = {int(match[1]): name for name in products if (match := re.fullmatch("imf@([0-9]{1,4})", name))}
+    found = {kept: name for name in products if (kept := find_blocks_kept(name))}
     return [found[k] for k in sorted(found)]
 
 

@@ -15,12 +15,13 @@ from imf_deploy.errors import UsageError
 from imf_deploy.files import finite, write_json, write_text, write_yaml
 from imf_deploy.progress import say, track
 from imf_deploy.run_folder import SETTINGS
+from imf_deploy.strip.names import PLAIN
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.page import page
 from imf_deploy.study.pictures import draw_pictures
 from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer
-from imf_deploy.study.results import PLAIN, Network, Trained
+from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
 from imf_deploy.train.teacher import Teacher

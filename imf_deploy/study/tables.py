@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from imf_deploy.report.format import UNKNOWN, scaled, significant
 from imf_deploy.report.markdown import code, text
+from imf_deploy.strip.names import PLAIN
 from imf_deploy.study import selection
-from imf_deploy.study.results import PLAIN, Network, Trained
+from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import Runs, test_accuracies, title, validation_accuracies
 from imf_deploy.study.statistics import Difference, paired_difference, paired_ratio, spread
 

@@ -11,6 +11,7 @@ import torch
 from imf_deploy import defaults
 from imf_deploy.data.augment import Augment, AugmentName
 from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.processes import local_rank, world_size
 from imf_deploy.train.tensorboard import require_tensorboard
 
@@ -89,18 +90,18 @@ class TrainConfig:
         for option, fine in (
             ("--epochs", self.epochs >= 1),
             ("--batch-size", self.batch_size >= 2),
-            ("--lr", self.lr > 0 and math.isfinite(self.lr)),
-            ("--seed", self.seed >= 0),
+            ("--lr", 0 < self.lr <= LARGEST_NUMBER),
+            ("--seed", 0 <= self.seed <= LARGEST_NUMBER),
             ("--warmup", 0 <= self.warmup < 1),
             ("--lr-drops", all(0 < drop < 1 for drop in self.drops)),
             ("--shift", self.shift is None or self.shift >= 0),
-            ("--weight-decay", 0 <= self.weight_decay < math.inf),
+            ("--weight-decay", 0 <= self.weight_decay <= LARGEST_NUMBER),
             ("--momentum", 0 <= self.momentum < 1),
             ("--label-smoothing", 0 <= self.label_smoothing < 1),
-            ("--mixup", 0 <= self.mixup < math.inf),
-            ("--cutmix", 0 <= self.cutmix < math.inf),
+            ("--mixup", 0 <= self.mixup <= LARGEST_NUMBER),
+            ("--cutmix", 0 <= self.cutmix <= LARGEST_NUMBER),
             ("--ema", 0 <= self.ema < 1),
-            ("--clip-grad", 0 <= self.clip_grad < math.inf),
+            ("--clip-grad", 0 <= self.clip_grad <= LARGEST_NUMBER),
             ("--grad-accumulation", self.grad_accumulation >= 1),
         ):
             if not fine:

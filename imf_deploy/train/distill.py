@@ -15,19 +15,18 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite
+from imf_deploy.forms import read_typed
 from imf_deploy.method.branches import BranchDesign, TrainingGraph
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import (
     Block,
     ModelSpec,
-    build_model,
-    check_behaviour,
+    check_student,
     find_blocks,
     load_weights,
     read_block,
     read_weights,
     save_weights,
-    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.train.checkpoint import check_finite
@@ -37,7 +36,6 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
-from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)
@@ -66,6 +64,17 @@ class DistillConfig:
     design: BranchDesign = field(default_factory=BranchDesign)
     branch_warmup: float = 0.0
     refit: bool = True
+
+    def spec(self, data: DataSet) -> ModelSpec:
+        """Return the student's architecture for a data set.
+
+        Raises:
+            UsageError: there is no such student.
+        """
+        preprocess = data.preprocess
+        return ModelSpec.for_images(
+            self.student, preprocess.num_classes, preprocess.size, self.stem_strides, self.taps
+        )
 
     def check(self) -> None:
         """Refuse values that no training can use.
@@ -110,6 +119,7 @@ def distill(
     path: Path,
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    checked: bool = False,
 ) -> Artifact:
     """Distil a teacher into a student and write both the student and its branches.
 
@@ -124,6 +134,7 @@ def distill(
         path: Where to write; tensors are named ``student.*`` and ``imf.*``.
         overwrite: Whether a file that another recipe made may be replaced.
         monitoring: What is kept and told meanwhile.
+        checked: Whether :func:`imf_deploy.models.check_student` has accepted the student already.
 
     Returns:
         The artifact; its evidence holds ``history``, ``blocks`` and ``teacher_features``.
@@ -140,7 +151,7 @@ def distill(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = _student_spec(data, config)
+    spec = config.spec(data)
     settings = {
         "kind": "distilled",
         "student": spec.to_dict(),
@@ -152,7 +163,8 @@ def distill(
     checkpoint = path.with_suffix(".checkpoint")
     if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
-    check_student(data, config)
+    if not checked:
+        check_student(spec)
     torch.manual_seed(config.train.seed)
     its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())
     graph, blocks, features = training_graph(spec, its, config.design)
@@ -192,26 +204,6 @@ def distill(
         )
 
     return on_first(finish)
-
-
-def check_student(data: DataSet, config: DistillConfig) -> None:
-    """Build the student once, and refuse one that could not be deployed.
-
-    Raises:
-        UsageError: unknown student, or one whose answers no file could reproduce.
-        ImfDeployError: it does not run on these images, or has no blocks.
-    """
-    spec = _student_spec(data, config)
-    student = build_model(spec)
-    check_behaviour(student, spec.image_size, spec.name)
-    student_blocks(student, spec)
-
-
-def _student_spec(data: DataSet, config: DistillConfig) -> ModelSpec:
-    preprocess = data.preprocess
-    return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.taps
-    )
 
 
 def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:

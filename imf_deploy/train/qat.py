@@ -15,7 +15,8 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.evaluate import top1
-from imf_deploy.files import fingerprint
+from imf_deploy.files import differences, fingerprint
+from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
@@ -26,7 +27,6 @@ from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
 from imf_deploy.train.refit import refit_distilled
 from imf_deploy.train.teacher import Teacher
-from imf_deploy.typed import read_typed
 
 
 @dataclass(frozen=True)
@@ -233,6 +233,13 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
     if (teacher.sha256, teacher.key) != (source.parent, source.evidence.get("teacher_key", "")):
         raise UsageError(
             f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+        )
+    recorded: dict[str, Any] = source.known("teacher", dict)
+    if changed := differences(recorded, teacher.spec.to_dict()):
+        raise UsageError(
+            f"{source.path} was distilled from a teacher that was built in another way "
+            f"(other {', '.join(changed)})",
+            "Load the teacher with the settings and strides of the record",
         )
     if data.preprocess != source.preprocess:
         raise UsageError(

@@ -14,7 +14,7 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.evaluate import top1
 from imf_deploy.files import fingerprint
-from imf_deploy.models import ModelSpec, build_model, check_behaviour, only_logits, save_weights
+from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
 from imf_deploy.train.checkpoint import check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.distributed import on_first
@@ -77,8 +77,7 @@ def train_classifier(
     if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
         return made
     torch.manual_seed(config.seed)
-    task = Supervised(build_model(spec), config.label_smoothing)
-    check_behaviour(task.module, spec.image_size, spec.name)
+    task = Supervised(build_deployable(spec), config.label_smoothing)
     title = f"Training {kind} {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -20,10 +19,7 @@ from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
     SMALL_IMAGE,
     ModelSpec,
-    Settings,
-    build_model,
     check_behaviour,
-    load_checkpoint,
     only_logits,
     resolve,
 )
@@ -31,27 +27,12 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.reading import FIND_OUT, Reading, best_built, build_teacher
 from imf_deploy.train.supervised import train_classifier
 from imf_deploy.train.teacher_memory import TeacherMemory
-from imf_deploy.train.weak_teacher import better_teacher
 
 TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a given file of weights is read, where nothing in it says so.
-
-    Attributes:
-        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
-        settings: Of the architecture; nothing takes those that its record names, or finds them.
-        stem_strides: At its first reductions; likewise.
-    """
-
-    key: str = ""
-    settings: Settings | None = None
-    stem_strides: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,7 @@ class TeacherConfig:
 
     model: str = ""
     train: TrainConfig = TEACHER_TRAINING
-    reading: Reading = Reading()
+    reading: Reading = FIND_OUT
 
 
 def train_teacher(
@@ -162,7 +143,7 @@ def load_teacher(
     model: str,
     data: DataSet,
     device: torch.device,
-    reading: Reading = Reading(),
+    reading: Reading = FIND_OUT,
 ) -> Teacher:
     """Load a teacher's weights, and measure its accuracy on the test split.
 
@@ -185,39 +166,12 @@ def load_teacher(
         spec = replace(spec, settings=reading.settings)
     if reading.stem_strides is not None:
         spec = replace(spec, stem_strides=reading.stem_strides)
-    module = _load(spec, path, reading.key, device, say)
+    module = build_teacher(spec, path, reading.key, device, say)
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
-        spec, module = _best_built(spec, module, path, data, device, reading)
+        spec, module = best_built(spec, module, path, data, device, reading)
     accuracy = top1(module, data.test, data.preprocess, device)
     return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
-
-
-def _best_built(
-    spec: ModelSpec, module: nn.Module, path: Path, data: DataSet, device: torch.device, reading: Reading
-) -> tuple[ModelSpec, nn.Module]:
-    """Return the way to build a network in which its weights do clearly better; by default, the given one."""
-    best = better_teacher(
-        module,
-        (
-            (other, _load(other, path, reading.key, device, lambda note: None))
-            for other in spec.variants(reading.settings is None, reading.stem_strides is None)
-        ),
-        data,
-        device,
-    )
-    if best is None:
-        return spec, module
-    chosen, better, gain = best
-    told = []
-    if chosen.settings != spec.settings:
-        values = ",".join(f"{name}={str(value).lower()}" for name, value in chosen.settings)
-        told.append(f"--teacher-options {values}")
-    if chosen.stem_strides != spec.stem_strides:
-        strides = ",".join(map(str, chosen.stem_strides)) or "2,2"
-        told.append(f"--teacher-stem-strides {strides}")
-    say(f"{path}: {' '.join(told)} is chosen, since it gets {gain}")
-    return chosen, better
 
 
 def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
@@ -241,15 +195,6 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
     return made_for, _history(record), True
 
 
-def _load(
-    spec: ModelSpec, path: Path, key: str, device: torch.device, tell: Callable[[str], None]
-) -> nn.Module:
-    module = build_model(spec)
-    for note in load_checkpoint(module, path, key):
-        tell(note)
-    return module.to(device).eval().requires_grad_(False)
-
-
 def _history(record: Artifact) -> History:
     """Return the epochs of a sidecar; none where another tool wrote them without their numbers."""
     history: History = record.evidence.get("history", [])
@@ -271,7 +216,7 @@ def find_teacher(
     model: str,
     data: DataSet,
     device: str,
-    reading: Reading = Reading(),
+    reading: Reading = FIND_OUT,
 ) -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data.
 
@@ -287,7 +232,7 @@ def find_teacher(
         UsageError: how to read a file, and no file.
         ImfDeployError: the weights do not fit.
     """
-    if not weights and reading != Reading():
+    if not weights and reading != FIND_OUT:
         raise UsageError(
             "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher",
             "Add --teacher-weights FILE",

@@ -15,6 +15,7 @@ from imf_deploy.chance import clearly_better, suspect, why_suspect
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.evaluate import top1
+from imf_deploy.models import device_of
 
 if TYPE_CHECKING:
     from imf_deploy.train.teacher import Teacher
@@ -91,12 +92,12 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
         accept: Whether to go on all the same.
 
     Returns:
-        What has to be said of an accepted teacher, without a full stop; empty where nothing is wrong.
+        The warning about an accepted teacher, without a full stop; empty where nothing is wrong.
 
     Raises:
         UsageError: its accuracy is suspect, and nobody accepted it.
     """
-    device = next(teacher.module.parameters()).device
+    device = device_of(teacher.module)
     images, labels = sample(data)
     if teacher.recorded:
         correct = int(_right(teacher.module, images, labels, data, device).sum())
@@ -144,5 +145,5 @@ def weak_on_validation(distilled: Artifact, teacher: Teacher, data: DataSet) -> 
         reached = own["after"]
     if reached is None:
         return ""
-    device = next(teacher.module.parameters()).device
+    device = device_of(teacher.module)
     return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)

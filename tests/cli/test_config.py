@@ -55,7 +55,7 @@ def test_values_are_the_text_that_is_there(tmp_path: Path) -> None:
         ("val_fraction: 0.1", "has no option 'val_fraction'. The nearest is val-fraction"),
         ("batch: 1\nepoch: 3", "line 2: distill has no option 'epoch'. The nearest is epochs"),
         ("zzz: 3", "See imf-deploy distill --help"),
-        ("epochs: 1\nepochs: 2", "line 2: 'epochs' is there twice"),
+        ("epochs: 1\nepochs: 2", "line 2: 'epochs' is given twice"),
         ("epochs: {a: 1}", "'epochs' is neither a value nor a list"),
         ("products: [[a]]", "'products' is neither"),
         ("- epochs", "holds no options"),

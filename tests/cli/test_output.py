@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from imf_deploy.cli.app import options_of
+from imf_deploy.cli.failures import refusal
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import atomic_path, write_json, write_problem
 
@@ -170,6 +172,24 @@ def test_a_failed_write_is_known_from_any_exception(failure: Exception, said: st
     for error in (failure, outer):
         found = write_problem(error)
         assert said in str(found) if said else found is None
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("distill", "Give a smaller --batch-size or --image-size, or use a machine with more memory"),
+        ("study", "Give a smaller --batch-size or --image-size or --jobs, or use a machine"),
+        ("bench", "Give a smaller --batch or --image-size, or use a machine"),
+        ("inspect", "Use a machine with more memory"),
+        ("none", "Use a machine with more memory"),
+    ],
+)
+def test_used_up_memory_hints_at_options_of_the_command(command: str, hint: str) -> None:
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9")):
+        found = refusal(error, options_of(command))
+        assert found
+        assert found.hint.startswith(hint)
+    assert refusal(RuntimeError("a bug"), options_of(command)) is None
 
 
 def test_text_that_is_not_unicode_is_named(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_the_page_tells_what_was_tried(here: Cli, command: list[str], tmp_path: 
 def test_methods_that_diverge_with_all_settings_stop_the_study(
     here: Cli, command: list[str], error: Error, tmp_path: Path
 ) -> None:
-    arguments = [*command, "--methods", "ce", "--seeds", "0", "--tries", "2", "--lr", "1e30"]
+    arguments = [*command, "--methods", "ce", "--seeds", "0", "--tries", "2", "--lr", "1e18"]
     result = here(*arguments)
     assert "Choosing settings, 2 of 2: resnet8 ce seed 1000: diverged" in result.err
     assert "resnet8 ce seed 0: the loss became nan" in error(result, 1)

@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from imf_deploy.cli.read import teacher_reading
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.evaluate import top1
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.train.teacher import Reading, find_teacher
-from imf_deploy.train.weak_teacher import weak_teacher
+from imf_deploy.train.reading import Reading
+from imf_deploy.train.teacher import Teacher, find_teacher
+from imf_deploy.train.weak_teacher import check_teacher, weak_teacher
 
 Here = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -160,7 +163,9 @@ def test_weights_that_were_trained_with_the_strides_of_the_library(
     usual = find_teacher(str(path), "resnet18", greys, "cpu", Reading(stem_strides=(2, 1)))
     assert usual.accuracy < 0.7
     assert found.spec.stem_strides == ()
-    assert "--teacher-stem-strides 2,2 is chosen, since it gets" in capfd.readouterr().err
+    assert "--teacher-stem-strides own is chosen, since it gets" in capfd.readouterr().err
+    told = find_teacher(str(path), "resnet18", greys, "cpu", teacher_reading("", "", "own"))
+    assert (told.spec, told.identity) == (found.spec, found.identity)
 
 
 def test_weights_that_want_their_input_as_it_is(greys: DataSet, tmp_path: Path) -> None:
@@ -172,6 +177,15 @@ def test_weights_that_want_their_input_as_it_is(greys: DataSet, tmp_path: Path) 
     found = find_teacher(str(path), "googlenet", greys, "cpu")
     assert found.spec.settings == ()
     assert found.accuracy == 1
+
+
+def test_a_teacher_without_parameters(greys: DataSet) -> None:
+    spec = ModelSpec("mine:fixed", 3, 32)
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    network.register_buffer("grey", torch.ones(1))
+    accuracy = top1(network, greys.test, greys.preprocess, torch.device("cpu"))
+    teacher = Teacher(network.eval(), spec, "0" * 64, accuracy, recorded=True)
+    assert "The teacher mine:fixed is suspect" in check_teacher(teacher, greys, accept=True)
 
 
 @pytest.mark.parametrize(

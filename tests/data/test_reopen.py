@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from imf_deploy.data import DataConfig, open_data, reopen_data
+from imf_deploy.data.encoded import open_parts
 from imf_deploy.data.named import NAMED
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.preprocess import LARGEST_SIDE, Preprocess
+from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.preprocess import Preprocess
 
 GOOD: dict[str, Any] = {
     "data": "fashion-mnist-subset",
@@ -125,3 +127,8 @@ def test_the_largest_input_can_be_recorded(tmp_path: Path, make_images: Callable
 def test_a_root_that_is_not_utf_8() -> None:
     with pytest.raises(UsageError, match="is not UTF-8"):
         open_data(DataConfig("cifar10", os.fsdecode(b"/tmp/caf\xe9")))
+
+
+def test_more_classes_than_a_record_may_name() -> None:
+    with pytest.raises(UsageError, match="big has 100,001 classes, and at most 100,000 are supported"):
+        open_parts("big", {}, [str(number) for number in range(MOST_CLASSES + 1)], 0, "")

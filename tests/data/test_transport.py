@@ -25,7 +25,7 @@ from imf_deploy.errors import ImfDeployError
 
 @pytest.fixture(autouse=True)
 def unsaid() -> None:
-    transport._said.clear()
+    transport._warned.clear()
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_full_or_read_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     free(monkeypatch, 4096)
     assert Transport.choose(2, 1) == Transport(0)
     assert "it is full" in capsys.readouterr().err
-    transport._said.clear()
+    transport._warned.clear()
     free(monkeypatch, 1 << 40)
 
     def refuse() -> None:

@@ -210,10 +210,15 @@ def test_the_branch_terms_train_the_student_s_blocks_too(term: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [(-1, 1, 1), (1, -1, 1), (1, 1, 0), (1, 1, -2), (float("nan"), 1, 1), (1, 1, float("nan"))]
+    ("weights", "option"),
+    [
+        *(((bad, 1, 1), "--alpha") for bad in (-1, float("nan"), float("inf"), 1e30)),
+        *(((1, bad, 1), "--beta") for bad in (-1, float("nan"), float("inf"))),
+        *(((1, 1, bad), "--temperature") for bad in (0, -2, float("nan"), float("inf"))),
+    ],
 )
-def test_impossible_weights(weights: tuple[float, float, float]) -> None:
-    with pytest.raises(UsageError, match="--alpha"):
+def test_impossible_weights(weights: tuple[float, float, float], option: str) -> None:
+    with pytest.raises(UsageError, match=option):
         LossWeights(*weights).check()
     LossWeights(0, 0, 0.5).check()
 

@@ -40,6 +40,10 @@ class Body(nn.Module):
         if self.way.startswith("mixes"):
             x = x - x.mean(0)
         logits: Tensor = self.fc(self.drop(x))
+        if self.way == "zero by zero":
+            logits = (logits - logits) / (logits - logits)
+        if self.way == "infinite":
+            logits = logits.abs() / 0
         return logits.softmax(1) if self.way == "softmax" else logits
 
 
@@ -53,6 +57,8 @@ class Body(nn.Module):
         ("noise", "answers differently each time"),
         ("no statistics", "depend on the other images of a batch"),
         ("mixes", "depend on the other images of a batch"),
+        ("zero by zero", "puts out numbers that are not finite"),
+        ("infinite", "puts out numbers that are not finite"),
         ("mixes asleep", "depend on the other images of a batch"),
     ],
 )

@@ -116,7 +116,13 @@ def test_two_sets(tmp_path: Path, model: nn.Module) -> None:
         loads(path, model, "ema")
 
 
-@pytest.mark.parametrize("ema", ["state_dict_ema", "ema_state_dict", "ema", "ema_model.state_dict"])
+@pytest.mark.parametrize(
+    "ema",
+    [
+        "state_dict_ema", "ema_state_dict", "ema", "ema_model.state_dict", "avg_model", "average", "shadow",
+        "polyak.state_dict", "model-ema",
+    ],
+)  # fmt: skip
 def test_an_average_comes_second(tmp_path: Path, model: nn.Module, ema: str) -> None:
     content: Any = under("module.", fresh().state_dict())
     for part in reversed(ema.split(".")):

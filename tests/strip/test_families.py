@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from imf_deploy.models import build_model, load_weights, read_weights
-from imf_deploy.strip.products import blocks_kept, choose_products, load_product
+from imf_deploy.strip.names import blocks_kept
+from imf_deploy.strip.products import choose_products, load_product
 from imf_deploy.strip.stage import strip
 from imf_deploy.train.distill import Distilled
 

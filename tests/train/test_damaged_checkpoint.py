@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.train import loop
+from imf_deploy.train import training
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.teacher import TeacherConfig, train_teacher
 
@@ -27,13 +27,13 @@ def unfinished(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a training that was stopped after its first epoch."""
     folder = tmp_path_factory.mktemp("unfinished")
     with pytest.MonkeyPatch.context() as patch:
-        save = loop.Training.save
+        save = training.Training.save
 
         def save_and_stop(self: Any, *arguments: Any) -> None:
             save(self, *arguments)
             raise KeyboardInterrupt
 
-        patch.setattr(loop.Training, "save", save_and_stop)
+        patch.setattr(training.Training, "save", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
             train_teacher(data, CONFIG, folder / "t.safetensors")
     return folder / "t.checkpoint"

@@ -208,6 +208,9 @@ def test_what_it_cannot_go_on_from(
     path = tmp_path / "q.safetensors"
     with pytest.raises(UsageError, match="another teacher"):
         qat(distilled, data, replace(teacher, sha256="0" * 64), GENTLE, path)
+    for change in ({"settings": (("transform_input", True),)}, {"stem_strides": (1, 1)}):
+        with pytest.raises(UsageError, match=rf"built in another way \(other {next(iter(change))}\)"):
+            qat(distilled, data, replace(teacher, spec=replace(teacher.spec, **change)), GENTLE, path)
     with pytest.raises(UsageError, match="went through QAT before"):
         qat(load_distilled(tuned), data, teacher, GENTLE, path)
     with pytest.raises(UsageError, match="other preprocessing"):

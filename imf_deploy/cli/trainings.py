@@ -1,0 +1,248 @@
+"""The stages that train, one command each: ``train-teacher``, ``distill`` and ``qat``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy import defaults
+from imf_deploy.cli import options as o
+from imf_deploy.cli import teacher_options as t
+from imf_deploy.cli.config import Settings
+from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
+
+
+@with_recipe
+def train_teacher(
+    preset: o.Preset = "",
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: t.TeacherName = "",
+    epochs: o.Epochs = defaults.TEACHER_EPOCHS,
+    batch_size: o.BatchSize = defaults.TEACHER_BATCH_SIZE,
+    lr: o.Lr = defaults.TEACHER_LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
+    augment: o.Augment = o.Augmentation.SHIFT_FLIP,
+    flip: o.Flip = True,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    train_precision: o.Precision = o.TrainPrecision.FP32,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Weights file to write.")] = Path(
+        "teacher.safetensors"
+    ),
+    overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
+    settings: Settings,
+) -> None:
+    """Train a teacher by cross-entropy on a data set."""
+    from imf_deploy.cli.read import data_config, train_config
+    from imf_deploy.data import open_data
+    from imf_deploy.files import write_yaml
+    from imf_deploy.progress import say
+    from imf_deploy.train.distributed import leave
+    from imf_deploy.train.teacher import TeacherConfig
+    from imf_deploy.train.teacher import train_teacher as run
+
+    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
+    train = train_config(
+        epochs,
+        batch_size,
+        lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
+        augment,
+        train_precision,
+        device,
+        flip,
+        seed,
+    )
+    config = TeacherConfig(teacher, recipe.train(train))
+    made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
+    leave()
+    write_yaml(output.with_suffix(".config.yaml"), settings)
+    say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
+
+
+def weights_file(path: Path) -> Path:
+    """Return ``path`` if weights can be written under this name.
+
+    Raises:
+        UsageError: it is a folder, or names another format.
+    """
+    from imf_deploy.errors import UsageError
+
+    if path.is_dir() or path.suffix != ".safetensors":
+        raise UsageError(f"--output {path} is no weights file", "Give a name that ends in .safetensors")
+    return path
+
+
+@with_recipe
+def distill(
+    preset: o.Preset = "",
+    student: o.Student = defaults.STUDENT,
+    data: o.Data = defaults.DATA,
+    data_root: o.DataRoot = "",
+    image_size: o.ImageSize = 0,
+    val_fraction: o.ValFraction = defaults.VAL_FRACTION,
+    split_seed: o.SplitSeed = 0,
+    teacher: t.TeacherName = "",
+    teacher_weights: t.TeacherWeights = "",
+    weights_key: t.WeightsKey = "",
+    teacher_options: t.TeacherOptions = "",
+    teacher_stem_strides: t.TeacherStemStrides = "",
+    accept_weak_teacher: t.AcceptWeakTeacher = False,
+    stem_strides: o.StemStrides = "",
+    student_taps: o.StudentTaps = "",
+    teacher_tap: t.TeacherTap = "",
+    alpha: o.Alpha = defaults.ALPHA,
+    beta: o.Beta = defaults.BETA,
+    temperature: o.Temperature = defaults.TEMPERATURE,
+    refit: o.Refit = True,
+    epochs: o.Epochs = defaults.EPOCHS,
+    batch_size: o.BatchSize = defaults.BATCH_SIZE,
+    lr: o.Lr = defaults.LR,
+    lr_schedule: o.Schedule = o.LrSchedule.COSINE,
+    lr_drops: o.LrDrops = o.LR_DROPS,
+    warmup: o.Warmup = defaults.WARMUP,
+    nesterov: o.Nesterov = True,
+    shift: o.Shift = None,
+    augment: o.Augment = o.Augmentation.SHIFT_FLIP,
+    flip: o.Flip = True,
+    seed: o.Seed = 0,
+    device: o.Device = "auto",
+    train_precision: o.Precision = o.TrainPrecision.FP32,
+    output: o.Output = Path(defaults.OUTPUT),
+    overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
+    settings: Settings,
+) -> None:
+    """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
+    from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
+    from imf_deploy.data import open_data
+    from imf_deploy.files import write_yaml
+    from imf_deploy.models import check_student
+    from imf_deploy.progress import say
+    from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
+    from imf_deploy.train.distill import distill as run
+    from imf_deploy.train.distributed import leave
+    from imf_deploy.train.teacher import find_teacher
+    from imf_deploy.train.weak_teacher import check_teacher, weak_on_validation
+
+    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    for note in opened.notes:
+        say(note)
+    train = train_config(
+        epochs,
+        batch_size,
+        lr,
+        lr_schedule,
+        lr_drops,
+        warmup,
+        nesterov,
+        shift,
+        augment,
+        train_precision,
+        device,
+        flip,
+        seed,
+    )
+    train = recipe.train(train)
+    train.check()
+    weights = (alpha, beta, temperature)
+    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
+    reading = teacher_reading(weights_key, teacher_options, teacher_stem_strides)
+    config.check()
+    check_student(config.spec(opened))  # takes less than looking at the teacher
+    found = find_teacher(teacher_weights, teacher, opened, device, reading)
+    if doubt := check_teacher(found, opened, accept_weak_teacher):
+        say(doubt)
+    made = run(
+        opened, found, config, RunFolder(output).distilled, overwrite, recipe.monitoring(), checked=True
+    )
+    leave()
+    if not (output / RECORD).exists():  # the main job's folder has a record of its own
+        write_yaml(output / SETTINGS, settings)
+    if warning := weak_on_validation(made, found, opened):
+        say(warning)
+    say(f"{made.path}: next, imf-deploy strip {made.path}")
+
+
+@with_monitoring
+def qat(
+    distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
+    epochs: Annotated[int, typer.Option(help="Passes over the training split.")] = 1,
+    lr_factor: Annotated[
+        float, typer.Option(help="Largest learning rate, as a part of the distillation's.")
+    ] = defaults.QAT_LR_FACTOR,
+    teacher_weights: t.TeacherWeights = "",
+    accept_weak_teacher: t.AcceptWeakTeacher = False,
+    data: o.DataNow = "",
+    data_root: o.DataRoot = "",
+    device: o.Device = "auto",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Weights file; by default distilled-qat beside the input."),
+    ] = None,
+    trust_model: o.TrustModel = None,
+    overwrite: o.Overwrite = False,
+    *,
+    recipe: Recipe,
+    settings: Settings,
+) -> None:
+    """Distil a student further while it rounds like INT8 (quantisation-aware training).
+
+    The result is stripped, exported and calibrated like any distilled student.
+    """
+    from imf_deploy.artifact import load_artifact
+    from imf_deploy.data import reopen_data
+    from imf_deploy.files import write_yaml
+    from imf_deploy.models import ModelSpec
+    from imf_deploy.progress import say
+    from imf_deploy.train.distill import load_distilled
+    from imf_deploy.train.distributed import leave
+    from imf_deploy.train.qat import QatConfig, describe_qat
+    from imf_deploy.train.qat import qat as run
+    from imf_deploy.train.reading import Reading
+    from imf_deploy.train.teacher import find_teacher
+    from imf_deploy.train.weak_teacher import check_teacher
+
+    config = QatConfig(epochs, lr_factor, device)
+    config.check()
+    path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
+    loaded = load_distilled(load_artifact(distilled), trust_model or ())
+    opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
+    # Its own record or the packaged one's says which architecture it is, and its hash is compared.
+    known = ModelSpec.from_dict(loaded.artifact.known("teacher", dict), trust_model or ())
+    key = loaded.artifact.evidence.get("teacher_key", "")
+    reading = Reading(str(key), known.settings, known.stem_strides) if teacher_weights else Reading()
+    found = find_teacher(
+        teacher_weights,
+        known.name if teacher_weights else "",
+        opened,
+        device,
+        reading,
+    )
+    if doubt := check_teacher(found, opened, accept_weak_teacher):
+        say(doubt)
+    made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())
+    leave()
+    write_yaml(path.with_suffix(".config.yaml"), settings)
+    for sentence in describe_qat(made):
+        say(sentence)
+    say(f"{made.path}: next, imf-deploy strip {made.path}")

@@ -1,0 +1,31 @@
+"""Names of products: ``plain`` and ``imf@k``. Light: nothing but the standard library is imported."""
+
+from __future__ import annotations
+
+import re
+
+PLAIN = "plain"
+_IMF = re.compile("imf@([1-9][0-9]{0,3})")
+
+
+def imf(k: int) -> str:
+    """Return the name of the product that keeps ``k`` blocks."""
+    return f"imf@{k}"
+
+
+def find_blocks_kept(product: str) -> int | None:
+    """Return ``k`` of ``imf@k``, 0 for ``plain``, and nothing for a name that no product has."""
+    found = _IMF.fullmatch(product)
+    return int(found[1]) if found else 0 if product == PLAIN else None
+
+
+def blocks_kept(product: str) -> int:
+    """Return ``k`` of ``imf@k``, and 0 for ``plain``.
+
+    Raises:
+        ValueError: no product has this name; a record may hold anything, and names become those of files.
+    """
+    kept = find_blocks_kept(product)
+    if kept is None:
+        raise ValueError(f"'{product[:40]}' is not a product")
+    return kept
