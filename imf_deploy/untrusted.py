@@ -17,7 +17,7 @@ __all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", 
 JSON_BYTES = 32 << 20
 """Largest JSON document that is parsed; the largest report of a run with 1,000 classes has 2 MB."""
 JSON_VALUES = 4_000_000
-"""Most values in a JSON document: small ones take 60 bytes of memory each, whatever they take in the document."""
+"""Most values in a JSON document; a small one takes 60 bytes of memory."""
 JSON_DEPTH = 100
 """Deepest nesting of a JSON document; records and reports have less than 10."""
 
@@ -34,8 +34,8 @@ def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
         hint: What to do where it cannot be used.
 
     Raises:
-        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES` or :data:`JSON_VALUES`, nested deeper than
-            :data:`JSON_DEPTH`, holds an integer of thousands of digits, or text that is not Unicode.
+        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES` or :data:`JSON_VALUES`, nested deeper
+            than :data:`JSON_DEPTH`, holds an integer of thousands of digits, or text that is not Unicode.
     """
     if len(content) > JSON_BYTES:
         raise ImfDeployError(f"{name} is larger than {JSON_BYTES >> 20} MiB", hint)

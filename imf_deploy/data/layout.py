@@ -118,11 +118,12 @@ def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
         )
     alike = [top for top in others if not top.role and top.nested and top.folders & splits[0].folders]
     if alike and len(roles) == 1:
+        name, shared = splits[0].path.name, _some(alike[0].folders & splits[0].folders)
         raise UsageError(
-            f"{folder} holds {_some(top.path.name for top in alike)}, whose folders have the same names as those "
-            f"of {splits[0].path.name} ({_some(alike[0].folders & splits[0].folders)})",
-            f"If {splits[0].path.name} is a class, put all images directly into the class folders; if it is a "
-            "split, move the others away",
+            f"{folder} holds {_some(top.path.name for top in alike)}, with folders of the same names as in {name} "
+            f"({shared})",
+            f"If {name} is a class, put all images directly into the class folders; if it is a split, move the "
+            "others away",
         )
     if "train" not in roles:
         raise UsageError(
