@@ -24,7 +24,6 @@ from typing import (
 from imf_deploy.limits import LARGEST_NUMBER, LONGEST
 from imf_deploy.untrusted import shorten
 
-LARGEST = LARGEST_NUMBER
 Record = TypeVar("Record")
 
 

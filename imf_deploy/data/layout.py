@@ -120,10 +120,10 @@ def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
     if alike and len(roles) == 1:
         name, shared = splits[0].path.name, _some(alike[0].folders & splits[0].folders)
         raise UsageError(
-            f"{folder} holds {_some(top.path.name for top in alike)}, with folders of the same names as in {name} "
-            f"({shared})",
-            f"If {name} is a class, put all images directly into the class folders; if it is a split, move the "
-            "others away",
+            f"{folder} holds {_some(top.path.name for top in alike)}, with folders of the same names as in "
+            f"{name} ({shared})",
+            f"If {name} is a class, put all images directly into the class folders; if it is a split, move "
+            "the others away",
         )
     if "train" not in roles:
         raise UsageError(

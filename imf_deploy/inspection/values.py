@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from imf_deploy.forms import LARGEST
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.report.format import accuracy, difference, known, label, percent, plain, scaled
 
 SHOWN = 12
@@ -85,7 +85,7 @@ def text(name: str, value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return plain(value)
     # A number beyond every measurement is shown as it stands: it does not fit a float.
-    if isinstance(value, int | float) and abs(value) < LARGEST:
+    if isinstance(value, int | float) and abs(value) < LARGEST_NUMBER:
         return _number(name, value)
     whole = str(value)
     return f"{whole[:16]}…" if name != "sha256" and _HASH.fullmatch(whole) else cut(whole)
@@ -128,7 +128,9 @@ def verified(evidence: Mapping[str, Any]) -> str:
 
     def number(key: str) -> float | None:
         value = evidence.get(key)
-        return value if isinstance(value, int | float) and abs(value) < LARGEST and known(value) else None
+        return (
+            value if isinstance(value, int | float) and abs(value) < LARGEST_NUMBER and known(value) else None
+        )
 
     status, reason = evidence.get("status"), evidence.get("reason")
     if number("accuracy") is None:
@@ -137,7 +139,7 @@ def verified(evidence: Mapping[str, Any]) -> str:
     pair = (
         isinstance(ends, list)
         and len(ends) == 2
-        and all(isinstance(end, int | float) and abs(end) < LARGEST for end in ends)
+        and all(isinstance(end, int | float) and abs(end) < LARGEST_NUMBER for end in ends)
     )
     told = f"{text('', status)}, {accuracy(number('accuracy'), ends if pair else None)}"
     told += f" of {text('', evidence.get('images'))} images"

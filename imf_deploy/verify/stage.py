@@ -16,13 +16,13 @@ from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
 from imf_deploy.export.targets import BatchRange
+from imf_deploy.forms import read_typed
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.strip.products import Product
-from imf_deploy.typed import read_typed
 from imf_deploy.verify.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verify.changes import changes
 from imf_deploy.verify.doubt import doubt

@@ -238,3 +238,22 @@ def test_duplicates_on_both_sides_of_a_hold_out(tmp_path: Path) -> None:
             shutil.copy(place / "0.png", place / f"copy{number}.png")
     notes = opened(tmp_path / "d").notes
     assert any(note.startswith("All 4 test images are copies of training images") for note in notes)
+
+
+@pytest.mark.parametrize("inner", [("a", "b"), ("imgs",)])
+def test_a_class_named_train_with_the_folders_of_the_other_classes_is_refused(
+    tmp_path: Path, inner: tuple[str, ...]
+) -> None:
+    for top in ("bus", "car", "train"):
+        for name in inner:
+            flat(tmp_path / top / name, 1)
+    with pytest.raises(UsageError, match="bus, car, with folders of the same names as in train"):
+        find_layout(tmp_path)
+
+
+def test_loose_images_do_not_make_a_split_a_class(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "cow", "dog"):
+            flat(tmp_path / split / name)
+    flat(tmp_path / "val")
+    assert set(find_layout(tmp_path).splits) == {"train", "validation"}
