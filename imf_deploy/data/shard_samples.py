@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from imf_deploy.data.classes import class_name
 from imf_deploy.data.pictures import FORMATS, LARGEST_FILE, SUFFIXES, mark_of, unreadable
@@ -37,6 +37,13 @@ class _BoundedReads(io.BufferedReader):
         return super().read(size)
 
 
+class Digest(Protocol):
+    """A hash that is still being computed, of :mod:`hashlib`."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+
+
 @dataclass
 class _Sample:
     """Members of one key."""
@@ -46,7 +53,7 @@ class _Sample:
     mark: int = 0
 
 
-def read_samples(path: Path, headers: hashlib._Hash) -> list[tuple[int, int, str, int]]:
+def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]:
     """Return the offset, size, class and mark of every picture of a shard.
 
     Args:
