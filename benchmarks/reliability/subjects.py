@@ -150,7 +150,7 @@ def imf(arguments: Words, place: Path, **options: object) -> subprocess.Popen[by
         [sys.executable, "-m", "imf_deploy", *arguments],
         cwd=place,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": "1"},
-        **options,  # type: ignore[call-overload]
+        **options,  # type: ignore[call-overload]  # whatever Popen takes
     )
 
 

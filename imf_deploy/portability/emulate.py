@@ -6,12 +6,12 @@ operators runs in ONNX Runtime, whose other kernels give the same integers every
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.portability.graph import Session, constant_values
 from imf_deploy.portability.kernels import OPERATORS, Array
+from imf_deploy.portability.products import graphs_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -63,7 +63,9 @@ class _Segment:
         self._model, self._nodes, self._session = model, nodes, None
         produced = {name for node in nodes for name in node.output}
         self._produced = [name for node in nodes for name in node.output if name]
-        read = [name for node in nodes for name in [*node.input, *_outer_names(node)]]
+        # Graphs inside a node read names of this one; names of their own are found nowhere, and left out.
+        readers = [inner for node in nodes for graph in graphs_of(node) for inner in graph.node]
+        read = [name for node in (*nodes, *readers) for name in node.input]
         self.reads = [name for name in dict.fromkeys(read) if name and name not in produced]
         self._kept: list[str] = []
 
@@ -106,12 +108,3 @@ class _Segment:
         self._session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-
-
-def _outer_names(node: NodeProto) -> Iterator[str]:
-    """Yield the names that graphs inside a node read."""
-    for item in node.attribute:
-        for graph in (*item.graphs, *([item.g] if item.HasField("g") else [])):
-            for inner in graph.node:
-                yield from inner.input
-                yield from _outer_names(inner)

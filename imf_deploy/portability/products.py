@@ -34,13 +34,18 @@ def attribute(node: NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 
+def graphs_of(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the graphs inside a node, of branches and loops, at any depth."""
+    for item in node.attribute:
+        for graph in (*item.graphs, *([item.g] if item.HasField("g") else [])):
+            yield graph
+            yield from inner_graphs(graph)
+
+
 def inner_graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield the graphs inside a graph, of branches and loops, at any depth."""
+    """Yield the graphs inside the nodes of a graph, at any depth."""
     for node in graph.node:
-        for item in node.attribute:
-            for part in (*item.graphs, *([item.g] if item.HasField("g") else [])):
-                yield part
-                yield from inner_graphs(part)
+        yield from graphs_of(node)
 
 
 def weight_matrix(node: NodeProto, weights: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
