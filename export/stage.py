@@ -17,6 +17,7 @@ from imf_deploy.export.device import this_gpu
 from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
+from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.targets import (
     PORTABLE_CAPABILITIES,
     TURING,
@@ -246,6 +247,8 @@ def write_engine(
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
+    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+
     Raises:
         ImfDeployError: TensorRT refuses the file.
     """
@@ -263,17 +266,18 @@ def write_engine(
         engines.options,
         engines.timing_cache,
     )
-    return describe(
-        path,
-        kind="engine",
-        format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
-        parent=onnx_file.sha256,
-        recipe=recipe,
-        evidence=_evidence(product)
-        | {
-            "targets": list(info.header.targets),
-            "batch": profiles_text(info.batch),
-            "build": info.to_record(),
-        },
+    evidence = _evidence(product) | {
+        "targets": list(info.header.targets),
+        "batch": profiles_text(info.batch),
+        "build": info.to_record(),
+    }
+    fields: dict[str, Any] = {
+        "kind": "engine",
+        "format": "tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
+        "parent": onnx_file.sha256,
+        "recipe": recipe,
         **_fields(product, onnx_file.precision),
-    ).save()
+    }
+    if engines.options.strip_weights:
+        describe(stripped_path(path), evidence=evidence | {"stripped": True}, **fields).save()
+    return describe(path, evidence=evidence, **fields).save()

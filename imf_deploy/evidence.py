@@ -128,6 +128,14 @@ class Built(TypedDict):
     timing_cache: Timings | None
 
 
+class RefitProof(TypedDict):
+    """What shows that an engine answers with the weights that were put into it."""
+
+    engine: str
+    seconds: float
+    checks: list[Rung]
+
+
 class Evidence(TypedDict, total=False):
     """Everything that a later stage relies on."""
 
@@ -155,6 +163,8 @@ class Evidence(TypedDict, total=False):
     batch: str
     targets: list[str]
     build: Built
+    stripped: bool
+    refit: RefitProof
     gate: dict[str, float]
     calibration: Calibrated
     verify: dict[str, Any]

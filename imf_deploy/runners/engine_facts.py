@@ -140,6 +140,25 @@ def refusal(path: Path, header: EngineHeader, installed: str, reason: str) -> Im
     return ImfDeployError(f"{library} {installed} refuses {path}: {reason}", rebuild_command(path, record))
 
 
+def without_weights(path: Path) -> ImfDeployError:
+    """Return the error for an engine that was built without its weights."""
+    return ImfDeployError(
+        f"{path} has no weights",
+        f"Put some in: imf-deploy refit-engine {shlex.quote(str(path))} WEIGHTS --output FILE",
+    )
+
+
+def require_weights(path: Path) -> None:
+    """Check that an engine has weights, as far as its record tells; without any it would answer nonsense.
+
+    Raises:
+        ImfDeployError: it has none.
+    """
+    record = _record(path)
+    if record and record.evidence.get("stripped"):
+        raise without_weights(path)
+
+
 def engine_host_code(path: Path, header: EngineHeader) -> bool:
     """Return whether an engine may run code of its own on this machine's CPU.
 

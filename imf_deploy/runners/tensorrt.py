@@ -16,7 +16,13 @@ from imf_deploy.export.refit import lacks_weights
 from imf_deploy.export.targets import BatchRange, choose_profile
 from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.cuda import CudaPipe, use_device
-from imf_deploy.runners.engine_facts import engine_host_code, refusal, require_gpu
+from imf_deploy.runners.engine_facts import (
+    engine_host_code,
+    refusal,
+    require_gpu,
+    require_weights,
+    without_weights,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +71,7 @@ class TensorRTRunner:
         header = read_engine_header(self._path)
         if ":" in self._device:
             use_device(self._device)
+        require_weights(self._path)
         require_gpu(self._path, header)
         trt = load_library(header)
         self.name = LIBRARIES[header.flavour].module
@@ -109,10 +116,7 @@ class TensorRTRunner:
         if engine is None:
             raise refusal(self._path, header, trt.__version__, log.reason())
         if lacks_weights(trt, engine, log):
-            raise ImfDeployError(
-                f"{self._path} was built without its weights",
-                f"Put them in with: imf-deploy refit-engine {self._path} WEIGHTS",
-            )
+            raise without_weights(self._path)
         self._engine = engine
         self._read_tensors(trt)
         self._context = _context(trt, engine, header)
