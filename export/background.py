@@ -28,12 +28,16 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
         BaseException: as ``work`` raised it.
     """
     cancelled = cancelled or threading.Event()
+    waited_for, abandoned, done = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException] = []
     device = _cuda_device()
     context = contextvars.copy_context()
 
     def body() -> None:
+        waited_for.wait()
         try:
+            if abandoned.is_set():
+                return
             if device is not None:
                 import torch
 
@@ -41,22 +45,38 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
             context.run(work)
         except BaseException as error:  # raised again in the thread that waits
             errors.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=body, name="imf-deploy-background")
-    interrupt: KeyboardInterrupt | None = None
-    thread.start()
-    while True:
-        try:
-            while thread.is_alive():
-                thread.join(_POLL_S)
-            break
-        except KeyboardInterrupt as error:  # a second one while the work ends changes nothing
-            cancelled.set()
-            interrupt = interrupt or error
+    try:
+        threading.Thread(target=body, name="imf-deploy-background").start()
+        interrupt = _wait(waited_for, done, cancelled)
+    except KeyboardInterrupt:  # before the work began
+        abandoned.set()
+        raise
+    finally:
+        waited_for.set()
     if interrupt:
         raise interrupt
     if errors:
         raise errors[0]
+
+
+def _wait(
+    waited_for: threading.Event, done: threading.Event, cancelled: threading.Event
+) -> KeyboardInterrupt | None:
+    """Wait until the work is done; return the first interrupt that arrived meanwhile."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            waited_for.set()
+            while not done.wait(_POLL_S):
+                pass
+            break
+        except KeyboardInterrupt as error:  # another one while the work ends changes nothing
+            interrupt = interrupt or error
+            cancelled.set()
+    return interrupt
 
 
 def _cuda_device() -> int | None:
