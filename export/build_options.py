@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import importlib
+import sys
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from imf_deploy.errors import UsageError
+from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.targets import Flavour
 
 LEVELS = range(6)
@@ -38,30 +43,26 @@ class BuildOptions:
             raise UsageError(f"--workspace {self.workspace_mib} is out of range", "Give at least 1 MiB")
 
     def check(self, flavour: Flavour) -> None:
-        """Refuse what a flavour does not have.
+        """Refuse what cannot be built here, before anything is.
 
         Raises:
             UsageError: naming the option.
         """
         if flavour == "tensorrt":
+            if self.version_compatible:
+                _check_lean_runtime(import_tensorrt(flavour).__version__)
             return
-        for option, given, instead in (
-            ("--version-compatible", self.version_compatible, "Leave it out"),
-            (
-                "--hardware-compatible",
-                self.hardware_compatible,
-                "Leave it out: without --compute-capability its engines run on RTX GPUs, Ampere and newer",
-            ),
-            ("--builder-level", self.level is not None, "Leave it out"),
-            ("--strip-weights", self.strip_weights, "Leave it out, or run it where a GPU is"),
-        ):
-            if given:
-                raise UsageError(
-                    f"{option} is an option of the full TensorRT, and TensorRT-RTX builds these engines",
-                    f"{instead}, or give --trt tensorrt on a machine with a GPU"
-                    if instead == "Leave it out"
-                    else instead,
-                )
+        given = {
+            "--version-compatible": self.version_compatible,
+            "--hardware-compatible": self.hardware_compatible,
+            "--builder-level": self.level is not None,
+            "--strip-weights": self.strip_weights,
+        }
+        if option := next((name for name, value in given.items() if value), ""):
+            raise UsageError(
+                f"{option} is an option of the full TensorRT, and TensorRT-RTX builds these engines",
+                "Leave it out, or give --trt tensorrt on a machine with a GPU",
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options that are not at their default, for a record."""
@@ -89,3 +90,22 @@ class BuildOptions:
         if self.strip_weights:
             config.set_flag(flags.REFIT)
             config.set_flag(flags.STRIP_PLAN)
+
+
+def _check_lean_runtime(version: str) -> None:
+    """Check that the runtime that goes into an engine for other versions can be loaded.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    major = version.partition(".")[0]
+    with contextlib.suppress(ImportError, OSError):
+        importlib.import_module("tensorrt_lean")  # it loads the library, which then is found by its name
+    name = f"nvinfer_lean_{major}.dll" if sys.platform == "win32" else f"libnvinfer_lean.so.{major}"
+    try:
+        ctypes.CDLL(name)
+    except OSError as error:
+        raise UsageError(
+            f"--version-compatible needs TensorRT's lean runtime, and {name} cannot be loaded",
+            f'Type: pip install "tensorrt_lean=={version}"',
+        ) from error
