@@ -188,16 +188,15 @@ def test_an_engine_for_other_versions(onnx_files: dict[str, Path], tmp_path: Pat
         pass
 
 
-@pytest.mark.parametrize("moment", ["start", "step", "finish"])
-def test_a_signal_cancels_the_build(onnx_files: dict[str, Path], tmp_path: Path, moment: str) -> None:
-    script = SCRIPT.replace('"rtx"', '"tensorrt"')
-    command = [sys.executable, "-c", script, str(onnx_files["fp32"]), str(tmp_path), moment]
+def test_a_signal_cancels_the_build(onnx_files: dict[str, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(onnx_files["fp32"]), str(tmp_path), "tensorrt"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    interrupted, answer = done.stdout.splitlines()
-    left = interrupted.split()[2:]
-    assert interrupted.startswith("interrupted")
-    assert not [name for name in left if name.endswith((".engine", ".json")) or name.startswith(".tmp")]
-    assert answer == "True"
+    *interrupted, built = done.stdout.splitlines()
+    assert [line.split()[0] for line in interrupted] == ["start", "step", "finish"]
+    # Timings that were measured by then may stay.
+    left = {name for line in interrupted for name in line.split()[2:] if not name.endswith(".timing-cache")}
+    assert not left
+    assert built == "True"
 
 
 @pytest.fixture(scope="module")
