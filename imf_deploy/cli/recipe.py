@@ -88,6 +88,10 @@ def _monitoring(
     teacher_outputs_gb: Annotated[
         float, _option(help="Disk space for a teacher's outputs that are needed again; 0 keeps none.")
     ] = defaults.TEACHER_OUTPUTS_GB,
+    cuda_graph: Annotated[
+        bool,
+        _option("--cuda-graph/--no-cuda-graph", help="Run training steps on a GPU as one CUDA graph."),
+    ] = True,
     tensorboard: Annotated[
         bool, _option("--tensorboard", help="Write losses, rate and accuracy for TensorBoard.")
     ] = False,

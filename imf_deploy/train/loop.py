@@ -11,6 +11,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.processes import world_size
 from imf_deploy.progress import say, track
 from imf_deploy.train import distributed
+from imf_deploy.train.capture import why_eager
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.train.task import Task, TaughtTask
@@ -62,12 +63,17 @@ def fit(
             "Raise --batch-size: each part needs two images",
         )
     device = choose_device(config.device)
-    space = monitoring.teacher_outputs_gb * 1e9 if isinstance(task, TaughtTask) else 0
+    capture = device.type == "cuda" and monitoring.cuda_graph
+    if capture and (why := why_eager(config)):
+        capture = False
+        say(f"Training steps run without a CUDA graph: {why}")
+    kept = isinstance(task, TaughtTask) and not capture
+    space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
         distributed.accelerator(device, config.precision) as accelerator,
         kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
-        training = Training(task, data, config, device, accelerator, outputs)
+        training = Training(task, data, config, device, accelerator, outputs, capture)
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
