@@ -14,6 +14,7 @@ from imf_deploy.train import distributed
 from imf_deploy.train.capture import why_eager
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.speed import Speed
 from imf_deploy.train.task import Task, TaughtTask
 from imf_deploy.train.teacher_outputs import kept_outputs
 from imf_deploy.train.tensorboard import scalars
@@ -83,12 +84,15 @@ def fit(
         with scalars(log, done.epoch) as write, track(title, total) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
             while done.epoch < config.epochs:
-                for due in training.steps(monitoring.checkpoint_minutes):
-                    advance(1)
-                    if due:
-                        training.save(checkpoint, settings)
+                speed = Speed()
+                with speed.watch(device):
+                    for due in training.steps(monitoring.checkpoint_minutes):
+                        advance(1)
+                        speed.count(images)
+                        if due:
+                            training.save(checkpoint, settings)
                 record = training.end_epoch()
-                say(f"{title}: " + _summary(record, config.epochs))
+                say(f"{title}: {_summary(record, config.epochs)}; {speed.describe()}")
                 write(record)
                 training.save(checkpoint, settings)
         training.finish()
