@@ -96,7 +96,7 @@ class CapturedStep:
 
     def _capture(self, images: Tensor, labels: Tensor) -> None:
         self._images, self._labels = images.clone(), labels.clone()
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
         try:
             # Other threads, such as the one that pins batches, may call CUDA meanwhile.
@@ -106,7 +106,7 @@ class CapturedStep:
             raise
         except (RuntimeError, ImfDeployError) as error:
             # PyTorch has no class of its own for what cannot be captured.
-            _leave_capture(self._device)
+            _leave_capture(current)
             self._give_up(shorten(str(error).splitlines()[0] if str(error) else type(error).__name__))
         else:
             self._graph = graph
@@ -162,12 +162,16 @@ def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
     return [name for name, state in before.items() if state != after[name]]
 
 
-def _leave_capture(device: torch.device) -> None:
-    """Make the device usable after a capture that failed.
+def _leave_capture(stream: torch.cuda.Stream) -> None:
+    """Make a device usable after a capture that failed.
 
-    Its generator is left as though a capture were under way; a copy of its state is not.
+    PyTorch stays on the stream of the capture, and leaves the device's generator as though the capture
+    were under way; a copy of the generator's state is not.
+
+    Args:
+        stream: That was the current one before.
     """
-    torch.cuda.synchronize(device)
-    index = torch.cuda.current_device() if device.index is None else device.index
-    generator = torch.cuda.default_generators[index]
+    torch.cuda.set_stream(stream)
+    torch.cuda.synchronize(stream.device)
+    generator = torch.cuda.default_generators[stream.device.index]
     generator.graphsafe_set_state(generator.clone_state())
