@@ -107,7 +107,9 @@ class CapturedStep:
         except (RuntimeError, ImfDeployError) as error:
             # PyTorch has no class of its own for what cannot be captured.
             _leave_capture(current)
-            self._give_up(shorten(str(error).splitlines()[0] if str(error) else type(error).__name__))
+            # The end of the capture fails as well, and hides the first error.
+            cause = error.__context__ or error
+            self._give_up(shorten(next(iter(str(cause).splitlines()), type(cause).__name__)))
         else:
             self._graph = graph
 
