@@ -32,7 +32,7 @@ HardwareCompatible = Annotated[
     Hardware | None,
     typer.Option(
         "--hardware-compatible",
-        help="Engines that other GPUs run too, Ampere and newer (full TensorRT); slower.",
+        help="Engines that other GPUs run too, Ampere and newer; may be slower (full TensorRT).",
         rich_help_panel=EXPORT,
     ),
 ]
