@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import preloaded
 import pytest
 
 from imf_deploy.artifact import load_artifact
@@ -48,9 +49,8 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "imf_deploy", *command], cwd=place, capture_output=True, text=True, check=False
-    )
+    done: subprocess.CompletedProcess[str] = preloaded.run(["-m", "imf_deploy", *command], cwd=place)
+    return done
 
 
 @pytest.fixture(scope="module")
