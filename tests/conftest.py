@@ -1,7 +1,16 @@
 """Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
 
-import importlib.util
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+# As on the command line: threads of measurements that spin while they wait cost several times their work.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
+os.environ["PYTHONSAFEPATH"] = "1"
+
+import contextlib
+import functools
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -25,9 +34,11 @@ from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train
 
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"
-# Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
-os.environ["PYTHONSAFEPATH"] = "1"
+# Each export parses the source of PyTorch's 500 operators in ONNX anew, which takes a second.
+with contextlib.suppress(ImportError, AttributeError):  # these names are PyTorch's own
+    from torch.onnx._internal._lazy_import import onnxscript_apis
+
+    onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 
 
 def _load(name: str) -> ModuleType:

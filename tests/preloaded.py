@@ -1,13 +1,14 @@
 """Processes of Python that need not import PyTorch, because they are forked from one that has.
 
 A process that trains or exports takes two to five seconds of processor time to import what it needs. Where
-a test needs a process of its own (its exit code, its streams, its limits, a signal to it) and not the start of
-the interpreter, it is forked from a server that has imported all of it once for the whole test run:
+a test needs a process of its own (its exit code, its streams, its limits, a signal to it) and not the start
+of the interpreter, it is forked from a server that has imported all of it once for the whole test run:
 
 - ``start`` and ``run`` are for tests. The process has real descriptors, a real exit code and its own
   environment. What the interpreter reads from the environment at its start (``PYTHONIOENCODING``,
   ``OMP_NUM_THREADS``) is the server's.
-- ``python -S preloaded.py ARGUMENTS`` is for shells: it lends its own descriptors and ends as the process ends.
+- ``python -S preloaded.py ARGUMENTS`` is for shells: it lends its own descriptors and ends as the process
+  does.
 
 Where there is no server (not on Linux, or no pytest), the processes are started in the ordinary way.
 """
@@ -33,8 +34,8 @@ VARIABLE = "IMF_DEPLOY_PRELOADED"
 """The environment variable that holds the path of the server's socket."""
 POSSIBLE = sys.platform == "linux" and hasattr(os, "pidfd_open")
 IMPORTS = (
-    "torch", "torch._dynamo", "torch.fx", "torch.onnx._internal.exporter._core", "torchvision", "accelerate", "onnx",
-    "onnxscript", "onnxscript.optimizer", "onnxscript.rewriter",
+    "torch", "torch._dynamo", "torch.fx", "torch.onnx._internal.exporter._core", "torchvision", "accelerate",
+    "onnx", "onnxscript", "onnxscript.optimizer", "onnxscript.rewriter",
     "matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.progress", "yaml", "jinja2",
     "imf_deploy.cli.app", "imf_deploy.pipeline", "imf_deploy.study.stage", "imf_deploy.train.qat",
 )  # fmt: skip
@@ -113,7 +114,7 @@ def start(
         return subprocess.Popen(
             [sys.executable, *_after(before, arguments)], cwd=cwd, env=env, stderr=stderr, text=True
         )
-    with open(os.devnull, "r+") as null:
+    with Path(os.devnull).open("r+") as null:
         ends = os.pipe() if stderr == subprocess.PIPE else None
         said = ends[1] if ends else null.fileno() if stderr == subprocess.DEVNULL else 2
         process = ask(arguments, str(cwd), os.environ if env is None else env, (0, 1, said), before)
@@ -157,7 +158,7 @@ def run(
             cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
     ends = os.pipe(), os.pipe()
-    with open(os.devnull) as null:
+    with Path(os.devnull).open() as null:
         streams = (null.fileno(), ends[0][1], ends[1][1])
         process = ask(arguments, str(cwd), os.environ if env is None else env, streams, before)
     for _, mine in ends:
@@ -202,11 +203,7 @@ def _execute(arguments: Sequence[str]) -> None:
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
     elif first == "-c":
         sys.argv[:] = ["-c", *rest[1:]]
-        main = sys.modules["__main__"].__dict__
-        exec(
-            compile(rest[0], "<string>", "exec"),
-            {"__name__": "__main__", "__builtins__": main["__builtins__"]},
-        )
+        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv[:] = arguments
         runpy.run_path(first, run_name="__main__")
@@ -221,7 +218,7 @@ def _end(asked: Mapping[str, Any]) -> NoReturn:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         if ended.code is not None and not isinstance(ended.code, int):
-            print(ended.code, file=sys.stderr)
+            sys.stderr.write(f"{ended.code}\n")
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
