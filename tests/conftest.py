@@ -8,8 +8,6 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 # Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
 os.environ["PYTHONSAFEPATH"] = "1"
 
-import contextlib
-import functools
 import importlib.util
 import shutil
 import subprocess
@@ -34,11 +32,6 @@ from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train
 
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)
-# Each export parses the source of PyTorch's 500 operators in ONNX anew, which takes a second.
-with contextlib.suppress(ImportError, AttributeError):  # these names are PyTorch's own
-    from torch.onnx._internal._lazy_import import onnxscript_apis
-
-    onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
 
 
 def _load(name: str) -> ModuleType:
@@ -53,6 +46,7 @@ def _load(name: str) -> ModuleType:
 
 
 on_cpu, preloaded = _load("on_cpu"), _load("preloaded")
+preloaded.read_torchlib_once()
 
 
 def pytest_configure(config: pytest.Config) -> None:

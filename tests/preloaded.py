@@ -15,6 +15,7 @@ Where there is no server (not on Linux, or no pytest), the processes are started
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -285,12 +286,27 @@ def _report_end(waiting: selectors.BaseSelector, handle: int, pid: int, connecti
         connection.sendall(f"{status} {used.ru_utime + used.ru_stime}\n".encode())
 
 
+def read_torchlib_once() -> Callable[[], object]:
+    """Keep what each export parses anew, the source of PyTorch's 500 operators in ONNX: a second saved.
+
+    Returns:
+        What reads it; nothing is read where PyTorch has other names for it.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch.onnx._internal._lazy_import import onnxscript_apis
+
+        onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
+        return onnxscript_apis.get_torchlib_ops
+    return lambda: None
+
+
 def _import_all() -> None:
     import gc
     import importlib
 
     for name in IMPORTS:
         importlib.import_module(name)
+    read_torchlib_once()()
     gc.collect()
     gc.freeze()
 
