@@ -83,11 +83,11 @@ def distill_and_export(
     from imf_deploy.cli.read import (
         data_config,
         distill_config,
-        names,
         teacher_config,
         teacher_reading,
         train_config,
     )
+    from imf_deploy.cli.words import names
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
