@@ -33,10 +33,10 @@ def export_product(
     Args:
         product: Evaluated, so that its files carry its accuracy.
         data: What INT8 is calibrated on and judged by.
-        precisions: As :func:`imf_deploy.export.stage.choose_precisions` gives them.
+        precisions: As :meth:`imf_deploy.export.choice.FileChoice.written` gives them.
         config: How INT8 is made, with no more images than there are; and the gate of every file, which
             its record keeps.
-        engines: How to build engines; nothing builds none.
+        engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -76,7 +76,8 @@ def export_int8(
         data: Images to calibrate on and to judge by.
         config: How; for its target each is put. Layers are ranked for ONNX Runtime's CPU alone, where
             ``rank`` asks for it, and wherever some have to go back to float.
-        engines: How to build the engine; nothing makes the file for ONNX Runtime's CPU alone.
+        engines: How to build the engine; without an INT8 engine only the file for ONNX Runtime's CPU is
+            made.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -94,7 +95,7 @@ def export_int8(
         )
     except GateError as error:
         declined.append(error.what)
-    if engines:
+    if engines and "int8" in engines.precisions:
         try:
             quantised = calibrate(
                 fp32.path, data, replace(config, target="tensorrt", rank=False), folder, overwrite=overwrite

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
+from imf_deploy.export.choice import DEPLOY, PRECISIONS, FileChoice
 from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     from imf_deploy.strip.products import Product
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -44,30 +43,22 @@ class EngineConfig:
         flavour: ``rtx`` or ``tensorrt``.
         batch: Optimisation profile.
         capabilities: Compute capabilities such as ``86``; none builds for RTX GPUs, Ampere and newer.
+        precisions: Which ONNX files an engine is built from.
     """
 
     flavour: Flavour
     batch: BatchRange
     capabilities: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = PRECISIONS
 
-
-def choose_precisions(option: str) -> list[Precision]:
-    """Read ``--precisions``: names separated by commas; ``int8`` brings ``fp32``, which it is made from.
-
-    Raises:
-        UsageError: a precision that is not known.
-    """
-    names = [name.strip() for name in option.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown or not names:
-        raise UsageError(
-            f"--precisions has no '{', '.join(unknown)}'", f"Choose from: {', '.join(PRECISIONS)}"
-        )
-    return [name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)]
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the engine of one file."""
+        return {name: value for name, value in asdict(self).items() if name != "precisions"}
 
 
 def choose_engines(
-    option: FlavourOption, batch: str, capabilities: Sequence[str], precisions: Sequence[Precision]
+    option: FlavourOption, batch: str, capabilities: Sequence[str], choice: FileChoice
 ) -> tuple[EngineConfig | None, str]:
     """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
 
@@ -79,22 +70,22 @@ def choose_engines(
         DeviceError: the full TensorRT was asked for where there is no CUDA device.
     """
     sizes, targets = BatchRange.parse(batch), tuple(parse_capability(text) for text in capabilities)
-    choice = choose_flavour(option)
-    if choice.flavour == "tensorrt" and targets:
+    library = choose_flavour(option)
+    if library.flavour == "tensorrt" and targets:
         raise UsageError(
             "the full TensorRT builds for the GPU of this machine and no other",
             "Leave --compute-capability out, or give --trt rtx",
         )
-    if TURING in targets and choice.flavour and set(precisions) != {"fp16"}:
+    if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            "Give --precisions fp16, or leave 75 out",
+            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
         )
-    if not choice.flavour:
-        return None, f"No TensorRT engines: {choice.reason}"
+    if not library.flavour:
+        return None, f"No TensorRT engines: {library.reason}"
     # Who names targets may build for other machines.
-    remark = "" if choice.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
-    return EngineConfig(choice.flavour, sizes, targets), remark
+    remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
+    return EngineConfig(library.flavour, sizes, targets, choice.engines), remark
 
 
 def _rtx_without_targets(here: str) -> str:
@@ -120,8 +111,8 @@ def export(
     Args:
         product: As :func:`imf_deploy.strip.products.load_product` gives it, best after
             :func:`imf_deploy.verify.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: As :func:`choose_precisions` gives them.
-        engines: How to build engines; nothing builds none.
+        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
+        engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -139,7 +130,7 @@ def export(
             continue
         onnx_file = _write_onnx(product, trace, precision, folder, overwrite)
         made.append(onnx_file)
-        if engines:
+        if engines and precision in engines.precisions:
             made.append(write_engine(product, onnx_file, engines, folder, overwrite))
     return made
 
@@ -218,7 +209,7 @@ def write_engine(
     """
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
-    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), _built_on(engines), versions()])
+    recipe = fingerprint(["engine", onnx_file.sha256, engines.settings, _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
     info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)

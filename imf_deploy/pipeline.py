@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
-from imf_deploy.calib.config import CalibrationConfig, Cpus
+from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
-from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
+from imf_deploy.data import DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
-from imf_deploy.export.flavour import FlavourOption
-from imf_deploy.export.onnx_file import Precision
-from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
-from imf_deploy.files import finite
-from imf_deploy.gate import Gate
+from imf_deploy.export.choice import FileChoice, choose_precisions
+from imf_deploy.export.stage import EngineConfig, choose_engines
 from imf_deploy.models import check_student, truncate
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
+from imf_deploy.report.left_out import left_out
+from imf_deploy.run_config import RunConfig, choose_qat
 from imf_deploy.run_folder import RunFolder, open_run
+from imf_deploy.strip.best import Selection, rate_products, select
 from imf_deploy.strip.names import blocks_kept
-from imf_deploy.strip.products import Product, choose_products, load_product
+from imf_deploy.strip.products import BEST, Product, choose_products, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
-from imf_deploy.train.config import Monitoring
-from imf_deploy.train.distill import DistillConfig, distill, load_distilled
+from imf_deploy.train.config import Monitoring, choose_device
+from imf_deploy.train.distill import Distilled, distill, load_distilled
 from imf_deploy.train.distributed import leave, on_first
 from imf_deploy.train.qat import QatConfig, describe_qat, qat
 from imf_deploy.train.teacher import (
     Teacher,
-    TeacherConfig,
     TeacherNeededError,
     find_teacher,
     train_teacher,
@@ -48,45 +47,6 @@ if TYPE_CHECKING:
 
 TOLD = 3
 """Files that an error names with their reasons; the report has them all."""
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides the results of the main job.
-
-    Attributes:
-        data: Which data.
-        teacher: How a teacher is trained where none is given.
-        teacher_weights: Weights of a given teacher; empty takes the packaged one where it fits the
-            data, else trains one.
-        distill: Which student, and how.
-        qat_epochs: Epochs of quantisation-aware training after the distillation; 0 for none.
-        products: ``all``, or names such as ``plain,imf@2``.
-        precisions: Names such as ``fp32,fp16,int8``.
-        trt: Which TensorRT builds engines.
-        batch: Optimisation profile of engines.
-        capabilities: Targets of TensorRT-RTX engines.
-        gate: What every file has to pass.
-        int8_cpus: Which processors INT8 files for ONNX Runtime are for.
-    """
-
-    data: DataConfig = field(default_factory=DataConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    teacher_weights: str = ""
-    distill: DistillConfig = field(default_factory=DistillConfig)
-    qat_epochs: int = defaults.QAT_EPOCHS
-    products: str = defaults.PRODUCTS
-    precisions: str = defaults.PRECISIONS
-    trt: FlavourOption = "auto"
-    batch: str = defaults.BATCH_RANGE
-    capabilities: tuple[str, ...] = ()
-    gate: Gate = field(default_factory=Gate)
-    int8_cpus: Cpus = "all"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that the run folder keeps."""
-        content: dict[str, Any] = finite(asdict(self))  # lists in place of tuples, as JSON reads them back
-        return content
 
 
 def distill_and_export(
@@ -122,70 +82,26 @@ def distill_and_export(
         GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
-    if not bench_seconds >= 0:
-        raise UsageError("--bench-seconds must be at least 0")
-    precisions = choose_precisions(config.precisions)
-    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, precisions)
-    config.distill.check()
-    config.teacher.train.check()
-    monitoring.check()
-    config.gate.check()
-    tuning = choose_qat(config, precisions)
-    data = open_data(config.data)
-    if "int8" in precisions and not len(data.validation):
-        raise UsageError(
-            "INT8 is judged on validation images, and there are none",
-            "Raise --val-fraction, or leave int8 out of --precisions",
-        )
-    names = _products(config, data)
+    plan = _plan(config, bench_seconds, monitoring)
+    data = plan.data
     folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
-    notes = [*data.notes, *filter(None, [remark])]
-    for note in notes:
-        say(note)
+    notes = _Notes()
+    notes.add(*data.notes, plan.remark)
     teacher, doubt = obtain_teacher(config, data, folder, monitoring, accept_weak_teacher)
     say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
-    if doubt:
-        notes.append(doubt)
-        say(doubt)
-    # The user named the student, so that the record may name the same function.
-    trusted = (config.distill.student,)
-    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True)
-    distilled = load_distilled(trained, trusted)
-    if tuning:
-        tuned = qat(distilled, data, teacher, tuning, folder.qat, monitoring=monitoring)
-        distilled = load_distilled(tuned, trusted)
-        for note in describe_qat(tuned, config.gate.max_accuracy_drop):
-            notes.append(note)
-            say(note)
+    notes.add(doubt)
+    distilled = _train(config, plan, teacher, folder, monitoring, notes)
     leave()
     if not is_first():
         return None
-    images = next(
-        eval_batches(data.validation if len(data.validation) else data.test, data.preprocess, PROOF_IMAGES)
-    )[0]
-    stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    products, files, declined = _export_and_verify(
-        stripped,
-        precisions,
-        engines,
-        data,
-        CalibrationConfig(gate=config.gate, cpus=config.int8_cpus),
-        folder,
-        trusted,
-    )
+    selection = _select(config, distilled, plan, notes)
+    products, files, declined = _make_files(config, plan, distilled, selection, folder)
     latencies = measure_products(products, files, bench_seconds)
-    for note in [
-        *was_it_busy(latencies),
-        *describe_processors(files),
-        *declined,
-        *does_int8_pay(files, latencies),
-    ]:
-        notes.append(note)
-        say(note)
+    notes.add(
+        *was_it_busy(latencies), *describe_processors(files), *declined, *does_int8_pay(files, latencies)
+    )
     best = max(float(p.artifact.evidence["accuracy"]) for p in products)
-    if warning := weak_teacher(teacher.accuracy, best):
-        notes.append(warning)
-        say(warning)
+    notes.add(weak_teacher(teacher.accuracy, best))
     report = assemble(
         config=config,
         data=data,
@@ -194,50 +110,114 @@ def distill_and_export(
         products=products,
         files=files,
         latencies=latencies,
-        notes=notes,
+        notes=notes.sentences,
+        left_out=left_out(config, selection, plan.engines is not None, command),
         command=command,
         folder=output,
     )
     write_report(report, output)
-    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
-    if failed:
-        told = [f"{row['path']}: {row['reason']}" for row in failed[:TOLD]]
-        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
-        raise GateError(
-            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
-            f"See {output / 'report.html'}",
-        )
+    _check_gates(report, output)
     return report
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What options came to, once nothing about them can be wrong any more.
+
+    Attributes:
+        data: The splits.
+        names: Products that may be made.
+        choice: Which files are made of each.
+        engines: How engines are built; nothing where none is.
+        remark: What the user should know of engines; may be empty.
+        tuning: How the student is tuned for INT8; nothing where it is not.
+    """
+
+    data: DataSet
+    names: list[str]
+    choice: FileChoice
+    engines: EngineConfig | None
+    remark: str
+    tuning: QatConfig | None
+
+
+@dataclass
+class _Notes:
+    """What a reader should know, said at once and kept for the report."""
+
+    sentences: list[str] = field(default_factory=list)
+
+    def add(self, *sentences: str) -> None:
+        """Say and keep sentences; empty ones are left out."""
+        for sentence in filter(None, sentences):
+            self.sentences.append(sentence)
+            say(sentence)
+
+
+def _plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -> _Plan:
+    """Check everything that can be checked before anything is trained.
+
+    Raises:
+        UsageError: a name, a path or a value that cannot be used.
+    """
+    if not bench_seconds >= 0:
+        raise UsageError("--bench-seconds must be at least 0")
+    choice = choose_precisions(config.precisions)
+    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, choice)
+    config.distill.check()
+    config.teacher.train.check()
+    monitoring.check()
+    config.gate.check()
+    tuning = choose_qat(config, choice)
+    data = open_data(config.data)
+    if choice.int8 and not len(data.validation):
+        raise UsageError(
+            "INT8 is judged on validation images, and there are none",
+            "Raise --val-fraction, or give --precisions fp32,fp16",
+        )
+    return _Plan(data, _products(config, data), choice, engines, remark, tuning)
+
+
 def _products(config: RunConfig, data: DataSet) -> list[str]:
-    """Return which products to make; a student that cannot be cut is refused before it is trained."""
+    """Return which products may be made; a student that cannot be cut is refused before it is trained."""
     student, blocks = check_student(config.distill.spec(data))
-    names = choose_products(config.products, len(blocks))
+    wanted = defaults.EVERY_PRODUCT if config.products == BEST else config.products
+    names = choose_products(wanted, len(blocks))
     if kept := max(blocks_kept(name) for name in names):
         truncate(student, blocks[:kept])
     return names
 
 
-def choose_qat(config: RunConfig, precisions: list[Precision]) -> QatConfig | None:
-    """Return how a run is tuned for INT8; nothing where it is not.
+def _trusted(config: RunConfig) -> tuple[str, ...]:
+    """Return the factories whose code may run: the user named the student, so that the record may too."""
+    return (config.distill.student,)
 
-    Raises:
-        UsageError: a negative number of epochs, or no INT8 file to tune for.
-        ImfDeployError: torchao cannot be used.
-    """
-    if not config.qat_epochs:
+
+def _train(
+    config: RunConfig, plan: _Plan, teacher: Teacher, folder: RunFolder, monitoring: Monitoring, notes: _Notes
+) -> Distilled:
+    """Distil the student, and tune it for INT8 where that is asked for."""
+    data, trusted = plan.data, _trusted(config)
+    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True)
+    distilled = load_distilled(trained, trusted)
+    if plan.tuning:
+        tuned = qat(distilled, data, teacher, plan.tuning, folder.qat, monitoring=monitoring)
+        distilled = load_distilled(tuned, trusted)
+        notes.add(*describe_qat(tuned, config.gate.max_accuracy_drop))
+    return distilled
+
+
+def _select(config: RunConfig, distilled: Distilled, plan: _Plan, notes: _Notes) -> Selection | None:
+    """Choose among products where ``best`` is asked for and there are images to choose by."""
+    if config.products != BEST:
         return None
-    if config.qat_epochs < 0:
-        raise UsageError(f"--qat-epochs {config.qat_epochs} is out of range", "Give 0 or more")
-    if "int8" not in precisions:
-        raise UsageError(
-            "--qat-epochs tunes weights for INT8, and no INT8 file is asked for",
-            f"Give --precisions {config.precisions},int8, or leave it out",
-        )
-    tuning = QatConfig(config.qat_epochs, device=config.distill.train.device)
-    tuning.check()
-    return tuning
+    if not len(plan.data.validation):
+        notes.add("All products are made: there are no validation images to choose by")
+        return None
+    device = choose_device(config.distill.train.device)
+    selection = select(rate_products(distilled, plan.names, plan.data, device))
+    notes.add(selection.sentence())
+    return selection
 
 
 def obtain_teacher(
@@ -262,16 +242,16 @@ def obtain_teacher(
     return teacher, check_teacher(teacher, data, accept_weak)
 
 
-def _export_and_verify(
-    stripped: list[Artifact],
-    precisions: list[Precision],
-    engines: EngineConfig | None,
-    data: DataSet,
-    calibration: CalibrationConfig,
-    folder: RunFolder,
-    trusted: tuple[str, ...],
+def _make_files(
+    config: RunConfig, plan: _Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[Artifact], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
+    data, trusted = plan.data, _trusted(config)
+    split = data.validation if len(data.validation) else data.test
+    images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
+    names = selection.made if selection else plan.names
+    stripped = strip(distilled, names, folder.products, images, overwrite=True)
+    calibration = CalibrationConfig(gate=config.gate, cpus=config.int8_cpus)
     products, files, declined = [], [], []
     with track("Exporting and verifying", len(stripped)) as advance:
         for artifact in stripped:
@@ -281,9 +261,9 @@ def _export_and_verify(
             made, reasons = export_product(
                 product,
                 data,
-                precisions,
+                plan.choice.written(plan.engines is not None),
                 replace(calibration, rank=artifact is stripped[0]),
-                engines,
+                plan.engines,
                 folder.deploy,
                 overwrite=True,
             )
@@ -291,3 +271,19 @@ def _export_and_verify(
             files += [file.save() for file in verify(product, made, data, calibration.gate)]
             advance(1)
     return products, files, declined
+
+
+def _check_gates(report: Report, output: Path) -> None:
+    """Name the files that failed.
+
+    Raises:
+        GateError: there are some.
+    """
+    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    if failed:
+        told = [f"{row['path']}: {row['reason']}" for row in failed[:TOLD]]
+        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
+        raise GateError(
+            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"See {output / 'report.html'}",
+        )

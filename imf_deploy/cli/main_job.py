@@ -50,7 +50,7 @@ def distill_and_export(
     seed: o.Seed = 0,
     device: o.Device = "auto",
     train_precision: o.Precision = o.TrainPrecision.FP32,
-    products: o.Products = defaults.PRODUCTS,
+    products: o.ProductsOrBest = defaults.PRODUCTS,
     precisions: o.Precisions = defaults.PRECISIONS,
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
@@ -82,9 +82,9 @@ def distill_and_export(
         train_config,
     )
     from imf_deploy.gate import Gate
-    from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
+    from imf_deploy.run_config import RunConfig
 
     train = train_config(
         epochs,

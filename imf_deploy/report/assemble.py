@@ -12,13 +12,13 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.format import significant
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, Recommendation, Report
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, LeftOut, Recommendation, Report
 from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
     from imf_deploy.data import DataSet
-    from imf_deploy.pipeline import RunConfig
+    from imf_deploy.run_config import RunConfig
     from imf_deploy.strip.products import Product
     from imf_deploy.train.distill import Distilled
     from imf_deploy.train.teacher import Teacher
@@ -42,6 +42,7 @@ def assemble(
     files: list[Artifact],
     latencies: dict[str, FileLatency],
     notes: list[str],
+    left_out: LeftOut | None,
     command: str,
     folder: Path,
 ) -> Report:
@@ -56,6 +57,7 @@ def assemble(
         files: What was exported, verified.
         latencies: By hash of the file.
         notes: What a reader should know.
+        left_out: What could have been made, and was not.
         command: How to make it again.
         folder: What paths are relative to.
     """
@@ -79,6 +81,7 @@ def assemble(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": "fail" if any(row["status"] == "fail" for row in rows) else "pass",
         "notes": notes,
+        "left_out": left_out,
         "environment": conditions(),
         "config": {
             **asdict(config.distill.weights),

@@ -8,6 +8,7 @@ import re
 from imf_deploy.report import format as show
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence
+from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.untrusted import visible
 
@@ -33,13 +34,15 @@ _COLUMNS = (
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
     title = f"# {text(report['student'])} from {text(report['teacher'])}: deployment report"
-    parts = [title]
+    first = [f"**{text(verdict.deploy_sentence(report))}**"]
+    if left := left_out_sentence(report):
+        first += [text(left), code(left_out_command(report))]
+    parts = [title, " ".join(first)]
     failed = [row for row in report["artifacts"] if row["status"] == "fail"]
     if failed:
         lines = [f"- {code(row['path'])}: {text(row['reason'] or 'no reason given')}" for row in failed]
         parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
         parts.append("\n".join(lines))
-    parts.append(f"**{text(verdict.deploy_sentence(report))}**")
     sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
     parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
     if report["artifacts"]:

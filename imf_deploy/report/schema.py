@@ -151,6 +151,14 @@ class Recommendation(TypedDict):
     reason: str
 
 
+class LeftOut(TypedDict):
+    """What a run with ``best`` products or ``deploy`` precisions did not make."""
+
+    products: list[str]
+    files: list[str]
+    command: str
+
+
 class Report(TypedDict):
     """The content of ``report.json``."""
 
@@ -164,6 +172,7 @@ class Report(TypedDict):
     created: str
     status: Literal["pass", "fail"]
     notes: list[str]
+    left_out: NotRequired[LeftOut | None]
     environment: dict[str, Any]
     config: dict[str, Any]
     history: list[Epoch]
