@@ -14,6 +14,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, export, write_engine
+from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
@@ -46,13 +47,15 @@ def export_product(
     Raises:
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
-    made = export(product, precisions, engines, folder, overwrite)
+    with stage("export"):
+        made = export(product, precisions, engines, folder, overwrite)
     declined: list[str] = []
     if "int8" in precisions:
         images = min(config.images, len(data.train))
-        quantised, declined = export_int8(
-            product, made[0], data, replace(config, images=images), engines, folder, overwrite
-        )
+        with stage("calibrate"):
+            quantised, declined = export_int8(
+                product, made[0], data, replace(config, images=images), engines, folder, overwrite
+            )
         made += quantised
     # Whoever verifies a file later holds it to the gate that it was made for.
     gate = config.gate.to_dict()

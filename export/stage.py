@@ -28,6 +28,7 @@ from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
 from imf_deploy.runners.base import INPUT, OUTPUT
+from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -212,7 +213,8 @@ def write_engine(
     recipe = fingerprint(["engine", onnx_file.sha256, engines.settings, _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
-    info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
+    with stage("engines"):
+        info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
     return describe(
         path,
         kind="engine",

@@ -11,6 +11,8 @@ EVERY_PRODUCT = "all"
 EVERY_FILE = "fp32,fp16,int8"
 BATCH_RANGE = "1:1:32"
 OUTPUT = "imf-deploy-out"
+QUICK_OUTPUT = "imf-deploy-quick"
+"""Where ``--quick`` writes, so that no trial is in the place of a run."""
 
 EPOCHS = 7
 BATCH_SIZE = 64

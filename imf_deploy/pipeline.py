@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,18 @@ from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
+from imf_deploy.estimate import Estimate, estimate_run
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EngineConfig, choose_engines
 from imf_deploy.models import check_student, truncate
 from imf_deploy.processes import is_first
-from imf_deploy.progress import say, track
+from imf_deploy.progress import say, track, whole
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
-from imf_deploy.run_config import RunConfig, choose_qat
+from imf_deploy.run_config import TRIAL, RunConfig, choose_qat
 from imf_deploy.run_folder import RunFolder, open_run
+from imf_deploy.stages import clock, stage
 from imf_deploy.strip.best import Selection, rate_products, select
 from imf_deploy.strip.names import blocks_kept
 from imf_deploy.strip.products import BEST, Product, choose_products, load_product
@@ -82,40 +85,55 @@ def distill_and_export(
         GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
         ImfDeployError: a stage failed; what was finished stays usable.
     """
-    plan = _plan(config, bench_seconds, monitoring)
-    data = plan.data
-    folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
-    notes = _Notes()
-    notes.add(*data.notes, plan.remark)
-    teacher, doubt = obtain_teacher(config, data, folder, monitoring, accept_weak_teacher)
-    say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
-    notes.add(doubt)
-    distilled = _train(config, plan, teacher, folder, monitoring, notes)
-    leave()
-    if not is_first():
-        return None
-    selection = _select(config, distilled, plan, notes)
-    products, files, declined = _make_files(config, plan, distilled, selection, folder)
-    latencies = measure_products(products, files, bench_seconds)
-    notes.add(
-        *was_it_busy(latencies), *describe_processors(files), *declined, *does_int8_pay(files, latencies)
-    )
-    best = max(float(p.artifact.evidence["accuracy"]) for p in products)
-    notes.add(weak_teacher(teacher.accuracy, best))
-    report = assemble(
-        config=config,
-        data=data,
-        teacher=teacher,
-        distilled=distilled,
-        products=products,
-        files=files,
-        latencies=latencies,
-        notes=notes.sentences,
-        left_out=left_out(config, selection, plan.engines is not None, command),
-        command=command,
-        folder=output,
-    )
-    write_report(report, output)
+    with clock() as times:
+        with stage("data"):
+            plan = _plan(config, bench_seconds, monitoring)
+        data = plan.data
+        folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
+        notes = _Notes()
+        notes.add(TRIAL if config.quick else "", *data.notes, plan.remark)
+        with stage("teacher"):
+            given = given_teacher(config, data)
+        with stage("estimate"):
+            expected = _estimate(config, plan, given, folder, bench_seconds)
+        with whole(expected.parts) if expected else nullcontext():
+            with stage("teacher"):
+                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given, accept_weak_teacher)
+            say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+            notes.add(doubt)
+            distilled = _train(config, plan, teacher, folder, monitoring, notes)
+            leave()
+            if not is_first():
+                return None
+            with stage("files"):
+                selection = _select(config, distilled, plan, notes)
+                products, files, declined = _make_files(config, plan, distilled, selection, folder)
+            with stage("latencies"):
+                latencies = measure_products(products, files, bench_seconds)
+            notes.add(
+                *was_it_busy(latencies),
+                *describe_processors(files),
+                *declined,
+                *does_int8_pay(files, latencies),
+            )
+            best = max(float(p.artifact.evidence["accuracy"]) for p in products)
+            notes.add(weak_teacher(teacher.accuracy, best))
+            with stage("report"):
+                report = assemble(
+                    config=config,
+                    data=data,
+                    teacher=teacher,
+                    distilled=distilled,
+                    products=products,
+                    files=files,
+                    latencies=latencies,
+                    notes=notes.sentences,
+                    left_out=left_out(config, selection, plan.engines is not None, command),
+                    stages=times.times,
+                    command=command,
+                    folder=output,
+                )
+                write_report(report, output)
     _check_gates(report, output)
     return report
 
@@ -198,10 +216,14 @@ def _train(
 ) -> Distilled:
     """Distil the student, and tune it for INT8 where that is asked for."""
     data, trusted = plan.data, _trusted(config)
-    trained = distill(data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True)
+    with stage("distil"):
+        trained = distill(
+            data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True
+        )
     distilled = load_distilled(trained, trusted)
     if plan.tuning:
-        tuned = qat(distilled, data, teacher, plan.tuning, folder.qat, monitoring=monitoring)
+        with stage("tune"):
+            tuned = qat(distilled, data, teacher, plan.tuning, folder.qat, monitoring=monitoring)
         distilled = load_distilled(tuned, trusted)
         notes.add(*describe_qat(tuned, config.gate.max_accuracy_drop))
     return distilled
@@ -215,15 +237,32 @@ def _select(config: RunConfig, distilled: Distilled, plan: _Plan, notes: _Notes)
         notes.add("All products are made: there are no validation images to choose by")
         return None
     device = choose_device(config.distill.train.device)
-    selection = select(rate_products(distilled, plan.names, plan.data, device))
+    with stage("choose"):
+        selection = select(rate_products(distilled, plan.names, plan.data, device))
     notes.add(selection.sentence())
     return selection
 
 
+def given_teacher(config: RunConfig, data: DataSet) -> Teacher | None:
+    """Load the given teacher, or the packaged one where it fits the data; nothing where one is needed."""
+    wanted = config.teacher
+    try:
+        return find_teacher(
+            config.teacher_weights, wanted.model, data, config.distill.train.device, wanted.reading
+        )
+    except TeacherNeededError:
+        return None
+
+
 def obtain_teacher(
-    config: RunConfig, data: DataSet, folder: RunFolder, monitoring: Monitoring, accept_weak: bool = False
+    config: RunConfig,
+    data: DataSet,
+    folder: RunFolder,
+    monitoring: Monitoring,
+    given: Teacher | None,
+    accept_weak: bool = False,
 ) -> tuple[Teacher, str]:
-    """Load the given teacher, or the packaged one where it fits the data, or train one.
+    """Check the given teacher, or train one where none is given.
 
     Returns:
         The teacher, and the warning about its accuracy; empty where that is fine.
@@ -231,15 +270,31 @@ def obtain_teacher(
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.
     """
-    device, wanted = config.distill.train.device, config.teacher
-    try:
-        teacher = find_teacher(config.teacher_weights, wanted.model, data, device, wanted.reading)
-    except TeacherNeededError:
-        trained = train_teacher(data, wanted, folder.teacher, monitoring=monitoring)
-        teacher = find_teacher(str(trained.path), wanted.model, data, device)
-        # What it was trained with is known to fit, and how long it is trained is the user's choice.
-        accept_weak = True
-    return teacher, check_teacher(teacher, data, accept_weak)
+    if given:
+        return given, check_teacher(given, data, accept_weak)
+    trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
+    teacher = find_teacher(str(trained.path), config.teacher.model, data, config.distill.train.device)
+    # What it was trained with is known to fit, and how long it is trained is the user's choice.
+    return teacher, check_teacher(teacher, data, accept=True)
+
+
+def _estimate(
+    config: RunConfig, plan: _Plan, given: Teacher | None, folder: RunFolder, bench_seconds: float
+) -> Estimate | None:
+    """Say how long the run will take; return that, too."""
+    expected = estimate_run(
+        config,
+        plan.data,
+        plan.choice,
+        plan.engines is not None,
+        given,
+        len(plan.names),
+        folder,
+        bench_seconds,
+    )
+    if expected:
+        say(expected.sentence())
+    return expected
 
 
 def _make_files(
@@ -250,12 +305,14 @@ def _make_files(
     split = data.validation if len(data.validation) else data.test
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
     names = selection.made if selection else plan.names
-    stripped = strip(distilled, names, folder.products, images, overwrite=True)
+    with stage("strip"):
+        stripped = strip(distilled, names, folder.products, images, overwrite=True)
     calibration = CalibrationConfig(gate=config.gate, cpus=config.int8_cpus)
     products, files, declined = [], [], []
     with track("Exporting and verifying", len(stripped)) as advance:
         for artifact in stripped:
-            product = evaluate_product(load_product(artifact.path, trusted), data)
+            with stage("evaluate"):
+                product = evaluate_product(load_product(artifact.path, trusted), data)
             products.append(product)
             # One picture of sensitive layers is enough, and takes as long as a calibration.
             made, reasons = export_product(
@@ -268,7 +325,8 @@ def _make_files(
                 overwrite=True,
             )
             declined += reasons
-            files += [file.save() for file in verify(product, made, data, calibration.gate)]
+            with stage("verify"):
+                files += [file.save() for file in verify(product, made, data, calibration.gate)]
             advance(1)
     return products, files, declined
 

@@ -17,6 +17,8 @@ from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.qat import QatConfig
 from imf_deploy.train.teacher import TeacherConfig
 
+TRIAL = "This is a trial (--quick): its accuracies are no result"
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -36,6 +38,7 @@ class RunConfig:
         capabilities: Targets of TensorRT-RTX engines.
         gate: What every file has to pass.
         int8_cpus: Which processors INT8 files for ONNX Runtime are for.
+        quick: Whether this is a trial, whose accuracies are no result; reports say so.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -50,6 +53,7 @@ class RunConfig:
     capabilities: tuple[str, ...] = ()
     gate: Gate = field(default_factory=Gate)
     int8_cpus: Cpus = "all"
+    quick: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""

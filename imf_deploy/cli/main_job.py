@@ -9,7 +9,7 @@ from pathlib import Path
 from imf_deploy import defaults
 from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
-from imf_deploy.cli.config import Settings
+from imf_deploy.cli.config import Given, Settings
 from imf_deploy.cli.recipe import Recipe, with_recipe
 
 
@@ -59,11 +59,13 @@ def distill_and_export(
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
+    quick: o.Quick = False,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
     *,
     recipe: Recipe,
     settings: Settings,
+    given: Given,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
 
@@ -85,7 +87,13 @@ def distill_and_export(
     from imf_deploy.pipeline import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
     from imf_deploy.run_config import RunConfig
+    from imf_deploy.strip.names import PLAIN
 
+    if quick:
+        _check_quick(given)
+        epochs, teacher_epochs, products = 1, 1, PLAIN
+        settings = settings | {"epochs": epochs, "teacher-epochs": teacher_epochs, "products": products}
+        output = Path(defaults.QUICK_OUTPUT) if output == Path(defaults.OUTPUT) else output
     train = train_config(
         epochs,
         batch_size,
@@ -120,6 +128,7 @@ def distill_and_export(
         capabilities=names(compute_capability),
         gate=Gate(max_accuracy_drop, min_agreement),
         int8_cpus=int8_cpus.value,
+        quick=quick,
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     report = run(
@@ -127,3 +136,18 @@ def distill_and_export(
     )
     if report is not None:
         Console().print(render_summary(report))
+
+
+_SET_BY_QUICK = ("epochs", "teacher-epochs", "products")
+
+
+def _check_quick(given: Given) -> None:
+    """Refuse options on the command line that ``--quick`` sets; those of a file or a preset give way."""
+    from imf_deploy.errors import UsageError
+
+    if twice := [f"--{name}" for name in _SET_BY_QUICK if name in given]:
+        raise UsageError(
+            f"--quick sets {', '.join(f'--{name}' for name in _SET_BY_QUICK)}, and {' and '.join(twice)} "
+            f"{'is' if len(twice) == 1 else 'are'} given too",
+            f"Leave out --quick or {' and '.join(twice)}",
+        )

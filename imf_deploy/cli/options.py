@@ -264,6 +264,14 @@ Preset = Annotated[
     ),
 ]
 
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="A trial of one epoch (of the teacher's training too) and of plain alone, in "
+        f"{defaults.QUICK_OUTPUT}; its accuracies are no result.",
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left there.")]
 Threads = Annotated[int, typer.Option(help="Threads of each runtime; 0 takes every CPU that may be used.")]

@@ -20,6 +20,8 @@ _WITHOUT = ["the fp16 ONNX file"]
 def left_out(config: RunConfig, selection: Selection | None, engines: bool, command: str) -> LeftOut | None:
     """Return what is not made because a default or a name chose for the user; nothing where all is made.
 
+    Of a trial nothing is missed.
+
     Args:
         config: What was asked for.
         selection: Which products were chosen; nothing where the user named them, or all are made.
@@ -31,7 +33,7 @@ def left_out(config: RunConfig, selection: Selection | None, engines: bool, comm
     added = (["--products", defaults.EVERY_PRODUCT] if products else []) + (
         ["--precisions", defaults.EVERY_FILE] if files else []
     )
-    if not added:
+    if config.quick or not added:
         return None
     return {"products": products, "files": list(files), "command": _with(command, added)}
 

@@ -34,15 +34,16 @@ _COLUMNS = (
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
     title = f"# {text(report['student'])} from {text(report['teacher'])}: deployment report"
-    first = [f"**{text(verdict.deploy_sentence(report))}**"]
-    if left := left_out_sentence(report):
-        first += [text(left), code(left_out_command(report))]
-    parts = [title, " ".join(first)]
+    parts = [title]
     failed = [row for row in report["artifacts"] if row["status"] == "fail"]
     if failed:
         lines = [f"- {code(row['path'])}: {text(row['reason'] or 'no reason given')}" for row in failed]
         parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
         parts.append("\n".join(lines))
+    first = [f"**{text(verdict.deploy_sentence(report))}**"]
+    if left := left_out_sentence(report):
+        first += [text(left), code(left_out_command(report))]
+    parts.append(" ".join(first))
     sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
     parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
     if report["artifacts"]:

@@ -159,6 +159,14 @@ class LeftOut(TypedDict):
     command: str
 
 
+class Stage(TypedDict):
+    """How long one stage took; each second is counted once."""
+
+    stage: str
+    wall_s: float
+    processor_s: float
+
+
 class Report(TypedDict):
     """The content of ``report.json``."""
 
@@ -173,6 +181,7 @@ class Report(TypedDict):
     status: Literal["pass", "fail"]
     notes: list[str]
     left_out: NotRequired[LeftOut | None]
+    stages: NotRequired[list[Stage]]
     environment: dict[str, Any]
     config: dict[str, Any]
     history: list[Epoch]

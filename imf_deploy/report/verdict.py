@@ -23,6 +23,11 @@ def common_start(paths: Sequence[str]) -> str:
 
 def deploy_sentence(report: Report) -> str:
     """Return one sentence: what to deploy and why."""
+    if report["config"].get("quick") is True:
+        return (
+            "Deploy nothing from this run: it is a trial (--quick), and its accuracies are no result. "
+            "The same command without --quick makes one."
+        )
     choice = report["recommendation"]
     if choice:
         return f"Deploy {choice['path']}: {choice['reason'].rstrip('. ')}."

@@ -233,3 +233,44 @@ def test_without_validation_images_all_products_are_made(
     assert [proof["product"] for proof in report["strip"]] == ["plain", "imf@1", "imf@2", "imf@3"]
     assert any("no validation images to choose by" in note for note in report["notes"])
     assert "no validation images to choose by" in done.err
+
+
+def test_a_quick_trial_says_that_it_is_no_result(
+    here: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.yaml").write_text("epochs: 90\nproducts: all\nteacher-epochs: 80\n")
+    command = [
+        "distill-and-export", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
+        "--trt", "off", "--precisions", "fp32", "--bench-seconds", "0", "--device", "cpu", "--quick",
+        "--config", tmp_path / "long.yaml",
+    ]  # fmt: skip
+    done = here(*command)
+    assert done.code == 0, done.err
+    out = tmp_path / "imf-deploy-quick"
+    assert [path.name for path in (out / "products").glob("*.safetensors")] == ["resnet8-plain.safetensors"]
+    said = "its accuracies are no result"
+    first = next(line for line in done.lines if line)
+    assert said in first
+    assert said in " ".join(done.out.split("Deploy nothing from this run")[-1].split())
+    report = json.loads((out / "report.json").read_text())
+    assert (len(report["history"]), len(report["teacher_history"])) == (1, 1)
+    assert (report["recommendation"], report["left_out"]) == (None, None)
+    assert said in (out / "report.md").read_text().split("\n\n")[1]
+    assert said in (out / "report.html").read_text().partition('class="lead"')[2].partition("</p>")[0]
+    # Nor is it in the place of a run of one epoch, or the other way round.
+    usual = [*command[:-3], "--epochs", "1", "--teacher-epochs", "1", "--products", "plain"]
+    refused = here(*usual, "--output", out)
+    assert refused.code == 2
+    assert "(other quick)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--epochs", "1"], "--epochs is"), (["--products", "plain"], "--products is"),
+     (["--products", "all", "--teacher-epochs", "9"], "--teacher-epochs and --products are")],
+)  # fmt: skip
+def test_quick_and_what_it_sets_exclude_each_other(
+    here: Callable[..., Any], error: Callable[..., str], options: list[str], named: str
+) -> None:
+    message = error(here("distill-and-export", "--quick", *options), 2)
+    assert named in message
