@@ -13,6 +13,7 @@ from imf_deploy.bench.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
+from imf_deploy.report.format import duration
 from imf_deploy.strip.products import BEST
 from imf_deploy.train.checkpoint import steps_done
 from imf_deploy.train.config import TrainConfig, choose_device
@@ -76,18 +77,6 @@ class Estimate:
             if seconds >= WORTH_NAMING * self.seconds
         ]
         return f"This will take about {duration(self.seconds)} on this machine ({', '.join(named)})"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in two figures at most: ``40 s``, ``4 min``, ``2 h 30 min``."""
-    if seconds < 10:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 90:
-        return f"{round(seconds / 5) * 5} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    hours, minutes = divmod(round(seconds / 600) * 10, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,8 @@ def distill_and_export(
             leave()
             if not is_first():
                 return None
-            with stage("files"):
-                selection = _select(config, distilled, plan, notes)
-                products, files, declined = _make_files(config, plan, distilled, selection, folder)
+            selection = _select(config, distilled, plan, notes)
+            products, files, declined = _make_files(config, plan, distilled, selection, folder)
             with stage("latencies"):
                 latencies = measure_products(products, files, bench_seconds)
             notes.add(
@@ -309,7 +308,7 @@ def _make_files(
         stripped = strip(distilled, names, folder.products, images, overwrite=True)
     calibration = CalibrationConfig(gate=config.gate, cpus=config.int8_cpus)
     products, files, declined = [], [], []
-    with track("Exporting and verifying", len(stripped)) as advance:
+    with stage("files"), track("Exporting and verifying", len(stripped), leads=True) as advance:
         for artifact in stripped:
             with stage("evaluate"):
                 product = evaluate_product(load_product(artifact.path, trusted), data)

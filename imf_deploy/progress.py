@@ -44,15 +44,19 @@ def say(message: str) -> None:
 
 
 @contextlib.contextmanager
-def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar for ``total`` units of work; yields the function that advances it.
 
-    Within :func:`whole` the bar of the whole moves instead. Without a terminal nothing is drawn, so that
-    logs stay readable.
+    Without a terminal nothing is drawn, so that logs stay readable.
+
+    Args:
+        title: What is done.
+        total: Units of work.
+        leads: Whether the units are those of the part of :func:`whole` that is running. There is one bar
+            there, which they move; what does not lead shows nothing.
     """
     if bar := _whole.get():
-        with bar.tracking(title, total) as advance:
-            yield advance
+        yield bar.leading(title, total) if leads else lambda _amount: None
         return
     with Progress(
         TextColumn("{task.description}"),
@@ -93,7 +97,6 @@ class Whole:
         self._part = ""
         self._entered = 0.0
         self._reported: float | None = None
-        self._depth = 0
 
     def position(self) -> float:
         """Return the seconds that are done; it never falls."""
@@ -114,34 +117,27 @@ class Whole:
         if part not in self.parts:
             yield
             return
-        before = self._part, self._entered, self._reported, self._depth
-        self._part, self._entered, self._reported, self._depth = part, time.monotonic(), None, 0
+        before = self._part, self._entered, self._reported
+        self._part, self._entered, self._reported = part, time.monotonic(), None
         self.title = part.capitalize()
         try:
             yield
             self._reported = 1.0
             self.position()
         finally:
-            self._part, self._entered, self._reported, self._depth = before
+            self._part, self._entered, self._reported = before
 
-    @contextlib.contextmanager
-    def tracking(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Report units of work within a part; of bars within bars the outermost one counts."""
-        self._depth += 1
-        outermost, done = self._depth == 1, 0
-        if outermost:
-            self.title = title
+    def leading(self, title: str, total: int) -> Callable[[int], None]:
+        """Return what reports units of work of the part that is running."""
+        self.title = title
+        done = 0
 
         def advance(amount: int) -> None:
             nonlocal done
             done += amount
-            if outermost:
-                self._reported = min(done / total, 1.0) if total else 1.0
+            self._reported = min(done / total, 1.0) if total else 1.0
 
-        try:
-            yield advance
-        finally:
-            self._depth -= 1
+        return advance
 
 
 _whole: ContextVar[Whole | None] = ContextVar("whole", default=None)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
-from imf_deploy.estimate import Estimate, duration, estimate_run
+from imf_deploy.estimate import Estimate, estimate_run
 from imf_deploy.export.choice import choose_precisions
 from imf_deploy.run_config import RunConfig
 from imf_deploy.run_folder import RunFolder
@@ -116,15 +116,6 @@ def test_a_checkpoint_that_cannot_be_read_counts_for_nothing(tmp_path: Path, con
     assert steps_done(tmp_path / "none", 5) == 0
     (tmp_path / "a.checkpoint").write_bytes(content)
     assert steps_done(tmp_path / "a.checkpoint", 5) == 0
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [(0.2, "1 s"), (7.4, "7 s"), (42, "40 s"), (100, "2 min"), (250, "4 min"), (5400, "1 h 30 min"),
-     (7200, "2 h"), (3600 * 3 + 700, "3 h 10 min")],
-)  # fmt: skip
-def test_no_more_figures_than_are_known(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
 
 
 def test_the_sentence_names_what_matters() -> None:

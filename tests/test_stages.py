@@ -65,11 +65,13 @@ def test_one_bar_for_the_whole(now: list[float]) -> None:
     with whole({"distil": 60, "refit": 20, "files": 30, "report": 10}) as bar:
         assert (bar.total, bar.position()) == (120, 0)
         with part("distil"):
-            with track("Distilling", 10) as advance:
-                assert bar.title == "Distilling"
+            with track("Evaluating", 100) as other:  # not what the part is about
+                other(100)
+                assert (bar.title, bar.position()) == ("Distil", 0)
+            with track("Distilling", 10, leads=True) as advance:
                 advance(4)
-                with track("Evaluating", 100) as inner:  # a bar within the bar
-                    inner(100)
+                with track("Evaluating", 100) as other:
+                    other(100)
                 assert (bar.title, bar.position()) == ("Distilling", 24)
                 advance(6)
             with part("refit"):
@@ -79,10 +81,10 @@ def test_one_bar_for_the_whole(now: list[float]) -> None:
                 now[0] += 1000
                 assert bar.position() == pytest.approx(60 + 0.95 * 20)
             assert bar.position() == 80
-        with part("not expected"), track("Evaluating", 2) as advance:
+        with part("not expected"), track("Evaluating", 2, leads=True) as advance:
             advance(1)
             assert bar.position() == 80
-        with part("files"), track("Exporting", 3) as advance:
+        with part("files"), track("Exporting", 3, leads=True) as advance:
             advance(1)
             assert bar.position() == 90
         with pytest.raises(KeyError), part("report"):
@@ -95,8 +97,8 @@ def test_the_bar_never_falls(now: list[float]) -> None:
     with bar.within("files"):
         now[0] += 80
         assert bar.position() == 80
-        with bar.tracking("Exporting", 10) as advance:
-            advance(1)
-            assert bar.position() == 80
-            advance(8)
-            assert bar.position() == 90
+        advance = bar.leading("Exporting", 10)
+        advance(1)
+        assert bar.position() == 80
+        advance(8)
+        assert bar.position() == 90

@@ -54,6 +54,7 @@ def render_html(report: Report) -> str:
         left_out_command=left_out_command(report),
         checks=verdict.check_sentence(report),
         taught=verdict.teacher_sentence(report),
+        took=verdict.time_sentence(report),
         refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
         changed=changed_images(report["artifacts"]),

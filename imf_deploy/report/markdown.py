@@ -106,9 +106,8 @@ def _conditions(report: Report) -> str:
     versions = environment.get("versions")
     if isinstance(versions, dict):
         told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
-    return text(
-        f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
-    )
+    made = f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
+    return text(f"{made} {verdict.time_sentence(report)}".strip())
 
 
 def text(words: str) -> str:

@@ -56,3 +56,21 @@ def test_the_first_paragraph_of_every_report_says_what_was_left_out(report: Repo
     if nothing:
         del report["left_out"]  # as in reports of earlier versions
     assert "Left out" not in render_html(report) + render_markdown(report) + str(summary_lines(report))
+
+
+def test_where_the_time_went(report: Report) -> None:
+    report["stages"] = [
+        {"stage": name, "wall_s": seconds, "processor_s": 0.0}
+        for name, seconds in (
+            ("teacher", 3.0),
+            ("distil", 200.0),
+            ("export", 41.0),
+            ("verify", 21.0),
+            ("report", 5.0),
+        )
+    ]
+    said = "The run took 4 min, most of it in: distil 3 min, export 40 s, verify 20 s, report 5 s."
+    assert said in render_html(report)
+    assert said in render_markdown(report)
+    del report["stages"]  # as in reports of earlier versions
+    assert "The run took" not in render_html(report) + render_markdown(report)
