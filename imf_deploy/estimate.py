@@ -26,7 +26,7 @@ from imf_deploy.train.timing import time_call, time_steps, untouched_generators
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imf_deploy.export.choice import FileChoice
+    from imf_deploy.plan import Plan
     from imf_deploy.run_config import RunConfig
     from imf_deploy.run_folder import RunFolder
 
@@ -101,14 +101,7 @@ class _Speed:
 
 
 def estimate_run(
-    config: RunConfig,
-    data: DataSet,
-    choice: FileChoice,
-    engines: bool,
-    teacher: Teacher | None,
-    products: int,
-    folder: RunFolder,
-    bench_seconds: float,
+    config: RunConfig, plan: Plan, teacher: Teacher | None, folder: RunFolder, bench_seconds: float
 ) -> Estimate | None:
     """Time a few steps of the run on copies, and add up what is left to do.
 
@@ -116,11 +109,8 @@ def estimate_run(
 
     Args:
         config: What is asked for.
-        data: The splits.
-        choice: Which files are made of each product.
-        engines: Whether there is a TensorRT.
+        plan: What that came to.
         teacher: The given one; nothing where one is trained first.
-        products: How many products may be made.
         folder: Of the run; what is finished in it is not counted.
         bench_seconds: Time that each file's latency is measured for.
 
@@ -129,6 +119,7 @@ def estimate_run(
     """
     if world_size() > 1:
         return None
+    data, products = plan.data, len(plan.names)
     train, taught = config.distill.train, config.teacher.train
     steps = _steps_left(train, data, folder.distilled)
     teacher_steps = 0 if teacher else _steps_left(taught, data, folder.teacher)
@@ -148,7 +139,7 @@ def estimate_run(
         "refit": PASSES * len(data.train) * speed.taught if config.distill.refit and steps else 0.0,
         "tune": tuning_steps * speed.step * TUNING_STEP,
     }
-    precisions = choice.written(engines)
+    precisions = plan.choice.written(plan.engines is not None)
     quantised = "int8" in precisions
     int8 = INT8_PASSES * (validation + 512) * quantised
     each = (test + validation) * (1 + FILE_PASSES * len(precisions)) + int8

@@ -13,35 +13,30 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
-from imf_deploy.data import DataSet, eval_batches, open_data
-from imf_deploy.errors import GateError, UsageError
+from imf_deploy.data import eval_batches
+from imf_deploy.errors import GateError
 from imf_deploy.estimate import Estimate, estimate_run
-from imf_deploy.export.choice import FileChoice, choose_precisions
-from imf_deploy.export.stage import EngineConfig, choose_engines
-from imf_deploy.models import check_student, truncate
+from imf_deploy.plan import Plan, make_plan
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
-from imf_deploy.run_config import TRIAL, RunConfig, choose_qat
+from imf_deploy.run_config import TRIAL, RunConfig
 from imf_deploy.run_folder import RunFolder, open_run
+from imf_deploy.run_teacher import Found, given_teacher, obtain_teacher
 from imf_deploy.stages import clock, stage
 from imf_deploy.strip.best import Selection, rate_products, select
-from imf_deploy.strip.names import blocks_kept
-from imf_deploy.strip.products import BEST, Product, choose_products, load_product
+from imf_deploy.strip.products import BEST, Product, load_product
 from imf_deploy.strip.stage import PROOF_IMAGES, strip
 from imf_deploy.train.config import Monitoring, choose_device
 from imf_deploy.train.distill import Distilled, distill, load_distilled
 from imf_deploy.train.distributed import leave, on_first
-from imf_deploy.train.qat import QatConfig, describe_qat, qat
+from imf_deploy.train.qat import describe_qat, qat
 from imf_deploy.train.teacher import (
     Teacher,
-    TeacherNeededError,
-    find_teacher,
-    train_teacher,
 )
-from imf_deploy.train.weak_teacher import check_teacher, weak_teacher
+from imf_deploy.train.weak_teacher import weak_teacher
 from imf_deploy.verify.processors import describe as describe_processors
 from imf_deploy.verify.stage import evaluate_product, verify
 
@@ -87,18 +82,18 @@ def distill_and_export(
     """
     with clock() as times:
         with stage("data"):
-            plan = _plan(config, bench_seconds, monitoring)
+            plan = make_plan(config, bench_seconds, monitoring)
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
         notes.add(TRIAL if config.quick else "", *data.notes, plan.remark)
         with stage("teacher"):
-            given = given_teacher(config, data)
+            given = given_teacher(config, data, accept_weak_teacher)
         with stage("estimate"):
             expected = _estimate(config, plan, given, folder, bench_seconds)
         with whole(expected.parts) if expected else nullcontext():
             with stage("teacher"):
-                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given, accept_weak_teacher)
+                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given)
             say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
             notes.add(doubt)
             distilled = _train(config, plan, teacher, folder, monitoring, notes)
@@ -137,27 +132,6 @@ def distill_and_export(
     return report
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What options came to, once nothing about them can be wrong any more.
-
-    Attributes:
-        data: The splits.
-        names: Products that may be made.
-        choice: Which files are made of each.
-        engines: How engines are built; nothing where none is.
-        remark: What the user should know of engines; may be empty.
-        tuning: How the student is tuned for INT8; nothing where it is not.
-    """
-
-    data: DataSet
-    names: list[str]
-    choice: FileChoice
-    engines: EngineConfig | None
-    remark: str
-    tuning: QatConfig | None
-
-
 @dataclass
 class _Notes:
     """What a reader should know, said at once and kept for the report."""
@@ -171,47 +145,13 @@ class _Notes:
             say(sentence)
 
 
-def _plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -> _Plan:
-    """Check everything that can be checked before anything is trained.
-
-    Raises:
-        UsageError: a name, a path or a value that cannot be used.
-    """
-    if not bench_seconds >= 0:
-        raise UsageError("--bench-seconds must be at least 0")
-    choice = choose_precisions(config.precisions)
-    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, choice)
-    config.distill.check()
-    config.teacher.train.check()
-    monitoring.check()
-    config.gate.check()
-    tuning = choose_qat(config, choice)
-    data = open_data(config.data)
-    if choice.int8 and not len(data.validation):
-        raise UsageError(
-            "INT8 is judged on validation images, and there are none",
-            "Raise --val-fraction, or give --precisions fp32,fp16",
-        )
-    return _Plan(data, _products(config, data), choice, engines, remark, tuning)
-
-
-def _products(config: RunConfig, data: DataSet) -> list[str]:
-    """Return which products may be made; a student that cannot be cut is refused before it is trained."""
-    student, blocks = check_student(config.distill.spec(data))
-    wanted = defaults.EVERY_PRODUCT if config.products == BEST else config.products
-    names = choose_products(wanted, len(blocks))
-    if kept := max(blocks_kept(name) for name in names):
-        truncate(student, blocks[:kept])
-    return names
-
-
 def _trusted(config: RunConfig) -> tuple[str, ...]:
     """Return the factories whose code may run: the user named the student, so that the record may too."""
     return (config.distill.student,)
 
 
 def _train(
-    config: RunConfig, plan: _Plan, teacher: Teacher, folder: RunFolder, monitoring: Monitoring, notes: _Notes
+    config: RunConfig, plan: Plan, teacher: Teacher, folder: RunFolder, monitoring: Monitoring, notes: _Notes
 ) -> Distilled:
     """Distil the student, and tune it for INT8 where that is asked for."""
     data, trusted = plan.data, _trusted(config)
@@ -228,7 +168,7 @@ def _train(
     return distilled
 
 
-def _select(config: RunConfig, distilled: Distilled, plan: _Plan, notes: _Notes) -> Selection | None:
+def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) -> Selection | None:
     """Choose among products where ``best`` is asked for and there are images to choose by."""
     if config.products != BEST:
         return None
@@ -242,62 +182,18 @@ def _select(config: RunConfig, distilled: Distilled, plan: _Plan, notes: _Notes)
     return selection
 
 
-def given_teacher(config: RunConfig, data: DataSet) -> Teacher | None:
-    """Load the given teacher, or the packaged one where it fits the data; nothing where one is needed."""
-    wanted = config.teacher
-    try:
-        return find_teacher(
-            config.teacher_weights, wanted.model, data, config.distill.train.device, wanted.reading
-        )
-    except TeacherNeededError:
-        return None
-
-
-def obtain_teacher(
-    config: RunConfig,
-    data: DataSet,
-    folder: RunFolder,
-    monitoring: Monitoring,
-    given: Teacher | None,
-    accept_weak: bool = False,
-) -> tuple[Teacher, str]:
-    """Check the given teacher, or train one where none is given.
-
-    Returns:
-        The teacher, and the warning about its accuracy; empty where that is fine.
-
-    Raises:
-        UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.
-    """
-    if given:
-        return given, check_teacher(given, data, accept_weak)
-    trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
-    teacher = find_teacher(str(trained.path), config.teacher.model, data, config.distill.train.device)
-    # What it was trained with is known to fit, and how long it is trained is the user's choice.
-    return teacher, check_teacher(teacher, data, accept=True)
-
-
 def _estimate(
-    config: RunConfig, plan: _Plan, given: Teacher | None, folder: RunFolder, bench_seconds: float
+    config: RunConfig, plan: Plan, given: Found | None, folder: RunFolder, bench_seconds: float
 ) -> Estimate | None:
     """Say how long the run will take; return that, too."""
-    expected = estimate_run(
-        config,
-        plan.data,
-        plan.choice,
-        plan.engines is not None,
-        given,
-        len(plan.names),
-        folder,
-        bench_seconds,
-    )
+    expected = estimate_run(config, plan, given[0] if given else None, folder, bench_seconds)
     if expected:
         say(expected.sentence())
     return expected
 
 
 def _make_files(
-    config: RunConfig, plan: _Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
+    config: RunConfig, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[Artifact], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
     data, trusted = plan.data, _trusted(config)

@@ -9,8 +9,12 @@ import torch
 from imf_deploy.data import DataSet
 from imf_deploy.estimate import Estimate, estimate_run
 from imf_deploy.export.choice import choose_precisions
+from imf_deploy.export.stage import EngineConfig
+from imf_deploy.export.targets import BatchRange
+from imf_deploy.plan import Plan
 from imf_deploy.run_config import RunConfig
 from imf_deploy.run_folder import RunFolder
+from imf_deploy.strip.products import choose_products
 from imf_deploy.train.checkpoint import steps_done
 from imf_deploy.train.config import TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
@@ -21,12 +25,12 @@ CONFIG = RunConfig(teacher=TeacherConfig("resnet8", TINY), distill=DistillConfig
 
 
 def expected(
-    config: RunConfig, data: DataSet, teacher: Teacher | None, folder: Path, **options: float
+    config: RunConfig, data: DataSet, teacher: Teacher | None, folder: Path, bench_seconds: float = 1.0
 ) -> dict[str, float]:
-    found = estimate_run(
-        config, data, choose_precisions(config.precisions), True, teacher, 4, RunFolder(folder),
-        options.get("bench_seconds", 1.0),
-    )  # fmt: skip
+    names = choose_products("all" if config.products == "best" else config.products, 3)
+    engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+    plan = Plan(data, names, choose_precisions(config.precisions), engines, "", None)
+    found = estimate_run(config, plan, teacher, RunFolder(folder), bench_seconds)
     assert found is not None
     return found.parts
 
