@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import shlex
 import sys
 import tempfile
 from pathlib import Path
@@ -68,8 +69,8 @@ def conditions(load: float) -> str:
 
 
 if __name__ == "__main__":
-    before = os.getloadavg()[0]
-    found, code = run(sys.argv[1:])
-    print(f"\nimf-deploy distill-and-export {' '.join(sys.argv[1:])}".rstrip())
+    asked, before = sys.argv[1:], os.getloadavg()[0]
+    found, code = run(asked)
+    print(f"\n{shlex.join(['imf-deploy', 'distill-and-export', *asked])}")
     print(f"{conditions(before)}\n\n{table(found.times)}")
     sys.exit(code)

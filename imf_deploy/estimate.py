@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from imf_deploy import defaults
 from imf_deploy.artifact import sidecar_path
 from imf_deploy.bench.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
@@ -18,7 +19,7 @@ from imf_deploy.strip.products import BEST
 from imf_deploy.train.checkpoint import steps_done
 from imf_deploy.train.config import TrainConfig, choose_device
 from imf_deploy.train.distill import imf_task
-from imf_deploy.train.refit import PASSES
+from imf_deploy.train.refit import FLOATS, PASSES
 from imf_deploy.train.supervised import Supervised
 from imf_deploy.train.teacher import Teacher, teacher_spec
 from imf_deploy.train.timing import time_call, time_steps, untouched_generators
@@ -38,6 +39,8 @@ IMAGES = 64
 # Of the main job with MobileNetV2, by benchmarks/first_run.py.
 TUNING_STEP = 1.5
 """A step of quantisation-aware training, in steps of the distillation."""
+FITTING = 2.0
+"""Fitting heads again with the passes that collect their features, in times of those passes."""
 TRACES = 60.0
 """The work of an export that no image has a part in, in times of building the student in Python."""
 INT8_PASSES = 6.0
@@ -90,6 +93,7 @@ class _Speed:
         taught: One image through student, branches and teacher, there.
         cpu: One image through the student on the CPU, where files are made and verified.
         build: Building the student: what Python takes for as many modules.
+        floats: Features and logits of one image that heads are fitted to; no time, but a bound on it.
     """
 
     teacher_step: float
@@ -98,6 +102,7 @@ class _Speed:
     taught: float
     cpu: float
     build: float
+    floats: int
 
 
 def estimate_run(
@@ -121,27 +126,24 @@ def estimate_run(
         return None
     data, products = plan.data, len(plan.names)
     train, taught = config.distill.train, config.teacher.train
-    steps = _steps_left(train, data, folder.distilled)
-    teacher_steps = 0 if teacher else _steps_left(taught, data, folder.teacher)
-    tuning_steps = 0
-    if config.qat_epochs:
-        done = steps_done(folder.qat.with_suffix(".checkpoint"), _per_epoch(train, data))
-        tuning_steps = max(config.qat_epochs * _per_epoch(train, data) - done, 0)
-        tuning_steps *= not sidecar_path(folder.qat).is_file()
+    steps = _steps_left(train.epochs, train, data, folder.distilled)
+    teacher_steps = 0 if teacher else _steps_left(taught.epochs, taught, data, folder.teacher)
+    tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
     device = choose_device(train.device)
     with untouched_generators(device):
         speed = _measure(config, data, teacher, device, teacher_steps, steps or tuning_steps)
     validation, test = len(data.validation), len(data.test)
     made = min(products, 3) if config.products == BEST else products
+    fitted = min(PASSES * len(data.train), FLOATS // speed.floats) if config.distill.refit and steps else 0
     parts = {
         "teacher": teacher_steps * speed.teacher_step,
         "distil": steps * speed.step + steps / _per_epoch(train, data) * validation * speed.student,
-        "refit": PASSES * len(data.train) * speed.taught if config.distill.refit and steps else 0.0,
+        "refit": FITTING * fitted * speed.taught,
         "tune": tuning_steps * speed.step * TUNING_STEP,
     }
     precisions = plan.choice.written(plan.engines is not None)
     quantised = "int8" in precisions
-    int8 = INT8_PASSES * (validation + 512) * quantised
+    int8 = INT8_PASSES * (validation + defaults.CALIBRATION_IMAGES) * quantised
     each = (test + validation) * (1 + FILE_PASSES * len(precisions)) + int8
     parts["files"] = made * (each * speed.cpu + TRACES * speed.build)
     parts["latencies"] = expected_seconds(made, made * len(precisions), bench_seconds)
@@ -153,12 +155,12 @@ def _per_epoch(config: TrainConfig, data: DataSet) -> int:
     return len(data.train) // min(config.batch_size, len(data.train))
 
 
-def _steps_left(config: TrainConfig, data: DataSet, path: Path) -> int:
+def _steps_left(epochs: int, config: TrainConfig, data: DataSet, path: Path) -> int:
     """Return how many steps a training has left, by the files that it wrote."""
     if sidecar_path(path).is_file():
         return 0
     per_epoch = _per_epoch(config, data)
-    return max(config.epochs * per_epoch - steps_done(path.with_suffix(".checkpoint"), per_epoch), 0)
+    return max(epochs * per_epoch - steps_done(path.with_suffix(".checkpoint"), per_epoch), 0)
 
 
 def _measure(
@@ -190,6 +192,7 @@ def _measure(
     with torch.inference_mode():
         student = time_call(lambda: only_logits(graph.student, graph.student(shown)), device) / len(images)
         branches = time_call(lambda: graph(shown), device) / len(images)
+        own, pooled = graph.pooled(shown)
         teaching = time_call(lambda: teacher.logits(shown), device) / len(images)
         began = time.perf_counter()
         plain = build_model(spec).eval().to(memory_format=torch.channels_last)
@@ -197,4 +200,5 @@ def _measure(
         cpu = student
         if device.type != "cpu":
             cpu = time_call(lambda: plain(images), torch.device("cpu")) / len(images)
-    return _Speed(teacher_step, step, student, branches + teaching, cpu, build)
+    floats = sum(each.shape[1] for each in (own, *pooled))
+    return _Speed(teacher_step, step, student, branches + teaching, cpu, build, floats)

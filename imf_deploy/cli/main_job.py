@@ -91,8 +91,8 @@ def distill_and_export(
 
     if quick:
         _check_quick(given)
-        epochs, teacher_epochs, products = 1, 1, PLAIN
-        settings = settings | {"epochs": epochs, "teacher-epochs": teacher_epochs, "products": products}
+        epochs, teacher_epochs, products, refit = 1, 1, PLAIN, False
+        settings = settings | dict(zip(_SET_BY_QUICK, (epochs, teacher_epochs, products, refit), strict=True))
         output = Path(defaults.QUICK_OUTPUT) if output == Path(defaults.OUTPUT) else output
     train = train_config(
         epochs,
@@ -138,7 +138,7 @@ def distill_and_export(
         Console().print(render_summary(report))
 
 
-_SET_BY_QUICK = ("epochs", "teacher-epochs", "products")
+_SET_BY_QUICK = ("epochs", "teacher-epochs", "products", "refit")
 
 
 def _check_quick(given: Given) -> None:

@@ -268,7 +268,7 @@ Quick = Annotated[
     bool,
     typer.Option(
         "--quick",
-        help="A trial of one epoch (of the teacher's training too) and of plain alone, in "
+        help="A trial of one epoch (of the teacher's training too) and of plain alone, without --refit, in "
         f"{defaults.QUICK_OUTPUT}; its accuracies are no result.",
     ),
 ]

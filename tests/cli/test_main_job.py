@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
+import yaml
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.files import sha256_file
@@ -255,10 +256,12 @@ def test_a_quick_trial_says_that_it_is_no_result(
     report = json.loads((out / "report.json").read_text())
     assert (len(report["history"]), len(report["teacher_history"])) == (1, 1)
     assert (report["recommendation"], report["left_out"]) == (None, None)
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert (kept["epochs"], kept["products"], kept["refit"], kept["quick"]) == (1, "plain", False, True)
     assert said in (out / "report.md").read_text().split("\n\n")[1]
     assert said in (out / "report.html").read_text().partition('class="lead"')[2].partition("</p>")[0]
     # Nor is it in the place of a run of one epoch, or the other way round.
-    usual = [*command[:-3], "--epochs", "1", "--teacher-epochs", "1", "--products", "plain"]
+    usual = [*command[:-3], "--epochs", "1", "--teacher-epochs", "1", "--products", "plain", "--no-refit"]
     refused = here(*usual, "--output", out)
     assert refused.code == 2
     assert "(other quick)" in refused.err
@@ -267,7 +270,8 @@ def test_a_quick_trial_says_that_it_is_no_result(
 @pytest.mark.parametrize(
     ("options", "named"),
     [(["--epochs", "1"], "--epochs is"), (["--products", "plain"], "--products is"),
-     (["--products", "all", "--teacher-epochs", "9"], "--teacher-epochs and --products are")],
+     (["--products", "all", "--teacher-epochs", "9"], "--teacher-epochs and --products are"),
+     (["--no-refit"], "--refit is")],
 )  # fmt: skip
 def test_quick_and_what_it_sets_exclude_each_other(
     here: Callable[..., Any], error: Callable[..., str], options: list[str], named: str
