@@ -214,7 +214,7 @@ def _make_files(
                 product,
                 data,
                 plan.choice.written(plan.engines is not None),
-                replace(calibration, rank=artifact is stripped[0]),
+                replace(calibration, rank=artifact is stripped[0] and not config.quick),
                 plan.engines,
                 folder.deploy,
                 overwrite=True,

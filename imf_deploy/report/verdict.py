@@ -24,9 +24,14 @@ def common_start(paths: Sequence[str]) -> str:
     return start[: max(start.rfind("/"), start.rfind("-")) + 1]
 
 
+def is_trial(report: Report) -> bool:
+    """Return whether a run was made with ``--quick``, so that its accuracies are no result."""
+    return report["config"].get("quick") is True
+
+
 def deploy_sentence(report: Report) -> str:
     """Return one sentence: what to deploy and why."""
-    if report["config"].get("quick") is True:
+    if is_trial(report):
         return (
             "Deploy nothing from this run: it is a trial (--quick), and its accuracies are no result. "
             "The same command without --quick makes one."
