@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.export.engine_form import engine_source
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
@@ -113,7 +114,10 @@ def _read(onnx_path: Path, flavour: Flavour) -> tuple[Any, Any, Any, Any]:
 
 def _parse(trt: Any, network: Any, onnx_path: Path, log: Any) -> None:
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx_path)):  # it refuses Path objects
+    source = engine_source(onnx_path)
+    # It refuses Path objects.
+    parsed = parser.parse(source) if source else parser.parse_from_file(str(onnx_path))
+    if not parsed:
         problems = [_problem(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ImfDeployError(
             f"{trt.__name__} cannot read {onnx_path} ({'; '.join(problems) or 'no reason given'})",
