@@ -78,6 +78,8 @@ def build_engine(
     config = builder.create_builder_config()
     # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
     config.clear_flag(trt.BuilderFlag.TF32)
+    # Names, formats and tactics of the layers, for imf-deploy bench --layers; kernels stay the same.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     _set_targets(trt, config, targets)
     _set_batch(builder, config, network, batch, log)
     plan = builder.build_serialized_network(network, config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from imf_deploy.bench.int8 import int8_rows
 from imf_deploy.bench.others import busy_machine
 from imf_deploy.bench.result import BenchResult, BenchRow
 
@@ -44,7 +45,7 @@ def render(result: BenchResult) -> Table:
 def beside(result: BenchResult) -> list[str]:
     """Return lines on what the table has no room for: start, memory, energy, GPU parts; a busy machine."""
     busy = busy_machine(result.conditions["other_cpus"], result.settings["threads"])
-    return [line for line in (busy, *map(_beside, result.rows)) if line]
+    return [line for line in (busy, *map(_beside, result.rows), *int8_rows(result.rows)) if line]
 
 
 def _beside(row: BenchRow) -> str:

@@ -34,7 +34,8 @@ def bench(
         ),
     ] = "",
     pytorch: Annotated[
-        str, typer.Option(help="For weights: eager, channels-last, compile.", rich_help_panel=WAYS)
+        str,
+        typer.Option(help="For weights: eager, channels-last, compile, max-autotune.", rich_help_panel=WAYS),
     ] = "channels-last",
     device: Annotated[
         str, typer.Option(help="For weights and ONNX files: cpu, cuda, cuda:1 …", rich_help_panel=WAYS)

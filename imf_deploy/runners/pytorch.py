@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PyTorchMode = Literal["eager", "channels-last", "compile"]
-"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``."""
+PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
+"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``, in its
+default mode or in the one that measures which kernels are fastest."""
 PYTORCH_MODES: tuple[PyTorchMode, ...] = get_args(PyTorchMode)
+# The runner captures CUDA graphs itself, where they are asked for.
+_COMPILE_MODES: dict[PyTorchMode, str] = {
+    "compile": "default",
+    "max-autotune": "max-autotune-no-cudagraphs",
+}
 
 
 class PyTorchRunner:
@@ -30,7 +36,7 @@ class PyTorchRunner:
             count is global to the process: it is set for this runner's calls, and what was set
             before comes back on exit.
         input_shape: What the module takes, ``[N, C, H, W]``; ``None`` is a free dimension.
-        mode: How it runs. ``compile`` compiles at the first inference of every shape.
+        mode: How it runs. ``compile`` and ``max-autotune`` compile at the first inference of every shape.
         cuda_graph: On a CUDA device, capture the run of every new shape as a CUDA graph.
     """
 
@@ -75,7 +81,8 @@ class PyTorchRunner:
             torch.backends.cudnn.allow_tf32 = False
         model: Any = copy.deepcopy(self._module).eval()
         model.to(device=torch.device(self._device), memory_format=self._format())
-        self._model = torch.compile(model, dynamic=False) if self._mode == "compile" else model
+        compiled = _COMPILE_MODES.get(self._mode)
+        self._model = torch.compile(model, dynamic=False, mode=compiled) if compiled else model
         self._before = torch.get_num_threads()
         return self
 
@@ -127,7 +134,7 @@ class PyTorchRunner:
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor
-        if self._mode != "compile":
+        if self._mode not in _COMPILE_MODES:
             logits = self._model(images.contiguous(memory_format=self._format()))
             return logits
         try:
@@ -135,7 +142,7 @@ class PyTorchRunner:
         except Exception as error:  # the compiler raises what any of its parts raises
             raise ImfDeployError(
                 f"torch.compile cannot run this network ({_cause(error)})",
-                "It needs a C++ compiler such as g++; or leave --pytorch compile out",
+                f"It needs a C++ compiler such as g++; or leave --pytorch {self._mode} out",
             ) from error
         return logits
 

@@ -14,6 +14,7 @@ from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import require_gpu, what_runs
+from imf_deploy.runners.engine_layers import EngineLayer, profile_layers
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +108,22 @@ class TensorRTRunner:
             ImfDeployError: as :meth:`infer`.
         """
         return self._bound(batch).trace(batch)
+
+    def layers(self, batch: Batch, runs: int) -> list[EngineLayer]:
+        """Return what the engine runs for a batch, layer by layer, with the time of each.
+
+        Args:
+            batch: Input of every run.
+            runs: Number of runs; the times are their medians.
+
+        Raises:
+            ImfDeployError: the runner replays CUDA graphs, which no profiler sees into; or as :meth:`infer`.
+        """
+        if self._cuda_graph:
+            raise ImfDeployError("layers cannot be timed inside a CUDA graph", "Use cuda_graph=False")
+        pipe = self._bound(batch)
+        trt = importlib.import_module(self.name)
+        return profile_layers(trt, self._engine, self._context, lambda: pipe.infer(batch), runs)
 
     def _read_tensors(self, trt: Any) -> None:
         """Take names, shape and types from the engine itself."""

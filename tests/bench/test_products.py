@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from imf_deploy.artifact import Artifact, describe
+from imf_deploy.bench.int8 import does_int8_pay
 from imf_deploy.bench.latency import Latency, ratio
-from imf_deploy.bench.products import FileLatency, does_int8_pay, was_it_busy
+from imf_deploy.bench.products import FileLatency, was_it_busy
 from imf_deploy.preprocess import Preprocess
 
 
