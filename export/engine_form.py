@@ -111,7 +111,7 @@ def _round_scales(model: ModelProto) -> None:
         if np.array_equal(rounded, exact):
             continue
         scales.CopyFrom(numpy_helper.from_array(rounded, scales.name))
-        if node.input[0] in tensors:
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors:
             _requantise(node, tensors[node.input[0]], exact / rounded)
 
 
