@@ -42,6 +42,37 @@ def render(result: BenchResult) -> Table:
     return table
 
 
+def render_clients(result: BenchResult) -> Table:
+    """Return what several clients got through as a table; times are in milliseconds."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Concurrent requests", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=12)
+    for heading in (
+        "batch",
+        "clients",
+        "sessions",
+        "threads",
+        "images/s",
+        "to 1 client",
+        "p50",
+        "p90",
+        "p99",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.rows:
+        for load in row.clients:
+            sessions = "1" if load.sessions == "shared" else str(load.clients)
+            numbers = (load.images_per_second, load.speed, load.p50_ms, load.p90_ms, load.p99_ms)
+            told = [load.reason, *[""] * 4] if load.reason else [_significant(value) for value in numbers]
+            table.add_row(
+                escape(row.name), str(load.images), str(load.clients), sessions, str(load.threads), *told
+            )
+    return table
+
+
 def beside(result: BenchResult) -> list[str]:
     """Return lines on what the table has no room for: start, memory, energy, GPU parts; a busy machine."""
     busy = busy_machine(result.conditions["other_cpus"], result.settings["threads"])

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.base import INPUT_TYPES, Batch, Borrowed, InputShape, Logits, Runner
 from imf_deploy.runners.logits import find_logits, named_output, read_logits
 from imf_deploy.runners.onnx_data import check_onnx_data
 
@@ -194,6 +194,10 @@ class OnnxRuntimeRunner:
         if not self.output_name:
             self.output_name = find_logits(self._path, values, len(batch), self._classes, self._wanted)
         return read_logits(self._path, self.output_name, values[self.output_name], len(batch), self._classes)
+
+    def share(self) -> Runner:
+        """Return a runner of the same session for another thread; sessions take calls from all threads."""
+        return Borrowed(self.name, self.infer)
 
     def _run(self, outputs: list[str], batch: Batch) -> list[Any]:
         """Return the values of some outputs for a batch."""

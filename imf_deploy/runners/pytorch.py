@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import INPUT, Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ class PyTorchRunner:
             return None
         with torch.inference_mode():
             return self._bound(self._pipe, batch).trace(batch)
+
+    def share(self) -> Runner:
+        """Return a runner of the same module for another thread; on a GPU with a stream of its own."""
+        if self._pipe is None:
+            return Borrowed(self.name, self.infer)
+        other = copy.copy(self)
+        other._pipe, other._shape = CudaPipe(), ()
+        return Borrowed(self.name, other.infer, other._pipe.close)
 
     def _format(self) -> torch.memory_format:
         """Return the order of weights and input; ``torch.compile`` chooses its own inside."""

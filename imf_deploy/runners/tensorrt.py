@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
-from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import require_gpu, what_runs
 from imf_deploy.runners.engine_layers import EngineLayer, profile_layers
@@ -78,9 +79,7 @@ class TensorRTRunner:
             )
         self._engine = engine
         self._read_tensors(trt)
-        self._context = _context(trt, engine, header)
-        if self._context is None:
-            raise ImfDeployError(f"{self._path} cannot be started: {logger.reason()}", "Free GPU memory")
+        self._context = self._new_context()
         return self
 
     def __exit__(
@@ -109,6 +108,17 @@ class TensorRTRunner:
         """
         return self._bound(batch).trace(batch)
 
+    def share(self) -> Runner:
+        """Return a runner of the same engine for another thread, with a context and a stream of its own.
+
+        Raises:
+            ImfDeployError: the GPU has no room for another context.
+        """
+        other = copy.copy(self)
+        other._context = self._new_context()
+        other._pipe, other._buffers, other._shape = CudaPipe(), {}, ()
+        return Borrowed(self.name, other.infer, other._pipe.close)
+
     def layers(self, batch: Batch, runs: int) -> list[EngineLayer]:
         """Return what the engine runs for a batch, layer by layer, with the time of each.
 
@@ -124,6 +134,14 @@ class TensorRTRunner:
         pipe = self._bound(batch)
         trt = importlib.import_module(self.name)
         return profile_layers(trt, self._engine, self._context, lambda: pipe.infer(batch), runs)
+
+    def _new_context(self) -> Any:
+        context = _context(importlib.import_module(self.name), self._engine)
+        if context is None:
+            raise ImfDeployError(
+                f"{self._path} cannot be started: {_logger(self.name).reason()}", "Free GPU memory"
+            )
+        return context
 
     def _read_tensors(self, trt: Any) -> None:
         """Take names, shape and types from the engine itself."""
@@ -190,9 +208,9 @@ def load_library(header: EngineHeader) -> Any:
         ) from error
 
 
-def _context(trt: Any, engine: Any, header: EngineHeader) -> Any:
+def _context(trt: Any, engine: Any) -> Any:
     """Create the execution context; kernels of an RTX engine are specialised at once."""
-    if header.flavour != "rtx":
+    if trt.__name__ != LIBRARIES["rtx"].module:
         return engine.create_execution_context()
     config = engine.create_runtime_config()
     # LAZY would run a fallback kernel until the compiler ends, in the middle of a measurement.
