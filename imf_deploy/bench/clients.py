@@ -17,7 +17,7 @@ from imf_deploy.bench.latency import Nanoseconds
 from imf_deploy.bench.measure import slice_orders
 from imf_deploy.bench.ways import Way
 from imf_deploy.errors import UsageError
-from imf_deploy.runners.base import Batch, Runner, SharedRunner
+from imf_deploy.runners.base import Batch, Runner
 
 Sessions = Literal["shared", "own"]
 """Whether all clients use one loaded file, or each has loaded it for itself."""
@@ -42,7 +42,6 @@ class ClientLoad:
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
         speed: Images a second divided by those of one client in the same rounds.
-        reason: Why it was not measured, empty where it was; the numbers are zero then.
     """
 
     clients: int
@@ -55,7 +54,6 @@ class ClientLoad:
     p90_ms: float = 0.0
     p99_ms: float = 0.0
     speed: float = 0.0
-    reason: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -107,13 +105,12 @@ def measure_clients(
     wanted += [(count, kind) for count in counts if count > 1 for kind in ("shared", "own")]
     with contextlib.ExitStack() as opened:
         modes = [_open(way, batch, count, kind, opened) for count, kind in wanted]
-        running = [mode for mode in modes if not mode.load.reason]
-        for mode in running:
+        for mode in modes:
             _round(mode.runners, batch, warmup_s)
         round_s = max(duration_s / ROUNDS, LEAST_ROUND_S)
-        for order in slice_orders([str(index) for index in range(len(running))], ROUNDS):
+        for order in slice_orders([str(index) for index in range(len(modes))], ROUNDS):
             for index in order:
-                mode = running[int(index)]
+                mode = modes[int(index)]
                 mode.taken.append(_round(mode.runners, batch, round_s))
     one = _throughput(modes[0].taken, len(batch))
     return [_load(mode, one) for mode in modes]
@@ -129,10 +126,8 @@ def _open(way: Way, batch: Batch, count: int, kind: Sessions, opened: contextlib
     for _ in range(count - 1):
         if kind == "own":
             runners.append(opened.enter_context(replace(way, threads=threads).open()))
-        elif isinstance(first, SharedRunner):
-            runners.append(opened.enter_context(first.share()))
         else:
-            return _Mode(replace(load, reason=f"{first.name} cannot share a session"), [], [])
+            runners.append(opened.enter_context(first.share()))
         # One after the other: a CUDA graph must not be captured while another client runs.
         runners[-1].infer(batch)
     return _Mode(load, runners, [])
@@ -185,12 +180,10 @@ def _round(runners: Sequence[Runner], batch: Batch, seconds: float) -> list[Nano
 def _throughput(taken: Sequence[Sequence[Nanoseconds]], images: int) -> float:
     """Return images a second of all clients together, over all rounds."""
     rates = [sum(len(samples) / samples.sum() for samples in clients) for clients in taken]
-    return float(np.mean(rates)) * images * 1e9 if rates else 0.0
+    return float(np.mean(rates)) * images * 1e9
 
 
 def _load(mode: _Mode, one: float) -> ClientLoad:
-    if mode.load.reason:
-        return mode.load
     samples = np.concatenate([samples for clients in mode.taken for samples in clients]) / 1e6
     p50, p90, p99 = (float(value) for value in np.percentile(samples, (50, 90, 99)))
     rate = _throughput(mode.taken, mode.load.images)

@@ -56,6 +56,9 @@ class DeployableRunner(Runner, Protocol):
     input_type: str
     """NumPy's name, such as ``float32``; an array of another type is not converted."""
 
+    def share(self) -> Runner:
+        """Return a runner for another thread; it uses what this one has loaded, and must be left first."""
+
 
 @runtime_checkable
 class SessionRunner(Protocol):
@@ -84,14 +87,6 @@ class GpuTimes:
     h2d_ms: float
     compute_ms: float
     d2h_ms: float
-
-
-@runtime_checkable
-class SharedRunner(Protocol):
-    """A runner whose loaded file several threads can use at the same time."""
-
-    def share(self) -> Runner:
-        """Return a runner for another thread; it uses what this one has loaded, and must be left first."""
 
 
 class Borrowed:

@@ -1,0 +1,42 @@
+"""Whether an engine computes in fp16 where its INT8 file is not quantised."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.engine_floats import choose_floats
+from imf_deploy.calib.model import FloatModel
+from imf_deploy.calib.ranges import Ranges
+from imf_deploy.calib.stage import calibrate
+from imf_deploy.data import DataSet
+from imf_deploy.export.engine_form import engine_source
+
+
+def test_fp16_where_the_answers_stay(model: FloatModel, ranges: Ranges, many: DataSet) -> None:
+    assert choose_floats(model, ranges, many.train) == "fp16"
+
+
+def test_fp32_where_activations_are_too_large(model: FloatModel, ranges: Ranges, many: DataSet) -> None:
+    last = list(ranges)[-1]
+    assert choose_floats(model, ranges | {last: (-4e4, 0.0)}, many.train) == "fp32"
+
+
+def test_fp32_where_the_operators_take_no_fp16(model: FloatModel, ranges: Ranges, many: DataSet) -> None:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    proto.opset_import[0].version = 18
+    assert choose_floats(replace(model, proto=proto), ranges, many.train) == "fp32"
+
+
+def test_the_file_keeps_the_choice(whole: Path, many: DataSet, tmp_path: Path) -> None:
+    config = CalibrationConfig(target="tensorrt", images=60, rank=False)
+    made = calibrate(whole, many, config, tmp_path)
+    assert made.evidence["calibration"]["engine_floats"] == "fp16"
+    assert engine_source(made.path) is not None
+    cpu = calibrate(whole, many, replace(config, target="onnxruntime-cpu"), tmp_path)
+    assert "engine_floats" not in cpu.evidence["calibration"]
+    assert engine_source(cpu.path) is None
