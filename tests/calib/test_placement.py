@@ -18,12 +18,15 @@ from torch import Tensor, nn
 from imf_deploy.calib.graph_edits import GraphEdits
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.placement import Placement, Sums, clips_to_relu
-from imf_deploy.calib.quantize import quantize
+from imf_deploy.calib.quantize import int8_metadata, quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.data import DataSet
-from imf_deploy.export.flavour import import_tensorrt
+from imf_deploy.export.engine_form import ENGINE_FLOATS
+from imf_deploy.export.flavour import choose_flavour, import_tensorrt
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
+from imf_deploy.runners.engine_facts import why_not_here
 
 SUMS = 3
 
@@ -175,3 +178,22 @@ def test_tensorrt_builds_every_placement(case: Case, sums: Sums, tmp_path: Path)
     path = tmp_path / "int8.onnx"
     onnx.save(written(case, sums), path)
     assert build_engine(path, tmp_path / "int8.engine", "rtx", BatchRange(1, 2, 4)).layers > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("floats", ["fp16", "fp32"])
+def test_an_int8_engine_answers_as_its_file(case: Case, many: DataSet, tmp_path: Path, floats: str) -> None:
+    flavour = choose_flavour("auto").flavour
+    if not flavour:
+        pytest.skip("no TensorRT is installed")
+    path, engine = tmp_path / "int8.onnx", tmp_path / "int8.engine"
+    metadata = int8_metadata(case.model, {ENGINE_FLOATS: floats})
+    path.write_bytes(quantize(case.model, case.ranges, "tensorrt", metadata=metadata))
+    build_engine(path, engine, flavour, BatchRange(1, 20, 20))
+    if reason := why_not_here(engine):
+        pytest.skip(reason)
+    images = images_of(case, many)
+    with OnnxRuntimeRunner(path, exact_sums=True) as float_runner, TensorRTRunner(engine) as runner:
+        expected, answers = float_runner.infer(images), runner.infer(images)
+    assert np.abs(answers - expected).max() < 0.1 * np.abs(expected).max()
