@@ -55,6 +55,12 @@ def distill_and_export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    version_compatible: o.VersionCompatible = False,
+    hardware_compatible: o.HardwareCompatible = None,
+    builder_level: o.BuilderLevel = None,
+    workspace: o.Workspace = None,
+    strip_weights: o.StripWeights = False,
+    timing_cache: o.TimingCacheOption = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
@@ -81,6 +87,7 @@ def distill_and_export(
         teacher_reading,
         train_config,
     )
+    from imf_deploy.export.build_options import BuildOptions
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
@@ -118,6 +125,10 @@ def distill_and_export(
         trt=trt.value,
         batch=batch,
         capabilities=names(compute_capability),
+        build=BuildOptions(
+            version_compatible, hardware_compatible is not None, builder_level, workspace, strip_weights
+        ),
+        timing_cache=timing_cache,
         gate=Gate(max_accuracy_drop, min_agreement),
         int8_cpus=int8_cpus.value,
     )

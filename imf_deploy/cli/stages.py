@@ -51,6 +51,12 @@ def export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    version_compatible: o.VersionCompatible = False,
+    hardware_compatible: o.HardwareCompatible = None,
+    builder_level: o.BuilderLevel = None,
+    workspace: o.Workspace = None,
+    strip_weights: o.StripWeights = False,
+    timing_cache: o.TimingCacheOption = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder."),
@@ -74,6 +80,7 @@ def export(
     from imf_deploy.calib.product import export_product
     from imf_deploy.cli.read import names
     from imf_deploy.data import reopen_data
+    from imf_deploy.export.build_options import BuildOptions
     from imf_deploy.export.stage import choose_engines, choose_precisions
     from imf_deploy.files import write_yaml
     from imf_deploy.gate import Gate
@@ -82,7 +89,12 @@ def export(
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    engines, remark = choose_engines(trt.value, batch, names(compute_capability), chosen)
+    options = BuildOptions(
+        version_compatible, hardware_compatible is not None, builder_level, workspace, strip_weights
+    )
+    engines, remark = choose_engines(
+        trt.value, batch, names(compute_capability), chosen, options, timing_cache
+    )
     if remark:
         say(remark)
     loaded = load_product(product, trust_model or ())

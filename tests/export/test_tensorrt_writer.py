@@ -36,7 +36,7 @@ def test_engine_is_built(
     path = tmp_path / "a.engine"
     info = build_engine(onnx_files[precision], path, "rtx", BATCH, asked)
     assert info.path == path
-    assert info.batch == BATCH
+    assert info.batch == (BATCH,)
     assert info.onnx.precision == precision
     assert info.layers > 0
     assert info.header.flavour == "rtx"
