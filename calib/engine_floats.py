@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 
@@ -21,7 +25,9 @@ _LEAST_AGREEMENT = 0.9
 _HEADROOM = 2
 
 
-def choose_floats(model: FloatModel, ranges: Ranges, images: Split) -> Floats:
+def choose_floats(
+    model: FloatModel, ranges: Ranges, images: Split, readable: Callable[[Path], bool]
+) -> Floats:
     """Return ``fp16`` where the fp16 form of an INT8 file answers as the file itself does, else ``fp32``.
 
     Rounding to fp16 moves an activation by a tenth of an INT8 step at most, so that few images change their
@@ -31,6 +37,7 @@ def choose_floats(model: FloatModel, ranges: Ranges, images: Split) -> Floats:
         model: The float model.
         ranges: Of its activations.
         images: ``IMAGES`` of them are run in ONNX Runtime.
+        readable: Whether the TensorRT of this machine reads a file; not every version takes fp16 scales.
     """
     import onnx
 
@@ -43,6 +50,11 @@ def choose_floats(model: FloatModel, ranges: Ranges, images: Split) -> Floats:
         half = half_form(onnx.load_from_string(content)).SerializeToString()
     except ImfDeployError:
         return "fp32"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.onnx"
+        path.write_bytes(half)
+        if not readable(path):
+            return "fp32"
     few = images.subset(torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long())
     answers, expected = content_logits(half, model, few), content_logits(content, model, few)
     same = np.isfinite(answers).all() and same_class(answers, expected).mean() >= _LEAST_AGREEMENT
