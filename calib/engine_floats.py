@@ -56,6 +56,6 @@ def choose_floats(
         if not readable(path):
             return "fp32"
     few = images.subset(torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long())
-    answers, expected = content_logits(half, model, few), content_logits(content, model, few)
+    answers, expected = (content_logits(form, model, few, keep_floats=True) for form in (half, content))
     same = np.isfinite(answers).all() and same_class(answers, expected).mean() >= _LEAST_AGREEMENT
     return "fp16" if same else "fp32"
