@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from imf_deploy import defaults
+from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
@@ -55,12 +56,12 @@ def distill_and_export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
-    version_compatible: o.VersionCompatible = False,
-    hardware_compatible: o.HardwareCompatible = None,
-    builder_level: o.BuilderLevel = None,
-    workspace: o.Workspace = None,
-    strip_weights: o.StripWeights = False,
-    timing_cache: o.TimingCacheOption = None,
+    version_compatible: e.VersionCompatible = False,
+    hardware_compatible: e.HardwareCompatible = None,
+    builder_level: e.BuilderLevel = None,
+    workspace: e.Workspace = None,
+    strip_weights: e.StripWeights = False,
+    timing_cache: e.TimingCache = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
@@ -87,7 +88,6 @@ def distill_and_export(
         teacher_reading,
         train_config,
     )
-    from imf_deploy.export.build_options import BuildOptions
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline import RunConfig
     from imf_deploy.pipeline import distill_and_export as run
@@ -125,8 +125,8 @@ def distill_and_export(
         trt=trt.value,
         batch=batch,
         capabilities=names(compute_capability),
-        build=BuildOptions(
-            version_compatible, hardware_compatible is not None, builder_level, workspace, strip_weights
+        build=e.build_options(
+            version_compatible, hardware_compatible, builder_level, workspace, strip_weights
         ),
         timing_cache=timing_cache,
         gate=Gate(max_accuracy_drop, min_agreement),

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imf_deploy import defaults
+from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli.config import Settings
 
@@ -51,12 +52,12 @@ def export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
-    version_compatible: o.VersionCompatible = False,
-    hardware_compatible: o.HardwareCompatible = None,
-    builder_level: o.BuilderLevel = None,
-    workspace: o.Workspace = None,
-    strip_weights: o.StripWeights = False,
-    timing_cache: o.TimingCacheOption = None,
+    version_compatible: e.VersionCompatible = False,
+    hardware_compatible: e.HardwareCompatible = None,
+    builder_level: e.BuilderLevel = None,
+    workspace: e.Workspace = None,
+    strip_weights: e.StripWeights = False,
+    timing_cache: e.TimingCache = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder."),
@@ -80,7 +81,6 @@ def export(
     from imf_deploy.calib.product import export_product
     from imf_deploy.cli.read import names
     from imf_deploy.data import reopen_data
-    from imf_deploy.export.build_options import BuildOptions
     from imf_deploy.export.stage import choose_engines, choose_precisions
     from imf_deploy.files import write_yaml
     from imf_deploy.gate import Gate
@@ -89,8 +89,8 @@ def export(
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    options = BuildOptions(
-        version_compatible, hardware_compatible is not None, builder_level, workspace, strip_weights
+    options = e.build_options(
+        version_compatible, hardware_compatible, builder_level, workspace, strip_weights
     )
     engines, remark = choose_engines(
         trt.value, batch, names(compute_capability), chosen, options, timing_cache

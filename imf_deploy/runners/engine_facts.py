@@ -12,7 +12,7 @@ from imf_deploy.evidence import Built
 from imf_deploy.export.device import cuda_driver, this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES, gpu_here
-from imf_deploy.export.targets import rtx_runs_on
+from imf_deploy.export.targets import TURING, rtx_runs_on
 
 AMPERE = 80
 """Oldest compute capability that runs engines built with ``--hardware-compatible ampere+``."""
@@ -72,7 +72,11 @@ def rebuild_command(path: Path, record: Artifact | None) -> str:
 
     if record is None:
         return "Build it again here, from its ONNX file"
-    library = "rtx" if record.format == "tensorrt_rtx" else "tensorrt"
+    here = gpu_here()
+    if record.format != "tensorrt_rtx" or (here and not rtx_runs_on(here)):
+        library = "tensorrt"
+    else:
+        library = f"rtx --compute-capability {TURING}" if here == TURING else "rtx"
     product = f"{file_stem(record.model['name'])}-{record.product}.safetensors"
     source = path.parent.parent / "products" / product
     found = source if source.is_file() else Path(product)

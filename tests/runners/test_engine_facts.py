@@ -110,6 +110,23 @@ def test_the_hint_names_the_product_where_it_lies(path: Path) -> None:
     assert rebuild_command(path, None) == "Build it again here, from its ONNX file"
 
 
+@pytest.mark.parametrize(
+    ("capability", "options"),
+    [
+        ("", "--trt rtx"),
+        ("89", "--trt rtx"),
+        ("90", "--trt tensorrt"),
+        ("75", "--trt rtx --compute-capability 75"),
+    ],
+)
+def test_an_engine_is_rebuilt_by_what_runs_here(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, options: str
+) -> None:
+    monkeypatch.setattr(engine_facts, "gpu_here", lambda: capability)
+    record = replace(record_of(path), format="tensorrt_rtx")
+    assert rebuild_command(path, record).endswith(f"--precisions fp16 {options} --overwrite")
+
+
 def test_a_driver_that_is_too_old_for_pytorch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_facts, "gpu_here", lambda: "")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
