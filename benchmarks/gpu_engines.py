@@ -29,6 +29,7 @@ from imf_deploy.bench import Latency, conditions, measure, ratio
 from imf_deploy.bench.gpu import gpu_parts, gpu_state
 from imf_deploy.bench.int8 import WORTH, compare
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
@@ -79,7 +80,8 @@ def build(network: Network, options: argparse.Namespace, report: Report) -> dict
             if not flavour:
                 raise ImfDeployError("no TensorRT is installed")
             if not path.is_file():
-                build_engine(source, path, flavour, BatchRange.parse(options.profile))
+                profile = BatchRange.parse(options.profile)
+                build_engine(source, path, flavour, profile, options=BuildOptions(level=options.level))
         except Exception as error:  # the other engines are built
             print(f"{network.name}: engine {kind} cannot be built: {error}", flush=True)
             continue
@@ -252,6 +254,7 @@ def main() -> None:
         "--rivals", default="PyTorch,ONNX", type=lambda text: text.split(","), help="parts of names"
     )
     parser.add_argument("--profile", default="1:8:256", help="batch range of the engines")
+    parser.add_argument("--level", type=int, help="how much TensorRT's builder tries, 0 to 5")
     parser.add_argument("--duration", type=float, default=0.7, help="seconds for each row")
     parser.add_argument("--budget", type=float, default=3600.0, help="seconds for everything")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu-engines"), help="folder of files")

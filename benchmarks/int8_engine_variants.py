@@ -33,6 +33,7 @@ from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.quantize import PLACEMENT
 from imf_deploy.evaluate import same_class
+from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.engine_form import Floats, engine_source
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.targets import BatchRange
@@ -91,12 +92,12 @@ FORMS: dict[str, Form] = {
 """The forms in the order of priority."""
 
 
-def write_forms(network: Network, folder: Path) -> dict[str, Path]:
-    """Write the INT8 file of every form."""
+def write_forms(network: Network, folder: Path, count: int) -> dict[str, Path]:
+    """Write the INT8 files of the first forms."""
     images, _ = images_of(network.size, IMAGES)
     model = open_float_model(network.files["fp32"])
     files = {}
-    for index, (name, form) in enumerate(FORMS.items()):
+    for index, (name, form) in enumerate(list(FORMS.items())[:count]):
         path = folder / f"{network.files['fp32'].stem}-form{index}.onnx"
         if not path.is_file():
             left = tuple(form.left(model))
@@ -193,7 +194,7 @@ def compare(network: Network, forms: Mapping[str, Path], options: argparse.Names
         path = source.with_suffix(".engine")
         began = time.monotonic()
         try:
-            build_engine(source, path, flavour, profile)
+            build_engine(source, path, flavour, profile, options=BuildOptions(level=options.level))
             layers = profile_form(path, (profile.opt, 3, network.size, network.size))
         except Exception as error:  # the other forms are built
             print(f"- {name} does not run: {' '.join(str(error).split())[:300]}", flush=True)
@@ -245,6 +246,8 @@ def main() -> None:
     parser.add_argument("--pixels", default="28,224")
     parser.add_argument("--batch", default="1,8,64,256")
     parser.add_argument("--profile", default="1:8:256", help="batch range of the engines")
+    parser.add_argument("--level", type=int, help="how much TensorRT's builder tries, 0 to 5")
+    parser.add_argument("--forms", type=int, default=len(FORMS), help="build the first ones alone")
     parser.add_argument("--duration", type=float, default=0.7, help="seconds for each row")
     parser.add_argument("--budget", type=float, default=3600.0, help="seconds after which none is built")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu-engines"), help="folder of files")
@@ -258,7 +261,7 @@ def main() -> None:
     for make in networks_of(options.inputs, options.seeds, pixels, options.output):
         network = make()
         print(f"\n### {network.name}\n", flush=True)
-        forms = write_forms(network, options.output)
+        forms = write_forms(network, options.output, options.forms)
         if options.check:
             check(network, forms, BatchRange.parse(options.profile))
             continue
