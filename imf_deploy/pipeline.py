@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
+from imf_deploy.bench.int8 import do_int8_engines_pay, does_int8_pay
+from imf_deploy.bench.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig, Cpus
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
@@ -187,6 +188,7 @@ def distill_and_export(
         *describe_processors(files),
         *declined,
         *does_int8_pay(files, latencies),
+        *do_int8_engines_pay(files, bench_seconds),
     ]:
         notes.append(note)
         say(note)
