@@ -106,7 +106,12 @@ class _Speed:
 
 
 def estimate_run(
-    config: RunConfig, plan: Plan, teacher: Teacher | None, folder: RunFolder, bench_seconds: float
+    config: RunConfig,
+    plan: Plan,
+    teacher: Teacher | None,
+    folder: RunFolder,
+    bench_seconds: float,
+    cuda_graph: bool = defaults.CUDA_GRAPH,
 ) -> Estimate | None:
     """Time a few steps of the run on copies, and add up what is left to do.
 
@@ -118,6 +123,7 @@ def estimate_run(
         teacher: The given one; nothing where one is trained first.
         folder: Of the run; what is finished in it is not counted.
         bench_seconds: Time that each file's latency is measured for.
+        cuda_graph: As :class:`imf_deploy.train.config.Monitoring` has it.
 
     Returns:
         The estimate; nothing where several processes train, whose steps have to be taken together.
@@ -131,7 +137,7 @@ def estimate_run(
     tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
     device = choose_device(train.device)
     with untouched_generators(device):
-        speed = _measure(config, data, teacher, device, teacher_steps, steps or tuning_steps)
+        speed = _measure(config, data, teacher, device, teacher_steps, steps or tuning_steps, cuda_graph)
     validation, test = len(data.validation), len(data.test)
     made = min(products, 3) if config.products == BEST else products
     fitted = min(PASSES * len(data.train), FLOATS // speed.floats) if config.distill.refit and steps else 0
@@ -170,6 +176,7 @@ def _measure(
     device: torch.device,
     teacher_steps: int,
     steps: int,
+    cuda_graph: bool,
 ) -> _Speed:
     spec = config.distill.spec(data)
     teacher_step = 0.0
@@ -177,11 +184,13 @@ def _measure(
         its = teacher_spec(config.teacher, data)
         supervised = Supervised(build_model(its), config.teacher.train.label_smoothing)
         if teacher_steps:
-            teacher_step = time_steps(supervised, data, config.teacher.train, SECONDS, teacher_steps)
+            teacher_step = time_steps(
+                supervised, data, config.teacher.train, SECONDS, teacher_steps, cuda_graph
+            )
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
     task, graph, _, _ = imf_task(spec, teacher, config.distill)
     try:
-        step = time_steps(task, data, config.distill.train, SECONDS, steps) if steps else 0.0
+        step = time_steps(task, data, config.distill.train, SECONDS, steps, cuda_graph) if steps else 0.0
     finally:
         task.close()
     images = next(

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
+from imf_deploy.bench.int8 import do_int8_engines_pay, does_int8_pay
+from imf_deploy.bench.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import eval_batches
 from imf_deploy.errors import GateError
-from imf_deploy.estimate import Estimate, estimate_run
+from imf_deploy.estimate import estimate_run
 from imf_deploy.plan import Plan, make_plan
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
@@ -24,7 +25,7 @@ from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
 from imf_deploy.run_config import TRIAL, RunConfig
 from imf_deploy.run_folder import RunFolder, open_run
-from imf_deploy.run_teacher import Found, given_teacher, obtain_teacher
+from imf_deploy.run_teacher import given_teacher, obtain_teacher
 from imf_deploy.stages import clock, stage
 from imf_deploy.strip.best import Selection, rate_products, select
 from imf_deploy.strip.products import BEST, Product, load_product
@@ -90,7 +91,11 @@ def distill_and_export(
         with stage("teacher"):
             given = given_teacher(config, data, accept_weak_teacher)
         with stage("estimate"):
-            expected = _estimate(config, plan, given, folder, bench_seconds)
+            expected = estimate_run(
+                config, plan, given[0] if given else None, folder, bench_seconds, monitoring.cuda_graph
+            )
+        if expected:
+            say(expected.sentence())
         with whole(expected.parts) if expected else nullcontext():
             with stage("teacher"):
                 teacher, doubt = obtain_teacher(config, data, folder, monitoring, given)
@@ -104,11 +109,13 @@ def distill_and_export(
             products, files, declined = _make_files(config, plan, distilled, selection, folder)
             with stage("latencies"):
                 latencies = measure_products(products, files, bench_seconds)
+                engines = do_int8_engines_pay(files, bench_seconds)
             notes.add(
                 *was_it_busy(latencies),
                 *describe_processors(files),
                 *declined,
                 *does_int8_pay(files, latencies),
+                *engines,
             )
             best = max(float(p.artifact.evidence["accuracy"]) for p in products)
             notes.add(weak_teacher(teacher.accuracy, best))
@@ -180,16 +187,6 @@ def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) 
         selection = select(rate_products(distilled, plan.names, plan.data, device))
     notes.add(selection.sentence())
     return selection
-
-
-def _estimate(
-    config: RunConfig, plan: Plan, given: Found | None, folder: RunFolder, bench_seconds: float
-) -> Estimate | None:
-    """Say how long the run will take; return that, too."""
-    expected = estimate_run(config, plan, given[0] if given else None, folder, bench_seconds)
-    if expected:
-        say(expected.sentence())
-    return expected
 
 
 def _make_files(

@@ -47,7 +47,9 @@ def make_plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -
     if not bench_seconds >= 0:
         raise UsageError("--bench-seconds must be at least 0")
     choice = choose_precisions(config.precisions)
-    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, choice)
+    engines, remark = choose_engines(
+        config.trt, config.batch, config.capabilities, choice, config.build, config.timing_cache
+    )
     config.distill.check()
     config.teacher.train.check()
     monitoring.check()

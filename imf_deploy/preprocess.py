@@ -18,6 +18,7 @@ from imf_deploy.upright import Box, Upright
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import torch
     from PIL import Image
     from torch import Tensor
 
@@ -116,12 +117,20 @@ class Preprocess:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last."""
+        return self.normalizer(images.device)(images)
+
+    def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return :meth:`normalize` for images on one device, which already holds mean and deviation."""
         import torch
 
-        mean = torch.tensor(self.mean, device=images.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(self.std, device=images.device).view(1, 3, 1, 1) * 255
-        normal = (images.expand(-1, 3, -1, -1).float() - mean) / std
-        return normal.contiguous(memory_format=torch.channels_last)
+        mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.std, device=device).view(1, 3, 1, 1) * 255
+
+        def normalize(images: Tensor) -> Tensor:
+            normal = (images.expand(-1, 3, -1, -1).float() - mean) / std
+            return normal.contiguous(memory_format=torch.channels_last)
+
+        return normalize
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that sidecars and ONNX metadata hold."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from imf_deploy import defaults
 from imf_deploy.calib.config import Cpus
 from imf_deploy.data import DataConfig
 from imf_deploy.errors import UsageError
+from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.choice import FileChoice
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.files import finite
@@ -34,8 +36,10 @@ class RunConfig:
         products: ``best``, ``all``, or names such as ``plain,imf@2``.
         precisions: ``deploy``, or names such as ``fp32,fp16,int8``.
         trt: Which TensorRT builds engines.
-        batch: Optimisation profile of engines.
+        batch: Optimisation profiles of engines.
         capabilities: Targets of TensorRT-RTX engines.
+        build: Other options of engines.
+        timing_cache: File that keeps the builder's timings; nothing keeps them beside the engines.
         gate: What every file has to pass.
         int8_cpus: Which processors INT8 files for ONNX Runtime are for.
         quick: Whether this is a trial, whose accuracies are no result; reports say so.
@@ -51,13 +55,16 @@ class RunConfig:
     trt: FlavourOption = "auto"
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
+    build: BuildOptions = field(default_factory=BuildOptions)
+    timing_cache: Path | None = None
     gate: Gate = field(default_factory=Gate)
     int8_cpus: Cpus = "all"
     quick: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        content: dict[str, Any] = finite(asdict(self))  # lists in place of tuples, as JSON reads them back
+        # Lists in place of tuples, as JSON reads them back. Timings decide when an engine is built, not what.
+        content: dict[str, Any] = finite(asdict(replace(self, timing_cache=None)))
         return content
 
 

@@ -39,14 +39,18 @@ class Recipe:
     values: dict[str, Any]
 
     def train(self, config: TrainConfig) -> TrainConfig:
-        """Return a configuration with these values."""
+        """Return a configuration with these values, its rate scaled to its batch size if that is wanted.
+
+        Raises:
+            UsageError: the rate cannot be scaled.
+        """
         from dataclasses import replace
 
         given = {name: self.values[name] for name in inspect.signature(_recipe).parameters}
         plain: dict[str, Any] = {
             name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()
         }
-        return replace(config, **plain)
+        return replace(config, **plain).scaled(self.values["lr_base_size"])
 
     def monitoring(self) -> Monitoring:
         """Return what is kept and told of the training while it runs."""
@@ -81,6 +85,14 @@ def _recipe(
     """Fields of ``TrainConfig``."""
 
 
+def _scaling(
+    lr_base_size: Annotated[
+        int, _option(help="Batch size that --lr is for: the rate grows with --batch-size; 0 takes --lr.")
+    ] = 0,
+) -> None:
+    """What changes the value of another option."""
+
+
 def _monitoring(
     checkpoint_minutes: Annotated[
         float, _option(help="Time between checkpoints within an epoch.")
@@ -88,6 +100,10 @@ def _monitoring(
     teacher_outputs_gb: Annotated[
         float, _option(help="Disk space for a teacher's outputs that are needed again; 0 keeps none.")
     ] = defaults.TEACHER_OUTPUTS_GB,
+    cuda_graph: Annotated[
+        bool,
+        _option("--cuda-graph/--no-cuda-graph", help="Run training steps on a GPU as one CUDA graph."),
+    ] = defaults.CUDA_GRAPH,
     tensorboard: Annotated[
         bool, _option("--tensorboard", help="Write losses, rate and accuracy for TensorBoard.")
     ] = False,
@@ -100,7 +116,7 @@ Command = Callable[..., None]
 
 def with_recipe(command: Command) -> Command:
     """Give a command all of these options; it takes their values as ``recipe``."""
-    return _extend(command, [_recipe, _monitoring])
+    return _extend(command, [_recipe, _scaling, _monitoring])
 
 
 def with_monitoring(command: Command) -> Command:

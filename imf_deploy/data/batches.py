@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
+from imf_deploy.data.resident import ResidentImages
 from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
@@ -143,11 +144,12 @@ class TrainLoader:
     ) -> None:
         self.batch_size = min(batch_size, len(split))
         self._count = len(split)
-        self._preprocess = preprocess
         self._augment = augment
         self._seed = seed
         self._part = part
         self._device = device
+        self._normalize = preprocess.normalizer(device)
+        self._resident = ResidentImages.of(split, augment, device)
         self._batches: list[Wanted] = []
         self._held_out = len(held_out) if held_out is not None else 0
         splits = [split] if held_out is None else [split, held_out]
@@ -182,10 +184,17 @@ class TrainLoader:
         self._batches[:] = [(0, chunk[members].tolist(), crops) for chunk in chunks]
         for _ in range(first):
             self._augment.draw(self.batch_size, generator)
+        if self._resident:
+            drawn = [self._augment.draw(self.batch_size, generator).of(members) for _ in chunks]
+            chosen = [chunk[members] for chunk in chunks]
+            for index, (images, labels) in enumerate(self._resident.batches(chosen, drawn)):
+                views = self._augment.view_of(chosen[index], drawn[index])
+                yield self._normalize(images), labels, views
+            return
         for (images, labels), chunk in zip(_fetch(self._loader, self._device), chunks, strict=True):
             changes = self._augment.draw(self.batch_size, generator).of(members)
             views = self._augment.view_of(chunk[members], changes)
-            yield self._preprocess.normalize(self._augment.apply(images, changes)), labels, views
+            yield self._normalize(self._augment.apply(images, changes)), labels, views
 
     def evaluation(self) -> Iterator[Batch]:
         """Yield the held-out pictures in order, unchanged; not while an epoch is under way.
@@ -195,7 +204,7 @@ class TrainLoader:
         """
         self._batches[:] = _in_order(self._held_out, 1)
         for images, labels in _fetch(self._loader, self._device):
-            yield self._preprocess.normalize(images), labels
+            yield self._normalize(images), labels
 
 
 EVALUATION_BATCH = 250

@@ -103,7 +103,8 @@ def feature_distance(features: Tensor, target: Tensor, power: Tensor, kind: Dist
         return apart.square().sum(1).mean()
     if kind == "channel":
         # Channels that are all but silent would count most.
-        scale = power.clamp_min(max(0.01 * float(power.mean()), 1e-6)).rsqrt()[:, None, None]
+        least = (0.01 * power.mean().double()).clamp_min(1e-6).to(power.dtype)
+        scale = power.maximum(least).rsqrt()[:, None, None]
         features, target = features * scale, target * scale
     distance: Tensor = _MeanSquare.apply(features, target)
     return distance / power.mean().clamp_min(1e-6) if kind == "power" else distance

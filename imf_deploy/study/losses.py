@@ -25,14 +25,15 @@ def decoupled_distillation(
         TCKD, the divergence of "the right class or any other", and NCKD, that among the others.
     """
     mine, its = (z.float() / temperature for z in (logits, teacher_logits))
-    right = functional.one_hot(labels, logits.shape[1]).bool()
+    columns = torch.arange(logits.shape[1] - 1, device=logits.device)
+    wrong = columns + (columns >= labels[:, None])
 
     def binary(scaled: Tensor) -> Tensor:
         log = scaled.log_softmax(1)
-        return torch.stack([log[right], log[~right].view(len(log), -1).logsumexp(1)], 1)
+        return torch.stack([log.gather(1, labels[:, None])[:, 0], log.gather(1, wrong).logsumexp(1)], 1)
 
     def others(scaled: Tensor) -> Tensor:
-        return scaled[~right].view(len(scaled), -1).log_softmax(1)
+        return scaled.gather(1, wrong).log_softmax(1)
 
     def divergence(student: Tensor, teacher: Tensor) -> Tensor:
         return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2

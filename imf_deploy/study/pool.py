@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -18,8 +19,11 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
+from imf_deploy.progress import say
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
+from imf_deploy.study.sharing import Sharing
+from imf_deploy.train.config import choose_device
 from imf_deploy.train.reading import FIND_OUT, Reading
 from imf_deploy.train.teacher import Teacher, find_teacher
 from imf_deploy.train.teacher_memory import TeacherMemory
@@ -72,7 +76,8 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
     """Yield what trains, ``jobs`` at a time; nothing of it runs on after the block, however it ends.
 
     Each job has its share of the processors. Results follow from the settings and, in the last bits,
-    from the number of threads.
+    from the number of threads. Jobs on a GPU share it: the first training has it to itself, and what the
+    others gain by that is said at the end.
 
     Raises:
         UsageError: another study trains in the same folder, or a training found a setting out of range.
@@ -80,18 +85,25 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
     """
     spawn = multiprocessing.get_context("spawn")
     threads = max(usable_cpus() // jobs, 1)
+    sharing = Sharing(jobs) if jobs > 1 and choose_device(bench.device).type == "cuda" else None
     pool = ProcessPoolExecutor(jobs, spawn, initializer=_start, initargs=(bench, threads))
 
     def run_all(runs: Sequence[Run]) -> Iterator[tuple[int, Trained]]:
         try:
-            futures = {pool.submit(_train, run): index for index, run in enumerate(runs)}
-            for future in as_completed(futures):
-                index = futures[future]
-                try:
-                    result = future.result()
-                except ImfDeployError as error:
-                    raise type(error)(f"{runs[index].told}: {error.what}", error.hint) from error
-                yield index, result
+            left = list(range(len(runs)))
+            while left:
+                alone = sharing is not None and sharing.unmeasured
+                now, left = (left[:1], left[1:]) if alone else (left, [])
+                futures = {pool.submit(_train, runs[index]): index for index in now}
+                for future in as_completed(futures):
+                    index = futures[future]
+                    try:
+                        result, seconds = future.result()
+                    except ImfDeployError as error:
+                        raise type(error)(f"{runs[index].told}: {error.what}", error.hint) from error
+                    if sharing:
+                        sharing.add(runs[index], seconds, alone)
+                    yield index, result
         except BrokenProcessPool as error:
             raise ImfDeployError(
                 "a training's process was killed, perhaps for want of memory",
@@ -103,6 +115,8 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
         try:
             yield run_all
             pool.shutdown()
+            if sharing and (gain := sharing.describe()):
+                say(gain)
         except BaseException:
             # A training that is cut off has its checkpoint; waiting for its end could take an hour.
             for child in set(multiprocessing.active_children()) - before:
@@ -175,6 +189,8 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train(run: Run) -> Trained:
+def _train(run: Run) -> tuple[Trained, float]:
+    """Return the training, and the seconds that it took."""
     bench, data, teacher = _OPENED[0]
-    return train(run, data, teacher, bench.folder)
+    started = time.perf_counter()
+    return train(run, data, teacher, bench.folder), time.perf_counter() - started

@@ -14,6 +14,7 @@ from imf_deploy.method.losses import distillation, feature_distance
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
 from imf_deploy.study.losses import decoupled_distillation
 from imf_deploy.train.supervised import Supervised
+from imf_deploy.train.task import risen
 from imf_deploy.train.teacher import Teacher
 
 Settings = Mapping[str, float]
@@ -76,7 +77,7 @@ class Dkd(Kd):
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for teacher logits ``[N, classes]``."""
         logits = only_logits(self.student, network(images))
-        settings, rise = self._settings, min(self.progress / DKD_WARMUP, 1.0)
+        settings, rise = self._settings, risen(self.progress, DKD_WARMUP)
         right, others = decoupled_distillation(logits, target, labels, settings["temperature"])
         return {
             "cross_entropy": self.supervised(logits, labels),

@@ -21,6 +21,8 @@ from imf_deploy.untrusted import parse_object
 History = list[dict[str, float]]
 _KEY = "imf-deploy-checkpoint"
 _SCHEMA = 2
+_FREE = {"lr", "fused", "foreach", "capturable"}
+"""Settings of an optimiser that its device decides, or the step."""
 
 
 class _Optimizer(TypedDict):
@@ -89,12 +91,13 @@ class Checkpoint:
             like = parameters[int(index)]
             same = tensor.shape == like.shape
             state[int(index)][key] = torch.empty_like(like).copy_(tensor) if same else tensor
-        groups = self.optimizer["param_groups"]
-        for group, own in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+        groups, kept = [], optimizer.state_dict()["param_groups"]
+        for group, own in zip(self.optimizer["param_groups"], kept, strict=True):
             # Another version of PyTorch has other keys. The learning rate is set in every step.
-            shared = group.keys() & own.keys() - {"lr"}
+            shared = (group.keys() & own.keys()) - _FREE
             if "params" not in shared or any(group[key] != finite(own[key]) for key in shared):
                 raise ValueError("the optimiser has other settings")
+            groups.append({**group, **{key: own[key] for key in _FREE & own.keys()}})
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
@@ -185,10 +188,15 @@ def save_checkpoint(
         "batch": progress.batch,
         "history": progress.history,
         "best": progress.best,
-        "optimizer": {"param_groups": optimizer["param_groups"], "state": scalars},
+        "optimizer": {"param_groups": [_plain(g) for g in optimizer["param_groups"]], "state": scalars},
         "scaler": dict(scaler),
     }
     save_weights(path, tensors, {_KEY: json.dumps(content)})
+
+
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an optimiser's group with numbers in place of scalar tensors."""
+    return {key: value.item() if isinstance(value, Tensor) else value for key, value in group.items()}
 
 
 def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) -> Checkpoint | None:

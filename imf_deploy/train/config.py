@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +13,7 @@ from imf_deploy.data.augment import Augment, AugmentName
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.processes import local_rank, world_size
+from imf_deploy.progress import say
 from imf_deploy.train.tensorboard import require_tensorboard
 
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -116,6 +117,30 @@ class TrainConfig:
             if value not in get_args(known):
                 raise UsageError(f"{option} {value} is not known", f"Use {' or '.join(get_args(known))}")
 
+    def scaled(self, base_size: int) -> TrainConfig:
+        """Return the settings with the rate multiplied by ``batch_size / base_size``, and say so.
+
+        SGD takes about the same way with larger batches then (Goyal et al. 2017).
+
+        Args:
+            base_size: Batch size that ``lr`` is for; 0 leaves the rate.
+
+        Raises:
+            UsageError: a negative size, or an optimiser whose steps do not grow with the gradient.
+        """
+        if not base_size:
+            return self
+        if base_size < 0:
+            raise UsageError(f"--lr-base-size {base_size} is not a batch size", "Give such as 64")
+        if self.optimizer != "sgd":
+            raise UsageError(
+                f"--lr-base-size scales the rate of SGD, not of {self.optimizer}",
+                "Leave it out and give --lr",
+            )
+        lr = self.lr * self.batch_size / base_size
+        say(f"Learning rate {lr:g}: {self.lr:g} for {base_size} images, and a batch has {self.batch_size}")
+        return replace(self, lr=lr)
+
     def augmentation(self, size: int) -> Augment:
         """Return how training pictures of ``size`` pixels a side are changed."""
         return Augment.named(self.augment, size, self.flip, self.shift)
@@ -142,12 +167,14 @@ class Monitoring:
         checkpoint_minutes: Time between checkpoints within an epoch; each epoch ends with one anyway.
         teacher_outputs_gb: Disk space in GB that the outputs of a frozen teacher may take where its
             training needs them again; 0 for none. A teacher that sees other batches rounds otherwise.
+        cuda_graph: Whether the steps of a training on a GPU run as a CUDA graph, where that is possible.
         tensorboard: Whether losses, rate and accuracy are also written for TensorBoard.
     """
 
     checkpoint_minutes: float = defaults.CHECKPOINT_MINUTES
     tensorboard: bool = False
     teacher_outputs_gb: float = defaults.TEACHER_OUTPUTS_GB
+    cuda_graph: bool = defaults.CUDA_GRAPH
 
     def check(self) -> None:
         """Refuse what cannot be done.

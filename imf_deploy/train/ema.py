@@ -23,21 +23,22 @@ class Ema:
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self._decay = decay
-        self.state: dict[str, Tensor] = {n: t.detach().clone() for n, t in module.state_dict().items()}
+        fresh = module.state_dict()
+        self.state: dict[str, Tensor] = {n: t.detach().clone() for n, t in fresh.items()}
+        floating = [name for name, tensor in fresh.items() if tensor.is_floating_point()]
+        counters = [name for name in fresh if name not in set(floating)]
+        # Weights and buffers of a module stay where they are: they are changed in place.
+        self._floating = [self.state[n] for n in floating], [fresh[n].detach() for n in floating]
+        self._counters = [self.state[n] for n in counters], [fresh[n].detach() for n in counters]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take in the weights after ``step`` (from 0)."""
-        averaged, fresh = [], []
-        for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
-                averaged.append(self.state[name])
-                fresh.append(tensor)
-            else:
-                self.state[name].copy_(tensor)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
         decay = min(self._decay, (1 + step) / (10 + step))
         # What PyTorch returns here is untyped.
-        get_ema_multi_avg_fn(decay)(averaged, fresh, None)  # type: ignore[no-untyped-call]
+        get_ema_multi_avg_fn(decay)(*self._floating, None)  # type: ignore[no-untyped-call]
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Go on from an average that was kept."""

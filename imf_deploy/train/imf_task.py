@@ -13,7 +13,7 @@ from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, student_blocks
 from imf_deploy.processes import world_size
 from imf_deploy.train.distributed import batch_mean
-from imf_deploy.train.task import Known
+from imf_deploy.train.task import Known, risen
 from imf_deploy.train.teacher import Teacher
 
 
@@ -50,7 +50,7 @@ class ImfTask:
         branch_warmup: Part of the training in which the branches' weight rises.
     """
 
-    progress = 0.0
+    progress: float | Tensor = 0.0
 
     def __init__(
         self,
@@ -103,9 +103,9 @@ class ImfTask:
         terms = imf_losses(
             logits, branches, self._targets, target, labels, self._weights, self._label_smoothing
         )
-        if self.progress < self._warmup:
+        if self._warmup:
             for name in ("branch_kd", "prefix_kd", "feature"):
-                terms[name] = terms[name] * (self.progress / self._warmup)
+                terms[name] = terms[name] * risen(self.progress, self._warmup)
         return terms
 
     def predict(self, images: Tensor) -> Tensor:

@@ -11,8 +11,10 @@ from imf_deploy.errors import UsageError
 from imf_deploy.processes import world_size
 from imf_deploy.progress import say, track
 from imf_deploy.train import distributed
+from imf_deploy.train.capture import why_eager
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.speed import Speed
 from imf_deploy.train.task import Task, TaughtTask
 from imf_deploy.train.teacher_outputs import kept_outputs
 from imf_deploy.train.tensorboard import scalars
@@ -62,12 +64,17 @@ def fit(
             "Raise --batch-size: each part needs two images",
         )
     device = choose_device(config.device)
-    space = monitoring.teacher_outputs_gb * 1e9 if isinstance(task, TaughtTask) else 0
+    capture = device.type == "cuda" and monitoring.cuda_graph
+    if capture and (why := why_eager(config)):
+        capture = False
+        say(f"Training steps run without a CUDA graph: {why}")
+    kept = isinstance(task, TaughtTask) and not capture
+    space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
         distributed.accelerator(device, config.precision) as accelerator,
         kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
-        training = Training(task, data, config, device, accelerator, outputs)
+        training = Training(task, data, config, device, accelerator, outputs, capture)
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
@@ -77,12 +84,15 @@ def fit(
         with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
             while done.epoch < config.epochs:
-                for due in training.steps(monitoring.checkpoint_minutes):
-                    advance(1)
-                    if due:
-                        training.save(checkpoint, settings)
+                speed = Speed()
+                with speed.watch(device):
+                    for due in training.steps(monitoring.checkpoint_minutes):
+                        advance(1)
+                        speed.count(images)
+                        if due:
+                            training.save(checkpoint, settings)
                 record = training.end_epoch()
-                say(f"{title}: " + _summary(record, config.epochs))
+                say(f"{title}: {_summary(record, config.epochs)}; {speed.describe()}")
                 write(record)
                 training.save(checkpoint, settings)
         training.finish()

@@ -5,22 +5,35 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from imf_deploy.train.config import TrainConfig
 
 
-def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return SGD or AdamW for all parameters of a module."""
+def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False) -> torch.optim.Optimizer:
+    """Return SGD or AdamW for all parameters of a module.
+
+    Args:
+        module: What is trained.
+        config: Settings of the training.
+        ahead: Whether steps are launched ahead of a CUDA device, which holds the parameters: the rate is a
+            tensor on it then, and a few kernels change all weights.
+    """
     groups = _parameters(module, config)
+    lr: float | Tensor = config.lr
+    if ahead:
+        lr = torch.tensor(config.lr, device=next(module.parameters()).device)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            groups, lr, weight_decay=config.weight_decay, fused=ahead or None, capturable=ahead
+        )
     return torch.optim.SGD(
         groups,
-        lr=config.lr,
+        lr,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
+        fused=ahead or None,
     )
 
 

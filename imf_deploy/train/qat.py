@@ -131,7 +131,9 @@ def qat(
     task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
-        history = fit(task, data, train, title, checkpoint, settings, overwrite, monitoring)
+        # It is short: an eager step does.
+        eager = replace(monitoring, cuda_graph=False)
+        history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
     finally:
         task.close()

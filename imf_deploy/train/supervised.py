@@ -29,7 +29,7 @@ class Supervised:
         label_smoothing: Of the labels.
     """
 
-    progress = 0.0
+    progress: float | Tensor = 0.0
 
     def __init__(self, module: nn.Module, label_smoothing: float) -> None:
         self.module = module

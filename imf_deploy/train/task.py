@@ -16,8 +16,9 @@ class Task(Protocol):
 
     module: nn.Module
     """Everything that is trained; its ``state_dict`` is the checkpoint."""
-    progress: float
-    """Part of the training that is done, from 0 to 1; set before every step."""
+    progress: float | Tensor
+    """Part of the training that is done, from 0 to 1; set before every step. A scalar tensor on the device
+    where steps run as a CUDA graph: see :func:`risen`."""
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
         """Return what the loss compares with, for each part of this process's share of a batch."""
@@ -34,6 +35,18 @@ class Task(Protocol):
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits by which validation accuracy is measured."""
+
+
+def risen(progress: float | Tensor, part: float) -> float | Tensor:
+    """Return a factor that rises linearly from 0 to 1.
+
+    Args:
+        progress: Part of the training that is done; the factor is a tensor where this is one.
+        part: Part of the training in which the factor rises; above 0.
+    """
+    if isinstance(progress, Tensor):
+        return (progress / part).clamp_max(1.0)
+    return min(progress / part, 1.0)
 
 
 @dataclass(frozen=True)

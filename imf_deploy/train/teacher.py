@@ -108,8 +108,13 @@ class Teacher:
         def look() -> list[Tensor]:
             return [only_logits(self.module, self.module(images))]
 
-        (logits,) = self.memory.get(images, ["logits"], look) if self.memory else look()
+        memory = self._memory_for(images)
+        (logits,) = memory.get(images, ["logits"], look) if memory else look()
         return logits
+
+    def _memory_for(self, images: Tensor) -> TeacherMemory | None:
+        # A GPU runs the network sooner than it could wait for the disk.
+        return None if images.is_cuda else self.memory
 
     def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
         """Return its logits and what ``taps`` on it collect, ``[N, C, H, W]`` each."""
@@ -119,9 +124,10 @@ class Teacher:
             return [logits, *maps]
 
         # Maps of several stages are large, and no other training asks for them.
-        if self.memory is None or len(taps.names) > 1:
+        memory = self._memory_for(images)
+        if memory is None or len(taps.names) > 1:
             return look()
-        return self.memory.get(images, ["logits", *taps.names], look)
+        return memory.get(images, ["logits", *taps.names], look)
 
 
 def default_teacher(data: DataSet) -> str:

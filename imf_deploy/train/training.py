@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,10 @@ from torch import Tensor
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import Part, TrainLoader
-from imf_deploy.errors import DivergedError
 from imf_deploy.evaluate import top1
 from imf_deploy.processes import rank, world_size
 from imf_deploy.train import distributed
+from imf_deploy.train.capture import CapturedStep
 from imf_deploy.train.checkpoint import (
     Progress,
     check_tensors,
@@ -30,15 +29,30 @@ from imf_deploy.train.ema import Ema
 from imf_deploy.train.generators import generator_state, seed_generators, set_generator_state
 from imf_deploy.train.mixing import mixing
 from imf_deploy.train.optimizer import build_optimizer
-from imf_deploy.train.task import Known, Task, TaughtTask
+from imf_deploy.train.step import Step
+from imf_deploy.train.task import Task
 from imf_deploy.train.teacher_outputs import OutputsFile
+from imf_deploy.train.terms import Terms, check_loss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+READ_EVERY = 50
+"""Steps after which the losses of a training on a GPU are read back."""
+
 
 class Training:
-    """The state of one training."""
+    """The state of one training.
+
+    Args:
+        task: What is trained. Its module is moved to the device.
+        data: Training and validation splits.
+        config: Settings.
+        device: Where it is trained.
+        accelerator: Accelerate's.
+        outputs: What is kept of the teacher, if anything.
+        capture: Whether a CUDA device runs the step as a CUDA graph, where it can.
+    """
 
     def __init__(
         self,
@@ -48,6 +62,7 @@ class Training:
         device: torch.device,
         accelerator: Accelerator,
         outputs: OutputsFile | None = None,
+        capture: bool = False,
     ) -> None:
         self._task = task
         self._outputs = outputs
@@ -57,7 +72,15 @@ class Training:
         self._accelerator = accelerator
         self._module = task.module.to(device)
         self._network = distributed.wrap(self._module, accelerator)
-        self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config))
+        # One process on a GPU launches steps ahead of it; gradient scaling and other processes make it wait.
+        self._ahead = device.type == "cuda" and world_size() == 1 and config.precision != "fp16"
+        self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config, self._ahead))
+        self._rate = config.lr
+        self._step = Step(task, self._network, self._optimizer, config, accelerator, outputs)
+        self._terms = Terms(READ_EVERY if self._ahead else 1)
+        self._captured = CapturedStep(self._whole_step, device) if self._ahead and capture else None
+        if self._captured:
+            task.progress = torch.zeros((), device=device)
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
@@ -93,77 +116,80 @@ class Training:
             self._progress = found.progress
         return self._progress
 
+    def _whole_step(self, images: Tensor, labels: Tensor) -> Tensor:
+        values = self._step.gradients(images, labels, self._loader.batch_size)
+        self._step.update()
+        return values
+
     def steps(self, minutes: float) -> Iterator[bool]:
-        """Do the rest of an epoch; yield after each step whether a checkpoint is due within it."""
+        """Do the rest of an epoch; yield after each step whether a checkpoint is due within it.
+
+        Raises:
+            DivergedError: the loss is not finite. On a GPU it is read every few steps and before a
+                checkpoint is due.
+        """
         done, config = self._progress, self._config
         first = done.batch
         seed_generators(config.seed, done.epoch)
         # What the other processes had summed up went into the first one's; all keep one order of terms.
-        sums = {name: t.to(self._device) * (rank() == 0) for name, t in done.sums.items()}
+        self._terms.begin(done.epoch, {n: t.to(self._device) * (rank() == 0) for n, t in done.sums.items()})
         self._module.train()
         self._network.train()
         for index, (images, labels, views) in enumerate(self._loader.viewed_epoch(done.epoch, first), first):
             if index == first and first:
                 set_generator_state(done.generators, self._device, config.seed, done.epoch, first)
             step = done.epoch * self.per_epoch + index
-            rate = config.learning_rate(step, self.per_epoch * config.epochs)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
+            self._set_rate(config.learning_rate(step, self.per_epoch * config.epochs))
             late = time.monotonic() - self._saved >= minutes * 60
-            terms, due = self.step(images, labels, step, late, views)
-            for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + term
-            done.batch, done.sums = index + 1, sums
-            yield due and done.batch < self.per_epoch
+            due = self.step(images, labels, step, late, views) and index + 1 < self.per_epoch
+            done.batch = index + 1
+            if due:
+                self._terms.settle()
+            yield due
+        self._terms.settle()
+
+    def _set_rate(self, rate: float) -> None:
+        self._rate = rate
+        for group in self._optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def step(
         self, images: Tensor, labels: Tensor, step: int, late: bool, views: Tensor | None = None
-    ) -> tuple[dict[str, Tensor], bool]:
-        """Do one step; return this process's part of the terms, and whether the first process is late."""
+    ) -> bool:
+        """Do one step, and return whether the first process is late with a checkpoint."""
         if self._mix:
             images, labels = self._mix(images, labels, step)
-        self._task.progress = step / (self.per_epoch * self._config.epochs)
-        pictures, classes = self._split(images), self._split(labels)
-        with self._accelerator.autocast():
-            targets = self._targets(pictures, views, step)
-        self._optimizer.zero_grad(set_to_none=True)
-        terms: dict[str, Tensor] = {}
-        for index, part in enumerate(zip(pictures, classes, targets, strict=True)):
-            share = len(part[0]) / self._loader.batch_size
-            last = index == len(pictures) - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._network):
-                with self._accelerator.autocast():
-                    found = self._task.losses(self._network, *part)
-                loss = torch.stack(list(found.values())).sum()
-                # Gradients of processes are averaged; parts of a batch may differ by one image.
-                self._accelerator.backward(loss * (share * world_size()))
-            for name, term in found.items():
-                terms[name] = terms.get(name, 0.0) + term.detach() * share
-        total = torch.stack([*terms.values()]).sum()
-        loss_value, late_sum = distributed.all_sum(
+        progress = step / (self.per_epoch * self._config.epochs)
+        if isinstance(self._task.progress, Tensor):
+            self._task.progress.fill_(progress)
+        else:
+            self._task.progress = progress
+        whole = self._loader.batch_size
+        if not self._ahead:
+            values = self._step.gradients(images, labels, whole, views, step)
+            late = self._agree(values, step, late)
+            self._step.update()
+        elif self._captured:
+            values = self._captured(images, labels)
+        else:
+            values = self._step.gradients(images, labels, whole, views, step)
+            self._step.update()
+        if self._ema:
+            self._ema.update(step)
+        self._terms.add(self._step.names, values, step)
+        return late
+
+    def _agree(self, values: Tensor, step: int, late: bool) -> bool:
+        """Check the loss over all processes, and return whether the first one is late."""
+        total = values.sum()
+        loss, late_sum = distributed.all_sum(
             torch.stack([total, total.new_tensor(float(late and rank() == 0))])
         ).tolist()
-        if not math.isfinite(loss_value):
-            raise DivergedError(
-                f"the loss became {loss_value} at step {step} (epoch {self._progress.epoch + 1})",
-                "Lower --lr or add --clip-grad 1, in another --output; earlier epochs are kept",
-            )
-        if self._config.clip_grad:
-            self._accelerator.clip_grad_norm_(self._module.parameters(), self._config.clip_grad)
-        self._optimizer.step()
-        if self._ema:
-            self._ema.update(self._module, step)
-        return terms, late_sum > 0
-
-    def _targets(self, pictures: list[Tensor], views: Tensor | None, step: int) -> Sequence[Any]:
-        if self._outputs is None or views is None or not isinstance(self._task, TaughtTask):
-            return self._task.targets(pictures)
-        return self._task.known_targets(
-            pictures, [Known(self._outputs, part, step) for part in self._split(views)]
-        )
-
-    def _split(self, values: Tensor) -> list[Tensor]:
-        return list(values.tensor_split(self._config.grad_accumulation))
+        check_loss(loss, step, self._progress.epoch)
+        return bool(late_sum > 0)
 
     def end_epoch(self) -> dict[str, float]:
         """Close an epoch: measure, remember the best weights, and return the epoch's record."""
@@ -172,10 +198,11 @@ class Training:
         distributed.share(self._module.buffers())
         if self._ema:
             distributed.share(self._ema.state.values())
+        done.sums = self._terms.sums()
         totals = distributed.all_sum(torch.stack(list(done.sums.values())))
         record = {n: float(t) / self.per_epoch for n, t in zip(done.sums, totals, strict=True)}
         done.epoch, done.batch, done.sums, done.generators = done.epoch + 1, 0, {}, []
-        record |= {"epoch": done.epoch, "lr": self._optimizer.param_groups[0]["lr"]}
+        record |= {"epoch": done.epoch, "lr": self._rate}
         if len(self._data.validation):
             self._module.eval()
             with self._ema.in_place_of(self._module) if self._ema else nullcontext():
@@ -197,11 +224,13 @@ class Training:
         """Write a checkpoint; all processes wait for the first one, which does."""
         done = self._progress
         if done.batch:
+            done.sums = self._terms.sums()
             done.generators = distributed.gather(generator_state(self._device))
             totals = distributed.all_sum(torch.stack(list(done.sums.values())))
             if world_size() > 1:
                 mine = totals if rank() == 0 else torch.zeros_like(totals)
                 done.sums.update(zip(done.sums, mine, strict=True))
+                self._terms.begin(done.epoch, done.sums)
         groups: dict[str, Mapping[str, Tensor]] = {"module": self._module.state_dict(), "best": self._best}
         if self._ema:
             groups["ema"] = self._ema.state
@@ -221,7 +250,10 @@ class Training:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """Leave the weights that are the result in the module."""
+        """Leave the weights that are the result in the module, and free what only steps need."""
+        if self._captured:
+            self._captured.release()
+            self._optimizer.zero_grad(set_to_none=True)
         if self._best:
             self._module.load_state_dict(self._best)
         elif self._ema:

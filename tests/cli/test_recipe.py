@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,6 +43,25 @@ def test_options_reach_the_training(here: Cli, image_folder: Path, tmp_path: Pat
     history = made.evidence["history"]
     losses = [(point.step, point.value) for point in events.Scalars("loss/cross_entropy")]
     assert losses == [(r["epoch"], pytest.approx(r["cross_entropy"])) for r in history]
+
+
+def test_the_rate_is_scaled_and_the_speed_reported(
+    here: Cli, image_folder: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    command = ["distill", "--data", image_folder, "--teacher-weights", teacher_file, "--epochs", "1",
+               "--student", "resnet8x0.5", "--batch-size", "16", "--device", "cpu", "--no-refit"]  # fmt: skip
+    scaled = here(*command, "--lr", "0.01", "--lr-base-size", "4", "--output", tmp_path / "scaled")
+    assert scaled.code == 0, scaled.err
+    assert "Learning rate 0.04: 0.01 for 4 images, and a batch has 16" in scaled.err
+    assert re.search(r"epoch 1 of 1: .*; [\d,]+ images/s\n", scaled.err)
+    given = here(*command, "--lr", "0.04", "--no-cuda-graph", "--output", tmp_path / "given")
+    assert given.code == 0, given.err
+    made = [load_artifact(tmp_path / name / "distilled.safetensors") for name in ("scaled", "given")]
+    assert (made[0].sha256, made[0].recipe) == (made[1].sha256, made[1].recipe)
+    assert made[0].evidence == made[1].evidence
+    refused = here(*command, "--optimizer", "adamw", "--lr-base-size", "4", "--output", tmp_path / "refused")
+    assert refused.code == 2
+    assert "not of adamw" in refused.err
 
 
 def test_options_of_the_main_job_are_in_its_record(here: Cli, quick: list[str], tmp_path: Path) -> None:

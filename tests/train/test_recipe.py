@@ -64,7 +64,7 @@ def test_an_average_by_hand() -> None:
         with torch.no_grad():
             module.weight += step
             module.num_batches_tracked += 1
-        ema.update(module, step)
+        ema.update(step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * module.weight.detach()
     assert torch.allclose(ema.state["weight"], expected)

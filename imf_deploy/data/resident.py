@@ -1,0 +1,84 @@
+"""Training pictures that lie on a GPU as bytes: an epoch sends it nothing but where each picture is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from imf_deploy.data.augment import Augment, Changes
+from imf_deploy.data.dataset import MemoryImages, Split
+
+SHARE = 0.25
+"""Part of a device's free memory that pictures may take."""
+
+
+class ResidentImages:
+    """All pictures of a split on a device, with the black border that shifts bring in.
+
+    Args:
+        images: ``uint8 [N, C, S, S]``, anywhere.
+        labels: ``int64 [N]``.
+        augment: How pictures are changed; without crops.
+        device: Where they are kept.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, augment: Augment, device: torch.device) -> None:
+        self._augment = augment
+        self._images = torch.nn.functional.pad(images.to(device), [augment.shift] * 4)
+        self._labels = labels.to(device)
+        self._device = device
+        self._size = images.shape[-1]
+
+    @classmethod
+    def of(cls, split: Split, augment: Augment, device: torch.device) -> ResidentImages | None:
+        """Put a split on a CUDA device.
+
+        Returns:
+            Nothing where its pictures are not in memory, are cropped at random, or would take more than
+            :data:`SHARE` of the free memory.
+        """
+        source = split.source
+        if device.type != "cuda" or augment.crop or not isinstance(source, MemoryImages):
+            return None
+        channels, height, width = source.images.shape[1:]
+        border = 2 * augment.shift
+        # While the border is added, there are two copies.
+        taken = 2 * len(split) * channels * (height + border) * (width + border)
+        if taken > SHARE * torch.cuda.mem_get_info(device)[0]:
+            return None
+        return cls(source.images[split.positions], split.labels, augment, device)
+
+    def batches(
+        self, chunks: Sequence[Tensor], changes: Sequence[Changes]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield batches of changed pictures.
+
+        What was drawn goes to the device at once, before the first batch.
+
+        Args:
+            chunks: Positions of each batch's pictures in the split, ``int64 [B]`` each.
+            changes: How these are changed.
+
+        Yields:
+            ``uint8 [B, C, S, S]``, and ``int64 [B]``.
+        """
+        if not chunks:
+            return
+        every = torch.stack([*chunks]).to(self._device)
+        line = torch.arange(self._size, device=self._device)
+        backwards = line.flip(0)
+        planes = torch.arange(self._images.shape[1], device=self._device)[:, None, None]
+        down = right = mirrored = None
+        if self._augment.shift:
+            offsets = torch.stack([c.offsets for c in changes if c.offsets is not None]).to(self._device)
+            down, right = offsets[:, 0, :, :, None, None], offsets[:, 1, :, :, None, None]
+        if self._augment.flip:
+            mirrored = torch.stack([c.mirrored for c in changes if c.mirrored is not None]).to(self._device)
+        for index, positions in enumerate(every):
+            columns = line if mirrored is None else torch.where(mirrored[index], backwards, line)
+            rows = line[:, None]
+            if down is not None and right is not None:
+                rows, columns = rows + down[index], columns + right[index]
+            yield self._images[positions[:, None, None, None], planes, rows, columns], self._labels[positions]
