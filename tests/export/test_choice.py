@@ -52,7 +52,7 @@ def test_deploy_builds_for_turing() -> None:
 def test_engines_of_one_precision_and_the_same_ones_of_all(distilled: Distilled, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 alone")
     product = load_product(strip(distilled, ["imf@1"], tmp_path)[0].path)
-    few = EngineConfig("rtx", BatchRange(1, 1, 8), ("86",), ("fp16",))
+    few = EngineConfig("rtx", BatchRange(1, 1, 8), ("86",), precisions=("fp16",))
     made = export(product, ["fp32", "fp16"], few, tmp_path)
     assert [f"{artifact.precision} {artifact.format}" for artifact in made] == [
         "fp32 onnx", "fp16 onnx", "fp16 tensorrt_rtx"
