@@ -26,6 +26,8 @@ ROUNDS = 36
 LOADS = 6
 # After each of the loads.
 WARMUP_S = 0.05
+# A process that loads and runs one file, to tell what memory it needs.
+START_S = 1.0
 # Latencies this close are taken as equal where there is no interval.
 NOISE = 0.03
 
@@ -93,8 +95,8 @@ def measure_products(
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
-    estimate = len(runners) * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
-    say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
+    expected = _timing_seconds(len(runners), seconds)
+    say(f"Measuring the latency of {len(runners)} models, about {expected:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     with OtherWork() as others:
@@ -115,6 +117,21 @@ def measure_products(
             others.cpus,
         )
     return latencies
+
+
+def _timing_seconds(models: int, seconds: float) -> float:
+    return models * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
+
+
+def expected_seconds(products: int, files: int, seconds: float) -> float:
+    """Return how long :func:`measure_products` will take, in seconds.
+
+    Args:
+        products: How many.
+        files: ONNX files that are measured.
+        seconds: Least time that each is measured for.
+    """
+    return _timing_seconds(products + files, seconds) + files * START_S
 
 
 def _for_the_cpu(file: Artifact) -> bool:

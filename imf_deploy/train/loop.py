@@ -81,7 +81,7 @@ def fit(
             say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
         log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
-        with scalars(log, done.epoch) as write, track(title, total) as advance:
+        with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
             while done.epoch < config.epochs:
                 speed = Speed()

@@ -54,7 +54,7 @@ def test_in_the_middle_of_a_training(cli: Cli, image_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "stage", ["obtain_teacher", "distill", "strip", "_export_and_verify", "measure_products", "write_report"]
+    "stage", ["obtain_teacher", "distill", "strip", "_make_files", "measure_products", "write_report"]
 )
 def test_the_main_job_in_any_stage(
     here: Cli, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
