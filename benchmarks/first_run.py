@@ -35,7 +35,7 @@ def run(options: list[str]) -> tuple[Clock, int]:
             import matplotlib.pyplot  # noqa: F401
             import onnxruntime  # noqa: F401
 
-            import imf_deploy.pipeline  # noqa: F401
+            import imf_deploy.pipeline.job  # noqa: F401
         sys.argv = ["imf-deploy", "distill-and-export", *options, "--output", str(Path(folder) / "run")]
         try:
             main()

@@ -91,9 +91,9 @@ def distill_and_export(
         train_config,
     )
     from imf_deploy.gate import Gate
-    from imf_deploy.pipeline import distill_and_export as run
+    from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
-    from imf_deploy.run_config import RunConfig
+    from imf_deploy.run.config import RunConfig
     from imf_deploy.strip.names import PLAIN
 
     if quick:

@@ -19,7 +19,7 @@ from imf_deploy.report.thumbnails import thumbnails
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
     from imf_deploy.data import DataSet
-    from imf_deploy.run_config import RunConfig
+    from imf_deploy.run.config import RunConfig
     from imf_deploy.stages import Spent
     from imf_deploy.strip.products import Product
     from imf_deploy.train.distill import Distilled

@@ -10,7 +10,7 @@ from imf_deploy.export.choice import DEPLOY
 from imf_deploy.report.schema import LeftOut, Report
 
 if TYPE_CHECKING:
-    from imf_deploy.run_config import RunConfig
+    from imf_deploy.run.config import RunConfig
     from imf_deploy.strip.best import Selection
 
 _WITH_TENSORRT = ["the engines in fp32 and int8", "the INT8 ONNX file for TensorRT"]

@@ -62,7 +62,7 @@ def test_the_main_job_in_any_stage(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"imf_deploy.pipeline.{stage}", stop)
+    monkeypatch.setattr(f"imf_deploy.pipeline.job.{stage}", stop)
     result = here(*quick, "--output", tmp_path / "out")
     assert result.code == 130
     assert result.lines[-1] == SAID

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.run_folder import SETTINGS
+from imf_deploy.run.folder import SETTINGS
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]

@@ -9,7 +9,7 @@ from imf_deploy.report.html import render_html
 from imf_deploy.report.left_out import left_out
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.terminal import summary_lines
-from imf_deploy.run_config import RunConfig
+from imf_deploy.run.config import RunConfig
 from imf_deploy.strip.best import Candidate, select
 
 COMMAND = "imf-deploy distill-and-export --data 'my photos' --overwrite --products best"

@@ -10,7 +10,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EngineConfig, choose_engines
 from imf_deploy.models import check_student, truncate
-from imf_deploy.run_config import RunConfig, choose_qat
+from imf_deploy.run.config import RunConfig, choose_qat
 from imf_deploy.strip.names import blocks_kept
 from imf_deploy.strip.products import BEST, choose_products
 from imf_deploy.train.config import Monitoring

@@ -27,9 +27,9 @@ from imf_deploy.train.timing import time_call, time_steps, untouched_generators
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from imf_deploy.plan import Plan
-    from imf_deploy.run_config import RunConfig
-    from imf_deploy.run_folder import RunFolder
+    from imf_deploy.pipeline.plan import Plan
+    from imf_deploy.run.config import RunConfig
+    from imf_deploy.run.folder import RunFolder
 
 SECONDS = 1.2
 """Time that the steps of one training are measured for."""

@@ -16,16 +16,16 @@ from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import eval_batches
 from imf_deploy.errors import GateError
-from imf_deploy.estimate import estimate_run
-from imf_deploy.plan import Plan, make_plan
+from imf_deploy.pipeline.estimate import estimate_run
+from imf_deploy.pipeline.plan import Plan, make_plan
+from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
-from imf_deploy.run_config import TRIAL, RunConfig
-from imf_deploy.run_folder import RunFolder, open_run
-from imf_deploy.run_teacher import given_teacher, obtain_teacher
+from imf_deploy.run.config import TRIAL, RunConfig
+from imf_deploy.run.folder import RunFolder, open_run
 from imf_deploy.stages import clock, stage
 from imf_deploy.strip.best import Selection, rate_products, select
 from imf_deploy.strip.products import BEST, Product, load_product
@@ -34,9 +34,7 @@ from imf_deploy.train.config import Monitoring, choose_device
 from imf_deploy.train.distill import Distilled, distill, load_distilled
 from imf_deploy.train.distributed import leave, on_first
 from imf_deploy.train.qat import describe_qat, qat
-from imf_deploy.train.teacher import (
-    Teacher,
-)
+from imf_deploy.train.teacher import Teacher
 from imf_deploy.train.weak_teacher import weak_teacher
 from imf_deploy.verify.processors import describe as describe_processors
 from imf_deploy.verify.stage import evaluate_product, verify

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
-from imf_deploy.estimate import Estimate, estimate_run
 from imf_deploy.export.choice import choose_precisions
 from imf_deploy.export.stage import EngineConfig
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.plan import Plan
-from imf_deploy.run_config import RunConfig
-from imf_deploy.run_folder import RunFolder
+from imf_deploy.pipeline.estimate import Estimate, estimate_run
+from imf_deploy.pipeline.plan import Plan
+from imf_deploy.run.config import RunConfig
+from imf_deploy.run.folder import RunFolder
 from imf_deploy.strip.products import choose_products
 from imf_deploy.train.checkpoint import steps_done
 from imf_deploy.train.config import TrainConfig
@@ -72,7 +72,7 @@ def test_what_is_asked_for_is_counted(data: DataSet, teacher: Teacher, tmp_path:
 @pytest.fixture
 def a_step_takes_an_hour(monkeypatch: pytest.MonkeyPatch) -> float:
     """So that whatever else is measured does not count."""
-    monkeypatch.setattr("imf_deploy.estimate.time_steps", lambda *_: 3600.0)
+    monkeypatch.setattr("imf_deploy.pipeline.estimate.time_steps", lambda *_: 3600.0)
     return 3600.0
 
 
