@@ -50,7 +50,7 @@ def find_scales(model: ModelProto) -> Scales:
 
 
 def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, Any]]]:
-    """Return scales as the ``TensorQuantOverrides`` of onnxruntime.quantization, for the weights that have some."""
+    """Return scales, of some weights or all, as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
     overrides = {}
     for node, weights, _ in _layers(model):
         if node.input[1] not in scales:
