@@ -34,7 +34,8 @@ from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
-from imf_deploy.train.refit import refit_distilled
+from imf_deploy.train.recent_logits import RecentLogits
+from imf_deploy.train.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.train.teacher import Teacher
 
 
@@ -169,7 +170,10 @@ def distill(
     its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())
     graph, blocks, features = training_graph(spec, its, config.design)
     smoothing = config.train.label_smoothing
-    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
+    recent = None
+    if config.refit:
+        recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
     title = f"Distilling {spec.name}"
     try:
         history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
@@ -179,7 +183,7 @@ def distill(
     def finish() -> Artifact:
         heads = []
         if config.refit:
-            heads = refit_distilled(graph, teacher.logits, data, config.train, config.weights)
+            heads = refit_distilled(graph, task.teach, data, config.train, config.weights)
         return save_distilled(
             path,
             graph,
