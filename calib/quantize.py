@@ -14,6 +14,7 @@ from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.float_layers import keep_in_float
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
 from imf_deploy.calib.model import FloatModel
+from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 T = TypeVar("T")
+PLACEMENT = Placement()
+"""The form whose engines are fastest."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def quantize(
     only: Layer | None = None,
     metadata: dict[str, str] | None = None,
     cpus: Cpus = "all",
+    placement: Placement = PLACEMENT,
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
@@ -86,6 +90,7 @@ def quantize(
         only: Quantise this layer and nothing else.
         metadata: Key-value pairs of the file; by default the model's own with another precision.
         cpus: Which processors the file is for, where ONNX Runtime's CPU provider runs it.
+        placement: Where Q/DQ stands besides the inputs of layers, in a file for TensorRT.
 
     Raises:
         ImfDeployError: onnxruntime.quantization cannot write the model.
@@ -135,6 +140,8 @@ def quantize(
         logging.disable(before)
     if bounded:
         bound_weights(written, floats)
+    if target == "tensorrt" and only is None:
+        placement.apply(written, ranges)
     keep_in_float(written, {layer.name for layer in kept})
     # The quantiser appends its nodes at the end, but ONNX wants operators in the order of their data.
     OnnxModel(written).topological_sort(is_deterministic=True)

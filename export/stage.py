@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,25 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
+from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.device import this_gpu
 from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
+from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.targets import (
     PORTABLE_CAPABILITIES,
     TURING,
     BatchRange,
     Flavour,
     parse_capability,
+    parse_profiles,
+    profiles_of,
+    profiles_text,
     rtx_runs_on,
 )
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
 from imf_deploy.runners.base import INPUT, OUTPUT
@@ -42,13 +49,27 @@ class EngineConfig:
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
-        batch: Optimisation profile.
+        batch: Sizes of the batch: one range, or one for each optimisation profile.
         capabilities: Compute capabilities such as ``86``; none builds for RTX GPUs, Ampere and newer.
+        options: Of the build.
+        timing_cache: File that keeps timings; nothing keeps them beside the engines. It decides nothing
+            about an engine but how soon it is built.
     """
 
     flavour: Flavour
-    batch: BatchRange
+    batch: BatchRange | tuple[BatchRange, ...]
     capabilities: tuple[str, ...] = ()
+    options: BuildOptions = field(default_factory=BuildOptions)
+    timing_cache: Path | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what decides the content of an engine."""
+        return {
+            "flavour": self.flavour,
+            "batch": profiles_text(profiles_of(self.batch)),
+            "capabilities": self.capabilities,
+            "options": self.options.to_dict(),
+        }
 
 
 def choose_precisions(option: str) -> list[Precision]:
@@ -67,9 +88,22 @@ def choose_precisions(option: str) -> list[Precision]:
 
 
 def choose_engines(
-    option: FlavourOption, batch: str, capabilities: Sequence[str], precisions: Sequence[Precision]
+    option: FlavourOption,
+    batch: str,
+    capabilities: Sequence[str],
+    precisions: Sequence[Precision],
+    options: BuildOptions | None = None,
+    timing_cache: Path | None = None,
 ) -> tuple[EngineConfig | None, str]:
     """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
+
+    Args:
+        option: ``--trt``.
+        batch: ``--batch``.
+        capabilities: Of ``--compute-capability``.
+        precisions: Of ``--precisions``.
+        options: Of the build; nothing takes TensorRT's own.
+        timing_cache: ``--timing-cache``.
 
     Returns:
         How to build engines, or nothing; and what the user should know of it, empty where all is well.
@@ -78,7 +112,8 @@ def choose_engines(
         UsageError: a value that cannot be used, or a TensorRT that is not installed.
         DeviceError: the full TensorRT was asked for where there is no CUDA device.
     """
-    sizes, targets = BatchRange.parse(batch), tuple(parse_capability(text) for text in capabilities)
+    profiles, targets = parse_profiles(batch), tuple(parse_capability(text) for text in capabilities)
+    check_cache(timing_cache)
     choice = choose_flavour(option)
     if choice.flavour == "tensorrt" and targets:
         raise UsageError(
@@ -92,9 +127,11 @@ def choose_engines(
         )
     if not choice.flavour:
         return None, f"No TensorRT engines: {choice.reason}"
+    options = options or BuildOptions()
+    options.check(choice.flavour)
     # Who names targets may build for other machines.
     remark = "" if choice.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
-    return EngineConfig(choice.flavour, sizes, targets), remark
+    return EngineConfig(choice.flavour, profiles, targets, options, timing_cache), remark
 
 
 def _rtx_without_targets(here: str) -> str:
@@ -201,11 +238,8 @@ def _write_onnx(
 
 def _built_on(engines: EngineConfig) -> str:
     """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
-    if engines.flavour == "rtx":
-        return ""
-    import torch
-
-    return f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
+    gpu = None if engines.flavour == "rtx" else this_gpu()
+    return str(gpu) if gpu else ""
 
 
 def write_engine(
@@ -213,21 +247,37 @@ def write_engine(
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
+    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+
     Raises:
         ImfDeployError: TensorRT refuses the file.
     """
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
-    recipe = fingerprint(["engine", onnx_file.sha256, asdict(engines), _built_on(engines), versions()])
+    recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
-    info = build_engine(onnx_file.path, path, engines.flavour, engines.batch, engines.capabilities)
-    return describe(
+    info = build_engine(
+        onnx_file.path,
         path,
-        kind="engine",
-        format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
-        parent=onnx_file.sha256,
-        recipe=recipe,
-        evidence=_evidence(product) | {"targets": list(info.header.targets), "batch": str(engines.batch)},
+        engines.flavour,
+        engines.batch,
+        engines.capabilities,
+        engines.options,
+        engines.timing_cache,
+    )
+    evidence = _evidence(product) | {
+        "targets": list(info.header.targets),
+        "batch": profiles_text(info.batch),
+        "build": info.to_record(),
+    }
+    fields: dict[str, Any] = {
+        "kind": "engine",
+        "format": "tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
+        "parent": onnx_file.sha256,
+        "recipe": recipe,
         **_fields(product, onnx_file.precision),
-    ).save()
+    }
+    if engines.options.strip_weights:
+        describe(stripped_path(path), evidence=evidence | {"stripped": True}, **fields).save()
+    return describe(path, evidence=evidence, **fields).save()

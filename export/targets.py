@@ -71,6 +71,49 @@ class BatchRange:
         return cls(*(int(part) for part in parts))
 
 
+_MOST_PROFILES = 16
+
+
+def profiles_of(batch: BatchRange | Sequence[BatchRange]) -> tuple[BatchRange, ...]:
+    """Return the optimisation profiles of an engine, one range of batches for each."""
+    return (batch,) if isinstance(batch, BatchRange) else tuple(batch)
+
+
+def parse_profiles(text: str) -> tuple[BatchRange, ...]:
+    """Read ``--batch``: ranges separated by commas, such as ``1,8:32:64``; each is tuned for by itself.
+
+    Raises:
+        UsageError: one is not a range, there are too many, or two are the same.
+    """
+    profiles = tuple(BatchRange.parse(part) for part in text.split(","))
+    if len(profiles) > _MOST_PROFILES or len(set(profiles)) < len(profiles):
+        raise UsageError(
+            f"'{text}' has {len(profiles)} batch ranges", f"Give up to {_MOST_PROFILES} different ones"
+        )
+    return profiles
+
+
+def profiles_text(profiles: Sequence[BatchRange]) -> str:
+    """Return the form that :func:`parse_profiles` reads."""
+    return ",".join(map(str, profiles))
+
+
+def choose_profile(profiles: Sequence[BatchRange], size: int) -> int | None:
+    """Return the index of the profile for a batch: of those that accept it, the one tuned closest to it.
+
+    Args:
+        profiles: Of an engine, in its order.
+        size: Images in the batch.
+    """
+    fitting = [index for index, batch in enumerate(profiles) if batch.min <= size <= batch.max]
+    # As a ratio: a kernel for 32 images is nearer to 64 than one for 1.
+    return min(
+        fitting,
+        key=lambda index: max(size, profiles[index].opt) / min(size, profiles[index].opt),
+        default=None,
+    )
+
+
 def parse_capability(text: str) -> str:
     """Return a compute capability as ``86``, however it is written: ``86``, ``sm86``, ``sm_86``, ``8.6``.
 

@@ -5,21 +5,25 @@ Networks are strongly typed, the only kind that all of them have: the precision 
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.export.background import run_in_background
+from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.builder import Session, open_session
+from imf_deploy.export.device import Gpu, this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
-from imf_deploy.export.flavour import import_tensorrt
+from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
-from imf_deploy.export.targets import BatchRange, Flavour, parse_capability
+from imf_deploy.export.refit import refit_plan, stripped_path
+from imf_deploy.export.targets import BatchRange, Flavour, parse_capability, profiles_of
+from imf_deploy.export.timing_cache import CacheUse, TimingCache, choose_cache
 from imf_deploy.files import write_bytes
-
-# Said after every error on a machine without a GPU; it is not the cause.
-_NOISE = "CUDA driver version is insufficient"
 
 
 @dataclass(frozen=True)
@@ -29,62 +33,90 @@ class EngineInfo:
     Attributes:
         path: The engine.
         header: What the written file says about itself.
-        batch: Sizes of the batch that it accepts.
+        batch: Sizes of the batch that it accepts, one range for each optimisation profile.
         onnx: What it was built from: names, shapes and precision are the same in the engine, which
             cannot be asked for them without a GPU.
         layers: Number of layers of the parsed network.
         warnings: What TensorRT warned of, each once.
+        seconds: How long the build took, from the ONNX file to the plan.
+        options: How it was built.
+        gpu: What the full TensorRT built it on.
+        cache: What the build took from a timing cache; TensorRT-RTX has none.
     """
 
     path: Path
     header: EngineHeader
-    batch: BatchRange
+    batch: tuple[BatchRange, ...]
     onnx: OnnxInfo
     layers: int
     warnings: tuple[str, ...]
+    seconds: float
+    options: BuildOptions
+    gpu: Gpu | None
+    cache: CacheUse | None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return how it was built, in the form of the record's ``build``."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "options": self.options.to_dict(),
+            "gpu": self.gpu.to_dict() if self.gpu else None,
+            "timing_cache": self.cache.to_dict() if self.cache else None,
+        }
 
 
 def build_engine(
     onnx_path: Path,
     path: Path,
     flavour: Flavour,
-    batch: BatchRange,
+    batch: BatchRange | Sequence[BatchRange],
     compute_capability: tuple[str, ...] = (),
+    options: BuildOptions | None = None,
+    timing_cache: Path | None = None,
 ) -> EngineInfo:
     """Build an engine from an ONNX file and write it atomically.
 
+    An interrupt cancels the build at its next step; nothing is written then.
+
     Args:
         onnx_path: A model whose first dimension is the batch.
-        path: The engine to write.
+        path: The engine to write. Where weights are stripped, the plan without them is written beside
+            it, and the engine is that plan with the weights put in again.
         flavour: The TensorRT to build with and for.
-        batch: Sizes of the batch to accept.
+        batch: Sizes of the batch to accept: one range, or one for each optimisation profile.
         compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; none makes an engine
             that runs on RTX GPUs, Ampere and newer.
+        options: Of the build; nothing takes TensorRT's own.
+        timing_cache: File that keeps timings; nothing keeps them beside the engine.
 
     Raises:
-        UsageError: the flavour is not installed, or a target or the batch range does not fit.
+        UsageError: the flavour is not installed, or a target, the batch range or an option does not fit.
         DeviceError: the full TensorRT, and no CUDA device.
         ImfDeployError: TensorRT refuses the model, or the engine cannot be written.
+        KeyboardInterrupt: raised when the build has ended.
     """
+    from imf_deploy.progress import track  # imports PyTorch
+
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
     if targets and flavour == "tensorrt":
         raise UsageError(
             "the full TensorRT builds for the GPU of this machine and no other",
             "Leave --compute-capability out, or use --trt rtx",
         )
+    options = options or BuildOptions()
+    options.check(flavour)
     onnx = describe_onnx(onnx_path)
-    trt, log, builder, network = _read(onnx_path, flavour)
-    config = builder.create_builder_config()
-    # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    _set_targets(trt, config, targets)
-    _set_batch(builder, config, network, batch, log)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise _failed(f"{trt.__name__} could not build {onnx_path}", log)
-    write_bytes(path, bytes(plan))
-    warnings = tuple(dict.fromkeys(log.warnings))
-    return EngineInfo(path, read_engine_header(path), batch, onnx, network.num_layers, warnings)
+    job = _Job(onnx_path, path, flavour, profiles_of(batch), targets, options, timing_cache)
+    cancelled = threading.Event()
+    with track(f"Building {path.name}", PERCENT) as advance:
+        run_in_background(lambda: job.run(advance, cancelled), cancelled)
+    if job.stripped:
+        write_bytes(stripped_path(path), job.stripped)
+    write_bytes(path, job.plan)
+    header = read_engine_header(path)
+    return EngineInfo(
+        path, header, job.profiles, onnx, job.layers, job.warnings, job.seconds, options, job.gpu, job.cache
+    )
 
 
 def check_readable(onnx_path: Path, flavour: Flavour) -> None:
@@ -93,42 +125,66 @@ def check_readable(onnx_path: Path, flavour: Flavour) -> None:
     Raises:
         UsageError: the flavour is not installed.
         ImfDeployError: TensorRT refuses the model; the message names the operator.
+        KeyboardInterrupt: raised when TensorRT has returned.
     """
-    _read(onnx_path, flavour)
+    run_in_background(lambda: open_session(flavour).parse(onnx_path))
 
 
-def _read(onnx_path: Path, flavour: Flavour) -> tuple[Any, Any, Any, Any]:
-    """Return module, log, builder and the parsed network."""
-    trt = import_tensorrt(flavour)
-    log = _logger(flavour)
-    log.clear()
-    builder = trt.Builder(log)
-    if not builder:
-        raise _failed(f"{trt.__name__} could not start", log)
-    # By name: the values of the flags differ between TensorRT 10, 11 and RTX.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, network, onnx_path, log)
-    return trt, log, builder, network
+class _Job:
+    """One build; what it gave is in its attributes once :meth:`run` has returned."""
 
+    def __init__(
+        self,
+        onnx_path: Path,
+        path: Path,
+        flavour: Flavour,
+        profiles: tuple[BatchRange, ...],
+        targets: list[str],
+        options: BuildOptions,
+        timing_cache: Path | None,
+    ) -> None:
+        self.profiles = profiles
+        self.plan = self.stripped = b""
+        self.layers, self.seconds = 0, 0.0
+        self.warnings: tuple[str, ...] = ()
+        self.gpu: Gpu | None = None
+        self.cache: CacheUse | None = None
+        self._onnx_path, self._path, self._flavour = onnx_path, path, flavour
+        self._targets, self._options, self._timing_cache = targets, options, timing_cache
 
-def _parse(trt: Any, network: Any, onnx_path: Path, log: Any) -> None:
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(onnx_path)):  # it refuses Path objects
-        problems = [_problem(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise ImfDeployError(
-            f"{trt.__name__} cannot read {onnx_path} ({'; '.join(problems) or 'no reason given'})",
-            "Export a model of operators that TensorRT supports",
-        )
-    # An empty file parses well, into a network of nothing.
-    if network.num_outputs == 0 or network.num_inputs != 1:
-        raise _failed(f"{onnx_path} is not a model with one input and at least one output", log)
+    def run(self, advance: Callable[[int], None], cancelled: threading.Event) -> None:
+        """Build the plan, and keep its timings."""
+        start = time.perf_counter()
+        session = open_session(self._flavour)
+        trt, log = session.trt, session.log
+        network = session.parse(self._onnx_path)
+        config = session.builder.create_builder_config()
+        self._options.apply(trt, config)
+        _set_targets(trt, config, self._targets)
+        _set_batch(session, config, network, self.profiles)
+        cache = self._attach_cache(session, config)
+        monitor = build_monitor(trt, advance, cancelled)
+        config.progress_monitor = monitor
+        plan = session.builder.build_serialized_network(network, config)
+        if monitor.error:
+            raise monitor.error
+        if plan is None:
+            raise session.failed(f"{trt.__name__} could not build {self._onnx_path}")
+        self.plan = bytes(plan)
+        self.layers, self.warnings = network.num_layers, tuple(dict.fromkeys(log.warnings))
+        self.cache = cache.save() if cache else None
+        if self._options.strip_weights:
+            self.stripped = self.plan
+            host_code = self._options.version_compatible
+            self.plan = refit_plan(session, self.stripped, self._onnx_path, host_code=host_code)
+        self.seconds = time.perf_counter() - start
 
-
-def _problem(error: Any) -> str:
-    # Not every error belongs to a node.
-    operator, name = error.node_operator(), error.node_name()
-    where = f"operator {operator}, node '{name}': " if operator or name else ""
-    return where + _one_line(error.desc())
+    def _attach_cache(self, session: Session, config: Any) -> TimingCache | None:
+        if self._flavour == "rtx":  # it measures nothing while it builds
+            return None
+        self.gpu = this_gpu()
+        file = choose_cache(self._timing_cache, self._path.parent, session.trt.__version__, self.gpu)
+        return TimingCache(session, config, file)
 
 
 def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
@@ -144,7 +200,7 @@ def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
             )
 
 
-def _set_batch(builder: Any, config: Any, network: Any, batch: BatchRange, log: Any) -> None:
+def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[BatchRange, ...]) -> None:
     images = network.get_input(0)
     dynamic, *rest = tuple(images.shape)
     if -1 in rest:
@@ -153,51 +209,12 @@ def _set_batch(builder: Any, config: Any, network: Any, batch: BatchRange, log: 
             "Export it again with a fixed size of the picture",
         )
     if dynamic != -1:
-        if (batch.min, batch.max) != (dynamic, dynamic):
+        if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):
             raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Give --batch {dynamic}")
         return
-    profile = builder.create_optimization_profile()
-    profile.set_shape(images.name, *((size, *rest) for size in (batch.min, batch.opt, batch.max)))
-    # Neither call raises where TensorRT does not like the range.
-    if not profile or config.add_optimization_profile(profile) < 0:
-        raise _failed(f"TensorRT refuses the batch range {batch}", log)
-
-
-def _failed(what: str, log: Any) -> ImfDeployError:
-    """Return an error that ends with TensorRT's own last words."""
-    why = "; ".join(list(log.errors)[-3:]) or "it gave no reason"
-    hint = ""
-    if "Turing" in why and "FP32" in why:
-        hint = "Use --precisions fp16, or leave compute capability 75 out"
-    return ImfDeployError(f"{what} ({why})", hint)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-@cache
-def _logger(flavour: Flavour) -> Any:
-    """Return the one logger of a flavour: TensorRT keeps the first that it is given for good."""
-    trt = import_tensorrt(flavour)
-
-    # The module is chosen while running, so its classes are no types.
-    class Collector(trt.ILogger):  # type: ignore[misc,name-defined]
-        """Keeps errors and warnings off the terminal, for whoever asks."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.clear()
-
-        def clear(self) -> None:
-            self.errors: deque[str] = deque(maxlen=20)
-            self.warnings: deque[str] = deque(maxlen=20)
-
-        def log(self, severity: Any, message: str) -> None:
-            text = _one_line(message)
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR) and _NOISE not in text:
-                self.errors.append(text)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(text)
-
-    return Collector()
+    for batch in profiles:
+        profile = session.builder.create_optimization_profile()
+        profile.set_shape(images.name, *((size, *rest) for size in (batch.min, batch.opt, batch.max)))
+        # Neither call raises where TensorRT does not like the range.
+        if not profile or config.add_optimization_profile(profile) < 0:
+            raise session.failed(f"TensorRT refuses the batch range {batch}")

@@ -16,6 +16,8 @@ WEIGHT_DECAY = 5e-4
 WARMUP = 0.1
 CHECKPOINT_MINUTES = 10.0
 TEACHER_OUTPUTS_GB = 8.0
+# Off until a GPU has run it.
+CUDA_GRAPH = False
 LR_DROPS = (0.625, 0.75, 0.875)
 """Parts of the training after which the step schedule divides the rate by 10."""
 ALPHA = 30.0

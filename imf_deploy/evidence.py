@@ -103,6 +103,39 @@ class Calibrated(TypedDict):
     sensitivity: NotRequired[list[dict[str, Any]]]
 
 
+class BuiltOn(TypedDict):
+    """The GPU that an engine was built on."""
+
+    name: str
+    capability: str
+    cuda_driver: str
+
+
+class Timings(TypedDict):
+    """What a build took from its timing cache."""
+
+    file: str
+    found: bool
+    complete: bool
+
+
+class Built(TypedDict):
+    """How an engine was built; options at their default are left out."""
+
+    seconds: float
+    options: dict[str, Any]
+    gpu: BuiltOn | None
+    timing_cache: Timings | None
+
+
+class RefitProof(TypedDict):
+    """What shows that an engine answers with the weights that were put into it."""
+
+    engine: str
+    seconds: float
+    checks: list[Rung]
+
+
 class Evidence(TypedDict, total=False):
     """Everything that a later stage relies on."""
 
@@ -129,6 +162,9 @@ class Evidence(TypedDict, total=False):
     opset: int
     batch: str
     targets: list[str]
+    build: Built
+    stripped: bool
+    refit: RefitProof
     gate: dict[str, float]
     calibration: Calibrated
     verify: dict[str, Any]

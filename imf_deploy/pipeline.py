@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products, was_it_busy
+from imf_deploy.bench.int8 import do_int8_engines_pay, does_int8_pay
+from imf_deploy.bench.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig, Cpus
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataConfig, DataSet, eval_batches, open_data
 from imf_deploy.errors import GateError, UsageError
+from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, choose_precisions
@@ -64,8 +66,10 @@ class RunConfig:
         products: ``all``, or names such as ``plain,imf@2``.
         precisions: Names such as ``fp32,fp16,int8``.
         trt: Which TensorRT builds engines.
-        batch: Optimisation profile of engines.
+        batch: Optimisation profiles of engines.
         capabilities: Targets of TensorRT-RTX engines.
+        build: Other options of engines.
+        timing_cache: File that keeps the builder's timings; nothing keeps them beside the engines.
         gate: What every file has to pass.
         int8_cpus: Which processors INT8 files for ONNX Runtime are for.
     """
@@ -80,12 +84,15 @@ class RunConfig:
     trt: FlavourOption = "auto"
     batch: str = defaults.BATCH_RANGE
     capabilities: tuple[str, ...] = ()
+    build: BuildOptions = field(default_factory=BuildOptions)
+    timing_cache: Path | None = None
     gate: Gate = field(default_factory=Gate)
     int8_cpus: Cpus = "all"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        content: dict[str, Any] = finite(asdict(self))  # lists in place of tuples, as JSON reads them back
+        # Lists in place of tuples, as JSON reads them back. Timings decide when an engine is built, not what.
+        content: dict[str, Any] = finite(asdict(replace(self, timing_cache=None)))
         return content
 
 
@@ -125,7 +132,9 @@ def distill_and_export(
     if not bench_seconds >= 0:
         raise UsageError("--bench-seconds must be at least 0")
     precisions = choose_precisions(config.precisions)
-    engines, remark = choose_engines(config.trt, config.batch, config.capabilities, precisions)
+    engines, remark = choose_engines(
+        config.trt, config.batch, config.capabilities, precisions, config.build, config.timing_cache
+    )
     config.distill.check()
     config.teacher.train.check()
     monitoring.check()
@@ -179,6 +188,7 @@ def distill_and_export(
         *describe_processors(files),
         *declined,
         *does_int8_pay(files, latencies),
+        *do_int8_engines_pay(files, bench_seconds),
     ]:
         notes.append(note)
         say(note)

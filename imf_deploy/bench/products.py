@@ -15,7 +15,6 @@ from imf_deploy.bench.startup import start_up
 from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
-from imf_deploy.report.format import significant
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.pytorch import PyTorchRunner
@@ -128,31 +127,3 @@ def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:
     one = next(iter(latencies.values()), None)  # all were measured together
     busy = busy_machine(one.other_cpus, one.threads) if one else ""
     return [busy] if busy else []
-
-
-def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:
-    """Return a sentence for each INT8 file that was timed beside fp32: faster, slower, or neither."""
-    sentences = []
-    for file in files:
-        timed = latencies.get(file.sha256)
-        if timed is None or timed.to_fp32 is None:
-            continue
-        seen, name = timed.to_fp32, f"INT8 of {file.product}"
-        beside = f"{significant(timed.file.p50)} ms; 95 % interval"
-        if not seen.differs:
-            told = (
-                f"does not pay here: no difference from fp32 can be told "
-                f"({seen.value:.2f} times its latency, {beside} {seen.low:.2f} to {seen.high:.2f})"
-            )
-        elif seen.value < 1:
-            told = (
-                f"is {1 / seen.value:.2f} times as fast as fp32 "
-                f"({beside} {1 / seen.high:.2f} to {1 / seen.low:.2f})"
-            )
-        else:
-            told = (
-                f"is slower than fp32: {seen.value:.2f} times its latency "
-                f"({beside} {seen.low:.2f} to {seen.high:.2f})"
-            )
-        sentences.append(f"{name} {told}")
-    return sentences

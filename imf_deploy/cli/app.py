@@ -7,7 +7,7 @@ from typing import Annotated, cast
 
 import typer
 
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, stages, study, trainings, verify
+from imf_deploy.cli import calibrate, doctor, files, look, main_job, refit, stages, study, trainings, verify
 from imf_deploy.cli.config import Command, configurable
 from imf_deploy.processes import is_first
 
@@ -30,6 +30,7 @@ _COMMANDS: dict[str, Command] = {
     "strip": stages.strip,
     "export": stages.export,
     "calibrate": calibrate.calibrate,
+    "refit-engine": refit.refit_engine,
     "verify": verify.verify,
     "bench": files.bench,
     "doctor": doctor.doctor,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from imf_deploy import defaults
+from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
@@ -55,6 +56,12 @@ def distill_and_export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    version_compatible: e.VersionCompatible = False,
+    hardware_compatible: e.HardwareCompatible = None,
+    builder_level: e.BuilderLevel = None,
+    workspace: e.Workspace = None,
+    strip_weights: e.StripWeights = False,
+    timing_cache: e.TimingCache = None,
     max_accuracy_drop: o.MaxAccuracyDrop = defaults.MAX_ACCURACY_DROP,
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
@@ -118,6 +125,10 @@ def distill_and_export(
         trt=trt.value,
         batch=batch,
         capabilities=names(compute_capability),
+        build=e.build_options(
+            version_compatible, hardware_compatible, builder_level, workspace, strip_weights
+        ),
+        timing_cache=timing_cache,
         gate=Gate(max_accuracy_drop, min_agreement),
         int8_cpus=int8_cpus.value,
     )

@@ -184,7 +184,12 @@ TrtOption = Annotated[
     Trt, typer.Option("--trt", help="Which TensorRT builds engines.", rich_help_panel=EXPORT)
 ]
 BatchRangeOption = Annotated[
-    str, typer.Option("--batch", help="Batches that engines accept, MIN:OPT:MAX.", rich_help_panel=EXPORT)
+    str,
+    typer.Option(
+        "--batch",
+        help="Batches that engines accept: MIN:OPT:MAX, or several ranges such as 1,8:32:64.",
+        rich_help_panel=EXPORT,
+    ),
 ]
 Capability = Annotated[
     str,

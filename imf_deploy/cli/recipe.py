@@ -103,7 +103,7 @@ def _monitoring(
     cuda_graph: Annotated[
         bool,
         _option("--cuda-graph/--no-cuda-graph", help="Run training steps on a GPU as one CUDA graph."),
-    ] = True,
+    ] = defaults.CUDA_GRAPH,
     tensorboard: Annotated[
         bool, _option("--tensorboard", help="Write losses, rate and accuracy for TensorBoard.")
     ] = False,

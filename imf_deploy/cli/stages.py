@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from imf_deploy import defaults
+from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli.config import Settings
 
@@ -51,6 +52,12 @@ def export(
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
+    version_compatible: e.VersionCompatible = False,
+    hardware_compatible: e.HardwareCompatible = None,
+    builder_level: e.BuilderLevel = None,
+    workspace: e.Workspace = None,
+    strip_weights: e.StripWeights = False,
+    timing_cache: e.TimingCache = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder; by default deploy/ beside the input's folder."),
@@ -82,7 +89,12 @@ def export(
     from imf_deploy.verify.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
-    engines, remark = choose_engines(trt.value, batch, names(compute_capability), chosen)
+    options = e.build_options(
+        version_compatible, hardware_compatible, builder_level, workspace, strip_weights
+    )
+    engines, remark = choose_engines(
+        trt.value, batch, names(compute_capability), chosen, options, timing_cache
+    )
     if remark:
         say(remark)
     loaded = load_product(product, trust_model or ())

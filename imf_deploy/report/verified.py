@@ -56,8 +56,9 @@ def batch_lines(check: dict[str, Any] | None) -> list[str]:
     """Return a sentence on images that were run alone; nothing for a file that takes one size of batch."""
     if check is None:
         return []
+    small = "Alone" if check["small"] == 1 else f"In a batch of {check['small']}"
     return [
-        f"Alone and in a batch of {check['batch']}: same class for {percent(check['agreement'], 2)} of "
+        f"{small} and in a batch of {check['batch']}: same class for {percent(check['agreement'], 2)} of "
         f"{check['images']} images, largest difference {difference(check['max_abs_diff'])} "
         f"(allowed {difference(check['tolerance'])})"
     ]

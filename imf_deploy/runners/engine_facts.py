@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
-from imf_deploy.artifact import load_artifact, sidecar_path
-from imf_deploy.errors import DeviceError
+from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.errors import DeviceError, ImfDeployError
+from imf_deploy.evidence import Built
+from imf_deploy.export.device import cuda_driver, this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES, gpu_here
-from imf_deploy.export.targets import rtx_runs_on
+from imf_deploy.export.targets import TURING, rtx_runs_on
+
+AMPERE = 80
+"""Oldest compute capability that runs engines built with ``--hardware-compatible ampere+``."""
 
 
 def describe_engine(path: Path) -> str:
@@ -34,29 +41,165 @@ def targets_text(header: EngineHeader) -> str:
     return ", ".join(f"SM{name}" for name in header.targets) + (" and later" if header.portable else "")
 
 
-def what_runs(header: EngineHeader) -> str:
+def what_runs(header: EngineHeader, record: Artifact | None = None) -> str:
     """Return what an engine needs to run, as the hint of an error."""
     if header.flavour == "rtx":
         return (
             f"It needs an NVIDIA RTX GPU ({targets_text(header)}), its driver, a CUDA build of PyTorch "
             f"and tensorrt-rtx {header.version}"
         )
-    return (
-        "It needs the model of NVIDIA GPU that it was built on, its driver, a CUDA build of PyTorch "
-        f"and tensorrt {header.version}"
-    )
+    built = _build(record)
+    later = " or a later version of the same major one" if _option(built, "version_compatible") else ""
+    if _option(built, "hardware_compatible"):
+        gpu = "an NVIDIA GPU, Ampere or newer"
+    else:
+        gpu = (
+            f"an {built['gpu']['name']}"
+            if built and built["gpu"]
+            else "the model of NVIDIA GPU that it was built on"
+        )
+    return f"It needs {gpu}, its driver, a CUDA build of PyTorch and tensorrt {header.version}{later}"
 
 
-def missing_gpu(header: EngineHeader) -> str:
+def rebuild_command(path: Path, record: Artifact | None) -> str:
+    """Return the command that builds an engine again on this machine, as the hint of an error.
+
+    Args:
+        path: The engine.
+        record: Its own; nothing where it has none.
+    """
+    from imf_deploy.models.names import file_stem  # the package imports PyTorch
+
+    if record is None:
+        return "Build it again here, from its ONNX file"
+    here = gpu_here()
+    if record.format != "tensorrt_rtx" or (here and not rtx_runs_on(here)):
+        library = "tensorrt"
+    else:
+        library = f"rtx --compute-capability {TURING}" if here == TURING else "rtx"
+    product = f"{file_stem(record.model['name'])}-{record.product}.safetensors"
+    source = path.parent.parent / "products" / product
+    found = source if source.is_file() else Path(product)
+    options = [f"--precisions {record.precision}", f"--trt {library}", "--overwrite"]
+    return f"Build it again here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
+
+
+def missing_gpu(header: EngineHeader, record: Artifact | None = None) -> str:
     """Return why nothing here runs an engine, as a clause; empty where the GPU may.
 
-    An RTX engine without targets runs on the architectures that it names and on newer ones.
+    An RTX engine without targets runs on the architectures that it names and on newer ones. One of the
+    full TensorRT runs on the compute capability that it was built on, which only its record says.
+
+    Args:
+        header: Of the engine.
+        record: Its own; nothing where it has none.
     """
     here = gpu_here()
     if not here:
-        return "no CUDA device was found"
-    runs = rtx_runs_on(here, header.targets) if header.portable else here in header.targets
-    return "" if runs or not header.targets else f"the GPU here is SM{here}"
+        return old_driver() or "no CUDA device was found"
+    if header.targets:
+        runs = rtx_runs_on(here, header.targets) if header.portable else here in header.targets
+        return "" if runs else f"the GPU here is SM{here}"
+    built = _build(record)
+    if not built or not built["gpu"]:
+        return ""
+    capability = built["gpu"]["capability"]
+    if _option(built, "hardware_compatible"):
+        return "" if int(here) >= AMPERE else f"it runs on Ampere and newer, and the GPU here is SM{here}"
+    if here == capability:
+        return ""
+    return f"it was built on {built['gpu']['name']} (SM{capability}), and the GPU here is {this_gpu()}"
+
+
+def old_driver() -> str:
+    """Return that the driver is older than PyTorch's CUDA, as a clause; empty where it is not."""
+    import torch
+
+    driver, needed = cuda_driver(), torch.version.cuda or ""
+    if not driver or not needed or int(driver.partition(".")[0]) >= int(needed.partition(".")[0]):
+        return ""
+    return f"the NVIDIA driver here serves CUDA {driver}, and PyTorch is built for CUDA {needed}"
+
+
+def refusal(path: Path, header: EngineHeader, installed: str, reason: str) -> ImfDeployError:
+    """Return the error for an engine that its library refuses, with what does not fit.
+
+    Args:
+        path: The engine.
+        header: Its own.
+        installed: Version of the library here.
+        reason: The library's own words.
+    """
+    library, record = LIBRARIES[header.flavour].name, _record(path)
+    if not _loads(header.version, installed, later=_option(_build(record), "version_compatible")):
+        what = f"{path} was built by {library} {header.version}, and {library} {installed} is installed here"
+        return ImfDeployError(what, rebuild_command(path, record))
+    built, here = _build(record), cuda_driver()
+    if "driver" in reason.lower() and built and built["gpu"] and here:
+        there = built["gpu"]["cuda_driver"]
+        what = f"{path} was built with a driver for CUDA {there}, and the driver here serves CUDA {here}"
+        return ImfDeployError(
+            f"{what} ({reason})", f"Update the NVIDIA driver. {rebuild_command(path, record)}"
+        )
+    return ImfDeployError(f"{library} {installed} refuses {path}: {reason}", rebuild_command(path, record))
+
+
+def without_weights(path: Path) -> ImfDeployError:
+    """Return the error for an engine that was built without its weights."""
+    return ImfDeployError(
+        f"{path} has no weights",
+        f"Put some in: imf-deploy refit-engine {shlex.quote(str(path))} WEIGHTS --output FILE",
+    )
+
+
+def require_weights(path: Path) -> None:
+    """Check that an engine has weights, as far as its record tells; without any it would answer nonsense.
+
+    Raises:
+        ImfDeployError: it has none.
+    """
+    record = _record(path)
+    if record and record.evidence.get("stripped"):
+        raise without_weights(path)
+
+
+def engine_host_code(path: Path, header: EngineHeader) -> bool:
+    """Return whether an engine may run code of its own on this machine's CPU.
+
+    One that is compatible with other versions brings its runtime along. Its record has to say so and to
+    belong to it: an engine of unknown origin runs nothing but kernels.
+    """
+    return header.flavour == "tensorrt" and _option(_build(_record(path)), "version_compatible")
+
+
+def _loads(built: str, installed: str, *, later: bool) -> bool:
+    """Return whether a version loads engines of another, as far as versions decide it.
+
+    Args:
+        built: Four numbers, from the engine.
+        installed: Of the library, with three or more numbers.
+        later: Whether the engine was built for later versions of the same major one too.
+    """
+    engine, library = _numbers(built), _numbers(installed)
+    if later:
+        return engine[0] == library[0] and engine <= library
+    return engine == library
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall("[0-9]+", version)[:3])
+
+
+def _record(path: Path) -> Artifact | None:
+    return load_artifact(path) if sidecar_path(path).is_file() else None
+
+
+def _build(record: Artifact | None) -> Built | None:
+    return record.evidence.get("build") if record else None
+
+
+def _option(built: Built | None, name: str) -> bool:
+    return bool(built and built["options"].get(name))
 
 
 def why_not_here(path: Path) -> str:
@@ -67,8 +210,9 @@ def why_not_here(path: Path) -> str:
         ImfDeployError: it is no whole engine.
     """
     header = read_engine_header(path)
-    missing = missing_gpu(header)
-    return f"{missing}, and the engine is for {targets_text(header)}" if missing and gpu_here() else missing
+    missing = missing_gpu(header, _record(path))
+    told = missing and gpu_here() and header.targets
+    return f"{missing}, and the engine is for {targets_text(header)}" if told else missing
 
 
 def require_gpu(path: Path, header: EngineHeader) -> None:
@@ -80,8 +224,14 @@ def require_gpu(path: Path, header: EngineHeader) -> None:
         DeviceError: it has none; the message says what the engine is and what would run it.
         ImfDeployError: the engine's sidecar is damaged or belongs to another file.
     """
-    if missing := missing_gpu(header):
-        raise DeviceError(f"{path} is {describe_engine(path)}, and {missing}", what_runs(header))
+    record = _record(path)
+    missing = missing_gpu(header, record)
+    if not missing:
+        return
+    hint = what_runs(header, record)
+    if gpu_here():
+        hint = f"{hint}. {rebuild_command(path, record)}"
+    raise DeviceError(f"{path} is {describe_engine(path)}, and {missing}", hint)
 
 
 def _io(tensors: dict[str, list[int | str]]) -> str:

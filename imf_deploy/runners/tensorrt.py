@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.background import run_in_background
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
-from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.export.library_log import library_log
+from imf_deploy.export.refit import lacks_weights
+from imf_deploy.export.targets import BatchRange, Flavour, choose_profile
+from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
-from imf_deploy.runners.engine_facts import require_gpu, what_runs
+from imf_deploy.runners.engine_facts import (
+    engine_host_code,
+    refusal,
+    require_gpu,
+    require_weights,
+    without_weights,
+)
+from imf_deploy.runners.engine_layers import EngineLayer, profile_layers
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +51,14 @@ class TensorRTRunner:
         self.input_shape: InputShape = ()
         self._path = path
         self._cuda_graph = cuda_graph
+        self._flavour: Flavour = "tensorrt"
         self._runtime: Any = None  # must live as long as the engine
         self._engine: Any = None
         self._context: Any = None
         self._device = device
         self._pipe: CudaPipe | None = None
         self._outputs: list[str] = []
+        self._profiles: list[BatchRange] = []
         self._shape: tuple[int, ...] = ()
         self._buffers: dict[str, torch.Tensor] = {}  # of all outputs, also of those that nobody reads
 
@@ -61,25 +74,12 @@ class TensorRTRunner:
         header = read_engine_header(self._path)
         if ":" in self._device:
             use_device(self._device)
+        require_weights(self._path)
         require_gpu(self._path, header)
         trt = load_library(header)
         self.name = LIBRARIES[header.flavour].module
         self._pipe = CudaPipe()
-        logger = _logger(self.name)
-        logger.errors.clear()
-        plan = self._path.read_bytes()[header.offset :]
-        self._runtime = trt.Runtime(logger)
-        engine = self._runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise ImfDeployError(
-                f"{trt.__name__} {trt.__version__} refuses {self._path}: {logger.reason()}",
-                what_runs(header),
-            )
-        self._engine = engine
-        self._read_tensors(trt)
-        self._context = _context(trt, engine, header)
-        if self._context is None:
-            raise ImfDeployError(f"{self._path} cannot be started: {logger.reason()}", "Free GPU memory")
+        run_in_background(lambda: self._load(trt, header))
         return self
 
     def __exit__(
@@ -108,6 +108,58 @@ class TensorRTRunner:
         """
         return self._bound(batch).trace(batch)
 
+    def share(self) -> Runner:
+        """Return a runner of the same engine for another thread, with a context and a stream of its own.
+
+        Raises:
+            ImfDeployError: the GPU has no room for another context.
+        """
+        other = copy.copy(self)
+        other._context = self._new_context(importlib.import_module(self.name))
+        other._pipe, other._buffers, other._shape = CudaPipe(), {}, ()
+        return Borrowed(self.name, other.infer, other._pipe.close)
+
+    def layers(self, batch: Batch, runs: int) -> list[EngineLayer]:
+        """Return what the engine runs for a batch, layer by layer, with the time of each.
+
+        Args:
+            batch: Input of every run.
+            runs: Number of runs; the times are their medians.
+
+        Raises:
+            ImfDeployError: the runner replays CUDA graphs, which no profiler sees into; or as :meth:`infer`.
+        """
+        if self._cuda_graph:
+            raise ImfDeployError("layers cannot be timed inside a CUDA graph", "Use cuda_graph=False")
+        pipe = self._bound(batch)
+        trt = importlib.import_module(self.name)
+        return profile_layers(trt, self._engine, self._context, lambda: pipe.infer(batch), runs)
+
+    def _new_context(self, trt: Any) -> Any:
+        """Create an execution context."""
+        context = _context(trt, self._engine, self._flavour)
+        if context is None:
+            reason = library_log(self._flavour).reason()
+            raise ImfDeployError(f"{self._path} cannot be started: {reason}", "Free GPU memory")
+        return context
+
+    def _load(self, trt: Any, header: EngineHeader) -> None:
+        """Deserialise the engine and make it ready to run."""
+        log = library_log(header.flavour)
+        log.clear()
+        self._runtime = trt.Runtime(log)
+        if engine_host_code(self._path, header):
+            self._runtime.engine_host_code_allowed = True
+        engine = self._runtime.deserialize_cuda_engine(self._path.read_bytes()[header.offset :])
+        if engine is None:
+            raise refusal(self._path, header, trt.__version__, log.reason())
+        if lacks_weights(trt, engine, log):
+            raise without_weights(self._path)
+        self._engine = engine
+        self._read_tensors(trt)
+        self._flavour = header.flavour
+        self._context = self._new_context(trt)
+
     def _read_tensors(self, trt: Any) -> None:
         """Take names, shape and types from the engine itself."""
         engine = self._engine
@@ -119,13 +171,19 @@ class TensorRTRunner:
             raise ImfDeployError(f"{self._path} must have one float input and float outputs, it has {types}")
         self.input_name = inputs[0]
         self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self.input_name))
+        shapes = [
+            engine.get_tensor_profile_shape(self.input_name, index)
+            for index in range(engine.num_optimization_profiles)
+        ]
+        self._profiles = [BatchRange(*(shape[0] for shape in profile)) for profile in shapes]
 
     def _bound(self, batch: Batch) -> CudaPipe:
         """Return the pipe, bound to the shape of a batch."""
         if self._context is None or self._pipe is None:
             raise ImfDeployError("this TensorRTRunner is not open", "Use it in a with statement")
         if batch.shape != self._shape:
-            self._bind(self._pipe, batch.shape)
+            pipe = self._pipe
+            run_in_background(lambda: self._bind(pipe, batch.shape))
         return self._pipe
 
     def _bind(self, pipe: CudaPipe, shape: tuple[int, ...]) -> None:
@@ -134,11 +192,12 @@ class TensorRTRunner:
 
         self._shape = ()
         pipe.stream.synchronize()
-        if not self._context.set_input_shape(self.input_name, shape) or self._context.infer_shapes():
-            low, _, high = self._engine.get_tensor_profile_shape(self.input_name, 0)
+        profile = choose_profile(self._profiles, shape[0])
+        if profile is None or not self._take(pipe, profile, shape):
+            accepted = ", or ".join(f"{batch.min} to {batch.max}" for batch in self._profiles)
             raise ImfDeployError(
                 f"{self._path} does not take an input of shape {list(shape)}",
-                f"It was built for {list(low)} to {list(high)}",
+                f"It was built for batches of {accepted} of {list(self.input_shape[1:])}",
             )
         for name in (self.input_name, *self._outputs):
             size = tuple(self._context.get_tensor_shape(name))
@@ -149,6 +208,15 @@ class TensorRTRunner:
         source, result = self._buffers[self.input_name], self._buffers[self._outputs[0]]
         pipe.bind(source, result, lambda: self._execute(pipe), cuda_graph=self._cuda_graph)
         self._shape = shape
+
+    def _take(self, pipe: CudaPipe, profile: int, shape: tuple[int, ...]) -> bool:
+        """Switch to a profile and set the shape of the input; return whether the engine accepts it."""
+        context = self._context
+        if context.active_optimization_profile != profile:
+            if not context.set_optimization_profile_async(profile, pipe.stream.cuda_stream):
+                return False
+            pipe.stream.synchronize()
+        return bool(context.set_input_shape(self.input_name, shape)) and not context.infer_shapes()
 
     def _execute(self, pipe: CudaPipe) -> None:
         """Enqueue one run on the own stream."""
@@ -173,32 +241,11 @@ def load_library(header: EngineHeader) -> Any:
         ) from error
 
 
-def _context(trt: Any, engine: Any, header: EngineHeader) -> Any:
+def _context(trt: Any, engine: Any, flavour: Flavour) -> Any:
     """Create the execution context; kernels of an RTX engine are specialised at once."""
-    if header.flavour != "rtx":
+    if flavour != "rtx":
         return engine.create_execution_context()
     config = engine.create_runtime_config()
     # LAZY would run a fallback kernel until the compiler ends, in the middle of a measurement.
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     return engine.create_execution_context(config)
-
-
-@cache
-def _logger(module: str) -> Any:
-    """Return the one logger of a library; it keeps errors for messages and prints nothing."""
-    trt = importlib.import_module(module)
-
-    # The module is chosen while running, so its classes are no types.
-    class Errors(trt.ILogger):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, msg: str) -> None:
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.errors.append(msg)
-
-        def reason(self) -> str:
-            return self.errors[-1].strip().rstrip(".") if self.errors else "it gives no reason"
-
-    return Errors()

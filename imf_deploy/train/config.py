@@ -174,7 +174,7 @@ class Monitoring:
     checkpoint_minutes: float = defaults.CHECKPOINT_MINUTES
     tensorboard: bool = False
     teacher_outputs_gb: float = defaults.TEACHER_OUTPUTS_GB
-    cuda_graph: bool = True
+    cuda_graph: bool = defaults.CUDA_GRAPH
 
     def check(self) -> None:
         """Refuse what cannot be done.

@@ -24,7 +24,7 @@ _TOLERANCES = {"fp32": Tolerance(1e-3, 0.999), "fp16": Tolerance(2e-2, 0.9), "in
 
 @dataclass(frozen=True)
 class BatchCheck:
-    """A network at batch 1 against itself at a larger batch, on the same images.
+    """A network at a small batch against itself at a larger one, on the same images.
 
     Attributes:
         images: How many.
@@ -33,6 +33,7 @@ class BatchCheck:
         tolerance: Largest that is allowed.
         agreement: Part of the images whose class is the same.
         reason: Why the answers depend on the batch; empty where they do not.
+        small: Images in the small batch: 1, or what another optimisation profile is tuned for.
     """
 
     images: int
@@ -41,6 +42,7 @@ class BatchCheck:
     tolerance: float
     agreement: float
     reason: str
+    small: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that records hold."""
@@ -54,6 +56,7 @@ def check_batches(
     preprocess: Preprocess,
     batch: int,
     precision: str,
+    small: int = 1,
 ) -> BatchCheck:
     """Run a few images of a split one at a time, and compare the logits with those of a larger batch.
 
@@ -61,28 +64,40 @@ def check_batches(
     on the others.
 
     Args:
-        infer: ``float32 [1, 3, S, S]`` -> ``float32 [1, classes]``.
+        infer: ``float32 [small, 3, S, S]`` -> ``float32 [small, classes]``.
         together: Logits of the whole split at the larger batch, ``[N, classes]``.
         split: The images.
         preprocess: How they become input.
         batch: Images in the larger batch.
         precision: Of the network, which decides what may differ.
+        small: Images in the batches that are compared with the larger one; above 1 each image fills a
+            batch by itself.
     """
     positions = np.unique(np.linspace(0, len(split) - 1, IMAGES).round().astype(np.int64))
     chosen = split.subset(torch.from_numpy(positions))
     alone = np.concatenate(
-        [infer(np.ascontiguousarray(images.numpy())) for images, _ in eval_batches(chosen, preprocess, 1)]
+        [
+            infer(np.repeat(images.numpy(), small, axis=0))[:1]
+            for images, _ in eval_batches(chosen, preprocess, 1)
+        ]
     )
     before = together[positions]
     tolerance = _TOLERANCES.get(precision, _TOLERANCES["fp32"])
-    rung = step("batch 1", f"batch {batch}", alone, before, tolerance)
+    rung = step(f"batch {small}", f"batch {batch}", alone, before, tolerance)
     changed = int((~same_class(alone, before)).sum())
     reason = rung.reason and (
-        f"its answers depend on the other images of the batch: alone, {changed} of {len(alone)} images get "
+        f"its answers depend on the {'other images' if small == 1 else 'size'} of the batch: "
+        f"{'alone' if small == 1 else f'in a batch of {small}'}, {changed} of {len(alone)} images get "
         f"another class than in a batch of {batch} (largest logit difference {rung.max_abs_diff:.2g})"
     )
     return BatchCheck(
-        len(alone), batch, rung.max_abs_diff or 0.0, rung.tolerance or 0.0, rung.agreement or 0.0, reason
+        len(alone),
+        batch,
+        rung.max_abs_diff or 0.0,
+        rung.tolerance or 0.0,
+        rung.agreement or 0.0,
+        reason,
+        small,
     )
 
 

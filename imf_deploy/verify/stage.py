@@ -15,7 +15,7 @@ from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.evaluate import logits_of, top1
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
 from imf_deploy.forms import read_typed
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
@@ -216,11 +216,22 @@ def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verif
 def _check_batches(
     runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
 ) -> BatchCheck | None:
-    """Run a few images one at a time where the file takes that, and not only that."""
-    smallest = _profile(artifact).min if "batch" in artifact.evidence else 1
-    if smallest > 1 or largest == 1:
-        return None
-    return check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision)
+    """Run a few images one at a time where the file takes that, and not only that.
+
+    An engine with several optimisation profiles is run in each, and the first that differs is returned.
+    """
+    if "batch" not in artifact.evidence:
+        sizes = [1]
+    else:
+        profiles = _profiles(artifact)
+        main = choose_profile(profiles, largest)
+        sizes = [1] if min(profile.min for profile in profiles) == 1 and largest > 1 else []
+        sizes += [profile.opt for index, profile in enumerate(profiles) if index != main and profile.opt > 1]
+    checks = [
+        check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision, size)
+        for size in sizes
+    ]
+    return next((check for check in checks if check.reason), checks[0] if checks else None)
 
 
 def check_parent(product: Artifact, artifact: Artifact) -> None:
@@ -294,13 +305,13 @@ def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
 
 
 def _largest_batch(artifact: Artifact) -> int:
-    """Return the batch to verify with: what an engine's profile allows at most, or :data:`BATCH`."""
+    """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
     if "batch" not in artifact.evidence:
         return BATCH
-    profile = _profile(artifact)
-    return max(min(profile.max, BATCH), profile.min)
+    sizes = [max(min(profile.max, BATCH), profile.min) for profile in _profiles(artifact)]
+    return max((size for size in sizes if size <= BATCH), default=min(sizes))
 
 
-def _profile(artifact: Artifact) -> BatchRange:
+def _profiles(artifact: Artifact) -> tuple[BatchRange, ...]:
     """Return the batches that an engine was built for."""
-    return BatchRange.parse(artifact.known("batch", str))
+    return parse_profiles(artifact.known("batch", str))

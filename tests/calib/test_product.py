@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products
+from imf_deploy.bench.int8 import does_int8_pay
+from imf_deploy.bench.products import measure_products
 from imf_deploy.calib import product as module
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8, export_product

@@ -11,7 +11,8 @@ import pytest
 from imf_deploy import __version__
 
 COMMANDS = [
-    "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate", "verify",
+    "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate", "refit-engine",
+    "verify",
     "bench", "inspect", "compare", "study", "doctor",
 ]  # fmt: skip
 Cli = Callable[..., Any]

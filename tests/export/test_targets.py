@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from imf_deploy.errors import UsageError
-from imf_deploy.export.targets import BatchRange, parse_capability
+from imf_deploy.export.targets import (
+    BatchRange,
+    choose_profile,
+    parse_capability,
+    parse_profiles,
+    profiles_of,
+    profiles_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,3 +54,25 @@ def test_capability(text: str, expected: str) -> None:
 def test_wrong_capability(text: str) -> None:
     with pytest.raises(UsageError, match="75, 80, 86, 89, 120, 121"):
         parse_capability(text)
+
+
+def test_several_profiles() -> None:
+    profiles = parse_profiles("1, 8:32:64")
+    assert profiles == (BatchRange(1, 1, 1), BatchRange(8, 32, 64))
+    assert profiles_text(profiles) == "1:1:1,8:32:64"
+    assert parse_profiles(profiles_text(profiles)) == profiles
+    assert profiles_of(profiles) == profiles
+    assert profiles_of(profiles[0]) == profiles[:1]
+
+
+@pytest.mark.parametrize("text", ["", "1,", "1,1", "1:8:32,4,1:8:32", ",".join(map(str, range(1, 18)))])
+def test_wrong_profiles(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_profiles(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(1, 0), (2, 1), (8, 1), (9, 1), (12, 2), (32, 2), (64, 2), (65, None), (0, None)]
+)
+def test_the_profile_that_is_tuned_closest_to_a_batch(size: int, expected: int | None) -> None:
+    assert choose_profile(parse_profiles("1,1:4:16,8:32:64"), size) == expected

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export.engine_header import read_engine_header
@@ -36,7 +37,7 @@ def test_engine_is_built(
     path = tmp_path / "a.engine"
     info = build_engine(onnx_files[precision], path, "rtx", BATCH, asked)
     assert info.path == path
-    assert info.batch == BATCH
+    assert info.batch == (BATCH,)
     assert info.onnx.precision == precision
     assert info.layers > 0
     assert info.header.flavour == "rtx"
@@ -61,16 +62,47 @@ def test_version_is_the_library_s(engine: Path) -> None:
     assert read_engine_header(engine).version == tensorrt_rtx.__version__
 
 
-def test_half_weights_make_a_smaller_engine(tmp_path: Path) -> None:
-    wide = tmp_path / "wide.onnx"
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 500)).eval()
+def test_narrow_weights_make_a_smaller_engine(tmp_path: Path) -> None:
+    path, model = (
+        tmp_path / "wide.onnx",
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 500)).eval(),
+    )
     sizes = {}
     precisions: tuple[Literal["fp32", "fp16"], ...] = ("fp32", "fp16")
     for precision in precisions:
-        export_onnx(model, wide, precision, 16, {})
-        sizes[precision] = build_engine(wide, tmp_path / "a.engine", "rtx", BATCH, ("86",)).header.size
-    # Two bytes a weight, less some padding.
+        export_onnx(model, path, precision, 16, {})
+        sizes[precision] = build_engine(path, tmp_path / "a.engine", "rtx", BATCH, ("86",)).header.size
+    onnx.save(int8_linear(768, 500), path)
+    sizes["int8"] = build_engine(path, tmp_path / "a.engine", "rtx", BATCH, ("86",)).header.size
+    # Two bytes a weight, less some padding; then one more, less the text of the kernels that quantise.
     assert sizes["fp32"] - sizes["fp16"] > 0.7 * 2 * 768 * 500
+    assert sizes["fp16"] - sizes["int8"] > 0.3 * 768 * 500
+
+
+def int8_linear(inputs: int, outputs: int) -> onnx.ModelProto:
+    """Return ``images [batch, inputs] -> logits [batch, outputs]`` with int8 weights and activations."""
+    random = np.random.default_rng(0)
+    values = {
+        "scale": np.float32(0.02),
+        "zero": np.int8(0),
+        "weight": random.integers(-127, 128, (outputs, inputs), np.int8),
+        "scales": np.full(outputs, 0.01, np.float32),
+        "zeros": np.zeros(outputs, np.int8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["images", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["x"]),
+        helper.make_node("DequantizeLinear", ["weight", "scales", "zeros"], ["w"], axis=0),
+        helper.make_node("Gemm", ["x", "w"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", inputs])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", outputs])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in values.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
 def test_turing_needs_fp16(onnx_files: dict[str, Path], tmp_path: Path) -> None:

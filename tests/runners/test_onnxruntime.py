@@ -268,3 +268,46 @@ def test_cuda_agrees_with_the_cpu(onnx_file: Path) -> None:
     ):
         assert gpu.name == "onnxruntime CUDA"
         np.testing.assert_allclose(gpu.infer(images(3)), cpu.infer(images(3)), rtol=1e-2, atol=1e-2)
+
+
+def half_quantised(path: Path) -> Path:
+    """Write Q -> DQ -> Conv -> Relu -> Q -> DQ in fp16, whose bias has a scale that fp16 cannot hold."""
+    half = np.float16
+    weights = {
+        "scale": half(1e-3), "zero": np.int8(0), "bias": half([0.3, -0.2, 0.1, 0.4]),
+        "weight": np.random.default_rng(0).integers(-127, 128, (4, 3, 3, 3), np.int8),
+        "weight_scale": half([1e-4] * 4), "weight_zero": np.zeros(4, np.int8), "out": half(4e-3),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["images"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("QuantizeLinear", ["half", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["weight", "weight_scale", "weight_zero"], ["w"], axis=0),
+        helper.make_node("Conv", ["dq", "w", "bias"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "out", "zero"], ["q2"]),
+        helper.make_node("DequantizeLinear", ["q2", "out", "zero"], ["dq2"]),
+        helper.make_node("GlobalAveragePool", ["dq2"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Cast", ["f"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "half",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_fp16_biases_stay_as_they_are(tmp_path: Path) -> None:
+    path = half_quantised(tmp_path / "half.onnx")
+    images = np.random.default_rng(1).standard_normal((2, 3, 8, 8), np.float32) / 10
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options)
+    with OnnxRuntimeRunner(path, keep_floats=True) as runner:
+        found = runner.infer(images)
+    np.testing.assert_allclose(found, session.run(None, {"images": images})[0], atol=2e-3)

@@ -20,6 +20,7 @@ from imf_deploy.runners import TensorRTRunner
 from imf_deploy.runners import tensorrt as subject
 
 LIMIT = 4
+PROFILES = [(1, 2, 2), (2, LIMIT, LIMIT)]
 
 
 class Context:
@@ -27,13 +28,21 @@ class Context:
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
+        self.active_optimization_profile = 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.address: dict[str, int] = {}
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        assert stream == 7
+        self.log.append(f"profile {index}")
+        self.active_optimization_profile = index
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.log.append(f"shape {shape[0]}")
         self.shapes = {name: shape, "logits": (shape[0], 1)}
-        return shape[0] <= LIMIT
+        low, _, high = PROFILES[self.active_optimization_profile]
+        return low <= shape[0] <= high
 
     def infer_shapes(self) -> list[str]:
         return []
@@ -58,9 +67,11 @@ class Context:
 
 
 class Engine:
-    """One input, one output, batches of 1 to 4."""
+    """One input, one output, batches of 1 to 2 and of 2 to 4."""
 
     num_io_tensors = 2
+    num_optimization_profiles = 2
+    refittable = False
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
@@ -78,7 +89,7 @@ class Engine:
         return (-1, 3, 2, 2) if name == "images" else (-1, 1)
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
-        return [(1, 3, 2, 2), (1, 3, 2, 2), (LIMIT, 3, 2, 2)]
+        return [(size, 3, 2, 2) for size in PROFILES[index]]
 
     def create_runtime_config(self) -> Any:
         return SimpleNamespace()
@@ -119,19 +130,19 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     trt = SimpleNamespace(
         __name__="tensorrt_rtx",
-        __version__="0",
+        __version__="0.0.0",
         Runtime=lambda logger: SimpleNamespace(
             deserialize_cuda_engine=lambda plan: Engine(calls) if plan == b"plan" else None
         ),
         TensorIOMode=SimpleNamespace(INPUT="in"),
         DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
     )
-    header = SimpleNamespace(flavour="rtx", version="0", offset=2, targets=("86",), portable=False)
+    header = SimpleNamespace(flavour="rtx", version="0.0.0", offset=2, targets=("86",), portable=False)
     monkeypatch.setattr(subject, "read_engine_header", lambda path: header)
     monkeypatch.setattr(subject, "require_gpu", lambda path, header: None)
     monkeypatch.setattr(subject, "load_library", lambda header: trt)
-    logger = SimpleNamespace(errors=["bad version."], reason=lambda: "bad version")
-    monkeypatch.setattr(subject, "_logger", lambda module: logger)
+    logger = SimpleNamespace(clear=lambda: None, reason=lambda: "bad version")
+    monkeypatch.setattr(subject, "library_log", lambda flavour: logger)
 
     stream = SimpleNamespace(cuda_stream=7, synchronize=lambda: None)
     empty = torch.empty
@@ -183,6 +194,15 @@ def test_a_graph_is_captured_after_an_eager_run_and_again_for_a_new_shape(
     assert log == ["eager", "shape 2", *capture, "replay", "shape 1", *capture]
 
 
+def test_each_batch_runs_in_the_profile_that_is_tuned_closest_to_it(tmp_path: Path, log: list[str]) -> None:
+    with opened(tmp_path, cuda_graph=False) as runner:
+        for size in (1, 4, 3, 2):
+            check(runner, size)
+    run = ["execute", "execute"]
+    expected = ["shape 1", *run, "profile 1", "shape 4", *run, "shape 3", *run, "profile 0", "shape 2", *run]
+    assert log[1:] == expected
+
+
 def test_without_a_graph_every_run_is_eager(tmp_path: Path, log: list[str]) -> None:
     with opened(tmp_path, cuda_graph=False) as runner:
         check(runner, 2)
@@ -206,7 +226,7 @@ def test_a_trace_has_events_around_each_part(
 def test_after_a_shape_that_is_refused_the_next_one_is_bound_anew(tmp_path: Path, log: list[str]) -> None:
     with opened(tmp_path) as runner:
         check(runner, 2)
-        with pytest.raises(ImfDeployError, match=r"built for \[1, 3, 2, 2\] to \[4, 3, 2, 2\]"):
+        with pytest.raises(ImfDeployError, match=r"built for batches of 1 to 2, or 2 to 4 of \[3, 2, 2\]"):
             runner.infer(np.zeros((LIMIT + 1, 3, 2, 2), np.float32))
         log.clear()
         check(runner, 2)

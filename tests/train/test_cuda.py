@@ -17,6 +17,7 @@ from imf_deploy.data.batches import TrainLoader
 from imf_deploy.errors import DivergedError
 from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.strip.stage import strip
+from imf_deploy.study import run as study_run
 from imf_deploy.study.methods import METHODS
 from imf_deploy.study.run import Run
 from imf_deploy.study.run import train as train_one
@@ -38,6 +39,7 @@ CUDA = torch.device("cuda")
 SPEC = ModelSpec("resnet8", 3, 16)
 CONFIG = TrainConfig(epochs=4, batch_size=8, lr=0.02, device="cuda")  # five steps an epoch
 SETTINGS = {"name": "mine"}
+GRAPH = Monitoring(cuda_graph=True)
 
 
 class Task:
@@ -123,8 +125,14 @@ def test_a_captured_distillation_loses_what_an_eager_one_does(
 
 @pytest.mark.parametrize("method", ["kd", "dkd", "fitnet"])
 def test_rivals_are_captured(
-    data: DataSet, teacher_file: Path, tmp_path: Path, captured: list[bool], method: str
+    data: DataSet,
+    teacher_file: Path,
+    tmp_path: Path,
+    captured: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
+    monkeypatch.setattr(study_run, "ALIKE", replace(study_run.ALIKE, cuda_graph=True))
     teacher = load_teacher(teacher_file, "", data, CUDA)
     train_one(Run.of("resnet8", method, METHODS[method].candidates[0], CONFIG), data, teacher, tmp_path)
     assert captured == [True]
@@ -134,12 +142,12 @@ def test_rivals_are_captured(
 @pytest.mark.parametrize("after", ["cuda", "cpu"])
 def test_a_training_resumes(data: DataSet, tmp_path: Path, stop: int, after: str) -> None:
     config = replace(CONFIG, ema=0.5, optimizer="adamw", lr=0.001)
-    whole = fit(Task(), data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
+    whole = fit(Task(), data, config, "whole", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
     cut, path, often = Task(), tmp_path / "b.checkpoint", Monitoring(checkpoint_minutes=0, cuda_graph=False)
     cut.stop = stop
     with pytest.raises(KeyboardInterrupt):
         fit(cut, data, config, "cut", path, SETTINGS, monitoring=often)
-    again = fit(Task(), data, replace(config, device=after), "cut", path, SETTINGS)
+    again = fit(Task(), data, replace(config, device=after), "cut", path, SETTINGS, monitoring=GRAPH)
     assert losses(again) == pytest.approx(losses(whole), rel=0.02, abs=2e-3)
 
 
@@ -147,7 +155,7 @@ def test_a_captured_training_is_cut_off_and_resumes(
     data: DataSet, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(CONFIG, grad_accumulation=2, ema=0.9)
-    whole = fit(Task(), data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
+    whole = fit(Task(), data, config, "whole", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
 
     def stop(line: str) -> None:
         if "epoch 2 of 4" in line:
@@ -155,8 +163,8 @@ def test_a_captured_training_is_cut_off_and_resumes(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "say", stop)
-        fit(Task(), data, config, "cut", tmp_path / "b.checkpoint", SETTINGS)
-    again = fit(Task(), data, config, "cut", tmp_path / "b.checkpoint", SETTINGS)
+        fit(Task(), data, config, "cut", tmp_path / "b.checkpoint", SETTINGS, monitoring=GRAPH)
+    again = fit(Task(), data, config, "cut", tmp_path / "b.checkpoint", SETTINGS, monitoring=GRAPH)
     assert any("after epoch 1 of 4" in line for line in said)
     assert losses(again) == pytest.approx(losses(whole), rel=0.01, abs=2e-3)
 
@@ -217,7 +225,7 @@ def draws(_: Task, loss: Tensor) -> Tensor:
 def test_a_step_that_cannot_be_captured_says_why_and_trains(
     data: DataSet, tmp_path: Path, captured: list[bool], said: list[str], within: Any, why: str
 ) -> None:
-    history = fit(Task(within, 0.1), data, CONFIG, "a", tmp_path / "a.checkpoint", SETTINGS)
+    history = fit(Task(within, 0.1), data, CONFIG, "a", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
     assert captured == [False]
     (line,) = [line for line in said if "without a CUDA graph" in line]
     assert re.search(why, line)
@@ -226,7 +234,7 @@ def test_a_step_that_cannot_be_captured_says_why_and_trains(
 
 def test_fp16_says_why(data: DataSet, tmp_path: Path, captured: list[bool], said: list[str]) -> None:
     config = replace(CONFIG, precision="fp16", epochs=1)
-    fit(Task(), data, config, "a", tmp_path / "a.checkpoint", SETTINGS)
+    fit(Task(), data, config, "a", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
     assert captured == [False]
     assert any("without a CUDA graph: fp16" in line for line in said)
 

@@ -1,0 +1,57 @@
+"""What TensorRT says: kept off the terminal, for whoever asks."""
+
+from __future__ import annotations
+
+import importlib
+from collections import deque
+from functools import cache
+from typing import Any
+
+from imf_deploy.export.flavour import LIBRARIES
+from imf_deploy.export.targets import Flavour
+
+# Said after every error on a machine without a GPU; it is not the cause.
+_NOISE = "CUDA driver version is insufficient"
+
+
+@cache
+def library_log(flavour: Flavour) -> Any:
+    """Return the one logger of a library, for builders, parsers and runtimes alike.
+
+    TensorRT keeps the first logger that a process gives it, and sends everything there.
+
+    Returns:
+        An ``ILogger`` with ``errors`` and ``warnings`` (the last 20 of each, one line each), ``clear``
+        and ``reason``.
+    """
+    trt = importlib.import_module(LIBRARIES[flavour].module)
+
+    # The module is chosen while running, so its classes are not types.
+    class Collector(trt.ILogger):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.clear()
+
+        def clear(self) -> None:
+            self.errors: deque[str] = deque(maxlen=20)
+            self.warnings: deque[str] = deque(maxlen=20)
+
+        def log(self, severity: Any, message: str) -> None:
+            # Called from C++, which drops exceptions: see imf_deploy.export.background.
+            text = one_line(message)
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                if _NOISE not in text:
+                    self.errors.append(text)
+            elif severity == trt.ILogger.WARNING:
+                self.warnings.append(text)
+
+        def reason(self) -> str:
+            """Return the last errors in one clause."""
+            return "; ".join(list(self.errors)[-3:]).rstrip(".") or "it gave no reason"
+
+    return Collector()
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and repeated spaces."""
+    return " ".join(text.split())

@@ -1,0 +1,142 @@
+"""Keep TensorRT's timings in a file, so that the next build need not measure them again.
+
+The file is TensorRT's own, as ``trtexec --timingCacheFile`` reads and writes it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.export.builder import Session
+from imf_deploy.export.device import Gpu
+from imf_deploy.files import write_bytes
+
+_LARGEST = 1 << 30
+"""Bytes; caches of a few networks have megabytes."""
+
+
+@dataclass(frozen=True)
+class CacheFile:
+    """Where timings are kept.
+
+    Attributes:
+        path: The file.
+        shared: Whether the user named it. Such a file is never replaced by timings of another GPU.
+    """
+
+    path: Path
+    shared: bool
+
+
+def choose_cache(shared: Path | None, folder: Path, version: str, gpu: Gpu | None) -> CacheFile:
+    """Return the cache that the user named, or the one beside the engines.
+
+    Args:
+        shared: What the user named.
+        folder: Of the engines.
+        version: Of TensorRT.
+        gpu: What the engines are built on; it and the version are in the name of the file.
+    """
+    if shared:
+        return CacheFile(shared, shared=True)
+    words = f"{gpu.name} sm{gpu.capability}" if gpu else "any"
+    slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+    return CacheFile(folder / f"tensorrt-{version}-{slug}.timing-cache", shared=False)
+
+
+def check_cache(path: Path | None) -> None:
+    """Refuse a file for ``--timing-cache`` that cannot be one, before anything is built.
+
+    Raises:
+        UsageError: it is not a regular file, or far too large.
+    """
+    if path is None or not path.exists():
+        return
+    if not path.is_file():
+        raise UsageError(f"--timing-cache {path} is not a regular file", "Give a file, which need not exist")
+    if path.stat().st_size > _LARGEST:
+        raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Give another file")
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """What a build took from its timing cache.
+
+    Attributes:
+        file: Name of the file.
+        found: Whether timings of this GPU and this version were there.
+        complete: Whether they were all that the build needed: it measured nothing and chose the same tactics.
+    """
+
+    file: str
+    found: bool
+    complete: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that records hold."""
+        return {"file": self.file, "found": self.found, "complete": self.complete}
+
+
+class TimingCache:
+    """The timings of one build.
+
+    Args:
+        session: What builds.
+        config: ``IBuilderConfig`` that the timings are attached to.
+        file: Where they are read from, and written to by :meth:`save`.
+    """
+
+    def __init__(self, session: Session, config: Any, file: CacheFile) -> None:
+        self._config, self._file = config, file
+        self._keep = True
+        known = _read(file.path)
+        self._found = bool(known) and self._attach(known)
+        if known and not self._found:
+            session.log.clear()  # what it says of the mismatch is not about the build
+            self._keep = not file.shared
+            _say(
+                f"The timing cache {file.path} was not made by {session.trt.__name__} "
+                f"{session.trt.__version__} on this GPU, and is "
+                + ("ignored" if file.shared else "made anew")
+                + ("; delete it to start another there" if file.shared else "")
+            )
+        if not self._found and not self._attach(b""):
+            self._keep = False
+        self._before = self._size()
+
+    def save(self) -> CacheUse:
+        """Write the timings, atomically, where the build added some; a failure is only a remark."""
+        complete = self._found and self._size() == self._before
+        if self._keep and not complete:
+            try:
+                write_bytes(self._file.path, bytes(self._config.get_timing_cache().serialize()))
+            except ImfDeployError as error:
+                _say(f"The timing cache is not kept: {error}")
+        return CacheUse(self._file.path.name, self._found, complete)
+
+    def _attach(self, content: bytes) -> bool:
+        cache = self._config.create_timing_cache(content)
+        return cache is not None and bool(self._config.set_timing_cache(cache, ignore_mismatch=False))
+
+    def _size(self) -> int:
+        cache = self._config.get_timing_cache()
+        return 0 if cache is None else len(bytes(cache.serialize()))
+
+
+def _read(path: Path) -> bytes:
+    """Return the content of a cache; empty where there is none, or it cannot be read."""
+    try:
+        return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
+    except OSError as error:
+        _say(f"The timing cache {path} cannot be read: {error.strerror}")
+        return b""
+
+
+def _say(message: str) -> None:
+    from imf_deploy.progress import say  # imports PyTorch
+
+    say(message)

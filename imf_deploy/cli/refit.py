@@ -1,0 +1,37 @@
+"""``imf-deploy refit-engine``: other weights for an engine that was built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from imf_deploy.cli import options as o
+
+
+def refit_engine(
+    engine: Annotated[Path, typer.Argument(help="An engine that was built with --strip-weights.")],
+    weights: Annotated[
+        Path, typer.Argument(help="An ONNX file or stripped weights of the same student and product.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Engine to write.")],
+    trust_model: o.TrustModel = None,
+    overwrite: o.Overwrite = False,
+) -> None:
+    """Write an engine with the weights of another student of the same architecture, in seconds.
+
+    Its tactics stay as they were built. It is compared with the weights on random images first.
+
+    Exits with 3 if it answers otherwise than they do, and with 4 if this machine cannot run it.
+    """
+    from imf_deploy.export.refit_stage import refit_engine as run
+    from imf_deploy.progress import say
+
+    made = run(engine, weights, output, trust_model or (), overwrite)
+    about = made.evidence["refit"]
+    largest = max(check["max_abs_diff"] for check in about["checks"])
+    say(
+        f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}, {about['seconds']:.1f} s, "
+        f"logits within {largest:.1g}"
+    )
