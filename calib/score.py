@@ -61,7 +61,7 @@ def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) ->
     """
     classes = model.preprocess.num_classes
     return OnnxRuntimeRunner(
-        path, classes=classes, logits=model.logits, exact_sums=True, keep_floats=keep_floats
+        path, classes=classes, logits=model.logits, exact_sums=True, keep_floats=keep_floats, spin=False
     )
 
 
