@@ -171,7 +171,7 @@ def distill(
     graph, blocks, features = training_graph(spec, its, config.design)
     smoothing = config.train.label_smoothing
     recent = None
-    if config.refit:
+    if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
     task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
     title = f"Distilling {spec.name}"

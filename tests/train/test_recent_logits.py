@@ -10,7 +10,7 @@ import torch
 
 from imf_deploy.data import DataSet
 from imf_deploy.models import read_weights
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distill import DistillConfig, distill
 from imf_deploy.train.recent_logits import RecentLogits
 from imf_deploy.train.refit import PASSES, first_refitted
@@ -69,6 +69,22 @@ def test_the_teacher_sees_each_batch_of_a_distillation_once(
     assert made.evidence["refitted"]
     assert len(seen) == without
     assert len(data.train) // TRAIN.batch_size * TRAIN.epochs > PASSES
+
+
+def test_the_teacher_is_asked_again_where_nothing_may_be_kept(
+    data: DataSet, teacher: Teacher, tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    hook = teacher.module.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    config = DistillConfig("resnet8", train=TRAIN)
+    steps = len(data.train) // TRAIN.batch_size
+    try:
+        distill(
+            data, teacher, config, tmp_path / "a.safetensors", monitoring=Monitoring(teacher_outputs_gb=0.0)
+        )
+    finally:
+        hook.remove()
+    assert seen.count(TRAIN.batch_size) == steps * (TRAIN.epochs + PASSES)
 
 
 def test_a_batch_that_was_not_kept_makes_no_difference(
