@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
 from imf_deploy.calib.config import Cpus, Target
@@ -21,6 +21,7 @@ from imf_deploy.errors import ImfDeployError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+T = TypeVar("T")
 PLACEMENT = Placement()
 """The form whose engines are fastest."""
 
@@ -105,7 +106,9 @@ def quantize(
     options = dict(form.options)
     if bounded:
         own_weights(proto)
-        options["TensorQuantOverrides"] = as_overrides(proto, _scales(model))
+    tensors = _tensors_of(proto, only)
+    if bounded:
+        options["TensorQuantOverrides"] = as_overrides(proto, _only(tensors, _scales(model)))
     floats = _copy(proto)  # the quantiser changes what it is given
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns of every tensor that it leaves in float
@@ -116,7 +119,7 @@ def quantize(
             reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if form.signed else QuantType.QUInt8,
-            tensors_range=_tensor_data(ranges),
+            tensors_range=_tensor_data(_only(tensors, ranges)),
             nodes_to_quantize=list(only.nodes) if only else [],
             nodes_to_exclude=[node for layer in kept for node in layer.nodes],
             op_types_to_quantize=list(form.operators) or quantisable_types(),
@@ -180,6 +183,19 @@ def _copy(proto: ModelProto) -> ModelProto:
     copied = Proto()
     copied.CopyFrom(proto)
     return copied
+
+
+def _tensors_of(proto: ModelProto, layer: Layer | None) -> set[str] | None:
+    """Return the tensors that a layer reads and writes; nothing for all of the model's."""
+    if layer is None:
+        return None
+    nodes = [node for node in proto.graph.node if node.name in layer.nodes]
+    return {name for node in nodes for name in (*node.input, *node.output)}
+
+
+def _only(tensors: set[str] | None, values: Mapping[str, T]) -> dict[str, T]:
+    """Return what is known of some tensors; the quantiser takes its time over every one that it is given."""
+    return {name: value for name, value in values.items() if tensors is None or name in tensors}
 
 
 def _tensor_data(ranges: Ranges) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.evaluate import as_logits, log_softmax, same_class
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
+from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) ->
     """
     classes = model.preprocess.num_classes
     return OnnxRuntimeRunner(
-        path, classes=classes, logits=model.logits, exact_sums=True, keep_floats=keep_floats
+        path, classes=classes, logits=model.logits, exact_sums=True, keep_floats=keep_floats, spin=False
     )
 
 
@@ -101,6 +102,7 @@ def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_flo
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(content)
+        take_as_checked(path)  # it is this process's own, and has no data elsewhere
         return file_logits(path, model, images, keep_floats=keep_floats)
 
 

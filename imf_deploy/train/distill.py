@@ -35,7 +35,8 @@ from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
-from imf_deploy.train.refit import refit_distilled
+from imf_deploy.train.recent_logits import RecentLogits
+from imf_deploy.train.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.train.teacher import Teacher
 
 
@@ -167,7 +168,10 @@ def distill(
     if not checked:
         check_student(spec)
     torch.manual_seed(config.train.seed)
-    task, graph, blocks, features = imf_task(spec, teacher, config)
+    recent = None
+    if config.refit and monitoring.teacher_outputs_gb:
+        recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent)
     title = f"Distilling {spec.name}"
     try:
         history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
@@ -178,7 +182,7 @@ def distill(
         heads = []
         if config.refit:
             with stage("refit"):
-                heads = refit_distilled(graph, teacher.logits, data, config.train, config.weights)
+                heads = refit_distilled(graph, task.teach, data, config.train, config.weights)
         return save_distilled(
             path,
             graph,
@@ -206,7 +210,7 @@ def distill(
 
 
 def imf_task(
-    spec: ModelSpec, teacher: Teacher, config: DistillConfig
+    spec: ModelSpec, teacher: Teacher, config: DistillConfig, recent: RecentLogits | None = None
 ) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
     """Build what a distillation trains, with fresh weights.
 
@@ -214,6 +218,7 @@ def imf_task(
         spec: The student's architecture.
         teacher: Gets a hook, which closing the task takes off again.
         config: Of the distillation.
+        recent: Keeps the teacher's logits for the re-fit.
 
     Returns:
         The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
@@ -221,7 +226,7 @@ def imf_task(
     its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
     graph, blocks, features = training_graph(spec, its, config.design)
     smoothing = config.train.label_smoothing
-    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
     return task, graph, blocks, features
 
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
+from imf_deploy.verify.stage import open_runner
 
 MakeOnnx = Callable[..., Path]
 
@@ -192,6 +193,25 @@ def test_a_gpu_is_first_asked_to_run_everything(onnx_file: Path, monkeypatch: py
     with OnnxRuntimeRunner(onnx_file, 1, PROVIDERS["cuda"]) as runner:
         assert runner.session == {"providers": names, "operators_on_cpu": False}
     assert asked == [(["CUDAExecutionProvider"], True, False)]
+
+
+def test_threads_spin_only_where_time_is_measured(onnx_file: Path) -> None:
+    answers = []
+    for spin in (True, False):
+        with OnnxRuntimeRunner(onnx_file, 2, spin=spin) as runner:
+            assert _spins(runner) is spin
+            answers.append(runner.infer(images(3)))
+    assert np.array_equal(*answers)
+    with open_runner(onnx_file, "onnx") as opened:
+        assert not _spins(opened)
+
+
+def _spins(runner: Any) -> bool:
+    options = runner._session.get_session_options()
+    try:
+        return bool(options.get_session_config_entry("session.intra_op.allow_spinning") != "0")
+    except RuntimeError:  # it is not set
+        return True
 
 
 def test_it_must_be_entered(onnx_file: Path) -> None:
