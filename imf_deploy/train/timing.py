@@ -14,6 +14,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.train import distributed
 from imf_deploy.train.capture import EAGER_STEPS, why_eager
 from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.cpu_layers import fast_layers
 from imf_deploy.train.task import Task
 from imf_deploy.train.training import Training
 
@@ -46,6 +47,7 @@ def time_steps(
     with (
         untouched_generators(device),
         distributed.accelerator(device, config.precision) as accelerator,
+        fast_layers(task.module, device),
     ):
         training = Training(task, data, config, device, accelerator, capture=capture)
         began = last = _now(device)
