@@ -1,8 +1,8 @@
 """Time a training step of IMF against the least that a distillation has to do, side by side.
 
 The floor is the teacher's forward pass without gradients, the plain student's forward and backward pass
-with cross-entropy, and the optimiser's step, on the same batch and in the same memory format. Rounds
-alternate between the two, so that a machine that drifts or is busy favours none.
+with cross-entropy, and the optimiser's step, on the same batch, in the same memory format and by the same
+operators. Rounds alternate between the two, so that a machine that drifts or is busy favours none.
 
     python benchmarks/imf_step.py --size 32 --batch-size 64
     python benchmarks/imf_step.py --size 224 --batch-size 8
@@ -26,6 +26,7 @@ from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.cpu_layers import fast_layers
 from imf_deploy.train.distributed import accelerator
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.optimizer import build_optimizer
@@ -106,11 +107,16 @@ def main() -> None:
     task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossWeights())
     device = choose_device("cpu")
     config = TrainConfig(batch_size=options.batch_size, device="cpu")
-    with accelerator(device, config.precision) as prepared:
+    plain = build_model(spec)
+    with (
+        accelerator(device, config.precision) as prepared,
+        fast_layers(graph, device),
+        fast_layers(plain, device),
+    ):
         training = Training(task, data, config, device, prepared)
         graph.train()
         steps: dict[str, Step] = {
-            "floor": floor(build_model(spec), network, batch),
+            "floor": floor(plain, network, batch),
             "IMF": lambda: training.step(*batch, 0, False) and None,
         }
         taken = compare(steps, options.rounds, warmup=3)

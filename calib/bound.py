@@ -50,9 +50,11 @@ def find_scales(model: ModelProto) -> Scales:
 
 
 def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, Any]]]:
-    """Return scales as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
+    """Return scales, of some weights or all, as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
     overrides = {}
     for node, weights, _ in _layers(model):
+        if node.input[1] not in scales:
+            continue
         rows: list[dict[str, Any]] = [{"scale": s, "zero_point": 0} for s in scales[node.input[1]]]
         if (axis := output_axis(node, weights)) is not None:
             rows[0]["axis"] = axis

@@ -36,6 +36,7 @@ class Observer:
         exposed, self.tensors = _expose(model.proto, model.input)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = usable_cpus()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
         options.log_severity_level = 4  # whatever matters is raised as well
         # Fusing would move the activations that are asked for.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

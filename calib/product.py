@@ -14,6 +14,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, export, write_engine
+from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
     from imf_deploy.strip.products import Product
@@ -33,10 +34,10 @@ def export_product(
     Args:
         product: Evaluated, so that its files carry its accuracy.
         data: What INT8 is calibrated on and judged by.
-        precisions: As :func:`imf_deploy.export.stage.choose_precisions` gives them.
+        precisions: As :meth:`imf_deploy.export.choice.FileChoice.written` gives them.
         config: How INT8 is made, with no more images than there are; and the gate of every file, which
             its record keeps.
-        engines: How to build engines; nothing builds none.
+        engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -46,13 +47,15 @@ def export_product(
     Raises:
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
-    made = export(product, precisions, engines, folder, overwrite)
+    with stage("export"):
+        made = export(product, precisions, engines, folder, overwrite)
     declined: list[str] = []
     if "int8" in precisions:
         images = min(config.images, len(data.train))
-        quantised, declined = export_int8(
-            product, made[0], data, replace(config, images=images), engines, folder, overwrite
-        )
+        with stage("calibrate"):
+            quantised, declined = export_int8(
+                product, made[0], data, replace(config, images=images), engines, folder, overwrite
+            )
         made += quantised
     # Whoever verifies a file later holds it to the gate that it was made for.
     gate = config.gate.to_dict()
@@ -76,7 +79,8 @@ def export_int8(
         data: Images to calibrate on and to judge by.
         config: How; for its target each is put. Layers are ranked for ONNX Runtime's CPU alone, where
             ``rank`` asks for it, and wherever some have to go back to float.
-        engines: How to build the engine; nothing makes the file for ONNX Runtime's CPU alone.
+        engines: How to build the engine; without an INT8 engine only the file for ONNX Runtime's CPU is
+            made.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -94,7 +98,7 @@ def export_int8(
         )
     except GateError as error:
         declined.append(error.what)
-    if engines:
+    if engines and "int8" in engines.precisions:
         try:
             quantised = calibrate(
                 fp32.path, data, replace(config, target="tensorrt", rank=False), folder, overwrite=overwrite

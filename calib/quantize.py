@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
 from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.float_layers import keep_in_float
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
 from imf_deploy.calib.model import FloatModel
+from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+T = TypeVar("T")
+PLACEMENT = Placement()
+"""The form whose engines are fastest."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def quantize(
     only: Layer | None = None,
     metadata: dict[str, str] | None = None,
     cpus: Cpus = "all",
+    placement: Placement = PLACEMENT,
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
@@ -84,6 +90,7 @@ def quantize(
         only: Quantise this layer and nothing else.
         metadata: Key-value pairs of the file; by default the model's own with another precision.
         cpus: Which processors the file is for, where ONNX Runtime's CPU provider runs it.
+        placement: Where Q/DQ stands besides the inputs of layers, in a file for TensorRT.
 
     Raises:
         ImfDeployError: onnxruntime.quantization cannot write the model.
@@ -99,7 +106,9 @@ def quantize(
     options = dict(form.options)
     if bounded:
         own_weights(proto)
-        options["TensorQuantOverrides"] = as_overrides(proto, _scales(model))
+    tensors = _tensors_of(proto, only)
+    if bounded:
+        options["TensorQuantOverrides"] = as_overrides(proto, _only(tensors, _scales(model)))
     floats = _copy(proto)  # the quantiser changes what it is given
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns of every tensor that it leaves in float
@@ -110,7 +119,7 @@ def quantize(
             reduce_range=False,
             weight_qType=QuantType.QInt8,
             activation_qType=QuantType.QInt8 if form.signed else QuantType.QUInt8,
-            tensors_range=_tensor_data(ranges),
+            tensors_range=_tensor_data(_only(tensors, ranges)),
             nodes_to_quantize=list(only.nodes) if only else [],
             nodes_to_exclude=[node for layer in kept for node in layer.nodes],
             op_types_to_quantize=list(form.operators) or quantisable_types(),
@@ -131,6 +140,8 @@ def quantize(
         logging.disable(before)
     if bounded:
         bound_weights(written, floats)
+    if target == "tensorrt" and only is None:
+        placement.apply(written, ranges)
     keep_in_float(written, {layer.name for layer in kept})
     # The quantiser appends its nodes at the end, but ONNX wants operators in the order of their data.
     OnnxModel(written).topological_sort(is_deterministic=True)
@@ -172,6 +183,19 @@ def _copy(proto: ModelProto) -> ModelProto:
     copied = Proto()
     copied.CopyFrom(proto)
     return copied
+
+
+def _tensors_of(proto: ModelProto, layer: Layer | None) -> set[str] | None:
+    """Return the tensors that a layer reads and writes; nothing for all of the model's."""
+    if layer is None:
+        return None
+    nodes = [node for node in proto.graph.node if node.name in layer.nodes]
+    return {name for node in nodes for name in (*node.input, *node.output)}
+
+
+def _only(tensors: set[str] | None, values: Mapping[str, T]) -> dict[str, T]:
+    """Return what is known of some tensors; the quantiser takes its time over every one that it is given."""
+    return {name: value for name, value in values.items() if tensors is None or name in tensors}
 
 
 def _tensor_data(ranges: Ranges) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.evaluate import as_logits, log_softmax, same_class
 from imf_deploy.gate import Gate
 from imf_deploy.ladder import Array
+from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
 if TYPE_CHECKING:
@@ -53,13 +54,15 @@ class Score:
         return asdict(self)
 
 
-def model_runner(model: FloatModel, path: Path) -> OnnxRuntimeRunner:
+def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:
     """Return the runner of a model's own file, or of an INT8 one that was made from it.
 
     Sums of an INT8 file are exact, as on processors with VNNI and in TensorRT, whatever this machine has.
     """
     classes = model.preprocess.num_classes
-    return OnnxRuntimeRunner(path, classes=classes, logits=model.logits, exact_sums=True)
+    return OnnxRuntimeRunner(
+        path, classes=classes, logits=model.logits, exact_sums=True, keep_floats=keep_floats, spin=False
+    )
 
 
 def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Tensor], Array]:
@@ -73,7 +76,7 @@ def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Ten
     return predict
 
 
-def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
+def file_logits(path: Path, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
     """Return the logits of a file in ONNX Runtime, ``float32 [N, classes]``.
 
     Of a model behind a softmax these are the logarithms of its probabilities.
@@ -82,8 +85,9 @@ def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
         path: The model's own file, or an INT8 one that was made from it.
         model: The float model; it says which output to read, and how.
         images: What to run it on.
+        keep_floats: As :class:`OnnxRuntimeRunner` takes it.
     """
-    with model_runner(model, path) as runner:
+    with model_runner(model, path, keep_floats=keep_floats) as runner:
         logits = np.concatenate(
             [
                 runner.infer(np.ascontiguousarray(batch.numpy()))
@@ -93,12 +97,13 @@ def file_logits(path: Path, model: FloatModel, images: Split) -> Array:
     return as_logits(logits) if model.probabilities else logits
 
 
-def content_logits(content: bytes, model: FloatModel, images: Split) -> Array:
+def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
     """Return the logits of an ONNX file that is not written yet, as :func:`file_logits`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(content)
-        return file_logits(path, model, images)
+        take_as_checked(path)  # it is this process's own, and has no data elsewhere
+        return file_logits(path, model, images, keep_floats=keep_floats)
 
 
 def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Score:

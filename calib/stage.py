@@ -13,9 +13,10 @@ import numpy as np
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.engine_floats import choose_floats
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
-from imf_deploy.calib.quantize import int8_metadata, layers_of, quantize
+from imf_deploy.calib.quantize import PLACEMENT, int8_metadata, layers_of, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
 from imf_deploy.calib.repair import Repaired, repair
 from imf_deploy.calib.score import (
@@ -31,6 +32,7 @@ from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.export.engine_form import ENGINE_FLOATS
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
@@ -90,8 +92,9 @@ def calibrate(
     images_hash = hash_images(images)
     record = model.artifact
     output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
+    form = asdict(PLACEMENT) if config.target == "tensorrt" else {}
     recipe = fingerprint(
-        ["int8", model.identity, model.logits, asdict(config), images_hash, data.fingerprint,
+        ["int8", model.identity, model.logits, asdict(config), form, images_hash, data.fingerprint,
          asdict(model.preprocess), versions()]
     )  # fmt: skip
     if made := claim(output, recipe, overwrite):
@@ -112,9 +115,11 @@ def calibrate(
     ranges = cached_ranges(
         ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
+    floats = choose_floats(model, ranges, images, _readable) if config.target == "tensorrt" else None
     about = {
         "target": config.target,
         **({"cpus": config.cpus} if config.target == "onnxruntime-cpu" else {}),
+        **({ENGINE_FLOATS: floats} if floats else {}),
         "method": config.method,
         "images": config.images,
         "images_sha256": images_hash,
@@ -225,6 +230,15 @@ def _check_tensorrt(path: Path) -> str:
         return f"not checked: {choice.reason}"
     check_readable(path, choice.flavour)
     return choice.flavour
+
+
+def _readable(path: Path) -> bool:
+    """Return whether TensorRT takes a file, or no TensorRT is here to ask."""
+    try:
+        _check_tensorrt(path)
+    except ImfDeployError:
+        return False
+    return True
 
 
 def _check_portable(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.engine_form import engine_source
 from imf_deploy.export.flavour import gpu_here, import_tensorrt
 from imf_deploy.export.library_log import library_log, one_line
 from imf_deploy.export.targets import Flavour
@@ -43,7 +44,9 @@ class Session:
         network = self.builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         network.name = _NAME
         parser = trt.OnnxParser(network, self.log)
-        if not parser.parse_from_file(str(onnx_path)):  # it refuses Path objects
+        source = engine_source(onnx_path)
+        # It refuses Path objects.
+        if not (parser.parse(source) if source else parser.parse_from_file(str(onnx_path))):
             raise ImfDeployError(
                 f"{trt.__name__} cannot read {onnx_path} ({parser_problems(parser)})",
                 "Export a model of operators that TensorRT supports",

@@ -7,6 +7,7 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.builder import Session, parser_problems
+from imf_deploy.export.engine_form import engine_source
 
 STRIPPED = "-stripped"
 
@@ -44,7 +45,8 @@ def refit_plan(session: Session, plan: bytes, onnx_path: Path, *, host_code: boo
         )
     refitter = trt.Refitter(engine, log)
     parser = trt.OnnxParserRefitter(refitter, log)
-    if not parser.refit_from_file(str(onnx_path)):
+    source = engine_source(onnx_path)
+    if not (parser.refit_from_bytes(source) if source else parser.refit_from_file(str(onnx_path))):
         raise ImfDeployError(
             f"the weights of {onnx_path} do not fit the engine ({parser_problems(parser)})",
             "Give a model of the same architecture and precision",

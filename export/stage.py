@@ -13,6 +13,7 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.choice import DEPLOY, PRECISIONS, FileChoice
 from imf_deploy.export.device import this_gpu
 from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
 from imf_deploy.export.onnx_file import Precision
@@ -34,13 +35,12 @@ from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
 from imf_deploy.runners.base import INPUT, OUTPUT
+from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
     from imf_deploy.strip.products import Product
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class EngineConfig:
         options: Of the build.
         timing_cache: File that keeps timings; nothing keeps them beside the engines. It decides nothing
             about an engine but how soon it is built.
+        precisions: Which ONNX files an engine is built from.
     """
 
     flavour: Flavour
@@ -61,6 +62,7 @@ class EngineConfig:
     capabilities: tuple[str, ...] = ()
     options: BuildOptions = field(default_factory=BuildOptions)
     timing_cache: Path | None = None
+    precisions: tuple[Precision, ...] = PRECISIONS
 
     def recipe(self) -> dict[str, Any]:
         """Return what decides the content of an engine."""
@@ -72,26 +74,11 @@ class EngineConfig:
         }
 
 
-def choose_precisions(option: str) -> list[Precision]:
-    """Read ``--precisions``: names separated by commas; ``int8`` brings ``fp32``, which it is made from.
-
-    Raises:
-        UsageError: a precision that is not known.
-    """
-    names = [name.strip() for name in option.split(",") if name.strip()]
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown or not names:
-        raise UsageError(
-            f"--precisions has no '{', '.join(unknown)}'", f"Choose from: {', '.join(PRECISIONS)}"
-        )
-    return [name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)]
-
-
 def choose_engines(
     option: FlavourOption,
     batch: str,
     capabilities: Sequence[str],
-    precisions: Sequence[Precision],
+    choice: FileChoice,
     options: BuildOptions | None = None,
     timing_cache: Path | None = None,
 ) -> tuple[EngineConfig | None, str]:
@@ -114,24 +101,24 @@ def choose_engines(
     """
     profiles, targets = parse_profiles(batch), tuple(parse_capability(text) for text in capabilities)
     check_cache(timing_cache)
-    choice = choose_flavour(option)
-    if choice.flavour == "tensorrt" and targets:
+    library = choose_flavour(option)
+    if library.flavour == "tensorrt" and targets:
         raise UsageError(
             "the full TensorRT builds for the GPU of this machine and no other",
             "Leave --compute-capability out, or give --trt rtx",
         )
-    if TURING in targets and choice.flavour and set(precisions) != {"fp16"}:
+    if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            "Give --precisions fp16, or leave 75 out",
+            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
         )
-    if not choice.flavour:
-        return None, f"No TensorRT engines: {choice.reason}"
+    if not library.flavour:
+        return None, f"No TensorRT engines: {library.reason}"
     options = options or BuildOptions()
-    options.check(choice.flavour)
+    options.check(library.flavour)
     # Who names targets may build for other machines.
-    remark = "" if choice.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
-    return EngineConfig(choice.flavour, profiles, targets, options, timing_cache), remark
+    remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
+    return EngineConfig(library.flavour, profiles, targets, options, timing_cache, choice.engines), remark
 
 
 def _rtx_without_targets(here: str) -> str:
@@ -157,8 +144,8 @@ def export(
     Args:
         product: As :func:`imf_deploy.strip.products.load_product` gives it, best after
             :func:`imf_deploy.verify.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: As :func:`choose_precisions` gives them.
-        engines: How to build engines; nothing builds none.
+        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
+        engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
 
@@ -176,7 +163,7 @@ def export(
             continue
         onnx_file = _write_onnx(product, trace, precision, folder, overwrite)
         made.append(onnx_file)
-        if engines:
+        if engines and precision in engines.precisions:
             made.append(write_engine(product, onnx_file, engines, folder, overwrite))
     return made
 
@@ -257,15 +244,16 @@ def write_engine(
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
-    info = build_engine(
-        onnx_file.path,
-        path,
-        engines.flavour,
-        engines.batch,
-        engines.capabilities,
-        engines.options,
-        engines.timing_cache,
-    )
+    with stage("engines"):
+        info = build_engine(
+            onnx_file.path,
+            path,
+            engines.flavour,
+            engines.batch,
+            engines.capabilities,
+            engines.options,
+            engines.timing_cache,
+        )
     evidence = _evidence(product) | {
         "targets": list(info.header.targets),
         "batch": profiles_text(info.batch),

@@ -3,10 +3,16 @@
 DATA = "fashion-mnist-subset"
 """The embedded data set."""
 STUDENT = "mobilenetv2"
-PRODUCTS = "all"
-PRECISIONS = "fp32,fp16,int8"
+PRODUCTS = "best"
+"""Of the main job, which has validation images to choose by."""
+PRECISIONS = "deploy"
+"""Of the main job."""
+EVERY_PRODUCT = "all"
+EVERY_FILE = "fp32,fp16,int8"
 BATCH_RANGE = "1:1:32"
 OUTPUT = "imf-deploy-out"
+QUICK_OUTPUT = "imf-deploy-quick"
+"""Where ``--quick`` writes, so that no trial is in the place of a run."""
 
 EPOCHS = 7
 BATCH_SIZE = 64

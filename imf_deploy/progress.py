@@ -1,15 +1,18 @@
-"""Progress bars with an estimate, on a terminal; plain lines elsewhere."""
+"""One progress bar with an estimate, on a terminal; plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -41,11 +44,20 @@ def say(message: str) -> None:
 
 
 @contextlib.contextmanager
-def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar for ``total`` units of work; yields the function that advances it.
 
     Without a terminal nothing is drawn, so that logs stay readable.
+
+    Args:
+        title: What is done.
+        total: Units of work.
+        leads: Whether the units are those of the part of :func:`whole` that is running. There is one bar
+            there, which they move; what does not lead shows nothing.
     """
+    if bar := _whole.get():
+        yield bar.leading(title, total) if leads else lambda _amount: None
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,7 +67,127 @@ def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not (console.is_terminal and is_first()),
+        disable=not _drawn(),
     ) as progress:
         task = progress.add_task(title, total=total)
         yield lambda amount: progress.advance(task, amount)
+
+
+def _drawn() -> bool:
+    return console.is_terminal and is_first()
+
+
+SURE = 0.95
+"""A part whose progress nobody reports moves with the clock, up to here."""
+
+
+class Whole:
+    """How far a run has come, in seconds of those that were expected.
+
+    Args:
+        parts: Expected seconds of each part, in the order in which they run; a part may run within the one
+            before it.
+    """
+
+    def __init__(self, parts: Mapping[str, float]) -> None:
+        self.parts = dict(parts)
+        self.total = sum(parts.values())
+        self.title = ""
+        self._reached = 0.0
+        self._part = ""
+        self._entered = 0.0
+        self._reported: float | None = None
+
+    def position(self) -> float:
+        """Return the seconds that are done; it never falls."""
+        span = self.parts.get(self._part, 0.0)
+        share = self._reported
+        if share is None:
+            share = min((time.monotonic() - self._entered) / span, SURE) if span else 0.0
+        self._reached = max(self._reached, self._start(self._part) + share * span)
+        return self._reached
+
+    def _start(self, part: str) -> float:
+        names = list(self.parts)
+        return sum(self.parts[name] for name in names[: names.index(part)]) if part in self.parts else 0.0
+
+    @contextlib.contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """Run a part; one that is not expected belongs to the part around it."""
+        if part not in self.parts:
+            yield
+            return
+        before = self._part, self._entered, self._reported
+        self._part, self._entered, self._reported = part, time.monotonic(), None
+        self.title = part.capitalize()
+        try:
+            yield
+            self._reported = 1.0
+            self.position()
+        finally:
+            self._part, self._entered, self._reported = before
+
+    def leading(self, title: str, total: int) -> Callable[[int], None]:
+        """Return what reports units of work of the part that is running."""
+        self.title = title
+        done = 0
+
+        def advance(amount: int) -> None:
+            nonlocal done
+            done += amount
+            self._reported = min(done / total, 1.0) if total else 1.0
+
+        return advance
+
+
+_whole: ContextVar[Whole | None] = ContextVar("whole", default=None)
+
+
+@contextlib.contextmanager
+def part(name: str) -> Iterator[None]:
+    """Run a part of :func:`whole`; elsewhere it changes nothing."""
+    bar = _whole.get()
+    with bar.within(name) if bar else contextlib.nullcontext():
+        yield
+
+
+class _WholeProgress(Progress):
+    """A bar that moves whenever it is drawn."""
+
+    bar: Whole
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        for task in self.tasks:
+            self.update(task.id, completed=self.bar.position(), description=self.bar.title)
+        yield from super().get_renderables()
+
+
+@contextlib.contextmanager
+def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
+    """Show one bar for a whole run; :func:`part` and :func:`track` move it.
+
+    Args:
+        parts: Expected seconds of each part; see :class:`Whole`.
+    """
+    bar = Whole(parts)
+    progress = _WholeProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not _drawn(),
+        # Parts run at other speeds than was expected: the last minutes count.
+        speed_estimate_period=120,
+    )
+    progress.bar = bar
+    token = _whole.set(bar)
+    try:
+        with progress:
+            progress.add_task("", total=bar.total)
+            yield bar
+    finally:
+        _whole.reset(token)

@@ -64,7 +64,7 @@ def import_everything() -> None:
 
     for name in (
         "torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "accelerate", "safetensors.torch",
-        "PIL.Image", "matplotlib.figure", "imf_deploy.cli.app", "imf_deploy.pipeline",
+        "PIL.Image", "matplotlib.figure", "imf_deploy.cli.app", "imf_deploy.pipeline.job",
         "imf_deploy.calib.stage", "imf_deploy.verify.stage", "imf_deploy.bench.stage",
         "imf_deploy.compare.stage", "imf_deploy.inspection", "imf_deploy.export.stage",
         "imf_deploy.compare.page", "imf_deploy.inspection.render",

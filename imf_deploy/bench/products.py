@@ -15,7 +15,6 @@ from imf_deploy.bench.startup import start_up
 from imf_deploy.bench.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
-from imf_deploy.report.format import significant
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.pytorch import PyTorchRunner
@@ -27,6 +26,8 @@ ROUNDS = 36
 LOADS = 6
 # After each of the loads.
 WARMUP_S = 0.05
+# A process that loads and runs one file, to tell what memory it needs.
+START_S = 1.0
 # Latencies this close are taken as equal where there is no interval.
 NOISE = 0.03
 
@@ -94,8 +95,8 @@ def measure_products(
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
-    estimate = len(runners) * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
-    say(f"Measuring the latency of {len(runners)} models, about {estimate:.0f} s")
+    expected = _timing_seconds(len(runners), seconds)
+    say(f"Measuring the latency of {len(runners)} models, about {expected:.0f} s")
     size = products[0].image_size
     image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
     with OtherWork() as others:
@@ -118,6 +119,21 @@ def measure_products(
     return latencies
 
 
+def _timing_seconds(models: int, seconds: float) -> float:
+    return models * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
+
+
+def expected_seconds(products: int, files: int, seconds: float) -> float:
+    """Return how long :func:`measure_products` will take, in seconds.
+
+    Args:
+        products: How many.
+        files: ONNX files that are measured.
+        seconds: Least time that each is measured for.
+    """
+    return _timing_seconds(products + files, seconds) + files * START_S
+
+
 def _for_the_cpu(file: Artifact) -> bool:
     calibration = file.evidence.get("calibration")
     return not calibration or calibration["target"] != "tensorrt"
@@ -128,31 +144,3 @@ def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:
     one = next(iter(latencies.values()), None)  # all were measured together
     busy = busy_machine(one.other_cpus, one.threads) if one else ""
     return [busy] if busy else []
-
-
-def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:
-    """Return a sentence for each INT8 file that was timed beside fp32: faster, slower, or neither."""
-    sentences = []
-    for file in files:
-        timed = latencies.get(file.sha256)
-        if timed is None or timed.to_fp32 is None:
-            continue
-        seen, name = timed.to_fp32, f"INT8 of {file.product}"
-        beside = f"{significant(timed.file.p50)} ms; 95 % interval"
-        if not seen.differs:
-            told = (
-                f"does not pay here: no difference from fp32 can be told "
-                f"({seen.value:.2f} times its latency, {beside} {seen.low:.2f} to {seen.high:.2f})"
-            )
-        elif seen.value < 1:
-            told = (
-                f"is {1 / seen.value:.2f} times as fast as fp32 "
-                f"({beside} {1 / seen.high:.2f} to {1 / seen.low:.2f})"
-            )
-        else:
-            told = (
-                f"is slower than fp32: {seen.value:.2f} times its latency "
-                f"({beside} {seen.low:.2f} to {seen.high:.2f})"
-            )
-        sentences.append(f"{name} {told}")
-    return sentences

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imf_deploy.bench.clients import ClientLoad
 from imf_deploy.bench.latency import Latency, Ratio
+from imf_deploy.runners.engine_layers import EngineLayer
 
 SCHEMA = 2
 
@@ -28,6 +30,8 @@ class BenchRow:
         gpu_ms: Parts of a run on a GPU; ``None`` where it does not run on one, or has no parts.
         session: What ONNX Runtime made of the wish: its ``providers``, and ``operators_on_cpu``: whether
             any operator runs there; ``None`` for other runtimes.
+        layers: Of an engine, where they were asked for; they belong to its first row at each batch size.
+        clients: What several clients got through at the same time, where that was asked for.
     """
 
     name: str
@@ -40,6 +44,8 @@ class BenchRow:
     start_up: dict[str, Any] | None
     gpu_ms: dict[str, Any] | None
     session: dict[str, Any] | None = None
+    layers: tuple[EngineLayer, ...] = ()
+    clients: tuple[ClientLoad, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,8 @@ class BenchResult:
                 "start_up": row.start_up,
                 "gpu_ms": row.gpu_ms,
                 "session": row.session,
+                "layers": [layer.to_dict() for layer in row.layers],
+                "clients": [load.to_dict() for load in row.clients],
             }
             for row in self.rows
         ]

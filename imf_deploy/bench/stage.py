@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from imf_deploy.bench.clients import check_clients, measure_clients
 from imf_deploy.bench.conditions import conditions
 from imf_deploy.bench.energy import EnergyMeter, find_energy_meter
 from imf_deploy.bench.gpu import gpu_parts, gpu_state
 from imf_deploy.bench.inputs import common_input, noise
 from imf_deploy.bench.latency import MIN_BLOCKS, ratio
+from imf_deploy.bench.layers import check_layers, engine_layers
 from imf_deploy.bench.measure import check_settings, measure
 from imf_deploy.bench.others import OtherWork
 from imf_deploy.bench.result import BenchResult, BenchRow
@@ -35,6 +37,8 @@ def bench(
     image_size: int | None = None,
     baseline: str = "",
     startup: bool = True,
+    layers: bool = False,
+    clients: Sequence[int] = (),
     seed: int = 0,
 ) -> BenchResult:
     """Measure files side by side, each in the ways that are asked for, at each batch size.
@@ -56,6 +60,8 @@ def bench(
         baseline: Name or path of the file, or name of the row, that ratios are against; by default
             the first row.
         startup: Whether to measure load time, first inference and memory, each in a new process.
+        layers: Whether to list the layers of engines, with the time of each.
+        clients: Numbers of clients that send requests at the same time; each row is measured with them too.
         seed: Of the input and of the resampling.
 
     Raises:
@@ -71,7 +77,10 @@ def bench(
         raise UsageError("there is nothing to measure", "Name a file and a batch size")
     if min(batch_sizes) < 1:
         raise UsageError("--batch must be 1 or more")
+    check_clients(clients)
     ways = _named(paths, choice)
+    if layers:
+        check_layers(paths, list(ways.values()))
     blocks = loads if loads > 1 else rounds or 1
     if len(ways) > 1 and blocks < MIN_BLOCKS:
         raise UsageError(f"to compare files takes {MIN_BLOCKS} loads or more, not {loads}")
@@ -88,6 +97,7 @@ def bench(
         "threads": choice.threads or usable_cpus(), "duration_s": duration_s, "iterations": iterations,
         "warmup_s": warmup_s, "rounds": rounds, "loads": loads, "image_shape": list(taken.shape[1:]),
         "input_type": taken.type, "baseline": first, "seed": seed,
+        "clients": list(clients),
     }  # fmt: skip
     hashes = {path: sha256_file(path) for path in paths}
     rows: list[BenchRow] = []
@@ -106,8 +116,11 @@ def bench(
                 meter=meter if isinstance(meter, EnergyMeter) else None,
             )
         other_cpus = max(other_cpus, others.cpus)
+        listed: set[Path] = set()
         for name, latency in found.items():
             way, runner = ways[name], runners[name]
+            wanted = layers and way.runtime == "tensorrt" and way.path not in listed
+            listed.add(way.path)
             rows.append(
                 BenchRow(
                     name=name,
@@ -120,6 +133,10 @@ def bench(
                     start_up=start_up(way, batch, seed) if startup else None,
                     gpu_ms=gpu_parts(runner, batch, duration_s, iterations, warmup_s),
                     session=runner.session if isinstance(runner, SessionRunner) else None,
+                    layers=tuple(engine_layers(way, batch)) if wanted else (),
+                    clients=tuple(measure_clients(way, batch, clients, duration_s, warmup_s))
+                    if clients
+                    else (),
                 )
             )
     return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state(), "other_cpus": other_cpus})

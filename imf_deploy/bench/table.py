@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from imf_deploy.bench.int8 import int8_rows
 from imf_deploy.bench.others import busy_machine
 from imf_deploy.bench.result import BenchResult, BenchRow
 
@@ -41,10 +42,29 @@ def render(result: BenchResult) -> Table:
     return table
 
 
+def render_clients(result: BenchResult) -> Table:
+    """Return what several clients got through as a table; times are in milliseconds."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title="Concurrent requests", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=12)
+    for heading in ("batch", "clients", "sessions", "threads", "images/s", "to 1", "p50", "p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.rows:
+        for load in row.clients:
+            sessions = 1 if load.sessions == "shared" else load.clients
+            numbers = (load.images_per_second, load.speed, load.p50_ms, load.p99_ms)
+            counts = (load.images, load.clients, sessions, load.threads)
+            table.add_row(escape(row.name), *map(str, counts), *map(_significant, numbers))
+    return table
+
+
 def beside(result: BenchResult) -> list[str]:
     """Return lines on what the table has no room for: start, memory, energy, GPU parts; a busy machine."""
     busy = busy_machine(result.conditions["other_cpus"], result.settings["threads"])
-    return [line for line in (busy, *map(_beside, result.rows)) if line]
+    return [line for line in (busy, *map(_beside, result.rows), *int8_rows(result.rows)) if line]
 
 
 def _beside(row: BenchRow) -> str:

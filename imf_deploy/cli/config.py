@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import yaml
 
 Command = Callable[..., None]
+Given = frozenset[str]
+"""Long names of options, without dashes."""
 Settings = dict[str, Any]
 """Values by the long names of options, without dashes."""
 
@@ -32,7 +34,11 @@ _LONGEST_NAME = 60
 
 
 def configurable(command: Command) -> Command:
-    """Give a command ``--config``; one with a parameter ``settings`` gets what its options came to."""
+    """Give a command ``--config``.
+
+    One with a parameter ``settings`` gets what its options came to, and one with a parameter ``given`` the
+    names of the options on the command line itself.
+    """
     own = inspect.signature(command, eval_str=True).parameters
     added = {
         "config": inspect.Parameter(
@@ -55,9 +61,11 @@ def configurable(command: Command) -> Command:
     def run(*, config: Path | None, context: typer.Context, **values: Any) -> None:
         if "settings" in own:
             values["settings"] = _effective(context, values)
+        if "given" in own:
+            values["given"] = _given(context)
         command(**values)
 
-    everything = [p for p in own.values() if p.name != "settings"] + list(added.values())
+    everything = [p for p in own.values() if p.name not in ("settings", "given")] + list(added.values())
     # Typer reads the options from here; a function's type does not declare it.
     run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in everything}
@@ -216,6 +224,17 @@ def _options(context: typer.Context) -> dict[str, str]:
         for parameter in context.command.params
         if parameter.param_type_name == "option" and parameter.name not in ("config", "help")
     }
+
+
+def _given(context: typer.Context) -> Given:
+    """Return the long names of the options that the command line gives, without dashes."""
+    # Typer has a copy of Click, whose enumeration is not Click's.
+    sources = {name: context.get_parameter_source(name) for name in _options(context)}
+    return frozenset(
+        option
+        for name, option in _options(context).items()
+        if (source := sources[name]) is not None and source.name == "COMMANDLINE"
+    )
 
 
 def _effective(context: typer.Context, values: Mapping[str, Any]) -> Settings:

@@ -34,7 +34,8 @@ def bench(
         ),
     ] = "",
     pytorch: Annotated[
-        str, typer.Option(help="For weights: eager, channels-last, compile.", rich_help_panel=WAYS)
+        str,
+        typer.Option(help="For weights: eager, channels-last, compile, max-autotune.", rich_help_panel=WAYS),
     ] = "channels-last",
     device: Annotated[
         str, typer.Option(help="For weights and ONNX files: cpu, cuda, cuda:1 …", rich_help_panel=WAYS)
@@ -46,6 +47,15 @@ def bench(
     startup: Annotated[
         bool, typer.Option(help="Load time, first inference and memory, in a process for each row.")
     ] = True,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="List the layers of engines: types, tactics, time.", show_default=False
+        ),
+    ] = False,
+    clients: Annotated[
+        str, typer.Option(help="Numbers of clients that send requests at the same time, such as 2,8.")
+    ] = "",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
     overwrite: o.Overwrite = False,
 ) -> None:
@@ -55,8 +65,9 @@ def bench(
     """
     from rich.console import Console
 
+    from imf_deploy.bench.layers import render_layers
     from imf_deploy.bench.stage import bench as run
-    from imf_deploy.bench.table import beside, render
+    from imf_deploy.bench.table import beside, render, render_clients
     from imf_deploy.bench.ways import Choice
     from imf_deploy.cli.words import check_free, names, positive_numbers
     from imf_deploy.errors import UsageError
@@ -82,9 +93,16 @@ def bench(
         image_size=image_size or None,
         baseline=baseline,
         startup=startup,
+        layers=layers,
+        clients=positive_numbers("--clients", clients) if clients else (),
     )
     Console().print(render(result))
     for line in beside(result):
         Console().print(line, markup=False, highlight=False)
+    if clients:
+        Console().print(render_clients(result))
+    for row in result.rows:
+        if row.layers:
+            Console().print(render_layers(row.name, row.latency.images, row.layers))
     if output:
         write_json(output, result.to_dict())

@@ -10,7 +10,7 @@ from imf_deploy import defaults
 from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
-from imf_deploy.cli.config import Settings
+from imf_deploy.cli.config import Given, Settings
 from imf_deploy.cli.recipe import Recipe, with_recipe
 
 
@@ -51,7 +51,7 @@ def distill_and_export(
     seed: o.Seed = 0,
     device: o.Device = "auto",
     train_precision: o.Precision = o.TrainPrecision.FP32,
-    products: o.Products = defaults.PRODUCTS,
+    products: o.ProductsOrBest = defaults.PRODUCTS,
     precisions: o.Precisions = defaults.PRECISIONS,
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
@@ -66,11 +66,13 @@ def distill_and_export(
     min_agreement: o.MinAgreement = defaults.MIN_AGREEMENT,
     int8_cpus: o.Int8CpusOption = o.Int8Cpus.ALL,
     bench_seconds: o.BenchSeconds = defaults.BENCH_SECONDS,
+    quick: o.Quick = False,
     output: o.Output = Path(defaults.OUTPUT),
     overwrite: o.Overwrite = False,
     *,
     recipe: Recipe,
     settings: Settings,
+    given: Given,
 ) -> None:
     """Run the whole way: distil, strip, export, verify, bench, report.
 
@@ -89,10 +91,16 @@ def distill_and_export(
     )
     from imf_deploy.cli.words import names
     from imf_deploy.gate import Gate
-    from imf_deploy.pipeline import RunConfig
-    from imf_deploy.pipeline import distill_and_export as run
+    from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
+    from imf_deploy.run.config import RunConfig
+    from imf_deploy.strip.names import PLAIN
 
+    if quick:
+        _check_quick(given)
+        epochs, teacher_epochs, products, refit = 1, 1, PLAIN, False
+        settings = settings | dict(zip(_SET_BY_QUICK, (epochs, teacher_epochs, products, refit), strict=True))
+        output = Path(defaults.QUICK_OUTPUT) if output == Path(defaults.OUTPUT) else output
     train = train_config(
         epochs,
         batch_size,
@@ -131,6 +139,7 @@ def distill_and_export(
         timing_cache=timing_cache,
         gate=Gate(max_accuracy_drop, min_agreement),
         int8_cpus=int8_cpus.value,
+        quick=quick,
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     report = run(
@@ -138,3 +147,18 @@ def distill_and_export(
     )
     if report is not None:
         Console().print(render_summary(report))
+
+
+_SET_BY_QUICK = ("epochs", "teacher-epochs", "products", "refit")
+
+
+def _check_quick(given: Given) -> None:
+    """Refuse options on the command line that ``--quick`` sets; those of a file or a preset give way."""
+    from imf_deploy.errors import UsageError
+
+    if twice := [f"--{name}" for name in _SET_BY_QUICK if name in given]:
+        raise UsageError(
+            f"--quick sets {', '.join(f'--{name}' for name in _SET_BY_QUICK)}, and {' and '.join(twice)} "
+            f"{'is' if len(twice) == 1 else 'are'} given too",
+            f"Leave out --quick or {' and '.join(twice)}",
+        )

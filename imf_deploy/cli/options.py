@@ -177,8 +177,22 @@ QatEpochs = Annotated[
 ]
 
 Products = Annotated[str, typer.Option(help="all, or names such as plain,imf@2.", rich_help_panel=EXPORT)]
+ProductsOrBest = Annotated[
+    str,
+    typer.Option(
+        "--products",
+        help="best: plain, the smallest imf@k within a point of it, and the most accurate of at most half "
+        "its size; all; or names such as plain,imf@2.",
+        rich_help_panel=EXPORT,
+    ),
+]
 Precisions = Annotated[
-    str, typer.Option(help="Of the ONNX files and engines: fp32, fp16, int8.", rich_help_panel=EXPORT)
+    str,
+    typer.Option(
+        help="fp32,fp16,int8 or some of them, each as an ONNX file and an engine; "
+        "or deploy: ONNX files in fp32 and int8, and an engine in fp16.",
+        rich_help_panel=EXPORT,
+    ),
 ]
 TrtOption = Annotated[
     Trt, typer.Option("--trt", help="Which TensorRT builds engines.", rich_help_panel=EXPORT)
@@ -255,6 +269,14 @@ Preset = Annotated[
     ),
 ]
 
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="A trial of one epoch (of the teacher's training too) and of plain alone, without --refit, in "
+        f"{defaults.QUICK_OUTPUT}; its accuracies are no result.",
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what another run left there.")]
 Threads = Annotated[int, typer.Option(help="Threads of each runtime; 0 takes every CPU that may be used.")]

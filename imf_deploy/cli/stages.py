@@ -15,7 +15,7 @@ from imf_deploy.cli.config import Settings
 
 def strip(
     distilled: Annotated[Path, typer.Argument(help="What imf-deploy distill wrote.")],
-    products: o.Products = defaults.PRODUCTS,
+    products: o.Products = defaults.EVERY_PRODUCT,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder; by default products/ beside the input.")
     ] = None,
@@ -48,7 +48,7 @@ def strip(
 
 def export(
     product: Annotated[Path, typer.Argument(help="What imf-deploy strip wrote.")],
-    precisions: o.Precisions = defaults.PRECISIONS,
+    precisions: o.Precisions = defaults.EVERY_FILE,
     trt: o.TrtOption = o.Trt.AUTO,
     compute_capability: o.Capability = "",
     batch: o.BatchRangeOption = defaults.BATCH_RANGE,
@@ -81,7 +81,8 @@ def export(
     from imf_deploy.calib.product import export_product
     from imf_deploy.cli.words import names
     from imf_deploy.data import reopen_data
-    from imf_deploy.export.stage import choose_engines, choose_precisions
+    from imf_deploy.export.choice import choose_precisions
+    from imf_deploy.export.stage import choose_engines
     from imf_deploy.files import write_yaml
     from imf_deploy.gate import Gate
     from imf_deploy.progress import say
@@ -102,7 +103,13 @@ def export(
     folder = output or product.resolve().parent.parent / "deploy"
     config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement), cpus=int8_cpus.value)
     files, declined = export_product(
-        evaluate_product(loaded, opened), opened, chosen, config, engines, folder, overwrite
+        evaluate_product(loaded, opened),
+        opened,
+        chosen.written(engines is not None),
+        config,
+        engines,
+        folder,
+        overwrite,
     )
     write_yaml(folder / f"{product.stem}.config.yaml", settings)
     for made in files:

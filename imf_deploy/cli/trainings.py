@@ -138,7 +138,7 @@ def distill(
     from imf_deploy.files import write_yaml
     from imf_deploy.models import check_student
     from imf_deploy.progress import say
-    from imf_deploy.run_folder import RECORD, SETTINGS, RunFolder
+    from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.train.distill import distill as run
     from imf_deploy.train.distributed import leave
     from imf_deploy.train.teacher import find_teacher

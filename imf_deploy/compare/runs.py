@@ -11,6 +11,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.report.format import plain
 from imf_deploy.report.read import read_report
 from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.report.verdict import is_trial
 
 # Of the versions, only those of what runs the files.
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
@@ -127,7 +128,8 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         found.append(
             "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
         )
-    return found
+    trials = [run.name for run in runs if is_trial(run.report)]
+    return [f"{name} is a trial (--quick): its accuracies are no result." for name in trials] + found
 
 
 def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -14,7 +14,7 @@ from imf_deploy.inspection.record import leads_out, read_record
 from imf_deploy.report.read import read_report
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import deploy_sentence
-from imf_deploy.run_folder import RECORD, RunFolder
+from imf_deploy.run.folder import RECORD, RunFolder
 
 KNOWN = (".onnx", ".engine", ".trt", ".plan", ".safetensors")
 _FOLDERS = ("products", "deploy")

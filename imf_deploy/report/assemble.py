@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,14 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.bench.products import NOISE
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.format import significant
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, Recommendation, Report
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, LeftOut, Recommendation, Report
 from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from imf_deploy.bench.products import FileLatency
     from imf_deploy.data import DataSet
-    from imf_deploy.pipeline import RunConfig
+    from imf_deploy.run.config import RunConfig
+    from imf_deploy.stages import Spent
     from imf_deploy.strip.products import Product
     from imf_deploy.train.distill import Distilled
     from imf_deploy.train.teacher import Teacher
@@ -42,6 +44,8 @@ def assemble(
     files: list[Artifact],
     latencies: dict[str, FileLatency],
     notes: list[str],
+    left_out: LeftOut | None,
+    stages: Mapping[str, Spent],
     command: str,
     folder: Path,
 ) -> Report:
@@ -56,6 +60,8 @@ def assemble(
         files: What was exported, verified.
         latencies: By hash of the file.
         notes: What a reader should know.
+        left_out: What could have been made, and was not.
+        stages: How long each stage took so far, by name.
         command: How to make it again.
         folder: What paths are relative to.
     """
@@ -79,11 +85,17 @@ def assemble(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "status": "fail" if any(row["status"] == "fail" for row in rows) else "pass",
         "notes": notes,
+        "left_out": left_out,
+        "stages": [
+            {"stage": name, "wall_s": round(spent.wall, 2), "processor_s": round(spent.processor, 2)}
+            for name, spent in stages.items()
+        ],
         "environment": conditions(),
         "config": {
             **asdict(config.distill.weights),
             **asdict(train),
             "qat_epochs": config.qat_epochs,
+            "quick": config.quick,
             "stem_strides": list(distilled.spec.stem_strides),
             "train_images": len(data.train),
             "validation_images": len(data.validation),
@@ -97,7 +109,7 @@ def assemble(
         "strip": [product.artifact.evidence["strip"] for product in products],
         "artifacts": rows,
         "pictures": thumbnails(data.test, (entry["image"] for entry in changed_images(rows))),
-        "recommendation": recommend(rows),
+        "recommendation": None if config.quick else recommend(rows),
     }
 
 

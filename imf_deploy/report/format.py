@@ -52,6 +52,18 @@ def half_interval(fraction: float | None, interval: Sequence[float] | None) -> s
     return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
 
 
+def duration(seconds: float) -> str:
+    """Return a time in two figures at most: ``40 s``, ``4 min``, ``2 h 30 min``."""
+    if seconds < 10:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 90:
+        return f"{round(seconds / 5) * 5} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    hours, minutes = divmod(round(seconds / 600) * 10, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
 def points(row: Mapping[str, Any]) -> str:
     """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
     if row["accuracy"] is None or row["pytorch_accuracy"] is None:

@@ -11,6 +11,7 @@ from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.ladder import broken_sentence, ladder_rows
+from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
@@ -49,8 +50,11 @@ def render_html(report: Report) -> str:
         report=report,
         best=verdict.recommended(report),
         deploy=verdict.deploy_sentence(report),
+        left_out=left_out_sentence(report),
+        left_out_command=left_out_command(report),
         checks=verdict.check_sentence(report),
         taught=verdict.teacher_sentence(report),
+        took=verdict.time_sentence(report),
         refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
         changed=changed_images(report["artifacts"]),

@@ -8,6 +8,7 @@ import re
 from imf_deploy.report import format as show
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence
+from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.untrusted import visible
 
@@ -39,7 +40,10 @@ def render_markdown(report: Report) -> str:
         lines = [f"- {code(row['path'])}: {text(row['reason'] or 'no reason given')}" for row in failed]
         parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
         parts.append("\n".join(lines))
-    parts.append(f"**{text(verdict.deploy_sentence(report))}**")
+    first = [f"**{text(verdict.deploy_sentence(report))}**"]
+    if left := left_out_sentence(report):
+        first += [text(left), code(left_out_command(report))]
+    parts.append(" ".join(first))
     sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
     parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
     if report["artifacts"]:
@@ -102,9 +106,8 @@ def _conditions(report: Report) -> str:
     versions = environment.get("versions")
     if isinstance(versions, dict):
         told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
-    return text(
-        f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
-    )
+    made = f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
+    return text(f"{made} {verdict.time_sentence(report)}".strip())
 
 
 def text(words: str) -> str:

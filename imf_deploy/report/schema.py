@@ -151,6 +151,22 @@ class Recommendation(TypedDict):
     reason: str
 
 
+class LeftOut(TypedDict):
+    """What a run with ``best`` products or ``deploy`` precisions did not make."""
+
+    products: list[str]
+    files: list[str]
+    command: str
+
+
+class Stage(TypedDict):
+    """How long one stage took; each second is counted once."""
+
+    stage: str
+    wall_s: float
+    processor_s: float
+
+
 class Report(TypedDict):
     """The content of ``report.json``."""
 
@@ -164,6 +180,8 @@ class Report(TypedDict):
     created: str
     status: Literal["pass", "fail"]
     notes: list[str]
+    left_out: NotRequired[LeftOut | None]
+    stages: NotRequired[list[Stage]]
     environment: dict[str, Any]
     config: dict[str, Any]
     history: list[Epoch]

@@ -15,6 +15,7 @@ from imf_deploy.report.format import (
     significant,
 )
 from imf_deploy.report.ladder import broken_sentence
+from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import (
     check_sentence,
@@ -76,7 +77,8 @@ def _figures(row: ArtifactRow) -> list[str]:
 
 def summary_lines(report: Report) -> list[str]:
     """Return the sentences that go with the table; plain text, not markup."""
-    lines = [teacher_sentence(report), check_sentence(report), broken_sentence(report)]
+    left = f"{left_out_sentence(report)} {left_out_command(report)}".strip()
+    lines = [*filter(None, [left]), teacher_sentence(report), check_sentence(report), broken_sentence(report)]
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report["notes"]
     return [*lines, deploy_sentence(report)]

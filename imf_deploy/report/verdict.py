@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from imf_deploy.report.format import percent
+from imf_deploy.report.format import duration, percent
 from imf_deploy.report.schema import ArtifactRow, Report
+
+LONGEST_STAGES = 4
+"""Stages that a sentence names; ``report.json`` has all."""
 
 
 def recommended(report: Report) -> ArtifactRow | None:
@@ -21,8 +24,18 @@ def common_start(paths: Sequence[str]) -> str:
     return start[: max(start.rfind("/"), start.rfind("-")) + 1]
 
 
+def is_trial(report: Report) -> bool:
+    """Return whether a run was made with ``--quick``, so that its accuracies are no result."""
+    return report["config"].get("quick") is True
+
+
 def deploy_sentence(report: Report) -> str:
     """Return one sentence: what to deploy and why."""
+    if is_trial(report):
+        return (
+            "Deploy nothing from this run: it is a trial (--quick), and its accuracies are no result. "
+            "The same command without --quick makes one."
+        )
     choice = report["recommendation"]
     if choice:
         return f"Deploy {choice['path']}: {choice['reason'].rstrip('. ')}."
@@ -69,6 +82,16 @@ def refit_sentence(report: Report) -> str:
         return f"Linear heads were fitted again at the end; on validation images: {'; '.join(parts)}."
     heads = ", ".join(each["head"] for each in report.get("refitted", []))
     return f"Linear heads were fitted again at the end, with no validation images: {heads}." if heads else ""
+
+
+def time_sentence(report: Report) -> str:
+    """Return one sentence: how long the run took, and its longest stages; empty where nobody measured."""
+    stages = report.get("stages", [])
+    if not stages:
+        return ""
+    longest = sorted(stages, key=lambda each: -each["wall_s"])[:LONGEST_STAGES]
+    parts = ", ".join(f"{each['stage']} {duration(each['wall_s'])}" for each in longest)
+    return f"The run took {duration(sum(each['wall_s'] for each in stages))}, most of it in: {parts}."
 
 
 def exceptions(report: Report) -> list[tuple[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
@@ -55,6 +56,9 @@ class DeployableRunner(Runner, Protocol):
     input_type: str
     """NumPy's name, such as ``float32``; an array of another type is not converted."""
 
+    def share(self) -> Runner:
+        """Return a runner for another thread; it uses what this one has loaded, and must be left first."""
+
 
 @runtime_checkable
 class SessionRunner(Protocol):
@@ -83,6 +87,36 @@ class GpuTimes:
     h2d_ms: float
     compute_ms: float
     d2h_ms: float
+
+
+class Borrowed:
+    """A runner that uses what another one has loaded.
+
+    Args:
+        name: Of the runner.
+        infer: What runs a batch; no other thread calls it at the same time, unless it allows that.
+        close: Releases what belongs to this runner alone.
+    """
+
+    def __init__(
+        self, name: str, infer: Callable[[Batch], Logits], close: Callable[[], object] = lambda: None
+    ) -> None:
+        self.name = name
+        self._infer, self._close = infer, close
+
+    def __enter__(self) -> Self:
+        """Load nothing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release what is this runner's own."""
+        self._close()
+
+    def infer(self, batch: Batch) -> Logits:
+        """Return the logits, as the other runner does."""
+        return self._infer(batch)
 
 
 @runtime_checkable

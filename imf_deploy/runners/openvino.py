@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT_TYPES, Batch, InputShape, Logits
+from imf_deploy.runners.base import INPUT_TYPES, Batch, Borrowed, InputShape, Logits, Runner
 from imf_deploy.runners.logits import named_output
 from imf_deploy.runners.onnx_data import check_onnx_data
 
@@ -46,6 +47,7 @@ class OpenVinoRunner:
         }
         self._core: Any = None
         self._model: Any = None
+        self._compiled: Any = None
         self._request: Any = None
         self._output = 0
         self._shape: tuple[int, ...] = ()
@@ -99,7 +101,7 @@ class OpenVinoRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Release the compiled network and its threads."""
-        self._request = self._model = self._core = None
+        self._request = self._compiled = self._model = self._core = None
         self._shape = ()
 
     def infer(self, batch: Batch) -> Logits:
@@ -117,15 +119,21 @@ class OpenVinoRunner:
         logits: Logits = self._request.get_output_tensor(self._output).data.copy()
         return logits
 
+    def share(self) -> Runner:
+        """Return a runner with a request of its own for another thread."""
+        other = copy.copy(self)
+        if self._compiled is not None:
+            other._request = self._compiled.create_infer_request()
+        return Borrowed(self.name, other.infer)
+
     def _compile(self, shape: tuple[int, ...]) -> None:
         """Compile the network for one shape."""
         self._shape = ()
         try:
             if shape != self.input_shape:
                 self._model.reshape(list(shape))
-            self._request = self._core.compile_model(
-                self._model, "CPU", self._settings
-            ).create_infer_request()
+            self._compiled = self._core.compile_model(self._model, "CPU", self._settings)
+            self._request = self._compiled.create_infer_request()
         except Exception as error:  # RuntimeError, whatever is wrong
             raise ImfDeployError(
                 f"{self._path} fails in OpenVINO on an input of shape {list(shape)}: {_reason(error)}",

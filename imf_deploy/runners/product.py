@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
 
 if TYPE_CHECKING:
@@ -84,6 +84,10 @@ class ProductRunner:
     def trace(self, batch: Batch) -> GpuTimes | None:
         """Return the parts of one run on a GPU, as :meth:`PyTorchRunner.trace` does."""
         return self._opened().trace(batch)
+
+    def share(self) -> Runner:
+        """Return a runner of the same network for another thread, as :meth:`PyTorchRunner.share` does."""
+        return self._opened().share()
 
     def _opened(self) -> PyTorchRunner:
         if self._inner is None:

@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits
+from imf_deploy.runners.base import INPUT, Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PyTorchMode = Literal["eager", "channels-last", "compile"]
-"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``."""
+PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
+"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``, in its
+default mode or in the one that measures which kernels are fastest."""
 PYTORCH_MODES: tuple[PyTorchMode, ...] = get_args(PyTorchMode)
+# The runner captures CUDA graphs itself, where they are asked for.
+_COMPILE_MODES: dict[PyTorchMode, str] = {
+    "compile": "default",
+    "max-autotune": "max-autotune-no-cudagraphs",
+}
 
 
 class PyTorchRunner:
@@ -30,7 +36,7 @@ class PyTorchRunner:
             count is global to the process: it is set for this runner's calls, and what was set
             before comes back on exit.
         input_shape: What the module takes, ``[N, C, H, W]``; ``None`` is a free dimension.
-        mode: How it runs. ``compile`` compiles at the first inference of every shape.
+        mode: How it runs. ``compile`` and ``max-autotune`` compile at the first inference of every shape.
         cuda_graph: On a CUDA device, capture the run of every new shape as a CUDA graph.
     """
 
@@ -75,7 +81,8 @@ class PyTorchRunner:
             torch.backends.cudnn.allow_tf32 = False
         model: Any = copy.deepcopy(self._module).eval()
         model.to(device=torch.device(self._device), memory_format=self._format())
-        self._model = torch.compile(model, dynamic=False) if self._mode == "compile" else model
+        compiled = _COMPILE_MODES.get(self._mode)
+        self._model = torch.compile(model, dynamic=False, mode=compiled) if compiled else model
         self._before = torch.get_num_threads()
         return self
 
@@ -119,6 +126,14 @@ class PyTorchRunner:
         with torch.inference_mode():
             return self._bound(self._pipe, batch).trace(batch)
 
+    def share(self) -> Runner:
+        """Return a runner of the same module for another thread; on a GPU with a stream of its own."""
+        if self._pipe is None:
+            return Borrowed(self.name, self.infer)
+        other = copy.copy(self)
+        other._pipe, other._shape = CudaPipe(), ()
+        return Borrowed(self.name, other.infer, other._pipe.close)
+
     def _format(self) -> torch.memory_format:
         """Return the order of weights and input; ``torch.compile`` chooses its own inside."""
         import torch
@@ -127,7 +142,7 @@ class PyTorchRunner:
 
     def _run(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor
-        if self._mode != "compile":
+        if self._mode not in _COMPILE_MODES:
             logits = self._model(images.contiguous(memory_format=self._format()))
             return logits
         try:
@@ -135,7 +150,7 @@ class PyTorchRunner:
         except Exception as error:  # the compiler raises what any of its parts raises
             raise ImfDeployError(
                 f"torch.compile cannot run this network ({_cause(error)})",
-                "It needs a C++ compiler such as g++; or leave --pytorch compile out",
+                f"It needs a C++ compiler such as g++; or leave --pytorch {self._mode} out",
             ) from error
         return logits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +14,8 @@ from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.export.library_log import library_log
 from imf_deploy.export.refit import lacks_weights
-from imf_deploy.export.targets import BatchRange, choose_profile
-from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits
+from imf_deploy.export.targets import BatchRange, Flavour, choose_profile
+from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import (
     engine_host_code,
@@ -23,6 +24,7 @@ from imf_deploy.runners.engine_facts import (
     require_weights,
     without_weights,
 )
+from imf_deploy.runners.engine_layers import EngineLayer, profile_layers
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +51,7 @@ class TensorRTRunner:
         self.input_shape: InputShape = ()
         self._path = path
         self._cuda_graph = cuda_graph
+        self._flavour: Flavour = "tensorrt"
         self._runtime: Any = None  # must live as long as the engine
         self._engine: Any = None
         self._context: Any = None
@@ -105,6 +108,41 @@ class TensorRTRunner:
         """
         return self._bound(batch).trace(batch)
 
+    def share(self) -> Runner:
+        """Return a runner of the same engine for another thread, with a context and a stream of its own.
+
+        Raises:
+            ImfDeployError: the GPU has no room for another context.
+        """
+        other = copy.copy(self)
+        other._context = self._new_context(importlib.import_module(self.name))
+        other._pipe, other._buffers, other._shape = CudaPipe(), {}, ()
+        return Borrowed(self.name, other.infer, other._pipe.close)
+
+    def layers(self, batch: Batch, runs: int) -> list[EngineLayer]:
+        """Return what the engine runs for a batch, layer by layer, with the time of each.
+
+        Args:
+            batch: Input of every run.
+            runs: Number of runs; the times are their medians.
+
+        Raises:
+            ImfDeployError: the runner replays CUDA graphs, which no profiler sees into; or as :meth:`infer`.
+        """
+        if self._cuda_graph:
+            raise ImfDeployError("layers cannot be timed inside a CUDA graph", "Use cuda_graph=False")
+        pipe = self._bound(batch)
+        trt = importlib.import_module(self.name)
+        return profile_layers(trt, self._engine, self._context, lambda: pipe.infer(batch), runs)
+
+    def _new_context(self, trt: Any) -> Any:
+        """Create an execution context."""
+        context = _context(trt, self._engine, self._flavour)
+        if context is None:
+            reason = library_log(self._flavour).reason()
+            raise ImfDeployError(f"{self._path} cannot be started: {reason}", "Free GPU memory")
+        return context
+
     def _load(self, trt: Any, header: EngineHeader) -> None:
         """Deserialise the engine and make it ready to run."""
         log = library_log(header.flavour)
@@ -119,9 +157,8 @@ class TensorRTRunner:
             raise without_weights(self._path)
         self._engine = engine
         self._read_tensors(trt)
-        self._context = _context(trt, engine, header)
-        if self._context is None:
-            raise ImfDeployError(f"{self._path} cannot be started: {log.reason()}", "Free GPU memory")
+        self._flavour = header.flavour
+        self._context = self._new_context(trt)
 
     def _read_tensors(self, trt: Any) -> None:
         """Take names, shape and types from the engine itself."""
@@ -204,9 +241,9 @@ def load_library(header: EngineHeader) -> Any:
         ) from error
 
 
-def _context(trt: Any, engine: Any, header: EngineHeader) -> Any:
+def _context(trt: Any, engine: Any, flavour: Flavour) -> Any:
     """Create the execution context; kernels of an RTX engine are specialised at once."""
-    if header.flavour != "rtx":
+    if flavour != "rtx":
         return engine.create_execution_context()
     config = engine.create_runtime_config()
     # LAZY would run a fallback kernel until the compiler ends, in the middle of a measurement.

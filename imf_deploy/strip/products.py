@@ -24,6 +24,9 @@ from imf_deploy.models import (
 )
 from imf_deploy.strip.names import PLAIN, blocks_kept, imf
 
+BEST = "best"
+"""The ``--products`` that :mod:`imf_deploy.strip.best` chooses."""
+
 
 def choose_products(option: str, blocks: int) -> list[str]:
     """Read ``--products``: names separated by commas, or ``all``.
@@ -33,9 +36,15 @@ def choose_products(option: str, blocks: int) -> list[str]:
         blocks: How many blocks the student has.
 
     Raises:
-        UsageError: a name that this student does not have.
+        UsageError: a name that this student does not have, or ``best``, which needs a distilled student and
+            validation images.
     """
     known = [PLAIN, *(imf(k) for k in range(1, blocks + 1))]
+    if option == BEST:
+        raise UsageError(
+            "--products best is chosen by distill-and-export, on validation images",
+            f"Give all, or some of: {', '.join(known)}",
+        )
     names = known if option == "all" else [name.strip() for name in option.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:

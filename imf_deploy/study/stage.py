@@ -14,7 +14,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.files import finite, write_json, write_text, write_yaml
 from imf_deploy.progress import say, track
-from imf_deploy.run_folder import SETTINGS
+from imf_deploy.run.folder import SETTINGS
 from imf_deploy.strip.names import PLAIN
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.page import page

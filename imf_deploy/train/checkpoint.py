@@ -230,6 +230,25 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
     )
 
 
+def steps_done(path: Path, per_epoch: int) -> int:
+    """Return how far a checkpoint has come, without its tensors; 0 where none can be read.
+
+    Args:
+        path: Of the checkpoint, which may be another training's.
+        per_epoch: Steps of an epoch.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
+    except (OSError, ImfDeployError, SafetensorError):
+        return 0
+    if departure(content, _Content) or _departs(content):
+        return 0
+    return int(content["epoch"]) * per_epoch + int(content["batch"])
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 

@@ -166,7 +166,8 @@ class Monitoring:
     Attributes:
         checkpoint_minutes: Time between checkpoints within an epoch; each epoch ends with one anyway.
         teacher_outputs_gb: Disk space in GB that the outputs of a frozen teacher may take where its
-            training needs them again; 0 for none. A teacher that sees other batches rounds otherwise.
+            training needs them again; with 0 nothing that it said is kept, in memory either. A teacher
+            that sees other batches rounds otherwise.
         cuda_graph: Whether the steps of a training on a GPU run as a CUDA graph, where that is possible.
         tensorboard: Whether losses, rate and accuracy are also written for TensorBoard.
     """

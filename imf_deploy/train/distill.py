@@ -29,12 +29,14 @@ from imf_deploy.models import (
     save_weights,
     tensor_hashes,
 )
+from imf_deploy.stages import stage
 from imf_deploy.train.checkpoint import check_finite
 from imf_deploy.train.config import Monitoring, TrainConfig
 from imf_deploy.train.distributed import on_first
 from imf_deploy.train.imf_task import ImfTask, training_graph
 from imf_deploy.train.loop import fit
-from imf_deploy.train.refit import refit_distilled
+from imf_deploy.train.recent_logits import RecentLogits
+from imf_deploy.train.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.train.teacher import Teacher
 
 
@@ -145,7 +147,7 @@ def distill(
     """
     config.check()
     monitoring.check()
-    classes, size = data.preprocess.num_classes, data.preprocess.size
+    classes = data.preprocess.num_classes
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
@@ -166,10 +168,10 @@ def distill(
     if not checked:
         check_student(spec)
     torch.manual_seed(config.train.seed)
-    its = find_blocks(teacher.module, size, (config.teacher_tap,) if config.teacher_tap else ())
-    graph, blocks, features = training_graph(spec, its, config.design)
-    smoothing = config.train.label_smoothing
-    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup)
+    recent = None
+    if config.refit and monitoring.teacher_outputs_gb:
+        recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent)
     title = f"Distilling {spec.name}"
     try:
         history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
@@ -179,7 +181,8 @@ def distill(
     def finish() -> Artifact:
         heads = []
         if config.refit:
-            heads = refit_distilled(graph, teacher.logits, data, config.train, config.weights)
+            with stage("refit"):
+                heads = refit_distilled(graph, task.teach, data, config.train, config.weights)
         return save_distilled(
             path,
             graph,
@@ -204,6 +207,27 @@ def distill(
         )
 
     return on_first(finish)
+
+
+def imf_task(
+    spec: ModelSpec, teacher: Teacher, config: DistillConfig, recent: RecentLogits | None = None
+) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
+    """Build what a distillation trains, with fresh weights.
+
+    Args:
+        spec: The student's architecture.
+        teacher: Gets a hook, which closing the task takes off again.
+        config: Of the distillation.
+        recent: Keeps the teacher's logits for the re-fit.
+
+    Returns:
+        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
+    """
+    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
+    graph, blocks, features = training_graph(spec, its, config.design)
+    smoothing = config.train.label_smoothing
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
+    return task, graph, blocks, features
 
 
 def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:

@@ -13,6 +13,7 @@ from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, student_blocks
 from imf_deploy.processes import world_size
 from imf_deploy.train.distributed import batch_mean
+from imf_deploy.train.recent_logits import RecentLogits
 from imf_deploy.train.task import Known, risen
 from imf_deploy.train.teacher import Teacher
 
@@ -48,6 +49,7 @@ class ImfTask:
         weights: Of the terms of the loss.
         label_smoothing: Of the labels.
         branch_warmup: Part of the training in which the branches' weight rises.
+        recent: Keeps the teacher's logits for :meth:`teach`.
     """
 
     progress: float | Tensor = 0.0
@@ -60,8 +62,10 @@ class ImfTask:
         weights: LossWeights,
         label_smoothing: float = 0.0,
         branch_warmup: float = 0.0,
+        recent: RecentLogits | None = None,
     ) -> None:
         self.module = graph
+        self._recent = recent
         tapped = list(dict.fromkeys(features))
         self._teacher = teacher
         self._taps = Taps(teacher.module, tapped)
@@ -93,7 +97,15 @@ class ImfTask:
         return outputs
 
     def _see(self, images: Tensor) -> list[Tensor]:
-        return self._teacher.look(images, self._taps)
+        logits, *maps = self._teacher.look(images, self._taps)
+        if self._recent:
+            self._recent.keep(self.progress, images, logits)
+        return [logits, *maps]
+
+    def teach(self, images: Tensor) -> Tensor:
+        """Return the teacher's logits ``[N, classes]``; it is asked only if they are not known."""
+        known = self._recent.take(images) if self._recent else None
+        return self._teacher.logits(images) if known is None else known
 
     def losses(
         self, network: nn.Module, images: Tensor, labels: Tensor, target: TeacherOutputs

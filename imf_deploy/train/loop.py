@@ -14,6 +14,7 @@ from imf_deploy.train import distributed
 from imf_deploy.train.capture import why_eager
 from imf_deploy.train.checkpoint import History
 from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.train.cpu_layers import fast_layers
 from imf_deploy.train.speed import Speed
 from imf_deploy.train.task import Task, TaughtTask
 from imf_deploy.train.teacher_outputs import kept_outputs
@@ -72,6 +73,7 @@ def fit(
     space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
         distributed.accelerator(device, config.precision) as accelerator,
+        fast_layers(task.module, device),
         kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
         training = Training(task, data, config, device, accelerator, outputs, capture)
@@ -81,7 +83,7 @@ def fit(
             say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
         log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
-        with scalars(log, done.epoch) as write, track(title, total) as advance:
+        with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
             while done.epoch < config.epochs:
                 speed = Speed()

@@ -17,23 +17,22 @@ def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False)
         module: What is trained.
         config: Settings of the training.
         ahead: Whether steps are launched ahead of a CUDA device, which holds the parameters: the rate is a
-            tensor on it then, and a few kernels change all weights.
+            tensor on it then. There and on a CPU, a few kernels change all weights.
     """
     groups = _parameters(module, config)
+    fused = ahead or next(module.parameters()).device.type == "cpu" or None
     lr: float | Tensor = config.lr
     if ahead:
         lr = torch.tensor(config.lr, device=next(module.parameters()).device)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(
-            groups, lr, weight_decay=config.weight_decay, fused=ahead or None, capturable=ahead
-        )
+        return torch.optim.AdamW(groups, lr, weight_decay=config.weight_decay, fused=fused, capturable=ahead)
     return torch.optim.SGD(
         groups,
         lr,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
         weight_decay=config.weight_decay,
-        fused=ahead or None,
+        fused=fused,
     )
 
 

@@ -76,7 +76,7 @@ def refit_heads(
 ) -> list[Refitted]:
     """Re-fit heads on training images and keep those that validation does not speak against.
 
-    The images are those that epochs after the last would bring. Their number is bounded, so memory
+    The images are those of the last epochs, see :func:`first_refitted`. Their number is bounded, so memory
     does not grow with the data set.
 
     Args:
@@ -111,6 +111,15 @@ def refit_heads(
     return results
 
 
+def first_refitted(epochs: int) -> int:
+    """Return the first of the :data:`PASSES` epochs, from 0, whose images heads are fitted to.
+
+    They are the last ones of a training, and go beyond a shorter one: the teacher has seen most of their
+    images.
+    """
+    return max(epochs - PASSES, 0)
+
+
 @torch.no_grad()
 def _look(
     sources: AbstractSet[str],
@@ -133,7 +142,8 @@ def _look(
     taught: list[Tensor] = []
     labels: list[Tensor] = []
     count = 0
-    for images, classes in (batch for n in range(PASSES) for batch in loader.epoch(config.epochs + n)):
+    first = first_refitted(config.epochs)
+    for images, classes in (batch for n in range(PASSES) for batch in loader.epoch(first + n)):
         its = see(images)
         for name, known in features.items():
             known.append(its[name])

@@ -58,10 +58,16 @@ def train_teacher(
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> Artifact:
     """Train a teacher on a data set; see :func:`train_classifier`."""
-    spec = ModelSpec.for_images(
+    return train_classifier(
+        teacher_spec(config, data), data, config.train, path, "teacher", overwrite, monitoring
+    )
+
+
+def teacher_spec(config: TeacherConfig, data: DataSet) -> ModelSpec:
+    """Return the architecture of a teacher that is trained on a data set."""
+    return ModelSpec.for_images(
         config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
     )
-    return train_classifier(spec, data, config.train, path, "teacher", overwrite, monitoring)
 
 
 @dataclass(frozen=True)

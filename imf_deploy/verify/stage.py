@@ -62,7 +62,7 @@ def open_runner(
     exact_sums: bool = False,
     logits: str = "",
 ) -> Runner:
-    """Return the runner for a file; it loads when entered.
+    """Return the runner for a file whose time is not measured; it loads when entered.
 
     Args:
         path: The file.
@@ -75,7 +75,9 @@ def open_runner(
     if file_format == "onnx":
         from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-        return OnnxRuntimeRunner(path, threads, exact_sums=exact_sums, classes=classes, logits=logits)
+        return OnnxRuntimeRunner(
+            path, threads, exact_sums=exact_sums, classes=classes, logits=logits, spin=False
+        )
     from imf_deploy.runners.tensorrt import TensorRTRunner
 
     return TensorRTRunner(path)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from imf_deploy.artifact import Artifact, describe
+from imf_deploy.bench.int8 import WORTH, compare, do_int8_engines_pay, does_int8_pay, int8_rows
 from imf_deploy.bench.latency import Latency, ratio
-from imf_deploy.bench.products import FileLatency, does_int8_pay, was_it_busy
+from imf_deploy.bench.products import FileLatency, was_it_busy
+from imf_deploy.bench.result import BenchRow
 from imf_deploy.preprocess import Preprocess
 
 
@@ -67,3 +70,57 @@ def test_a_busy_machine_is_told_once() -> None:
     assert was_it_busy({}) == was_it_busy({"a": quiet}) == []
     (sentence,) = was_it_busy({"a": busy, "b": busy})
     assert "other work took 1000.0 of its" in sentence
+
+
+def sentence(factor: float) -> str:
+    int8, half = drifting(factor, 1), drifting(1.0, 0)
+    return compare("The INT8 engine of plain", int8, ratio(int8, half), "fp16", WORTH)
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (0.5, "The INT8 engine of plain is 2.00 times as fast as fp16 (0.0"),
+        (0.92, "The INT8 engine of plain does not pay here: it is only 1.09 times as fast as fp16 (0.0"),
+        (1.0, "The INT8 engine of plain does not pay here: no difference from fp16 can be told"),
+        (1.3, "The INT8 engine of plain is slower than fp16: 1.30 times its latency"),
+    ],
+)
+def test_an_engine_has_to_be_worth_its_rounding(factor: float, words: str) -> None:
+    assert sentence(factor).startswith(words)
+    assert sentence(factor).endswith("Use fp16") == (factor == 0.92)
+
+
+def engine(path: Path, precision: str) -> Artifact:
+    """An engine of the full TensorRT by its header, with its record."""
+    path.write_bytes(b"ftrt" + bytes(20) + bytes([10, 6, 0, 26]) + precision.encode() + bytes(100))
+    preprocess = Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("a", "b", "c"))
+    return describe(
+        path, kind="engine", format="tensorrt", parent="", recipe="", model={}, preprocess=preprocess,
+        product="imf@1", precision=precision,
+    ).save()  # fmt: skip
+
+
+def row(path: Path, factor: float, *, cuda_graph: bool = True, runtime: str = "tensorrt") -> BenchRow:
+    way = {"runtime": runtime, "cuda_graph": cuda_graph}
+    return BenchRow(path.name, path, "", "", way, drifting(factor, 1), None, None, None)
+
+
+def test_bench_compares_int8_engines_with_fp16_ones_measured_alike(tmp_path: Path) -> None:
+    half, int8 = (engine(tmp_path / f"net-{name}.engine", name).path for name in ("fp16", "int8"))
+    stranger = tmp_path / "other.engine"
+    stranger.write_bytes(b"without a record")
+    rows = [row(half, 1.0), row(half, 1.0, cuda_graph=False), row(int8, 0.5), row(stranger, 0.1)]
+    (told,) = int8_rows(rows)
+    assert told.startswith("The INT8 engine of imf@1, batch 1, CUDA graph is 2.00 times as fast as fp16")
+    assert int8_rows([row(half, 1.0), row(int8, 0.5, cuda_graph=False)]) == []
+    assert int8_rows([row(half, 1.0, runtime="onnxruntime"), row(int8, 0.5)]) == []
+    assert int8_rows(rows[:2]) == []
+
+
+def test_engines_that_do_not_run_here_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    files = [engine(tmp_path / f"net-{name}.engine", name) for name in ("fp16", "int8")]
+    assert do_int8_engines_pay(files, 0.1) == []

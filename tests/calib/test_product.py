@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import does_int8_pay, measure_products
+from imf_deploy.bench.int8 import does_int8_pay
+from imf_deploy.bench.products import measure_products
 from imf_deploy.calib import product as module
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8, export_product
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.errors import GateError, UsageError
-from imf_deploy.export.stage import EngineConfig, choose_precisions, export
+from imf_deploy.export.choice import choose_precisions, every_form
+from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.gate import Gate
 from imf_deploy.report.assemble import artifact_row
@@ -37,9 +39,9 @@ def product(distilled: Distilled, small: DataSet, images: torch.Tensor, tmp_path
 
 
 def test_int8_brings_fp32() -> None:
-    assert choose_precisions("int8") == ["fp32", "int8"]
-    assert choose_precisions("fp32,fp16") == ["fp32", "fp16"]
-    assert choose_precisions("int8, fp16") == ["fp32", "fp16", "int8"]
+    assert choose_precisions("int8") == every_form(["fp32", "int8"])
+    assert choose_precisions("fp32,fp16") == every_form(["fp32", "fp16"])
+    assert choose_precisions("int8, fp16") == every_form(["fp32", "fp16", "int8"])
     with pytest.raises(UsageError, match="int4"):
         choose_precisions("fp32,int4")
 
@@ -47,9 +49,7 @@ def test_int8_brings_fp32() -> None:
 def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 alone")
     engines = EngineConfig("rtx", BatchRange(1, 1, 8), ("86",))
-    made, declined = export_product(
-        product, small, choose_precisions("int8"), LOOSE, engines, tmp_path / "deploy"
-    )
+    made, declined = export_product(product, small, ["fp32", "int8"], LOOSE, engines, tmp_path / "deploy")
     assert declined == []
     files, made = made[:2], made[2:]
     stem = f"{product.artifact.model['name']}-imf@1"

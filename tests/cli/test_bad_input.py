@@ -162,7 +162,7 @@ def test_the_mended_command_is_no_other_run(
 
     result = here(*quick, "--teacher-weights", "missing.safetensors", "--output", out)
     assert "missing.safetensors" in error(result, 2)
-    monkeypatch.setattr("imf_deploy.pipeline.obtain_teacher", stop)
+    monkeypatch.setattr("imf_deploy.pipeline.job.obtain_teacher", stop)
     assert here(*quick, "--output", out).code == 130
 
 

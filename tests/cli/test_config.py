@@ -152,7 +152,7 @@ def effective(here: Cli, monkeypatch: pytest.MonkeyPatch, *arguments: object) ->
         seen.update(next(v for v in [*values, *named.values()] if isinstance(v, dict) and "student" in v))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imf_deploy.pipeline.distill_and_export", stop)
+    monkeypatch.setattr("imf_deploy.pipeline.job.distill_and_export", stop)
     assert here("distill-and-export", *arguments).code == 130
     return seen
 

@@ -52,7 +52,7 @@ def test_in_the_middle_of_a_training(cli: Cli, image_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "stage", ["obtain_teacher", "distill", "strip", "_export_and_verify", "measure_products", "write_report"]
+    "stage", ["obtain_teacher", "distill", "strip", "_make_files", "measure_products", "write_report"]
 )
 def test_the_main_job_in_any_stage(
     here: Cli, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -60,7 +60,7 @@ def test_the_main_job_in_any_stage(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"imf_deploy.pipeline.{stage}", stop)
+    monkeypatch.setattr(f"imf_deploy.pipeline.job.{stage}", stop)
     result = here(*quick, "--output", tmp_path / "out")
     assert result.code == 130
     assert result.lines[-1] == SAID

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 import preloaded
 import pytest
+import yaml
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.files import sha256_file
@@ -40,7 +41,8 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     return [
         "distill-and-export", "--data", str(image_folder), "--student", "resnet8x0.5",
         "--teacher", "resnet8", "--teacher-epochs", "1", "--epochs", "1", "--image-size", "32",
-        "--products", "plain,imf@1", "--bench-seconds", "0", "--device", "cpu",
+        "--products", "plain,imf@1", "--precisions", "fp32,fp16,int8", "--bench-seconds", "0",
+        "--device", "cpu",
         # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance, and more
         # so where a head is fitted to features that are all but constant.
         "--max-accuracy-drop", "100", "--min-agreement", "0", "--no-refit",
@@ -181,3 +183,98 @@ def test_the_stages_go_on_from_its_files(here: Callable[..., Any], out: Path, tm
     result = here("strip", out / "distilled.safetensors", "--products", "imf@2", "--output", tmp_path / "p")
     assert result.code == 0
     assert (tmp_path / "p" / "resnet8x0.5-imf@2.safetensors").is_file()
+
+
+def test_few_files_by_default_and_all_of_them_later(
+    here: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [
+        "distill-and-export", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
+        "--teacher-epochs", "1", "--epochs", "1", "--bench-seconds", "0", "--device", "cpu",
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", out,
+    ]  # fmt: skip
+
+    def names(folder: str, kinds: tuple[str, ...]) -> set[str]:
+        return {p.name.removeprefix("resnet8-") for p in (out / folder).iterdir() if p.suffix in kinds}
+
+    done = here(*command)
+    assert done.code == 0, done.err
+    report = json.loads((out / "report.json").read_text())
+    made = [proof["product"] for proof in report["strip"]]
+    left = report["left_out"]
+    assert made[0] == "plain"
+    assert sorted([*made, *left["products"]]) == ["imf@1", "imf@2", "imf@3", "plain"]
+    assert left["products"]  # of three that are all but guessing, two at most are chosen
+    assert names("products", (".safetensors",)) == {f"{product}.safetensors" for product in made}
+    forms = ["fp32.onnx", "int8.onnx"]
+    if any(row["format"] != "onnx" for row in report["artifacts"]):
+        forms += ["fp16.onnx", "fp16.engine"]
+    assert names("deploy", (".onnx", ".engine")) == {f"{p}-{form}" for p in made for form in forms}
+    assert left["command"] in done.out.replace("\n", " ").replace("  ", " ")
+
+    kept = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    done = here(*command, "--products", "all", "--precisions", "fp32")
+    assert done.code == 0, done.err
+    assert "epoch" not in done.err
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert {f"{p}-fp32.onnx" for p in ("plain", "imf@1", "imf@2", "imf@3")} <= names("deploy", (".onnx",))
+    report = json.loads((out / "report.json").read_text())
+    assert (len(report["strip"]), report["left_out"]) == (4, None)
+    assert json.loads((out / "run.json").read_text())["config"]["products"] == "all"
+
+
+def test_without_validation_images_all_products_are_made(
+    here: Callable[..., Any], quick: list[str], tmp_path: Path
+) -> None:
+    options = ["--products", "best", "--val-fraction", "0", "--output", tmp_path / "out"]
+    done = here(*quick, *options)
+    assert done.code == 0, done.err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [proof["product"] for proof in report["strip"]] == ["plain", "imf@1", "imf@2", "imf@3"]
+    assert any("no validation images to choose by" in note for note in report["notes"])
+    assert "no validation images to choose by" in done.err
+
+
+def test_a_quick_trial_says_that_it_is_no_result(
+    here: Callable[..., Any], image_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "long.yaml").write_text("epochs: 90\nproducts: all\nteacher-epochs: 80\n")
+    command = [
+        "distill-and-export", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
+        "--trt", "off", "--precisions", "fp32", "--bench-seconds", "0", "--device", "cpu", "--quick",
+        "--config", tmp_path / "long.yaml",
+    ]  # fmt: skip
+    done = here(*command)
+    assert done.code == 0, done.err
+    out = tmp_path / "imf-deploy-quick"
+    assert [path.name for path in (out / "products").glob("*.safetensors")] == ["resnet8-plain.safetensors"]
+    said = "its accuracies are no result"
+    first = next(line for line in done.lines if line)
+    assert said in first
+    assert said in " ".join(done.out.split("Deploy nothing from this run")[-1].split())
+    report = json.loads((out / "report.json").read_text())
+    assert (len(report["history"]), len(report["teacher_history"])) == (1, 1)
+    assert (report["recommendation"], report["left_out"]) == (None, None)
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert (kept["epochs"], kept["products"], kept["refit"], kept["quick"]) == (1, "plain", False, True)
+    assert said in (out / "report.md").read_text().split("\n\n")[1]
+    assert said in (out / "report.html").read_text().partition('class="lead"')[2].partition("</p>")[0]
+    # Nor is it in the place of a run of one epoch, or the other way round.
+    usual = [*command[:-3], "--epochs", "1", "--teacher-epochs", "1", "--products", "plain", "--no-refit"]
+    refused = here(*usual, "--output", out)
+    assert refused.code == 2
+    assert "(other quick)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--epochs", "1"], "--epochs is"), (["--products", "plain"], "--products is"),
+     (["--products", "all", "--teacher-epochs", "9"], "--teacher-epochs and --products are"),
+     (["--no-refit"], "--refit is")],
+)  # fmt: skip
+def test_quick_and_what_it_sets_exclude_each_other(
+    here: Callable[..., Any], error: Callable[..., str], options: list[str], named: str
+) -> None:
+    message = error(here("distill-and-export", "--quick", *options), 2)
+    assert named in message

@@ -51,7 +51,7 @@ def test_another_run_is_refused_unless_overwritten(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("imf_deploy.pipeline.obtain_teacher", stop)
+    monkeypatch.setattr("imf_deploy.pipeline.job.obtain_teacher", stop)
     assert here(*quick, "--overwrite", "--output", out).code == 130
     assert files(out) == {"run.json", "config.yaml", "notes.txt"}
     assert json.loads((out / "run.json").read_text())["config"]["distill"]["student"] == "resnet8"

@@ -13,7 +13,7 @@ import preloaded
 import pytest
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.run_folder import SETTINGS
+from imf_deploy.run.folder import SETTINGS
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]

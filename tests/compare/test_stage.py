@@ -203,3 +203,13 @@ def test_the_json_form(make_run: MakeRun) -> None:
     assert content["files"][3]["pareto_front"] == ["latency", "size"]
     assert content["files"][3]["accuracy_interval"] == [0.88, 0.92]
     assert content["runs"][0]["command"].startswith("imf-deploy distill-and-export")
+
+
+def test_a_trial_is_called_one(make_run: MakeRun) -> None:
+    trial = make_run("trial")
+    content = json.loads((trial / "report.json").read_text())
+    content["config"]["quick"] = True
+    (trial / "report.json").write_text(json.dumps(content))
+    told = "trial is a trial (--quick): its accuracies are no result."
+    assert compare([make_run("run"), trial]).warnings[0] == told
+    assert compare([trial]).warnings == [told]

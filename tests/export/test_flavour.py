@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.export.choice import every_form
 from imf_deploy.export.flavour import choose_flavour, import_tensorrt
 from imf_deploy.export.stage import choose_engines
 
@@ -80,7 +81,7 @@ def test_engines_that_this_gpu_does_not_run_are_told_of(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    engines, told = choose_engines("auto", "1:1:32", targets, ["fp32"])
+    engines, told = choose_engines("auto", "1:1:32", targets, every_form(["fp32"]))
     assert engines is not None
     assert engines.flavour == "rtx"
     assert told.removeprefix("The GPU here ") == remark

@@ -60,3 +60,12 @@ def test_plain_values() -> None:
     assert show.plain({"cuda": False, "versions": {"torch": "2.14"}, "cpus": [0, 1], "x": None}) == (
         "cuda no, versions torch 2.14, cpus 0, 1, x –"
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "1 s"), (7.4, "7 s"), (42, "40 s"), (100, "2 min"), (250, "4 min"), (5400, "1 h 30 min"),
+     (7200, "2 h"), (3600 * 3 + 700, "3 h 10 min")],
+)  # fmt: skip
+def test_no_more_figures_than_are_known(seconds: float, told: str) -> None:
+    assert show.duration(seconds) == told

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
+from imf_deploy.verify.stage import open_runner
 
 MakeOnnx = Callable[..., Path]
 
@@ -194,6 +195,25 @@ def test_a_gpu_is_first_asked_to_run_everything(onnx_file: Path, monkeypatch: py
     assert asked == [(["CUDAExecutionProvider"], True, False)]
 
 
+def test_threads_spin_only_where_time_is_measured(onnx_file: Path) -> None:
+    answers = []
+    for spin in (True, False):
+        with OnnxRuntimeRunner(onnx_file, 2, spin=spin) as runner:
+            assert _spins(runner) is spin
+            answers.append(runner.infer(images(3)))
+    assert np.array_equal(*answers)
+    with open_runner(onnx_file, "onnx") as opened:
+        assert not _spins(opened)
+
+
+def _spins(runner: Any) -> bool:
+    options = runner._session.get_session_options()
+    try:
+        return bool(options.get_session_config_entry("session.intra_op.allow_spinning") != "0")
+    except RuntimeError:  # it is not set
+        return True
+
+
 def test_it_must_be_entered(onnx_file: Path) -> None:
     with pytest.raises(ImfDeployError, match="not open"):
         OnnxRuntimeRunner(onnx_file).infer(images(1))
@@ -268,3 +288,46 @@ def test_cuda_agrees_with_the_cpu(onnx_file: Path) -> None:
     ):
         assert gpu.name == "onnxruntime CUDA"
         np.testing.assert_allclose(gpu.infer(images(3)), cpu.infer(images(3)), rtol=1e-2, atol=1e-2)
+
+
+def half_quantised(path: Path) -> Path:
+    """Write Q -> DQ -> Conv -> Relu -> Q -> DQ in fp16, whose bias has a scale that fp16 cannot hold."""
+    half = np.float16
+    weights = {
+        "scale": half(1e-3), "zero": np.int8(0), "bias": half([0.3, -0.2, 0.1, 0.4]),
+        "weight": np.random.default_rng(0).integers(-127, 128, (4, 3, 3, 3), np.int8),
+        "weight_scale": half([1e-4] * 4), "weight_zero": np.zeros(4, np.int8), "out": half(4e-3),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Cast", ["images"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("QuantizeLinear", ["half", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"]),
+        helper.make_node("DequantizeLinear", ["weight", "weight_scale", "weight_zero"], ["w"], axis=0),
+        helper.make_node("Conv", ["dq", "w", "bias"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "out", "zero"], ["q2"]),
+        helper.make_node("DequantizeLinear", ["q2", "out", "zero"], ["dq2"]),
+        helper.make_node("GlobalAveragePool", ["dq2"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Cast", ["f"], ["logits"], to=TensorProto.FLOAT),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "half",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(np.array(value), name) for name, value in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_fp16_biases_stay_as_they_are(tmp_path: Path) -> None:
+    path = half_quantised(tmp_path / "half.onnx")
+    images = np.random.default_rng(1).standard_normal((2, 3, 8, 8), np.float32) / 10
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options)
+    with OnnxRuntimeRunner(path, keep_floats=True) as runner:
+        found = runner.infer(images)
+    np.testing.assert_allclose(found, session.run(None, {"images": images})[0], atol=2e-3)

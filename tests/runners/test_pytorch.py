@@ -116,7 +116,7 @@ def test_a_compiler_that_fails_is_explained(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("outer") from FileNotFoundError("no g++")
 
-    monkeypatch.setattr(torch, "compile", lambda model, dynamic: refuse)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: refuse)
     with (
         pytest.raises(ImfDeployError, match=r"torch\.compile cannot run this network \(no g\+\+\)"),
         PyTorchRunner(network(), mode="compile") as runner,

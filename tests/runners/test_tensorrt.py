@@ -154,10 +154,14 @@ def test_every_attribute_that_is_used_exists(module: str) -> None:
         trt.Runtime: ["deserialize_cuda_engine"],
         trt.ICudaEngine: [
             "num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_dtype", "get_tensor_shape",
-            "get_tensor_profile_shape", "create_execution_context",
+            "get_tensor_profile_shape", "create_execution_context", "create_engine_inspector",
         ],
+        trt.EngineInspector: ["execution_context", "get_engine_information"],
+        trt.LayerInformationFormat: ["JSON"],
+        trt.ProfilingVerbosity: ["DETAILED"],
         trt.IExecutionContext: [
             "set_input_shape", "infer_shapes", "get_tensor_shape", "set_tensor_address", "execute_async_v3",
+            "profiler",
         ],
         trt.TensorIOMode: ["INPUT"],
         trt.DataType: ["FLOAT", "HALF", "BF16"],

@@ -24,6 +24,9 @@ _OWN = (
     "products", "deploy", "tensorboard", "report.json", "report.html", "report.md", RECORD, SETTINGS,
 )  # fmt: skip
 
+_WHICH_FILES = ("products", "precisions")
+"""Settings that decide which files a run makes, and nothing of what is in them."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -62,9 +65,10 @@ def open_run(
 ) -> RunFolder:
     """Claim an output folder for a configuration.
 
-    An empty or missing folder is claimed; one that the same configuration claimed before is gone
-    on with; another run's is refused, unless ``overwrite`` is given: then that run's files and its
-    folders ``products`` and ``deploy`` are removed first, and nothing else.
+    An empty or missing folder is claimed. One of the same configuration is resumed; :data:`_WHICH_FILES`
+    may differ, and files of an earlier choice stay. Another run's folder is refused, unless ``overwrite``
+    is given: then that run's files and its folders ``products`` and ``deploy`` are removed first, and
+    nothing else.
 
     Args:
         path: The folder.
@@ -82,7 +86,9 @@ def open_run(
     record = path / RECORD
     if record.is_file():
         known = {} if overwrite else read_json(record).get("config")
-        if known == config and not overwrite:
+        if not overwrite and _results(known) == _results(config):
+            if known != config:
+                write_json(record, {"schema": 1, "config": config})
             for leftover in path.rglob(".tmp-*"):  # of a run that was killed while writing
                 leftover.unlink(missing_ok=True)
             _keep(path, settings)
@@ -101,6 +107,13 @@ def open_run(
     write_json(record, {"schema": 1, "config": config})
     _keep(path, settings)
     return folder
+
+
+def _results(config: Any) -> Any:
+    """Return the settings that decide what is in files."""
+    if not isinstance(config, dict):
+        return config
+    return {name: value for name, value in config.items() if name not in _WHICH_FILES}
 
 
 def _keep(path: Path, settings: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,61 @@
+"""Decide what an engine computes in where its INT8 file is not quantised: fp16 where the answers stay."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from imf_deploy.calib.model import FloatModel
+from imf_deploy.calib.quantize import quantize
+from imf_deploy.calib.ranges import Ranges
+from imf_deploy.calib.score import content_logits
+from imf_deploy.data import Split
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.evaluate import same_class
+from imf_deploy.export.engine_form import HALF_QDQ_OPSET, Floats, half_form
+from imf_deploy.export.half import LARGEST_HALF
+
+IMAGES = 32
+_LEAST_AGREEMENT = 0.9
+# Images that were not calibrated on may have activations twice as large.
+_HEADROOM = 2
+
+
+def choose_floats(
+    model: FloatModel, ranges: Ranges, images: Split, readable: Callable[[Path], bool]
+) -> Floats:
+    """Return ``fp16`` where the fp16 form of an INT8 file answers as the file itself does, else ``fp32``.
+
+    Rounding to fp16 moves an activation by a tenth of an INT8 step at most, so that few images change their
+    class. A network whose numbers do not fit into fp16 changes many, or has no finite logits.
+
+    Args:
+        model: The float model.
+        ranges: Of its activations.
+        images: ``IMAGES`` of them are run in ONNX Runtime.
+        readable: Whether the TensorRT of this machine reads a file; not every version takes fp16 scales.
+    """
+    import onnx
+
+    opset = max(entry.version for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx"))
+    largest = max(max(-low, high) for low, high in ranges.values())
+    if opset < HALF_QDQ_OPSET or largest * _HEADROOM > LARGEST_HALF:
+        return "fp32"
+    content = quantize(model, ranges, "tensorrt")
+    try:
+        half = half_form(onnx.load_from_string(content)).SerializeToString()
+    except ImfDeployError:
+        return "fp32"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "half.onnx"
+        path.write_bytes(half)
+        if not readable(path):
+            return "fp32"
+    few = images.subset(torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long())
+    answers, expected = (content_logits(form, model, few, keep_floats=True) for form in (half, content))
+    same = np.isfinite(answers).all() and same_class(answers, expected).mean() >= _LEAST_AGREEMENT
+    return "fp16" if same else "fp32"

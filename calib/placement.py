@@ -1,0 +1,136 @@
+"""Where Q/DQ stands in an INT8 file for TensorRT.
+
+TensorRT fuses what stands between two Q/DQ pairs into one kernel. A convolution writes int8 only where
+everything that is fused into it reads int8 as well: a float tensor in a residual sum makes it write floats,
+and the next layer has to quantise them again.
+Source: NVIDIA TensorRT documentation, "Explicit Quantization", recommendations for the placement of Q/DQ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from imf_deploy.calib.graph_edits import GraphEdits
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+    from imf_deploy.calib.ranges import Ranges
+
+Sums = Literal["shared", "skip", "both"]
+"""Which inputs of a residual sum are quantised: those that a layer reads too, the one that no convolution is
+fused with, or both."""
+
+LEVELS = 127
+"""Largest int8 value; the smallest is never used, so that scales are symmetric."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The form of an INT8 file for TensorRT.
+
+    Attributes:
+        sums: Which inputs of residual sums are quantised.
+        relu: Whether a ``Clip`` whose upper end the following Q repeats becomes a ``Relu``.
+    """
+
+    sums: Sums = "skip"
+    relu: bool = True
+
+    def apply(self, model: ModelProto, ranges: Ranges) -> None:
+        """Bring a model with Q/DQ around its layers into this form, in place.
+
+        Args:
+            model: What onnxruntime.quantization wrote.
+            ranges: Of its activations.
+        """
+        if self.sums != "shared":
+            quantize_sums(model, ranges, both=self.sums == "both")
+        if self.relu:
+            clips_to_relu(model)
+
+
+def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> int:
+    """Let residual sums read int8, in place.
+
+    A sum counts where one input is a quantised convolution that nothing else reads. TensorRT fuses the two,
+    and the other input decides whether the kernel can write int8.
+
+    Args:
+        model: With Q/DQ around its layers.
+        ranges: Of its activations.
+        both: Quantise the output of the fused convolution as well.
+
+    Returns:
+        How many pairs of Q and DQ were added.
+    """
+    edits = GraphEdits(model)
+    added = 0
+    for node in [node for node in model.graph.node if node.op_type == "Add"]:
+        fused = _fused_input(edits, node)
+        if fused is None:
+            continue
+        for place in (0, 1) if both else (1 - fused,):
+            name = node.input[place]
+            if edits.is_dequantised(name):
+                continue
+            existing = edits.dequantised_form(name)
+            if existing or name in ranges:
+                node.input[place] = existing or edits.add_pair(name, scale_of(*ranges[name]))
+                added += not existing
+    edits.sort()
+    return added
+
+
+def scale_of(low: float, high: float) -> float:
+    """Return the scale of a symmetric int8 activation; 1 where it is always zero."""
+    return max(-low, high) / LEVELS or 1.0
+
+
+def _fused_input(edits: GraphEdits, node: NodeProto) -> int | None:
+    """Return the input of a sum that TensorRT fuses with it: the quantised convolution computed last."""
+    if any(edits.constant(name) is not None for name in node.input):
+        return None
+    candidates = [
+        (edits.position(name), place)
+        for place, name in enumerate(node.input)
+        if (source := edits.producer(name)) is not None
+        and source.op_type == "Conv"
+        and all(edits.is_dequantised(operand) for operand in source.input[:2])
+        and len(edits.readers(name)) == 1
+    ]
+    return max(candidates)[1] if candidates else None
+
+
+def clips_to_relu(model: ModelProto) -> int:
+    """Put a ``Relu`` in place of each ``Clip`` from 0 whose readers all saturate at its upper end, in place.
+
+    The answers stay the same, because Q saturates there, and TensorRT fuses ``Relu`` into every convolution.
+
+    Returns:
+        How many were replaced.
+    """
+    edits = GraphEdits(model)
+    changed = 0
+    for node in model.graph.node:
+        if node.op_type != "Clip" or len(node.input) != 3 or edits.is_output(node.output[0]):
+            continue
+        low, high = (edits.constant(name) for name in node.input[1:])
+        if low is None or high is None or low.item() != 0:
+            continue
+        # The upper end itself must already be rounded to the largest level.
+        steps = [high.item() / scale for scale in _scales_of_readers(edits, node.output[0])]
+        if steps and min(steps) >= LEVELS - 0.5:
+            node.op_type = "Relu"
+            del node.input[1:]
+            changed += 1
+    return changed
+
+
+def _scales_of_readers(edits: GraphEdits, name: str) -> Iterator[float]:
+    """Yield the scale of each Q that reads a tensor; infinity for every other reader."""
+    for reader in edits.readers(name):
+        scale = edits.constant(reader.input[1]) if reader.op_type == "QuantizeLinear" else None
+        yield float("inf") if scale is None else scale.item()

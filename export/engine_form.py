@@ -1,0 +1,127 @@
+"""The form in which TensorRT reads an ONNX file: what is not quantised in an INT8 file becomes fp16.
+
+The file itself keeps float32, which every runtime on a CPU computes quickly and right. Engines are strongly
+typed, so that operators which stay in float would run in float32 there.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.half import LARGEST_HALF, to_half
+from imf_deploy.export.onnx_file import read_metadata
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
+
+Floats = Literal["fp16", "fp32"]
+"""What an engine computes in where an INT8 file is not quantised."""
+
+ENGINE_FLOATS = "engine_floats"
+"""Key in the ``quantization`` metadata of an INT8 file for TensorRT."""
+HALF_QDQ_OPSET = 19
+"""The first opset whose Q/DQ operators take fp16."""
+
+_SMALLEST_HALF = 2.0**-24
+_LEVELS = 127
+
+
+def engine_source(path: Path) -> bytes | None:
+    """Return what TensorRT has to parse in place of a file; nothing where it parses the file itself.
+
+    Args:
+        path: An ONNX file; its metadata say whether its engine computes in fp16 between INT8 layers.
+
+    Raises:
+        UsageError: there is no such file.
+        ImfDeployError: the file is damaged.
+    """
+    import onnx
+
+    if _floats(read_metadata(path)) != "fp16":
+        return None
+    source: bytes = half_form(onnx.load(path)).SerializeToString(deterministic=True)
+    return source
+
+
+def half_form(model: ModelProto) -> ModelProto:
+    """Return the fp16 form of an INT8 model with Q/DQ; inputs and outputs stay fp32.
+
+    Args:
+        model: In float32 where it is not quantised; changed in place on the way.
+
+    Raises:
+        ImfDeployError: a weight or a scale is too large for fp16.
+    """
+    _drop_identities(model)
+    _round_scales(model)
+    return to_half(model)
+
+
+def _floats(metadata: dict[str, str]) -> str:
+    try:
+        about = json.loads(metadata.get("quantization", "{}"))
+    except (ValueError, RecursionError):
+        return ""
+    return str(about.get(ENGINE_FLOATS, "")) if isinstance(about, dict) else ""
+
+
+def _drop_identities(model: ModelProto) -> None:
+    """Remove ``LeakyRelu`` with a slope of 1, in place; it only matters in ONNX Runtime."""
+    identities = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "LeakyRelu" and any(a.name == "alpha" and a.f == 1 for a in node.attribute)
+    }
+    identities = {new: old for new, old in identities.items() if new not in _output_names(model)}
+    nodes = [node for node in model.graph.node if not set(node.output) & identities.keys()]
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            node.input[place] = identities.get(name, name)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _output_names(model: ModelProto) -> set[str]:
+    return {value.name for value in model.graph.output}
+
+
+def _round_scales(model: ModelProto) -> None:
+    """Round every scale to an fp16 number above zero, and int8 weights to their new scales, in place.
+
+    A scale near the smallest fp16 number would change by up to a half, or become zero, when it is converted.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[1] not in tensors:
+            continue
+        scales = tensors[node.input[1]]
+        exact = numpy_helper.to_array(scales)
+        if not np.isfinite(exact).all() or exact.max(initial=0) > LARGEST_HALF:
+            raise ImfDeployError(f"the scale '{scales.name}' does not fit into fp16", "Use --precisions fp32")
+        rounded = np.maximum(exact.astype(np.float16).astype(np.float32), np.float32(_SMALLEST_HALF))
+        if np.array_equal(rounded, exact):
+            continue
+        scales.CopyFrom(numpy_helper.from_array(rounded, scales.name))
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors:
+            _requantise(node, tensors[node.input[0]], exact / rounded)
+
+
+def _requantise(node: NodeProto, weights: TensorProto, ratio: npt.NDArray[np.float32]) -> None:
+    """Round int8 weights again after their scales were divided by ``ratio``, in place."""
+    from onnx import numpy_helper
+
+    levels = numpy_helper.to_array(weights)
+    if ratio.ndim:
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        ratio = ratio.reshape([-1 if place == axis % levels.ndim else 1 for place in range(levels.ndim)])
+    again = np.clip(np.rint(levels * ratio), -_LEVELS, _LEVELS).astype(levels.dtype)
+    weights.CopyFrom(numpy_helper.from_array(again, weights.name))

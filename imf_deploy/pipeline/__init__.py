@@ -1,0 +1,1 @@
+"""The main job: it checks everything, estimates its time, and composes the stages."""

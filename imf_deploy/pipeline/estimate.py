@@ -1,0 +1,213 @@
+"""How long the main job will take on this machine, from a short timing of its own work."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from imf_deploy import defaults
+from imf_deploy.artifact import sidecar_path
+from imf_deploy.bench.products import expected_seconds
+from imf_deploy.data import DataSet, eval_batches
+from imf_deploy.models import build_model, only_logits
+from imf_deploy.processes import world_size
+from imf_deploy.report.format import duration
+from imf_deploy.strip.products import BEST
+from imf_deploy.train.checkpoint import steps_done
+from imf_deploy.train.config import TrainConfig, choose_device
+from imf_deploy.train.distill import imf_task
+from imf_deploy.train.refit import FLOATS, PASSES
+from imf_deploy.train.supervised import Supervised
+from imf_deploy.train.teacher import Teacher, teacher_spec
+from imf_deploy.train.timing import time_call, time_steps, untouched_generators
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from imf_deploy.pipeline.plan import Plan
+    from imf_deploy.run.config import RunConfig
+    from imf_deploy.run.folder import RunFolder
+
+SECONDS = 1.2
+"""Time that the steps of one training are measured for."""
+IMAGES = 64
+"""Images that forward passes are measured on."""
+
+# Of the main job with MobileNetV2, by benchmarks/first_run.py.
+TUNING_STEP = 1.5
+"""A step of quantisation-aware training, in steps of the distillation."""
+FITTING = 2.0
+"""Fitting heads again with the passes that collect their features, in times of those passes."""
+TRACES = 60.0
+"""The work of an export that no image has a part in, in times of building the student in Python."""
+INT8_PASSES = 6.0
+"""Calibration and ranking, in passes over the validation and calibration images."""
+FILE_PASSES = 1.0
+"""Verifying a file, in passes over the test images."""
+REPORT = 30.0
+"""Pictures and pages, in times of building the student in Python."""
+
+TITLES = {"teacher": "the teacher", "distil": "training", "refit": "heads", "tune": "tuning for INT8",
+          "files": "files", "latencies": "latencies", "report": "report"}  # fmt: skip
+"""Parts of a run in the order in which they run, and what people call them."""
+WORTH_NAMING = 0.05
+"""Smallest share of the whole that is named."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run is expected to take.
+
+    Attributes:
+        parts: Seconds by part, in the order in which they run.
+    """
+
+    parts: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return sum(self.parts.values())
+
+    def sentence(self) -> str:
+        """Return how long it will take, and the parts that matter."""
+        named = [
+            f"{TITLES[part]} {duration(seconds)}"
+            for part, seconds in self.parts.items()
+            if seconds >= WORTH_NAMING * self.seconds
+        ]
+        return f"This will take about {duration(self.seconds)} on this machine ({', '.join(named)})"
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What was measured, in seconds.
+
+    Attributes:
+        teacher_step: Of the teacher's training; 0 where none is left to do.
+        step: Of the distillation; 0 where neither that nor tuning is left to do.
+        student: One image through the student, on the device that trains.
+        taught: One image through student, branches and teacher, there.
+        cpu: One image through the student on the CPU, where files are made and verified.
+        build: Building the student: what Python takes for as many modules.
+        floats: Features and logits of one image that heads are fitted to; no time, but a bound on it.
+    """
+
+    teacher_step: float
+    step: float
+    student: float
+    taught: float
+    cpu: float
+    build: float
+    floats: int
+
+
+def estimate_run(
+    config: RunConfig,
+    plan: Plan,
+    teacher: Teacher | None,
+    folder: RunFolder,
+    bench_seconds: float,
+    cuda_graph: bool = defaults.CUDA_GRAPH,
+) -> Estimate | None:
+    """Time a few steps of the run on copies, and add up what is left to do.
+
+    Random numbers, weights and statistics of the run are left as they are.
+
+    Args:
+        config: What is asked for.
+        plan: What that came to.
+        teacher: The given one; nothing where one is trained first.
+        folder: Of the run; what is finished in it is not counted.
+        bench_seconds: Time that each file's latency is measured for.
+        cuda_graph: As :class:`imf_deploy.train.config.Monitoring` has it.
+
+    Returns:
+        The estimate; nothing where several processes train, whose steps have to be taken together.
+    """
+    if world_size() > 1:
+        return None
+    data, products = plan.data, len(plan.names)
+    train, taught = config.distill.train, config.teacher.train
+    steps = _steps_left(train.epochs, train, data, folder.distilled)
+    teacher_steps = 0 if teacher else _steps_left(taught.epochs, taught, data, folder.teacher)
+    tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
+    device = choose_device(train.device)
+    with untouched_generators(device):
+        speed = _measure(config, data, teacher, device, teacher_steps, steps or tuning_steps, cuda_graph)
+    validation, test = len(data.validation), len(data.test)
+    made = min(products, 3) if config.products == BEST else products
+    fitted = min(PASSES * len(data.train), FLOATS // speed.floats) if config.distill.refit and steps else 0
+    parts = {
+        "teacher": teacher_steps * speed.teacher_step,
+        "distil": steps * speed.step + steps / _per_epoch(train, data) * validation * speed.student,
+        "refit": FITTING * fitted * speed.taught,
+        "tune": tuning_steps * speed.step * TUNING_STEP,
+    }
+    precisions = plan.choice.written(plan.engines is not None)
+    quantised = "int8" in precisions
+    int8 = INT8_PASSES * (validation + defaults.CALIBRATION_IMAGES) * quantised
+    each = (test + validation) * (1 + FILE_PASSES * len(precisions)) + int8
+    parts["files"] = made * (each * speed.cpu + TRACES * speed.build)
+    parts["latencies"] = expected_seconds(made, made * len(precisions), bench_seconds)
+    parts["report"] = REPORT * speed.build
+    return Estimate({part: seconds for part, seconds in parts.items() if seconds > 0})
+
+
+def _per_epoch(config: TrainConfig, data: DataSet) -> int:
+    return len(data.train) // min(config.batch_size, len(data.train))
+
+
+def _steps_left(epochs: int, config: TrainConfig, data: DataSet, path: Path) -> int:
+    """Return how many steps a training has left, by the files that it wrote."""
+    if sidecar_path(path).is_file():
+        return 0
+    per_epoch = _per_epoch(config, data)
+    return max(epochs * per_epoch - steps_done(path.with_suffix(".checkpoint"), per_epoch), 0)
+
+
+def _measure(
+    config: RunConfig,
+    data: DataSet,
+    teacher: Teacher | None,
+    device: torch.device,
+    teacher_steps: int,
+    steps: int,
+    cuda_graph: bool,
+) -> _Speed:
+    spec = config.distill.spec(data)
+    teacher_step = 0.0
+    if teacher is None:
+        its = teacher_spec(config.teacher, data)
+        supervised = Supervised(build_model(its), config.teacher.train.label_smoothing)
+        if teacher_steps:
+            teacher_step = time_steps(
+                supervised, data, config.teacher.train, SECONDS, teacher_steps, cuda_graph
+            )
+        teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
+    task, graph, _, _ = imf_task(spec, teacher, config.distill)
+    try:
+        step = time_steps(task, data, config.distill.train, SECONDS, steps, cuda_graph) if steps else 0.0
+    finally:
+        task.close()
+    images = next(
+        eval_batches(data.train.subset(torch.arange(min(IMAGES, len(data.train)))), data.preprocess)
+    )[0]
+    shown = images.to(device)
+    graph.to(device).eval()
+    with torch.inference_mode():
+        student = time_call(lambda: only_logits(graph.student, graph.student(shown)), device) / len(images)
+        branches = time_call(lambda: graph(shown), device) / len(images)
+        own, pooled = graph.pooled(shown)
+        teaching = time_call(lambda: teacher.logits(shown), device) / len(images)
+        began = time.perf_counter()
+        plain = build_model(spec).eval().to(memory_format=torch.channels_last)
+        build = time.perf_counter() - began
+        cpu = student
+        if device.type != "cpu":
+            cpu = time_call(lambda: plain(images), torch.device("cpu")) / len(images)
+    floats = sum(each.shape[1] for each in (own, *pooled))
+    return _Speed(teacher_step, step, student, branches + teaching, cpu, build, floats)

@@ -1,0 +1,237 @@
+"""The main job: data and a teacher in, verified and benched files and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact
+from imf_deploy.bench.int8 import do_int8_engines_pay, does_int8_pay
+from imf_deploy.bench.products import measure_products, was_it_busy
+from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.calib.product import export_product
+from imf_deploy.data import eval_batches
+from imf_deploy.errors import GateError
+from imf_deploy.pipeline.estimate import estimate_run
+from imf_deploy.pipeline.plan import Plan, make_plan
+from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
+from imf_deploy.processes import is_first
+from imf_deploy.progress import say, track, whole
+from imf_deploy.report.assemble import assemble
+from imf_deploy.report.html import write_report
+from imf_deploy.report.left_out import left_out
+from imf_deploy.run.config import TRIAL, RunConfig
+from imf_deploy.run.folder import RunFolder, open_run
+from imf_deploy.stages import clock, stage
+from imf_deploy.strip.best import Selection, rate_products, select
+from imf_deploy.strip.products import BEST, Product, load_product
+from imf_deploy.strip.stage import PROOF_IMAGES, strip
+from imf_deploy.train.config import Monitoring, choose_device
+from imf_deploy.train.distill import Distilled, distill, load_distilled
+from imf_deploy.train.distributed import leave, on_first
+from imf_deploy.train.qat import describe_qat, qat
+from imf_deploy.train.teacher import Teacher
+from imf_deploy.train.weak_teacher import weak_teacher
+from imf_deploy.verify.processors import describe as describe_processors
+from imf_deploy.verify.stage import evaluate_product, verify
+
+if TYPE_CHECKING:
+    from imf_deploy.report.schema import Report
+
+TOLD = 3
+"""Files that an error names with their reasons; the report has them all."""
+
+
+def distill_and_export(
+    config: RunConfig,
+    output: Path,
+    command: str,
+    overwrite: bool = False,
+    bench_seconds: float = defaults.BENCH_SECONDS,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    settings: Mapping[str, Any] | None = None,
+    accept_weak_teacher: bool = False,
+) -> Report | None:
+    """Run every stage, each going on from the files of the one before.
+
+    Of several processes all train; the first one goes on from there, alone.
+
+    Args:
+        config: What to do.
+        output: Folder of the run.
+        command: What the report shows as the way to repeat the run.
+        overwrite: Whether another run in ``output`` may be replaced.
+        bench_seconds: Least time that each file's latency is measured for.
+        monitoring: What is kept and told of trainings while they run.
+        settings: The command's options, to be kept in ``config.yaml``.
+        accept_weak_teacher: Whether to go on with a given teacher whose accuracy is suspect.
+
+    Returns:
+        The content of ``report.json``, which is also written, with ``report.html``; nothing in the
+        processes that only train.
+
+    Raises:
+        UsageError: a name, a path or a value that cannot be used; before anything is trained.
+        GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
+        ImfDeployError: a stage failed; what was finished stays usable.
+    """
+    with clock() as times:
+        with stage("data"):
+            plan = make_plan(config, bench_seconds, monitoring)
+        data = plan.data
+        folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
+        notes = _Notes()
+        notes.add(TRIAL if config.quick else "", *data.notes, plan.remark)
+        with stage("teacher"):
+            given = given_teacher(config, data, accept_weak_teacher)
+        with stage("estimate"):
+            expected = estimate_run(
+                config, plan, given[0] if given else None, folder, bench_seconds, monitoring.cuda_graph
+            )
+        if expected:
+            say(expected.sentence())
+        with whole(expected.parts) if expected else nullcontext():
+            with stage("teacher"):
+                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given)
+            say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
+            notes.add(doubt)
+            distilled = _train(config, plan, teacher, folder, monitoring, notes)
+            leave()
+            if not is_first():
+                return None
+            selection = _select(config, distilled, plan, notes)
+            products, files, declined = _make_files(config, plan, distilled, selection, folder)
+            with stage("latencies"):
+                latencies = measure_products(products, files, bench_seconds)
+                engines = do_int8_engines_pay(files, bench_seconds)
+            notes.add(
+                *was_it_busy(latencies),
+                *describe_processors(files),
+                *declined,
+                *does_int8_pay(files, latencies),
+                *engines,
+            )
+            best = max(float(p.artifact.evidence["accuracy"]) for p in products)
+            notes.add(weak_teacher(teacher.accuracy, best))
+            with stage("report"):
+                report = assemble(
+                    config=config,
+                    data=data,
+                    teacher=teacher,
+                    distilled=distilled,
+                    products=products,
+                    files=files,
+                    latencies=latencies,
+                    notes=notes.sentences,
+                    left_out=left_out(config, selection, plan.engines is not None, command),
+                    stages=times.times,
+                    command=command,
+                    folder=output,
+                )
+                write_report(report, output)
+    _check_gates(report, output)
+    return report
+
+
+@dataclass
+class _Notes:
+    """What a reader should know, said at once and kept for the report."""
+
+    sentences: list[str] = field(default_factory=list)
+
+    def add(self, *sentences: str) -> None:
+        """Say and keep sentences; empty ones are left out."""
+        for sentence in filter(None, sentences):
+            self.sentences.append(sentence)
+            say(sentence)
+
+
+def _trusted(config: RunConfig) -> tuple[str, ...]:
+    """Return the factories whose code may run: the user named the student, so that the record may too."""
+    return (config.distill.student,)
+
+
+def _train(
+    config: RunConfig, plan: Plan, teacher: Teacher, folder: RunFolder, monitoring: Monitoring, notes: _Notes
+) -> Distilled:
+    """Distil the student, and tune it for INT8 where that is asked for."""
+    data, trusted = plan.data, _trusted(config)
+    with stage("distil"):
+        trained = distill(
+            data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True
+        )
+    distilled = load_distilled(trained, trusted)
+    if plan.tuning:
+        with stage("tune"):
+            tuned = qat(distilled, data, teacher, plan.tuning, folder.qat, monitoring=monitoring)
+        distilled = load_distilled(tuned, trusted)
+        notes.add(*describe_qat(tuned, config.gate.max_accuracy_drop))
+    return distilled
+
+
+def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) -> Selection | None:
+    """Choose among products where ``best`` is asked for and there are images to choose by."""
+    if config.products != BEST:
+        return None
+    if not len(plan.data.validation):
+        notes.add("All products are made: there are no validation images to choose by")
+        return None
+    device = choose_device(config.distill.train.device)
+    with stage("choose"):
+        selection = select(rate_products(distilled, plan.names, plan.data, device))
+    notes.add(selection.sentence())
+    return selection
+
+
+def _make_files(
+    config: RunConfig, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
+) -> tuple[list[Product], list[Artifact], list[str]]:
+    """Return the products, their verified files, and why INT8 was declined where it was."""
+    data, trusted = plan.data, _trusted(config)
+    split = data.validation if len(data.validation) else data.test
+    images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
+    names = selection.made if selection else plan.names
+    with stage("strip"):
+        stripped = strip(distilled, names, folder.products, images, overwrite=True)
+    calibration = CalibrationConfig(gate=config.gate, cpus=config.int8_cpus)
+    products, files, declined = [], [], []
+    with stage("files"), track("Exporting and verifying", len(stripped), leads=True) as advance:
+        for artifact in stripped:
+            with stage("evaluate"):
+                product = evaluate_product(load_product(artifact.path, trusted), data)
+            products.append(product)
+            # One picture of sensitive layers is enough, and takes as long as a calibration.
+            made, reasons = export_product(
+                product,
+                data,
+                plan.choice.written(plan.engines is not None),
+                replace(calibration, rank=artifact is stripped[0] and not config.quick),
+                plan.engines,
+                folder.deploy,
+                overwrite=True,
+            )
+            declined += reasons
+            with stage("verify"):
+                files += [file.save() for file in verify(product, made, data, calibration.gate)]
+            advance(1)
+    return products, files, declined
+
+
+def _check_gates(report: Report, output: Path) -> None:
+    """Name the files that failed.
+
+    Raises:
+        GateError: there are some.
+    """
+    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    if failed:
+        told = [f"{row['path']}: {row['reason']}" for row in failed[:TOLD]]
+        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
+        raise GateError(
+            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"See {output / 'report.html'}",
+        )

@@ -1,0 +1,69 @@
+"""What a run could have made and did not, and the command that adds it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from imf_deploy import defaults
+from imf_deploy.export.choice import DEPLOY
+from imf_deploy.report.schema import LeftOut, Report
+
+if TYPE_CHECKING:
+    from imf_deploy.run.config import RunConfig
+    from imf_deploy.strip.best import Selection
+
+_WITH_TENSORRT = ["the engines in fp32 and int8", "the INT8 ONNX file for TensorRT"]
+_WITHOUT = ["the fp16 ONNX file"]
+
+
+def left_out(config: RunConfig, selection: Selection | None, engines: bool, command: str) -> LeftOut | None:
+    """Return what is not made because a default or a name chose for the user; nothing where all is made.
+
+    Of a trial nothing is missed.
+
+    Args:
+        config: What was asked for.
+        selection: Which products were chosen; nothing where the user named them, or all are made.
+        engines: Whether there is a TensorRT.
+        command: The command of the run.
+    """
+    products = [each.product for each in selection.left_out] if selection else []
+    files = [] if config.precisions != DEPLOY else _WITH_TENSORRT if engines else _WITHOUT
+    added = (["--products", defaults.EVERY_PRODUCT] if products else []) + (
+        ["--precisions", defaults.EVERY_FILE] if files else []
+    )
+    if config.quick or not added:
+        return None
+    return {"products": products, "files": list(files), "command": _with(command, added)}
+
+
+def _with(command: str, options: list[str]) -> str:
+    """Return a command with more options; of an option that is given twice, the last one counts.
+
+    ``--overwrite`` is dropped, since it would remove what there is.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a caller's own words
+        return f"{command} {shlex.join(options)}"
+    return shlex.join([*(word for word in words if word != "--overwrite"), *options])
+
+
+def left_out_sentence(report: Report) -> str:
+    """Return what was left out, up to the words that introduce the command; empty where nothing was."""
+    left = report.get("left_out")
+    if not left:
+        return ""
+    parts = []
+    if left["products"]:
+        parts.append(f"the product{'s' if len(left['products']) > 1 else ''} {', '.join(left['products'])}")
+    if left["files"]:
+        parts.append(f"of each product {' and '.join(left['files'])}")
+    return f"Left out: {'; '.join(parts)}. This adds what is missing:"
+
+
+def left_out_command(report: Report) -> str:
+    """Return the command that makes what was left out; empty where nothing was."""
+    left = report.get("left_out")
+    return left["command"] if left else ""

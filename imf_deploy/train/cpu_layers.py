@@ -1,0 +1,162 @@
+"""Layers that PyTorch trains slowly on a CPU, replaced for the length of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+FAST_ROWS = 3
+"""Rows that a map needs for oneDNN's fast weight gradient of a depthwise 3x3 convolution."""
+FEW_PIXELS = 512
+"""Up to so many pixels of a batch, a matrix product is faster than oneDNN's 1x1 convolution."""
+COPIED = (nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Mish)
+"""Activations that PyTorch copies the input of when they overwrite it, for their gradient's sake."""
+
+
+@contextmanager
+def fast_layers(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Train some layers of a module by other operators; the module is as before afterwards.
+
+    The module keeps its parameters, names and hooks. Only PyTorch's own classes are replaced, and not
+    their subclasses. Activations and their gradients stay the same to the last bit; weight gradients of
+    convolutions are rounded differently.
+
+    Args:
+        module: What is trained. Nothing is replaced unless it is on a CPU.
+        device: Where it is.
+    """
+    changed: list[tuple[nn.Module, type[nn.Module]]] = []
+    overwriting: list[nn.Module] = []
+    try:
+        if device.type == "cpu":
+            for layer in module.modules():
+                if fast := _fast_class(layer):
+                    changed.append((layer, type(layer)))
+                    layer.__class__ = fast
+                elif type(layer) in COPIED and layer.inplace:
+                    overwriting.append(layer)
+        for layer in overwriting:
+            setattr(layer, "inplace", False)  # noqa: B010, nn.Module declares attributes as tensors
+        yield
+    finally:
+        for layer, before in changed:
+            layer.__class__ = before
+        for layer in overwriting:
+            setattr(layer, "inplace", True)  # noqa: B010
+
+
+def _fast_class(layer: nn.Module) -> type[nn.Module] | None:
+    if type(layer) is nn.ReLU6:
+        return _ReLU6 if layer.inplace else None
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or layer.dilation != (1, 1):
+        return None
+    if layer.kernel_size == (3, 3) and layer.padding == (1, 1) and layer.groups == layer.in_channels:
+        return _DepthwiseConv2d if layer.in_channels == layer.out_channels and layer.bias is None else None
+    plain = layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0) and layer.groups == 1
+    return _PointwiseConv2d if plain else None
+
+
+def _trains(features: Tensor, weight: Tensor) -> bool:
+    """Return whether a weight's gradient is wanted, in one precision and the memory format of a training."""
+    return (
+        torch.is_grad_enabled()
+        and weight.requires_grad
+        and not torch.is_autocast_enabled("cpu")
+        and features.ndim == 4
+        and features.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+class _ReLU6(nn.ReLU6):
+    """``nn.ReLU6(inplace=True)`` that keeps its output for the gradient, not a copy of its input."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not (torch.is_grad_enabled() and features.requires_grad):
+            return functional.relu6(features, inplace=True)
+        clamped: Tensor = _Clamp.apply(features)
+        return clamped
+
+
+class _Clamp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        functional.relu6(features, inplace=True)
+        ctx.mark_dirty(features)
+        ctx.save_for_backward(features)
+        return features
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (clamped,) = ctx.saved_tensors
+        # The output is 0 or 6 where the input was no more or no less than that.
+        found: Tensor = torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
+        return found
+
+
+class _DepthwiseConv2d(nn.Conv2d):
+    """A depthwise 3x3 convolution whose weight gradient is fast on maps of one or two rows too."""
+
+    def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        rows, stride = features.shape[-2], self.stride[0]
+        given = (rows - 1) // stride + 1
+        # oneDNN has no fast gradient where the kernel reaches past the last row of such a map.
+        slow = rows < FAST_ROWS or (given < FAST_ROWS and (given - 1) * stride + 2 > rows)
+        if not slow or not _trains(features, weight):
+            plain: Tensor = super()._conv_forward(features, weight, bias)
+            return plain
+        found: Tensor = _LowDepthwise.apply(features, weight, self.stride)
+        return found
+
+
+class _LowDepthwise(torch.autograd.Function):
+    """A depthwise 3x3 convolution with padding 1 of maps with few rows."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(features, weight)
+        ctx.stride = stride
+        return torch.conv2d(features, weight, None, stride, 1, 1, len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
+        features, weight = ctx.saved_tensors
+        before = _gradients(gradient, features, weight, ctx.stride, 0) if ctx.needs_input_grad[0] else None
+        # Rows of zeros below both maps add nothing to the weight's gradient.
+        more = FAST_ROWS - gradient.shape[2]
+        low = functional.pad(gradient, (0, 0, 0, more))
+        below = (FAST_ROWS - 1) * ctx.stride[0] + 1 - features.shape[2]
+        return (
+            before,
+            _gradients(low, functional.pad(features, (0, 0, 0, below)), weight, ctx.stride, 1),
+            None,
+        )
+
+
+def _gradients(
+    gradient: Tensor, features: Tensor, weight: Tensor, stride: tuple[int, int], which: int
+) -> Tensor:
+    """Return the gradient of a depthwise convolution's features (0) or weight (1)."""
+    wanted = [which == 0, which == 1, False]
+    found: Tensor = torch.ops.aten.convolution_backward(
+        gradient, features, weight, None, stride, [1, 1], [1, 1], False, [0, 0], len(weight), wanted
+    )[which]
+    return found
+
+
+class _PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution that is a matrix product where a batch has few pixels."""
+
+    def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        pixels = features[:, 0].numel()
+        if pixels > FEW_PIXELS or not _trains(features, weight):
+            plain: Tensor = super()._conv_forward(features, weight, bias)
+            return plain
+        return functional.linear(features.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)

@@ -1,0 +1,51 @@
+"""A teacher's logits for the last batches of a training, kept in memory."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+class RecentLogits:
+    """What a frozen teacher said about the batches that the heads are re-fitted on (ours).
+
+    A batch is found by its pixels, and only as a whole: a teacher that runs it again rounds as it did
+    before. So it makes no difference to the result whether a batch was kept.
+
+    Args:
+        since: Part of the training after which batches are kept, from 0 to 1.
+        limit: Most logits that are kept.
+    """
+
+    def __init__(self, since: float, limit: int) -> None:
+        self._since = since
+        self._room = limit
+        self._kept: dict[bytes, Tensor] = {}
+
+    def keep(self, progress: float | Tensor, images: Tensor, logits: Tensor) -> None:
+        """Keep the logits of a batch.
+
+        Args:
+            progress: Part of the training that is done. Where it is a tensor, steps are not run by Python,
+                and nothing is kept.
+            images: ``[N, 3, S, S]``. Nothing is kept unless they are on a CPU, since they are read.
+            logits: ``[N, classes]``.
+        """
+        wanted = not isinstance(progress, Tensor) and progress >= self._since
+        if wanted and images.device.type == "cpu" and logits.numel() <= self._room:
+            self._room -= logits.numel()
+            self._kept[_pixels(images)] = logits
+
+    def take(self, images: Tensor) -> Tensor | None:
+        """Return the logits of a batch and forget them; nothing if they were not kept."""
+        if not self._kept or images.device.type != "cpu":
+            return None
+        return self._kept.pop(_pixels(images), None)
+
+
+def _pixels(images: Tensor) -> bytes:
+    """Return a hash of a batch; its pixels are read in the order of the channels-last format."""
+    pixels = images.detach().permute(0, 2, 3, 1).contiguous()
+    return hashlib.sha256(pixels.view(torch.uint8).numpy().data).digest()
