@@ -21,7 +21,7 @@ def series(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
 
 
 def test_commands_end_as_documented(tmp_path: Path) -> None:
-    """Documented exit codes, one message, bounded time and memory, in a minute of processor time with what it prepares."""
+    """Documented exit codes, one message, bounded time and memory, for 25 s of processor time."""
     command = [
         sys.executable,
         str(SERIES),
