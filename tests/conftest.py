@@ -47,7 +47,7 @@ def _load(name: str) -> ModuleType:
 
 
 on_cpu, preloaded = _load("on_cpu"), _load("preloaded")
-preloaded.read_torchlib_once()
+_load("preload_server").read_torchlib_once()
 
 
 def pytest_configure(config: pytest.Config) -> None:

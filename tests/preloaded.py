@@ -10,12 +10,9 @@ of the interpreter, it is forked from a server that has imported all of it once 
 - ``python -S preloaded.py ARGUMENTS`` is for shells: it lends its own descriptors and ends as the process
   does.
 
-Where there is no server (not on Linux, or no pytest), the processes are started in the ordinary way.
+Where there is no server (not on Linux, or beside a GPU), the processes are started in the ordinary way.
 """
 
-import atexit
-import contextlib
-import functools
 import json
 import os
 import selectors
@@ -24,22 +21,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 VARIABLE = "IMF_DEPLOY_PRELOADED"
 """The environment variable that holds the path of the server's socket."""
-POSSIBLE = sys.platform == "linux" and hasattr(os, "pidfd_open")
-IMPORTS = (
-    "torch", "torch._dynamo", "torch.fx", "torch.onnx._internal.exporter._core", "torchvision", "accelerate",
-    "onnx", "onnxscript", "onnxscript.optimizer", "onnxscript.rewriter",
-    "matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.progress", "yaml", "jinja2",
-    "imf_deploy.cli.app", "imf_deploy.pipeline", "imf_deploy.study.stage", "imf_deploy.train.qat",
-)  # fmt: skip
+POSSIBLE = sys.platform == "linux" and hasattr(os, "pidfd_open") and not Path("/dev/nvidiactl").exists()
+"""Whether processes can be forked. Beside a GPU, a library that asks for it while it is imported would break
+CUDA in them."""
+SERVER = Path(__file__).with_name("preload_server.py")
 Streams = tuple[int | None, int | None, int | None]
 
 
@@ -191,147 +184,7 @@ def _read_both(ends: list[int], process: Process, until: float) -> list[str]:
 def _after(before: str, arguments: Sequence[str]) -> list[str]:
     if not before:
         return list(arguments)
-    return [__file__, "--plain", before, *arguments]
-
-
-def _execute(arguments: Sequence[str]) -> None:
-    """Do in this process what ``python ARGUMENTS`` does."""
-    import runpy
-
-    first, *rest = arguments
-    if first == "-m":
-        sys.argv[:] = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    elif first == "-c":
-        sys.argv[:] = ["-c", *rest[1:]]
-        exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
-    else:
-        sys.argv[:] = arguments
-        runpy.run_path(first, run_name="__main__")
-
-
-def _end(asked: Mapping[str, Any]) -> NoReturn:
-    """Run what was asked for and exit as the interpreter does, except that no module is torn down."""
-    code = 0
-    try:
-        exec(asked["before"])
-        _execute(asked["arguments"])
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        if ended.code is not None and not isinstance(ended.code, int):
-            sys.stderr.write(f"{ended.code}\n")
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    threading._shutdown()
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream:
-                stream.flush()
-        except OSError:
-            code = 120
-    os._exit(code)
-
-
-def serve(path: str) -> dict[str, Any]:
-    """Answer requests until standard input ends; return, in a process that was forked, its request."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(64)
-    waiting = selectors.DefaultSelector()
-    waiting.register(listener, selectors.EVENT_READ)
-    waiting.register(0, selectors.EVENT_READ)
-    ready = False
-    while True:
-        for key, _ in waiting.select():
-            if key.fileobj == 0:  # nothing is ever written there: the tests have ended
-                Path(path).unlink()
-                os._exit(0)
-            if key.data:
-                _report_end(waiting, *key.data)
-                continue
-            connection, _ = listener.accept()
-            request, descriptors = _receive(connection)
-            if not ready:
-                _import_all()
-                ready = True
-            pid = os.fork()
-            if not pid:
-                waiting.close()
-                listener.close()
-                connection.close()
-                _take_over(request, descriptors)
-                return request
-            for descriptor in descriptors:
-                os.close(descriptor)
-            handle = os.pidfd_open(pid)
-            waiting.register(handle, selectors.EVENT_READ, (handle, pid, connection))
-            with contextlib.suppress(OSError):
-                connection.sendall(f"{pid}\n".encode())
-
-
-def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    data, descriptors, _, _ = socket.recv_fds(connection, 1 << 16, 3)
-    while not data.endswith(b"\n"):
-        data += connection.recv(1 << 16)
-    return json.loads(data), descriptors
-
-
-def _report_end(waiting: selectors.BaseSelector, handle: int, pid: int, connection: socket.socket) -> None:
-    waiting.unregister(handle)
-    os.close(handle)
-    _, status, used = os.wait4(pid, 0)
-    with contextlib.suppress(OSError), connection:
-        connection.sendall(f"{status} {used.ru_utime + used.ru_stime}\n".encode())
-
-
-def read_torchlib_once() -> Callable[[], object]:
-    """Keep what each export parses anew, the source of PyTorch's 500 operators in ONNX: a second saved.
-
-    Returns:
-        What reads it; nothing is read where PyTorch has other names for it.
-    """
-    with contextlib.suppress(ImportError, AttributeError):
-        from torch.onnx._internal._lazy_import import onnxscript_apis
-
-        onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
-        return onnxscript_apis.get_torchlib_ops
-    return lambda: None
-
-
-def _import_all() -> None:
-    import gc
-    import importlib
-
-    for name in IMPORTS:
-        importlib.import_module(name)
-    read_torchlib_once()()
-    gc.collect()
-    gc.freeze()
-
-
-def _take_over(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Make this process what was asked for: descriptors, folder, environment and signals."""
-    given = dict(zip(request["streams"], descriptors, strict=True))
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        stream = None  # as the interpreter has it where a stream is closed
-        if number in given:
-            os.dup2(given[number], number)
-            errors = "backslashreplace" if number == 2 else "strict"
-            stream = open(number, "w" if number else "r", encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
-            stream.reconfigure(line_buffering=number == 2 or stream.isatty())
-        else:
-            with contextlib.suppress(OSError):
-                os.close(number)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return [str(SERVER), "--plain", before, *arguments]
 
 
 class Server:
@@ -340,7 +193,7 @@ class Server:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory()
         path = Path(self._folder.name) / "socket"
-        command = [sys.executable, "-P", __file__, "--serve", path]
+        command = [sys.executable, "-P", str(SERVER), str(path)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
         while not path.exists():
             time.sleep(0.01)
@@ -355,14 +208,14 @@ class Server:
 
 def _lend() -> None:
     """Pass what this process has got to one of the server's, and end as that one ends."""
-    streams = []
+    streams: list[int | None] = []
     for number in range(3):
         try:
             os.fstat(number)
             streams.append(number)
         except OSError:
             streams.append(None)
-    process = ask(sys.argv[1:], str(Path.cwd()), os.environ, tuple(streams), "")  # type: ignore[arg-type]
+    process = ask(sys.argv[1:], str(Path.cwd()), os.environ, (streams[0], streams[1], streams[2]), "")
     code = process.wait(600)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
@@ -371,12 +224,7 @@ def _lend() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--serve":
-        _end(serve(sys.argv[2]))
-    elif sys.argv[1] == "--plain":
-        exec(sys.argv[2])
-        _execute(sys.argv[3:])
-    elif VARIABLE in os.environ:
+    if VARIABLE in os.environ:
         _lend()
     else:
         os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
