@@ -1,7 +1,14 @@
 """Tiny real data, a tiny trained teacher, a distilled student, and the command line in a process."""
 
-import importlib.util
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+# As on the command line: threads of measurements that spin while they wait cost several times their work.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+# Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
+os.environ["PYTHONSAFEPATH"] = "1"
+
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -26,9 +33,28 @@ from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train
 
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"
-# Python started by a test in the repository's root would take imf_deploy/ there, not what is installed.
-os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def _load(name: str) -> ModuleType:
+    """Import a module of this folder, which is not a package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+on_cpu, preloaded = _load("on_cpu"), _load("preloaded")
+_load("preload_server").read_torchlib_once()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the server that forks processes; pytest-xdist's workers find it by its variable."""
+    if not hasattr(config, "workerinput") and not config.option.collectonly and preloaded.POSSIBLE:
+        config.add_cleanup(preloaded.Server().close)
+
 
 COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
 TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
@@ -143,15 +169,7 @@ def cli(tmp_path: Path) -> Cli:
     place.mkdir()
 
     def run(*arguments: object, **options: Any) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "imf_deploy", *map(str, arguments)],
-            cwd=place,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            **options,
-        )
+        done = preloaded.run(["-m", "imf_deploy", *map(str, arguments)], cwd=place, **options)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -191,17 +209,6 @@ def browse(tmp_path: Path) -> Callable[..., str]:
 
     return run
 
-
-def _launcher() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("on_cpu", Path(__file__).with_name("on_cpu.py"))
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-on_cpu = _launcher()
 
 # Runs every model of a folder on the input beside it, and keeps all outputs.
 RUN = """

@@ -20,6 +20,8 @@ from pathlib import Path
 
 # On one thread: a forked process cannot use its parent's, and tiny networks gain nothing from more.
 os.environ["OMP_NUM_THREADS"] = "1"
+# As on the command line: what measures latencies does not spin while it waits.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import Ended, cases, import_everything, run_case

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import resource
 import shutil
@@ -68,6 +70,12 @@ def import_everything() -> None:
         "imf_deploy.compare.page", "imf_deploy.inspection.render",
     ):  # fmt: skip
         importlib.import_module(name)
+    # Each export parses the source of PyTorch's 500 operators in ONNX anew, which takes a second.
+    with contextlib.suppress(ImportError, AttributeError):
+        from torch.onnx._internal._lazy_import import onnxscript_apis
+
+        onnxscript_apis.get_torchlib_ops = functools.cache(onnxscript_apis.get_torchlib_ops)
+        onnxscript_apis.get_torchlib_ops()
 
 
 def cases(seed: int, names: set[str]) -> Iterator[tuple[Subject, int, Random]]:

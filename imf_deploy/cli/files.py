@@ -69,7 +69,7 @@ def bench(
     from imf_deploy.bench.stage import bench as run
     from imf_deploy.bench.table import beside, render, render_clients
     from imf_deploy.bench.ways import Choice
-    from imf_deploy.cli.read import check_free, names, positive_numbers
+    from imf_deploy.cli.words import check_free, names, positive_numbers
     from imf_deploy.errors import UsageError
     from imf_deploy.files import write_json
     from imf_deploy.progress import say

@@ -53,7 +53,7 @@ def compare(
     """
     from rich.console import Console
 
-    from imf_deploy.cli.read import check_free
+    from imf_deploy.cli.words import check_free
     from imf_deploy.compare.choose import Budget
     from imf_deploy.compare.page import render_page
     from imf_deploy.compare.render import render

@@ -85,11 +85,11 @@ def distill_and_export(
     from imf_deploy.cli.read import (
         data_config,
         distill_config,
-        names,
         teacher_config,
         teacher_reading,
         train_config,
     )
+    from imf_deploy.cli.words import names
     from imf_deploy.gate import Gate
     from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from pathlib import Path
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
+from imf_deploy.cli.words import WHOLE, names
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
@@ -18,14 +17,6 @@ from imf_deploy.train.distill import DistillConfig
 from imf_deploy.train.presets import find_preset
 from imf_deploy.train.reading import Reading
 from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
-
-# int() also takes 1_0, and digits of other scripts.
-_WHOLE = re.compile("[0-9]{1,18}")
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Read words separated by commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def strides(text: str, option: str = "--stem-strides") -> tuple[int, ...] | None:
@@ -73,18 +64,6 @@ def parts(option: str, text: str) -> tuple[float, ...]:
         raise UsageError(f"{option} {text} is not a list of numbers", "Give such as 0.5,0.75") from error
 
 
-def whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Read whole numbers separated by commas.
-
-    Raises:
-        UsageError: something else is there.
-    """
-    words = names(text)
-    if not all(_WHOLE.fullmatch(word) for word in words):
-        raise UsageError(f"{option} {text} is not a list of whole numbers", "Give such as 0,1,2")
-    return tuple(int(word) for word in words)
-
-
 def thin_students(text: str, epochs: int) -> tuple[Thin, ...]:
     """Read ``--thin``: names, each with its epochs behind the last colon or with ``epochs``.
 
@@ -94,7 +73,7 @@ def thin_students(text: str, epochs: int) -> tuple[Thin, ...]:
     thin = []
     for word in names(text):
         name, _, count = word.rpartition(":")
-        with_epochs = bool(name) and _WHOLE.fullmatch(count) is not None
+        with_epochs = bool(name) and WHOLE.fullmatch(count) is not None
         thin.append(Thin(name, int(count)) if with_epochs else Thin(word, epochs))
         if thin[-1].epochs < 1:
             raise UsageError(f"--thin {word} trains for no epoch", "Give such as mobilenetv2x0.5:10")
@@ -180,28 +159,6 @@ def distill_config(
         teacher_tap,
         refit=refit,
     )
-
-
-def check_free(option: str, path: Path | None, overwrite: bool) -> None:
-    """Check that a file may be written where an option says.
-
-    Raises:
-        UsageError: there is one already.
-    """
-    if path and path.exists() and not overwrite:
-        raise UsageError(f"{option} {path} is there already", "Give another name, or --overwrite")
-
-
-def positive_numbers(option: str, text: str) -> list[int]:
-    """Read whole numbers from 1, separated by commas.
-
-    Raises:
-        UsageError: something else is there.
-    """
-    parts = names(text)
-    if not parts or not all(_WHOLE.fullmatch(part) and int(part) for part in parts):
-        raise UsageError(f"{option} {text} is not a list of whole numbers from 1", "Give such as 1,8,32")
-    return [int(part) for part in parts]
 
 
 def model_data(artifact: Artifact, data: str, root: str) -> DataSet:

@@ -79,7 +79,7 @@ def export(
     """
     from imf_deploy.calib.config import CalibrationConfig
     from imf_deploy.calib.product import export_product
-    from imf_deploy.cli.read import names
+    from imf_deploy.cli.words import names
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines

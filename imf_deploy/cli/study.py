@@ -84,7 +84,8 @@ def study(
     Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
     command goes on where it was interrupted, and a larger study takes what is there.
     """
-    from imf_deploy.cli.read import data_config, names, teacher_reading, thin_students, whole_numbers
+    from imf_deploy.cli.read import data_config, teacher_reading, thin_students
+    from imf_deploy.cli.words import names, whole_numbers
     from imf_deploy.progress import say
     from imf_deploy.study.plan import StudyConfig
     from imf_deploy.study.pool import Bench

@@ -36,7 +36,7 @@ def verify(
     from rich.console import Console
 
     from imf_deploy.artifact import load_artifact
-    from imf_deploy.cli.read import check_free
+    from imf_deploy.cli.words import check_free
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json

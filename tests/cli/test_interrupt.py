@@ -2,11 +2,11 @@
 
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 
 Cli = Callable[..., Any]
@@ -20,9 +20,7 @@ def interrupted(arguments: list[str], line: str, place: Path, sign: int) -> tupl
     """Run a command, signal it when it says ``line``; return its exit code and what it said."""
     # Whoever runs the tests in the background ignores Ctrl-C, and so would the child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE, text=True
-    )
+    process = preloaded.start(["-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = []
     for text in process.stderr:

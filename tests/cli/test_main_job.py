@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import preloaded
 import pytest
 import yaml
 
@@ -38,7 +39,7 @@ print("fine")
 @pytest.fixture(scope="module")
 def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [
-        "distill-and-export", "--data", str(image_folder), "--student", "shufflenetv2",
+        "distill-and-export", "--data", str(image_folder), "--student", "resnet8x0.5",
         "--teacher", "resnet8", "--teacher-epochs", "1", "--epochs", "1", "--image-size", "32",
         "--products", "plain,imf@1", "--precisions", "fp32,fp16,int8", "--bench-seconds", "0",
         "--device", "cpu",
@@ -50,16 +51,15 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def run(command: list[str], place: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "imf_deploy", *command], cwd=place, capture_output=True, text=True, check=False
-    )
+    done: subprocess.CompletedProcess[str] = preloaded.run(["-m", "imf_deploy", *command], cwd=place)
+    return done
 
 
 @pytest.fixture(scope="module")
 def out(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(command, tmp_path_factory.mktemp("place"))
     assert done.returncode == 0, done.stderr
-    assert "shufflenetv2" in done.stdout
+    assert "resnet8x0.5" in done.stdout
     assert "Teacher resnet8:" in done.stderr
     return Path(command[-1])
 
@@ -78,7 +78,7 @@ def rows(report: dict[str, Any], kind: str) -> list[Row]:
 
 
 def test_the_report_says_what_was_done(report: dict[str, Any]) -> None:
-    assert (report["student"], report["teacher"], report["dataset"]) == ("shufflenetv2", "resnet8", "colours")
+    assert (report["student"], report["teacher"], report["dataset"]) == ("resnet8x0.5", "resnet8", "colours")
     assert 0 <= report["teacher_accuracy"] <= 1
     assert report["environment"]["versions"]["torch"]
     assert [proof["product"] for proof in report["strip"]] == ["plain", "imf@1"]
@@ -172,17 +172,17 @@ def test_the_same_command_again_makes_nothing_anew(
 
 
 def test_the_stages_go_on_from_its_files(here: Callable[..., Any], out: Path, tmp_path: Path) -> None:
-    onnx_file = out / "deploy" / "shufflenetv2-imf@1-fp32.onnx"
-    product = out / "products" / "shufflenetv2-imf@1.safetensors"
+    onnx_file = out / "deploy" / "resnet8x0.5-imf@1-fp32.onnx"
+    product = out / "products" / "resnet8x0.5-imf@1.safetensors"
     result = here("verify", onnx_file, "--against", product)
     assert result.code == 0
     assert "Same class as PyTorch on 100 %" in result.out
     assert "folded against stripped: pass" in result.out
-    other = out / "products" / "shufflenetv2-plain.safetensors"
+    other = out / "products" / "resnet8x0.5-plain.safetensors"
     assert here("verify", onnx_file, "--against", other).code == 1
     result = here("strip", out / "distilled.safetensors", "--products", "imf@2", "--output", tmp_path / "p")
     assert result.code == 0
-    assert (tmp_path / "p" / "shufflenetv2-imf@2.safetensors").is_file()
+    assert (tmp_path / "p" / "resnet8x0.5-imf@2.safetensors").is_file()
 
 
 def test_few_files_by_default_and_all_of_them_later(

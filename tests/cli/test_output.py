@@ -1,10 +1,7 @@
 """Where a run may write, and what is left when it cannot."""
 
-import ctypes
 import errno
 import json
-import os
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,12 +74,16 @@ def test_a_file_in_the_way(here: Cli, error: Error, quick: list[str], tmp_path: 
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def without_override() -> None:
-    """Take from root the right to write where nobody may."""
-    if os.getuid() == 0:
-        libc = ctypes.CDLL(None)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+# Takes from root the right to write where nobody may: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH of
+# Linux's capset(2).
+WITHOUT_OVERRIDE = """\
+import ctypes
+libc = ctypes.CDLL(None)
+version, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert libc.capget(version, sets) == 0
+sets[0], sets[1] = sets[0] & ~6, sets[1] & ~6
+assert libc.capset(version, sets) == 0
+"""
 
 
 @linux
@@ -90,7 +91,7 @@ def test_a_folder_that_may_not_be_written(cli: Cli, error: Error, quick: list[st
     locked = tmp_path / "locked"
     locked.mkdir()
     locked.chmod(0o555)
-    result = cli(*quick, "--output", locked / "out", preexec_fn=without_override)
+    result = cli(*quick, "--output", locked / "out", before=WITHOUT_OVERRIDE)
     locked.chmod(0o755)
     message = error(result, 1)
     assert "permission denied" in message
@@ -98,9 +99,9 @@ def test_a_folder_that_may_not_be_written(cli: Cli, error: Error, quick: list[st
     assert files(locked) == set()
 
 
-def full_after(size: int) -> Callable[[], None]:
+def full_after(size: int) -> str:
     """No file may grow over ``size`` bytes: writing fails like on a full disk, only with another number."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
 
 
 @linux
@@ -108,7 +109,7 @@ def full_after(size: int) -> Callable[[], None]:
 def test_a_disk_that_fills_up(cli: Cli, error: Error, quick: list[str], tmp_path: Path, size: int) -> None:
     # 0 stops at the first file, 100 kB at the first checkpoint.
     out = tmp_path / "out"
-    result = cli(*quick, "--output", out, preexec_fn=full_after(size))
+    result = cli(*quick, "--output", out, before=full_after(size))
     message = error(result, 1)
     assert "cannot write" in message
     assert "Traceback" not in result.err
@@ -137,7 +138,7 @@ def test_a_disk_that_is_full_for_any_command(
         "PRODUCT": next((finished_run / "products").glob("*.safetensors")),
     }
     words = [word.replace("RUN", str(finished_run)) for word in arguments.split()]
-    result = cli(*(names.get(word, word) for word in words), preexec_fn=full_after(size))
+    result = cli(*(names.get(word, word) for word in words), before=full_after(size))
     message = error(result, 1)
     assert "cannot write " in message
     assert "the file would be too large" in message

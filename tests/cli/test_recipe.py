@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 
 from imf_deploy.artifact import load_artifact
@@ -140,7 +141,8 @@ def launch(arguments: list[str], place: Path) -> subprocess.CompletedProcess[str
 
 
 def test_the_main_job_in_two_processes(quick: list[str], tmp_path: Path) -> None:
-    done = launch([*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"], tmp_path)
+    command = [*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"]
+    done = launch(command, tmp_path)
     assert done.returncode == 0, done.stderr
     for line in (
         "Training teacher resnet14: epoch 1",
@@ -153,17 +155,17 @@ def test_the_main_job_in_two_processes(quick: list[str], tmp_path: Path) -> None
     assert json.loads((tmp_path / "out" / "report.json").read_text())["history"][0]["epoch"] == 1
     assert not list((tmp_path / "out").rglob("*.checkpoint"))
     # Taken as they are: nothing is trained again, by either.
-    again = launch(
-        [*quick, "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", "out"], tmp_path
-    )
-    assert again.returncode == 0, again.stderr
-    assert "epoch 1" not in again.stderr
+    again = preloaded.launch(["-m", "imf_deploy", *command], 2, tmp_path)
+    said = preloaded.read_all(again)
+    assert [process.wait() for process in again] == [0, 0], said
+    assert "epoch 1" not in said
 
 
 def test_two_processes_complain_once(quick: list[str], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("a thesis")
-    done = launch([*quick, "--output", "out"], tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.count("is not empty and holds no run") == 1
+    processes = preloaded.launch(["-m", "imf_deploy", *quick, "--output", "out"], 2, tmp_path)
+    said = preloaded.read_all(processes)
+    assert [process.wait() for process in processes] == [2, 2], said
+    assert said.count("is not empty and holds no run") == 1
     assert (tmp_path / "out" / "mine.txt").read_text() == "a thesis"

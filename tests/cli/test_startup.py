@@ -54,6 +54,18 @@ def test_nothing_heavy_is_imported(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_comparison_reads_reports_alone(finished_run: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from imf_deploy.cli import main; import atexit;"
+        "atexit.register(lambda: print([m for m in ('torch', 'onnx', 'matplotlib') if m in sys.modules]));"
+        f"sys.argv[1:] = ['compare', {str(finished_run)!r}]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_the_api_does_not_import_the_command_line(tmp_path: Path) -> None:
     code = "import imf_deploy.pipeline.job, imf_deploy.study.stage, sys; print('typer' in sys.modules)"
     done = subprocess.run(

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 
 from imf_deploy import __version__, processes
@@ -15,8 +16,12 @@ ESCAPES = "\x1b[2J\x9b31m\u202egnp.\u200b"
 
 
 def shell(line: str, place: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a line of bash in which ``$imf`` is the command."""
-    environment = os.environ | {"imf": f"{sys.executable} -m imf_deploy"} | variables
+    """Run a line of bash in which ``$imf`` is the command, and ``$forked`` does not start an interpreter."""
+    commands = {
+        "imf": f"{sys.executable} -m imf_deploy",
+        "forked": f"{sys.executable} -SE {preloaded.__file__} -m imf_deploy",
+    }
+    environment = os.environ | commands | variables
     return subprocess.run(
         ["bash", "-c", line], cwd=place, capture_output=True, env=environment, timeout=300, check=False
     )
@@ -46,7 +51,9 @@ def test_a_stream_that_takes_nothing(tmp_path: Path, line: str, code: int, said:
 
 @linux
 def test_a_training_does_not_need_its_remarks(image_folder: Path, tmp_path: Path) -> None:
-    command = f"$imf train-teacher --data {image_folder} --teacher resnet8 --epochs 1 --device cpu --output"
+    command = (
+        f"$forked train-teacher --data {image_folder} --teacher resnet8 --epochs 1 --device cpu --output"
+    )
     for number, end in enumerate(("2> /dev/full", "2>&-", "2> >(true)")):
         done = shell(f"{command} t{number}.safetensors {end}", tmp_path)
         assert done.returncode == 0
@@ -117,13 +124,7 @@ def test_a_name_that_is_not_utf_8_is_refused_before_any_work(image_folder: Path,
     ],
 )
 def test_no_argument_steers_the_terminal(tmp_path: Path, arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "imf_deploy", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = preloaded.run(["-m", "imf_deploy", *arguments], cwd=tmp_path)
     assert done.returncode in (1, 2)
     assert len(done.stderr.splitlines()) == 1
     assert not set("\x1b\x9b\u202e\u200b") & set(done.stdout + done.stderr)
@@ -180,7 +181,8 @@ def test_the_command_names_the_variable(tmp_path: Path) -> None:
 def test_what_a_launcher_left_behind_is_ignored(image_folder: Path, tmp_path: Path, variables: str) -> None:
     """One process trains alone, and no library waits for others."""
     command = f"train-teacher --data {image_folder} --teacher resnet8 --epochs 1 --device cpu"
-    done = shell(f"{variables} $imf --version && {variables} $imf {command} --output t.safetensors", tmp_path)
+    line = f"{variables} $forked --version && {variables} $forked {command} --output t.safetensors"
+    done = shell(line, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().strip() == __version__
     assert (tmp_path / "t.safetensors").is_file()

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from imf_deploy.cli.read import thin_students, whole_numbers
+from imf_deploy.cli.read import thin_students
+from imf_deploy.cli.words import whole_numbers
 from imf_deploy.errors import UsageError
 from imf_deploy.study.plan import Thin
 

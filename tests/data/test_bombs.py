@@ -1,7 +1,6 @@
 """Small files that hold huge pictures: bounded memory, or a refusal by name."""
 
 import io
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 import torch
 from PIL import Image
@@ -47,9 +47,8 @@ print(peak() - before)
 
 def added_memory(folder: Path) -> int:
     Image.new("RGB", (300, 300)).save(folder / "small.png")
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(folder)], capture_output=True, text=True, timeout=300, check=True
-    )
+    done = preloaded.run(["-c", MEASURE, str(folder)], cwd=folder)
+    assert done.returncode == 0, done.stderr
     return int(done.stdout)
 
 

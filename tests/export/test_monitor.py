@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 
 from imf_deploy.export import tensorrt_writer
@@ -139,8 +138,8 @@ print(tensorrt_writer.build_engine(model, folder / "b.engine", flavour, BatchRan
 def test_a_signal_in_a_callback_ends_the_build_without_a_file(
     onnx_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(onnx_files["fp32"]), str(tmp_path), "rtx"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = preloaded.run(["-c", SCRIPT, str(onnx_files["fp32"]), str(tmp_path), "rtx"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     start, step, finish, built = done.stdout.splitlines()
     for line, moment in ((start, "start"), (step, "step"), (finish, "finish")):
         assert line.split()[0] == moment

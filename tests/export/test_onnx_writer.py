@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime
+import preloaded
 import pytest
 import torch
 from onnx import numpy_helper
@@ -193,6 +192,7 @@ try:
 except ImfDeployError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = preloaded.run(["-c", script], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "the file would be too large" in done.stdout
     assert not list(tmp_path.iterdir())

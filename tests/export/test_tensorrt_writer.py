@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
+import preloaded
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -196,7 +195,8 @@ try:
 except ImfDeployError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = preloaded.run(["-c", script], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert "the file would be too large" in done.stdout
     assert not list(tmp_path.iterdir())
 

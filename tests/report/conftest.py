@@ -4,12 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from imf_deploy.report import Report
+from imf_deploy.report import Report, html, plots
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, ClassChange, Rung, StripProof, Worst
+
+_DRAWN: dict[str, str | None] = {}
+
+
+def _once(draw: Callable[..., str | None]) -> Callable[..., str | None]:
+    def drawn(*args: Any, **named: Any) -> str | None:
+        key = repr((draw.__name__, args, named))
+        if key not in _DRAWN:
+            _DRAWN[key] = draw(*args, **named)
+        return _DRAWN[key]
+
+    return drawn
+
+
+@pytest.fixture(autouse=True)
+def each_picture_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of reports that share numbers share pictures: drawing eight takes half a second.
+
+    Only pages do; ``plots`` and ``scatter`` themselves draw whenever they are called.
+    """
+    kept = {
+        name: _once(draw)
+        for name, draw in vars(plots).items()
+        if getattr(draw, "__module__", "") == plots.__name__
+    }
+    monkeypatch.setattr(html, "plots", SimpleNamespace(**kept))
+    for name in ("accuracy_against_latency", "sensitivity_bars"):
+        monkeypatch.setattr(html, name, _once(getattr(html, name)))
+
 
 _PRODUCTS: dict[str, dict[str, Any]] = {
     "imf@1": {"accuracy": 0.8765, "ms": 0.62, "pytorch_ms": 1.9, "parameters": 94_730, "macs": 5_300_000},

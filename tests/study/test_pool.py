@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import preloaded
 import pytest
 
 from imf_deploy.data import DataConfig, DataSet
@@ -139,9 +139,7 @@ def test_processes_end_with_a_study_that_is_killed(
         "--methods", "ce", "--seeds", "0", "--tries", "1", "--epochs", "1000000", "--batch-size", "8",
         "--device", "cpu", "--bench-seconds", "0", "--output", str(tmp_path / "out"),
     ]  # fmt: skip
-    study = subprocess.Popen(
-        [sys.executable, "-m", "imf_deploy", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    )
+    study = preloaded.start(["-m", "imf_deploy", *command], cwd=tmp_path, stderr=subprocess.PIPE)
     children: set[int] = set()
 
     def kill() -> None:

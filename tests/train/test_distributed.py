@@ -1,15 +1,15 @@
-"""Two processes train as one would: started by ``torchrun``, over Gloo."""
+"""Two processes train as one would: over Gloo, started as ``torchrun`` starts them."""
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 import torch
 
@@ -96,21 +96,13 @@ def train(images: Path, teacher: Path, place: Path, size: int, **fields: Any) ->
     script.write_text(SCRIPT)
     out = place / f"out{size}"
     out.mkdir(exist_ok=True)
-    launcher = (
-        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)] if size > 1 else []
+    processes = preloaded.launch(
+        [str(script), str(images), str(teacher), str(out), json.dumps(fields)], size, place
     )
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(images), str(teacher), str(out), json.dumps(fields)],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    said = preloaded.read_all(processes)
+    assert [process.wait() for process in processes] == [0] * size, said
     ranks = [json.loads(Path(f"{out}-rank{rank}.json").read_text()) for rank in range(size)]
-    return Run(ranks, read_weights(out / "d.safetensors"), sorted(p.name for p in out.iterdir()), done.stderr)
+    return Run(ranks, read_weights(out / "d.safetensors"), sorted(p.name for p in out.iterdir()), said)
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -192,27 +184,13 @@ DROPS: dict[str, Any] = {
 
 
 def kill_both(images: Path, teacher: Path, place: Path, out: Path, dies: int) -> list[int]:
-    """Distil in two processes that are killed before step ``dies``, counted from 0; return how each ended.
-
-    Without a launcher, which would end the second with a softer signal when the first is gone.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    """Distil in two processes that are killed before step ``dies``, counted from 0; return how each ended."""
     fields = json.dumps(DROPS | {"dies": dies})
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(place / "script.py"), str(images), str(teacher), str(out), fields],
-            cwd=place,
-            stderr=subprocess.DEVNULL,
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **address}
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    return [process.wait(300) for process in processes]
+    command = [str(place / "script.py"), str(images), str(teacher), str(out), fields]
+    processes = preloaded.launch(command, 2, place)
+    for process in processes:
+        process.stderr.close()
+    return [process.wait() for process in processes]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")

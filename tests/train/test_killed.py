@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
 
 # Dropout in the student, an average, and a teacher whose words are kept: all of it has to come back.
@@ -87,14 +86,11 @@ def end_of(images: Path, teacher: Path, place: Path, kills: list[object]) -> lis
     """
     (place / "script.py").write_text(SCRIPT)
     (place / "dropping.py").write_text(CODE)
-    done = subprocess.run(
-        [sys.executable, "script.py", str(images), str(teacher), *map(json.dumps, (STUDENT, FIELDS, kills))],
+    done = preloaded.run(
+        ["script.py", str(images), str(teacher), *map(json.dumps, (STUDENT, FIELDS, kills))],
         cwd=place,
-        capture_output=True,
-        text=True,
         timeout=600,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     alone, *ended = json.loads(done.stdout)

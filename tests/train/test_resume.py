@@ -1,14 +1,13 @@
 """A training that was cut off goes on and ends with the very same weights."""
 
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -207,13 +206,11 @@ def test_a_distillation_that_ends_while_heads_are_fitted_goes_on(
 
 def kill_at(arguments: list[str], line: str, place: Path, sign: int) -> int:
     """Run a command, send it a signal when it says ``line``, return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE, text=True
-    )
+    process = preloaded.start(["-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE)
     assert process.stderr is not None
     for said in process.stderr:
         if line in said:
-            os.kill(process.pid, sign)
+            process.send_signal(sign)
             break
     process.stderr.read()
     return process.wait(60)
