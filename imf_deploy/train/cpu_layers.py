@@ -159,4 +159,6 @@ class _PointwiseConv2d(nn.Conv2d):
         if pixels > FEW_PIXELS or not _trains(features, weight):
             plain: Tensor = super()._conv_forward(features, weight, bias)
             return plain
-        return functional.linear(features.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        # In this order the weight's gradient has the strides of the weight, which DDP asks for.
+        rows = weight.permute(0, 2, 3, 1).flatten(1)
+        return functional.linear(features.permute(0, 2, 3, 1), rows, bias).permute(0, 3, 1, 2)
