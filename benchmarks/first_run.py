@@ -20,11 +20,10 @@ import tempfile
 from pathlib import Path
 
 from imf_deploy import __version__
-from imf_deploy.cli import main
+from imf_deploy.cli import main, set_thread_waits
 from imf_deploy.stages import Clock, Spent, clock, stage
 
-# As the command sets it before it imports PyTorch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+set_thread_waits()
 
 
 def run(options: list[str]) -> tuple[Clock, int]:
