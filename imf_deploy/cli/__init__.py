@@ -38,8 +38,8 @@ def set_thread_waits() -> None:
     """Set how long threads of OpenMP spin while they wait, unless the user has; before PyTorch is imported.
 
     Threads that spin for long cost nothing on an idle machine, and several times the run time beside one busy
-    neighbour. A training on two CPUs waits 2,900 times a step, mostly for less time than a thread takes to fall
-    asleep and wake up, so that threads spin briefly: about 10 microseconds.
+    neighbour. A training on two CPUs waits 2,900 times a step, mostly for less time than a thread takes to
+    fall asleep and wake up, so that threads spin briefly: about 10 microseconds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
