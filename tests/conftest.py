@@ -50,6 +50,14 @@ on_cpu, preloaded = _load("on_cpu"), _load("preloaded")
 _load("preload_server").read_torchlib_once()
 
 
+LONGEST = ("tests/test_family_runs.py", "tests/cli/test_main_job.py", "tests/fuzz/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the server that forks processes; pytest-xdist's workers find it by its variable."""
     if not hasattr(config, "workerinput") and not config.option.collectonly and preloaded.POSSIBLE:
