@@ -39,7 +39,7 @@ IMAGES = 64
 # Of the main job with MobileNetV2, by benchmarks/first_run.py.
 TUNING_STEP = 1.5
 """A step of quantisation-aware training, in steps of the distillation."""
-FITTING = 2.0
+FITTING = 0.85
 """Fitting heads again with the passes that collect their features, in times of those passes."""
 TRACES = 60.0
 """The work of an export that no image has a part in, in times of building the student in Python."""
