@@ -29,6 +29,7 @@ set_thread_waits()
 def run(options: list[str]) -> tuple[Clock, int]:
     """Run the main job; return its times and its exit code."""
     with tempfile.TemporaryDirectory() as folder, clock() as times, stage("other"):
+        # Imported for their time alone.
         with stage("imports"):
             import accelerate  # noqa: F401
             import matplotlib.pyplot  # noqa: F401

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from imf_deploy.calib.graph_edits import GraphEdits
+from imf_deploy.export.engine_form import LEVELS
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 Sums = Literal["shared", "skip", "both"]
 """Which inputs of a residual sum are quantised: those that a layer reads too, the one that no convolution is
 fused with, or both."""
-
-LEVELS = 127
-"""Largest int8 value; the smallest is never used, so that scales are symmetric."""
 
 
 @dataclass(frozen=True)

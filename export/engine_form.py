@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import LARGEST_HALF, to_half
-from imf_deploy.export.onnx_file import read_metadata
+from imf_deploy.export.onnx_file import read_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -29,7 +29,8 @@ HALF_QDQ_OPSET = 19
 """The first opset whose Q/DQ operators take fp16."""
 
 _SMALLEST_HALF = 2.0**-24
-_LEVELS = 127
+LEVELS = 127
+"""Largest int8 value of files for TensorRT; the smallest is never used, so that scales are symmetric."""
 
 
 def engine_source(path: Path) -> bytes | None:
@@ -42,11 +43,13 @@ def engine_source(path: Path) -> bytes | None:
         UsageError: there is no such file.
         ImfDeployError: the file is damaged.
     """
-    import onnx
+    from onnx.external_data_helper import load_external_data_for_model
 
-    if _floats(read_metadata(path)) != "fp16":
+    model = read_model(path)
+    if _floats({entry.key: entry.value for entry in model.metadata_props}) != "fp16":
         return None
-    source: bytes = half_form(onnx.load(path)).SerializeToString(deterministic=True)
+    load_external_data_for_model(model, str(path.parent))
+    source: bytes = half_form(model).SerializeToString(deterministic=True)
     return source
 
 
@@ -123,5 +126,5 @@ def _requantise(node: NodeProto, weights: TensorProto, ratio: npt.NDArray[np.flo
     if ratio.ndim:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
         ratio = ratio.reshape([-1 if place == axis % levels.ndim else 1 for place in range(levels.ndim)])
-    again = np.clip(np.rint(levels * ratio), -_LEVELS, _LEVELS).astype(levels.dtype)
+    again = np.clip(np.rint(levels * ratio), -LEVELS, LEVELS).astype(levels.dtype)
     weights.CopyFrom(numpy_helper.from_array(again, weights.name))

@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -59,12 +60,7 @@ def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int
         yield bar.leading(title, total) if leads else lambda _amount: None
         return
     with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
+        *_columns(MofNCompleteColumn()),
         console=console,
         transient=True,
         disable=not _drawn(),
@@ -162,6 +158,18 @@ class _WholeProgress(Progress):
         yield from super().get_renderables()
 
 
+def _columns(done: ProgressColumn) -> list[ProgressColumn]:
+    """Return the columns of a bar; ``done`` shows how much of it is done."""
+    return [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        done,
+        TimeElapsedColumn(),
+        TextColumn("left:"),
+        TimeRemainingColumn(),
+    ]
+
+
 @contextlib.contextmanager
 def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
     """Show one bar for a whole run; :func:`part` and :func:`track` move it.
@@ -171,12 +179,7 @@ def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
     """
     bar = Whole(parts)
     progress = _WholeProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
+        *_columns(TaskProgressColumn()),
         console=console,
         transient=True,
         disable=not _drawn(),

@@ -73,9 +73,9 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def _report_end(waiting: selectors.BaseSelector, handle: int, pid: int, connection: socket.socket) -> None:
     waiting.unregister(handle)
     os.close(handle)
-    _, status, used = os.wait4(pid, 0)
+    _, status = os.waitpid(pid, 0)
     with contextlib.suppress(OSError), connection:
-        connection.sendall(f"{status} {used.ru_utime + used.ru_stime}\n".encode())
+        connection.sendall(f"{status}\n".encode())
 
 
 def read_torchlib_once() -> Callable[[], Any]:

@@ -36,9 +36,6 @@ SERVER = Path(__file__).with_name("preload_server.py")
 Streams = tuple[int | None, int | None, int | None]
 
 
-spent: list[float] = []
-
-
 class Process:
     """A process that was forked by the server."""
 
@@ -47,7 +44,6 @@ class Process:
         self.pid = int(self._answers.readline())
         self._connection = connection
         self.returncode: int | None = None
-        self.seconds = 0.0
         self.stderr: IO[str] | None = None
 
     def wait(self, timeout: float = 300) -> int:
@@ -55,13 +51,11 @@ class Process:
         if self.returncode is None:
             self._connection.settimeout(timeout)
             try:
-                status, seconds = self._answers.readline().split()
+                status = self._answers.readline()
             except TimeoutError:
                 self.kill()
                 raise
             self.returncode = os.waitstatus_to_exitcode(int(status))
-            self.seconds = float(seconds)
-            spent.append(self.seconds)
             self._connection.close()
         return self.returncode
 

@@ -26,7 +26,7 @@ PART = 0.1
 
 
 def time_steps(
-    task: Task, data: DataSet, config: TrainConfig, seconds: float, steps: int, cuda_graph: bool = True
+    task: Task, data: DataSet, config: TrainConfig, seconds: float, steps: int, cuda_graph: bool
 ) -> float:
     """Return the wall-clock time of one step in seconds.
 
