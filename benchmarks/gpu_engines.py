@@ -25,9 +25,9 @@ from gpu_ceilings import Ceilings, layer_costs, measure_ceilings, shares
 from gpu_networks import SEEDS, Network, networks_of
 from gpu_rivals import RIVALS, SLOW, engine_runner, is_pytorch_fp32, why_not
 
-from imf_deploy.bench import Latency, conditions, measure, ratio
-from imf_deploy.bench.gpu import gpu_parts, gpu_state
-from imf_deploy.bench.int8 import WORTH, compare
+from imf_deploy.benchmark import Latency, conditions, measure, ratio
+from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
+from imf_deploy.benchmark.int8 import WORTH, compare
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.flavour import choose_flavour

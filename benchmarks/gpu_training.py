@@ -37,17 +37,17 @@ from torch import Tensor
 
 from imf_deploy.data import DataConfig, DataSet, encoded, open_data
 from imf_deploy.data.dataset import MemoryImages, Split
+from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.train.config import Precision, TrainConfig
-from imf_deploy.train.distributed import accelerator
-from imf_deploy.train.imf_task import ImfTask, training_graph
-from imf_deploy.train.speed import Speed
-from imf_deploy.train.teacher import Teacher
-from imf_deploy.train.terms import Terms
-from imf_deploy.train.training import READ_EVERY, Training
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.config import Precision, TrainConfig
+from imf_deploy.training.distributed import accelerator
+from imf_deploy.training.speed import Speed
+from imf_deploy.training.terms import Terms
+from imf_deploy.training.training import READ_EVERY, Training
 
 Mode = Literal["reading", "eager", "graph"]
 SECTIONS = ("step", "large", "jobs")

@@ -1,6 +1,6 @@
 """Check that `imf-deploy bench` measures the runtime and not itself.
 
-MobileNetV2 at batch 1 in ONNX Runtime: the p50 of `imf_deploy.bench.measure` beside that of a bare loop
+MobileNetV2 at batch 1 in ONNX Runtime: the p50 of `imf_deploy.benchmark.measure` beside that of a bare loop
 around `session.run`, in the same process and the same session, slice about slice. And what the harness
 itself adds to every inference, from a runner that does nothing.
 
@@ -17,7 +17,7 @@ from typing import Self
 
 import numpy as np
 
-from imf_deploy.bench import conditions, measure
+from imf_deploy.benchmark import conditions, measure
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.files import write_json
 from imf_deploy.models import ModelSpec, build_model

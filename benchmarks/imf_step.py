@@ -19,19 +19,19 @@ from statistics import median
 import torch
 from torch import nn
 
-from imf_deploy.bench.measure import slice_orders
+from imf_deploy.benchmark.measure import slice_orders
 from imf_deploy.data.dataset import DataSet, MemoryImages, Split
+from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.train.config import TrainConfig, choose_device
-from imf_deploy.train.cpu_layers import fast_layers
-from imf_deploy.train.distributed import accelerator
-from imf_deploy.train.imf_task import ImfTask, training_graph
-from imf_deploy.train.optimizer import build_optimizer
-from imf_deploy.train.teacher import Teacher
-from imf_deploy.train.training import Training
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.config import TrainConfig, choose_device
+from imf_deploy.training.cpu_layers import fast_layers
+from imf_deploy.training.distributed import accelerator
+from imf_deploy.training.optimizer import build_optimizer
+from imf_deploy.training.training import Training
 
 Step = Callable[[], None]
 

@@ -27,12 +27,11 @@ from gpu_rivals import engine_runner, why_not
 from int8_latency import images_of
 from onnx import helper, numpy_helper
 
-from imf_deploy.bench import measure, ratio
-from imf_deploy.bench.gpu import gpu_parts
+from imf_deploy.benchmark import measure, ratio
+from imf_deploy.benchmark.gpu import gpu_parts
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.quantize import PLACEMENT
-from imf_deploy.evaluate import same_class
 from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.engine_form import Floats, engine_source
 from imf_deploy.export.flavour import choose_flavour
@@ -41,6 +40,7 @@ from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_bytes, write_json
 from imf_deploy.runners import Runner, TensorRTRunner
 from imf_deploy.runners.engine_layers import EngineLayer, short_type
+from imf_deploy.verification.evaluate import same_class
 
 ROUNDS, LOADS, WARMUP_S = 36, 6, 0.1
 LAYER_RUNS = 20

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from imf_deploy.bench import conditions, measure, ratio
+from imf_deploy.benchmark import conditions, measure, ratio
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.quantize import quantize

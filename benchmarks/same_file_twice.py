@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imf_deploy.bench import conditions, measure, ratio
+from imf_deploy.benchmark import conditions, measure, ratio
 from imf_deploy.files import write_json
 from imf_deploy.runners import Batch, Logits, OnnxRuntimeRunner, Runner
 

@@ -16,9 +16,9 @@ import torch
 
 from imf_deploy import defaults
 from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.train.config import Monitoring, TrainConfig
-from imf_deploy.train.distill import DistillConfig, distill
-from imf_deploy.train.teacher import Teacher, find_teacher
+from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.teaching.teacher import Teacher, find_teacher
+from imf_deploy.training.config import Monitoring, TrainConfig
 
 
 def seconds(data: DataSet, teacher: Teacher, config: DistillConfig, gigabytes: float) -> float:

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from imf_deploy.data import DataConfig, open_data
-from imf_deploy.train.config import Monitoring, TrainConfig
-from imf_deploy.train.distill import DistillConfig, distill
-from imf_deploy.train.teacher import find_teacher
-from imf_deploy.train.training import Training
+from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.teaching.teacher import find_teacher
+from imf_deploy.training.config import Monitoring, TrainConfig
+from imf_deploy.training.training import Training
 
 
 def resident() -> float:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from imf_deploy import defaults
 from imf_deploy.errors import UsageError
-from imf_deploy.gate import Gate
+from imf_deploy.verification.gate import Gate
 
 Target = Literal["onnxruntime-cpu", "tensorrt"]
 """Whose INT8 the file is written for: each wants another form of Q/DQ."""

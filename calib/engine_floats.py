@@ -15,9 +15,9 @@ from imf_deploy.calib.ranges import Ranges
 from imf_deploy.calib.score import content_logits
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.evaluate import same_class
 from imf_deploy.export.engine_form import HALF_QDQ_OPSET, Floats, half_form
 from imf_deploy.export.half import LARGEST_HALF
+from imf_deploy.verification.evaluate import same_class
 
 IMAGES = 32
 _LEAST_AGREEMENT = 0.9

@@ -13,13 +13,13 @@ from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
 from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.evaluate import are_probabilities
 from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
 from imf_deploy.files import read_json
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.untrusted import parse_object, shorten
+from imf_deploy.verification.evaluate import are_probabilities
 
 if TYPE_CHECKING:
     from onnx import ModelProto

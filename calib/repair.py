@@ -8,8 +8,8 @@ from typing import Any
 
 from imf_deploy.calib.score import Score
 from imf_deploy.errors import GateError
-from imf_deploy.gate import Gate
 from imf_deploy.progress import say
+from imf_deploy.verification.gate import Gate
 
 Attempt = Callable[[tuple[str, ...]], tuple[bytes, Score]]
 """Layers that stay in float -> the file, and how it does on validation images."""

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
-from imf_deploy.evaluate import as_logits, log_softmax, same_class
-from imf_deploy.gate import Gate
-from imf_deploy.ladder import Array
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.verification.evaluate import as_logits, log_softmax, same_class
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.ladder import Array
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -37,10 +37,10 @@ from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, write_bytes
-from imf_deploy.ladder import Array
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.progress import say
-from imf_deploy.verify.doubt import doubt
+from imf_deploy.verification.doubt import doubt
+from imf_deploy.verification.ladder import Array
 
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 _INHERITED = ("source", "parameters", "macs", "data", "data_config")
@@ -183,7 +183,7 @@ def calibrate(
             **inherited,
             "operators": dict(written.operators),
             "opset": written.opset,
-            # imf_deploy.verify holds the file to the same gate.
+            # imf_deploy.verification holds the file to the same gate.
             "gate": config.gate.to_dict(),
             "calibration": calibration,
         },

@@ -40,7 +40,7 @@ from imf_deploy.stages import stage
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from imf_deploy.strip.products import Product
+    from imf_deploy.stripping.products import Product
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def export(
     images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
 
     Args:
-        product: As :func:`imf_deploy.strip.products.load_product` gives it, best after
-            :func:`imf_deploy.verify.stage.evaluate_product`, so that the file carries its accuracy.
+        product: As :func:`imf_deploy.stripping.products.load_product` gives it, best after
+            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
         precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
         engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.

@@ -25,11 +25,11 @@ from PIL import Image
 
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.pipeline.job import distill_and_export
 from imf_deploy.run.config import RunConfig
-from imf_deploy.train.config import TrainConfig, choose_device
-from imf_deploy.train.distill import DistillConfig, Distilled, distill, load_distilled
-from imf_deploy.train.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
+from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
+from imf_deploy.training.config import TrainConfig, choose_device
 
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)

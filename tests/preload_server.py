@@ -22,7 +22,7 @@ IMPORTS = (
     "torch", "torch._dynamo", "torch.fx", "torch.onnx._internal.exporter._core", "torchvision", "accelerate",
     "onnx", "onnxscript", "onnxscript.optimizer", "onnxscript.rewriter",
     "matplotlib.backends.backend_agg", "matplotlib.pyplot", "rich.progress", "yaml", "jinja2",
-    "imf_deploy.cli.app", "imf_deploy.pipeline", "imf_deploy.study.stage", "imf_deploy.train.qat",
+    "imf_deploy.cli.app", "imf_deploy.pipeline", "imf_deploy.study.stage", "imf_deploy.calib.qat",
 )  # fmt: skip
 
 

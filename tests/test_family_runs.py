@@ -15,15 +15,15 @@ from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import measure_ranges
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
 from imf_deploy.export.stage import export
-from imf_deploy.gate import Gate
 from imf_deploy.portability.graph import open_session_graph
-from imf_deploy.strip.products import load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig, distill, load_distilled
-from imf_deploy.train.teacher import Teacher, TeacherConfig, find_teacher, train_teacher
-from imf_deploy.verify.stage import evaluate_product, verify
+from imf_deploy.stripping.products import load_product
+from imf_deploy.stripping.stage import strip
+from imf_deploy.teaching.teacher import Teacher, TeacherConfig, find_teacher, train_teacher
+from imf_deploy.training.config import TrainConfig
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.stage import evaluate_product, verify
 
 SHORT = TrainConfig(epochs=1, batch_size=8, lr=0.01, device="cpu")
 FAMILIES = {

@@ -8,7 +8,7 @@ import pytest
 from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import Block, ModelSpec
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.training.config import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ def import_everything() -> None:
     for name in (
         "torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "accelerate", "safetensors.torch",
         "PIL.Image", "matplotlib.figure", "imf_deploy.cli.app", "imf_deploy.pipeline.job",
-        "imf_deploy.calib.stage", "imf_deploy.verify.stage", "imf_deploy.bench.stage",
-        "imf_deploy.compare.stage", "imf_deploy.inspection", "imf_deploy.export.stage",
-        "imf_deploy.compare.page", "imf_deploy.inspection.render",
+        "imf_deploy.calib.stage", "imf_deploy.verification.stage", "imf_deploy.benchmark.stage",
+        "imf_deploy.comparison.stage", "imf_deploy.inspection", "imf_deploy.export.stage",
+        "imf_deploy.comparison.page", "imf_deploy.inspection.render",
     ):  # fmt: skip
         importlib.import_module(name)
     # Each export parses the source of PyTorch's 500 operators in ONNX anew, which takes a second.

@@ -72,8 +72,8 @@ def calibrate(
     from imf_deploy.calib.stage import calibrate as run
     from imf_deploy.cli.read import model_data
     from imf_deploy.files import write_yaml
-    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
+    from imf_deploy.verification.gate import Gate
 
     gate = Gate(max_accuracy_drop, min_agreement)
     config = CalibrationConfig(target.value, method.value, images, seed, gate, cpus=int8_cpus.value)

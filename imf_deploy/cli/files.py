@@ -65,10 +65,10 @@ def bench(
     """
     from rich.console import Console
 
-    from imf_deploy.bench.layers import render_layers
-    from imf_deploy.bench.stage import bench as run
-    from imf_deploy.bench.table import beside, render, render_clients
-    from imf_deploy.bench.ways import Choice
+    from imf_deploy.benchmark.layers import render_layers
+    from imf_deploy.benchmark.stage import bench as run
+    from imf_deploy.benchmark.table import beside, render, render_clients
+    from imf_deploy.benchmark.ways import Choice
     from imf_deploy.cli.words import check_free, names, positive_numbers
     from imf_deploy.errors import UsageError
     from imf_deploy.files import write_json

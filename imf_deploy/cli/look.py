@@ -54,10 +54,10 @@ def compare(
     from rich.console import Console
 
     from imf_deploy.cli.words import check_free
-    from imf_deploy.compare.choose import Budget
-    from imf_deploy.compare.page import render_page
-    from imf_deploy.compare.render import render
-    from imf_deploy.compare.stage import compare as run
+    from imf_deploy.comparison.choose import Budget
+    from imf_deploy.comparison.page import render_page
+    from imf_deploy.comparison.render import render
+    from imf_deploy.comparison.stage import compare as run
     from imf_deploy.errors import GateError
     from imf_deploy.files import write_json, write_text
 

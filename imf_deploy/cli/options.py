@@ -250,7 +250,7 @@ BenchSeconds = Annotated[
 
 def _apply_preset(context: typer.Context, name: str) -> str:
     if name:
-        from imf_deploy.train.presets import find_preset
+        from imf_deploy.training.presets import find_preset
 
         # Click looks here for every option that was not given.
         wanted = find_preset(name).options(teacher=context.info_name == "train-teacher")

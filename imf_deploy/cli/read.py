@@ -8,15 +8,15 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.cli.words import WHOLE, names
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
+from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import OWN_STRIDES, parse_settings
 from imf_deploy.study.plan import Thin
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig
-from imf_deploy.train.presets import find_preset
-from imf_deploy.train.reading import Reading
-from imf_deploy.train.teacher import TEACHER_TRAINING, TeacherConfig
+from imf_deploy.teaching.reading import Reading
+from imf_deploy.teaching.teacher import TEACHER_TRAINING, TeacherConfig
+from imf_deploy.training.config import TrainConfig
+from imf_deploy.training.presets import find_preset
 
 
 def strides(text: str, option: str = "--stem-strides") -> tuple[int, ...] | None:

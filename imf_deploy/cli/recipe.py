@@ -15,7 +15,7 @@ from imf_deploy import defaults
 from imf_deploy.cli.options import TRAINING
 
 if TYPE_CHECKING:
-    from imf_deploy.train.config import Monitoring, TrainConfig
+    from imf_deploy.training.config import Monitoring, TrainConfig
 
 
 class OptimizerName(StrEnum):
@@ -54,7 +54,7 @@ class Recipe:
 
     def monitoring(self) -> Monitoring:
         """Return what is kept and told of the training while it runs."""
-        from imf_deploy.train.config import Monitoring
+        from imf_deploy.training.config import Monitoring
 
         return Monitoring(**{name: self.values[name] for name in inspect.signature(_monitoring).parameters})
 

@@ -26,11 +26,11 @@ def strip(
 ) -> None:
     """Strip a distilled student into its products, and prove each one."""
     from imf_deploy.artifact import load_artifact
+    from imf_deploy.distillation.distill import load_distilled
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.strip.products import choose_products
-    from imf_deploy.strip.stage import strip as run
-    from imf_deploy.train.distill import load_distilled
+    from imf_deploy.stripping.products import choose_products
+    from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled), trust_model or ())
     names = choose_products(products, len(loaded.blocks))
@@ -84,10 +84,10 @@ def export(
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.files import write_yaml
-    from imf_deploy.gate import Gate
     from imf_deploy.progress import say
-    from imf_deploy.strip.products import load_product
-    from imf_deploy.verify.stage import evaluate_product
+    from imf_deploy.stripping.products import load_product
+    from imf_deploy.verification.gate import Gate
+    from imf_deploy.verification.stage import evaluate_product
 
     chosen = choose_precisions(precisions)
     options = e.build_options(

@@ -90,7 +90,7 @@ def study(
     from imf_deploy.study.plan import StudyConfig
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run
-    from imf_deploy.train.config import TrainConfig
+    from imf_deploy.training.config import TrainConfig
 
     train = TrainConfig(epochs, batch_size, lr, device=device, augment=augment.value, shift=shift, flip=flip)
     config = StudyConfig(

@@ -49,9 +49,9 @@ def train_teacher(
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.train.distributed import leave
-    from imf_deploy.train.teacher import TeacherConfig
-    from imf_deploy.train.teacher import train_teacher as run
+    from imf_deploy.teaching.teacher import TeacherConfig
+    from imf_deploy.teaching.teacher import train_teacher as run
+    from imf_deploy.training.distributed import leave
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
@@ -135,14 +135,14 @@ def distill(
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
     from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
     from imf_deploy.data import open_data
+    from imf_deploy.distillation.distill import distill as run
     from imf_deploy.files import write_yaml
     from imf_deploy.models import check_student
     from imf_deploy.progress import say
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
-    from imf_deploy.train.distill import distill as run
-    from imf_deploy.train.distributed import leave
-    from imf_deploy.train.teacher import find_teacher
-    from imf_deploy.train.weak_teacher import check_teacher, weak_on_validation
+    from imf_deploy.teaching.teacher import find_teacher
+    from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
+    from imf_deploy.training.distributed import leave
 
     opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
     for note in opened.notes:
@@ -210,17 +210,17 @@ def qat(
     The result is stripped, exported and calibrated like any distilled student.
     """
     from imf_deploy.artifact import load_artifact
+    from imf_deploy.calib.qat import QatConfig, describe_qat
+    from imf_deploy.calib.qat import qat as run
     from imf_deploy.data import reopen_data
+    from imf_deploy.distillation.distill import load_distilled
     from imf_deploy.files import write_yaml
     from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
-    from imf_deploy.train.distill import load_distilled
-    from imf_deploy.train.distributed import leave
-    from imf_deploy.train.qat import QatConfig, describe_qat
-    from imf_deploy.train.qat import qat as run
-    from imf_deploy.train.reading import Reading
-    from imf_deploy.train.teacher import find_teacher
-    from imf_deploy.train.weak_teacher import check_teacher
+    from imf_deploy.teaching.reading import Reading
+    from imf_deploy.teaching.teacher import find_teacher
+    from imf_deploy.teaching.weak_teacher import check_teacher
+    from imf_deploy.training.distributed import leave
 
     config = QatConfig(epochs, lr_factor, device)
     config.check()

@@ -42,10 +42,10 @@ def verify(
     from imf_deploy.files import write_json
     from imf_deploy.progress import say
     from imf_deploy.report.verified import render_verification
-    from imf_deploy.strip.products import load_product
-    from imf_deploy.verify.origin import with_origins
-    from imf_deploy.verify.stage import check_files, check_parent, recorded_gate
-    from imf_deploy.verify.stage import verify as run
+    from imf_deploy.stripping.products import load_product
+    from imf_deploy.verification.origin import with_origins
+    from imf_deploy.verification.stage import check_files, check_parent, recorded_gate
+    from imf_deploy.verification.stage import verify as run
 
     check_free("--output", output, overwrite)
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}

@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from imf_deploy.bench.conditions import governor as read_governor
-from imf_deploy.bench.conditions import isa_flags
-from imf_deploy.bench.energy import EnergyMeter, find_energy_meter
-from imf_deploy.bench.gpu import gpu_state
+from imf_deploy.benchmark.conditions import governor as read_governor
+from imf_deploy.benchmark.conditions import isa_flags
+from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
+from imf_deploy.benchmark.gpu import gpu_state
 from imf_deploy.compat import cpu_model, usable_cpus
 from imf_deploy.doctor.findings import Finding
 

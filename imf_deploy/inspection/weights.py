@@ -13,7 +13,7 @@ from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import file_facts, read_record
 from imf_deploy.untrusted import parse_object
 
-# The key that imf_deploy.train.checkpoint writes; importing that would import torch.
+# The key that imf_deploy.training.checkpoint writes; importing that would import torch.
 _CHECKPOINT = "imf-deploy-checkpoint"
 _KINDS = {
     "teacher": "the weights of a teacher",

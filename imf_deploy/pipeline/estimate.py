@@ -10,19 +10,19 @@ import torch
 
 from imf_deploy import defaults
 from imf_deploy.artifact import sidecar_path
-from imf_deploy.bench.products import expected_seconds
+from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
+from imf_deploy.distillation.distill import imf_task
+from imf_deploy.distillation.refit import FLOATS, PASSES
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
 from imf_deploy.report.format import duration
-from imf_deploy.strip.products import BEST
-from imf_deploy.train.checkpoint import steps_done
-from imf_deploy.train.config import TrainConfig, choose_device
-from imf_deploy.train.distill import imf_task
-from imf_deploy.train.refit import FLOATS, PASSES
-from imf_deploy.train.supervised import Supervised
-from imf_deploy.train.teacher import Teacher, teacher_spec
-from imf_deploy.train.timing import time_call, time_steps, untouched_generators
+from imf_deploy.stripping.products import BEST
+from imf_deploy.teaching.teacher import Teacher, teacher_spec
+from imf_deploy.training.checkpoint import steps_done
+from imf_deploy.training.config import TrainConfig, choose_device
+from imf_deploy.training.supervised import Supervised
+from imf_deploy.training.timing import time_call, time_steps, untouched_generators
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def estimate_run(
         teacher: The given one; nothing where one is trained first.
         folder: Of the run; what is finished in it is not counted.
         bench_seconds: Time that each file's latency is measured for.
-        cuda_graph: As :class:`imf_deploy.train.config.Monitoring` has it.
+        cuda_graph: As :class:`imf_deploy.training.config.Monitoring` has it.
 
     Returns:
         The estimate; nothing where several processes train, whose steps have to be taken together.

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.int8 import do_int8_engines_pay, does_int8_pay
-from imf_deploy.bench.products import measure_products, was_it_busy
+from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
+from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
+from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
+from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.pipeline.estimate import estimate_run
 from imf_deploy.pipeline.plan import Plan, make_plan
@@ -27,17 +29,15 @@ from imf_deploy.report.left_out import left_out
 from imf_deploy.run.config import TRIAL, RunConfig
 from imf_deploy.run.folder import RunFolder, open_run
 from imf_deploy.stages import clock, stage
-from imf_deploy.strip.best import Selection, rate_products, select
-from imf_deploy.strip.products import BEST, Product, load_product
-from imf_deploy.strip.stage import PROOF_IMAGES, strip
-from imf_deploy.train.config import Monitoring, choose_device
-from imf_deploy.train.distill import Distilled, distill, load_distilled
-from imf_deploy.train.distributed import leave, on_first
-from imf_deploy.train.qat import describe_qat, qat
-from imf_deploy.train.teacher import Teacher
-from imf_deploy.train.weak_teacher import weak_teacher
-from imf_deploy.verify.processors import describe as describe_processors
-from imf_deploy.verify.stage import evaluate_product, verify
+from imf_deploy.stripping.best import Selection, rate_products, select
+from imf_deploy.stripping.products import BEST, Product, load_product
+from imf_deploy.stripping.stage import PROOF_IMAGES, strip
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.teaching.weak_teacher import weak_teacher
+from imf_deploy.training.config import Monitoring, choose_device
+from imf_deploy.training.distributed import leave, on_first
+from imf_deploy.verification.processors import describe as describe_processors
+from imf_deploy.verification.stage import evaluate_product, verify
 
 if TYPE_CHECKING:
     from imf_deploy.report.schema import Report

@@ -5,9 +5,9 @@ from __future__ import annotations
 from imf_deploy.data import DataSet
 from imf_deploy.run.config import RunConfig
 from imf_deploy.run.folder import RunFolder
-from imf_deploy.train.config import Monitoring
-from imf_deploy.train.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
-from imf_deploy.train.weak_teacher import check_teacher
+from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
+from imf_deploy.teaching.weak_teacher import check_teacher
+from imf_deploy.training.config import Monitoring
 
 Found = tuple[Teacher, str]
 """A teacher, and the warning about its accuracy; empty where that is fine."""

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.products import NOISE
+from imf_deploy.benchmark.products import NOISE
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.format import significant
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, LeftOut, Recommendation, Report
 from imf_deploy.report.thumbnails import thumbnails
 
 if TYPE_CHECKING:
-    from imf_deploy.bench.products import FileLatency
+    from imf_deploy.benchmark.products import FileLatency
     from imf_deploy.data import DataSet
+    from imf_deploy.distillation.distill import Distilled
     from imf_deploy.run.config import RunConfig
     from imf_deploy.stages import Spent
-    from imf_deploy.strip.products import Product
-    from imf_deploy.train.distill import Distilled
-    from imf_deploy.train.teacher import Teacher
+    from imf_deploy.stripping.products import Product
+    from imf_deploy.teaching.teacher import Teacher
 
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
@@ -65,7 +65,7 @@ def assemble(
         command: How to make it again.
         folder: What paths are relative to.
     """
-    from imf_deploy.bench.conditions import conditions
+    from imf_deploy.benchmark.conditions import conditions
 
     by_hash = {product.artifact.sha256: product for product in products}
     rows = [

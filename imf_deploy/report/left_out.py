@@ -11,7 +11,7 @@ from imf_deploy.report.schema import LeftOut, Report
 
 if TYPE_CHECKING:
     from imf_deploy.run.config import RunConfig
-    from imf_deploy.strip.best import Selection
+    from imf_deploy.stripping.best import Selection
 
 _WITH_TENSORRT = ["the engines in fp32 and int8", "the INT8 ONNX file for TensorRT"]
 _WITHOUT = ["the fp16 ONNX file"]

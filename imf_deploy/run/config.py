@@ -8,16 +8,16 @@ from typing import Any
 
 from imf_deploy import defaults
 from imf_deploy.calib.config import Cpus
+from imf_deploy.calib.qat import QatConfig
 from imf_deploy.data import DataConfig
+from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.choice import FileChoice
 from imf_deploy.export.flavour import FlavourOption
 from imf_deploy.files import finite
-from imf_deploy.gate import Gate
-from imf_deploy.train.distill import DistillConfig
-from imf_deploy.train.qat import QatConfig
-from imf_deploy.train.teacher import TeacherConfig
+from imf_deploy.teaching.teacher import TeacherConfig
+from imf_deploy.verification.gate import Gate
 
 TRIAL = "This is a trial (--quick): its accuracies are no result"
 

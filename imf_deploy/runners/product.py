@@ -53,7 +53,7 @@ class ProductRunner:
             DeviceError: the device is not there.
             ImfDeployError: the file is no product, or damaged.
         """
-        from imf_deploy.strip.products import load_product
+        from imf_deploy.stripping.products import load_product
 
         if self._module is None:
             product = load_product(self._path)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imf_deploy.artifact import Artifact, load_artifact
-from imf_deploy.bench.products import measure_products, was_it_busy
+from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
+from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.progress import say
-from imf_deploy.strip.products import Product, choose_products, load_product
-from imf_deploy.strip.proof import count_macs, count_parameters
-from imf_deploy.strip.stage import strip
+from imf_deploy.stripping.products import Product, choose_products, load_product
+from imf_deploy.stripping.proof import count_macs, count_parameters
+from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
-from imf_deploy.train.distill import load_distilled
-from imf_deploy.verify.stage import evaluate_product, open_runner, runner_logits
+from imf_deploy.verification.stage import evaluate_product, open_runner, runner_logits
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from imf_deploy.report.format import significant
-from imf_deploy.strip.names import PLAIN
+from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import Runs, test_accuracies, title, validation_accuracies

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from imf_deploy import defaults
+from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.losses import LossWeights
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig
+from imf_deploy.training.config import TrainConfig
 
 Settings = Mapping[str, Any]
 """Values by name: of the loss, of the branches' design, and of the training."""

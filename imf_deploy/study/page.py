@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from imf_deploy.report.markdown import code, text
-from imf_deploy.strip.names import PLAIN
+from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study import tables
 from imf_deploy.study.goals import goals
 from imf_deploy.study.methods import METHODS, Settings

@@ -13,7 +13,7 @@ from imf_deploy.files import atomic_path
 from imf_deploy.report.labels import label_points
 from imf_deploy.report.scatter import cost_axis
 from imf_deploy.report.svg import plain_ticks, style
-from imf_deploy.strip.names import PLAIN
+from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import test_accuracies, title

@@ -23,10 +23,10 @@ from imf_deploy.progress import say
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
 from imf_deploy.study.sharing import Sharing
-from imf_deploy.train.config import choose_device
-from imf_deploy.train.reading import FIND_OUT, Reading
-from imf_deploy.train.teacher import Teacher, find_teacher
-from imf_deploy.train.teacher_memory import TeacherMemory
+from imf_deploy.teacher_memory.memory import TeacherMemory
+from imf_deploy.teaching.reading import FIND_OUT, Reading
+from imf_deploy.teaching.teacher import Teacher, find_teacher
+from imf_deploy.training.config import choose_device
 
 
 @dataclass(frozen=True)

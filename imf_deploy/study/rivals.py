@@ -13,9 +13,9 @@ from imf_deploy.method.branches import Taps
 from imf_deploy.method.losses import distillation, feature_distance
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
 from imf_deploy.study.losses import decoupled_distillation
-from imf_deploy.train.supervised import Supervised
-from imf_deploy.train.task import risen
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.supervised import Supervised
+from imf_deploy.training.task import risen
 
 Settings = Mapping[str, float]
 DKD_WARMUP = 1 / 12

@@ -13,21 +13,21 @@ from torch import Tensor
 
 from imf_deploy.artifact import Artifact, current_artifact, describe
 from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.distillation.distill import distill, load_distilled
+from imf_deploy.distillation.refit import refit_student
 from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, write_json
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, save_weights
-from imf_deploy.strip.names import PLAIN, imf
-from imf_deploy.strip.products import load_product
+from imf_deploy.stripping.names import PLAIN, imf
+from imf_deploy.stripping.products import load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
-from imf_deploy.train.checkpoint import check_finite
-from imf_deploy.train.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.train.distill import distill, load_distilled
-from imf_deploy.train.loop import fit
-from imf_deploy.train.refit import refit_student
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.checkpoint import check_finite
+from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.loop import fit
 
 ALIKE = Monitoring(teacher_outputs_gb=0.0)
 """What the teacher says is shared by all trainings, or nobody keeps it: their times are compared."""
@@ -218,7 +218,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     """Train a student by one of :data:`RIVALS` and write it as the product ``plain``.
 
     Returns:
-        The record, which :func:`imf_deploy.strip.products.load_product` reads.
+        The record, which :func:`imf_deploy.stripping.products.load_product` reads.
     """
     run.train.check()
     settings = run.key(data, teacher)

@@ -15,7 +15,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.files import finite, write_json, write_text, write_yaml
 from imf_deploy.progress import say, track
 from imf_deploy.run.folder import SETTINGS
-from imf_deploy.strip.names import PLAIN
+from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.page import page
 from imf_deploy.study.pictures import draw_pictures
@@ -24,8 +24,8 @@ from imf_deploy.study.pool import Bench, Trainer, trainer
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
-from imf_deploy.train.teacher import Teacher
-from imf_deploy.train.weak_teacher import check_teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.teaching.weak_teacher import check_teacher
 
 SCHEMA = 1
 

@@ -17,7 +17,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
-from imf_deploy.gate import Gate
+from imf_deploy.verification.gate import Gate
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
 

@@ -6,22 +6,22 @@ import pytest
 import torch
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.bench.int8 import does_int8_pay
-from imf_deploy.bench.products import measure_products
+from imf_deploy.benchmark.int8 import does_int8_pay
+from imf_deploy.benchmark.products import measure_products
 from imf_deploy.calib import product as module
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8, export_product
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.choice import choose_precisions, every_form
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.gate import Gate
 from imf_deploy.report.assemble import artifact_row
-from imf_deploy.strip.products import Product, load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.distill import Distilled
-from imf_deploy.verify.stage import evaluate_product, verify
+from imf_deploy.stripping.products import Product, load_product
+from imf_deploy.stripping.stage import strip
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.stage import evaluate_product, verify
 
 # The student is hardly trained: what is tested is the way, not the accuracy.
 LOOSE = CalibrationConfig(images=40, gate=Gate(100, 0))

@@ -13,7 +13,7 @@ from imf_deploy.calib.score import Score, score
 from imf_deploy.calib.sensitivity import rank_layers
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.gate import Gate
+from imf_deploy.verification.gate import Gate
 
 LAYERS = [f"layer{index}" for index in range(20)]
 GATE = Gate(1.0, 0.97)

@@ -19,8 +19,8 @@ from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
-from imf_deploy.gate import Gate
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.verification.gate import Gate
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
 NAMES = {"onnxruntime-cpu": "net-plain-int8.onnx", "tensorrt": "net-plain-int8-trt.onnx"}

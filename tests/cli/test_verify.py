@@ -14,12 +14,12 @@ from onnx import numpy_helper
 
 from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
+from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.strip.products import load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.distill import load_distilled
-from imf_deploy.verify.stage import evaluate_product
+from imf_deploy.stripping.products import load_product
+from imf_deploy.stripping.stage import strip
+from imf_deploy.verification.stage import evaluate_product
 
 Here = Callable[..., Any]
 

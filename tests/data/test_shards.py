@@ -15,8 +15,8 @@ from imf_deploy.data.pictures import FORMATS
 from imf_deploy.data.shards import expand
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.teacher import train_classifier
+from imf_deploy.teaching.teacher import train_classifier
+from imf_deploy.training.config import TrainConfig
 
 Members = list[tuple[str, bytes]]
 MakeShard = Callable[[Path, Members], Path]

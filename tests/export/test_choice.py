@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import DEPLOYED, choose_precisions, every_form
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.strip.products import load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.distill import Distilled
+from imf_deploy.stripping.products import load_product
+from imf_deploy.stripping.stage import strip
 
 
 @pytest.mark.parametrize(

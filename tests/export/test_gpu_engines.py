@@ -18,6 +18,7 @@ from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
+from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export import builder
 from imf_deploy.export.build_options import BuildOptions
@@ -29,12 +30,11 @@ from imf_deploy.export.refit_stage import refit_engine
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
-from imf_deploy.gate import Gate
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
-from imf_deploy.strip.products import Product, load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.distill import load_distilled
-from imf_deploy.verify.stage import evaluate_product, verify
+from imf_deploy.stripping.products import Product, load_product
+from imf_deploy.stripping.stage import strip
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.stage import evaluate_product, verify
 
 from .test_monitor import SCRIPT
 

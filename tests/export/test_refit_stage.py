@@ -12,13 +12,13 @@ import torch
 
 from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
+from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.export.refit_stage import refit_engine
 from imf_deploy.export.stage import export
-from imf_deploy.strip.products import load_product
-from imf_deploy.strip.stage import strip
-from imf_deploy.train.distill import load_distilled
-from imf_deploy.verify.stage import evaluate_product
+from imf_deploy.stripping.products import load_product
+from imf_deploy.stripping.stage import strip
+from imf_deploy.verification.stage import evaluate_product
 
 Cli = Callable[..., Any]
 BUILD = {"seconds": 1.0, "options": {"strip_weights": True}, "gpu": None, "timing_cache": None}

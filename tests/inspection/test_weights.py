@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.inspection import inspect
-from imf_deploy.train.checkpoint import Progress, save_checkpoint
+from imf_deploy.training.checkpoint import Progress, save_checkpoint
 
 
 def test_products_and_distilled_students_of_ours(run: Path) -> None:

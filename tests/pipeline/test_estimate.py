@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
+from imf_deploy.distillation.distill import DistillConfig, distill
 from imf_deploy.export.choice import choose_precisions
 from imf_deploy.export.stage import EngineConfig
 from imf_deploy.export.targets import BatchRange
@@ -14,11 +15,10 @@ from imf_deploy.pipeline.estimate import Estimate, estimate_run
 from imf_deploy.pipeline.plan import Plan
 from imf_deploy.run.config import RunConfig
 from imf_deploy.run.folder import RunFolder
-from imf_deploy.strip.products import choose_products
-from imf_deploy.train.checkpoint import steps_done
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import DistillConfig, distill
-from imf_deploy.train.teacher import Teacher, TeacherConfig
+from imf_deploy.stripping.products import choose_products
+from imf_deploy.teaching.teacher import Teacher, TeacherConfig
+from imf_deploy.training.checkpoint import steps_done
+from imf_deploy.training.config import TrainConfig
 
 TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
 CONFIG = RunConfig(teacher=TeacherConfig("resnet8", TINY), distill=DistillConfig("resnet8", train=TINY))
@@ -102,7 +102,7 @@ def test_what_is_done_is_not_counted(
             raise KeyboardInterrupt
         return ""
 
-    monkeypatch.setattr("imf_deploy.train.loop._summary", cut_off)
+    monkeypatch.setattr("imf_deploy.training.loop._summary", cut_off)
     with pytest.raises(KeyboardInterrupt):
         distill(data, teacher, config.distill, folder.distilled)
     checkpoint = folder.distilled.with_suffix(".checkpoint")

@@ -10,7 +10,7 @@ from imf_deploy.report.left_out import left_out
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.terminal import summary_lines
 from imf_deploy.run.config import RunConfig
-from imf_deploy.strip.best import Candidate, select
+from imf_deploy.stripping.best import Candidate, select
 
 COMMAND = "imf-deploy distill-and-export --data 'my photos' --overwrite --products best"
 CHOSEN = select([Candidate("plain", 100, 0.9), Candidate("imf@1", 20, 0.5), Candidate("imf@2", 30, 0.9)])

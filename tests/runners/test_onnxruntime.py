@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
-from imf_deploy.verify.stage import open_runner
+from imf_deploy.verification.stage import open_runner
 
 MakeOnnx = Callable[..., Path]
 

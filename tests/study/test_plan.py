@@ -15,7 +15,7 @@ from imf_deploy.study.plan import StudyConfig, Thin, choose, main_runs, trials, 
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run
 from imf_deploy.study.selection import TITLES
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.training.config import TrainConfig
 
 BASE = TrainConfig(epochs=3, batch_size=8, device="cpu")
 CONFIG = StudyConfig(

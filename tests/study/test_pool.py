@@ -18,8 +18,8 @@ from imf_deploy.data import DataConfig, DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.study.pool import Bench, trainer
 from imf_deploy.study.run import Run, train
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.config import TrainConfig
 
 BASE = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
 ENDLESS = Run.of("resnet8", "ce", {}, replace(BASE, epochs=1_000_000))

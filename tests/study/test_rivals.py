@@ -16,8 +16,8 @@ from imf_deploy.study.losses import decoupled_distillation
 from imf_deploy.study.methods import METHODS
 from imf_deploy.study.rivals import DKD_WARMUP, CrossEntropy, Dkd, FitNet, Kd
 from imf_deploy.study.run import RIVALS, Run, train
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.config import TrainConfig
 
 SPEC = ModelSpec("resnet8", 3, 16)
 BASE = TrainConfig(epochs=1, batch_size=8, device="cpu", seed=3)
@@ -39,7 +39,7 @@ def first_weights(
         raise Stop
 
     monkeypatch.setattr("imf_deploy.study.run.fit", look)
-    monkeypatch.setattr("imf_deploy.train.distill.fit", look)
+    monkeypatch.setattr("imf_deploy.distillation.distill.fit", look)
     with pytest.raises(Stop):
         train(Run.of("resnet8", method, METHODS[method].candidates[0], BASE), data, teacher, folder)
     return seen

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, Split
+from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
-from imf_deploy.evaluate import top1
 from imf_deploy.models import read_weights
-from imf_deploy.strip.products import load_product
-from imf_deploy.strip.stage import strip
+from imf_deploy.stripping.products import load_product
+from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, record_path, train, weights_path
-from imf_deploy.train import loop
-from imf_deploy.train.config import TrainConfig
-from imf_deploy.train.distill import load_distilled
-from imf_deploy.train.teacher import Teacher
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training import loop
+from imf_deploy.training.config import TrainConfig
+from imf_deploy.verification.evaluate import top1
 
 BASE = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
 SETTINGS = {
@@ -67,7 +67,7 @@ def place(data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.M
         return real(*arguments, **options)
 
     monkeypatch.setattr("imf_deploy.study.run.fit", fit)
-    monkeypatch.setattr("imf_deploy.train.distill.fit", fit)
+    monkeypatch.setattr("imf_deploy.distillation.distill.fit", fit)
     return made
 
 

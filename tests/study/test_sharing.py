@@ -4,7 +4,7 @@ import pytest
 
 from imf_deploy.study.run import Run
 from imf_deploy.study.sharing import Sharing
-from imf_deploy.train.config import TrainConfig
+from imf_deploy.training.config import TrainConfig
 
 
 def run(method: str, epochs: int = 2) -> Run:

@@ -1,0 +1,250 @@
+"""Stage: fine-tune a distilled student with fake quantisation (quantisation-aware training, QAT)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact, claim
+from imf_deploy.calib.fake_quantize import FakeQuantizedGraph, require_torchao
+from imf_deploy.data import DataSet
+from imf_deploy.data.choice import choose_images
+from imf_deploy.distillation.distill import Distilled, save_distilled
+from imf_deploy.distillation.imf_task import ImfTask, training_graph
+from imf_deploy.distillation.refit import refit_distilled
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import differences, fingerprint
+from imf_deploy.forms import read_typed
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.checkpoint import History
+from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.distributed import on_first
+from imf_deploy.training.loop import fit
+from imf_deploy.verification.evaluate import top1
+
+
+@dataclass(frozen=True)
+class QatConfig:
+    """How long, and how gently.
+
+    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation that is
+    gone on from. Not so its schedule, whichever it was: the rate rises for a tenth of the steps and falls
+    as a cosine to 0, so that ranges come to rest. Nor what is for long trainings: mixup, CutMix and the
+    moving average of weights are off, and the last epoch's weights are kept.
+
+    Attributes:
+        epochs: Passes over the training split.
+        lr_factor: Largest learning rate as a part of the distillation's.
+        device: As :attr:`TrainConfig.device`.
+    """
+
+    epochs: int = 1
+    lr_factor: float = defaults.QAT_LR_FACTOR
+    device: str = "auto"
+
+    def check(self) -> None:
+        """Refuse values that no training can use, and a machine without torchao.
+
+        Raises:
+            UsageError: naming the option.
+            ImfDeployError: torchao cannot be used.
+        """
+        if self.epochs < 1:
+            raise UsageError(f"{self.epochs} epochs of QAT are too few", "Give 1 or more")
+        if not (self.lr_factor > 0 and math.isfinite(self.lr_factor)):
+            raise UsageError(f"--lr-factor {self.lr_factor} is out of range", "Give such as 0.02")
+        require_torchao()
+
+
+def qat(
+    distilled: Distilled,
+    data: DataSet,
+    teacher: Teacher,
+    config: QatConfig,
+    path: Path,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+) -> Artifact:
+    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+
+    Ranges are calibrated first, on training images. A file that the same recipe made before is taken
+    as it is; a checkpoint beside it is gone on from, and removed at the end.
+
+    Args:
+        distilled: What to start from; not changed.
+        data: That it was distilled on; the test split is not touched.
+        teacher: That it was distilled from.
+        config: Settings.
+        path: Where to write; tensors have the names that they have in the distilled file.
+        overwrite: Whether a file that another recipe made may be replaced.
+        monitoring: What is kept and told meanwhile.
+
+    Returns:
+        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
+        on from that file's, and ``evidence["qat"]`` holds the settings and the validation accuracy of
+        the student's own head: ``float_before``, ``float_after``, and ``rounded_after`` with fake
+        quantisation; null without validation images.
+
+    Raises:
+        UsageError: a setting out of range, other data, or another teacher.
+        ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
+    """
+    config.check()
+    monitoring.check()
+    source = distilled.artifact
+    train, weights = _settings(distilled, config)
+    _check_origin(distilled, data, teacher)
+    known: History = source.known("history", list)
+    settings = {
+        "kind": "qat",
+        "distilled": source.sha256,
+        "data": data.fingerprint,
+        "teacher": teacher.identity,
+        "config": asdict(train),
+    }
+    recipe = fingerprint(settings)
+    checkpoint = path.with_suffix(".checkpoint")
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+        return made
+    device = choose_device(train.device)
+    graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
+    # What took the place of the attentive logits was fitted to features that change now.
+    state = distilled.graph.state_dict().items()
+    graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
+    graph.to(device).eval()
+
+    def accuracy(network: torch.nn.Module) -> float | None:
+        if not len(data.validation):
+            return None
+        return top1(lambda images: network(images)[0], data.validation, data.preprocess, device)
+
+    before = accuracy(graph)
+    rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
+    images = choose_images(data.train, min(defaults.CALIBRATION_IMAGES, len(data.train)), train.seed)
+    rounded.calibrate(images, data.preprocess, device)
+    task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
+    title = f"Quantisation-aware training of {distilled.spec.name}"
+    try:
+        # It is short: an eager step does.
+        eager = replace(monitoring, cuda_graph=False)
+        history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
+        rounded_after = accuracy(rounded)
+    finally:
+        task.close()
+        rounded.remove()
+    about = {
+        "epochs": config.epochs,
+        "lr": train.lr,
+        "calibration_images": len(images),
+        "float_before": before,
+        "float_after": accuracy(graph),
+        "rounded_after": rounded_after,
+    }
+    later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
+
+    def finish() -> Artifact:
+        evidence = {**source.evidence, "history": [*known, *later], "qat": about}
+        if source.evidence.get("refitted"):
+            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            evidence["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
+        return save_distilled(
+            path,
+            graph,
+            checkpoint,
+            parent=source.sha256,
+            recipe=recipe,
+            model=source.model,
+            preprocess=source.preprocess,
+            evidence=evidence,
+        )
+
+    return on_first(finish)
+
+
+def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
+    """Return what a reader has to know of files whose weights were tuned, as sentences.
+
+    Args:
+        artifact: As :func:`qat` gives it.
+        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
+    """
+    about: dict[str, Any] = artifact.evidence["qat"]
+    epochs = f"{about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
+    tuned = (
+        f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
+        "quantisation-aware training"
+    )
+    before, after = about["float_before"], about["float_after"]
+    if before is None:
+        return [f"{tuned}; without validation images nothing says what that did to them"]
+    sentences = [
+        f"{tuned}: on validation images the student has {after:.2%} in float and "
+        f"{about['rounded_after']:.2%} with fake quantisation; before it had {before:.2%} in float"
+    ]
+    drop = (before - after) * 100
+    if drop > allowed:
+        sentences.append(
+            f"Quantisation-aware training cost the float student {drop:.2f} points of validation accuracy, "
+            f"more than the {allowed:g} that a file may lose, and gates compare INT8 with the tuned student: "
+            "try without it"
+        )
+    return sentences
+
+
+def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
+    """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
+    try:
+        known = distilled.artifact.known("config", dict)
+        train = read_typed(TrainConfig, known["train"])
+        # Earlier versions weighed the features of all branches alike, and named no depth.
+        weights = read_typed(LossWeights, {"depth": 0.0} | known["weights"])
+        train.check()
+        weights.check()
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise ImfDeployError(
+            f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
+        ) from error
+    short = replace(
+        train,
+        epochs=config.epochs,
+        lr=train.lr * config.lr_factor,
+        device=config.device,
+        schedule="cosine",
+        warmup=defaults.WARMUP,
+        mixup=0.0,
+        cutmix=0.0,
+        ema=0.0,
+        keep="last",
+    )
+    return short, weights
+
+
+def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:
+    source = distilled.artifact
+    if "qat" in source.evidence:
+        raise UsageError(
+            f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
+        )
+    # Earlier versions took a file's usual weights, and recorded no key.
+    if (teacher.sha256, teacher.key) != (source.parent, source.evidence.get("teacher_key", "")):
+        raise UsageError(
+            f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+        )
+    recorded: dict[str, Any] = source.known("teacher", dict)
+    if changed := differences(recorded, teacher.spec.to_dict()):
+        raise UsageError(
+            f"{source.path} was distilled from a teacher that was built in another way "
+            f"(other {', '.join(changed)})",
+            "Load the teacher with the settings and strides of the record",
+        )
+    if data.preprocess != source.preprocess:
+        raise UsageError(
+            f"{data.name} has other preprocessing or classes than {source.path} was distilled on",
+            "Give the data that it was distilled on",
+        )

@@ -1,0 +1,25 @@
+"""Latency, measured honestly."""
+
+from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.latency import Latency, Ratio, ratio
+from imf_deploy.benchmark.measure import measure
+from imf_deploy.benchmark.result import BenchResult, BenchRow
+from imf_deploy.benchmark.stage import bench
+from imf_deploy.benchmark.table import render
+from imf_deploy.benchmark.ways import OPENERS, Choice, Opener, Way
+
+__all__ = [
+    "OPENERS",
+    "BenchResult",
+    "BenchRow",
+    "Choice",
+    "Latency",
+    "Opener",
+    "Ratio",
+    "Way",
+    "bench",
+    "conditions",
+    "measure",
+    "ratio",
+    "render",
+]

@@ -1,0 +1,115 @@
+"""Load one file in this process and run it once; the child of :mod:`imf_deploy.benchmark.startup`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.benchmark.inputs import noise
+from imf_deploy.benchmark.ways import Way
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.runners.onnx_data import take_as_checked
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_LIBRARIES = {
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino", "openvino.frontend"),
+    "pytorch": ("torch", "torchvision", "imf_deploy.stripping.products"),
+    "tensorrt": ("torch",),
+}
+
+
+def probe(way: Way, batch_shape: list[int], batch_type: str, seed: int, iterations: int) -> dict[str, Any]:
+    """Return what loading and the first inference cost, for a process that holds nothing else.
+
+    The runtime's libraries are imported before anything is measured. Where an ONNX file keeps its
+    weights is taken as checked: whoever asks has done that.
+
+    Args:
+        way: The file and how to run it.
+        batch_shape: With the batch.
+        batch_type: NumPy's name of the type.
+        seed: Of the input.
+        iterations: Further inferences, before the peak of memory is read.
+
+    Returns:
+        ``load_ms``, ``first_inference_ms`` and ``memory``: resident memory of the process in MiB
+        before loading, at its peak from then on, and the difference; ``device_mib`` on a GPU.
+    """
+    _import_libraries(way)
+    batch = noise(batch_shape, batch_type, seed)
+    take_as_checked(way.path)
+    device_before = _device_free(way)
+    before = _start_peak()
+    began = time.perf_counter()
+    with way.open() as runner:
+        loaded = time.perf_counter()
+        runner.infer(batch)
+        first = time.perf_counter()
+        for _ in range(iterations):
+            runner.infer(batch)
+        peak = _status_mib("VmHWM")
+        device_after = _device_free(way)
+    return {
+        "load_ms": (loaded - began) * 1e3,
+        "first_inference_ms": (first - loaded) * 1e3,
+        "memory": None
+        if before is None or peak is None
+        else {"before_load_mib": before, "peak_mib": peak, "of_file_mib": max(peak - before, 0.0)},
+        "device_mib": None
+        if device_before is None or device_after is None
+        else (device_before - device_after) / 2**20,
+    }
+
+
+def _import_libraries(way: Way) -> None:
+    for library in _LIBRARIES.get(way.runtime, ()):
+        try:
+            importlib.import_module(library)
+        except ImportError:
+            return  # the runner says it better
+
+
+def _device_free(way: Way) -> int | None:
+    """Return the free memory of the GPU in bytes; creates PyTorch's context on it."""
+    if way.device == "cpu":
+        return None
+    import torch
+
+    return int(torch.cuda.mem_get_info(torch.device(way.device))[0]) if torch.cuda.is_available() else None
+
+
+def _start_peak() -> float | None:
+    """Set the peak of this process back to what it holds now, in MiB; ``None`` where it is unknown."""
+    try:
+        _CLEAR.write_text("5")  # Linux, Documentation/filesystems/proc.rst
+    except OSError:
+        return None
+    return _status_mib("VmRSS")
+
+
+def _status_mib(field: str) -> float | None:
+    try:
+        lines = _STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def main() -> None:
+    """Read the order from the command line, and print the answer as the last line."""
+    order = json.loads(sys.argv[1])
+    try:
+        way = Way.from_dict(order.pop("way"))
+        answer = probe(way, **order)
+    except ImfDeployError as error:
+        answer = {"reason": str(error)}
+    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+if __name__ == "__main__":
+    main()

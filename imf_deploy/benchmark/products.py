@@ -1,0 +1,146 @@
+"""Latency of deployable files beside the PyTorch models they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.benchmark.latency import Latency, Ratio, ratio
+from imf_deploy.benchmark.measure import measure
+from imf_deploy.benchmark.others import OtherWork, busy_machine
+from imf_deploy.benchmark.startup import start_up
+from imf_deploy.benchmark.ways import Way
+from imf_deploy.compat import usable_cpus
+from imf_deploy.progress import say
+from imf_deploy.runners.base import Runner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.pytorch import PyTorchRunner
+
+if TYPE_CHECKING:
+    from imf_deploy.stripping.products import Product
+
+ROUNDS = 36
+LOADS = 6
+# After each of the loads.
+WARMUP_S = 0.05
+# A process that loads and runs one file, to tell what memory it needs.
+START_S = 1.0
+# Latencies this close are taken as equal where there is no interval.
+NOISE = 0.03
+
+
+@dataclass(frozen=True)
+class FileLatency:
+    """One file's latency at batch 1, and its PyTorch model's in the same rounds.
+
+    Attributes:
+        file: Of the file.
+        pytorch: Of its PyTorch model, channels-last and not compiled, as ``PyTorchRunner`` runs it by
+            default.
+        speedup: PyTorch's latency divided by the file's.
+        threads: Threads of both.
+        memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
+            file; null where the kernel does not tell.
+        to_fp32: Of an INT8 file: its latency divided by that of the same product's fp32 file.
+        other_cpus: CPUs that other work took meanwhile.
+    """
+
+    file: Latency
+    pytorch: Latency
+    speedup: Ratio
+    threads: int
+    memory_bytes: int | None = None
+    to_fp32: Ratio | None = None
+    other_cpus: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that reports hold, in milliseconds."""
+        low_high = {"ratio": self.speedup.value, "low": self.speedup.low, "high": self.speedup.high}
+        return {
+            "latency_ms": percentiles(self.file),
+            "pytorch_latency_ms": percentiles(self.pytorch),
+            "speedup": low_high,
+            "threads": self.threads,
+            "batch": 1,
+            "memory_bytes": self.memory_bytes,
+        }
+
+
+def percentiles(latency: Latency) -> dict[str, float]:
+    """Return p50, p90 and p99 in milliseconds."""
+    return {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
+
+
+def measure_products(
+    products: list[Product], files: list[Artifact], seconds: float
+) -> dict[str, FileLatency]:
+    """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
+
+    The memory of each file is measured afterwards, in a process of its own.
+
+    Args:
+        products: The PyTorch models.
+        files: ONNX files made from them; engines, and Q/DQ written for TensorRT, are left out.
+        seconds: Least time that each is measured for.
+
+    Returns:
+        For each ONNX file, by its hash.
+    """
+    threads = usable_cpus()
+    onnx_files = [file for file in files if file.format == "onnx" and _for_the_cpu(file)]
+    runners: dict[str, Runner] = {
+        p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
+    }
+    runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
+    expected = _timing_seconds(len(runners), seconds)
+    say(f"Measuring the latency of {len(runners)} models, about {expected:.0f} s")
+    size = products[0].image_size
+    image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    with OtherWork() as others:
+        measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
+    fp32 = {file.product: file.sha256 for file in onnx_files if file.precision == "fp32"}
+    latencies = {}
+    for file in onnx_files:
+        own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
+        single = fp32.get(file.product) if file.precision == "int8" else None
+        memory = start_up(Way(file.path, threads), image).get("memory")
+        latencies[file.sha256] = FileLatency(
+            own,
+            pytorch,
+            ratio(pytorch, own),
+            threads,
+            round(memory["of_file_mib"] * 2**20) if memory else None,
+            ratio(own, measured[single]) if single else None,
+            others.cpus,
+        )
+    return latencies
+
+
+def _timing_seconds(models: int, seconds: float) -> float:
+    return models * (seconds + ROUNDS * 0.02 + LOADS * (WARMUP_S + 0.05))
+
+
+def expected_seconds(products: int, files: int, seconds: float) -> float:
+    """Return how long :func:`measure_products` will take, in seconds.
+
+    Args:
+        products: How many.
+        files: ONNX files that are measured.
+        seconds: Least time that each is measured for.
+    """
+    return _timing_seconds(products + files, seconds) + files * START_S
+
+
+def _for_the_cpu(file: Artifact) -> bool:
+    calibration = file.evidence.get("calibration")
+    return not calibration or calibration["target"] != "tensorrt"
+
+
+def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:
+    """Return a sentence if other work took CPUs that the measurement wanted; else nothing."""
+    one = next(iter(latencies.values()), None)  # all were measured together
+    busy = busy_machine(one.other_cpus, one.threads) if one else ""
+    return [busy] if busy else []

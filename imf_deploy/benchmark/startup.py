@@ -1,0 +1,59 @@
+"""What a file costs before its steady state: load time, first inference and memory, each time anew."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from imf_deploy.benchmark.ways import Way
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.runners.base import Batch
+from imf_deploy.runners.onnx_data import check_onnx_data
+
+ITERATIONS = 3
+"""Inferences after the first one, before the peak of memory is read."""
+_LIMIT_S = 900.0
+
+
+def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -> dict[str, Any]:
+    """Load a file and run it in a process of its own; see :func:`imf_deploy.benchmark.probe.probe`.
+
+    In this process, memory and caches would be those of all files together.
+
+    Args:
+        way: The file and how to run it.
+        batch: Its shape and type are used; the other process makes the same input from ``seed``.
+        seed: Of the input.
+        limit_s: When to give up, in seconds.
+
+    Returns:
+        The answer of ``probe``; or ``reason`` alone, where the other process failed.
+    """
+    if way.path.suffix.lower() == ".onnx":
+        try:
+            check_onnx_data(way.path)
+        except ImfDeployError as error:
+            return {"reason": str(error)}
+    order = {
+        "way": way.to_dict(),
+        "batch_shape": list(batch.shape),
+        "batch_type": batch.dtype.name,
+        "seed": seed,
+        "iterations": ITERATIONS,
+    }
+    # -P: a folder named imf_deploy in the current one must not hide the installed package.
+    command = [sys.executable, "-P", "-m", "imf_deploy.benchmark.probe", json.dumps(order)]
+    try:
+        # No shell: what the user named is inside one JSON argument.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)  # noqa: S603
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return {"reason": f"the other process did not end: {error}"}
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        told = done.stderr.strip().splitlines()
+        return {"reason": f"the other process ended with {done.returncode}: {told[-1] if told else ''}"}
+    return answer

@@ -1,0 +1,145 @@
+"""Choose one file of several runs within a budget, on validation accuracy, and say why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from imf_deploy.errors import UsageError
+from imf_deploy.report.assemble import recommend
+from imf_deploy.report.format import percent, scaled, significant
+from imf_deploy.report.schema import ArtifactRow
+
+if TYPE_CHECKING:
+    from imf_deploy.comparison.runs import Run
+    from imf_deploy.comparison.stage import Entry
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a file may cost, and has to reach; nothing where there is no limit.
+
+    Attributes:
+        latency_ms: Most milliseconds of the median (p50) of one inference.
+        size_mb: Most megabytes (a million bytes) of the file.
+        min_accuracy: Least accuracy on validation images, 0 to 1.
+    """
+
+    latency_ms: float | None = None
+    size_mb: float | None = None
+    min_accuracy: float | None = None
+
+    def check(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: a budget that nothing can be within, or an accuracy that is no fraction.
+        """
+        for option, value in (("--latency-budget-ms", self.latency_ms), ("--size-budget-mb", self.size_mb)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{option} must be above 0")
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise UsageError("--min-accuracy is a part from 0 to 1", "Give such as 0.9")
+
+    def __bool__(self) -> bool:
+        """Return whether there is any limit."""
+        return any(limit is not None for limit in (self.latency_ms, self.size_mb, self.min_accuracy))
+
+    def __str__(self) -> str:
+        """Return the limits in words."""
+        told = []
+        if self.latency_ms is not None:
+            told.append(f"at most {self.latency_ms:g} ms")
+        if self.size_mb is not None:
+            told.append(f"at most {self.size_mb:g} MB")
+        if self.min_accuracy is not None:
+            told.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
+        return ", ".join(told)
+
+    def misses(self, row: ArtifactRow) -> dict[str, float]:
+        """Return by how much of each limit a candidate misses it, in words and as a part of the limit."""
+        latency, accuracy, found = row["latency_ms"], row["validation_accuracy"], {}
+        if latency is None or accuracy is None:
+            raise ValueError(f"{row['path']} is no candidate")
+        if self.latency_ms is not None and latency["p50"] > self.latency_ms:
+            over = latency["p50"] - self.latency_ms
+            found[f"{significant(latency['p50'])} ms, {significant(over)} ms too slow"] = (
+                over / self.latency_ms
+            )
+        if self.size_mb is not None and row["size_bytes"] > self.size_mb * 1e6:
+            extra = row["size_bytes"] - self.size_mb * 1e6
+            told = f"{scaled(row['size_bytes'], 'B')}, {scaled(extra, 'B')} too large"
+            found[told] = extra / (self.size_mb * 1e6)
+        if self.min_accuracy is not None and accuracy < self.min_accuracy:
+            under = self.min_accuracy - accuracy
+            found[f"{percent(accuracy)}, {significant(100 * under)} points too few"] = (
+                under / self.min_accuracy
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to deploy, or why nothing.
+
+    Attributes:
+        entry: The file, if there is one.
+        sentence: What to do and why.
+        nearest: Of the files that miss the budget, the one that misses it by the least part.
+    """
+
+    entry: Entry | None
+    sentence: str
+    nearest: Entry | None = None
+
+
+def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Budget) -> Choice:
+    """Choose as :func:`imf_deploy.report.assemble.recommend` does, among the files within the budget.
+
+    Test accuracies play no part. A candidate passed its checks, was timed, and has an accuracy on
+    validation images. Latencies of different machines cannot be held against each other or one
+    budget, so only the first group with a candidate counts.
+
+    Args:
+        entries: All files.
+        groups: Runs that were timed under the same conditions, the first run's first.
+        budget: What the file may cost.
+    """
+    everywhere = [entry for entry in entries if entry.candidate]
+    candidates = next(
+        (own for group in groups if (own := [entry for entry in everywhere if entry.run in group])), []
+    )
+    if not candidates:
+        return Choice(
+            None,
+            "No file is recommended: none passed its checks, was timed, and has an accuracy on validation "
+            "images.",
+        )
+    fit = [entry for entry in candidates if not budget.misses(entry.row)]
+    # Under the name that tells the runs apart, since the choice comes back as a path.
+    chosen = recommend([{**entry.row, "path": entry.name} for entry in fit])
+    others = _left_out(candidates, len(everywhere) - len(candidates))
+    if chosen is None:
+        return _none_fits(candidates, budget, others)
+    entry = next(entry for entry in fit if entry.name == chosen["path"])
+    among = f", among the {len(fit)} of {len(candidates)} files with {budget}" if budget else ""
+    return Choice(entry, f"Deploy {entry.name}: {chosen['reason'].rstrip('. ')}{among}.{others}")
+
+
+def _left_out(candidates: Sequence[Entry], others: int) -> str:
+    """Return a sentence on candidates that were timed elsewhere; nothing where there are none."""
+    if not others:
+        return ""
+    runs = ", ".join(dict.fromkeys(entry.run.name for entry in candidates))
+    return (
+        f" Only files of {runs} were considered: {others} others were timed under other conditions; "
+        "name their run first to choose among those."
+    )
+
+
+def _none_fits(candidates: Sequence[Entry], budget: Budget, others: str) -> Choice:
+    nearest = min(candidates, key=lambda entry: max(budget.misses(entry.row).values()))
+    told = "; ".join(budget.misses(nearest.row))
+    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {told}.{others}", nearest)

@@ -1,0 +1,159 @@
+"""Stage: lay runs side by side, mark the Pareto fronts, and choose within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.comparison.choose import Budget, Choice, choose
+from imf_deploy.comparison.front import pareto_front
+from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
+from imf_deploy.report.schema import ArtifactRow
+from imf_deploy.report.verdict import common_start
+
+SCHEMA = 1
+LATENCY, SIZE = "latency", "size"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of one run.
+
+    Attributes:
+        run: Whose it is.
+        row: What was measured of it.
+        fronts: ``latency`` and ``size``, where no other file is as accurate on validation images at
+            less of it, or more accurate at no more of it.
+    """
+
+    run: Run
+    row: ArtifactRow
+    fronts: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Run and path, which no other file shares."""
+        return f"{self.run.name}/{self.row['path']}"
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
+        return _judged(self) and bool(self.row["latency_ms"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All files of some runs.
+
+    Attributes:
+        runs: The runs, as they were given.
+        entries: Their files, in the order of the reports.
+        budget: What the choice was limited to.
+        choice: What to deploy.
+        warnings: What makes the numbers hard to compare.
+    """
+
+    runs: list[Run]
+    entries: list[Entry]
+    budget: Budget
+    choice: Choice
+    warnings: list[str]
+
+    @property
+    def missed(self) -> bool:
+        """Whether there is a budget that no file fits."""
+        return bool(self.budget) and self.choice.entry is None
+
+    def by_run(self) -> list[tuple[Run, str, list[Entry]]]:
+        """Return each run, what the paths of its files begin with, and its files."""
+        found = []
+        for run in self.runs:
+            own = [entry for entry in self.entries if entry.run is run]
+            found.append((run, common_start([entry.row["path"] for entry in own]), own))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form for JSON."""
+        chosen, nearest = self.choice.entry, self.choice.nearest
+        return {
+            "schema": SCHEMA,
+            "dataset": self.runs[0].report["dataset"],
+            "runs": [
+                {
+                    "name": run.name,
+                    "report": str(run.path),
+                    **{
+                        key: run.report[key]
+                        for key in ("student", "teacher", "teacher_accuracy", "seed", "created", "command")
+                    },
+                    "environment": run.report["environment"],
+                }
+                for run in self.runs
+            ],
+            "files": [
+                {"run": entry.run.name, **entry.row, "pareto_front": sorted(entry.fronts)}
+                for entry in self.entries
+            ],
+            "budget": {
+                "latency_ms": self.budget.latency_ms,
+                "size_mb": self.budget.size_mb,
+                "min_accuracy": self.budget.min_accuracy,
+            },
+            "recommendation": _named(chosen),
+            "nearest": _named(nearest),
+            "reason": self.choice.sentence,
+            "warnings": self.warnings,
+        }
+
+
+def _named(entry: Entry | None) -> dict[str, str] | None:
+    return {"run": entry.run.name, "path": entry.row["path"]} if entry else None
+
+
+def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
+    """Compare runs.
+
+    Args:
+        paths: Folders of runs, or their ``report.json`` files; one is enough.
+        budget: What the recommended file may cost.
+
+    Raises:
+        UsageError: a run is missing or given twice, or runs had different data sets; a bad budget.
+        ImfDeployError: a report is damaged, foreign, or of a newer version.
+    """
+    budget = budget or Budget()
+    budget.check()
+    runs = open_runs(paths)
+    groups = timed_alike(runs)
+    entries = _mark([Entry(run, row) for run in runs for row in run.report["artifacts"]], groups)
+    return Comparison(runs, entries, budget, choose(entries, groups, budget), warnings(runs))
+
+
+def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
+    """Return the entries with the fronts that they are on; latencies of different machines share none."""
+    fronts: list[set[str]] = [set() for _ in entries]
+    # Validation accuracies: whoever chooses from the front must not choose on the test images.
+    passed = [place for place, entry in enumerate(entries) if _judged(entry)]
+    for group in groups:
+        timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
+        for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in timed]):
+            fronts[timed[place]].add(LATENCY)
+    for place in pareto_front([(entries[p].row["size_bytes"], _accuracy(entries[p])) for p in passed]):
+        fronts[passed[place]].add(SIZE)
+    return [
+        Entry(entry.run, entry.row, frozenset(marks)) for entry, marks in zip(entries, fronts, strict=True)
+    ]
+
+
+def _latency(entry: Entry) -> float:
+    return entry.row["latency_ms"]["p50"] if entry.row["latency_ms"] else float("inf")
+
+
+def _accuracy(entry: Entry) -> float:
+    return entry.row["validation_accuracy"] or 0.0
+
+
+def _judged(entry: Entry) -> bool:
+    return entry.row["status"] == "pass" and entry.row["validation_accuracy"] is not None

@@ -1,0 +1,1 @@
+"""Distillation: a student with branches learns from a frozen teacher."""

@@ -1,0 +1,290 @@
+"""Stage: distil a teacher into a student by IMF."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.data import DataSet
+from imf_deploy.distillation.imf_task import ImfTask, training_graph
+from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import fingerprint, finite
+from imf_deploy.forms import read_typed
+from imf_deploy.method.branches import BranchDesign, TrainingGraph
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.models import (
+    Block,
+    ModelSpec,
+    check_student,
+    find_blocks,
+    load_weights,
+    read_block,
+    read_weights,
+    save_weights,
+    tensor_hashes,
+)
+from imf_deploy.stages import stage
+from imf_deploy.teacher_memory.recent_logits import RecentLogits
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.checkpoint import check_finite
+from imf_deploy.training.config import Monitoring, TrainConfig
+from imf_deploy.training.distributed import on_first
+from imf_deploy.training.loop import fit
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Which student, and how it is distilled.
+
+    Attributes:
+        student: Name of the architecture.
+        stem_strides: Strides at the first reductions; nothing chooses them by the image size.
+        weights: Of the terms of the loss, and the temperature.
+        train: Settings of the training.
+        taps: Modules of the student that end a block; empty finds them.
+        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
+        design: How the branches are made.
+        branch_warmup: Part of the training in which the weight of all that the branches say rises
+            linearly from 0 (ours).
+        refit: Whether linear heads are re-fitted at the end; see :mod:`imf_deploy.distillation.refit`.
+    """
+
+    student: str = defaults.STUDENT
+    stem_strides: tuple[int, ...] | None = None
+    weights: LossWeights = field(default_factory=LossWeights)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    taps: tuple[str, ...] = ()
+    teacher_tap: str = ""
+    design: BranchDesign = field(default_factory=BranchDesign)
+    branch_warmup: float = 0.0
+    refit: bool = True
+
+    def spec(self, data: DataSet) -> ModelSpec:
+        """Return the student's architecture for a data set.
+
+        Raises:
+            UsageError: there is no such student.
+        """
+        preprocess = data.preprocess
+        return ModelSpec.for_images(
+            self.student, preprocess.num_classes, preprocess.size, self.stem_strides, self.taps
+        )
+
+    def check(self) -> None:
+        """Refuse values that no training can use.
+
+        Raises:
+            UsageError: naming the option.
+        """
+        self.train.check()
+        self.weights.check()
+        self.design.check()
+        if not 0 <= self.branch_warmup < 1:
+            raise UsageError("the warm-up of the branches must be at least 0 and below 1")
+        if self.teacher_tap and self.design.match != "last":
+            raise UsageError("--teacher-tap names one map, and the branches learn several", "Leave it out")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A trained student with its branches, as the strip stage reads it.
+
+    Attributes:
+        artifact: The record of the file.
+        spec: The student's architecture.
+        graph: Student and branches with their trained weights, in evaluation mode.
+        blocks: The student's blocks.
+        teacher_features: The teacher's feature map that each IFD maps to the shape of.
+        design: How the branches are made.
+    """
+
+    artifact: Artifact
+    spec: ModelSpec
+    graph: TrainingGraph
+    blocks: list[Block]
+    teacher_features: list[Block]
+    design: BranchDesign
+
+
+def distill(
+    data: DataSet,
+    teacher: Teacher,
+    config: DistillConfig,
+    path: Path,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    checked: bool = False,
+) -> Artifact:
+    """Distil a teacher into a student and write both the student and its branches.
+
+    The teacher stays in evaluation mode without gradients. A file that the same recipe made before
+    is taken as it is; a checkpoint beside it is gone on from, and removed at the end. Of several
+    processes all call this, and the first one writes.
+
+    Args:
+        data: Training and validation splits; the test split is not touched.
+        teacher: As :func:`imf_deploy.teaching.teacher.load_teacher` gives it.
+        config: Settings.
+        path: Where to write; tensors are named ``student.*`` and ``imf.*``.
+        overwrite: Whether a file that another recipe made may be replaced.
+        monitoring: What is kept and told meanwhile.
+        checked: Whether :func:`imf_deploy.models.check_student` has accepted the student already.
+
+    Returns:
+        The artifact; its evidence holds ``history``, ``blocks`` and ``teacher_features``.
+
+    Raises:
+        UsageError: unknown student, or a setting out of range.
+        ImfDeployError: the teacher has other classes, the loss is not finite, or a file problem.
+    """
+    config.check()
+    monitoring.check()
+    classes = data.preprocess.num_classes
+    if teacher.spec.num_classes != classes:
+        raise ImfDeployError(
+            f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
+            "Train a teacher for this data: imf-deploy train-teacher",
+        )
+    spec = config.spec(data)
+    settings = {
+        "kind": "distilled",
+        "student": spec.to_dict(),
+        "data": data.fingerprint,
+        "teacher": teacher.identity,
+        "config": asdict(config),
+    }
+    recipe = fingerprint(settings)
+    checkpoint = path.with_suffix(".checkpoint")
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+        return made
+    if not checked:
+        check_student(spec)
+    torch.manual_seed(config.train.seed)
+    recent = None
+    if config.refit and monitoring.teacher_outputs_gb:
+        recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent)
+    title = f"Distilling {spec.name}"
+    try:
+        history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
+    finally:
+        task.close()
+
+    def finish() -> Artifact:
+        heads = []
+        if config.refit:
+            with stage("refit"):
+                heads = refit_distilled(graph, task.teach, data, config.train, config.weights)
+        return save_distilled(
+            path,
+            graph,
+            checkpoint,
+            parent=teacher.sha256,
+            recipe=recipe,
+            model=spec.to_dict(),
+            preprocess=data.preprocess,
+            evidence={
+                "history": history,
+                "refitted": heads,
+                "blocks": [asdict(block) for block in blocks],
+                "teacher_features": [asdict(block) for block in features],
+                "teacher": teacher.spec.to_dict(),
+                "teacher_key": teacher.key,
+                "teacher_accuracy": teacher.accuracy,
+                "teacher_tensors": tensor_hashes(teacher.module.parameters()),
+                "data": data.name,
+                "data_config": data.config,
+                "config": finite(asdict(config)),
+            },
+        )
+
+    return on_first(finish)
+
+
+def imf_task(
+    spec: ModelSpec, teacher: Teacher, config: DistillConfig, recent: RecentLogits | None = None
+) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
+    """Build what a distillation trains, with fresh weights.
+
+    Args:
+        spec: The student's architecture.
+        teacher: Gets a hook, which closing the task takes off again.
+        config: Of the distillation.
+        recent: Keeps the teacher's logits for the re-fit.
+
+    Returns:
+        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
+    """
+    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
+    graph, blocks, features = training_graph(spec, its, config.design)
+    smoothing = config.train.label_smoothing
+    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
+    return task, graph, blocks, features
+
+
+def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:
+    """Write a training graph with its record, and remove the checkpoint that led to it.
+
+    Args:
+        path: Where to write.
+        graph: Student and branches.
+        checkpoint: Of the training that is done.
+        fields: Of the :class:`~imf_deploy.artifact.Artifact`.
+
+    Raises:
+        ImfDeployError: a weight or a statistic is not finite; nothing is written.
+    """
+    check_finite(graph.state_dict(), "at the end")
+    save_weights(path, graph.state_dict())
+    artifact = describe(path, kind="distilled", format="safetensors", **fields).save()
+    checkpoint.unlink(missing_ok=True)
+    return artifact
+
+
+def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:
+    """Build the training graph of a distilled file again.
+
+    Args:
+        artifact: Its record.
+        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+
+    Raises:
+        UsageError: the record names a factory that is not trusted.
+        ImfDeployError: the file is of another kind, of an older version, damaged, or does not fit its record.
+    """
+    if artifact.kind != "distilled":
+        raise ImfDeployError(
+            f"{artifact.path} is a {artifact.kind}, not a distilled student",
+            "Give what imf-deploy distill wrote",
+        )
+    spec = ModelSpec.from_dict(artifact.model, trusted)
+    spec.check_preprocess(artifact.preprocess, str(artifact.path))
+    config = artifact.evidence.get("config")
+    if isinstance(config, dict) and "student" in config and "design" not in config:
+        raise ImfDeployError(
+            f"{artifact.path} was made by an older version of imf-deploy: it names no design of branches",
+            "Distil again, with --overwrite or to another --output",
+        )
+    try:
+        recorded = [read_block(block) for block in artifact.known("teacher_features", list)]
+        # Earlier versions had no refining units, and named none.
+        design = read_typed(BranchDesign, {"refining": 0} | artifact.known("config", dict)["design"])
+        design.check()
+        graph, blocks, features = training_graph(spec, recorded, design)
+    except (KeyError, TypeError, IndexError, ValueError, UsageError) as error:
+        raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
+    tensors = read_weights(artifact.path)
+    try:
+        graph.imf.make_room(name.removeprefix("imf.") for name in tensors if name.startswith("imf."))
+    except ValueError as error:
+        raise ImfDeployError(f"{artifact.path} is damaged ({error})", "Distil again") from error
+    load_weights(graph, tensors, str(artifact.path))
+    return Distilled(artifact, spec, graph.eval(), blocks, features, design)

@@ -1,0 +1,130 @@
+"""What IMF trains: a student with branches beside it, under a frozen teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.method.branches import BranchDesign, ImfBranches, Taps, TrainingGraph
+from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
+from imf_deploy.models import Block, ModelSpec, build_model, student_blocks
+from imf_deploy.processes import world_size
+from imf_deploy.teacher_memory.recent_logits import RecentLogits
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.distributed import batch_mean
+from imf_deploy.training.task import Known, risen
+
+
+def training_graph(
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign
+) -> tuple[TrainingGraph, list[Block], list[Block]]:
+    """Build a student with fresh weights and a branch on each of its blocks.
+
+    Args:
+        spec: The student's architecture.
+        teacher_blocks: Blocks of the teacher in order, or those alone that the branches learn.
+        design: How the branches are made.
+
+    Returns:
+        The graph, the student's blocks, and the teacher's block that each branch learns.
+    """
+    student = build_model(spec)
+    blocks = student_blocks(student, spec)
+    features = design.features(teacher_blocks, len(blocks))
+    branches = ImfBranches(blocks, features, spec.num_classes, design)
+    graph = TrainingGraph(student, blocks, branches)
+    return graph.to(memory_format=torch.channels_last), blocks, features
+
+
+class ImfTask:
+    """The IMF loss of a training graph against a frozen teacher, for :func:`imf_deploy.training.loop.fit`.
+
+    Args:
+        graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
+        teacher: Gets a hook, which :meth:`close` takes off again.
+        features: The teacher's feature map that each branch learns.
+        weights: Of the terms of the loss.
+        label_smoothing: Of the labels.
+        branch_warmup: Part of the training in which the branches' weight rises.
+        recent: Keeps the teacher's logits for :meth:`teach`.
+    """
+
+    progress: float | Tensor = 0.0
+
+    def __init__(
+        self,
+        graph: nn.Module,
+        teacher: Teacher,
+        features: Sequence[Block],
+        weights: LossWeights,
+        label_smoothing: float = 0.0,
+        branch_warmup: float = 0.0,
+        recent: RecentLogits | None = None,
+    ) -> None:
+        self.module = graph
+        self._recent = recent
+        tapped = list(dict.fromkeys(features))
+        self._teacher = teacher
+        self._taps = Taps(teacher.module, tapped)
+        self._weights = weights
+        self._label_smoothing = label_smoothing
+        self._warmup = branch_warmup
+        branches = next(module for module in graph.modules() if isinstance(module, ImfBranches))
+        self._targets = [
+            (tapped.index(block), side) for block, side in zip(features, branches.sides, strict=True)
+        ]
+
+    def targets(self, parts: Sequence[Tensor]) -> list[TeacherOutputs]:
+        """Run the teacher on all parts of a batch; the powers of its maps are those of the whole."""
+        return self.known_targets(parts, [None] * len(parts))
+
+    def known_targets(self, parts: Sequence[Tensor], known: Sequence[Known | None]) -> list[TeacherOutputs]:
+        """Return what :meth:`targets` does; the teacher sees only what is not known."""
+        outputs = []
+        with torch.no_grad():
+            for images, its in zip(parts, known, strict=True):
+                logits, *features = its.get(images, self._see) if its else self._see(images)
+                outputs.append(TeacherOutputs.of(logits, features, self._targets))
+            if len(parts) > 1 or world_size() > 1:
+                powers = [torch.cat([*output.powers.values()]) for output in outputs]
+                whole = batch_mean(powers, [len(images) for images in parts])
+                sizes = [len(power) for power in outputs[0].powers.values()]
+                shared = dict(zip(outputs[0].powers, torch.split(whole, sizes), strict=True))
+                outputs = [replace(output, powers=shared) for output in outputs]
+        return outputs
+
+    def _see(self, images: Tensor) -> list[Tensor]:
+        logits, *maps = self._teacher.look(images, self._taps)
+        if self._recent:
+            self._recent.keep(self.progress, images, logits)
+        return [logits, *maps]
+
+    def teach(self, images: Tensor) -> Tensor:
+        """Return the teacher's logits ``[N, classes]``; it is asked only if they are not known."""
+        known = self._recent.take(images) if self._recent else None
+        return self._teacher.logits(images) if known is None else known
+
+    def losses(
+        self, network: nn.Module, images: Tensor, labels: Tensor, target: TeacherOutputs
+    ) -> dict[str, Tensor]:
+        """Return the weighted terms of the loss for one part of a batch."""
+        logits, branches = network(images)
+        terms = imf_losses(
+            logits, branches, self._targets, target, labels, self._weights, self._label_smoothing
+        )
+        if self._warmup:
+            for name in ("branch_kd", "prefix_kd", "feature"):
+                terms[name] = terms[name] * risen(self.progress, self._warmup)
+        return terms
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the logits of the student's own head, ``[N, classes]``."""
+        logits: Tensor = self.module(images)[0]
+        return logits
+
+    def close(self) -> None:
+        """Take the hook off the teacher."""
+        self._taps.remove()

@@ -1,0 +1,250 @@
+"""Re-fit the linear heads of a trained network, and keep each that validation does not speak against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from imf_deploy.data import DataSet
+from imf_deploy.data.batches import TrainLoader, eval_batches
+from imf_deploy.distillation.heads import Head, OwnHead, branch_heads
+from imf_deploy.method.branches import TrainingGraph
+from imf_deploy.method.losses import LossWeights
+from imf_deploy.method.refit import refit
+from imf_deploy.progress import say
+from imf_deploy.training.config import TrainConfig
+
+PASSES = 2
+"""Over the training split, at most; each view is a new one where pictures are changed at random."""
+FLOATS = 32_000_000
+"""Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
+PER_CLASS = 20
+"""Images a class that a head is worth fitting to, where the bound does not leave a whole pass."""
+BATCH = 128
+"""Largest number of images that are run at once, in one process whatever number trained."""
+
+Features = dict[str, Tensor]
+"""Inputs of heads ``[N, D]`` by name."""
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """What became of one head.
+
+    Attributes:
+        head: Its name.
+        before: Validation accuracy from 0 to 1; nothing without a validation split.
+        after: The same, re-fitted.
+        kept: Whether the re-fitted head is taken: unless it is less accurate.
+    """
+
+    head: str
+    before: float | None
+    after: float | None
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What heads are fitted to.
+
+    Attributes:
+        features: Inputs of heads.
+        taught: The teacher's logits ``[N, classes]``.
+        labels: ``int64 [N]``.
+    """
+
+    features: Features
+    taught: Tensor
+    labels: Tensor
+
+
+def refit_heads(
+    heads: Sequence[Head],
+    see: Callable[[Tensor], Features],
+    teach: Callable[[Tensor], Tensor],
+    data: DataSet,
+    config: TrainConfig,
+    weights: LossWeights,
+    device: torch.device,
+) -> list[Refitted]:
+    """Re-fit heads on training images and keep those that validation does not speak against.
+
+    The images are those of the last epochs, see :func:`first_refitted`. Their number is bounded, so memory
+    does not grow with the data set.
+
+    Args:
+        heads: Which.
+        see: Images ``[N, 3, S, S]`` to the features of the heads; the network is in evaluation mode.
+        teach: Images to the teacher's logits ``[N, classes]``.
+        data: Training and validation splits.
+        config: Settings of the training that is over.
+        weights: ``beta`` and the temperature.
+        device: Where the networks are.
+    """
+    if not heads:
+        return []
+    seen = _look({head.source for head in heads}, see, teach, data, config, device)
+    images, classes = len(seen.labels), data.preprocess.num_classes
+    if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
+        say(f"Heads are left as they are: {images} images fit into memory, too few for {classes} classes")
+        return []
+    found = []
+    for head in heads:
+        features = seen.features[head.source][:, : head.start[0].shape[1]]
+        found.append(refit(features, seen.taught, seen.labels, head.start, weights, config.label_smoothing))
+    layers = [*(head.start for head in heads), *found]
+    accuracies = _accuracies([*heads, *heads], layers, see, data, device)
+    results = []
+    for head, fitted, old, new in zip(
+        heads, found, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
+    ):
+        results.append(Refitted(head.name, old, new, old is None or new is None or new >= old))
+        if results[-1].kept:
+            head.keep(*fitted)
+    return results
+
+
+def first_refitted(epochs: int) -> int:
+    """Return the first of the :data:`PASSES` epochs, from 0, whose images heads are fitted to.
+
+    They are the last ones of a training, and go beyond a shorter one: the teacher has seen most of their
+    images.
+    """
+    return max(epochs - PASSES, 0)
+
+
+@torch.no_grad()
+def _look(
+    sources: AbstractSet[str],
+    see: Callable[[Tensor], Features],
+    teach: Callable[[Tensor], Tensor],
+    data: DataSet,
+    config: TrainConfig,
+    device: torch.device,
+) -> Seen:
+    """Run student and teacher on training images until there are enough features."""
+    loader = TrainLoader(
+        data.train,
+        data.preprocess,
+        min(config.batch_size, BATCH),
+        config.augmentation(data.preprocess.size),
+        config.seed,
+        device=device,
+    )
+    features: dict[str, list[Tensor]] = {name: [] for name in sorted(sources)}
+    taught: list[Tensor] = []
+    labels: list[Tensor] = []
+    count = 0
+    first = first_refitted(config.epochs)
+    for images, classes in (batch for n in range(PASSES) for batch in loader.epoch(first + n)):
+        its = see(images)
+        for name, known in features.items():
+            known.append(its[name])
+            count += its[name].numel()
+        taught.append(teach(images).float())
+        labels.append(classes)
+        count += taught[-1].numel()
+        if count >= FLOATS:
+            break
+    whole = {name: torch.cat(known) for name, known in features.items()}
+    return Seen(whole, torch.cat(taught), torch.cat(labels))
+
+
+@torch.no_grad()
+def _accuracies(
+    heads: Sequence[Head],
+    layers: Sequence[tuple[Tensor, Tensor]],
+    see: Callable[[Tensor], Features],
+    data: DataSet,
+    device: torch.device,
+) -> list[float | None]:
+    """Return the validation accuracy that each head has with a weight and a bias; no feature is kept."""
+    if not len(data.validation):
+        return [None] * len(heads)
+    right = [0] * len(heads)
+    for images, classes in eval_batches(data.validation, data.preprocess):
+        its, answers = see(images.to(device)), classes.to(device)
+        for index, (head, (weight, bias)) in enumerate(zip(heads, layers, strict=True)):
+            logits = functional.linear(its[head.source][:, : weight.shape[1]], weight, bias)
+            right[index] += int((logits.argmax(1) == answers).sum())
+    return [count / len(data.validation) for count in right]
+
+
+def refit_student(
+    network: nn.Module,
+    teach: Callable[[Tensor], Tensor],
+    data: DataSet,
+    config: TrainConfig,
+    weights: LossWeights,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Re-fit the head of a network without branches; see :func:`refit_distilled`."""
+    own = OwnHead(network.eval(), example(data).to(device))
+
+    def see(images: Tensor) -> Features:
+        network(images)
+        return {"own": own.features}
+
+    try:
+        return _told(refit_heads(own.head(), see, teach, data, config, weights, device))
+    finally:
+        own.close()
+
+
+def refit_distilled(
+    graph: TrainingGraph,
+    teach: Callable[[Tensor], Tensor],
+    data: DataSet,
+    config: TrainConfig,
+    weights: LossWeights,
+    plain: bool = True,
+) -> list[dict[str, Any]]:
+    """Re-fit the heads of a distilled student, on the device that it is on.
+
+    Args:
+        graph: Student and branches; left in evaluation mode.
+        teach: Images ``[N, 3, S, S]`` to the teacher's logits ``[N, classes]``.
+        data: Training and validation splits.
+        config: Settings of the training that is over.
+        weights: ``beta`` and the temperature.
+        plain: Whether the student's own head is re-fitted too, beside that of each ``imf@k``.
+
+    Returns:
+        A record for each head: see :class:`Refitted`.
+    """
+    device = graph.imf.attention.device
+    own = OwnHead(graph.eval().student, example(data).to(device))
+
+    def see(images: Tensor) -> Features:
+        _, pooled = graph.pooled(images)
+        return {"own": own.features, "branches": torch.cat(pooled, 1)}
+
+    try:
+        heads = (own.head() if plain else []) + branch_heads(graph)
+        return _told(refit_heads(heads, see, teach, data, config, weights, device))
+    finally:
+        own.close()
+
+
+def example(data: DataSet) -> Tensor:
+    """Return two training images, ``[2, 3, S, S]``."""
+    return next(eval_batches(data.train.subset(torch.arange(2)), data.preprocess))[0]
+
+
+def _told(found: list[Refitted]) -> list[dict[str, Any]]:
+    if not found:
+        return []
+    changes = [
+        f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (left as it was)")
+        for each in found
+        if each.before is not None and each.after is not None
+    ]
+    say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
+    return [asdict(each) for each in found]

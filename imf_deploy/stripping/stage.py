@@ -1,0 +1,182 @@
+"""Stage: strip a distilled student into its products, and prove each one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.errors import GateError
+from imf_deploy.files import fingerprint
+from imf_deploy.method.fold import FoldedImf, fold
+from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
+from imf_deploy.progress import track
+from imf_deploy.stripping.names import PLAIN, blocks_kept
+from imf_deploy.stripping.products import build_product
+from imf_deploy.stripping.proof import StripProof, count_macs, count_parameters, removed_modules
+from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
+
+PROOF_IMAGES = 256
+
+
+def strip(
+    distilled: Distilled,
+    products: Sequence[str],
+    folder: Path,
+    images: Tensor | None = None,
+    overwrite: bool = False,
+) -> list[Artifact]:
+    """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
+
+    Args:
+        distilled: As :func:`imf_deploy.distillation.distill.load_distilled` gives it; not changed.
+        products: As :func:`imf_deploy.stripping.products.choose_products` gives them.
+        folder: Where to write.
+        images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise where there are none.
+        overwrite: Whether files that were made in another way may be replaced.
+
+    Returns:
+        One artifact for each product; its evidence holds ``strip``, ``parameters`` and ``macs``.
+
+    Raises:
+        UsageError: another file is there.
+        GateError: a proof does not hold; the file is removed.
+    """
+    if images is None:
+        size = distilled.spec.image_size
+        images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    made = []
+    with track("Stripping", len(products)) as advance:
+        for product in products:
+            made.append(_strip_one(distilled, product, folder, images, overwrite))
+            advance(1)
+    return made
+
+
+def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
+    path = folder / f"{distilled.spec.stem}-{product}.safetensors"
+    recipe = fingerprint(["product", product, distilled.artifact.sha256])
+    if made := claim(path, recipe, overwrite):
+        return made
+    save_weights(path, make_product(distilled, product).state_dict())
+    model = distilled.spec.to_dict()
+    if product != PLAIN:
+        features = distilled.artifact.known("teacher_features", list)
+        model["teacher_features"] = features[: blocks_kept(product)]
+        model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
+    # Proved on what was read back, and before the sidecar makes the file count as made.
+    stripped = build_product(model, product, trusted=(distilled.spec.name,))
+    load_weights(stripped, read_weights(path), str(path))
+    proof = prove(distilled, product, stripped, images)
+    if not proof.passed:
+        path.unlink()
+        raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
+    return describe(
+        path,
+        kind="product",
+        format="safetensors",
+        parent=distilled.artifact.sha256,
+        recipe=recipe,
+        model=model,
+        preprocess=distilled.artifact.preprocess,
+        product=product,
+        evidence={
+            "strip": proof.to_dict(),
+            "parameters": proof.parameters_after,
+            "macs": proof.macs_after,
+            "data": distilled.artifact.known("data", str),
+            "data_config": distilled.artifact.known("data_config", dict),
+        },
+    ).save()
+
+
+def make_product(distilled: Distilled, product: str) -> nn.Module:
+    """Return a product's module: the student itself, or the folded first k blocks."""
+    if product == PLAIN:
+        return distilled.graph.student.eval()
+    return fold(
+        distilled.graph.student,
+        distilled.graph.imf,
+        distilled.blocks,
+        distilled.teacher_features,
+        blocks_kept(product),
+    )
+
+
+def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> StripProof:
+    """Compare the training graph with a product.
+
+    Args:
+        distilled: The training graph.
+        product: ``plain`` or ``imf@k``.
+        stripped: The product, as it was read back from its file.
+        images: ``float32 [N, 3, S, S]``.
+    """
+    with torch.inference_mode():
+        own, branches = distilled.graph.eval()(images)
+        before = own if product == PLAIN else branches.attentive[blocks_kept(product) - 1]
+        after = stripped(images)
+        graph, last = before.numpy(), after.numpy()
+        if isinstance(stripped, FoldedImf):
+            cut = unfolded_logits(distilled, stripped, images).numpy()
+            ladder = [
+                step(STRIPPED, TRAINING_GRAPH, cut, graph, FOLD),
+                step(FOLDED, STRIPPED, last, cut, FOLD),
+            ]
+        else:
+            ladder = [step(STRIPPED, TRAINING_GRAPH, last, graph, SAME)]
+    tensors = stripped.state_dict()
+    kept = {_source(distilled, product, name) for name in tensors}
+    attention = distilled.graph.imf.attention
+    attentive = set(
+        tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
+    )
+    teacher = set(distilled.artifact.known("teacher_tensors", list))
+    hashes = tensor_hashes(stripped.parameters())
+    library = build_model(distilled.spec).state_dict()
+    size = distilled.spec.image_size
+    return StripProof(
+        product=product,
+        ladder=ladder,
+        logits_identical=torch.equal(before, after),
+        max_abs_diff=float((before - after).abs().max()),
+        images=len(images),
+        parameters_before=count_parameters(distilled.graph),
+        parameters_after=count_parameters(stripped),
+        macs_before=count_macs(distilled.graph, size),
+        macs_after=count_macs(stripped, size),
+        removed=removed_modules(distilled.graph.state_dict(), kept),
+        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= _trained(distilled),
+        teacher_tensors_found=sum(h in teacher for h in hashes),
+        attentive_tensors_found=sum(h in attentive for h in hashes),
+    )
+
+
+def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -> Tensor:
+    """Return what the cut network answers before its attentive logit is folded: ``[N, classes]``.
+
+    The first k blocks and IFDs are the product's own; heads, attention and what was re-fitted in their
+    place are the training graph's.
+    """
+    return distilled.graph.imf.deployed(stripped.pooled(images))
+
+
+def _source(distilled: Distilled, product: str, name: str) -> str:
+    """Return which tensor of the training graph became the tensor ``name`` of a product."""
+    if product == PLAIN:
+        return f"student.{name}"
+    if name.startswith("trunk."):
+        return f"student.{name.removeprefix('trunk.')}"
+    k = blocks_kept(product)
+    if name.startswith("classifier.") and distilled.graph.imf.prefix_head(k):
+        return f"imf.prefix_heads.{k - 1}.{name.removeprefix('classifier.')}"
+    return f"imf.{name}"
+
+
+def _trained(distilled: Distilled) -> set[str]:
+    """Return the tensors of the training graph, and the one layer that the fold adds."""
+    return {*distilled.graph.state_dict(), "imf.classifier.weight", "imf.classifier.bias"}

@@ -1,0 +1,212 @@
+"""What a frozen teacher says of each view of a picture, kept in a file: it has to look but once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from imf_deploy.data import DataSet
+from imf_deploy.files import fingerprint, finite, write_error
+from imf_deploy.processes import is_first, world_size
+from imf_deploy.progress import say
+from imf_deploy.training.config import TrainConfig
+
+Run = Callable[[Tensor], Sequence[Tensor]]
+"""A network: ``[N, 3, S, S]`` -> tensors whose first dimension is ``N``."""
+SUFFIX = ".teacher-outputs"
+_SCHEMA = 1
+_BLOCK = 4096
+_STAMP = 8
+
+
+class OutputsFile:
+    """A teacher's outputs by view, in a file of fixed size; memory does not grow with the data.
+
+    A row for each view holds the step that wrote it, as ``int64`` counted from 1, and the values, maps
+    as channels-last. A row counts in later steps only. So a training that goes on from a checkpoint asks
+    the teacher again for what was written after it, with the same pictures beside each other, and sees
+    the numbers of one that was left alone, whenever it was killed.
+
+    Args:
+        path: Where. A file of the same training is gone on from, any other is replaced.
+        key: Stands for everything that decides the outputs.
+        rows: Pictures times views of a picture.
+        limit: Largest size in bytes. Above it, or above half of what the disk has left, nothing is
+            kept, and a remark says so.
+    """
+
+    def __init__(self, path: Path, key: str, rows: int, limit: float) -> None:
+        self._path = path
+        self._key = key
+        self._rows = rows
+        self._limit = limit
+        self._file: BinaryIO | None = None
+        self._open = False
+        self._kinds: list[tuple[tuple[int, ...], torch.dtype]] = []
+        self._width = self._start = 0
+
+    def get(self, views: Tensor, step: int, images: Tensor, run: Run) -> list[Tensor]:
+        """Return what ``run`` says of images; it is called for those alone that were not kept before.
+
+        Args:
+            views: Rows of these images, ``int64 [N]``, each one once.
+            step: Of the training, from 0; the same for all parts of a batch.
+            images: ``[N, 3, S, S]``.
+            run: The teacher, in evaluation mode; not called where nothing is missing.
+
+        Raises:
+            ImfDeployError: the file cannot be written.
+        """
+        try:
+            if not self._open:
+                self._begin(run(images[:1]))  # one picture tells the shapes
+            if self._file is None:
+                return list(run(images))
+            rows = self._read(self._file, views)
+            stamps = rows[:, :_STAMP].contiguous().view(torch.int64).flatten()
+            missing = ((stamps < 1) | (stamps > step)).nonzero().flatten()
+            if len(missing):
+                fresh = run(images if len(missing) == len(images) else images[missing.to(images.device)])
+                rows[missing] = self._pack(fresh, step + 1)
+                self._write(self._file, views[missing], rows[missing])
+        except OSError as error:
+            raise write_error(self._path, error) from error
+        return [t.to(images.device) for t in self._unpack(rows)]
+
+    def sync(self) -> None:
+        """Make rows durable; a checkpoint that is written then finds all that came before it."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file, which stays for the training to go on."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._open = None, False
+
+    def remove(self) -> None:
+        """Close and delete the file."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+
+    def _begin(self, sample: Sequence[Tensor]) -> None:
+        """Open the file for tensors like these, or decide against it."""
+        self._open = True
+        self._kinds = [(tuple(stored(t).shape[1:]), t.dtype) for t in sample]
+        self._width = _STAMP + sum(t[0].numel() * t.element_size() for t in sample)
+        kinds = [[list(shape), str(dtype)] for shape, dtype in self._kinds]
+        about = {"schema": _SCHEMA, "key": self._key, "rows": self._rows, "tensors": kinds}
+        header = json.dumps(about).encode()
+        self._start = -(-len(header) // _BLOCK) * _BLOCK
+        header = header.ljust(self._start)
+        size = self._start + self._rows * self._width
+        if self._is_ours(header, size):
+            self._file = self._path.open("r+b", buffering=0)
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        free = shutil.disk_usage(self._path.parent).free
+        what = f"The teacher's outputs would take {size / 1e9:.2f} GB"
+        if size > self._limit:
+            say(f"{what}, more than --teacher-outputs-gb allows: it looks at every batch instead")
+        elif size > free / 2 or not self._make(header, size):
+            say(f"{what}, and {free / 1e9:.2f} GB are free: it looks at every batch instead")
+
+    def _is_ours(self, header: bytes, size: int) -> bool:
+        if not self._path.is_file() or self._path.stat().st_size != size:
+            return False
+        with self._path.open("rb") as file:
+            return file.read(len(header)) == header
+
+    def _make(self, header: bytes, size: int) -> bool:
+        """Make a file of empty rows whose space is taken from the disk; return whether it has it."""
+        try:
+            self._file = self._path.open("x+b", buffering=0)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            else:
+                self._file.truncate(size)
+            self._file.write(header)
+        except OSError:
+            self.remove()
+            self._open = True
+            return False
+        return True
+
+    def _read(self, file: BinaryIO, views: Tensor) -> Tensor:
+        """Return ``uint8 [N, width]``; a row that the file does not hold whole is empty."""
+        rows = torch.zeros(len(views), self._width, dtype=torch.uint8)
+        for row, view in zip(rows.numpy(), views.tolist(), strict=True):
+            file.seek(self._start + view * self._width)
+            # IO[bytes] does not declare readinto; a file opened for bytes has it.
+            if file.readinto(memoryview(row)) != self._width:  # type: ignore[attr-defined]
+                row[:] = 0
+        return rows
+
+    def _write(self, file: BinaryIO, views: Tensor, rows: Tensor) -> None:
+        for row, view in zip(rows.numpy(), views.tolist(), strict=True):
+            file.seek(self._start + view * self._width)
+            left = memoryview(row)
+            while left:
+                left = left[file.write(left) :]
+
+    def _pack(self, tensors: Sequence[Tensor], stamp: int) -> Tensor:
+        count = len(tensors[0])
+        columns = [torch.full((count, 1), stamp), *(stored(t).flatten(1) for t in tensors)]
+        return torch.cat([column.contiguous().view(torch.uint8) for column in columns], 1)
+
+    def _unpack(self, rows: Tensor) -> list[Tensor]:
+        tensors, start = [], _STAMP
+        for shape, dtype in self._kinds:
+            end = start + torch.Size(shape).numel() * dtype.itemsize
+            values = rows[:, start:end].contiguous().view(dtype).view(len(rows), *shape)
+            tensors.append(values.permute(0, 3, 1, 2) if len(shape) == 3 else values)
+            start = end
+        return tensors
+
+
+def stored(tensor: Tensor) -> Tensor:
+    """Return a tensor on the CPU; a map ``[N, C, H, W]`` with its channels last, as the file has it."""
+    tensor = tensor.detach().cpu()
+    return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor
+
+
+@contextmanager
+def kept_outputs(
+    checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainConfig, limit: float
+) -> Iterator[OutputsFile | None]:
+    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
+
+    It pays where epochs outnumber the views of a picture, no pictures are mixed, and one process
+    trains: of several, each meets other pictures in each epoch. The file is removed when the training
+    is done, and stays where it was cut off.
+
+    Args:
+        checkpoint: Of the training; the file lies beside it.
+        settings: Everything that decides the training's result, as JSON values.
+        data: What it trains on.
+        config: Of the training.
+        limit: Largest size of the file in bytes; 0 for none.
+    """
+    path, views = checkpoint.with_suffix(SUFFIX), config.augmentation(data.preprocess.size).views
+    mixed = config.mixup or config.cutmix
+    if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
+        if is_first():
+            path.unlink(missing_ok=True)  # of another training, which was cut off
+        yield None
+        return
+    outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)
+    try:
+        yield outputs
+    except BaseException:
+        outputs.close()
+        raise
+    outputs.remove()

@@ -1,0 +1,1 @@
+"""Teachers: training, reading from files, and judging them."""

@@ -1,0 +1,258 @@
+"""Stage: train a teacher, load a given one, or take the packaged one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy import defaults
+from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
+from imf_deploy.method.branches import Taps
+from imf_deploy.models import (
+    SMALL_IMAGE,
+    ModelSpec,
+    check_behaviour,
+    only_logits,
+    resolve,
+)
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import say
+from imf_deploy.teacher_memory.memory import TeacherMemory
+from imf_deploy.teaching.reading import FIND_OUT, Reading, best_built, build_teacher
+from imf_deploy.training.checkpoint import History
+from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.supervised import train_classifier
+from imf_deploy.verification.evaluate import top1
+
+TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
+PACKAGED = "fashion_mnist_resnet14x2.safetensors"
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Which teacher, and how it is trained or read.
+
+    Attributes:
+        model: Name of the architecture; empty chooses by the size of the images.
+        train: Settings of the training.
+        reading: How a given file is read.
+    """
+
+    model: str = ""
+    train: TrainConfig = TEACHER_TRAINING
+    reading: Reading = FIND_OUT
+
+
+def train_teacher(
+    data: DataSet,
+    config: TeacherConfig,
+    path: Path,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+) -> Artifact:
+    """Train a teacher on a data set; see :func:`train_classifier`."""
+    return train_classifier(
+        teacher_spec(config, data), data, config.train, path, "teacher", overwrite, monitoring
+    )
+
+
+def teacher_spec(config: TeacherConfig, data: DataSet) -> ModelSpec:
+    """Return the architecture of a teacher that is trained on a data set."""
+    return ModelSpec.for_images(
+        config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
+    )
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A trained teacher: evaluation mode, no gradients.
+
+    Attributes:
+        module: ``[N, 3, S, S]`` -> logits.
+        spec: Its architecture.
+        sha256: Hash of its weights file.
+        accuracy: On the test split of the data at hand, from 0 to 1.
+        history: One record an epoch of its training, where its sidecar has them.
+        memory: What it said to other trainings, if they share that.
+        key: Which weights of the file it has; empty for the file's only or usual ones.
+        recorded: Whether a record says that it was trained with the preprocessing and classes of the data.
+    """
+
+    module: nn.Module
+    spec: ModelSpec
+    sha256: str
+    accuracy: float
+    history: History = field(default_factory=list)
+    memory: TeacherMemory | None = None
+    key: str = ""
+    recorded: bool = False
+
+    @property
+    def identity(self) -> str:
+        """What tells it from others: a file may hold several sets of weights, for several settings."""
+        usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
+        if not self.key and self.spec == usual:
+            return self.sha256
+        return fingerprint([self.sha256, self.key, self.spec.to_dict()])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
+
+        def look() -> list[Tensor]:
+            return [only_logits(self.module, self.module(images))]
+
+        memory = self._memory_for(images)
+        (logits,) = memory.get(images, ["logits"], look) if memory else look()
+        return logits
+
+    def _memory_for(self, images: Tensor) -> TeacherMemory | None:
+        # A GPU runs the network sooner than it could wait for the disk.
+        return None if images.is_cuda else self.memory
+
+    def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
+        """Return its logits and what ``taps`` on it collect, ``[N, C, H, W]`` each."""
+
+        def look() -> list[Tensor]:
+            logits, maps = taps.run(images)
+            return [logits, *maps]
+
+        # Maps of several stages are large, and no other training asks for them.
+        memory = self._memory_for(images)
+        if memory is None or len(taps.names) > 1:
+            return look()
+        return memory.get(images, ["logits", *taps.names], look)
+
+
+def default_teacher(data: DataSet) -> str:
+    """Return the architecture that teaches where none is named (ours)."""
+    return "resnet14x2" if data.preprocess.size < SMALL_IMAGE else "resnet50"
+
+
+def packaged_teacher(model: str, data: DataSet) -> Path | None:
+    """Return the weights of the teacher that comes with the package, where it fits.
+
+    Args:
+        model: Architecture asked for; empty takes any.
+        data: The packaged teacher knows Fashion-MNIST's classes and preprocessing.
+    """
+    path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
+    if not path.is_file():
+        return None
+    record = load_artifact(path)
+    asked = not model or resolve(model) == resolve(record.model["name"])
+    return path if asked and record.preprocess == data.preprocess else None
+
+
+def load_teacher(
+    path: Path,
+    model: str,
+    data: DataSet,
+    device: torch.device,
+    reading: Reading = FIND_OUT,
+) -> Teacher:
+    """Load a teacher's weights, and measure its accuracy on the test split.
+
+    Args:
+        path: A file of weights in any usual form; see :func:`imf_deploy.models.load_checkpoint`. With a
+            sidecar, the architecture and the preprocessing that it records have to fit.
+        model: Name of the architecture; empty takes the sidecar's.
+        data: The data that it will teach on.
+        device: Where it runs.
+        reading: What the file does not say. Of weights without a sidecar, settings and strides that are
+            not given are tried on validation images, and those that do clearly better are taken.
+
+    Raises:
+        UsageError: a network whose answers no file could reproduce, or weights without values.
+        ImfDeployError: damaged weights, of another architecture, or for other input or classes.
+    """
+    existing_file(path, "weights")
+    spec, history, recorded = _spec_of(path, model, data)
+    if reading.settings is not None:
+        spec = replace(spec, settings=reading.settings)
+    if reading.stem_strides is not None:
+        spec = replace(spec, stem_strides=reading.stem_strides)
+    module = build_teacher(spec, path, reading.key, device, say)
+    check_behaviour(module, spec.image_size, spec.name)
+    if not recorded:
+        spec, module = best_built(spec, module, path, data, device, reading)
+    accuracy = top1(module, data.test, data.preprocess, device)
+    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
+
+
+def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
+    """Return a teacher's architecture, its history, and whether a sidecar names them."""
+    size, classes = data.preprocess.size, data.preprocess.num_classes
+    if not sidecar_path(path).is_file():
+        return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
+    record = load_artifact(path)
+    made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
+    if model and resolve(model) != resolve(made_for.name):
+        raise ImfDeployError(
+            f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
+        )
+    made_for.check_preprocess(record.preprocess, str(path))
+    if record.preprocess != data.preprocess:
+        raise ImfDeployError(
+            f"the teacher {path} was trained with other preprocessing or classes than {data.name} has "
+            f"({_difference(record.preprocess, data.preprocess)})",
+            "Train one for this data: imf-deploy train-teacher",
+        )
+    return made_for, _history(record), True
+
+
+def _history(record: Artifact) -> History:
+    """Return the epochs of a sidecar; none where another tool wrote them without their numbers."""
+    history: History = record.evidence.get("history", [])
+    return history if all("epoch" in epoch for epoch in history) else []
+
+
+def _difference(known: Preprocess, wanted: Preprocess) -> str:
+    if known.num_classes != wanted.num_classes:
+        return f"{known.num_classes} classes for {wanted.num_classes}"
+    return "other " + ", ".join(differences(known.to_dict(), wanted.to_dict()))
+
+
+class TeacherNeededError(UsageError):
+    """No teacher was given, and the packaged one does not fit the data."""
+
+
+def find_teacher(
+    weights: str,
+    model: str,
+    data: DataSet,
+    device: str,
+    reading: Reading = FIND_OUT,
+) -> Teacher:
+    """Load the given teacher, or the packaged one where it fits the data.
+
+    Args:
+        weights: Path of its weights; empty takes the packaged one.
+        model: Name of its architecture; empty takes what its sidecar names.
+        data: What it will teach on.
+        device: Where it runs, as ``--device`` names it.
+        reading: What its file does not say; see :func:`load_teacher`.
+
+    Raises:
+        TeacherNeededError: there is neither.
+        UsageError: how to read a file, and no file.
+        ImfDeployError: the weights do not fit.
+    """
+    if not weights and reading != FIND_OUT:
+        raise UsageError(
+            "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher",
+            "Add --teacher-weights FILE",
+        )
+    path = Path(weights) if weights else packaged_teacher(model, data)
+    if path is None:
+        raise TeacherNeededError(
+            f"no teacher is given, and the packaged one does not know {data.name}",
+            "Train one with imf-deploy train-teacher, then give --teacher-weights",
+        )
+    return load_teacher(path, model, data, choose_device(device), reading)

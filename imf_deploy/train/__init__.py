@@ -1,1 +1,0 @@
-"""Training: the loop, the teacher, and the distillation."""

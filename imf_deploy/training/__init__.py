@@ -1,0 +1,1 @@
+"""Training: the loop, its step, and its checkpoints, for every task."""

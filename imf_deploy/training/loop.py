@@ -1,0 +1,108 @@
+"""The training loop, one for every kind of training, on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.data import DataSet
+from imf_deploy.errors import UsageError
+from imf_deploy.processes import world_size
+from imf_deploy.progress import say, track
+from imf_deploy.teacher_memory.outputs import kept_outputs
+from imf_deploy.training import distributed
+from imf_deploy.training.capture import why_eager
+from imf_deploy.training.checkpoint import History
+from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.cpu_layers import fast_layers
+from imf_deploy.training.speed import Speed
+from imf_deploy.training.task import Task, TaughtTask
+from imf_deploy.training.tensorboard import scalars
+from imf_deploy.training.training import Training
+
+
+def fit(
+    task: Task,
+    data: DataSet,
+    config: TrainConfig,
+    title: str,
+    checkpoint: Path,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+) -> History:
+    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
+
+    Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
+    and started again ends with the same weights as one that was left alone (same device, processes
+    and number of threads).
+
+    Args:
+        task: What to train. Its module is moved to the device.
+        data: Training and validation splits; the test split is not touched.
+        config: Settings.
+        title: What the progress bar says.
+        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says.
+        settings: Everything that decides the result, as JSON values.
+        overwrite: Whether a checkpoint of other settings may be replaced.
+        monitoring: What is kept and told meanwhile.
+
+    Returns:
+        One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
+
+    Raises:
+        UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
+        DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
+    """
+    if config.keep == "best" and not len(data.validation):
+        raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
+    images = min(config.batch_size, len(data.train))
+    if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
+        raise UsageError(
+            f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
+            f"{config.grad_accumulation} part(s)",
+            "Raise --batch-size: each part needs two images",
+        )
+    device = choose_device(config.device)
+    capture = device.type == "cuda" and monitoring.cuda_graph
+    if capture and (why := why_eager(config)):
+        capture = False
+        say(f"Training steps run without a CUDA graph: {why}")
+    kept = isinstance(task, TaughtTask) and not capture
+    space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
+    with (
+        distributed.accelerator(device, config.precision) as accelerator,
+        fast_layers(task.module, device),
+        kept_outputs(checkpoint, settings, data, config, space) as outputs,
+    ):
+        training = Training(task, data, config, device, accelerator, outputs, capture)
+        done = training.restore(checkpoint, settings, overwrite)
+        if done.epoch or done.batch:
+            within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
+            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
+        log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
+        total = training.per_epoch * config.epochs
+        with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
+            advance(done.epoch * training.per_epoch + done.batch)
+            while done.epoch < config.epochs:
+                speed = Speed()
+                with speed.watch(device):
+                    for due in training.steps(monitoring.checkpoint_minutes):
+                        advance(1)
+                        speed.count(images)
+                        if due:
+                            training.save(checkpoint, settings)
+                record = training.end_epoch()
+                say(f"{title}: {_summary(record, config.epochs)}; {speed.describe()}")
+                write(record)
+                training.save(checkpoint, settings)
+        training.finish()
+    return done.history
+
+
+def _summary(record: dict[str, float], epochs: int) -> str:
+    terms = (f"{k} {v:.3f}" for k, v in record.items() if k not in ("epoch", "lr", "validation_accuracy"))
+    accuracy = record.get("validation_accuracy")
+    end = "" if accuracy is None else f", validation {accuracy:.2%}"
+    return f"epoch {record['epoch']:.0f} of {epochs}: {', '.join(terms)}{end}"

@@ -1,0 +1,48 @@
+"""The optimiser that a configuration names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.training.config import TrainConfig
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False) -> torch.optim.Optimizer:
+    """Return SGD or AdamW for all parameters of a module.
+
+    Args:
+        module: What is trained.
+        config: Settings of the training.
+        ahead: Whether steps are launched ahead of a CUDA device, which holds the parameters: the rate is a
+            tensor on it then. There and on a CPU, a few kernels change all weights.
+    """
+    groups = _parameters(module, config)
+    fused = ahead or next(module.parameters()).device.type == "cpu" or None
+    lr: float | Tensor = config.lr
+    if ahead:
+        lr = torch.tensor(config.lr, device=next(module.parameters()).device)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr, weight_decay=config.weight_decay, fused=fused, capturable=ahead)
+    return torch.optim.SGD(
+        groups,
+        lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        weight_decay=config.weight_decay,
+        fused=fused,
+    )
+
+
+def _parameters(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if config.decay_norms:
+        return [{"params": parameters}]
+    # A vector is a bias, or a scale of a norm.
+    vectors = [p for p in parameters if p.ndim <= 1]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": vectors, "weight_decay": 0.0},
+    ]

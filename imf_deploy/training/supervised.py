@@ -1,0 +1,101 @@
+"""Stage: train a classifier by cross-entropy alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.data import DataSet
+from imf_deploy.files import fingerprint
+from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
+from imf_deploy.training.checkpoint import check_finite
+from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.distributed import on_first
+from imf_deploy.training.loop import fit
+from imf_deploy.verification.evaluate import top1
+
+
+class Supervised:
+    """Cross-entropy on the labels, for :func:`imf_deploy.training.loop.fit`.
+
+    Args:
+        module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+        label_smoothing: Of the labels.
+    """
+
+    progress: float | Tensor = 0.0
+
+    def __init__(self, module: nn.Module, label_smoothing: float) -> None:
+        self.module = module
+        self._label_smoothing = label_smoothing
+
+    def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
+        """Ask nobody."""
+        return [None] * len(parts)
+
+    def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: Any) -> dict[str, Tensor]:
+        """Return the cross-entropy."""
+        return {"cross_entropy": self.supervised(only_logits(self.module, network(images)), labels)}
+
+    def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
+        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self._label_smoothing)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Return the logits ``[N, classes]``."""
+        return only_logits(self.module, self.module(images))
+
+
+def train_classifier(
+    spec: ModelSpec,
+    data: DataSet,
+    config: TrainConfig,
+    path: Path,
+    kind: str,
+    overwrite: bool = False,
+    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+) -> Artifact:
+    """Train a network by cross-entropy alone and write its weights.
+
+    A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
+    from, and removed at the end. Of several processes all call this, and the first one writes.
+
+    Returns:
+        The artifact; its evidence holds ``history`` and, on the test split, ``accuracy``.
+    """
+    config.check()
+    monitoring.check()
+    settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
+    recipe = fingerprint(settings)
+    checkpoint = path.with_suffix(".checkpoint")
+    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+        return made
+    torch.manual_seed(config.seed)
+    task = Supervised(build_deployable(spec), config.label_smoothing)
+    title = f"Training {kind} {spec.name}"
+    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
+
+    def write() -> Artifact:
+        check_finite(task.module.state_dict(), "at the end")
+        accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
+        save_weights(path, task.module.state_dict())
+        artifact = describe(
+            path,
+            kind=kind,
+            format="safetensors",
+            parent="",
+            recipe=recipe,
+            model=spec.to_dict(),
+            preprocess=data.preprocess,
+            evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
+        ).save()
+        checkpoint.unlink(missing_ok=True)
+        return artifact
+
+    return on_first(write)

@@ -1,0 +1,76 @@
+"""How a file does beside the PyTorch model it came from: logits, decisions, accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imf_deploy.verification.evaluate import same_class, wilson_interval
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.ladder import Array
+
+
+@dataclass(frozen=True)
+class Parity:
+    """A file against its PyTorch model, on the same images.
+
+    Attributes:
+        images: How many.
+        max_abs_diff: Largest absolute difference of any logit.
+        mean_abs_diff: Mean absolute difference of all logits.
+        cosine: Cosine of the angle between all logits of one and of the other.
+        agreement: Part of the images on which both choose the same class.
+        accuracy: Of the file, from 0 to 1.
+        accuracy_interval: Its 95 % confidence interval (Wilson).
+        pytorch_accuracy: Of the PyTorch model.
+        pytorch_accuracy_interval: Its 95 % confidence interval.
+    """
+
+    images: int
+    max_abs_diff: float
+    mean_abs_diff: float
+    cosine: float
+    agreement: float
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    pytorch_accuracy: float
+    pytorch_accuracy_interval: tuple[float, float]
+
+    def missed(self, gate: Gate) -> str:
+        """Return why the file misses a gate; empty where it passes."""
+        return gate.reason(self.accuracy, self.pytorch_accuracy, self.agreement)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the form that sidecars and reports hold."""
+        return asdict(self)
+
+
+def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64]) -> Parity:
+    """Compare the logits of a file with the PyTorch model's.
+
+    Args:
+        logits: Of the file, ``[N, classes]``.
+        pytorch: Of the PyTorch model, ``[N, classes]``.
+        labels: Right classes, ``[N]``.
+    """
+    wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinities: the ladder says so, a warning need not
+        difference = np.abs(wide - reference)
+        norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
+        product = float((wide * reference).sum())
+    chosen, expected = logits.argmax(1), pytorch.argmax(1)
+    accuracy, pytorch_accuracy = float((chosen == labels).mean()), float((expected == labels).mean())
+    return Parity(
+        images=len(labels),
+        max_abs_diff=float(difference.max()),
+        mean_abs_diff=float(difference.mean()),
+        cosine=product / norms if norms else 0.0,
+        agreement=float(same_class(wide, reference).mean()),
+        accuracy=accuracy,
+        accuracy_interval=wilson_interval(accuracy, len(labels)),
+        pytorch_accuracy=pytorch_accuracy,
+        pytorch_accuracy_interval=wilson_interval(pytorch_accuracy, len(labels)),
+    )

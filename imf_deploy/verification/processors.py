@@ -1,0 +1,117 @@
+"""An INT8 file on processors that are not at hand: the same gate, on emulated sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.portability.assess import Portability, assess
+from imf_deploy.portability.products import SATURATING
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.runners.base import OUTPUT
+from imf_deploy.verification.evaluate import same_class
+from imf_deploy.verification.gate import Gate
+from imf_deploy.verification.ladder import Array
+
+_PIXELS = 1 << 19
+"""Of all images that are emulated, where that is more than ``_LEAST`` images."""
+_LEAST = 200
+_BATCH_PIXELS = 1 << 18
+"""Of a batch: the matrices of VGG-16 at 224 pixels have 29 MB an image."""
+
+
+def runs_in_integers_on_cpus(artifact: Artifact) -> bool:
+    """Return whether a file is INT8 for ONNX Runtime's CPU provider; TensorRT's sums never saturate."""
+    return (
+        artifact.format == "onnx"
+        and artifact.precision == "int8"
+        and calibration(artifact).get("target") != "tensorrt"
+    )
+
+
+def calibration(artifact: Artifact) -> dict[str, Any]:
+    """Return how an INT8 file was made; empty where its record does not say.
+
+    Raises:
+        ImfDeployError: the record is damaged.
+    """
+    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
+
+
+def logits_output(artifact: Artifact) -> str:
+    """Return the output that a calibration chose for the logits; empty where the record names none."""
+    chosen: str = calibration(artifact).get("logits", {}).get("output", "")
+    return chosen
+
+
+def portability_of(
+    artifact: Artifact, split: Split, preprocess: Preprocess
+) -> tuple[Portability, Array | None, npt.NDArray[np.int64]]:
+    """Emulate a file on a part of a split, spread evenly over it.
+
+    Args:
+        artifact: An INT8 file for ONNX Runtime's CPU provider.
+        split: What to run it on: more images where they are small, 200 or all.
+        preprocess: The file's own.
+
+    Returns:
+        The result; the logits on processors whose sums saturate, or ``None`` where no sum can; and the
+        positions of the images in the split.
+    """
+    batch = max(_BATCH_PIXELS // preprocess.size**2, 1)
+    count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
+    positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
+
+    def batches() -> Iterator[npt.NDArray[Any]]:
+        for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
+            yield np.ascontiguousarray(images.numpy())
+
+    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT)
+    return found.portability, found.logits, positions
+
+
+def describe(files: Sequence[Artifact]) -> list[str]:
+    """Return on which processors verified INT8 files answer alike; files of one result share a sentence."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        if found := file.evidence.get("verify", {}).get("portability"):
+            made = " (made for processors with VNNI)" if found["cpus"] == "vnni" else ""
+            groups.setdefault(found["sentence"] + made, []).append(file.path.name)
+    return [f"{sentence}: {', '.join(names)}" for sentence, names in groups.items()]
+
+
+def judge(
+    artifact: Artifact, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
+) -> tuple[dict[str, Any], str]:
+    """Return the record of how a file answers on all processors, and why it misses its gate on some.
+
+    Args:
+        artifact: An INT8 file for ONNX Runtime's CPU provider.
+        split: The test split.
+        preprocess: The file's own.
+        reference: Logits of the PyTorch model on the split, ``[N, classes]``.
+        gate: What the file has to pass on every processor that it is for.
+
+    Returns:
+        The record, with ``cpus`` (``all`` or ``vnni``); and the reason, empty where the gate holds or where
+        the file is for processors with VNNI alone.
+    """
+    portability, logits, positions = portability_of(artifact, split, preprocess)
+    cpus = calibration(artifact).get("cpus", "all")
+    record = {"cpus": cpus, **portability.to_dict()}
+    if logits is None or cpus == "vnni":
+        return record, ""
+    labels = split.labels.numpy()[positions]
+    expected = reference[positions]
+    reason = gate.reason(
+        float((logits.argmax(1) == labels).mean()),
+        float((expected.argmax(1) == labels).mean()),
+        float(same_class(logits, expected).mean()),
+    )
+    return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

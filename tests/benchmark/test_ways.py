@@ -1,0 +1,77 @@
+"""Which rows a file gives for what is asked."""
+
+from pathlib import Path
+
+import pytest
+
+from imf_deploy.benchmark.ways import OPENERS, Choice, Way, ways_of
+from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, TensorRTRunner
+from imf_deploy.runners.product import ProductRunner
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "any"
+
+
+def ways(file: Path, suffix: str, **choice: object) -> list[Way]:
+    path = file.with_suffix(suffix)
+    path.write_bytes(b"")
+    return ways_of(path, Choice(threads=1, **choice))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "choice", "labels"),
+    [
+        (".onnx", {}, ["onnxruntime"]),
+        (".onnx", {"runtimes": ("onnxruntime", "openvino")}, ["onnxruntime", "openvino"]),
+        (".onnx", {"device": "cuda"}, ["onnxruntime cuda"]),
+        (".onnx", {"providers": ("cpu", "tensorrt")}, ["onnxruntime", "onnxruntime tensorrt"]),
+        (".safetensors", {}, ["channels-last"]),
+        (".safetensors", {"pytorch": ("eager", "compile")}, ["eager", "compile"]),
+        (".safetensors", {"device": "cuda"}, ["channels-last, CUDA graph", "channels-last"]),
+        (".engine", {}, ["CUDA graph", "no CUDA graph"]),
+        (".plan", {"cuda_graph": ("off",)}, ["no CUDA graph"]),
+    ],
+)
+def test_labels(file: Path, suffix: str, choice: dict[str, object], labels: list[str]) -> None:
+    assert [way.label for way in ways(file, suffix, **choice)] == labels
+
+
+def test_devices(file: Path) -> None:
+    assert [way.device for way in ways(file, ".onnx", device="cuda:1")] == ["cuda:1"]
+    assert [way.device for way in ways(file, ".onnx", providers=("cuda",))] == ["cuda"]
+    assert [way.device for way in ways(file, ".onnx", device="cuda", providers=("cpu",))] == ["cpu"]
+    assert {way.device for way in ways(file, ".engine")} == {"cuda"}
+    assert {way.device for way in ways(file, ".engine", device="cuda:2")} == {"cuda:2"}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "choice", "kind"),
+    [
+        (".onnx", {}, OnnxRuntimeRunner),
+        (".onnx", {"runtimes": ("openvino",)}, OpenVinoRunner),
+        (".safetensors", {}, ProductRunner),
+        (".trt", {}, TensorRTRunner),
+    ],
+)
+def test_runners(file: Path, suffix: str, choice: dict[str, object], kind: type) -> None:
+    assert isinstance(ways(file, suffix, **choice)[0].open(), kind)
+
+
+def test_another_process_can_be_told(file: Path) -> None:
+    for suffix in OPENERS:
+        for way in ways(file, suffix, device="cuda:1"):
+            assert Way.from_dict(way.to_dict()) == way
+
+
+def test_the_record_s_labels_choose_the_output_and_a_name_wins(finished_run: Path, tmp_path: Path) -> None:
+    source = finished_run / "deploy" / "resnet8-imf@1-fp32.onnx"
+    (way,) = ways_of(source, Choice(threads=1))
+    assert (way.classes, way.logits) == (3, "")
+    assert Way.from_dict(way.to_dict()) == way
+    # Without its record it is anybody's file.
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(source.read_bytes())
+    for way in ways_of(copy, Choice(threads=1, runtimes=("onnxruntime", "openvino"), logits="logits")):
+        assert (way.classes, way.logits) == (None, "logits")
