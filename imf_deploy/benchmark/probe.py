@@ -18,7 +18,7 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _LIBRARIES = {
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino", "openvino.frontend"),
-    "pytorch": ("torch", "torchvision", "imf_deploy.stripping.products"),
+    "pytorch": ("torch", "torchvision", "imf_deploy.method.products"),
     "tensorrt": ("torch",),
 }
 

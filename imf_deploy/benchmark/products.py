@@ -20,7 +20,7 @@ from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.pytorch import PyTorchRunner
 
 if TYPE_CHECKING:
-    from imf_deploy.stripping.products import Product
+    from imf_deploy.method.products import Product
 
 ROUNDS = 36
 LOADS = 6

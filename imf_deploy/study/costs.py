@@ -13,11 +13,11 @@ from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.onnx_file import Precision
+from imf_deploy.method.products import Product, choose_products, load_product
 from imf_deploy.progress import say
-from imf_deploy.stripping.products import Product, choose_products, load_product
-from imf_deploy.stripping.proof import count_macs, count_parameters
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
+from imf_deploy.verification.proof import count_macs, count_parameters
 from imf_deploy.verification.stage import evaluate_product, open_runner, runner_logits
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imf_deploy.files import atomic_path
-from imf_deploy.report.labels import label_points
-from imf_deploy.report.scatter import cost_axis
-from imf_deploy.report.svg import plain_ticks, style
-from imf_deploy.stripping.names import PLAIN
+from imf_deploy.method.names import PLAIN
+from imf_deploy.show.labels import label_points
+from imf_deploy.show.scatter import cost_axis
+from imf_deploy.show.svg import plain_ticks, style
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import test_accuracies, title
@@ -272,7 +272,7 @@ def _draw(axes: Axes, series: Series, points: Sequence[Point]) -> None:
 
 
 def _solid() -> AbstractContextManager[None]:
-    """Give real colours for :func:`imf_deploy.report.svg.style`'s, which stand for a page's variables."""
+    """Give real colours for :func:`imf_deploy.show.svg.style`'s, which stand for a page's variables."""
     import matplotlib
 
     return matplotlib.rc_context(

@@ -16,14 +16,15 @@ from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
 from imf_deploy.forms import read_typed
+from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
-from imf_deploy.stripping.products import Product
+from imf_deploy.tasks.classification import top1
+from imf_deploy.tasks.evaluate import logits_of
 from imf_deploy.verification.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verification.changes import changes
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.evaluate import logits_of, top1
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
 from imf_deploy.verification.origin import made_from

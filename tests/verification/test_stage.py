@@ -16,7 +16,7 @@ from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.stripping.products import Product, load_product
+from imf_deploy.method.products import Product, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification import stage
 from imf_deploy.verification.gate import Gate
