@@ -13,12 +13,13 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
+from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.making import Block
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
-from imf_deploy.forms import read_typed
+from imf_deploy.export.targets import choose_profile, parse_profiles
 from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.checks import BatchCheck, Rung, Status, Verification, first_broken
+from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.tasks.classification import top1
 from imf_deploy.tasks.evaluate import logits_of
-from imf_deploy.verification.batches import BatchCheck, check_batches, with_batches
-from imf_deploy.verification.changes import changes
+from imf_deploy.verification.batches import check_batches, with_batches
+from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.gate import Gate
-from imf_deploy.verification.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
+from imf_deploy.verification.ladder import Array, file_tolerance, rung_name, step
 from imf_deploy.verification.origin import made_from
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
@@ -38,21 +38,23 @@ BATCH = 100
 def evaluate_product(product: Product, data: DataSet) -> Product:
     """Measure a product's accuracy in PyTorch and keep it in its sidecar.
 
-    Its evidence then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to
-    choose by; missing where there is no validation split), from 0 to 1.
+    It then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to choose by; null
+    where there is no validation split), from 0 to 1.
     """
-    known = product.artifact.evidence
-    if known.get("evaluated_on") == data.fingerprint:
+    if product.artifact.evaluated_on == data.fingerprint:
         return product
     cpu = torch.device("cpu")
-    evidence = {
-        "evaluated_on": data.fingerprint,
-        "accuracy": top1(product.module, data.test, data.preprocess, cpu),
-        "images": len(data.test),
-    }
-    if len(data.validation):
-        evidence["validation_accuracy"] = top1(product.module, data.validation, data.preprocess, cpu)
-    return Product(product.artifact.with_evidence(**evidence).save(), product.module)
+    accuracy, validation = (
+        top1(product.module, split, data.preprocess, cpu) if len(split) else None
+        for split in (data.test, data.validation)
+    )
+    evaluated = product.artifact.revised(
+        evaluated_on=data.fingerprint,
+        accuracy=accuracy,
+        validation_accuracy=validation,
+        images=len(data.test),
+    )
+    return Product(evaluated.save(), product.module)
 
 
 def open_runner(
@@ -101,8 +103,13 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 
 
 def verify(
-    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None, *, search: bool = False
-) -> list[Artifact]:
+    product: Product,
+    files: Sequence[DeployableFile],
+    data: DataSet,
+    gate: Gate | None = None,
+    *,
+    search: bool = False,
+) -> list[DeployableFile]:
     """Compare files with the product that they were made from, on the whole test split.
 
     Each file is also compared with the file that it was made from, where that one is among
@@ -118,17 +125,10 @@ def verify(
             that the product is clearly better with.
 
     Returns:
-        The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
-        :class:`~imf_deploy.verification.parity.Parity`, the ``gate``, the ``doubt`` about the product's
-        accuracy (empty where there is none), the ``ladder`` down to the file
-        (see :class:`~imf_deploy.verification.ladder.Rung`), and ``status`` (``pass``, ``fail``, or
-        ``not-run``) with a ``reason``, ``classes`` and ``worst`` (see
-        :mod:`imf_deploy.verification.changes`), and ``batches`` (see
-        :class:`~imf_deploy.verification.batches.BatchCheck`; null for a file that takes one
-        size of batch). A file fails when a rung of its ladder breaks, when its answers or those of the
-        product depend on the batch, or when its gate is missed; the reason names the first that broke.
-        Without a device for it a file was not run; an engine that does not load or run on its device
-        has failed.
+        The files' records, not saved, with what was measured in ``verify``. A file fails when a rung of its
+        ladder breaks, when its answers or those of the product depend on the batch, or when its gate is
+        missed; the reason names the first that broke. Without a device for it a file was not run; an engine
+        that does not load or run on its device has failed.
 
     Raises:
         ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
@@ -150,13 +150,13 @@ def verify(
     for artifact in files:
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        name, against = (
-            rung_name(artifact.format, artifact.precision, _target(artifact)),
-            before.ladder[-1].name,
+        target = (
+            artifact.calibration.target if isinstance(artifact, OnnxFile) and artifact.calibration else ""
         )
+        name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
         tolerance = file_tolerance(artifact.format, artifact.precision)
-        own_gate = gate or recorded_gate(artifact)
-        result: dict[str, Any] = {"gate": own_gate.to_dict(), "doubt": reason_to_doubt}
+        own_gate = gate or artifact.gate or Gate()
+        result: dict[str, Any] = {"gate": own_gate, "doubt": reason_to_doubt}
         try:
             # What is measured must not depend on the processor at hand; the others are emulated below.
             output = logits_output(artifact)
@@ -172,7 +172,6 @@ def verify(
             # One engine that this GPU refuses must not cost the report on everything else.
             status, reason = _not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
-            result |= {"status": status, "reason": reason}
         else:
             own = step(name, against, logits, before.logits, tolerance)
             ladder = [*before.ladder, with_batches(own, check)]
@@ -185,15 +184,16 @@ def verify(
                 )
                 missed = missed or elsewhere
             reason = failure(ladder, missed)
-            result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
-            result |= changes(logits, reference, labels, data.preprocess.labels)
-            result["batches"] = check.to_dict() if check else None
-        result["ladder"] = [rung.to_dict() for rung in ladder]
-        verified.append(artifact.with_evidence(verify=result))
+            status = "fail" if reason else "pass"
+            answers = (logits, reference, labels, data.preprocess.labels)
+            result |= {**asdict(parity), "batches": check}
+            result |= {"classes": class_changes(*answers), "worst": worst_inputs(*answers)}
+        found = Verification(status=status, reason=reason or None, ladder=ladder, **result)
+        verified.append(artifact.revised(verify=found))
     return verified
 
 
-def check_files(product: Product, files: Sequence[Artifact]) -> None:
+def check_files(product: Product, files: Sequence[DeployableFile]) -> None:
     """Check that files were made from a product and are what their records say; none is run.
 
     Raises:
@@ -218,16 +218,16 @@ def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verif
 
 
 def _check_batches(
-    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
+    runner: Runner, artifact: DeployableFile, logits: Array, data: DataSet, largest: int
 ) -> BatchCheck | None:
     """Run a few images one at a time where the file takes that, and not only that.
 
     An engine with several optimisation profiles is run in each, and the first that differs is returned.
     """
-    if "batch" not in artifact.evidence:
+    if not isinstance(artifact, EngineFile):
         sizes = [1]
     else:
-        profiles = _profiles(artifact)
+        profiles = parse_profiles(artifact.batch)
         main = choose_profile(profiles, largest)
         sizes = [1] if min(profile.min for profile in profiles) == 1 and largest > 1 else []
         sizes += [profile.opt for index, profile in enumerate(profiles) if index != main and profile.opt > 1]
@@ -238,13 +238,13 @@ def _check_batches(
     return next((check for check in checks if check.reason), checks[0] if checks else None)
 
 
-def check_parent(product: Artifact, artifact: Artifact) -> None:
+def check_parent(product: ProductFile, artifact: DeployableFile) -> None:
     """Refuse a file that was not made from a product; hashes are compared, and nothing is run.
 
     Raises:
         ImfDeployError: naming both files.
     """
-    if product.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+    if product.sha256 not in (artifact.parent, artifact.source):
         raise ImfDeployError(
             f"{artifact.path} was not made from {product.path}", "Give the weights that it was exported from"
         )
@@ -272,33 +272,10 @@ def failure(ladder: list[Rung], missed: str) -> str:
     return f"at {own.name}, {reason}" if reason else ""
 
 
-def _strip_ladder(product: Artifact) -> list[Rung]:
-    try:
-        ladder = [read_typed(Rung, rung) for rung in product.known("strip", dict)["ladder"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ImfDeployError(f"the record of {product.path} is damaged ({error})", "Strip again") from error
-    if not ladder:
+def _strip_ladder(product: ProductFile) -> list[Rung]:
+    if not (product.strip and product.strip.ladder):
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
-    return ladder
-
-
-def recorded_gate(artifact: Artifact) -> Gate:
-    """Return the gate that a file was made for, or the default one.
-
-    Raises:
-        ImfDeployError: its record holds something else.
-    """
-    return Gate.from_dict(artifact.evidence["gate"]) if "gate" in artifact.evidence else Gate()
-
-
-def _target(artifact: Artifact) -> str:
-    """Return whom an INT8 file was written for; empty for other files."""
-    if "calibration" not in artifact.evidence:
-        return ""
-    target = artifact.known("calibration", dict).get("target")
-    if target not in ("onnxruntime-cpu", "tensorrt"):
-        raise ImfDeployError(f"the record of {artifact.path} is damaged ('target')", "Make the file again")
-    return str(target)
+    return product.strip.ladder
 
 
 def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
@@ -308,14 +285,9 @@ def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 
-def _largest_batch(artifact: Artifact) -> int:
+def _largest_batch(artifact: DeployableFile) -> int:
     """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
-    if "batch" not in artifact.evidence:
+    if not isinstance(artifact, EngineFile):
         return BATCH
-    sizes = [max(min(profile.max, BATCH), profile.min) for profile in _profiles(artifact)]
+    sizes = [max(min(profile.max, BATCH), profile.min) for profile in parse_profiles(artifact.batch)]
     return max((size for size in sizes if size <= BATCH), default=min(sizes))
-
-
-def _profiles(artifact: Artifact) -> tuple[BatchRange, ...]:
-    """Return the batches that an engine was built for."""
-    return parse_profiles(artifact.known("batch", str))

@@ -10,13 +10,13 @@ import onnx
 import pytest
 import torch
 
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.calib import stage
 from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.verification.gate import Gate
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)

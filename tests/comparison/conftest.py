@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Report
+from imf_deploy.records.report import SCHEMA, ArtifactRow, Report
 
 MakeRun = Callable[..., Path]
 

@@ -10,7 +10,7 @@ import pytest
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.page import render_page
 from imf_deploy.comparison.stage import compare
-from imf_deploy.report.schema import ArtifactRow
+from imf_deploy.records.report import ArtifactRow
 
 MakeRun = Callable[..., Path]
 Browse = Callable[..., str]

@@ -10,7 +10,7 @@ from rich.console import Console
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.render import render
 from imf_deploy.comparison.stage import Comparison, compare
-from imf_deploy.report.schema import ArtifactRow
+from imf_deploy.records.report import ArtifactRow
 
 MakeRun = Callable[..., Path]
 

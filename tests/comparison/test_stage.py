@@ -9,8 +9,8 @@ import pytest
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.stage import compare
 from imf_deploy.errors import UsageError
+from imf_deploy.records.report import ArtifactRow
 from imf_deploy.report.assemble import recommend
-from imf_deploy.report.schema import ArtifactRow
 
 MakeRun = Callable[..., Path]
 

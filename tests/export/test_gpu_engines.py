@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, describe, load_artifact
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
@@ -31,6 +31,7 @@ from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.gate import Gate

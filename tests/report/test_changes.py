@@ -8,9 +8,9 @@ from PIL import Image
 
 from imf_deploy.data import Split
 from imf_deploy.data.dataset import MemoryImages
+from imf_deploy.records.report import Report
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.html import render_html
-from imf_deploy.report.schema import Report
 from imf_deploy.show.thumbnails import LARGEST, thumbnails
 
 

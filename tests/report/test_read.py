@@ -9,9 +9,8 @@ import pytest
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_json
+from imf_deploy.records.report import Report, read_report
 from imf_deploy.report.html import write_report
-from imf_deploy.report.read import read_report
-from imf_deploy.report.schema import Report
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from imf_deploy.report.schema import Report
+from imf_deploy.records.report import Report
 from imf_deploy.report.terminal import render_summary
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.models import Block, ModelSpec, build_model, not_finite
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.teaching.teacher import Teacher, find_teacher, load_teacher
 from imf_deploy.training.checkpoint import load_checkpoint
 from imf_deploy.training.config import TrainConfig

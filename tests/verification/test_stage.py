@@ -10,13 +10,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, describe, load_artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.method.products import Product, load_product
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification import stage
 from imf_deploy.verification.gate import Gate
