@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.benchmark.inputs import noise
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.onnx_data import take_as_checked
+from imf_deploy.runners.opening import Way
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _LIBRARIES = {

@@ -8,6 +8,7 @@ from typing import Any
 from imf_deploy.comparison.entry import LATENCY, Entry
 from imf_deploy.show.format import significant
 from imf_deploy.show.labels import label_points
+from imf_deploy.show.palette import SERIES
 from imf_deploy.show.scatter import (
     MARKERS,
     Point,
@@ -17,7 +18,7 @@ from imf_deploy.show.scatter import (
     make_point,
     ring_around,
 )
-from imf_deploy.show.svg import SERIES, inline_svg, panel, style
+from imf_deploy.show.svg import inline_svg, panel, style
 
 _AXES = {
     "latency": ("median latency of one inference (ms); further left is better", "ms"),

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from imf_deploy.records.report import ArtifactRow, Percentiles
 from imf_deploy.show.format import label, significant
 from imf_deploy.show.labels import label_points
+from imf_deploy.show.palette import INK, RULE, SERIES
 from imf_deploy.show.scatter import MARKERS, Point, cost_axis, covered, draw, make_point, ring_around
-from imf_deploy.show.svg import INK, RULE, SERIES, inline_svg, panel, style
+from imf_deploy.show.svg import inline_svg, panel, style
 
 _PYTORCH = "PyTorch fp32"
 

@@ -10,7 +10,8 @@ from imf_deploy.records.checks import StripProof
 from imf_deploy.records.making import Epoch
 from imf_deploy.records.report import LOSSES
 from imf_deploy.show.format import known, percent, scaled, significant
-from imf_deploy.show.svg import INK, PAPER, SERIES, inline_svg, panel, plain_ticks, style
+from imf_deploy.show.palette import INK, PAPER, SERIES
+from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -119,7 +119,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 9))
-    monkeypatch.setattr(stage, "open_runner", refuse)
+    monkeypatch.setattr(stage, "open_file", refuse)
     engine = next(file for file in exported if file.format == "tensorrt_rtx")
     (verified,) = verify(product, [engine], data)
     result = verified.evidence["verify"]
@@ -134,7 +134,7 @@ def test_engines_that_fail_alike_have_one_reason(
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise ImfDeployError(f"tensorrt_rtx 1.7 refuses {path}: another version")
 
-    monkeypatch.setattr(stage, "open_runner", refuse)
+    monkeypatch.setattr(stage, "open_file", refuse)
     engines = [file for file in exported if file.format == "tensorrt_rtx"]
     assert len(engines) == 2
     reasons = {verified.evidence["verify"]["reason"] for verified in verify(product, engines, data)}
