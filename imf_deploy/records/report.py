@@ -164,9 +164,18 @@ class Report(BaseModel):
     pictures: dict[str, str]
     recommendation: Recommendation | None
 
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Self:
+        """Return the report that JSON values hold, with null for what is not finite.
+
+        Raises:
+            ValueError: a field is missing, of another type, or out of its bounds; the message names it.
+        """
+        return from_json(cls, finite(content))
+
     def finite(self) -> Self:
-        """Return the report as :meth:`save` and :func:`read_report` give it: null for what is not finite."""
-        return from_json(type(self), finite(self.model_dump(mode="json")))
+        """Return the report as it is read back after :meth:`save`."""
+        return self.of(self.model_dump(mode="json"))
 
     def save(self, path: Path) -> None:
         """Write the report, atomically."""
@@ -187,7 +196,7 @@ def read_report(path: Path) -> Report:
     own = visible(command) if isinstance(command, str) and command else "imf-deploy distill-and-export"
     take_schema(content, str(path), f"Make it again with: {own}")
     try:
-        return from_json(Report, content)
+        return Report.of(content)
     except ValueError as error:
         raise ImfDeployError(
             f"{path} is not a whole report: {error}",

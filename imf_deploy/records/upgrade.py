@@ -28,7 +28,9 @@ def take_schema(content: dict[str, Any], name: str, remake: str) -> bool:
     """
     schema = content.pop("schema", None)
     whole = type(schema) is int
-    if schema == SCHEMA or (whole and schema == _FIRST):
+    if not (whole or isinstance(schema, str)):
+        raise ImfDeployError(f"{name} is not a record of imf-deploy: it has no schema", remake)
+    if schema in (SCHEMA, _FIRST):
         return whole
     age, hint = ("an older", remake) if whole and schema < _FIRST else ("a newer", "Update imf-deploy")
     raise ImfDeployError(
