@@ -173,7 +173,9 @@ def _verify(plan: bytes, old: Artifact, onnx_path: Path, folder: Path) -> list[R
             size = max(min(profile.opt, _MOST_IMAGES), profile.min)
             images = random.standard_normal((size, *map(int, shape)), dtype=np.float32)
             found: Array = runner.infer(images)
-            rungs.append(step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance))
+            rungs.append(
+                step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance, old.preprocess.task)
+            )
     return rungs
 
 

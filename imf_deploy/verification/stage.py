@@ -11,13 +11,12 @@ import torch
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
+from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
 from imf_deploy.method.products import Product
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
-from imf_deploy.tasks.classification import top1
-from imf_deploy.tasks.evaluate import logits_of
 from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import changes
 from imf_deploy.verification.doubt import doubt
@@ -42,11 +41,11 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
     cpu = torch.device("cpu")
     evidence = {
         "evaluated_on": data.fingerprint,
-        "accuracy": top1(product.module, data.test, data.preprocess, cpu),
+        "accuracy": accuracy_of(product.module, data.test, data.preprocess, cpu),
         "images": len(data.test),
     }
     if len(data.validation):
-        evidence["validation_accuracy"] = top1(product.module, data.validation, data.preprocess, cpu)
+        evidence["validation_accuracy"] = accuracy_of(product.module, data.validation, data.preprocess, cpu)
     return Product(product.artifact.with_evidence(**evidence).save(), product.module)
 
 
@@ -124,10 +123,10 @@ def verify(
             ladder = [*before.ladder, Rung(name, against, status, reason)]
             result |= {"status": status, "reason": reason}
         else:
-            own = step(name, against, logits, before.logits, tolerance)
+            own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
-            parity = compare(logits, reference, labels)
+            parity = compare(logits, reference, labels, data.preprocess.task)
             missed = parity.missed(own_gate)
             if runs_in_integers_on_cpus(artifact):
                 result["portability"], elsewhere = judge(
