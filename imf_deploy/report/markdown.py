@@ -42,9 +42,9 @@ def render_markdown(report: Report) -> str:
     if report["artifacts"]:
         parts.append(_table(report))
         parts.append(
-            f"{CLASSIFICATION.metric.capitalize()} is of the test images, with its Wilson interval. The choice was "
-            "made on the validation images: by an INT8 file's own accuracy there, and for other files by that of their product in "
-            f"PyTorch. Speed-up is over {show.PYTORCH}."
+            f"{CLASSIFICATION.metric.capitalize()} is of the test images, with its Wilson interval. The "
+            "choice was made on the validation images: by an INT8 file's own accuracy there, and for other "
+            f"files by that of their product in PyTorch. Speed-up is over {show.PYTORCH}."
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
