@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
@@ -76,6 +78,11 @@ class Preprocess:
     def num_classes(self) -> int:
         """Number of classes, and of logits."""
         return len(self.labels)
+
+    @property
+    def task(self) -> Task:
+        """What the labels are for; single-label classification is the only task so far."""
+        return CLASSIFICATION
 
     @property
     def picture_bytes(self) -> int:

@@ -20,6 +20,7 @@ from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.making import Block
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 # Below this side, ImageNet's strides leave nothing to look at.
 SMALL_IMAGE = 64
@@ -170,7 +171,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
     model.eval()
     logits = only_logits(model, probe(model, spec.image_size))
     model.train()
-    if logits.shape[1] != spec.num_classes:
+    if not CLASSIFICATION.fits(tuple(logits.shape), spec.num_classes):
         raise ImfDeployError(
             f"{spec.name} puts out {logits.shape[1]} logits where there are {spec.num_classes} classes",
             "A factory has to build for num_classes",

@@ -14,7 +14,8 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.portability.emulate import Emulator
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.records.checks import SATURATING, Portability
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.untrusted import shorten
 
 Array = npt.NDArray[Any]
@@ -33,7 +34,7 @@ class Assessment:
     logits: Array | None = None
 
 
-def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def assess(path: Path, batches: Iterable[Array], output: str, task: Task = CLASSIFICATION) -> Assessment:
     """Compare a file's answers on processors with saturating sums with its answers on all others.
 
     Both are emulated in integers, so that the result does not depend on the processor at hand. Where no
@@ -51,7 +52,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ImfDeployError: the file has no such output, or a part of it cannot be run alone.
     """
     try:
-        return _assess(path, batches, output)
+        return _assess(path, batches, output, task)
     except ImfDeployError:
         raise
     except Exception as error:  # ONNX Runtime's errors share no base class
@@ -61,7 +62,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ) from error
 
 
-def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def _assess(path: Path, batches: Iterable[Array], output: str, task: Task) -> Assessment:
     session = open_session_graph(path)
     if session.unknown:
         return Assessment(Portability("unknown", len(session.saturating), operators=session.unknown))
@@ -82,7 +83,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         "same" if same else "differs",
         len(session.saturating),
         len(there),
-        float(same_class(there, here).mean()),
+        float(task.same(there, here).mean()),
         float(np.abs(there.astype(np.float64) - here).max()),
     )
     return Assessment(portability, there)
