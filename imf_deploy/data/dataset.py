@@ -126,7 +126,7 @@ class DataSet:
         test: Touched only to report.
         fingerprint: Identifies pictures and splits.
         notes: What was decided for the user (a hold-out that was made), to be printed.
-        config: How to open it again, as ``DataConfig`` fields.
+        config: How to open it again, as ``DataSettings`` fields.
     """
 
     name: str

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.artifact import describe
 from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.models.weights import save_weights
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.verification.processors import describe
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.benchmark.int8 import WORTH, compare, do_int8_engines_pay, does_int8_pay, int8_rows
 from imf_deploy.benchmark.latency import Latency, ratio
 from imf_deploy.benchmark.products import FileLatency, was_it_busy
 from imf_deploy.benchmark.result import BenchRow
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import Artifact
+from imf_deploy.verification.processors import describe
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.artifact import describe
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.inspection import inspect
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.verification.processors import describe
 
 
 def rtx_header(mask: int = 2 | 4 | 8 | 16 | 32 | 64) -> bytes:

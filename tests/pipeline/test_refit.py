@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.export.stage import export
 from imf_deploy.method.products import load_product
 from imf_deploy.pipeline.refit import refit_engine
+from imf_deploy.records.files import Artifact
 from imf_deploy.stripping.stage import strip
+from imf_deploy.verification.processors import describe
 from imf_deploy.verification.stage import evaluate_product
 
 Cli = Callable[..., Any]

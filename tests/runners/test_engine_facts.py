@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.device import Gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Gpu
 from imf_deploy.runners import TensorRTRunner, engine_facts
 from imf_deploy.runners.engine_facts import (
     engine_host_code,
@@ -23,6 +23,7 @@ from imf_deploy.runners.engine_facts import (
     what_runs,
     why_not_here,
 )
+from imf_deploy.verification.processors import describe
 
 HEADER = EngineHeader("tensorrt", "10.6.0.26", 0, 100, (), portable=False)
 H200 = Gpu("NVIDIA H200", "90", "13.0")

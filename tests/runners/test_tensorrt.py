@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.artifact import describe
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.engine_header import EngineHeader
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
-from imf_deploy.runners.engine_facts import EngineHeader, require_gpu, what_runs
+from imf_deploy.runners.engine_facts import require_gpu, what_runs
 from imf_deploy.runners.tensorrt import load_library
+from imf_deploy.verification.processors import describe
 
 needs_gpu = pytest.mark.skipif(
     not gpu_here() or not rtx_runs_on(gpu_here()), reason="no CUDA device that runs TensorRT-RTX engines"

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.artifact import describe
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.imf_task import training_graph
-from imf_deploy.method.branches import BranchDesign
 from imf_deploy.models import Block, ModelSpec, save_weights
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import BranchSettings
+from imf_deploy.verification.processors import describe
 
 LABELS = tuple("abcdefghij")
 FEATURES = Block("layer3", 24, 4)
-DESIGN = BranchDesign()
+DESIGN = BranchSettings()
 
 
 @pytest.fixture

@@ -12,13 +12,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import export
 from imf_deploy.method.products import Product, load_product
+from imf_deploy.records.files import Artifact
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.batches import check_batches
+from imf_deploy.verification.processors import describe
 from imf_deploy.verification.stage import evaluate_product, verify
 
 
