@@ -1,4 +1,4 @@
-"""The one description of how a picture becomes a network's input.
+"""The one description of how an image becomes a network's input.
 
 It is derived once from the data set and then used for training, verification, calibration and
 serving; it travels in every sidecar and in the metadata of every ONNX file.
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
-"""Height and width of a picture in pixels -> top, left, height and width of the part to take."""
+"""Height and width of an image in pixels -> top, left, height and width of the part to take."""
 
 
-# The centre crop of a longer picture shows only its middle, and scaled as a whole it could fill the memory.
+# The centre crop of a longer image shows only its middle, and scaled as a whole it could fill the memory.
 _LONGEST = 8
 
 
 def _middle(width: int, height: int) -> Box:
-    """Return the whole of a picture, or the middle of one more than 8 times as long as wide."""
+    """Return the whole of an image, or the middle of one more than 8 times as long as wide."""
     sides = []
     for side in (width, height):
         kept = _LONGEST * min(width, height)
@@ -45,17 +45,17 @@ def _middle(width: int, height: int) -> Box:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Picture -> float32 network input ``[N, 3, size, size]``.
+    """Image -> float32 network input ``[N, 3, size, size]``.
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: ``none`` (pictures already have the size) or ``crop`` (the shorter side is scaled
+        resize: ``none`` (images already have the size) or ``crop`` (the shorter side is scaled
             to ``resize_to`` with a bilinear filter, then the centre is cropped).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
         labels: Names of the classes, in the order of the logits.
-        color: ``RGB``, or ``L`` for grey pictures, whose one channel is repeated three times.
+        color: ``RGB``, or ``L`` for grey images, whose one channel is repeated three times.
     """
 
     size: int
@@ -73,19 +73,19 @@ class Preprocess:
 
     @property
     def picture_bytes(self) -> int:
-        """Size of a prepared picture, which :meth:`normalize` turns into numbers."""
+        """Size of a prepared image, which :meth:`normalize` turns into numbers."""
         return (1 if self.color == "L" else 3) * self.size**2
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
-        """Turn any PIL picture into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
+        """Turn any PIL image into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 
         The first frame is taken, EXIF rotation is applied, 16-bit channels keep their high byte, and
-        palettes, CMYK and 1-bit pictures are converted. Transparency is dropped, as torchvision and
+        palettes, CMYK and 1-bit images are converted. Transparency is dropped, as torchvision and
         OpenCV do.
 
         Args:
-            image: The picture.
-            crop: Chooses a part of the picture, which is scaled to the network's input in place of
+            image: The image.
+            crop: Chooses a part of the image, which is scaled to the network's input in place of
                 resizing and cropping the centre.
 
         Raises:
@@ -109,7 +109,7 @@ class Preprocess:
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
         elif (width, height) != size:
-            raise ImfDeployError(f"a picture is {width}x{height} pixels, not {self.size}x{self.size}")
+            raise ImfDeployError(f"an image is {width}x{height} pixels, not {self.size}x{self.size}")
         else:
             picture = upright.cut((0, 0, width, height))
         pixels = np.asarray(picture)

@@ -1,7 +1,7 @@
-"""A picture upright and in the colours that are wanted, without a converted copy of all of a large one.
+"""An image upright and in the colours that are wanted, without a converted copy of all of a large one.
 
 Pillow takes 4 bytes for every pixel of colour, and each step from the file to the network's input makes
-another copy: rotation, palette, colours. Rows of a large picture are turned, converted and narrowed piece by
+another copy: rotation, palette, colours. Rows of a large image are turned, converted and narrowed piece by
 piece here. A value may then differ by one from what Pillow makes of the whole, which it rounds in between.
 """
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are the first that are outside."""
 WHOLE = 1 << 24
-"""Pixels of a picture that is converted as a whole; it takes 64 MiB then."""
+"""Pixels of an image that is converted as a whole; it takes 64 MiB then."""
 PIECE = 1 << 22
-"""Pixels of a larger picture that are converted at a time."""
+"""Pixels of a larger image that are converted at a time."""
 
 
 @dataclass(frozen=True)
 class Upright:
-    """A decoded picture, seen upright.
+    """A decoded image, seen upright.
 
     Attributes:
-        image: The picture as it is stored.
+        image: The image as it is stored.
         color: The mode of what :meth:`scaled` returns.
         orientation: How it is stored, from 1 (upright) to 8, as EXIF counts.
     """
@@ -39,7 +39,7 @@ class Upright:
 
     @classmethod
     def of(cls, image: Image.Image, color: Literal["RGB", "L"]) -> Upright:
-        """Decode a picture.
+        """Decode an image.
 
         Raises:
             ImfDeployError: 32-bit pixels, whose range nothing tells.
@@ -106,7 +106,7 @@ class Upright:
         return narrow.resize(size, Image.Resampling.BILINEAR, (0, top - first, size[0], bottom - first))
 
     def _stored(self, box: Box) -> Box:
-        """Return where a part lies in the picture as it is stored."""
+        """Return where a part lies in the image as it is stored."""
         left, top, right, bottom = box
         width, height = self.image.size
         if self.orientation >= 5:

@@ -28,7 +28,7 @@ SMALL_STRIDES = (2, 1)
 OWN_STRIDES = "own"
 """What options call the strides of the library, which a spec has as ``()``."""
 
-# What others train small pictures with: the library's own strides, and none or one of them.
+# What others train small images with: the library's own strides, and none or one of them.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
 
 
@@ -62,7 +62,7 @@ class ModelSpec:
         stem_strides: tuple[int, ...] | None = None,
         taps: tuple[str, ...] = (),
     ) -> ModelSpec:
-        """Choose the stem strides: as given, or by the size of the pictures.
+        """Choose the stem strides: as given, or by the size of the images.
 
         Only the libraries' networks that are made for ImageNet get other strides: not the CIFAR
         networks, a vision transformer, or what a function of the user's builds.
@@ -158,7 +158,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
     """Build the architecture with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
 
     Raises:
-        UsageError: no such model or setting, or it cannot be built for this size of pictures.
+        UsageError: no such model or setting, or it cannot be built for this size of images.
         ImfDeployError: it cannot run on them, or does not put out as many logits.
     """
     architecture = resolve(spec.name)

@@ -20,7 +20,7 @@ from imf_deploy.models.settings import INCEPTIONS, Settings
 
 
 def fixed_size(architecture: Architecture) -> bool:
-    """Return whether a network is built for one size of pictures, as vision transformers are.
+    """Return whether a network is built for one size of images, as vision transformers are.
 
     Such a network has no strides at its stem that could be changed.
     """

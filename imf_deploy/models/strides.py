@@ -1,4 +1,4 @@
-"""Change the strides at the stem of a network, so that small pictures keep something to look at."""
+"""Change the strides at the stem of a network, so that small images keep something to look at."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
 
     hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
     try:
-        # Large enough that every reduction shows as another width, whatever the size of the pictures.
+        # Large enough that every reduction shows as another width, whatever the size of the images.
         probe(model, max(image_size, 256))
     except ImfDeployError as error:
         raise UsageError(
