@@ -17,7 +17,7 @@ from imf_deploy.export.stage import EngineConfig, export, write_engine
 from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
-    from imf_deploy.stripping.products import Product
+    from imf_deploy.method.products import Product
 
 
 def export_product(
