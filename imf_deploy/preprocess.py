@@ -1,7 +1,7 @@
-"""The one description of how an image becomes a network's input.
+"""The only description of how an image becomes a network's input.
 
-It is derived once from the data set and then used for training, verification, calibration and
-serving; it travels in every sidecar and in the metadata of every ONNX file.
+It is derived once from the data set and then used for training, verification, calibration and serving. It is
+stored in every sidecar and in the metadata of every ONNX file.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
-"""Height and width of an image in pixels -> top, left, height and width of the part to take."""
+"""Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
 
-# The centre crop of a longer image shows only its middle, and scaled as a whole it could fill the memory.
+# The centre crop of a longer image shows only its middle, and scaling the whole could fill the memory.
 _LONGEST = 8
 
 
 def _middle(width: int, height: int) -> Box:
-    """Return the whole of an image, or the middle of one more than 8 times as long as wide."""
+    """Return the whole of an image, or the middle of one that is more than 8 times as long as wide."""
     sides = []
     for side in (width, height):
         kept = _LONGEST * min(width, height)
-        # The middle stays where it is: what is left away is the same on both sides.
+        # The middle is kept in place: the same amount is removed on both sides.
         margin = max(side - kept, 0) // 2
         sides.append((margin, side - margin))
     (left, right), (top, bottom) = sides
@@ -55,7 +55,7 @@ class Preprocess:
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
         labels: Names of the classes, in the order of the logits.
-        color: ``RGB``, or ``L`` for grey images, whose one channel is repeated three times.
+        color: ``RGB``, or ``L`` for grey images, whose only channel is repeated three times.
     """
 
     size: int
@@ -73,24 +73,23 @@ class Preprocess:
 
     @property
     def picture_bytes(self) -> int:
-        """Size of a prepared image, which :meth:`normalize` turns into numbers."""
+        """Size in bytes of a prepared image, before :meth:`normalize`."""
         return (1 if self.color == "L" else 3) * self.size**2
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
         """Turn any PIL image into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 
-        The first frame is taken, EXIF rotation is applied, 16-bit channels keep their high byte, and
-        palettes, CMYK and 1-bit images are converted. Transparency is dropped, as torchvision and
-        OpenCV do.
+        The first frame is used, EXIF rotation is applied, 16-bit channels keep their high byte, and palettes,
+        CMYK and 1-bit images are converted. Transparency is dropped, as in torchvision and OpenCV.
 
         Args:
             image: The image.
-            crop: Chooses a part of the image, which is scaled to the network's input in place of
-                resizing and cropping the centre.
+            crop: Chooses a part of the image, which is scaled to the network's input instead of resizing and
+                cropping the centre.
 
         Raises:
-            ImfDeployError: 32-bit pixels, whose range nothing tells, or a size other than the network's
-                where nothing is resized.
+            ImfDeployError: the image has 32-bit pixels, whose range is unknown, or its size is not the
+                network's and nothing is resized.
         """
         import numpy as np
 
@@ -120,7 +119,7 @@ class Preprocess:
         return self.normalizer(images.device)(images)
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return :meth:`normalize` for images on one device, which already holds mean and deviation."""
+        """Return :meth:`normalize` for images on one device, with mean and deviation already on it."""
         import torch
 
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1) * 255
@@ -133,7 +132,7 @@ class Preprocess:
         return normalize
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that sidecars and ONNX metadata hold."""
+        """Return the JSON form that sidecars and ONNX metadata store."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "labels": list(self.labels)}
 
     @classmethod
