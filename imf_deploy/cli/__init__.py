@@ -136,11 +136,11 @@ def _check_text(arguments: list[str]) -> None:
 def _complain(error: Exception) -> None:
     from imf_deploy.cli.app import all_options
     from imf_deploy.cli.failures import with_flags
-    from imf_deploy.processes import has_met, rank
+    from imf_deploy.processes import is_connected, rank
 
     what = with_flags(str(error), all_options())
     # Before they have met, all processes fail alike, and the first one says so.
-    if has_met() and rank():
+    if is_connected() and rank():
         _write(f"error: process {rank()}: {what}")
     else:
         _tell(f"error: {what}")

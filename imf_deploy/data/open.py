@@ -34,28 +34,28 @@ def _check(config: DataSettings) -> None:
     ):
         if printable(path) != path:
             raise UsageError(
-                f"the path {printable(path)} is not UTF-8", "Rename the folder, or give a link to it"
+                f"the path {printable(path)} is not UTF-8", "Rename the folder, or use a link to it"
             )
 
 
 def open_data(config: DataSettings, download: bool = True) -> DataSet:
-    """Open a data set and hold out what is missing.
+    """Open a data set and hold out the missing splits.
 
-    The validation split is held out of the training data unless a folder brings its own; a folder
-    without a test part gets a stratified, seeded one, and ``notes`` says so.
+    The validation split is held out of the training data unless a folder contains one. For a folder without a
+    test split, a stratified, seeded one is held out, and ``notes`` reports it.
 
     Args:
         config: Which data.
         download: Whether a named data set that is not in its root is downloaded there.
 
     Raises:
-        UsageError: no such name or folder, or options out of their bounds.
-        ImfDeployError: the data cannot be used (no images, one class, a corrupt picture …).
+        UsageError: there is no such name or folder, or options are out of their bounds.
+        ImfDeployError: the data cannot be used (no images, one class, a corrupt image …).
     """
     _check(config)
     if is_named(config.data):
         if config.image_size:
-            raise UsageError(f"--image-size does not go with --data {config.data}", "Leave it out")
+            raise UsageError(f"`image_size` cannot be combined with `data` {config.data}", "Leave it out")
         data = open_named(config.data, config.data_root, download)
     elif are_shards(config.data):
         data = open_shards(config.data, config.image_size)
@@ -64,7 +64,7 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     else:
         raise UsageError(
             f"--data {shorten(config.data)} is neither a folder nor a known data set",
-            "Give a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
+            "Use a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
             + ", ".join([EMBEDDED, *NAMED]),
         )
     labels = data.preprocess.labels
@@ -101,19 +101,19 @@ def recorded_data(content: Any) -> DataSettings:
 
 
 def is_named(data: str) -> bool:
-    """Return whether ``--data`` names a data set, whose pictures have one size, and not files."""
+    """Return whether ``data`` names a data set, whose images have one size, and not files."""
     return data in NAMED or data == EMBEDDED
 
 
 def reopen_data(config: Any, data: str = "", root: str = "") -> DataSet:
-    """Open the data that a file's record names, wherever it lies now.
+    """Open the data that a file's record names, even if it was moved.
 
-    A record never causes a download: only data that the caller names is fetched.
+    A record never causes a download: only data that the caller names is downloaded.
 
     Args:
         config: ``data_config`` of the record.
-        data: Another name or path; empty keeps the recorded one. A named data set has a size of its own.
-        root: Another root; empty keeps the recorded one.
+        data: Another name or path; if empty, the recorded one. A named data set has its own image size.
+        root: Another root; if empty, the recorded one.
 
     Raises:
         ImfDeployError: the record is damaged, or the data cannot be opened.

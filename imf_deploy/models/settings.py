@@ -1,4 +1,4 @@
-"""Settings of an architecture that change its answers and that no ``state_dict`` shows."""
+"""Settings of an architecture that change its answers but are not in a ``state_dict``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from imf_deploy.errors import UsageError
 from imf_deploy.models.names import Architecture
 from imf_deploy.settings.network import NetworkSettings
 
-# What these take is passed to the library's function. Others would fetch files (pretrained, checkpoint_path)
-# or change the parameters, which the file of weights shows.
+# These are passed to the library's function. Others would fetch files (pretrained, checkpoint_path) or change
+# the parameters, which the file of weights shows.
 _TIMM = ("act_layer", "global_pool", "bn_eps", "norm_eps", "pad_type")
 INCEPTIONS = ("googlenet", "inception_v3")
 """torchvision's networks that can transform their input, and that have auxiliary heads."""
 
 
 def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
-    """Return the names of an architecture's settings; nothing where a function of the user's decides."""
+    """Return the names of an architecture's settings; ``None`` if a function of the user's decides."""
     if architecture.library == "factory":
         return None
     if architecture.library == "timm":
@@ -27,8 +27,8 @@ def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
 def choices(architecture: Architecture) -> list[NetworkSettings]:
     """Return the settings, other than the defaults, that weights of this architecture often need.
 
-    torchvision's published GoogLeNet and Inception take ImageNet's mean and standard deviation, and turn them
-    into those that they were trained with (``transform_input``).
+    torchvision's published GoogLeNet and Inception expect ImageNet's mean and standard deviation, and convert
+    them to those that they were trained with (``transform_input``).
     """
     if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return [(("transform_input", True),)]
@@ -39,12 +39,12 @@ def check_settings(architecture: Architecture, settings: NetworkSettings) -> Non
     """Refuse settings that an architecture does not have.
 
     Raises:
-        UsageError: naming the first of them.
+        UsageError: naming the first such setting.
     """
     known = known_settings(architecture)
     for name, _ in settings:
         if known is not None and name not in known:
             raise UsageError(
                 f"{architecture.name} has no setting '{name}'",
-                f"It has {', '.join(known)}" if known else "Leave it out",
+                f"Its settings are {', '.join(known)}" if known else "Leave it out",
             )

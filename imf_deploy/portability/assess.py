@@ -1,4 +1,4 @@
-"""Whether a file answers otherwise on processors that are not at hand, and by how much."""
+"""Whether a file gives different answers on other processors, and how different they are."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Assessment:
-    """A :class:`Portability`, and the answers that it rests on.
+    """A :class:`Portability`, and the answers that it is based on.
 
     Attributes:
         portability: The result.
-        logits: Of a processor without VNNI, ``[N, classes]``; ``None`` where nothing had to be emulated.
+        logits: Logits of a processor without VNNI, ``[N, classes]``; ``None`` if no emulation was needed.
     """
 
     portability: Portability
@@ -37,7 +37,7 @@ class Assessment:
 def assess(path: Path, batches: Iterable[Array], output: str, task: Task = CLASSIFICATION) -> Assessment:
     """Compare a file's answers on processors with saturating sums with its answers on all others.
 
-    Both are emulated in integers, so that the result does not depend on the processor at hand. Where no
+    Both are emulated in integers, so that the result does not depend on this machine's processor. If no
     weights can make a sum saturate, nothing is run.
 
     Args:
@@ -71,7 +71,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str, task: Task) -> As
     names = [value.name for value in session.model.graph.output]
     if output not in names:
         raise ImfDeployError(
-            f"{path} has no output '{output}', only {', '.join(names)}", "Make the file again"
+            f"{path} has no output '{output}', only {', '.join(names)}", "Create the file again"
         )
     place = names.index(output)
     saturating, exact = Emulator(session, saturate=True), Emulator(session, saturate=False)

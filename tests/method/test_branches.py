@@ -163,7 +163,7 @@ def test_more_than_logits_in_training_is_told() -> None:
     blocks = find_blocks(student, 16)
     graph = TrainingGraph(student, blocks, ImfBranches(blocks, [TEACHER] * len(blocks), CLASSES))
     assert graph.eval()(torch.zeros(2, 3, 16, 16))[0].shape == (2, CLASSES)
-    with pytest.raises(ImfDeployError, match="Auxiliary puts out tuple in training mode"):
+    with pytest.raises(ImfDeployError, match="Auxiliary outputs tuple in training mode"):
         graph.train()(torch.zeros(2, 3, 16, 16))
 
 
