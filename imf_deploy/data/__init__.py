@@ -8,8 +8,8 @@ from imf_deploy.settings import DataSettings
 
 __all__ = [
     "Augment",
-    "DataSettings",
     "DataSet",
+    "DataSettings",
     "Split",
     "eval_batches",
     "is_named",
