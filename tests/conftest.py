@@ -2,6 +2,8 @@
 
 import os
 
+from imf_deploy.records.files import Artifact
+
 os.environ["OMP_NUM_THREADS"] = "1"
 # As on the command line: threads of measurements that spin while they wait cost several times their work.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -23,7 +25,6 @@ import pytest
 import torch
 from PIL import Image
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.pipeline.job import distill_and_export

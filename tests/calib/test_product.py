@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.benchmark.int8 import does_int8_pay
 from imf_deploy.benchmark.products import measure_products
 from imf_deploy.calib import product as module
@@ -18,6 +17,7 @@ from imf_deploy.export.choice import choose_precisions, every_form
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.method.products import Product, load_product
+from imf_deploy.records.files import Artifact
 from imf_deploy.report.assemble import artifact_row
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.gate import Gate
@@ -62,7 +62,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     # The file's own gate, not the default one, and the engine inherits it.
     assert verified[2].verify.gate.max_accuracy_drop == 100
     assert verified[4].gate == made[0].gate
-    ladders = [[rung["name"] for rung in file.verify.ladder] for file in verified]
+    ladders = [[rung.name for rung in file.verify.ladder] for file in verified]
     start = ["stripped", "folded", "ONNX fp32"]
     assert ladders[0] == start
     assert ladders[1:] == [
@@ -75,8 +75,8 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     assert len(does_int8_pay(verified, latencies)) == 1
     row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
     own = verified[2].calibration.validation.accuracy
-    assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
-    assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 3
+    assert (row.precision, row.validation_accuracy) == ("int8", own)
+    assert row.calibration.layers == len(row.calibration.sensitivity) > 3
 
 
 def test_a_declined_product_is_told(

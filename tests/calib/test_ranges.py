@@ -15,10 +15,11 @@ from imf_deploy.calib.config import METHODS, Method
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
-from imf_deploy.calib.score import Score, content_logits, file_logits, score
+from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.records.making import Score
 
 Make = Callable[..., Path]
 

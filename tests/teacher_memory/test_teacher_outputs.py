@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.distillation.distill import DistillConfig, distill
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import read_weights
+from imf_deploy.records.files import Artifact
 from imf_deploy.teacher_memory import outputs as teacher_outputs
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.teaching.teacher import Teacher

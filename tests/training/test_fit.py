@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.models import Block, ModelSpec, build_model, not_finite
-from imf_deploy.records.files import sidecar_path
+from imf_deploy.records.files import Artifact, sidecar_path
 from imf_deploy.teaching.teacher import Teacher, find_teacher, load_teacher
 from imf_deploy.training.checkpoint import load_checkpoint
 from imf_deploy.training.config import TrainConfig
@@ -58,7 +58,7 @@ def teacher_with(history: Any, teacher_file: Path, folder: Path) -> Path:
     path = folder / "t.safetensors"
     shutil.copy(teacher_file, path)
     record = json.loads(sidecar_path(teacher_file).read_text())
-    record["evidence"]["history"] = history
+    record["history"] = history
     sidecar_path(path).write_text(json.dumps(record))
     return path
 
@@ -75,7 +75,7 @@ def test_a_damaged_history_is_refused(
     data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
 ) -> None:
     path = teacher_with(history, teacher_file, tmp_path)
-    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(evidence\.history"):
+    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(history"):
         load_teacher(path, "", data, torch.device("cpu"))
 
 
