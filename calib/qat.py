@@ -14,6 +14,7 @@ from imf_deploy.calib.fake_quantize import FakeQuantizedGraph, require_torchao
 from imf_deploy.compat import versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import Distilled, save_distilled
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import refit_distilled
@@ -23,7 +24,6 @@ from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.records.files import DistilledFile
 from imf_deploy.records.making import Tuned
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.distributed import on_first
@@ -121,7 +121,7 @@ def qat(
     def accuracy(network: torch.nn.Module) -> float | None:
         if not len(data.validation):
             return None
-        return top1(lambda images: network(images)[0], data.validation, data.preprocess, device)
+        return accuracy_of(lambda images: network(images)[0], data.validation, data.preprocess, device)
 
     before = accuracy(graph)
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)

@@ -15,7 +15,8 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.records.making import Score
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from imf_deploy.tasks.classification import as_logits, log_softmax, same_class
+from imf_deploy.tasks.classification import CLASSIFICATION, as_logits
+from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
 
 if TYPE_CHECKING:
@@ -74,22 +75,23 @@ def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_flo
         return file_logits(path, model, images, keep_floats=keep_floats)
 
 
-def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Score:
+def score(
+    logits: Array, reference: Array, labels: npt.NDArray[np.int64], task: Task = CLASSIFICATION
+) -> Score:
     """Compare the logits of an INT8 file with the float model's.
 
     Args:
         logits: ``[N, classes]``.
         reference: Of the float model, ``[N, classes]``.
         labels: Right classes, ``[N]``.
+        task: What counts as right, and as the same answer.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
-    log_p, log_q = log_softmax(reference), log_softmax(logits)
-    chosen, expected = wide.argmax(1), float_wide.argmax(1)
     return Score(
         images=len(labels),
-        accuracy=float((chosen == labels).mean()),
-        float_accuracy=float((expected == labels).mean()),
-        agreement=float(same_class(wide, float_wide).mean()),
-        divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
+        accuracy=float(task.right(wide, labels).mean()),
+        float_accuracy=float(task.right(float_wide, labels).mean()),
+        agreement=float(task.same(wide, float_wide).mean()),
+        divergence=float(task.divergence(logits, reference).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
     )

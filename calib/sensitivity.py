@@ -46,7 +46,7 @@ def rank_layers(
     with track("Ranking layers by sensitivity", len(layers)) as advance:
         for layer in layers:
             content = quantize(model, ranges, target, only=layer, cpus=cpus)
-            result = score(content_logits(content, model, images), reference, labels)
+            result = score(content_logits(content, model, images), reference, labels, model.preprocess.task)
             # A layer that breaks the network altogether comes first, not nowhere.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")
             harms.append(LayerHarm(layer.name, layer.op_type, divergence, result.mse, result.agreement))

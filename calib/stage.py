@@ -142,7 +142,9 @@ def calibrate(
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
         content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.cpus)
-        return content, score(content_logits(content, model, data.validation), reference, labels)
+        return content, score(
+            content_logits(content, model, data.validation), reference, labels, data.preprocess.task
+        )
 
     repaired = repair(
         attempt,

@@ -1,7 +1,7 @@
-"""The one description of how a picture becomes a network's input.
+"""The only description of how an image becomes a network's input.
 
-It is derived once from the data set and then used for training, verification, calibration and
-serving; it travels in every sidecar and in the metadata of every ONNX file.
+It is derived once from the data set and then used for training, verification, calibration and serving. It is
+stored in every sidecar and in the metadata of every ONNX file.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Field
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
@@ -26,19 +28,19 @@ if TYPE_CHECKING:
 
 Resize = Literal["none", "crop"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
-"""Height and width of a picture in pixels -> top, left, height and width of the part to take."""
+"""Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
 
-# The centre crop of a longer picture shows only its middle, and scaled as a whole it could fill the memory.
+# The centre crop of a longer image shows only its middle, and scaling the whole could fill the memory.
 _LONGEST = 8
 
 
 def _middle(width: int, height: int) -> Box:
-    """Return the whole of a picture, or the middle of one more than 8 times as long as wide."""
+    """Return the whole of an image, or the middle of one that is more than 8 times as long as wide."""
     sides = []
     for side in (width, height):
         kept = _LONGEST * min(width, height)
-        # The middle stays where it is: what is left away is the same on both sides.
+        # The middle is kept in place: the same amount is removed on both sides.
         margin = max(side - kept, 0) // 2
         sides.append((margin, side - margin))
     (left, right), (top, bottom) = sides
@@ -51,17 +53,17 @@ _Label = Annotated[str, BeforeValidator(str)]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Picture -> float32 network input ``[N, 3, size, size]``.
+    """Image -> float32 network input ``[N, 3, size, size]``.
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: ``none`` (pictures already have the size) or ``crop`` (the shorter side is scaled
+        resize: ``none`` (images already have the size) or ``crop`` (the shorter side is scaled
             to ``resize_to`` with a bilinear filter, then the centre is cropped).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
         labels: Names of the classes, in the order of the logits.
-        color: ``RGB``, or ``L`` for grey pictures, whose one channel is repeated three times.
+        color: ``RGB``, or ``L`` for grey images, whose only channel is repeated three times.
     """
 
     size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
@@ -78,25 +80,29 @@ class Preprocess:
         return len(self.labels)
 
     @property
+    def task(self) -> Task:
+        """What the labels are for; single-label classification is the only task so far."""
+        return CLASSIFICATION
+
+    @property
     def picture_bytes(self) -> int:
-        """Size of a prepared picture, which :meth:`normalize` turns into numbers."""
+        """Size in bytes of a prepared image, before :meth:`normalize`."""
         return (1 if self.color == "L" else 3) * self.size**2
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
-        """Turn any PIL picture into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
+        """Turn any PIL image into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 
-        The first frame is taken, EXIF rotation is applied, 16-bit channels keep their high byte, and
-        palettes, CMYK and 1-bit pictures are converted. Transparency is dropped, as torchvision and
-        OpenCV do.
+        The first frame is used, EXIF rotation is applied, 16-bit channels keep their high byte, and palettes,
+        CMYK and 1-bit images are converted. Transparency is dropped, as in torchvision and OpenCV.
 
         Args:
-            image: The picture.
-            crop: Chooses a part of the picture, which is scaled to the network's input in place of
-                resizing and cropping the centre.
+            image: The image.
+            crop: Chooses a part of the image, which is scaled to the network's input instead of resizing and
+                cropping the centre.
 
         Raises:
-            ImfDeployError: 32-bit pixels, whose range nothing tells, or a size other than the network's
-                where nothing is resized.
+            ImfDeployError: the image has 32-bit pixels, whose range is unknown, or its size is not the
+                network's and nothing is resized.
         """
         import numpy as np
 
@@ -115,7 +121,7 @@ class Preprocess:
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
         elif (width, height) != size:
-            raise ImfDeployError(f"a picture is {width}x{height} pixels, not {self.size}x{self.size}")
+            raise ImfDeployError(f"an image is {width}x{height} pixels, not {self.size}x{self.size}")
         else:
             picture = upright.cut((0, 0, width, height))
         pixels = np.asarray(picture)
@@ -126,7 +132,7 @@ class Preprocess:
         return self.normalizer(images.device)(images)
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return :meth:`normalize` for images on one device, which already holds mean and deviation."""
+        """Return :meth:`normalize` for images on one device, with mean and deviation already on it."""
         import torch
 
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1) * 255

@@ -8,6 +8,7 @@ from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import half_interval, label, percent, scaled, significant
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("file", "left"),
     Column("val %"),
-    Column("test top-1 %"),
+    Column(f"test {CLASSIFICATION.metric} %"),
     Column("p50 ms"),
     Column("p99 ms", spare=3),
     Column("size"),

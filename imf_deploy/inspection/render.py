@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import label, percent, scaled, significant
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
             Column("file", "left"),
             Column("record", "left"),
             Column("verified", "left"),
-            Column("top-1"),
+            Column(CLASSIFICATION.metric),
             Column("p50 ms", spare=1),
             Column("size"),
         ]

@@ -175,5 +175,7 @@ def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list
             size = max(min(profile.opt, _MOST_IMAGES), profile.min)
             images = random.standard_normal((size, *map(int, shape)), dtype=np.float32)
             found: Array = runner.infer(images)
-            rungs.append(step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance))
+            rungs.append(
+                step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance, old.preprocess.task)
+            )
     return rungs

@@ -1,4 +1,4 @@
-"""Whether a file answers otherwise on processors that are not at hand, and by how much."""
+"""Whether a file gives different answers on other processors, and how different they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.portability.emulate import Emulator
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.records.checks import SATURATING, Portability
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.untrusted import shorten
 
 Array = npt.NDArray[Any]
@@ -22,21 +23,21 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Assessment:
-    """A :class:`Portability`, and the answers that it rests on.
+    """A :class:`Portability`, and the answers that it is based on.
 
     Attributes:
         portability: The result.
-        logits: Of a processor without VNNI, ``[N, classes]``; ``None`` where nothing had to be emulated.
+        logits: Logits of a processor without VNNI, ``[N, classes]``; ``None`` if no emulation was needed.
     """
 
     portability: Portability
     logits: Array | None = None
 
 
-def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def assess(path: Path, batches: Iterable[Array], output: str, task: Task = CLASSIFICATION) -> Assessment:
     """Compare a file's answers on processors with saturating sums with its answers on all others.
 
-    Both are emulated in integers, so that the result does not depend on the processor at hand. Where no
+    Both are emulated in integers, so that the result does not depend on this machine's processor. If no
     weights can make a sum saturate, nothing is run.
 
     Args:
@@ -51,7 +52,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ImfDeployError: the file has no such output, or a part of it cannot be run alone.
     """
     try:
-        return _assess(path, batches, output)
+        return _assess(path, batches, output, task)
     except ImfDeployError:
         raise
     except Exception as error:  # ONNX Runtime's errors share no base class
@@ -61,7 +62,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ) from error
 
 
-def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def _assess(path: Path, batches: Iterable[Array], output: str, task: Task) -> Assessment:
     session = open_session_graph(path)
     if session.unknown:
         return Assessment(Portability("unknown", len(session.saturating), operators=session.unknown))
@@ -70,7 +71,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
     names = [value.name for value in session.model.graph.output]
     if output not in names:
         raise ImfDeployError(
-            f"{path} has no output '{output}', only {', '.join(names)}", "Make the file again"
+            f"{path} has no output '{output}', only {', '.join(names)}", "Create the file again"
         )
     place = names.index(output)
     saturating, exact = Emulator(session, saturate=True), Emulator(session, saturate=False)
@@ -82,7 +83,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         "same" if same else "differs",
         len(session.saturating),
         len(there),
-        float(same_class(there, here).mean()),
+        float(task.same(there, here).mean()),
         float(np.abs(there.astype(np.float64) - here).max()),
     )
     return Assessment(portability, there)

@@ -212,7 +212,7 @@ class Portability:
         if self.status == "same":
             return f"INT8 on {SATURATING}: same answers on {self.images} images"
         return (
-            f"INT8 on {SATURATING}: other answers, {self.agreement:.2%} of {self.images} images keep "
+            f"INT8 on {SATURATING}: different answers, {self.agreement:.2%} of {self.images} images keep "
             f"their class, and logits differ by up to {self.max_abs_diff:.2g}"
         )
 

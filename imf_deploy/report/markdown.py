@@ -8,11 +8,12 @@ from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.show import format as show
 from imf_deploy.show.markdown import code, fenced, text
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 _COLUMNS = (
     "File",
     "Status",
-    "Top-1 (95 %)",
+    f"{CLASSIFICATION.metric.capitalize()} (95 %)",
     "Validation",
     "Same as PyTorch",
     "p50 ms",
@@ -41,9 +42,9 @@ def render_markdown(report: Report) -> str:
     if report.artifacts:
         parts.append(_table(report))
         parts.append(
-            "Top-1 is of the test images, with its Wilson interval. The choice was made on the validation "
-            "images: by an INT8 file's own accuracy there, and for other files by that of their product in "
-            f"PyTorch. Speed-up is over {show.PYTORCH}."
+            f"{CLASSIFICATION.metric.capitalize()} is of the test images, with its Wilson interval. The "
+            "choice was made on the validation images: by an INT8 file's own accuracy there, and for other "
+            f"files by that of their product in PyTorch. Speed-up is over {show.PYTORCH}."
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))

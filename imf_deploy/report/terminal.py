@@ -25,6 +25,7 @@ from imf_deploy.show.format import (
     scaled,
     significant,
 )
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 COLUMNS = (
     Column("file", "left"),
     Column("status", "left"),
-    Column("top-1 %"),
+    Column(f"{CLASSIFICATION.metric} %"),
     Column("val %", spare=1),
     Column("agrees", spare=3),
     Column("max diff", spare=4),

@@ -100,4 +100,4 @@ def _export(student: str, product: Product, data: DataSet, folder: Path, int8: b
 def _accuracy(file: DeployableFile, data: DataSet) -> float:
     with open_file(file.path, file.format, exact_sums=True) as runner:
         logits = runner_logits(runner, data.test, data.preprocess)
-    return float((logits.argmax(1) == data.test.labels.numpy()).mean())
+    return float(data.preprocess.task.right(logits, data.test.labels.numpy()).mean())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from imf_deploy import defaults
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
@@ -25,7 +26,6 @@ from imf_deploy.models import (
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.reading import FIND_OUT, Reading, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
@@ -183,7 +183,7 @@ def load_teacher(
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
         spec, module = best_built(spec, module, path, data, device, reading)
-    accuracy = top1(module, data.test, data.preprocess, device)
+    accuracy = accuracy_of(module, data.test, data.preprocess, device)
     return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
 
 

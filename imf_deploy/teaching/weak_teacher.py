@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from imf_deploy.chance import suspect, why_suspect
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import UsageError
 from imf_deploy.models import device_of
 from imf_deploy.records.files import DistilledFile
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.trial import right_on, sample
 
@@ -75,4 +75,4 @@ def weak_on_validation(distilled: DistilledFile, teacher: Teacher, data: DataSet
     if reached is None:
         return ""
     device = device_of(teacher.module)
-    return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)
+    return weak_teacher(accuracy_of(teacher.module, data.validation, data.preprocess, device), reached)

@@ -12,7 +12,6 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import BatchCheck, Rung
 from imf_deploy.runners.base import Batch
-from imf_deploy.tasks.classification import same_class
 from imf_deploy.verification.ladder import Array, Tolerance, step
 
 IMAGES = 32
@@ -56,8 +55,8 @@ def check_batches(
     )
     before = together[positions]
     tolerance = _TOLERANCES.get(precision, _TOLERANCES["fp32"])
-    rung = step(f"batch {small}", f"batch {batch}", alone, before, tolerance)
-    changed = int((~same_class(alone, before)).sum())
+    rung = step(f"batch {small}", f"batch {batch}", alone, before, tolerance, preprocess.task)
+    changed = round(len(alone) - float(preprocess.task.same(alone, before).sum()))
     reason = rung.reason and (
         f"its answers depend on the {'other images' if small == 1 else 'size'} of the batch: "
         f"{'alone' if small == 1 else f'in a batch of {small}'}, {changed} of {len(alone)} images get "

@@ -1,4 +1,7 @@
-"""What a file decides otherwise than PyTorch: class by class, and on which images most."""
+"""What a file decides otherwise than PyTorch: class by class, and on which images most.
+
+Single-label classification's own: another task has other tables.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.records.checks import ClassChange, WorstInput
-from imf_deploy.tasks.classification import log_softmax, same_class
+from imf_deploy.tasks.classification import CLASSIFICATION, log_softmax, same_class
 from imf_deploy.verification.ladder import Array
 
 WORST = 8
@@ -60,7 +63,7 @@ def worst_inputs(
     if not np.isfinite(logits).all():
         return []
     log_p, log_q = log_softmax(pytorch), log_softmax(logits)
-    divergence = (np.exp(log_p) * (log_p - log_q)).sum(1)
+    divergence = CLASSIFICATION.divergence(logits, pytorch)
     chosen, expected = logits.argmax(1), pytorch.argmax(1)
     order = np.lexsort((-divergence, same_class(logits, pytorch)))[:count]
     return [

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.records.checks import Rung
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 
 Array = npt.NDArray[np.float32]
 
@@ -71,7 +72,9 @@ def file_tolerance(file_format: str, precision: str) -> Tolerance:
         raise ImfDeployError(f"there is no precision '{precision}'", "Make the file again") from None
 
 
-def step(name: str, against: str, logits: Array, before: Array, tolerance: Tolerance) -> Rung:
+def step(
+    name: str, against: str, logits: Array, before: Array, tolerance: Tolerance, task: Task = CLASSIFICATION
+) -> Rung:
     """Compare the logits of one form of a network with those of the form before it.
 
     Args:
@@ -80,19 +83,20 @@ def step(name: str, against: str, logits: Array, before: Array, tolerance: Toler
         logits: ``[N, classes]``.
         before: Of the rung before, on the same images.
         tolerance: What the step may change.
+        task: What counts as the same answer.
     """
     wide, reference = logits.astype(np.float64), before.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinities: the reason says so, a warning need not
         difference = float(np.abs(wide - reference).max())
     allowed = tolerance.relative * max(float(np.abs(reference).max()), 1.0)
-    agreement = float(same_class(wide, reference).mean())
+    agreement = float(task.same(wide, reference).mean())
     reason = ""
     if not np.isfinite(difference):
         reason = "some logits are not finite"
     elif difference > allowed:
         reason = f"largest logit difference {difference:.2g} is over the tolerance {allowed:.2g}"
     elif agreement < tolerance.agreement:
-        reason = f"top-1 agreement {agreement:.2%} is below {tolerance.agreement:.2%}"
+        reason = f"{task.metric} agreement {agreement:.2%} is below {tolerance.agreement:.2%}"
     return Rung(
         name,
         against,

@@ -15,7 +15,6 @@ from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import SATURATING, Portability
 from imf_deploy.records.files import DeployableFile, OnnxFile
-from imf_deploy.tasks.classification import same_class
 from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
@@ -64,7 +63,7 @@ def portability_of(
         for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
             yield np.ascontiguousarray(images.numpy())
 
-    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT)
+    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT, preprocess.task)
     return found.portability, found.logits, positions
 
 
@@ -99,10 +98,10 @@ def judge(
     if logits is None or record.cpus == "vnni":
         return record, ""
     labels = split.labels.numpy()[positions]
-    expected = reference[positions]
+    expected, task = reference[positions], preprocess.task
     reason = gate.reason(
-        float((logits.argmax(1) == labels).mean()),
-        float((expected.argmax(1) == labels).mean()),
-        float(same_class(logits, expected).mean()),
+        float(task.right(logits, labels).mean()),
+        float(task.right(expected, labels).mean()),
+        float(task.same(logits, expected).mean()),
     )
     return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

@@ -10,14 +10,13 @@ import torch
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
+from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.method.products import Product
 from imf_deploy.records.checks import Rung, Verification, first_broken
 from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
-from imf_deploy.tasks.classification import top1
-from imf_deploy.tasks.evaluate import logits_of
 from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
@@ -40,7 +39,7 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
         return product
     cpu = torch.device("cpu")
     accuracy, validation = (
-        top1(product.module, split, data.preprocess, cpu) if len(split) else None
+        accuracy_of(product.module, split, data.preprocess, cpu) if len(split) else None
         for split in (data.test, data.validation)
     )
     evaluated = product.artifact.revised(
@@ -123,10 +122,10 @@ def verify(
             status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
         else:
-            own = step(name, against, logits, before.logits, tolerance)
+            own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
-            parity = compare(logits, reference, labels)
+            parity = compare(logits, reference, labels, data.preprocess.task)
             missed = parity.missed(own_gate)
             if runs_in_integers_on_cpus(artifact):
                 result["portability"], elsewhere = judge(

@@ -14,6 +14,7 @@ from imf_deploy.calib.config import TARGETS, CalibrationConfig
 from imf_deploy.calib.qat import QatConfig, describe_qat, qat
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.stage import export
@@ -22,7 +23,6 @@ from imf_deploy.models import read_weights, save_weights, tensor_hashes
 from imf_deploy.records.files import Artifact
 from imf_deploy.records.making import Score, Tuned
 from imf_deploy.stripping.stage import strip
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
 from imf_deploy.training import loop
 from imf_deploy.training.config import TrainConfig, choose_device
@@ -84,7 +84,7 @@ def test_exits_are_fitted_again_to_what_was_tuned(
     assert any(kept.values())
     loaded = load_distilled(tuned).graph
     for record, k in zip(tuned.refitted, (0, 1), strict=True):
-        accuracy = top1(
+        accuracy = accuracy_of(
             lambda images, k=k: loaded(images)[1].attentive[k],  # type: ignore[misc]
             data.validation,
             data.preprocess,

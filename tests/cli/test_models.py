@@ -90,7 +90,7 @@ class Wayward(nn.Module):
     )
     arguments = ["wayward_networks:Wayward" if word == "resnet8" else word for word in quick]
     result = here(*arguments, "--output", "run")
-    assert "Give --products plain" in error(result, 1)
+    assert "Use --products plain" in error(result, 1)
     assert not Path("run").exists()
 
 

@@ -11,6 +11,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
 from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
 from imf_deploy.distillation.heads import Head, OwnHead
@@ -20,7 +21,6 @@ from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
 from imf_deploy.records.files import Artifact
 from imf_deploy.stripping.stage import strip
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
 
@@ -59,7 +59,7 @@ def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None
     assert (record.head, record.kept) == ("plain", True)
     assert record.before == pytest.approx(1 / 3, abs=0.34)
     assert record.after > record.before
-    assert top1(student, data.validation, data.preprocess, CPU) == pytest.approx(record.after)
+    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record.after)
     assert not student.fc._forward_pre_hooks
 
 
@@ -228,7 +228,7 @@ def test_what_validation_said_is_what_the_files_have(
     for record, product in zip(made[0].refitted, products, strict=True):
         if record.kept:
             deployed = load_product(product.path).module
-            accuracy = top1(deployed, data.validation, data.preprocess, CPU)
+            accuracy = accuracy_of(deployed, data.validation, data.preprocess, CPU)
             assert accuracy == pytest.approx(record.after)
 
 
