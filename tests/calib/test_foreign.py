@@ -14,7 +14,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.score import file_logits
 from imf_deploy.calib.stage import calibrate
@@ -22,8 +21,9 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.records.files import Artifact
 from imf_deploy.records.making import Output
+from imf_deploy.settings import QuantizeSettings
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=30)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=30)
 PRODUCED = "logits"
 
 
