@@ -2,6 +2,7 @@
 
 import os
 
+from imf_deploy.records.files import Artifact
 from imf_deploy.settings import RunTeacher
 from imf_deploy.settings.run import DeploySettings
 
@@ -29,7 +30,6 @@ from PIL import Image
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.pipeline.job import distill_and_export
-from imf_deploy.records.files import Artifact
 from imf_deploy.settings import DataSettings, DistillSettings, RunSettings, TeacherSettings, TrainingSettings
 from imf_deploy.teaching.teacher import Teacher, load_teacher, train_teacher
 from imf_deploy.training.device import choose_device

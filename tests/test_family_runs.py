@@ -94,9 +94,9 @@ def test_family(
         files = export(product, ["fp32"], None, tmp_path / "deploy")
         (verified,) = verify(product, files, pictures, Gate())
         found = verified.verify
-        assert (found["status"], found["agreement"]) == ("pass", 1.0), found
-        assert [rung["status"] for rung in found["ladder"]] == ["pass"] * len(found["ladder"])
-        assert "ONNX" in found["ladder"][-1]["name"]
+        assert (found.status, found.agreement) == ("pass", 1.0), found
+        assert [rung.status for rung in found.ladder] == ["pass"] * len(found.ladder)
+        assert "ONNX" in found.ladder[-1].name
         (tmp_path / "int8").mkdir(exist_ok=True)
         write_int8(files[0].path, pictures, tmp_path / "int8" / f"{made.product}.onnx")
     here, there = run_on("here", tmp_path / "int8"), run_on("haswell", tmp_path / "int8")

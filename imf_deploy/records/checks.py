@@ -60,7 +60,7 @@ class Removed:
     parameters: Whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StripProof:
     """What was compared, what was removed, and whether it holds.
 

@@ -182,8 +182,8 @@ class DeployableFile(Artifact):
 
     product: str = ""
     precision: str = "fp32"
-    inputs: Shapes
-    outputs: Shapes
+    inputs: Shapes = {}
+    outputs: Shapes = {}
     source: str = ""
     parameters: Whole | None = None
     macs: Whole | None = None

@@ -14,7 +14,7 @@ from imf_deploy.errors import DivergedError
 class Terms:
     """Sums the terms of the steps of an epoch.
 
-    ReadingSettings a value back from a GPU makes the host wait for it. The terms of several steps are therefore
+    Reading a value back from a GPU makes the host wait for it. The terms of several steps are therefore
     kept on the device and are read together.
 
     Args:

@@ -16,8 +16,9 @@ from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
+from imf_deploy.files import sha256_file
+from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import DataSettings
-from imf_deploy.verification.processors import describe
 
 SIZE = 16
 CHANNELS = 8
@@ -97,16 +98,18 @@ def write_onnx(many: DataSet) -> MakeOwn:
             "precision": "fp32",
         }
         export_onnx(net.eval(), path, "fp32", SIZE, metadata)
-        describe(
-            path,
-            kind="onnx",
-            format="onnx",
+        OnnxFile(
+            path=path,
+            sha256=sha256_file(path),
             parent="p" * 64,
             recipe="r",
             model={"name": "net"},
             preprocess=many.preprocess,
             product="plain",
-            evidence={"source": "p" * 64, "parameters": 1, "macs": 2, "data_config": many.config},
+            source="p" * 64,
+            parameters=1,
+            macs=2,
+            data_config=many.config,
         ).save()
         return path
 

@@ -67,7 +67,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     # The file's own gate, not the default one, and the engine inherits it.
     assert verified[2].verify.gate.max_accuracy_drop == 100
     assert verified[4].gate == made[0].gate
-    ladders = [[rung["name"] for rung in file.verify.ladder] for file in verified]
+    ladders = [[rung.name for rung in file.verify.ladder] for file in verified]
     start = ["stripped", "folded", "ONNX fp32"]
     assert ladders[0] == start
     assert ladders[1:] == [
@@ -80,8 +80,8 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     assert len(does_int8_pay(verified, latencies)) == 1
     row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
     own = verified[2].calibration.validation.accuracy
-    assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
-    assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 3
+    assert (row.precision, row.validation_accuracy) == ("int8", own)
+    assert row.calibration.layers == len(row.calibration.sensitivity) > 3
 
 
 def test_a_declined_product_is_told(

@@ -20,6 +20,7 @@ from imf_deploy.export.stage import export
 from imf_deploy.method.products import load_product
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
 from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Score, Tuned
 from imf_deploy.settings import (
     DataSettings,
     DistillSettings,
@@ -66,24 +67,24 @@ def test_its_record(tuned: Artifact, distilled_artifact: Artifact, data: DataSet
     assert history[: len(known)] == known
     assert [record["epoch"] for record in history] == [1, 2, 3]
     about = tuned.qat
-    assert (about["epochs"], about["calibration_images"]) == (2, len(data.train))
-    assert about["lr"] == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
-    assert history[-1]["lr"] < about["lr"]
-    assert about["rounded_after"] == pytest.approx(history[-1]["validation_accuracy"])
+    assert (about.epochs, about.calibration_images) == (2, len(data.train))
+    assert about.lr == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
+    assert history[-1]["lr"] < about.lr
+    assert about.rounded_after == pytest.approx(history[-1]["validation_accuracy"])
     heads = distilled_artifact.refitted
     plain = heads[0]
-    assert about["float_before"] == pytest.approx(plain["after"] if plain["kept"] else plain["before"])
-    assert plain["before"] == pytest.approx(known[-1]["validation_accuracy"])
+    assert about.float_before == pytest.approx(plain.after if plain.kept else plain.before)
+    assert plain.before == pytest.approx(known[-1]["validation_accuracy"])
     # The student's own head was tuned itself; those of its exits are fitted again.
-    assert [head["head"] for head in heads] == ["plain", "imf@1", "imf@2"]
-    assert [head["head"] for head in tuned.refitted] == ["imf@1", "imf@2"]
+    assert [head.head for head in heads] == ["plain", "imf@1", "imf@2"]
+    assert [head.head for head in tuned.refitted] == ["imf@1", "imf@2"]
 
 
 def test_exits_are_fitted_again_to_what_was_tuned(
     tuned: Artifact, distilled_artifact: Artifact, data: DataSet
 ) -> None:
     before, after = read_weights(distilled_artifact.path), read_weights(tuned.path)
-    kept = {head["head"]: head["kept"] for head in tuned.refitted}
+    kept = {head.head: head.kept for head in tuned.refitted}
     for k in (1, 2):
         name = f"imf.prefix_heads.{k - 1}.weight"
         assert (name in after) == kept[f"imf@{k}"]
@@ -168,7 +169,7 @@ def test_an_interrupted_one_ends_the_same(
         made = qat(distilled, data, teacher, GENTLE, path)
     assert any("going on after epoch 1 of 2" in message for message in seen)
     assert made.sha256 == tuned.sha256
-    assert made.evidence == tuned.evidence
+    assert made.revised(path=tuned.path) == tuned
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
@@ -182,19 +183,6 @@ def test_the_schedule_is_its_own(
     source = replace(distilled, artifact=distilled.artifact.revised(config=config))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
     assert made.sha256 == tuned.sha256
-
-
-def test_a_record_without_depth_is_of_features_weighed_alike(
-    distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
-) -> None:
-    known = distilled.artifact.config
-    rest = {name: value for name, value in known["weights"].items() if name != "depth"}
-    hashes = []
-    for number, weights in enumerate((rest, rest | {"depth": 0.0})):
-        artifact = distilled.artifact.revised(config=known | {"weights": weights})
-        source = replace(distilled, artifact=artifact)
-        hashes.append(qat(source, data, teacher, GENTLE, tmp_path / f"{number}.safetensors").sha256)
-    assert hashes[0] == hashes[1] != tuned.sha256
 
 
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("lr_factor", 0), ("lr_factor", float("nan"))])
@@ -225,9 +213,7 @@ def test_what_it_cannot_go_on_from(
 
 @pytest.mark.parametrize(("after", "sentences"), [(0.895, 1), (0.88, 2), (None, 1)])
 def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences: int) -> None:
-    about: dict[str, Any] = {"epochs": 1, "float_before": 0.9, "float_after": after, "rounded_after": 0.89}
-    if after is None:
-        about["float_before"] = None
+    about = Tuned(1, 0.1, 8, None if after is None else 0.9, after, 0.89)
     said = describe_qat(tuned.revised(qat=about))
     assert len(said) == sentences
     assert "also those in float" in said[0]
@@ -281,19 +267,20 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
     with torch.no_grad():
         plant(loaded.graph.student, 250)
     save_weights(path, loaded.graph.state_dict())
-    planted = load_distilled(replace(made, sha256="p" * 64))
+    planted = load_distilled(made.revised(sha256="p" * 64))
     tuned = qat(planted, data, teacher, QatSettings(4, 0.4, "cpu"), tmp_path / "tuned.safetensors")
 
-    def int8(distilled: Distilled, target: Any) -> dict[str, Any]:
+    def int8(distilled: Distilled, target: Any) -> Score:
         folder = tmp_path / distilled.artifact.path.stem
         (artifact,) = strip(distilled, ["plain"], folder / "products", overwrite=True)
         product = evaluate_product(load_product(artifact.path), data)
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
         config = QuantizeSettings(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
-        scores: dict[str, Any] = calibrate(fp32.path, data, config, folder / "deploy").calibration
-        assert scores["float_layers"] == []
-        return scores["validation"]  # type: ignore[no-any-return]
+        made = calibrate(fp32.path, data, config, folder / "deploy").calibration
+        assert made
+        assert made.float_layers == []
+        return made.validation
 
     before = tuned.qat.float_before
     assert before > 0.9
@@ -302,5 +289,5 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
             int8(planted, target)
         scores = int8(load_distilled(tuned), target)
         # Neither hidden by a loss in float, nor by agreement with a worse network.
-        assert scores["accuracy"] >= before - 0.05
-        assert scores["float_accuracy"] >= before - 0.05
+        assert scores.accuracy >= before - 0.05
+        assert scores.float_accuracy >= before - 0.05

@@ -50,21 +50,21 @@ def test_file_and_record(made: dict[Target, Artifact], whole: Path, many: DataSe
     assert artifact.preprocess == many.preprocess
     assert artifact.product == "plain"
     assert artifact.source == source.source
-    assert artifact.gate == {"max_accuracy_drop": 1.0, "min_agreement": 0.97}
+    assert artifact.gate == Gate(1.0, 0.97)
     about = artifact.calibration
     images = choose_images(many.train, 60, 0)
-    assert (about["images"], about["images_sha256"]) == (60, hash_images(images))
-    assert (about["target"], about["method"], about["seed"]) == (target, "minmax", 0)
-    assert (about["layers"], about["float_layers"]) == (4, [])
-    assert len(about["sensitivity"]) == 4
-    order = [harm["divergence"] for harm in about["sensitivity"]]
+    assert (about.images, about.images_sha256) == (60, hash_images(images))
+    assert (about.target, about.method, about.seed) == (target, "minmax", 0)
+    assert (about.layers, about.float_layers) == (4, [])
+    assert len(about.sensitivity) == 4
+    order = [harm.divergence for harm in about.sensitivity]
     assert order == sorted(order, reverse=True)
-    assert about["validation"]["images"] == len(many.validation)
+    assert about.validation.images == len(many.validation)
     if target == "onnxruntime-cpu":
-        assert about["session_integer_layers"] == 4
+        assert about.session_integer_layers == 4
     info = describe_onnx(artifact.path)
     assert info.precision == "int8"
-    assert json.loads(info.metadata["quantization"])["images_sha256"] == about["images_sha256"]
+    assert json.loads(info.metadata["quantization"])["images_sha256"] == about.images_sha256
     assert info.metadata.items() >= (describe_onnx(whole).metadata | {"precision": "int8"}).items()
     onnx.checker.check_model(onnx.load(artifact.path), full_check=True)
 
@@ -115,16 +115,16 @@ def test_repair_puts_the_planted_layer_back(
     artifact = calibrate(planted, many, replace(CONFIG, target=target), tmp_path)
     about = artifact.calibration
     third = [node.name for node in onnx.load(planted).graph.node if node.op_type == "Conv"][2]
-    assert len(about["float_layers"]) == count
-    assert third in about["float_layers"]
-    assert about["tries"][0]["agreement"] < 0.9
-    assert about["validation"]["agreement"] >= 0.97
+    assert len(about.float_layers) == count
+    assert third in about.float_layers
+    assert about.tries[0]["agreement"] < 0.9
+    assert about.validation.agreement >= 0.97
     if target == "onnxruntime-cpu":
-        assert about["session_integer_layers"] == 4 - count
+        assert about.session_integer_layers == 4 - count
     # Without the user's doing anything, the float layers are float.
     by_name = {node.name: node for node in onnx.load(artifact.path).graph.node}
     weights = {tensor.name: tensor for tensor in onnx.load(artifact.path).graph.initializer}
-    for name in about["float_layers"]:
+    for name in about.float_layers:
         assert weights[by_name[name].input[1]].data_type == onnx.TensorProto.FLOAT
 
 
@@ -132,13 +132,13 @@ def test_repair_puts_sums_back(wide_sums: Path, many: DataSet, tmp_path: Path) -
     sums = [node.name for node in onnx.load(wide_sums).graph.node if node.op_type == "Add"]
     assert len(sums) == 2
     about = calibrate(wide_sums, many, CONFIG, tmp_path).calibration
-    assert about["tries"][0]["agreement"] < 0.9
-    assert sorted(about["float_layers"]) == sorted(sums)
-    assert (about["layers"], about["session_integer_layers"]) == (6, 4)
-    assert about["session_operators"]["Add"] == 2
-    assert "QLinearAdd" not in about["session_operators"]
-    assert {harm["op_type"] for harm in about["sensitivity"][:2]} == {"Add"}
-    assert about["validation"]["agreement"] >= 0.97
+    assert about.tries[0]["agreement"] < 0.9
+    assert sorted(about.float_layers) == sorted(sums)
+    assert (about.layers, about.session_integer_layers) == (6, 4)
+    assert about.session_operators["Add"] == 2
+    assert "QLinearAdd" not in about.session_operators
+    assert {harm.op_type for harm in about.sensitivity[:2]} == {"Add"}
+    assert about.validation.agreement >= 0.97
 
 
 @pytest.mark.parametrize("target", get_args(Target))

@@ -15,11 +15,11 @@ from onnx import numpy_helper
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import EnginePlan, export
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import load_product
 from imf_deploy.records.files import Artifact
 from imf_deploy.settings import BatchRange, EngineSettings
 from imf_deploy.stripping.stage import strip
-from imf_deploy.verification.processors import describe
 from imf_deploy.verification.stage import evaluate_product
 
 Here = Callable[..., Any]
@@ -117,9 +117,7 @@ def test_a_file_that_lost_its_accuracy(here: Here, made: tuple[Path, list[Artifa
     bias.CopyFrom(numpy_helper.from_array(np.array([50, 0, 0], np.float32), bias.name))
     path = tmp_path / "broken.onnx"
     onnx.save(model, path)
-    fields = {name: getattr(files[0], name) for name in files[0].__dataclass_fields__}
-    del fields["path"], fields["sha256"]
-    describe(path, **fields).save()
+    files[0].revised(path=path, sha256=sha256_file(path)).save()
     result = here("verify", path, "--against", product)
     assert result.code == 3
     assert "broken.onnx missed its gate: at ONNX fp32, largest logit difference" in result.err

@@ -55,10 +55,10 @@ def fitted(student: torch.nn.Module, data: DataSet, teacher: Teacher, **fields: 
 def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None:
     student = Student()
     (record,) = fitted(student, data, teacher)
-    assert (record["head"], record["kept"]) == ("plain", True)
-    assert record["before"] == pytest.approx(1 / 3, abs=0.34)
-    assert record["after"] > record["before"]
-    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record["after"])
+    assert (record.head, record.kept) == ("plain", True)
+    assert record.before == pytest.approx(1 / 3, abs=0.34)
+    assert record.after > record.before
+    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record.after)
     assert not student.fc._forward_pre_hooks
 
 
@@ -83,8 +83,8 @@ def test_a_head_that_gets_worse_stays(
     monkeypatch.setattr(module, "refit", worse)
     monkeypatch.setattr(module, "say", said.append)
     (record,) = fitted(student, data, teacher)
-    assert not record["kept"]
-    assert record["after"] < record["before"]
+    assert not record.kept
+    assert record.after < record.before
     assert torch.equal(student.fc.weight, before)
     assert "left as it was" in said[0]
 
@@ -93,8 +93,8 @@ def test_an_equal_head_is_taken(data: DataSet, teacher: Teacher, monkeypatch: py
     student = Student()
     monkeypatch.setattr(module, "refit", lambda *a: (a[3][0] * 2, a[3][1] * 2))
     (record,) = fitted(student, data, teacher)
-    assert record["kept"]
-    assert record["after"] == record["before"]
+    assert record.kept
+    assert record.after == record.before
     assert torch.allclose(student.fc.bias, torch.full((3,), 0.2))
 
 
@@ -183,13 +183,13 @@ def test_only_heads_differ(made: Sequence[Artifact]) -> None:
         for name in fitted
         if name not in plain or not torch.equal(fitted[name], plain[name])
     }
-    kept = {record["head"] for record in made[0].refitted if record["kept"]}
+    kept = {record.head for record in made[0].refitted if record.kept}
     layers = {f"imf@{k + 1}": f"imf.prefix_heads.{k}" for k in range(3)} | {"plain": "student.fc"}
     assert changed == {layers[head] for head in kept}
     assert plain.keys() <= fitted.keys()
     assert kept
     assert made[1].refitted == []
-    assert [record["head"] for record in made[0].refitted] == ["plain", "imf@1", "imf@2", "imf@3"]
+    assert [record.head for record in made[0].refitted] == ["plain", "imf@1", "imf@2", "imf@3"]
 
 
 def test_without_it_the_attentive_logits_are_deployed(
@@ -217,24 +217,24 @@ def test_what_validation_said_is_what_the_files_have(
         pairs = zip(products, [own, *outputs.attentive], strict=True)
         for artifact, expected in pairs:
             proof = artifact.strip
-            assert proof["passed"], proof
+            assert proof.passed, proof
             assert torch.allclose(load_product(artifact.path).module(images), expected, atol=1e-6, rtol=1e-6)
-    removed = {row["module"] for row in products[2].strip.removed}
+    removed = {row.module for row in products[2].strip.removed}
     assert "imf.prefix_heads.1" not in removed  # became the product's only layer
     assert {"imf.prefix_heads.0", "imf.prefix_heads.2", "imf.heads.0", "imf.attention"} <= removed
     network = build_model(loaded.spec)
     network.load_state_dict(load_file(products[0].path), strict=True)
     for record, product in zip(made[0].refitted, products, strict=True):
-        if record["kept"]:
+        if record.kept:
             deployed = load_product(product.path).module
             accuracy = accuracy_of(deployed, data.validation, data.preprocess, CPU)
-            assert accuracy == pytest.approx(record["after"])
+            assert accuracy == pytest.approx(record.after)
 
 
 def test_plain_of_torchvision_loads_strictly(
     distilled_artifact: Artifact, images: torch.Tensor, tmp_path: Path
 ) -> None:
-    assert "plain" in {record["head"] for record in distilled_artifact.refitted}
+    assert "plain" in {record.head for record in distilled_artifact.refitted}
     (artifact,) = strip(load_distilled(distilled_artifact), ["plain"], tmp_path, images)
     assert artifact.strip.logits_identical
     library = torchvision.models.shufflenet_v2_x1_0(num_classes=3)

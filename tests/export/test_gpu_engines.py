@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +26,13 @@ from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
-from imf_deploy.records.files import Artifact, sidecar_path
+from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.settings import BatchRange, BuildSettings, EngineSettings, Gate, QuantizeSettings
 from imf_deploy.stripping.stage import strip
-from imf_deploy.verification.processors import describe
 from imf_deploy.verification.stage import evaluate_product, verify
 
 from .test_monitor import SCRIPT
@@ -168,7 +167,7 @@ def test_options_build_engines_that_answer(
     onnx_files: dict[str, Path], tmp_path: Path, options: BuildSettings
 ) -> None:
     info = built(onnx_files["fp16"], tmp_path / "a.engine", options)
-    assert info.to_record()["options"] == changed_options(options)
+    assert info.built().options == changed_options(options)
     assert info.seconds > 0
     check_answers(info.path, onnx_files["fp16"])
 
@@ -221,10 +220,10 @@ def test_every_precision_of_a_product_passes_its_verification(
     )
     assert declined == []
     results = {file.precision: file.verify for file in verify(product, files, data) if file.kind == "engine"}
-    assert {name: (result["status"], result["reason"]) for name, result in results.items()} == dict.fromkeys(
-        ["fp32", "fp16", "int8"], ("pass", None)
-    )
-    assert all(result["batches"]["batch"] == 16 for result in results.values())
+    assert {
+        name: (result.status, result.reason) for name, result in results.items() if result
+    } == dict.fromkeys(["fp32", "fp16", "int8"], ("pass", None))
+    assert all(result and result.batches and result.batches.batch == 16 for result in results.values())
 
 
 @pytest.fixture(scope="module")
@@ -247,16 +246,7 @@ def other(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Artifac
         for name, tensor in load_file(product.artifact.path).items()
     }
     save_file(tensors, path)
-    return replace(
-        product.artifact, path=path, sha256=describe(path, **_fields(product.artifact)).sha256
-    ).save()
-
-
-def _fields(artifact: Artifact) -> dict[str, object]:
-    return {
-        name: getattr(artifact, name)
-        for name in ("kind", "format", "parent", "recipe", "model", "preprocess")
-    }
+    return product.artifact.revised(path=path, sha256=sha256_file(path)).save()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -271,7 +261,8 @@ def test_new_weights_go_into_an_engine(
     made = refit_engine(stripped_path(engine.path), source, tmp_path / "new.engine")
     check_answers(made.path, onnx_file.path)
     assert made.source == other.sha256
-    assert {check["status"] for check in made.refit.checks} == {"pass"}
+    assert made.refit
+    assert {check.status for check in made.refit.checks} == {"pass"}
     # The old weights answer otherwise, or this would show nothing.
     with pytest.raises(AssertionError):
         check_answers(engine.path, onnx_file.path)
@@ -302,7 +293,7 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
     whole = strippable["engine fp16"]
     path.write_bytes(whole.path.read_bytes())
     record = json.loads(sidecar_path(whole.path).read_text())
-    record["evidence"]["build"]["gpu"] |= {"name": "NVIDIA L4", "capability": "89"}
+    record["build"]["gpu"] |= {"name": "NVIDIA L4", "capability": "89"}
     sidecar_path(path).write_text(json.dumps(record))
     with pytest.raises(DeviceError, match=r"built on NVIDIA L4 \(SM89\), and the GPU here is") as caught:
         TensorRTRunner(path).__enter__()
@@ -321,10 +312,11 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
 
 
 def test_the_record_tells_how_an_engine_was_built(strippable: dict[str, Artifact]) -> None:
-    record = load_artifact(strippable["engine fp16"].path).build
+    record = load_artifact(strippable["engine fp16"].path, EngineFile).build
+    assert record
     gpu = this_gpu()
     assert gpu is not None
-    assert record["gpu"] == asdict(gpu)
+    assert record.gpu == gpu
     assert gpu.cuda_driver
-    assert record["options"] == {"level": 0, "strip_weights": True}
-    assert record["timing_cache"]["file"].endswith(".timing-cache")
+    assert record.options == {"level": 0, "strip_weights": True}
+    assert (record.timing_cache or pytest.fail("no cache")).file.endswith(".timing-cache")

@@ -67,9 +67,9 @@ def test_the_training_graph_is_as_accurate_as_the_products_that_come_from_it(
     made = strip(distilled, names, tmp_path)
     assert [each.product for each in rated] == names
     for each, artifact in zip(rated, made, strict=True):
-        evidence = evaluate_product(load_product(artifact.path), data).artifact.evidence
-        assert each.validation_accuracy == evidence["validation_accuracy"]
-        assert each.macs == evidence["macs"]
+        record = evaluate_product(load_product(artifact.path), data).artifact
+        assert each.validation_accuracy == record.validation_accuracy
+        assert each.macs == record.macs
 
 
 def test_best_needs_images_and_a_student() -> None:

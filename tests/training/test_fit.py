@@ -60,7 +60,7 @@ def teacher_with(history: Any, teacher_file: Path, folder: Path) -> Path:
     path = folder / "t.safetensors"
     shutil.copy(teacher_file, path)
     record = json.loads(sidecar_path(teacher_file).read_text())
-    record["evidence"]["history"] = history
+    record["history"] = history
     sidecar_path(path).write_text(json.dumps(record))
     return path
 
@@ -77,7 +77,7 @@ def test_a_damaged_history_is_refused(
     data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
 ) -> None:
     path = teacher_with(history, teacher_file, tmp_path)
-    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(evidence\.history"):
+    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(history"):
         load_teacher(path, "", data, torch.device("cpu"))
 
 

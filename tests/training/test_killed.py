@@ -101,7 +101,7 @@ def end_of(images: Path, teacher: Path, place: Path, kills: list[object]) -> lis
     made, whole = (place / folder / "d.safetensors" for folder in ("cut", "whole"))
     assert made.read_bytes() == whole.read_bytes()
     records = [json.loads(Path(f"{path}.json").read_text()) for path in (made, whole)]
-    assert records[0]["evidence"]["history"] == records[1]["evidence"]["history"]
+    assert records[0]["history"] == records[1]["history"]
     names = [path.name for path in (place / "cut").iterdir() if not path.name.startswith(".tmp-")]
     assert sorted(names) == ["d.safetensors", "d.safetensors.json"]
     return ended
