@@ -72,7 +72,7 @@ def _option(hint: Any, default: Any, panel: str) -> Parameter:
     else:
         shown = text.write if text else True
     if text:  # one word on the command line, which the type reads
-        return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, negative=())
+        return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, metavar="TEXT")
     return Parameter(group=panel, show_default=shown)
 
 
