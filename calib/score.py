@@ -4,55 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.records.making import Score
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import CLASSIFICATION, as_logits
 from imf_deploy.tasks.task import Task
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Score:
-    """An INT8 file against the float model, on the same images.
-
-    Attributes:
-        images: How many.
-        accuracy: Of the INT8 file, from 0 to 1.
-        float_accuracy: Of the float model.
-        agreement: Part of the images on which both choose the same class.
-        divergence: Mean KL divergence of the INT8 file's probabilities from the float model's.
-        mse: Mean squared difference of the logits.
-    """
-
-    images: int
-    accuracy: float
-    float_accuracy: float
-    agreement: float
-    divergence: float
-    mse: float
-
-    def missed(self, gate: Gate) -> str:
-        """Return why a gate is missed; empty where it is passed."""
-        if not np.isfinite(self.mse):
-            return "some logits are not finite"
-        return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
-        return asdict(self)
 
 
 def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:

@@ -38,10 +38,10 @@ def render(finding: Finding) -> Group:
         if facts.get(name):
             parts.append(_listing(name, facts[name]))
     if record is not None:
-        told = {key: value for key, value in record.items() if key not in facts} | record["evidence"]
+        told = {key: value for key, value in record.items() if key not in facts}
         state = "belongs to this very content" if record["matches"] else "belongs to other content"
         parts.append(Text(f"Its record {state}:", style="bold"))
-        parts.append(_grid(told, ["matches", "evidence", "opset", "targets", *_HIDDEN]))
+        parts.append(_grid(told, ["matches", "opset", "targets", *_HIDDEN]))
     return Group(*parts)
 
 
@@ -85,7 +85,7 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
                 item["path"],
                 item["record"],
                 label(text("", item["verified"])),
-                percent(item["accuracy"] if isinstance(item["accuracy"], float) else None),
+                percent(item["accuracy"]),
                 significant(item["latency_ms"]),
                 scaled(item["size_bytes"], "B"),
             ]

@@ -7,14 +7,13 @@ A network that went wrong somewhere is found at the first rung that breaks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.records.checks import Rung
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 
@@ -53,39 +52,6 @@ TOLERANCES = {
 # Folding sums in another order. A network that is only cut, not folded, is held to 0.
 FOLD = Tolerance(1e-5)
 SAME = Tolerance(0.0)
-
-Status = Literal["pass", "fail", "not-run"]
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One step of the ladder.
-
-    Attributes:
-        name: What the network has become, such as ``folded`` or ``ONNX int8``.
-        against: The rung that it is compared with.
-        status: ``pass``, ``fail``, or ``not-run`` with a reason.
-        reason: Why it breaks or was not run; empty where it holds.
-        images: How many were compared; the rest is null where none were.
-        max_abs_diff: Largest absolute difference of any logit.
-        tolerance: Largest that is allowed.
-        agreement: Part of the images on which both choose the same class.
-        min_agreement: Smallest that is allowed.
-    """
-
-    name: str
-    against: str
-    status: Status
-    reason: str = ""
-    images: int = 0
-    max_abs_diff: float | None = None
-    tolerance: float | None = None
-    agreement: float | None = None
-    min_agreement: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records and reports hold."""
-        return asdict(self)
 
 
 def rung_name(file_format: str, precision: str, target: str = "") -> str:
@@ -142,8 +108,3 @@ def step(
         agreement,
         tolerance.agreement,
     )
-
-
-def first_broken(ladder: Sequence[Rung]) -> Rung | None:
-    """Return the first rung that does not hold."""
-    return next((rung for rung in ladder if rung.status == "fail"), None)

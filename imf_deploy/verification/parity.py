@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +42,6 @@ class Parity:
     def missed(self, gate: Gate) -> str:
         """Return why the file misses a gate; empty where it passes."""
         return gate.reason(self.accuracy, self.pytorch_accuracy, self.agreement)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that sidecars and reports hold."""
-        return asdict(self)
 
 
 def compare(

@@ -221,7 +221,7 @@ def test_impossible_weights(weights: tuple[float, float, float], option: str) ->
     "fields", [{"branches": -1}, {"prefixes": float("nan")}, {"distance": "cosine"}, {"distance": ["raw"]}]
 )
 def test_impossible_terms(fields: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="no IMF loss"):
+    with pytest.raises(UsageError, match="not an IMF loss"):
         LossWeights(**fields).check()
     LossWeights(branches=0, prefixes=0.5, distance="l2", depth=0).check()
     for depth in (-0.5, 8.5, float("nan")):
