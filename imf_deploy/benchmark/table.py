@@ -8,8 +8,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from imf_deploy.benchmark.conditions import busy_machine
 from imf_deploy.benchmark.int8 import int8_rows
-from imf_deploy.benchmark.others import busy_machine
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 
 _UNSTEADY = 0.1
