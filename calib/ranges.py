@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imf_deploy.calib.config import Method
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.observe import Observer
 from imf_deploy.calib.threshold import (
@@ -20,6 +19,7 @@ from imf_deploy.calib.threshold import (
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.progress import track
+from imf_deploy.settings.quantize import Method
 
 Ranges = dict[str, Range]
 """Tensor to the smallest and the largest value that INT8 represents."""

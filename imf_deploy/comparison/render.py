@@ -7,10 +7,10 @@ from rich.text import Text
 
 from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.stage import Comparison
+from imf_deploy.errors import visible
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import half_interval, label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 COLUMNS = (
     Column("file", "left"),

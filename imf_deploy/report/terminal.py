@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group
 from rich.text import Text
 
+from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
@@ -27,7 +28,6 @@ from imf_deploy.show.format import (
     significant,
 )
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from imf_deploy.untrusted import visible
+from imf_deploy.errors import visible
 
 Cell = str | tuple[str, str]
 """Plain text, or text and its style; names in it may hold what rich takes for markup."""
