@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from imf_deploy.benchmark.energy import EnergyMeter
 from imf_deploy.benchmark.latency import Latency, Nanoseconds
+from imf_deploy.benchmark.load import Loads
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
 
@@ -146,60 +145,3 @@ def _slice(infer: Callable[[Batch], Any], batch: Batch, seconds: float, iteratio
         if collecting:
             gc.enable()
     return np.array(samples, dtype=np.int64)
-
-
-SLOW_LOAD_S = 2.0
-"""What takes longer to load and to run once, such as ``torch.compile``, is loaded once."""
-
-
-class Loads:
-    """Runners that are open at the same time, and can all be loaded anew.
-
-    Attributes:
-        infer: What runs each one, by name; from the first :meth:`reload` on.
-        slow: Names of those that took more than ``SLOW_LOAD_S`` and stay as they are.
-
-    Args:
-        runners: Names and runners; none is open yet.
-        batch: Input of the first inference, which belongs to loading: much is compiled only then.
-    """
-
-    def __init__(self, runners: Mapping[str, Runner], batch: Batch) -> None:
-        self.infer: dict[str, Callable[[Batch], Any]] = {}
-        self.slow: set[str] = set()
-        self._runners = runners
-        self._batch = batch
-        self._kept, self._loaded = contextlib.ExitStack(), contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        """Open nothing yet."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close every runner."""
-        with self._kept, self._loaded:
-            pass
-
-    def reload(self, index: int) -> list[str]:
-        """Close all that is not slow, open it again, and run it once; return what was loaded.
-
-        Args:
-            index: Number of this load. The first to be loaded takes the best place in memory, so
-                each name has its turn.
-        """
-        self._loaded.close()
-        names = [name for name in self._runners if name not in self.slow]
-        start = index % max(len(names), 1)
-        order = [*names[start:], *names[:start]]
-        for name in order:
-            began = time.perf_counter()
-            with contextlib.ExitStack() as opening:
-                self.infer[name] = opening.enter_context(self._runners[name]).infer
-                self.infer[name](self._batch)
-                slow = time.perf_counter() - began > SLOW_LOAD_S
-                (self._kept if slow else self._loaded).enter_context(opening.pop_all())
-            if slow:
-                self.slow.add(name)
-        return order
