@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class GraphEdits:
-    """Indexes of a graph; they know the pairs that are added through them.
+    """Indexes of a graph; they include the pairs that are added through this class.
 
     Args:
-        model: With weights as initializers; edited in place.
+        model: Model with weights as initializers; edited in place.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -28,12 +28,12 @@ class GraphEdits:
         }
 
     def producer(self, name: str) -> NodeProto | None:
-        """Return the node that computes a tensor; nothing for inputs and weights."""
+        """Return the node that computes a tensor; ``None`` for inputs and weights."""
         found = self._producers.get(name)
         return found[1] if found else None
 
     def position(self, name: str) -> int:
-        """Return the place of a tensor's node in the order of the graph."""
+        """Return the position of a tensor's node in the order of the graph."""
         return self._producers[name][0]
 
     def readers(self, name: str) -> list[NodeProto]:
@@ -45,7 +45,7 @@ class GraphEdits:
         return name in self._outputs
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the value of a weight; nothing for other tensors."""
+        """Return the value of a weight; ``None`` for other tensors."""
         from onnx import numpy_helper
 
         return numpy_helper.to_array(self._tensors[name]) if name in self._tensors else None
@@ -56,7 +56,7 @@ class GraphEdits:
         return source is not None and source.op_type == "DequantizeLinear"
 
     def dequantised_form(self, name: str) -> str:
-        """Return the output of the Q/DQ pair that a tensor has already, or nothing."""
+        """Return the output of the Q/DQ pair that a tensor already has, or an empty string."""
         for quantize in self.readers(name):
             if quantize.op_type == "QuantizeLinear":
                 for dequantize in self.readers(quantize.output[0]):

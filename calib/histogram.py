@@ -1,4 +1,4 @@
-"""Counts of an activation's values in bins that are fixed before the first value comes."""
+"""Counts of an activation's values in bins that are fixed in advance."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Histogram:
     Its size does not depend on how many values it counts.
 
     Args:
-        low: Smallest value that will come, at most zero.
-        high: Largest value that will come, at least zero.
+        low: Smallest value, at most zero.
+        high: Largest value, at least zero.
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -48,7 +48,7 @@ class Histogram:
         if self.limit == 0:
             return
         flat = values.ravel()
-        # Bins of one width need no search: several times as fast as np.histogram.
+        # Bins of one width need no search, which is several times as fast as np.histogram.
         bins = ((flat + np.float32(self.limit)) * np.float32(1 / self.width)).astype(np.int32)
         np.clip(bins, 0, 2 * HALF - 1, out=bins)
         # Rounding may put an exact zero on either side of its edge.

@@ -71,29 +71,29 @@ def qat(
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> Artifact:
-    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+    """Distil a student further, with the same losses, while its forward pass rounds like an INT8 file.
 
-    Ranges are calibrated first, on training images. A file that the same recipe made before is taken
-    as it is; a checkpoint beside it is gone on from, and removed at the end.
+    Ranges are calibrated first, on training images. A file that the same recipe already made is returned
+    unchanged; a training is resumed from a checkpoint next to it, which is removed at the end.
 
     Args:
-        distilled: What to start from; not changed.
-        data: That it was distilled on; the test split is not touched.
-        teacher: That it was distilled from.
+        distilled: The distilled student to start from; not changed.
+        data: Data that it was distilled on; the test split is not used.
+        teacher: Teacher that it was distilled from.
         config: Settings.
-        path: Where to write; tensors have the names that they have in the distilled file.
+        path: Output file; tensors have the same names as in the distilled file.
         overwrite: Whether a file that another recipe made may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
-        on from that file's, and ``evidence["qat"]`` holds the settings and the validation accuracy of
-        the student's own head: ``float_before``, ``float_after``, and ``rounded_after`` with fake
-        quantisation; null without validation images.
+        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history`` continues
+        that of the file, and ``evidence["qat"]`` holds the settings and the validation accuracy of the
+        student's own head: ``float_before``, ``float_after``, and ``rounded_after`` with fake quantisation;
+        null without validation images.
 
     Raises:
-        UsageError: a setting out of range, other data, or another teacher.
-        ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
+        UsageError: a setting is out of range, or the data or the teacher differ.
+        ImfDeployError: torchao cannot be used, the loss is not finite, or a file cannot be read or written.
     """
     config.check()
     monitoring.check()
@@ -114,7 +114,7 @@ def qat(
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
-    # What took the place of the attentive logits was fitted to features that change now.
+    # The layers that replaced the attentive logits were fitted to features that change now.
     state = distilled.graph.state_dict().items()
     graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
     graph.to(device).eval()
@@ -131,7 +131,7 @@ def qat(
     task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
-        # It is short: an eager step does.
+        # The training is short, so eager steps are sufficient.
         eager = replace(monitoring, cuda_graph=False)
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
@@ -151,7 +151,7 @@ def qat(
     def finish() -> Artifact:
         evidence = {**source.evidence, "history": [*known, *later], "qat": about}
         if source.evidence.get("refitted"):
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
             evidence["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
         return save_distilled(
             path,
@@ -168,21 +168,21 @@ def qat(
 
 
 def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
-    """Return what a reader has to know of files whose weights were tuned, as sentences.
+    """Return what readers must know about files with tuned weights, as sentences.
 
     Args:
-        artifact: As :func:`qat` gives it.
-        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
+        artifact: Result of :func:`qat`.
+        allowed: Points of accuracy that a file may lose; a larger loss of QAT in float is reported.
     """
     about: dict[str, Any] = artifact.evidence["qat"]
     epochs = f"{about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
     tuned = (
-        f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
+        f"All files, including those in float, contain weights that were tuned for INT8 in {epochs} of "
         "quantisation-aware training"
     )
     before, after = about["float_before"], about["float_after"]
     if before is None:
-        return [f"{tuned}; without validation images nothing says what that did to them"]
+        return [f"{tuned}; without validation images, the effect is unknown"]
     sentences = [
         f"{tuned}: on validation images the student has {after:.2%} in float and "
         f"{about['rounded_after']:.2%} with fake quantisation; before it had {before:.2%} in float"
@@ -198,11 +198,11 @@ def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP
 
 
 def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
-    """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
+    """Return the distillation's settings with the changes of :class:`QatConfig`."""
     try:
         known = distilled.artifact.known("config", dict)
         train = read_typed(TrainConfig, known["train"])
-        # Earlier versions weighed the features of all branches alike, and named no depth.
+        # Earlier versions weighted the features of all branches alike, and recorded no depth.
         weights = read_typed(LossWeights, {"depth": 0.0} | known["weights"])
         train.check()
         weights.check()
@@ -229,22 +229,22 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
     source = distilled.artifact
     if "qat" in source.evidence:
         raise UsageError(
-            f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
+            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more --epochs"
         )
-    # Earlier versions took a file's usual weights, and recorded no key.
+    # Earlier versions used a file's usual weights, and recorded no key.
     if (teacher.sha256, teacher.key) != (source.parent, source.evidence.get("teacher_key", "")):
         raise UsageError(
-            f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+            f"{source.path} was distilled from another teacher", "Select it with --teacher-weights"
         )
     recorded: dict[str, Any] = source.known("teacher", dict)
     if changed := differences(recorded, teacher.spec.to_dict()):
         raise UsageError(
-            f"{source.path} was distilled from a teacher that was built in another way "
+            f"{source.path} was distilled from a teacher that was built differently "
             f"(other {', '.join(changed)})",
             "Load the teacher with the settings and strides of the record",
         )
     if data.preprocess != source.preprocess:
         raise UsageError(
-            f"{data.name} has other preprocessing or classes than {source.path} was distilled on",
-            "Give the data that it was distilled on",
+            f"{data.name} has other preprocessing or classes than {source.path} was distilled with",
+            "Use the data that it was distilled on",
         )

@@ -1,4 +1,4 @@
-"""Rank layers by the harm that quantising each one alone does."""
+"""Rank layers by the harm of quantising each one alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from imf_deploy.progress import track
 
 @dataclass(frozen=True)
 class LayerHarm:
-    """What quantising one layer and nothing else does to the network's answer.
+    """The effect of quantising only one layer on the network's answer.
 
     Attributes:
         layer: Name of the layer.
-        op_type: Such as ``Conv``.
-        divergence: Mean KL divergence from the float model's probabilities; the ranking's order.
+        op_type: For example ``Conv``.
+        divergence: Mean KL divergence from the float model's probabilities, by which layers are ranked.
         mse: Mean squared difference of the logits.
-        agreement: Part of the images that keep their class.
+        agreement: Fraction of the images that keep their class.
     """
 
     layer: str
@@ -36,7 +36,7 @@ class LayerHarm:
     agreement: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
+        """Return the form that records store."""
         return asdict(self)
 
 
@@ -51,17 +51,17 @@ def rank_layers(
 ) -> list[LayerHarm]:
     """Return every layer that a target's form quantises, the most harmful first. Source: ours.
 
-    Each layer is quantised with the ranges and in the form that the whole file has, and run by the
-    same session. The divergence orders them: a few dozen images seldom change their class.
+    Each layer is quantised with the ranges and in the form of the whole file, and run by the same session.
+    Layers are ordered by divergence, because a few dozen images seldom change their class.
 
     Args:
         model: The float model.
-        ranges: Of its activations.
+        ranges: Ranges of its activations.
         target: Form of the Q/DQ.
-        validation: Images, none of which was calibrated on.
-        count: How many of them are used at most.
-        seed: Of their choice.
-        cpus: Which processors the file is for.
+        validation: Images that were not used for calibration.
+        count: Maximum number of images to use.
+        seed: Seed of their choice.
+        cpus: Processors that the file is for.
     """
     images = choose_images(validation, min(count, len(validation)), seed)
     labels = images.labels.numpy()
@@ -72,7 +72,7 @@ def rank_layers(
         for layer in layers:
             content = quantize(model, ranges, target, only=layer, cpus=cpus)
             result = score(content_logits(content, model, images), reference, labels)
-            # A layer that breaks the network altogether comes first, not nowhere.
+            # A layer that breaks the network completely comes first.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")
             harms.append(LayerHarm(layer.name, layer.op_type, divergence, result.mse, result.agreement))
             advance(1)

@@ -206,7 +206,7 @@ def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[Batc
     if -1 in rest:
         raise ImfDeployError(
             f"the input '{images.name}' has dynamic dimensions besides the batch",
-            "Export it again with a fixed size of the picture",
+            "Export it again with a fixed size of the image",
         )
     if dynamic != -1:
         if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):

@@ -12,7 +12,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape
 
 LARGEST_BYTES = 1 << 30
-"""A declared shape may ask for any number; nothing above this is a picture."""
+"""A declared shape may ask for any number; nothing above this is an image."""
 _COLOURS = (1, 3, 4)
 
 
@@ -69,13 +69,13 @@ def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None
 
 
 def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
-    """Return a file's input shape with the free dimensions of pictures filled in; the batch stays free."""
+    """Return a file's input shape with the free dimensions of images filled in; the batch stays free."""
     if not shape:
         raise UsageError(f"{name} is a single number: there is no batch", "Only networks are measured")
     if len(shape) != 4:
         if None in shape[1:]:
             raise UsageError(
-                f"{name} has the shape {_told(shape)}: only the batch and the sides of pictures may be free",
+                f"{name} has the shape {_told(shape)}: only the batch and the sides of images may be free",
                 "Fix the others in the file: python -m onnxruntime.tools.make_dynamic_shape_fixed",
             )
         return shape

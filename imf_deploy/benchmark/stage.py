@@ -44,7 +44,7 @@ def bench(
 ) -> BenchResult:
     """Measure files side by side, each in the ways that are asked for, at each batch size.
 
-    The input is normal noise of mean 0 and deviation 1, the scale of normalised pictures; of whole
+    The input is normal noise of mean 0 and deviation 1, the scale of normalised images; of whole
     numbers where a file takes those, as :func:`imf_deploy.benchmark.inputs.noise` says.
 
     Args:

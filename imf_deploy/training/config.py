@@ -36,7 +36,7 @@ class TrainConfig:
         precision: ``bf16`` autocasts forward passes; it pays on GPUs and on CPUs with AMX. ``fp16``
             also scales the loss, and needs a GPU.
         device: ``auto`` takes CUDA where there is one.
-        flip: Whether mirrored pictures keep their class.
+        flip: Whether mirrored images keep their class.
         schedule: After the warm-up, ``cosine`` falls to 0 as half a cosine; ``step`` divides the rate
             by 10 at each of ``drops``; ``constant`` leaves it.
         drops: Parts of the training, from 0 to 1; the default is Tian et al. 2019: epochs 150, 180
@@ -142,7 +142,7 @@ class TrainConfig:
         return replace(self, lr=lr)
 
     def augmentation(self, size: int) -> Augment:
-        """Return how training pictures of ``size`` pixels a side are changed."""
+        """Return how training images of ``size`` pixels a side are changed."""
         return Augment.named(self.augment, size, self.flip, self.shift)
 
     def learning_rate(self, step: int, steps: int) -> float:

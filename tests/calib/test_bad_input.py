@@ -41,7 +41,7 @@ def refused(path: Path, data: DataSet, folder: Path, match: str, **options: Any)
 
 
 def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(whole, many, tmp_path, "there are 120 training images", config=CalibrationConfig())
+    error = refused(whole, many, tmp_path, "there are only 120 training images", config=CalibrationConfig())
     assert "--images 120" in str(error)
     assert isinstance(error, UsageError)
 
@@ -49,7 +49,7 @@ def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path)
 @pytest.mark.parametrize("target", TARGETS)
 def test_quantised_already(whole: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     artifact = calibrate(whole, many, replace(CONFIG, target=target), tmp_path)
-    error = refused(artifact.path, many, tmp_path, "is quantised already")
+    error = refused(artifact.path, many, tmp_path, "is already quantised")
     assert isinstance(error, UsageError)
 
 
@@ -63,7 +63,7 @@ def test_fp16(trained: dict[str, torch.Tensor], many: DataSet, tmp_path: Path, w
 
 
 def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(foreign, many, tmp_path / "out", "does not say how pictures become its input")
+    error = refused(foreign, many, tmp_path / "out", "the preprocessing of")
     assert "--preprocess" in str(error)
     record = tmp_path / "preprocess.json"
     record.write_text(json.dumps(many.preprocess.to_dict()))
@@ -93,7 +93,7 @@ def test_bad_preprocess_files(foreign: Path, whole: Path, many: DataSet, tmp_pat
     record.write_text(json.dumps(other))
     refused(whole, many, out, "contradicts the record", preprocess=record)
     record.write_text(json.dumps(other | {"size": 32, "resize_to": 32}))
-    refused(foreign, many, out, "pictures become", preprocess=record)
+    refused(foreign, many, out, "images are prepared as", preprocess=record)
 
 
 def test_other_data(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_ranges_belong_to_a_preprocessing(foreign: Path, many: DataSet, tmp_path
         foreign,
         many,
         tmp_path / "other",
-        "belongs to another preprocessing",
+        "belongs to other preprocessing",
         preprocess=records[0],
         ranges_file=cache,
         config=gate,
