@@ -1,4 +1,4 @@
-"""How an engine is built beyond its batches: options of the full TensorRT, and what both take."""
+"""Options of an engine's build besides its batches: the full TensorRT's, and those of both libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.targets import Flavour
 
 LEVELS = range(6)
-"""Of the builder's optimisation: 0 builds fastest, 5 tries most."""
+"""Levels of the builder's optimisation: 0 builds fastest, 5 tries most."""
 _MOST_WORKSPACE_MIB = 1 << 20
 
 
@@ -23,11 +23,11 @@ class BuildOptions:
     """Options of a build; the defaults are TensorRT's own.
 
     Attributes:
-        version_compatible: Whether later versions of the same major version of TensorRT load the engine too.
-        hardware_compatible: Whether other GPUs from Ampere on run it too.
-        level: How much the builder tries, 0 to 5.
-        workspace_mib: Most scratch memory of a layer in MiB; by default the memory of the GPU.
-        strip_weights: Whether the weights can be replaced later, and a plan without them is written too.
+        version_compatible: Whether later versions of the same major version of TensorRT also load the engine.
+        hardware_compatible: Whether other GPUs from Ampere on also run it.
+        level: Optimisation level of the builder, 0 to 5.
+        workspace_mib: Maximum scratch memory of a layer in MiB; by default the memory of the GPU.
+        strip_weights: Whether the weights can be replaced later; a plan without them is then also written.
     """
 
     version_compatible: bool = False
@@ -38,12 +38,12 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         if self.level is not None and self.level not in LEVELS:
-            raise UsageError(f"--builder-level {self.level} is out of range", "Give 0 to 5")
+            raise UsageError(f"--builder-level {self.level} is out of range", "Use 0 to 5")
         if self.workspace_mib is not None and not 1 <= self.workspace_mib <= _MOST_WORKSPACE_MIB:
-            raise UsageError(f"--workspace {self.workspace_mib} is out of range", "Give at least 1 MiB")
+            raise UsageError(f"--workspace {self.workspace_mib} is out of range", "Use at least 1 MiB")
 
     def check(self, flavour: Flavour) -> None:
-        """Refuse what cannot be built here, before anything is.
+        """Refuse options that this library cannot build, before anything is built.
 
         Raises:
             UsageError: naming the option.
@@ -60,8 +60,8 @@ class BuildOptions:
         }
         if option := next((name for name, value in given.items() if value), ""):
             raise UsageError(
-                f"{option} is an option of the full TensorRT, and TensorRT-RTX builds these engines",
-                "Leave it out, or give --trt tensorrt on a machine with a GPU",
+                f"{option} is an option of the full TensorRT, but TensorRT-RTX builds these engines",
+                "Leave it out, or use --trt tensorrt on a machine with a GPU",
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,11 +75,12 @@ class BuildOptions:
     def apply(self, trt: Any, config: Any) -> None:
         """Set the options of an ``IBuilderConfig``."""
         flags = trt.BuilderFlag
-        # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
+        # TF32 is on by default, and rounds the factors of float32 products to 10 bits; fp16 is the option for
+        # that.
         config.clear_flag(flags.TF32)
-        # Layers with their formats and tactics, for whoever asks the engine; it runs no slower.
+        # Engines then describe layers with their formats and tactics, at no cost in speed.
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # from 10.8 on; what is in the cache is built again alike
+        if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # since 10.8; cached layers are rebuilt identically
             config.set_flag(flags.EDITABLE_TIMING_CACHE)
         if self.version_compatible:
             config.set_flag(flags.VERSION_COMPATIBLE)
@@ -95,14 +96,14 @@ class BuildOptions:
 
 
 def _check_lean_runtime(version: str) -> None:
-    """Check that the runtime that goes into an engine for other versions can be loaded.
+    """Check that the runtime that is included in an engine for other versions can be loaded.
 
     Raises:
         UsageError: it is not installed.
     """
     major = version.partition(".")[0]
     with contextlib.suppress(ImportError, OSError):
-        importlib.import_module("tensorrt_lean")  # it loads the library, which then is found by its name
+        importlib.import_module("tensorrt_lean")  # it loads the library, which is then found by its name
     name = f"nvinfer_lean_{major}.dll" if sys.platform == "win32" else f"libnvinfer_lean.so.{major}"
     try:
         ctypes.CDLL(name)

@@ -1,4 +1,4 @@
-"""Choose which files are written of each product, from ``--precisions``."""
+"""Choose which files are written for each product, from ``--precisions``."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from imf_deploy.export.onnx_file import Precision
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 DEPLOY = "deploy"
-"""The ``--precisions`` that writes what is usually deployed, and nothing else."""
+"""The ``--precisions`` value that writes only what is usually deployed."""
 
 
 @dataclass(frozen=True)
 class FileChoice:
-    """Which files are written of each product.
+    """The files that are written for each product.
 
     Attributes:
-        onnx: Precisions of the ONNX files that stand for themselves; ``int8`` is the file for CPUs.
-        engines: Precisions of the engines, where there is a TensorRT. The ONNX file that an engine is
-            built from is written too; for ``int8`` it is another one than the file for CPUs.
+        onnx: Precisions of the ONNX files that are deployed themselves; ``int8`` is the file for CPUs.
+        engines: Precisions of the engines, if TensorRT is installed. The ONNX file that an engine is built
+            from is also written; for ``int8`` it differs from the file for CPUs.
     """
 
     onnx: tuple[Precision, ...]
@@ -36,7 +36,7 @@ class FileChoice:
 
     @property
     def int8(self) -> bool:
-        """Whether images are needed: INT8 is calibrated on them and judged by them."""
+        """Whether images are needed, because INT8 is calibrated and judged on them."""
         return "int8" in (*self.onnx, *self.engines)
 
 
@@ -52,10 +52,10 @@ def every_form(names: Sequence[Precision]) -> FileChoice:
 def choose_precisions(option: str) -> FileChoice:
     """Read ``--precisions``: ``deploy``, or names separated by commas.
 
-    ``int8`` brings ``fp32``, which it is made from.
+    ``int8`` includes ``fp32``, because it is made from it.
 
     Raises:
-        UsageError: a precision that is not known.
+        UsageError: a precision is unknown.
     """
     names = [name.strip() for name in option.split(",") if name.strip()]
     if names == [DEPLOY]:
@@ -64,6 +64,6 @@ def choose_precisions(option: str) -> FileChoice:
     if unknown or not names:
         raise UsageError(
             f"--precisions has no '{', '.join(unknown)}'",
-            f"Give {DEPLOY} alone, or choose from: {', '.join(PRECISIONS)}",
+            f"Use {DEPLOY} alone, or choose from: {', '.join(PRECISIONS)}",
         )
     return every_form([name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)])

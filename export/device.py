@@ -1,4 +1,4 @@
-"""The GPU at hand, as far as engines depend on it."""
+"""The current GPU, as far as engines depend on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Gpu:
     """A GPU and its driver.
 
     Attributes:
-        name: Such as ``NVIDIA H200``.
+        name: For example ``NVIDIA H200``.
         capability: Compute capability, such as ``90``.
-        cuda_driver: Newest CUDA version that the driver serves, such as ``13.0``; empty where unknown.
+        cuda_driver: Newest CUDA version that the driver supports, such as ``13.0``; empty if unknown.
     """
 
     name: str
@@ -27,12 +27,12 @@ class Gpu:
         return f"{self.name} (SM{self.capability})"
 
     def to_dict(self) -> dict[str, str]:
-        """Return the form that records hold."""
+        """Return the form that records store."""
         return asdict(self)
 
 
 def this_gpu() -> Gpu | None:
-    """Return the current CUDA device; nothing where PyTorch finds none."""
+    """Return the current CUDA device; ``None`` if PyTorch finds none."""
     import torch
 
     capability = gpu_here()
@@ -40,9 +40,9 @@ def this_gpu() -> Gpu | None:
 
 
 def cuda_driver() -> str:
-    """Return the newest CUDA version that the installed driver serves; empty where there is no driver.
+    """Return the newest CUDA version that the installed driver supports; empty if there is no driver.
 
-    The driver itself is asked, since PyTorch finds no device at all behind one that is too old.
+    The driver itself is queried, because PyTorch finds no device at all if the driver is too old.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -49,12 +49,12 @@ class EngineConfig:
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
-        batch: Sizes of the batch: one range, or one for each optimisation profile.
-        capabilities: Compute capabilities such as ``86``; none builds for RTX GPUs, Ampere and newer.
-        options: Of the build.
-        timing_cache: File that keeps timings; nothing keeps them beside the engines. It decides nothing
-            about an engine but how soon it is built.
-        precisions: Which ONNX files an engine is built from.
+        batch: Batch sizes: one range, or one for each optimisation profile.
+        capabilities: Compute capabilities such as ``86``; if empty, RTX GPUs from Ampere on.
+        options: Options of the build.
+        timing_cache: File that stores timings; if ``None``, they are stored next to the engines. It only
+            affects the speed of the build.
+        precisions: Precisions of the ONNX files that an engine is built from.
     """
 
     flavour: Flavour
@@ -65,7 +65,7 @@ class EngineConfig:
     precisions: tuple[Precision, ...] = PRECISIONS
 
     def recipe(self) -> dict[str, Any]:
-        """Return what decides the content of an engine."""
+        """Return the settings that determine the content of an engine."""
         return {
             "flavour": self.flavour,
             "batch": profiles_text(profiles_of(self.batch)),
@@ -82,51 +82,51 @@ def choose_engines(
     options: BuildOptions | None = None,
     timing_cache: Path | None = None,
 ) -> tuple[EngineConfig | None, str]:
-    """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
+    """Read ``--trt``, ``--batch`` and ``--compute-capability``, which must match ``--precisions``.
 
     Args:
         option: ``--trt``.
         batch: ``--batch``.
-        capabilities: Of ``--compute-capability``.
-        precisions: Of ``--precisions``.
-        options: Of the build; nothing takes TensorRT's own.
+        capabilities: Values of ``--compute-capability``.
+        precisions: The choice of ``--precisions``.
+        options: Options of the build; ``None`` uses TensorRT's own.
         timing_cache: ``--timing-cache``.
 
     Returns:
-        How to build engines, or nothing; and what the user should know of it, empty where all is well.
+        How to build engines, or ``None``; and a note for the user, which may be empty.
 
     Raises:
-        UsageError: a value that cannot be used, or a TensorRT that is not installed.
-        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+        UsageError: a value cannot be used, or a TensorRT is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
     """
     profiles, targets = parse_profiles(batch), tuple(parse_capability(text) for text in capabilities)
     check_cache(timing_cache)
     library = choose_flavour(option)
     if library.flavour == "tensorrt" and targets:
         raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave --compute-capability out, or give --trt rtx",
+            "the full TensorRT only builds for the GPU of this machine",
+            "Leave --compute-capability out, or use --trt rtx",
         )
     if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
+            f"Use --precisions fp16 or {DEPLOY}, or leave 75 out",
         )
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
     options = options or BuildOptions()
     options.check(library.flavour)
-    # Who names targets may build for other machines.
+    # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EngineConfig(library.flavour, profiles, targets, options, timing_cache, choice.engines), remark
 
 
 def _rtx_without_targets(here: str) -> str:
-    """Return what to do where the GPU here does not run RTX engines that are built for no target."""
+    """Return what to do if this GPU does not run RTX engines that are built without targets."""
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "--compute-capability 75 --precisions fp16" if here == TURING else LIBRARIES["tensorrt"].install
-    return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
+    return f"This GPU (SM{here}) cannot run these TensorRT-RTX engines; for others, use: {other}"
 
 
 def export(
@@ -138,16 +138,16 @@ def export(
 ) -> list[Artifact]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is. ``int8`` is left out: it needs
-    images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
+    Files that the same product and options already made are returned unchanged. ``int8`` is left out: it
+    needs images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
 
     Args:
-        product: As :func:`imf_deploy.method.products.load_product` gives it, best after
-            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
-        engines: How to build engines, and of which precisions; nothing builds none.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        product: A product from :func:`imf_deploy.method.products.load_product`, preferably after
+            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file contains its accuracy.
+        precisions: Precisions of the ONNX files; see :meth:`FileChoice.written`.
+        engines: How to build engines, and in which precisions; ``None`` builds none.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -156,7 +156,7 @@ def export(
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     made = []
-    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
@@ -174,7 +174,7 @@ def _stem(product: Product, precision: str) -> str:
 
 
 def _fields(product: Product, precision: str) -> dict[str, Any]:
-    """Return what the records of all files made from a product share."""
+    """Return the fields that the records of all files made from a product share."""
     record, size = product.artifact, product.image_size
     return {
         "model": record.model,
@@ -224,7 +224,7 @@ def _write_onnx(
 
 
 def _built_on(engines: EngineConfig) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
+    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
     gpu = None if engines.flavour == "rtx" else this_gpu()
     return str(gpu) if gpu else ""
 
@@ -234,7 +234,7 @@ def write_engine(
 ) -> Artifact:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
-    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+    With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
 
     Raises:
         ImfDeployError: TensorRT refuses the file.

@@ -192,7 +192,7 @@ def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
     path.parent.mkdir()
     refused(path, many, tmp_path / "out", "there is no file")
     path.write_bytes(whole.read_bytes()[:1000])
-    refused(path, many, tmp_path / "out", "damaged or no ONNX")
+    refused(path, many, tmp_path / "out", "damaged or not an ONNX")
     path.write_bytes(whole.read_bytes())
     sidecar_path(path).write_bytes(sidecar_path(whole).read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
     refused(path, many, tmp_path / "out", "was changed after its sidecar")
