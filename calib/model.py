@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
 from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
-from imf_deploy.files import read_json
+from imf_deploy.files import read_json, sha256_file
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import are_probabilities
@@ -48,7 +49,7 @@ class FloatModel:
         notes: Parts of the file that were ignored or changed.
     """
 
-    artifact: Artifact
+    artifact: OnnxFile
     identity: str
     proto: ModelProto
     input: str
@@ -215,11 +216,11 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
         raise UsageError(f"{path} is {info.precision}", "Use the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[Artifact, list[str]]:
-    """Return the file's record and notes, from its sidecar, or from its metadata and ``--preprocess``."""
+def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[OnnxFile, list[str]]:
+    """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
     given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
     if sidecar_path(path).is_file():
-        artifact = load_artifact(path)
+        artifact = load_artifact(path, OnnxFile)
         if given and given != artifact.preprocess:
             raise UsageError(
                 f"{preprocess} contradicts the record of {path}", "Leave --preprocess out for this file"
@@ -237,10 +238,9 @@ def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[Artifa
         "product": "product" in info.metadata and not _product(info.metadata),
     }
     notes = [f"The metadata '{key}' of {path} is not used" for key, is_other in ignored.items() if is_other]
-    artifact = describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    artifact = OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent="",
         recipe="",
         model=_model(path, info.metadata) or {"name": path.stem.removesuffix("-fp32")},

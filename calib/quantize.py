@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,7 +171,7 @@ def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
     }
     return kept | {
         "labels": json.dumps(model.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(model.preprocess.to_dict(), ensure_ascii=False),
+        "preprocess": json.dumps(asdict(model.preprocess), ensure_ascii=False),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import BuildOptions
@@ -32,8 +32,9 @@ from imf_deploy.export.targets import (
 )
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
-from imf_deploy.files import fingerprint
+from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models.names import file_stem
+from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
@@ -135,7 +136,7 @@ def export(
     engines: EngineConfig | None,
     folder: Path,
     overwrite: bool = False,
-) -> list[Artifact]:
+) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
     Files that the same product and options already made are returned unchanged. ``int8`` is left out: it
@@ -155,8 +156,8 @@ def export(
     Raises:
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
-    made = []
-    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
+    made: list[DeployableFile] = []
+    # Only when a file is missing, and once for all precisions: tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
@@ -183,27 +184,26 @@ def _fields(product: Product, precision: str) -> dict[str, Any]:
         "precision": precision,
         "inputs": {INPUT: ["batch", 3, size, size]},
         "outputs": {OUTPUT: ["batch", record.preprocess.num_classes]},
+        "source": record.sha256,
+        "parameters": record.parameters,
+        "macs": record.macs,
+        "data": record.data,
+        "data_config": record.data_config,
     }
-
-
-def _evidence(product: Product) -> dict[str, Any]:
-    keys = ("parameters", "macs", "data", "data_config")
-    known = product.artifact.evidence
-    return {key: known[key] for key in keys if key in known} | {"source": product.artifact.sha256}
 
 
 def _write_onnx(
     product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path, overwrite: bool
-) -> Artifact:
+) -> OnnxFile:
     path = folder / f"{_stem(product, precision)}.onnx"
     record = product.artifact
-    accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
+    accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
     recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {
         "labels": json.dumps(record.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(record.preprocess.to_dict(), ensure_ascii=False),
+        "preprocess": json.dumps(asdict(record.preprocess), ensure_ascii=False),
         "model": json.dumps(record.model),
         "product": record.product,
         "precision": precision,
@@ -212,13 +212,13 @@ def _write_onnx(
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
     info = save_onnx(trace(), path, precision, metadata)
-    return describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    return OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent=record.sha256,
         recipe=recipe,
-        evidence=_evidence(product) | {"operators": dict(info.operators), "opset": info.opset},
+        operators=dict(info.operators),
+        opset=info.opset,
         **_fields(product, precision),
     ).save()
 
@@ -230,8 +230,8 @@ def _built_on(engines: EngineConfig) -> str:
 
 
 def write_engine(
-    product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path, overwrite: bool = False
-) -> Artifact:
+    product: Product, onnx_file: OnnxFile, engines: EngineConfig, folder: Path, overwrite: bool = False
+) -> EngineFile:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
     With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
@@ -242,7 +242,7 @@ def write_engine(
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(EngineFile, path, recipe, overwrite):
         return made
     with stage("engines"):
         info = build_engine(
@@ -254,18 +254,18 @@ def write_engine(
             engines.options,
             engines.timing_cache,
         )
-    evidence = _evidence(product) | {
-        "targets": list(info.header.targets),
-        "batch": profiles_text(info.batch),
-        "build": info.to_record(),
-    }
-    fields: dict[str, Any] = {
-        "kind": "engine",
-        "format": "tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
-        "parent": onnx_file.sha256,
-        "recipe": recipe,
+    engine = EngineFile(
+        path=path,
+        sha256=sha256_file(path),
+        format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
+        parent=onnx_file.sha256,
+        recipe=recipe,
+        targets=list(info.header.targets),
+        batch=profiles_text(info.batch),
+        build=info.built(),
         **_fields(product, onnx_file.precision),
-    }
+    )
     if engines.options.strip_weights:
-        describe(stripped_path(path), evidence=evidence | {"stripped": True}, **fields).save()
-    return describe(path, evidence=evidence, **fields).save()
+        plan = stripped_path(path)
+        engine.revised(path=plan, sha256=sha256_file(plan), stripped=True).save()
+    return engine.save()

@@ -12,8 +12,8 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.builder import Session
-from imf_deploy.export.device import Gpu
 from imf_deploy.files import write_bytes
+from imf_deploy.records.making import CacheUse, Gpu
 
 _LARGEST = 1 << 30
 """Maximum size in bytes; caches of a few networks have megabytes."""
@@ -60,25 +60,6 @@ def check_cache(path: Path | None) -> None:
         raise UsageError(f"--timing-cache {path} is not a regular file", "Use a file, which need not exist")
     if path.stat().st_size > _LARGEST:
         raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Use another file")
-
-
-@dataclass(frozen=True)
-class CacheUse:
-    """The use of a timing cache by a build.
-
-    Attributes:
-        file: Name of the file.
-        found: Whether it contained timings of this GPU and this version.
-        complete: Whether these were sufficient: the build measured nothing and chose the same tactics.
-    """
-
-    file: str
-    found: bool
-    complete: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records store."""
-        return {"file": self.file, "found": self.found, "complete": self.complete}
 
 
 class TimingCache:

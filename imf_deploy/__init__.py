@@ -1,3 +1,3 @@
 """Distil a light image classifier (IMF), strip it, export it, and check what came out."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

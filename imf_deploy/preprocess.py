@@ -6,13 +6,17 @@ stored in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
@@ -43,6 +47,10 @@ def _middle(width: int, height: int) -> Box:
     return left, top, right, bottom
 
 
+_Positive = Annotated[float, Field(gt=0)]
+_Label = Annotated[str, BeforeValidator(str)]
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Image -> float32 network input ``[N, 3, size, size]``.
@@ -58,18 +66,23 @@ class Preprocess:
         color: ``RGB``, or ``L`` for grey images, whose only channel is repeated three times.
     """
 
-    size: int
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     resize: Resize
-    resize_to: int
+    resize_to: Annotated[int, Field(ge=1, le=2 * LARGEST_SIDE)]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    labels: tuple[str, ...]
+    std: tuple[_Positive, _Positive, _Positive]
+    labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
 
     @property
     def num_classes(self) -> int:
         """Number of classes, and of logits."""
         return len(self.labels)
+
+    @property
+    def task(self) -> Task:
+        """What the labels are for; single-label classification is the only task so far."""
+        return CLASSIFICATION
 
     @property
     def picture_bytes(self) -> int:
@@ -131,38 +144,14 @@ class Preprocess:
 
         return normalize
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that sidecars and ONNX metadata store."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "labels": list(self.labels)}
-
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preprocess:
-        """Read the form of :meth:`to_dict`.
+        """Read what ``dataclasses.asdict`` gives, as sidecars and ONNX metadata hold it.
 
         Raises:
             ImfDeployError: a field is missing or has the wrong form.
         """
         try:
-            mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, mean + std)):
-                raise ValueError("mean and std need three finite values, std above zero")
-            if content["resize"] not in ("none", "crop") or content["color"] not in ("RGB", "L"):
-                raise ValueError("unknown resize or color")
-            size, resize_to, labels = content["size"], content["resize_to"], content["labels"]
-            if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
-                raise ValueError(f"size must be a whole number from 1 to {LARGEST_SIDE}")
-            if type(resize_to) is not int or not 1 <= resize_to <= 2 * LARGEST_SIDE:
-                raise ValueError(f"resize_to must be a whole number from 1 to {2 * LARGEST_SIDE}")
-            if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_CLASSES:
-                raise ValueError(f"labels must be a list of 1 to {MOST_CLASSES:,} names")
-            return cls(
-                size=size,
-                resize=content["resize"],
-                resize_to=resize_to,
-                mean=mean,
-                std=std,
-                labels=tuple(str(label) for label in labels),
-                color=content["color"],
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return read_typed(cls, content)
+        except ValueError as error:
             raise ImfDeployError(f"the preprocessing record is damaged ({error})") from error

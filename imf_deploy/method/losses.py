@@ -14,6 +14,8 @@ from imf_deploy import defaults
 from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.method.branches import BranchOutputs, Target
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 
 Distance = Literal["power", "raw", "l2", "channel"]
 """How the distance between feature maps is made independent of the teacher's scale, if at all."""
@@ -70,20 +72,6 @@ def depth_weights(branches: int, power: float) -> list[float]:
     """
     raised = [index**power for index in range(1, branches + 1)]
     return [value * branches / sum(raised) for value in raised]
-
-
-def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) of softened probabilities, in nats per image.
-
-    Args:
-        logits: ``[..., classes]``.
-        teacher_logits: ``[N, classes]``; broadcast over the leading dimensions of ``logits``.
-        temperature: Divisor of both.
-    """
-    target = (teacher_logits.float() / temperature).log_softmax(-1).expand_as(logits)
-    student = (logits.float() / temperature).log_softmax(-1)
-    images = logits[..., 0].numel()
-    return functional.kl_div(student, target, reduction="sum", log_target=True) / images
 
 
 def feature_distance(features: Tensor, target: Tensor, power: Tensor, kind: Distance = "power") -> Tensor:
@@ -164,6 +152,7 @@ def imf_losses(
     labels: Tensor,
     weights: LossWeights,
     label_smoothing: float = 0.0,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Tensor]:
     """Return the weighted terms of the IMF loss; their sum is minimised.
 
@@ -179,6 +168,7 @@ def imf_losses(
         labels: Classes, ``int64 [N]``, or probabilities ``[N, classes]``.
         weights: Weights of the terms, and the temperature.
         label_smoothing: Fraction of a label's weight that all classes share.
+        task: The task whose losses the supervised and the imitating terms are.
     """
     beta, temperature = weights.beta, weights.temperature
     distances = [
@@ -188,9 +178,11 @@ def imf_losses(
         )
     ]
     return {
-        "cross_entropy": functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),
-        "student_kd": beta * distillation(logits, teacher.logits, temperature),
-        "branch_kd": beta * weights.branches * distillation(branches.logits, teacher.logits, temperature),
-        "prefix_kd": beta * weights.prefixes * distillation(branches.attentive, teacher.logits, temperature),
+        "cross_entropy": task.loss(logits, labels, label_smoothing),
+        "student_kd": beta * task.imitation(logits, teacher.logits, temperature),
+        "branch_kd": beta * weights.branches * task.imitation(branches.logits, teacher.logits, temperature),
+        "prefix_kd": beta
+        * weights.prefixes
+        * task.imitation(branches.attentive, teacher.logits, temperature),
         "feature": weights.alpha * torch.stack(distances).mean(),
     }

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.forms import read_typed
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.ifd import MOST_REFINING
 from imf_deploy.method.names import PLAIN, blocks_kept, imf
@@ -19,10 +20,11 @@ from imf_deploy.models import (
     ModelSpec,
     build_model,
     load_weights,
-    read_block,
     read_weights,
     student_blocks,
 )
+from imf_deploy.records.files import ProductFile
+from imf_deploy.records.making import Block
 
 BEST = "best"
 """The ``--products`` value for which :mod:`imf_deploy.stripping.best` chooses."""
@@ -58,7 +60,7 @@ def choose_products(option: str, blocks: int) -> list[str]:
 class Product:
     """A deployable network: its record and its module, in evaluation mode."""
 
-    artifact: Artifact
+    artifact: ProductFile
     module: nn.Module
 
     @property
@@ -73,7 +75,7 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     Args:
         model: The model in the product's sidecar: ``ModelSpec.to_dict``, and for ``imf@k`` the shapes of the
             teacher's features, one for each branch, under ``teacher_features``, and the ``refining`` units of
-            each IFD, which earlier versions did not have.
+            each IFD.
         product: ``plain`` or ``imf@k``.
         trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
 
@@ -84,11 +86,9 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     spec = ModelSpec.from_dict(model, trusted)
     try:
         k = blocks_kept(product)
-        features = [read_block(feature) for feature in model["teacher_features"]] if k else []
-        refining = model.get("refining", [0] * k) if k else []
-        if not isinstance(refining, list) or not all(type(units) is int for units in refining):
-            raise ValueError("'refining'")
-    except (KeyError, TypeError, ValueError) as error:
+        features = read_typed(list[Block], model["teacher_features"] if k else [])
+        refining = read_typed(list[int], model["refining"] if k else [])
+    except (KeyError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
     network = build_model(spec)
     if not k:
@@ -115,11 +115,7 @@ def load_product(path: Path, trusted: Collection[str] = ()) -> Product:
         UsageError: the record names a factory that is not trusted.
         ImfDeployError: the file has another type, is damaged, or does not fit its record.
     """
-    artifact = load_artifact(path)
-    if artifact.kind != "product":
-        raise ImfDeployError(
-            f"{path} is a {artifact.kind}, not a stripped student", "Use a file that imf-deploy strip wrote"
-        )
+    artifact = load_artifact(path, ProductFile)
     ModelSpec.from_dict(artifact.model, trusted).check_preprocess(artifact.preprocess, str(path))
     module = build_product(artifact.model, artifact.product, trusted)
     load_weights(module, read_weights(path), str(path))

@@ -7,48 +7,13 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.forms import read_typed
-from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
-
-Layout = Literal["nchw", "nhwc", "tokens"]
-"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A place in a network where its features can be tapped.
-
-    Attributes:
-        name: Path of the module whose output is tapped, such as ``features.6``.
-        channels: Channels of that output.
-        size: Height and width of that output, for the traced input.
-        layout: Memory layout of the output; :func:`to_map` converts it.
-        overwritten: Whether the network later changes that output in place, so that a tap must keep a copy.
-    """
-
-    name: str
-    channels: int
-    size: int
-    layout: Layout = "nchw"
-    overwritten: bool = False
-
-
-def read_block(content: Any) -> Block:
-    """Read a block from a record, as ``dataclasses.asdict`` writes it.
-
-    Raises:
-        ValueError: a field is missing, of another type, or out of range.
-    """
-    block = read_typed(Block, content)
-    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_SIDE):
-        raise ValueError(f"'{block.name[:40]}' cannot have {block.channels} channels of {block.size} pixels")
-    return block
+from imf_deploy.records.making import Block
 
 
 def to_map(block: Block, output: Tensor) -> Tensor:

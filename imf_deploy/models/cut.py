@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models.blocks import Block
+from imf_deploy.records.making import Block
 
 
 class _Tracer(fx.Tracer):

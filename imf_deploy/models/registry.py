@@ -13,12 +13,14 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
+from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.making import Block
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 # Below this side, ImageNet's strides leave too small a map.
 SMALL_IMAGE = 64
@@ -169,7 +171,7 @@ def build_model(spec: ModelSpec) -> nn.Module:
     model.eval()
     logits = only_logits(model, probe(model, spec.image_size))
     model.train()
-    if logits.shape[1] != spec.num_classes:
+    if not CLASSIFICATION.fits(tuple(logits.shape), spec.num_classes):
         raise ImfDeployError(
             f"{spec.name} outputs {logits.shape[1]} logits, but there are {spec.num_classes} classes",
             "A factory must build for num_classes",

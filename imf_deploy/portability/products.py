@@ -13,9 +13,6 @@ from imf_deploy.portability.pairs import conv_matrix
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
-"""The processors whose sums of two products saturate in 16 bits."""
-PORTABLE = "portable: no input can make a sum saturate, on any processor"
 EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 """Operators whose saturating sums :mod:`imf_deploy.portability.kernels` computes."""
 UNKNOWN = ("QAttention", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulNBits")

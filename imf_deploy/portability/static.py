@@ -12,8 +12,6 @@ import numpy.typing as npt
 from imf_deploy.portability.pairs import can_saturate
 from imf_deploy.portability.products import (
     EMULATED,
-    PORTABLE,
-    SATURATING,
     UNKNOWN,
     attribute,
     inner_graphs,
@@ -22,6 +20,7 @@ from imf_deploy.portability.products import (
     weights_index,
     zero_index,
 )
+from imf_deploy.records.checks import PORTABLE, SATURATING
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
-from imf_deploy.files import fingerprint
+from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.method.names import PLAIN, blocks_kept
 from imf_deploy.method.products import build_product
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
+from imf_deploy.records.checks import StripProof
+from imf_deploy.records.files import ProductFile
 from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
-from imf_deploy.verification.proof import StripProof, count_macs, count_parameters, removed_modules
+from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 PROOF_IMAGES = 256
 
@@ -29,7 +32,7 @@ def strip(
     folder: Path,
     images: Tensor | None = None,
     overwrite: bool = False,
-) -> list[Artifact]:
+) -> list[ProductFile]:
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
     Args:
@@ -40,7 +43,7 @@ def strip(
         overwrite: Whether files that were made in another way may be replaced.
 
     Returns:
-        One artifact for each product; its evidence holds ``strip``, ``parameters`` and ``macs``.
+        The record of each product, with its proof.
 
     Raises:
         UsageError: another file is there.
@@ -57,16 +60,18 @@ def strip(
     return made
 
 
-def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
+def _strip_one(
+    distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool
+) -> ProductFile:
     path = folder / f"{distilled.spec.stem}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(ProductFile, path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        features = distilled.artifact.known("teacher_features", list)
-        model["teacher_features"] = features[: blocks_kept(product)]
+        features = distilled.artifact.teacher_features[: blocks_kept(product)]
+        model["teacher_features"] = [asdict(feature) for feature in features]
         model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
     # Proved on what was read back, and before the sidecar makes the file count as made.
     stripped = build_product(model, product, trusted=(distilled.spec.name,))
@@ -75,22 +80,19 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     if not proof.passed:
         path.unlink()
         raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
-    return describe(
-        path,
-        kind="product",
-        format="safetensors",
+    return ProductFile(
+        path=path,
+        sha256=sha256_file(path),
         parent=distilled.artifact.sha256,
         recipe=recipe,
         model=model,
         preprocess=distilled.artifact.preprocess,
         product=product,
-        evidence={
-            "strip": proof.to_dict(),
-            "parameters": proof.parameters_after,
-            "macs": proof.macs_after,
-            "data": distilled.artifact.known("data", str),
-            "data_config": distilled.artifact.known("data_config", dict),
-        },
+        strip=proof,
+        parameters=proof.parameters_after,
+        macs=proof.macs_after,
+        data=distilled.artifact.data,
+        data_config=distilled.artifact.data_config,
     ).save()
 
 
@@ -135,7 +137,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     attentive = set(
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
     )
-    teacher = set(distilled.artifact.known("teacher_tensors", list))
+    teacher = set(distilled.artifact.teacher_tensors)
     hashes = tensor_hashes(stripped.parameters())
     library = build_model(distilled.spec).state_dict()
     size = distilled.spec.image_size

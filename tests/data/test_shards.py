@@ -125,7 +125,7 @@ def test_a_training_on_them_and_nothing_unpacked(
     config = TrainConfig(epochs=1, batch_size=16, device="cpu")
     path = tmp_path / "out" / "t.safetensors"
     made = train_classifier(ModelSpec("resnet8", 3, 16), opened(shards), config, path, "teacher")
-    assert made.evidence["images"] == 42
+    assert made.images == 42
     assert sorted(shards.rglob("*")) == before
     assert {p.name for p in path.parent.iterdir()} == {"t.safetensors", "t.safetensors.json"}
 
