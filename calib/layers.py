@@ -51,7 +51,7 @@ def find_layers(model: ModelProto) -> tuple[Layer, ...]:
     layers = []
     for node in model.graph.node:
         weighted = node.op_type in LAYER_TYPES and any(map(graph.is_constant, node.input[1:2]))
-        # A product of two activations has no weights, but ranges of its own.
+        # A product of two activations has no weights, but its own ranges.
         other = node.op_type in others or (node.op_type == "MatMul" and not weighted)
         if not (weighted or (other and node.output[0] in floats)):
             continue

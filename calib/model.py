@@ -217,7 +217,7 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
 
 
 def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[OnnxFile, list[str]]:
-    """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
+    """Return the file's record and notes, from its sidecar, or from its metadata and ``--preprocess``."""
     given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)

@@ -57,7 +57,7 @@ def export_product(
                 product, made[0], data, replace(config, images=images), engines, folder, overwrite
             )
         made += quantised
-    # Whoever verifies a file later holds it to the gate that it was made for.
+    # A later verification applies the gate that the file was made for.
     return [file.revised(gate=config.gate).save() for file in made], declined
 
 

@@ -72,7 +72,7 @@ def qat(
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
 ) -> DistilledFile:
-    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+    """Distil a student further, with the same losses, while its forward pass rounds like an INT8 file.
 
     Ranges are calibrated first, on training images. A file that the same recipe already made is returned
     unchanged; a training is resumed from a checkpoint next to it, which is removed at the end.
@@ -87,8 +87,8 @@ def qat(
         monitoring: What is recorded and reported during the training.
 
     Returns:
-        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
-        on from that file's, and ``qat`` holds what the tuning did.
+        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history`` continues that of
+        the file, and ``qat`` holds the results of the tuning.
 
     Raises:
         UsageError: a setting is out of range, or the data or the teacher differ.
@@ -143,7 +143,7 @@ def qat(
     def finish() -> DistilledFile:
         fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
         if source.refitted:
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
             fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
         fields |= {"parent": source.sha256, "recipe": recipe}
         return save_distilled(path, graph, checkpoint, **fields)
@@ -152,7 +152,7 @@ def qat(
 
 
 def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
-    """Return what a reader has to know of files whose weights were tuned, as sentences.
+    """Return what readers must know about files with tuned weights, as sentences.
 
     Args:
         artifact: Result of :func:`qat`.
@@ -168,7 +168,7 @@ def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY
     )
     before, after = about.float_before, about.float_after
     if before is None or after is None:
-        return [f"{tuned}; without validation images nothing says what that did to them"]
+        return [f"{tuned}; without validation images, the effect is unknown"]
     sentences = [
         f"{tuned}: on validation images the student has {after:.2%} in float and "
         f"{about.rounded_after:.2%} with fake quantisation; before it had {before:.2%} in float"

@@ -82,7 +82,7 @@ def score(
 
     Args:
         logits: ``[N, classes]``.
-        reference: Of the float model, ``[N, classes]``.
+        reference: Logits of the float model, ``[N, classes]``.
         labels: Right classes, ``[N]``.
         task: What counts as right, and as the same answer.
     """

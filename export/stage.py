@@ -157,7 +157,7 @@ def export(
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     made: list[DeployableFile] = []
-    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
