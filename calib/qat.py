@@ -87,8 +87,8 @@ def qat(
         monitoring: What is recorded and reported during the training.
 
     Returns:
-        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history`` continues that of
-        the file, and ``qat`` holds the results of the tuning.
+        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history``
+        continues that of the file, and ``qat`` holds the results of the tuning.
 
     Raises:
         UsageError: a setting is out of range, or the data or the teacher differ.
