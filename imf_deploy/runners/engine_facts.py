@@ -104,10 +104,10 @@ def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
         return ""
     capability = built.gpu.capability
     if _option(built, "hardware_compatible"):
-        return "" if int(here) >= AMPERE else f"it runs on Ampere and newer, but the GPU here is SM{here}"
+        return "" if int(here) >= AMPERE else f"it runs on Ampere and newer, and the GPU here is SM{here}"
     if here == capability:
         return ""
-    return f"it was built on {built.gpu.name} (SM{capability}), but the GPU here is {this_gpu()}"
+    return f"it was built on {built.gpu.name} (SM{capability}), and the GPU here is {this_gpu()}"
 
 
 def old_driver() -> str:
