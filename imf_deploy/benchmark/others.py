@@ -12,7 +12,7 @@ _NEGLIGIBLE = 0.1
 
 
 class OtherWork:
-    """Observes the machine within ``with``, from the kernel's counters of idle time and of its own time (ours).
+    """Observes the machine in a ``with`` block, from the kernel's counters of idle and own time (ours).
 
     Attributes:
         cpus: Number of CPUs' worth of time used by anything but this process and its finished children: other
