@@ -56,7 +56,7 @@ class EnginePlan:
     precisions: tuple[Precision, ...] = EVERY_PRECISION
 
     def recipe(self) -> dict[str, Any]:
-        """Return what decides the content of an engine."""
+        """Return the settings that determine the content of an engine."""
         return {
             "flavour": self.flavour,
             "batch": profiles_text(self.settings.batch),
@@ -96,7 +96,7 @@ def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[Engine
 
 
 def _rtx_without_targets(here: str) -> str:
-    """Return what to do where the GPU here does not run RTX engines that are built for no target."""
+    """Return what to do if this GPU does not run RTX engines that are built without targets."""
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
@@ -112,16 +112,16 @@ def export(
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is. ``int8`` is left out: it needs
-    images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
+    Files that the same product and options already made are returned unchanged. ``int8`` is left out: it
+    needs images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
 
     Args:
-        product: As :func:`imf_deploy.method.products.load_product` gives it, best after
-            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
-        engines: How to build engines, and of which precisions; nothing builds none.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        product: A product from :func:`imf_deploy.method.products.load_product`, preferably after
+            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file contains its accuracy.
+        precisions: Precisions of the ONNX files; see :meth:`FileChoice.written`.
+        engines: How to build engines, and in which precisions; ``None`` builds none.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -130,7 +130,7 @@ def export(
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     made: list[DeployableFile] = []
-    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
@@ -148,7 +148,7 @@ def _stem(product: Product, precision: str) -> str:
 
 
 def _fields(product: Product, precision: str) -> dict[str, Any]:
-    """Return what the records of all files made from a product share."""
+    """Return the fields that the records of all files made from a product share."""
     record, size = product.artifact, product.image_size
     return {
         "model": record.model,
@@ -207,7 +207,7 @@ def write_engine(
 ) -> EngineFile:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
-    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+    With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
 
     Raises:
         ImfDeployError: TensorRT refuses the file.
