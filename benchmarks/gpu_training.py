@@ -24,26 +24,23 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
-from PIL import Image
+from photographs import jpegs
 from torch import Tensor
 
-from imf_deploy.data import DataConfig, DataSet, encoded, open_data
+from imf_deploy.data import DataSet, encoded, open_data
 from imf_deploy.data.dataset import MemoryImages, Split
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import BranchSettings, DataSettings, LossSettings, TrainingSettings
+from imf_deploy.settings.training import Precision
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Precision, TrainConfig
 from imf_deploy.training.distributed import accelerator
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.terms import Terms
@@ -127,10 +124,10 @@ def training(
     network = build_model(its).eval().requires_grad_(False)
     network.to(device, memory_format=torch.channels_last)
     spec = ModelSpec.for_images("mobilenetv2", classes, size)
-    graph, _, features = training_graph(spec, find_blocks(network, size), BranchDesign())
-    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossWeights())
+    graph, _, features = training_graph(spec, find_blocks(network, size), BranchSettings())
+    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossSettings())
     steps = len(data.train) // batch_size
-    config = TrainConfig(
+    config = TrainingSettings(
         epochs=math.ceil(2000 / steps), batch_size=batch_size, device="cuda", precision=precision, **changes
     )
     with accelerator(device, precision) as prepared:
@@ -210,25 +207,6 @@ def step_section(seconds: float) -> Iterator[Row]:
             )
 
 
-def write_jpeg(path: Path, seed: int) -> None:
-    """Write a picture of 500 x 375 pixels that takes about as many bytes as a photograph."""
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
-    pixels = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float32)
-    pixels = np.clip(pixels + random.normal(0, 12, pixels.shape), 0, 255)
-    Image.fromarray(pixels.astype(np.uint8)).save(path, quality=88)
-
-
-def jpegs(folder: Path, count: int, classes: int = 10) -> None:
-    """Write a folder of JPEGs, on all processors."""
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
-        for split, images in (("train", count), ("test", classes)):
-            for label in range(classes):
-                (folder / split / f"class{label}").mkdir(parents=True)
-            paths = [folder / split / f"class{i % classes}" / f"{i:06}.jpg" for i in range(images)]
-            list(pool.map(write_jpeg, paths, range(images), chunksize=32))
-
-
 def large_section(seconds: float, images: int) -> Iterator[Row]:
     """Yield the rows of JPEGs at 224 pixels."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -241,7 +219,7 @@ def large_section(seconds: float, images: int) -> Iterator[Row]:
         for name, limit in (("decoded while training", 0), ("from the GPU's memory", 1 << 40)):
             encoded.MEMORY_LIMIT = limit
             try:
-                data = open_data(DataConfig(str(folder), validation_fraction=0))
+                data = open_data(DataSettings(str(folder), val_fraction=0))
             finally:
                 encoded.MEMORY_LIMIT = usual
             for precision in ("fp32", "bf16"):

@@ -2,102 +2,74 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from imf_deploy import defaults
 from imf_deploy.artifact import claim
 from imf_deploy.calib.fake_quantize import FakeQuantizedGraph, require_torchao
 from imf_deploy.compat import versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.data.evaluate import accuracy_of
-from imf_deploy.distillation.distill import Distilled, save_distilled
+from imf_deploy.distillation.distill import Distilled, recorded_settings, save_distilled
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import refit_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, fingerprint
-from imf_deploy.forms import read_typed
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.records.files import DistilledFile
 from imf_deploy.records.making import Tuned
+from imf_deploy.settings import (
+    DistillSettings,
+    Gate,
+    MonitoringSettings,
+    QatSettings,
+    QuantizeSettings,
+    TrainingSettings,
+)
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-
-
-@dataclass(frozen=True)
-class QatConfig:
-    """How long, and how gently.
-
-    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation that is
-    gone on from. Not so its schedule, whichever it was: the rate rises for a tenth of the steps and falls
-    as a cosine to 0, so that ranges come to rest. Nor what is for long trainings: mixup, CutMix and the
-    moving average of weights are off, and the last epoch's weights are kept.
-
-    Attributes:
-        epochs: Passes over the training split.
-        lr_factor: Largest learning rate as a part of the distillation's.
-        device: As :attr:`TrainConfig.device`.
-    """
-
-    epochs: int = 1
-    lr_factor: float = defaults.QAT_LR_FACTOR
-    device: str = "auto"
-
-    def check(self) -> None:
-        """Refuse values that no training can use, and a machine without torchao.
-
-        Raises:
-            UsageError: naming the option.
-            ImfDeployError: torchao cannot be used.
-        """
-        if self.epochs < 1:
-            raise UsageError(f"{self.epochs} epochs of QAT are too few", "Give 1 or more")
-        if not (self.lr_factor > 0 and math.isfinite(self.lr_factor)):
-            raise UsageError(f"--lr-factor {self.lr_factor} is out of range", "Give such as 0.02")
-        require_torchao()
+from imf_deploy.training.tensorboard import check_monitoring
 
 
 def qat(
     distilled: Distilled,
     data: DataSet,
     teacher: Teacher,
-    config: QatConfig,
+    config: QatSettings,
     path: Path,
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> DistilledFile:
-    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+    """Distil a student further, with the same losses, while its forward pass rounds like an INT8 file.
 
-    Ranges are calibrated first, on training images. A file that the same recipe made before is taken
-    as it is; a checkpoint beside it is gone on from, and removed at the end.
+    Ranges are calibrated first, on training images. A file that the same recipe already made is returned
+    unchanged; a training is resumed from a checkpoint next to it, which is removed at the end.
 
     Args:
-        distilled: What to start from; not changed.
-        data: That it was distilled on; the test split is not touched.
-        teacher: That it was distilled from.
+        distilled: The distilled student to start from; not changed.
+        data: Data that it was distilled on; the test split is not used.
+        teacher: Teacher that it was distilled from.
         config: Settings.
-        path: Where to write; tensors have the names that they have in the distilled file.
+        path: Output file; tensors have the same names as in the distilled file.
         overwrite: Whether a file that another recipe made may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
-        on from that file's, and ``qat`` holds what the tuning did.
+        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history``
+        continues that of the file, and ``qat`` holds the results of the tuning.
 
     Raises:
-        UsageError: a setting out of range, other data, or another teacher.
-        ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
+        UsageError: a setting is out of range, or the data or the teacher differ.
+        ImfDeployError: torchao cannot be used, the loss is not finite, or a file cannot be read or written.
     """
-    config.check()
-    monitoring.check()
+    require_torchao()
+    check_monitoring(monitoring)
     source = distilled.artifact
-    train, weights = _settings(distilled, config)
+    train = _settings(distilled, config)
     _check_origin(distilled, data, teacher)
     known = source.history
     settings = {
@@ -113,7 +85,7 @@ def qat(
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
-    # What took the place of the attentive logits was fitted to features that change now.
+    # The layers that replaced the attentive logits were fitted to features that change now.
     state = distilled.graph.state_dict().items()
     graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
     graph.to(device).eval()
@@ -125,12 +97,12 @@ def qat(
 
     before = accuracy(graph)
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
-    images = choose_images(data.train, min(defaults.CALIBRATION_IMAGES, len(data.train)), train.seed)
+    images = choose_images(data.train, min(QuantizeSettings.images, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
-    task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
+    task = ImfTask(rounded, teacher, distilled.teacher_features, train, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
-        # It is short: an eager step does.
+        # The training is short, so eager steps are sufficient.
         eager = replace(monitoring, cuda_graph=False)
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
@@ -144,7 +116,7 @@ def qat(
         heads = source.refitted
         if heads:
             # What was fitted to features of before the tuning; the student's own head was tuned itself.
-            heads = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
+            heads = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
         record = source.revised(
             path=path,
             parent=source.sha256,
@@ -159,24 +131,24 @@ def qat(
     return on_first(finish)
 
 
-def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
+def describe_qat(artifact: DistilledFile, allowed: float = Gate.max_accuracy_drop) -> list[str]:
     """Return what a reader has to know of files whose weights were tuned, as sentences.
 
     Args:
-        artifact: As :func:`qat` gives it.
-        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
+        artifact: Result of :func:`qat`.
+        allowed: Points of accuracy that a file may lose; a larger loss of QAT in float is reported.
     """
     about = artifact.qat
     if about is None:
         return []
     epochs = f"{about.epochs} epoch{'s' if about.epochs > 1 else ''}"
     tuned = (
-        f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
+        f"All files, including those in float, contain weights that were tuned for INT8 in {epochs} of "
         "quantisation-aware training"
     )
     before, after = about.float_before, about.float_after
     if before is None or after is None:
-        return [f"{tuned}; without validation images nothing says what that did to them"]
+        return [f"{tuned}; without validation images, the effect is unknown"]
     sentences = [
         f"{tuned}: on validation images the student has {after:.2%} in float and "
         f"{about.rounded_after:.2%} with fake quantisation; before it had {before:.2%} in float"
@@ -191,50 +163,47 @@ def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY
     return sentences
 
 
-def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
-    """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
+def _settings(distilled: Distilled, config: QatSettings) -> DistillSettings:
+    """Return the distillation's settings with the changes that :class:`QatSettings` describes."""
     try:
-        known = distilled.artifact.config
-        train, weights = read_typed(TrainConfig, known["train"]), read_typed(LossWeights, known["weights"])
-        train.check()
-        weights.check()
-    except (KeyError, ValueError, UsageError) as error:
+        known = recorded_settings(distilled.artifact)
+    except ImfDeployError as error:
         raise ImfDeployError(
             f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
         ) from error
-    short = replace(
-        train,
+    return replace(
+        known,
         epochs=config.epochs,
-        lr=train.lr * config.lr_factor,
+        lr=known.largest_lr * config.lr_factor,
+        lr_base_size=0,
         device=config.device,
-        schedule="cosine",
-        warmup=defaults.WARMUP,
+        lr_schedule="cosine",
+        warmup=TrainingSettings.warmup,
         mixup=0.0,
         cutmix=0.0,
         ema=0.0,
         keep="last",
     )
-    return short, weights
 
 
 def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:
     source = distilled.artifact
     if source.qat:
         raise UsageError(
-            f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
+            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more --epochs"
         )
     if (teacher.sha256, teacher.key) != (source.parent, source.teacher_key):
         raise UsageError(
-            f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+            f"{source.path} was distilled from another teacher", "Select it with --teacher-weights"
         )
     if changed := differences(source.teacher, teacher.spec.to_dict()):
         raise UsageError(
-            f"{source.path} was distilled from a teacher that was built in another way "
+            f"{source.path} was distilled from a teacher that was built differently "
             f"(other {', '.join(changed)})",
             "Load the teacher with the settings and strides of the record",
         )
     if data.preprocess != source.preprocess:
         raise UsageError(
-            f"{data.name} has other preprocessing or classes than {source.path} was distilled on",
-            "Give the data that it was distilled on",
+            f"{data.name} has other preprocessing or classes than {source.path} was distilled with",
+            "Use the data that it was distilled on",
         )

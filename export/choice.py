@@ -1,26 +1,22 @@
-"""Choose which files are written of each product, from ``--precisions``."""
+"""Choose which files are written for each product, from ``--precisions``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from imf_deploy.errors import UsageError
-from imf_deploy.export.onnx_file import Precision
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-DEPLOY = "deploy"
-"""The ``--precisions`` that writes what is usually deployed, and nothing else."""
+from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, Precision
 
 
 @dataclass(frozen=True)
 class FileChoice:
-    """Which files are written of each product.
+    """The files that are written for each product.
 
     Attributes:
-        onnx: Precisions of the ONNX files that stand for themselves; ``int8`` is the file for CPUs.
-        engines: Precisions of the engines, where there is a TensorRT. The ONNX file that an engine is
-            built from is written too; for ``int8`` it is another one than the file for CPUs.
+        onnx: Precisions of the ONNX files that are deployed themselves; ``int8`` is the file for CPUs.
+        engines: Precisions of the engines, if TensorRT is installed. The ONNX file that an engine is built
+            from is also written; for ``int8`` it differs from the file for CPUs.
     """
 
     onnx: tuple[Precision, ...]
@@ -32,11 +28,11 @@ class FileChoice:
         Args:
             engines: Whether engines are built.
         """
-        return [name for name in PRECISIONS if name in self.onnx or (engines and name in self.engines)]
+        return [name for name in EVERY_PRECISION if name in self.onnx or (engines and name in self.engines)]
 
     @property
     def int8(self) -> bool:
-        """Whether images are needed: INT8 is calibrated on them and judged by them."""
+        """Whether images are needed, because INT8 is calibrated and judged on them."""
         return "int8" in (*self.onnx, *self.engines)
 
 
@@ -49,21 +45,10 @@ def every_form(names: Sequence[Precision]) -> FileChoice:
     return FileChoice(tuple(names), tuple(names))
 
 
-def choose_precisions(option: str) -> FileChoice:
-    """Read ``--precisions``: ``deploy``, or names separated by commas.
-
-    ``int8`` brings ``fp32``, which it is made from.
-
-    Raises:
-        UsageError: a precision that is not known.
-    """
-    names = [name.strip() for name in option.split(",") if name.strip()]
-    if names == [DEPLOY]:
+def choose_precisions(chosen: Literal["deploy"] | Sequence[Precision]) -> FileChoice:
+    """Return which files are written; ``int8`` brings ``fp32``, which it is made from."""
+    if chosen == DEPLOY:
         return DEPLOYED
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown or not names:
-        raise UsageError(
-            f"--precisions has no '{', '.join(unknown)}'",
-            f"Give {DEPLOY} alone, or choose from: {', '.join(PRECISIONS)}",
-        )
-    return every_form([name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)])
+    return every_form(
+        [name for name in EVERY_PRECISION if name in chosen or (name == "fp32" and "int8" in chosen)]
+    )

@@ -1,6 +1,6 @@
-"""Build a TensorRT engine from an ONNX file; one way for TensorRT 10, 11 and TensorRT-RTX.
+"""Build a TensorRT engine from an ONNX file, in the same way for TensorRT 10, 11 and TensorRT-RTX.
 
-Networks are strongly typed, the only kind that all of them have: the precision is the ONNX file's.
+Networks are strongly typed, which all of them support: the precision is that of the ONNX file.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.background import run_in_background
-from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.build_options import apply_options, changed_options, check_options
 from imf_deploy.export.builder import Session, open_session
 from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
-from imf_deploy.export.targets import BatchRange, Flavour, parse_capability, profiles_of
 from imf_deploy.export.timing_cache import TimingCache, choose_cache
 from imf_deploy.files import write_bytes
 from imf_deploy.records.making import Built, CacheUse, Gpu
+from imf_deploy.settings import BatchRange, BuildSettings
+from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was built.
+    """A built engine.
 
     Attributes:
         path: The engine.
-        header: What the written file says about itself.
-        batch: Sizes of the batch that it accepts, one range for each optimisation profile.
-        onnx: What it was built from: names, shapes and precision are the same in the engine, which
-            cannot be asked for them without a GPU.
+        header: The header of the written file.
+        batch: Batch sizes that it accepts, one range for each optimisation profile.
+        onnx: The ONNX file that it was built from. Names, shapes and precision are the same in the engine,
+            which cannot be queried for them without a GPU.
         layers: Number of layers of the parsed network.
-        warnings: What TensorRT warned of, each once.
-        seconds: How long the build took, from the ONNX file to the plan.
-        options: How it was built.
-        gpu: What the full TensorRT built it on.
-        cache: What the build took from a timing cache; TensorRT-RTX has none.
+        warnings: TensorRT's warnings, each once.
+        seconds: Duration of the build in seconds, from the ONNX file to the plan.
+        options: Options of the build.
+        gpu: GPU that the full TensorRT built it on.
+        cache: Use of a timing cache; TensorRT-RTX has none.
     """
 
     path: Path
@@ -52,13 +53,13 @@ class EngineInfo:
     layers: int
     warnings: tuple[str, ...]
     seconds: float
-    options: BuildOptions
+    options: BuildSettings
     gpu: Gpu | None
     cache: CacheUse | None
 
     def built(self) -> Built:
         """Return what its record keeps of the build."""
-        return Built(round(self.seconds, 3), self.options.to_dict(), self.gpu, self.cache)
+        return Built(round(self.seconds, 3), changed_options(self.options), self.gpu, self.cache)
 
 
 def build_engine(
@@ -67,27 +68,27 @@ def build_engine(
     flavour: Flavour,
     batch: BatchRange | Sequence[BatchRange],
     compute_capability: tuple[str, ...] = (),
-    options: BuildOptions | None = None,
+    options: BuildSettings | None = None,
     timing_cache: Path | None = None,
 ) -> EngineInfo:
     """Build an engine from an ONNX file and write it atomically.
 
-    An interrupt cancels the build at its next step; nothing is written then.
+    An interrupt cancels the build at its next step; no file is written then.
 
     Args:
-        onnx_path: A model whose first dimension is the batch.
-        path: The engine to write. Where weights are stripped, the plan without them is written beside
-            it, and the engine is that plan with the weights put in again.
+        onnx_path: Model whose first dimension is the batch.
+        path: Output engine. If weights are stripped, the plan without them is written next to it, and the
+            engine is that plan with the weights restored.
         flavour: The TensorRT to build with and for.
-        batch: Sizes of the batch to accept: one range, or one for each optimisation profile.
-        compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; none makes an engine
-            that runs on RTX GPUs, Ampere and newer.
-        options: Of the build; nothing takes TensorRT's own.
-        timing_cache: File that keeps timings; nothing keeps them beside the engine.
+        batch: Batch sizes to accept: one range, or one for each optimisation profile.
+        compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; if empty, the engine runs on RTX
+            GPUs, Ampere and newer.
+        options: Options of the build; ``None`` uses TensorRT's own.
+        timing_cache: File that stores timings; if ``None``, they are stored next to the engine.
 
     Raises:
         UsageError: the flavour is not installed, or a target, the batch range or an option does not fit.
-        DeviceError: the full TensorRT, and no CUDA device.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: TensorRT refuses the model, or the engine cannot be written.
         KeyboardInterrupt: raised when the build has ended.
     """
@@ -96,11 +97,11 @@ def build_engine(
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
     if targets and flavour == "tensorrt":
         raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
+            "the full TensorRT only builds for the GPU of this machine",
             "Leave --compute-capability out, or use --trt rtx",
         )
-    options = options or BuildOptions()
-    options.check(flavour)
+    options = options or BuildSettings()
+    check_options(options, flavour)
     onnx = describe_onnx(onnx_path)
     job = _Job(onnx_path, path, flavour, profiles_of(batch), targets, options, timing_cache)
     cancelled = threading.Event()
@@ -127,7 +128,7 @@ def check_readable(onnx_path: Path, flavour: Flavour) -> None:
 
 
 class _Job:
-    """One build; what it gave is in its attributes once :meth:`run` has returned."""
+    """One build; its results are in the attributes after :meth:`run` has returned."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class _Job:
         flavour: Flavour,
         profiles: tuple[BatchRange, ...],
         targets: list[str],
-        options: BuildOptions,
+        options: BuildSettings,
         timing_cache: Path | None,
     ) -> None:
         self.profiles = profiles
@@ -149,13 +150,13 @@ class _Job:
         self._targets, self._options, self._timing_cache = targets, options, timing_cache
 
     def run(self, advance: Callable[[int], None], cancelled: threading.Event) -> None:
-        """Build the plan, and keep its timings."""
+        """Build the plan, and store its timings."""
         start = time.perf_counter()
         session = open_session(self._flavour)
         trt, log = session.trt, session.log
         network = session.parse(self._onnx_path)
         config = session.builder.create_builder_config()
-        self._options.apply(trt, config)
+        apply_options(self._options, trt, config)
         _set_targets(trt, config, self._targets)
         _set_batch(session, config, network, self.profiles)
         cache = self._attach_cache(session, config)
@@ -176,7 +177,7 @@ class _Job:
         self.seconds = time.perf_counter() - start
 
     def _attach_cache(self, session: Session, config: Any) -> TimingCache | None:
-        if self._flavour == "rtx":  # it measures nothing while it builds
+        if self._flavour == "rtx":  # it does not time kernels while it builds
             return None
         self.gpu = this_gpu()
         file = choose_cache(self._timing_cache, self._path.parent, session.trt.__version__, self.gpu)
@@ -187,7 +188,7 @@ def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
     if not targets:
         return
     config.num_compute_capabilities = len(targets)
-    for index, target in enumerate(targets):  # an empty slot fails the build without a word
+    for index, target in enumerate(targets):  # an empty slot silently fails the build
         capability = getattr(trt.ComputeCapability, f"SM{target}", None)
         if capability is None or not config.set_compute_capability(capability, index):
             raise UsageError(
@@ -202,15 +203,15 @@ def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[Batc
     if -1 in rest:
         raise ImfDeployError(
             f"the input '{images.name}' has dynamic dimensions besides the batch",
-            "Export it again with a fixed size of the picture",
+            "Export it again with a fixed image size",
         )
     if dynamic != -1:
         if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):
-            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Give --batch {dynamic}")
+            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use --batch {dynamic}")
         return
     for batch in profiles:
         profile = session.builder.create_optimization_profile()
         profile.set_shape(images.name, *((size, *rest) for size in (batch.min, batch.opt, batch.max)))
-        # Neither call raises where TensorRT does not like the range.
+        # Neither call raises if TensorRT rejects the range.
         if not profile or config.add_optimization_profile(profile) < 0:
             raise session.failed(f"TensorRT refuses the batch range {batch}")

@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.method.branches import BranchDesign, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
+from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
+from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, student_blocks
 from imf_deploy.processes import world_size
+from imf_deploy.settings import BranchSettings, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
@@ -21,7 +22,7 @@ from imf_deploy.training.task import Known, risen
 
 
 def training_graph(
-    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings
 ) -> tuple[TrainingGraph, list[Block], list[Block]]:
     """Build a student with fresh weights and a branch on each of its blocks.
 
@@ -35,7 +36,7 @@ def training_graph(
     """
     student = build_model(spec)
     blocks = student_blocks(student, spec)
-    features = design.features(teacher_blocks, len(blocks))
+    features = branch_features(design, teacher_blocks, len(blocks))
     branches = ImfBranches(blocks, features, spec.num_classes, design)
     graph = TrainingGraph(student, blocks, branches)
     return graph.to(memory_format=torch.channels_last), blocks, features
@@ -62,7 +63,7 @@ class ImfTask:
         graph: nn.Module,
         teacher: Teacher,
         features: Sequence[Block],
-        weights: LossWeights,
+        weights: LossSettings,
         label_smoothing: float = 0.0,
         branch_warmup: float = 0.0,
         recent: RecentLogits | None = None,

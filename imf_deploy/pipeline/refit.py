@@ -18,13 +18,13 @@ from imf_deploy.export.builder import open_session
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
-from imf_deploy.export.targets import parse_profiles
 from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
 from imf_deploy.records.making import RefitProof
 from imf_deploy.runners.engine_facts import require_gpu
+from imf_deploy.settings.export import parse_profiles
 from imf_deploy.verification.ladder import Array, Tolerance, file_tolerance, step
 
 if TYPE_CHECKING:

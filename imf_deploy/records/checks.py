@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from imf_deploy.forms import Measured, Number, Whole
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
 
 Status = Literal["pass", "fail", "not-run"]
 Interval = tuple[Number, Number]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from imf_deploy.calib import stage
-from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import sidecar_path
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate, QuantizeSettings
+from imf_deploy.settings.quantize import Target
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=60)
 
 
 def files(folder: Path) -> list[str]:
@@ -42,15 +42,15 @@ def refused(path: Path, data: DataSet, folder: Path, match: str, **options: Any)
 
 
 def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(whole, many, tmp_path, "there are 120 training images", config=CalibrationConfig())
+    error = refused(whole, many, tmp_path, "there are 120 training images", config=QuantizeSettings())
     assert "--images 120" in str(error)
     assert isinstance(error, UsageError)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_quantised_already(whole: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     artifact = calibrate(whole, many, replace(CONFIG, target=target), tmp_path)
-    error = refused(artifact.path, many, tmp_path, "is quantised already")
+    error = refused(artifact.path, many, tmp_path, "is already quantised")
     assert isinstance(error, UsageError)
 
 
@@ -64,7 +64,7 @@ def test_fp16(trained: dict[str, torch.Tensor], many: DataSet, tmp_path: Path, w
 
 
 def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(foreign, many, tmp_path / "out", "does not say how pictures become its input")
+    error = refused(foreign, many, tmp_path / "out", "the preprocessing of")
     assert "--preprocess" in str(error)
     record = tmp_path / "preprocess.json"
     record.write_text(json.dumps(asdict(many.preprocess)))
@@ -94,7 +94,7 @@ def test_bad_preprocess_files(foreign: Path, whole: Path, many: DataSet, tmp_pat
     record.write_text(json.dumps(other))
     refused(whole, many, out, "contradicts the record", preprocess=record)
     record.write_text(json.dumps(other | {"size": 32, "resize_to": 32}))
-    refused(foreign, many, out, "pictures become", preprocess=record)
+    refused(foreign, many, out, "images are prepared as", preprocess=record)
 
 
 def test_other_data(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -171,21 +171,18 @@ def test_nothing_to_quantise(many: DataSet, whole: Path, tmp_path: Path) -> None
         {"method": "guess"},
         {"images": 0},
         {"sensitivity_images": 0},
-        {"gate": Gate(max_accuracy_drop=-1.0)},
-        {"gate": Gate(max_accuracy_drop=float("nan"))},
-        {"gate": Gate(min_agreement=97.0)},
-        {"gate": Gate(min_agreement=float("nan"))},
+        {"gate": {"max_accuracy_drop": -1.0}},
         {"max_float_layers": 1.0},
     ],
 )
-def test_values_that_mean_nothing(whole: Path, many: DataSet, tmp_path: Path, change: dict[str, Any]) -> None:
-    error = refused(whole, many, tmp_path / "out", ".", config=replace(CONFIG, **change))
-    assert isinstance(error, UsageError)
+def test_values_that_mean_nothing(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        replace(CONFIG, **change)
 
 
 def test_what_has_no_option_is_named_as_it_is() -> None:
-    with pytest.raises(UsageError, match=r"^sensitivity_images 0 is too few"):
-        replace(CONFIG, sensitivity_images=0).check()
+    with pytest.raises(UsageError, match=r"^`sensitivity_images` 0 is out of range. Give at least 1"):
+        replace(CONFIG, sensitivity_images=0)
 
 
 def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -193,7 +190,7 @@ def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
     path.parent.mkdir()
     refused(path, many, tmp_path / "out", "there is no file")
     path.write_bytes(whole.read_bytes()[:1000])
-    refused(path, many, tmp_path / "out", "damaged or no ONNX")
+    refused(path, many, tmp_path / "out", "damaged or not an ONNX")
     path.write_bytes(whole.read_bytes())
     sidecar_path(path).write_bytes(sidecar_path(whole).read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
     refused(path, many, tmp_path / "out", "was changed after its sidecar")
@@ -251,7 +248,7 @@ def test_ranges_belong_to_a_preprocessing(foreign: Path, many: DataSet, tmp_path
         foreign,
         many,
         tmp_path / "other",
-        "belongs to another preprocessing",
+        "belongs to other preprocessing",
         preprocess=records[0],
         ranges_file=cache,
         config=gate,

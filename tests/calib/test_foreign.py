@@ -14,7 +14,6 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.score import file_logits
 from imf_deploy.calib.stage import calibrate
@@ -22,8 +21,9 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.records.files import Artifact
 from imf_deploy.records.making import Output
+from imf_deploy.settings import QuantizeSettings
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=30)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=30)
 PRODUCED = "logits"
 
 
@@ -280,12 +280,12 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
                 helper.make_node("Sub", [PRODUCED, "batch_mean"], ["y"]),
             ],
             {"batch_axis": [0]},
-            "answers otherwise for an image alone",
+            "answers differently for an image alone",
         ),
         (
             [helper.make_node("Dropout", [PRODUCED, "ratio", "training"], ["y"])],
             {"ratio": np.float32(0.5), "training": np.bool_(True)},
-            "answers otherwise in every run",
+            "answers differently in every run",
         ),
     ],
     ids=["batch norm", "dropout"],
@@ -317,7 +317,7 @@ def test_dynamic_int8_is_refused_by_name(foreign: Path, preprocess: Path, tmp_pa
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(foreign, tmp_path / "dynamic.onnx")
-    with pytest.raises(UsageError, match=r"quantised already: int8 \(dynamic\)"):
+    with pytest.raises(UsageError, match=r"already quantised: int8 \(dynamic\)"):
         open_float_model(tmp_path / "dynamic.onnx", preprocess)
 
 

@@ -8,28 +8,33 @@ import torch
 from imf_deploy.benchmark.int8 import does_int8_pay
 from imf_deploy.benchmark.products import measure_products
 from imf_deploy.calib import product as module
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_int8, export_product
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.choice import choose_precisions, every_form
-from imf_deploy.export.stage import EngineConfig, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.records.files import Artifact
 from imf_deploy.report.assemble import artifact_row
+from imf_deploy.settings import (
+    BatchRange,
+    DataSettings,
+    EngineSettings,
+    ExportSettings,
+    Gate,
+    QuantizeSettings,
+)
 from imf_deploy.stripping.stage import strip
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import evaluate_product, verify
 
 # The student is hardly trained: what is tested is the way, not the accuracy.
-LOOSE = CalibrationConfig(images=40, gate=Gate(100, 0))
+LOOSE = QuantizeSettings(images=40, gate=Gate(100, 0))
 
 
 @pytest.fixture
 def small(image_folder: Path) -> DataSet:
-    return open_data(DataConfig(str(image_folder)))
+    return open_data(DataSettings(str(image_folder)))
 
 
 @pytest.fixture
@@ -39,16 +44,16 @@ def product(distilled: Distilled, small: DataSet, images: torch.Tensor, tmp_path
 
 
 def test_int8_brings_fp32() -> None:
-    assert choose_precisions("int8") == every_form(["fp32", "int8"])
-    assert choose_precisions("fp32,fp16") == every_form(["fp32", "fp16"])
-    assert choose_precisions("int8, fp16") == every_form(["fp32", "fp16", "int8"])
+    assert choose_precisions(["int8"]) == every_form(["fp32", "int8"])
+    assert choose_precisions(["fp32", "fp16"]) == every_form(["fp32", "fp16"])
+    assert choose_precisions(["int8", "fp16"]) == every_form(["fp32", "fp16", "int8"])
     with pytest.raises(UsageError, match="int4"):
-        choose_precisions("fp32,int4")
+        ExportSettings(precisions="fp32,int4")  # type: ignore[arg-type]
 
 
 def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 alone")
-    engines = EngineConfig("rtx", BatchRange(1, 1, 8), ("86",))
+    engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),), compute_capability=("86",)))
     made, declined = export_product(product, small, ["fp32", "int8"], LOOSE, engines, tmp_path / "deploy")
     assert declined == []
     files, made = made[:2], made[2:]
@@ -83,13 +88,13 @@ def test_a_declined_product_is_told(
     product: Product, small: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decline(
-        path: Path, data: DataSet, config: CalibrationConfig, folder: Path, overwrite: bool
+        path: Path, data: DataSet, config: QuantizeSettings, folder: Path, overwrite: bool
     ) -> Artifact:
         raise GateError(f"{config.target} is declined")
 
     monkeypatch.setattr(module, "calibrate", decline)
     files = export(product, ["fp32"], None, tmp_path / "deploy")
-    engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+    engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
     assert export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy") == (
         [], ["onnxruntime-cpu is declined", "tensorrt is declined"]
     )  # fmt: skip

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -13,17 +13,17 @@ import torch
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.calib import stage
-from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.records.files import Artifact
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
+from imf_deploy.settings.quantize import Target
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=60)
 NAMES = {"onnxruntime-cpu": "net-plain-int8.onnx", "tensorrt": "net-plain-int8-trt.onnx"}
 
 
@@ -35,10 +35,12 @@ def files(folder: Path) -> list[str]:
 def made(whole: Path, many: DataSet, tmp_path_factory: pytest.TempPathFactory) -> dict[Target, Artifact]:
     """The trained network for both targets, in one folder."""
     folder = tmp_path_factory.mktemp("made")
-    return {target: calibrate(whole, many, replace(CONFIG, target=target), folder) for target in TARGETS}
+    return {
+        target: calibrate(whole, many, replace(CONFIG, target=target), folder) for target in get_args(Target)
+    }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_file_and_record(made: dict[Target, Artifact], whole: Path, many: DataSet, target: Target) -> None:
     artifact = load_artifact(made[target].path)
     source = load_artifact(whole)
@@ -86,7 +88,7 @@ def test_both_targets_share_one_measurement(
     folder = made["tensorrt"].path.parent
     assert len(list((folder / "calib").iterdir())) == 1
     monkeypatch.setattr(stage, "measure_ranges", forbidden)
-    for target in TARGETS:
+    for target in get_args(Target):
         # Another gate makes another file, from the same ranges.
         config = replace(CONFIG, target=target, gate=Gate(1.0, 0.5))
         made_anew = calibrate(whole, many, config, folder, overwrite=True)
@@ -139,7 +141,7 @@ def test_repair_puts_sums_back(wide_sums: Path, many: DataSet, tmp_path: Path) -
     assert about.validation.agreement >= 0.97
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_int8_is_declined(hopeless: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     config = replace(CONFIG, target=target)
     with pytest.raises(
@@ -212,7 +214,7 @@ def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any])
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     record = tmp_path / "preprocess.json"
-    record.write_text(json.dumps(asdict(open_data(DataConfig()).preprocess)))
+    record.write_text(json.dumps(asdict(open_data(DataSettings()).preprocess)))
     lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16]
     done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
     assert done.code == 0, done.err

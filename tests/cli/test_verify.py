@@ -14,11 +14,11 @@ from onnx import numpy_helper
 
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
-from imf_deploy.export.stage import EngineConfig, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.files import sha256_file
 from imf_deploy.method.products import load_product
 from imf_deploy.records.files import Artifact
+from imf_deploy.settings import BatchRange, EngineSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 
@@ -36,7 +36,7 @@ def made(
     try:
         import tensorrt_rtx  # noqa: F401
 
-        engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+        engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
     except ImportError:
         engines = None
     return stripped.path, export(product, ["fp32"], engines, folder / "deploy")

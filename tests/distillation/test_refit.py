@@ -13,19 +13,18 @@ from safetensors.torch import load_file
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
-from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
+from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.heads import Head, OwnHead
 from imf_deploy.distillation.refit import refit_heads, refit_student
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
 from imf_deploy.records.files import Artifact
 from imf_deploy.records.making import Refitted
+from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 
-TRAIN = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
+TRAIN = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cpu")
 CPU = torch.device("cpu")
 
 
@@ -51,7 +50,7 @@ def without_validation(data: DataSet) -> DataSet:
 
 
 def fitted(student: torch.nn.Module, data: DataSet, teacher: Teacher, **fields: Any) -> list[dict[str, Any]]:
-    return refit_student(student, teacher.module, data, replace(TRAIN, **fields), LossWeights(), CPU)
+    return refit_student(student, teacher.module, data, replace(TRAIN, **fields), LossSettings(), CPU)
 
 
 def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None:
@@ -161,7 +160,7 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
         return {"own": own.features, "unused": torch.zeros(10**6)}
 
     refit_heads(
-        [head], see, teacher.module, without_validation(data), replace(TRAIN, epochs=3), LossWeights(), CPU
+        [head], see, teacher.module, without_validation(data), replace(TRAIN, epochs=3), LossSettings(), CPU
     )
     assert asked == [1, 2]
     assert kept == [1]
@@ -171,7 +170,7 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
 def made(data: DataSet, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
     """The same distillation with and without."""
     place = tmp_path_factory.mktemp("refit")
-    config = DistillConfig("resnet8", train=TRAIN)
+    config = DistillSettings(student="resnet8", **vars(TRAIN))
     return [
         distill(data, teacher, replace(config, refit=refit), place / f"{refit}.safetensors")
         for refit in (True, False)

@@ -10,14 +10,14 @@ import torch
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.imf_task import training_graph
 from imf_deploy.files import sha256_file
-from imf_deploy.method.branches import BranchDesign
 from imf_deploy.models import Block, ModelSpec, save_weights
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DistilledFile
+from imf_deploy.settings import BranchSettings
 
 LABELS = tuple("abcdefghij")
 FEATURES = Block("layer3", 24, 4)
-DESIGN = BranchDesign()
+DESIGN = BranchSettings()
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_exactly_one_point_below_plain_is_within_one_point() -> None:
 def test_the_training_graph_is_as_accurate_as_the_products_that_come_from_it(
     distilled: Distilled, data: DataSet, tmp_path: Path
 ) -> None:
-    names = choose_products("all", len(distilled.blocks))
+    names = choose_products(["all"], len(distilled.blocks))
     rated = rate_products(distilled, names, data, torch.device("cpu"))
     made = strip(distilled, names, tmp_path)
     assert [each.product for each in rated] == names
@@ -74,5 +74,5 @@ def test_the_training_graph_is_as_accurate_as_the_products_that_come_from_it(
 
 def test_best_needs_images_and_a_student() -> None:
     with pytest.raises(UsageError, match="distill-and-export") as caught:
-        choose_products("best", 2)
+        choose_products(["best"], 2)
     assert "plain, imf@1, imf@2" in str(caught.value.hint)

@@ -19,7 +19,7 @@ def test_every_k_answers_like_its_attentive_logit(
     distilled = make_distilled(name)
     images = torch.randn(4, 3, 32, 32)
     count = len(distilled.blocks)
-    made = strip(distilled, choose_products("all", count), tmp_path / "products", images)
+    made = strip(distilled, choose_products(["all"], count), tmp_path / "products", images)
     assert [artifact.product for artifact in made] == ["plain", *(f"imf@{k}" for k in range(1, count + 1))]
     with torch.inference_mode():
         _, branches = distilled.graph(images)
@@ -58,7 +58,7 @@ def test_the_file_holds_what_is_deployed_and_nothing_else(
 
 
 def test_a_really_distilled_student(distilled: Distilled, images: torch.Tensor, tmp_path: Path) -> None:
-    made = strip(distilled, choose_products("all", 2), tmp_path, images)
+    made = strip(distilled, choose_products(["all"], 2), tmp_path, images)
     assert all(artifact.strip.passed for artifact in made)
     assert all(artifact.parent == distilled.artifact.sha256 for artifact in made)
     # The teacher's tensors are known, so that the search for them can find something.

@@ -29,14 +29,17 @@ from pathlib import Path
 import accelerate, torch, torch._dynamo, torch.fx  # else each start imports them
 
 torch.set_num_threads(1)
-from imf_deploy.data import DataConfig, open_data
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.settings import DataSettings
+from imf_deploy.data import open_data
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
+from imf_deploy.training.device import choose_device
+from imf_deploy.settings import DistillSettings
+from imf_deploy.distillation.distill import distill
 from imf_deploy.teaching.teacher import load_teacher
 
 images, weights = map(Path, sys.argv[1:3])
 student, fields, kills = map(json.loads, sys.argv[3:6])
-data = open_data(DataConfig(str(images)))
+data = open_data(DataSettings(str(images)))
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -67,8 +70,8 @@ def start(kill, out):
         if isinstance(kill, list):
             arm(*kill)
         teacher = load_teacher(weights, "", data, choose_device("cpu"))
-        config = DistillConfig(student, train=TrainConfig(**fields))
-        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=Monitoring(0))
+        config = DistillSettings(student=student, **fields)
+        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=MonitoringSettings(0))
     except BaseException:
         traceback.print_exc()
         os._exit(1)

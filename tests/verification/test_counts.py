@@ -8,6 +8,7 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.products import build_product, choose_products
 from imf_deploy.models import ModelSpec
 from imf_deploy.records.checks import Removed
+from imf_deploy.settings.base import words
 from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 
@@ -53,13 +54,13 @@ def test_what_is_removed_is_counted_without_statistics() -> None:
     ],
 )
 def test_products_by_name(option: str, expected: list[str]) -> None:
-    assert choose_products(option, 2) == expected
+    assert choose_products(words(option), 2) == expected
 
 
 @pytest.mark.parametrize("option", ["", ",", "imf@3", "imf@0", "imf", "plain,imf@9", "ALL"])
 def test_products_that_are_not_there(option: str) -> None:
     with pytest.raises(UsageError, match="This student has: plain, imf@1, imf@2"):
-        choose_products(option, 2)
+        choose_products(words(option), 2)
 
 
 @pytest.mark.parametrize("product", ["imf@0", "imf@4", "imf@x"])

@@ -11,14 +11,13 @@ import torch
 from torch import nn
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.files import sha256_file
 from imf_deploy.records.checks import Portability, Verification
 from imf_deploy.records.files import OnnxFile
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.processors import judge
 
@@ -46,7 +45,7 @@ class Dense(nn.Module):
 @pytest.fixture(scope="module")
 def folder(make_images, tmp_path_factory: pytest.TempPathFactory) -> DataSet:  # type: ignore[no-untyped-def]
     place = make_images(tmp_path_factory.mktemp("some") / "some", {"train": 20, "val": 10, "test": 10})
-    return open_data(DataConfig(str(place)))
+    return open_data(DataSettings(str(place)))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def float_file(network: nn.Module, folder: DataSet, tmp_path_factory: pytest.Tem
 
 
 def made(float_file: Path, folder: DataSet, output: Path, cpus: str) -> OnnxFile:
-    config = CalibrationConfig(images=30, gate=LOOSE, rank=False, cpus=cpus)  # type: ignore[arg-type]
+    config = QuantizeSettings(images=30, gate=LOOSE, rank=False, cpus=cpus)  # type: ignore[arg-type]
     return calibrate(float_file, folder, config, output)
 
 

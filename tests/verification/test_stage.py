@@ -10,18 +10,17 @@ import torch
 from onnx import numpy_helper
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.stage import EngineConfig, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import Artifact, ProductFile, sidecar_path
+from imf_deploy.settings import BatchRange, DataSettings, EngineSettings, Gate
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification import stage
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.origin import with_origins
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.stage import evaluate_product, failure, verify
@@ -43,7 +42,7 @@ def product(products: list[Product]) -> Product:
 @pytest.fixture(scope="module")
 def exported(product: Product, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
     pytest.importorskip("tensorrt_rtx")
-    engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+    engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
     return export(product, ["fp32", "fp16"], engines, tmp_path_factory.mktemp("deploy"))
 
 
@@ -236,7 +235,7 @@ def test_a_file_of_another_product(products: list[Product], exported: list[Artif
 def test_data_with_other_preprocessing(
     product: Product, exported: list[Artifact], image_folder: Path
 ) -> None:
-    other = open_data(DataConfig(str(image_folder), image_size=24))
+    other = open_data(DataSettings(str(image_folder), image_size=24))
     with pytest.raises(ImfDeployError, match="preprocessed otherwise"):
         verify(product, exported[:1], other)
 
