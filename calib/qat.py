@@ -115,7 +115,7 @@ def qat(
     def finish() -> DistilledFile:
         fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
         if source.refitted:
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
             fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
         fields |= {"parent": source.sha256, "recipe": recipe}
         return save_distilled(path, graph, checkpoint, **fields)
@@ -124,7 +124,7 @@ def qat(
 
 
 def describe_qat(artifact: DistilledFile, allowed: float = Gate.max_accuracy_drop) -> list[str]:
-    """Return what a reader has to know of files whose weights were tuned, as sentences.
+    """Return what readers must know about files with tuned weights, as sentences.
 
     Args:
         artifact: Result of :func:`qat`.

@@ -218,7 +218,7 @@ def test_a_busy_machine_is_told(tmp_path: Path) -> None:
     measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
     assert measured.conditions["other_cpus"] >= 0
     busy = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 1e3})
-    assert "other work took 1000.0 of its" in beside(busy)[0]
+    assert "other work used 1000.0 of its" in beside(busy)[0]
 
 
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
