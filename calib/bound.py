@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from imf_deploy.calib.layers import LAYER_TYPES
 from imf_deploy.portability.pairs import bounded_scales, round_within_bound
 from imf_deploy.portability.products import from_matrix, output_axis, weight_matrix
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
 
 Scales = Mapping[str, npt.NDArray[np.float32]]
 """For each weight, the scale of each of its output channels."""
@@ -72,8 +70,6 @@ def bound_weights(quantised: ModelProto, model: ModelProto) -> None:
         quantised: The result of onnxruntime.quantization for ``model``.
         model: The float32 model.
     """
-    from onnx import numpy_helper
-
     tensors = {tensor.name: tensor for tensor in quantised.graph.initializer}
     for node, weights, matrix in _layers(model):
         name = f"{node.input[1]}_quantized"
@@ -88,9 +84,7 @@ Layer = tuple["NodeProto", npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def _layers(model: ModelProto) -> Iterator[Layer]:
-    """Yield each layer with pairs: its node, its weights, and the weights as ``[O, K]``."""
-    from onnx import numpy_helper
-
+    """Yield each layer with pairs: its node, its weights, and the same as ``[O, K]``."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in LAYER_TYPES and node.input[1] in tensors:

@@ -6,10 +6,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
+import onnx
+from onnx import ModelProto, helper
 
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger")
 
@@ -23,8 +22,6 @@ def keep_in_float(model: ModelProto, layers: Collection[str]) -> None:
     pattern is searched for. Operators without weights would likewise be fused with their DQ and Q, for
     example to ``QLinearAdd``. Source: ours.
     """
-    from onnx import helper
-
     nodes = list(model.graph.node)
     del model.graph.node[:]
     for node in nodes:
@@ -42,7 +39,6 @@ def running_operators(path: Path) -> dict[str, int]:
 
     They are read from the graph that onnxruntime saves after all of its optimisations.
     """
-    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:

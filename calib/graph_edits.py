@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 
 class GraphEdits:
@@ -49,9 +47,7 @@ class GraphEdits:
         return name in self._outputs
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the value of a weight; ``None`` for other tensors."""
-        from onnx import numpy_helper
-
+        """Return the value of a weight; nothing for other tensors."""
         return numpy_helper.to_array(self._tensors[name]) if self.is_constant(name) else None
 
     def is_constant(self, name: str) -> bool:
@@ -75,8 +71,6 @@ class GraphEdits:
 
     def add_pair(self, name: str, scale: float) -> str:
         """Quantise a tensor with a symmetric scale; return the output of its new Q/DQ pair."""
-        from onnx import helper, numpy_helper
-
         for kind, value in (("scale", np.float32(scale)), ("zero_point", np.int8(0))):
             tensor = numpy_helper.from_array(np.array(value), f"{name}_{kind}")
             self._graph.initializer.append(tensor)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from onnx import ModelProto, TensorProto
 
 from imf_deploy.calib.graph_edits import GraphEdits
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Types of operators that have weights if one operand is a constant."""
@@ -96,7 +94,5 @@ def quantisable_types() -> list[str]:
 
 
 def _float_tensors(model: ModelProto) -> set[str]:
-    from onnx import TensorProto
-
     known = [*model.graph.value_info, *model.graph.output]
     return {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, TensorProto
+from onnx import ModelProto as Proto
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.errors import ImfDeployError
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 Activations = dict[str, npt.NDArray[np.float32]]
 # Pixels in one batch: the activations of MobileNetV2 at 224 pixels take 55 MB per image.
@@ -61,10 +59,7 @@ class Observer:
 
 
 def _expose(model: ModelProto, input_name: str) -> tuple[ModelProto, list[str]]:
-    """Return a copy with float activations as outputs, and their names, the input first."""
-    from onnx import ModelProto as Proto
-    from onnx import TensorProto
-
+    """Return a copy whose float activations are outputs, and their names, the input first."""
     exposed = Proto()
     exposed.CopyFrom(model)
     produced = {name for node in model.graph.node for name in node.output}

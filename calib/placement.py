@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from onnx import ModelProto, NodeProto
+
 from imf_deploy.calib.graph_edits import GraphEdits
 from imf_deploy.export.engine_form import LEVELS
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
-
     from imf_deploy.calib.ranges import Ranges
 
 Sums = Literal["shared", "skip", "both"]

@@ -6,14 +6,13 @@ import itertools
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
+from onnx import ModelProto, helper, inliner, version_converter
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import read_model
 from imf_deploy.untrusted import shorten
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 OPSET = 13
 """The first opset whose Q/DQ operators have a scale for each channel; older files are upgraded to it."""
@@ -33,9 +32,6 @@ def prepare(path: Path) -> ModelProto:
     Raises:
         ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot convert it to this form.
     """
-    import onnx
-    from onnx import inliner
-
     model = read_model(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -87,9 +83,6 @@ def _upgraded(path: Path, model: ModelProto) -> ModelProto:
     Raises:
         ImfDeployError: the converter does not know an operator.
     """
-    import onnx
-    from onnx import version_converter
-
     try:
         upgraded = version_converter.convert_version(model, OPSET)
     except Exception as error:  # its errors share no base class
@@ -104,9 +97,7 @@ def _upgraded(path: Path, model: ModelProto) -> ModelProto:
 
 
 def _resize_as_before(model: ModelProto) -> None:
-    """Let ``Resize`` sample as in older opsets; the converter leaves it the default of newer ones."""
-    from onnx import helper
-
+    """Let ``Resize`` sample as older opsets do; the converter leaves it the default of newer ones."""
     for node in model.graph.node:
         if node.op_type == "Resize":
             modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -125,8 +116,7 @@ def _wants_folding(model: ModelProto) -> bool:
 
 
 def _folded(model: ModelProto) -> ModelProto:
-    """Return the model after ONNX Runtime's basic optimisations, which use only standard operators."""
-    import onnx
+    """Return the model after ONNX Runtime's basic optimisations, which keep to standard operators."""
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -155,9 +145,7 @@ def _name_nodes(model: ModelProto) -> None:
 
 
 def _with_shapes(model: ModelProto) -> ModelProto:
-    """Return the model with inferred shapes; its own shapes are dropped if they contradict them."""
-    import onnx
-
+    """Return the model with inferred shapes; the ones that it has are dropped where they contradict them."""
     try:
         inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError:

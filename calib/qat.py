@@ -113,12 +113,20 @@ def qat(
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
     def finish() -> DistilledFile:
-        fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
-        if source.refitted:
-            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
-            fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
-        fields |= {"parent": source.sha256, "recipe": recipe}
-        return save_distilled(path, graph, checkpoint, **fields)
+        heads = source.refitted
+        if heads:
+            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            heads = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
+        record = source.revised(
+            path=path,
+            parent=source.sha256,
+            recipe=recipe,
+            history=[*known, *later],
+            refitted=heads,
+            qat=about,
+            tools=versions(),
+        )
+        return save_distilled(record, graph, checkpoint)
 
     return on_first(finish)
 

@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imf_deploy.calib.histogram import Histogram
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.observe import Observer
-from imf_deploy.calib.threshold import PERCENTILE, Range, entropy_range, mse_range, percentile_range
+from imf_deploy.calib.threshold import (
+    PERCENTILE,
+    Histogram,
+    Range,
+    entropy_range,
+    mse_range,
+    percentile_range,
+)
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.progress import track

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import LARGEST_HALF, to_half
 from imf_deploy.export.onnx_file import read_model
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
 
 Floats = Literal["fp16", "fp32"]
 """The type that an engine computes in where an INT8 file is not quantised."""
@@ -43,8 +42,6 @@ def engine_source(path: Path) -> bytes | None:
         UsageError: there is no such file.
         ImfDeployError: the file is damaged.
     """
-    from onnx.external_data_helper import load_external_data_for_model
-
     model = read_model(path)
     if _floats({entry.key: entry.value for entry in model.metadata_props}) != "fp16":
         return None
@@ -100,8 +97,6 @@ def _round_scales(model: ModelProto) -> None:
 
     Otherwise, a scale near the smallest fp16 number could change by half, or become zero, in the conversion.
     """
-    from onnx import numpy_helper
-
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[1] not in tensors:
@@ -120,8 +115,6 @@ def _round_scales(model: ModelProto) -> None:
 
 def _requantise(node: NodeProto, weights: TensorProto, ratio: npt.NDArray[np.float32]) -> None:
     """Round int8 weights again after their scales were divided by ``ratio``, in place."""
-    from onnx import numpy_helper
-
     levels = numpy_helper.to_array(weights)
     if ratio.ndim:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)

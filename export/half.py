@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from onnx import ModelProto, numpy_helper
 
 from imf_deploy.errors import ImfDeployError
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 LARGEST_HALF = 65504.0
 # Numbers below this limit are nearer to zero than to the smallest fp16 number, 2**-24.
@@ -24,7 +21,6 @@ def to_half(model: ModelProto) -> ModelProto:
         ImfDeployError: a weight is too large for fp16.
     """
     import numpy as np
-    from onnx import numpy_helper
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -51,7 +47,6 @@ def flush_tiny(model: ModelProto, limit: float) -> int:
         Number of weights that were changed.
     """
     import numpy as np
-    from onnx import numpy_helper
 
     flushed = 0
     for tensor in model.graph.initializer:

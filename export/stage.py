@@ -52,7 +52,7 @@ class EnginePlan:
     """
 
     flavour: Flavour
-    settings: EngineSettings = EngineSettings()
+    settings: EngineSettings = EngineSettings()  # noqa: RUF009, frozen
     precisions: tuple[Precision, ...] = EVERY_PRECISION
 
     def recipe(self) -> dict[str, Any]:

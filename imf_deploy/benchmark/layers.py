@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.engine_layers import EngineLayer
 from imf_deploy.runners.opening import Way
 from imf_deploy.runners.tensorrt import TensorRTRunner
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 RUNS = 50
 _LONGEST = 60
@@ -46,10 +46,6 @@ def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
 
 def render_layers(name: str, images: int, layers: Sequence[EngineLayer]) -> Table:
     """Return the layers of one engine as a table for a terminal."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     total = sum(layer.milliseconds or 0.0 for layer in layers)
     title = f"Layers of {escape(name)}, batch {images}: {total:.3f} ms with a profiler between them"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imf_deploy.benchmark.conditions import OtherWork, busy_machine
 from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
-from imf_deploy.benchmark.others import OtherWork, busy_machine
 from imf_deploy.benchmark.startup import start_up
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imf_deploy.benchmark.clients import check_clients, measure_clients
-from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.conditions import OtherWork, conditions
 from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.benchmark.inputs import common_input, noise
 from imf_deploy.benchmark.latency import MIN_BLOCKS, ratio
 from imf_deploy.benchmark.layers import check_layers, engine_layers
 from imf_deploy.benchmark.measure import check_settings, measure
-from imf_deploy.benchmark.others import OtherWork
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.startup import start_up
 from imf_deploy.benchmark.ways import Choice, ways_of

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from imf_deploy.benchmark.conditions import busy_machine
 from imf_deploy.benchmark.int8 import int8_rows
-from imf_deploy.benchmark.others import busy_machine
 from imf_deploy.benchmark.result import BenchResult, BenchRow
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _UNSTEADY = 0.1
 
 
 def render(result: BenchResult) -> Table:
     """Return the result as a table for a terminal of 80 columns; times are in milliseconds."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     title = f"Latency in ms (threads: {result.settings['threads']}, CPU: {result.conditions['cpu']})"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("file", overflow="fold", min_width=12)
@@ -43,11 +39,7 @@ def render(result: BenchResult) -> Table:
 
 
 def render_clients(result: BenchResult) -> Table:
-    """Return the results of several clients as a table; times are in milliseconds."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
+    """Return what several clients got through as a table; times are in milliseconds."""
     table = Table(title="Concurrent requests", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("file", overflow="fold", min_width=12)
     for heading in ("batch", "clients", "sessions", "threads", "images/s", "to 1", "p50", "p99"):

@@ -69,7 +69,8 @@ class Preset:
         """
         recipe = self.recipe(teacher)
         own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
-        return {"teacher": self.teacher} | dict(self.data) | own | recipe
+        own |= {"lr_drops": ",".join(map(str, recipe["lr_drops"]))}
+        return {"teacher": self.teacher} | dict(self.data) | recipe | own
 
 
 _STEPS = {"lr_schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}

@@ -1,4 +1,4 @@
-"""The file that a file was made from: the preceding rung of the parity ladder."""
+"""Where a file comes from, and whether it is what its record says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.engine_header import read_engine_header
+from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.records.files import DeployableFile, OnnxFile
 
 
@@ -43,3 +45,23 @@ def _neighbours(artifact: DeployableFile) -> list[OnnxFile]:
         except ImfDeployError:
             continue  # a damaged neighbour is not a rung, and not a reason to fail
     return found
+
+
+def check_record(artifact: DeployableFile) -> None:
+    """Check that a file is of the format, and in ONNX of the precision, that its record says.
+
+    The precision of an engine cannot be read without its device.
+
+    Raises:
+        ImfDeployError: they contradict each other, or the file is neither ONNX nor an engine.
+    """
+    if artifact.path.suffix == ".onnx":
+        found = f"onnx {describe_onnx(artifact.path).precision}"
+        said = f"{artifact.format} {artifact.precision}"
+    else:
+        header = read_engine_header(artifact.path)
+        found, said = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt", artifact.format
+    if found != said:
+        raise ImfDeployError(
+            f"the record of {artifact.path} calls it {said}, and it is {found}", "Make the file again"
+        )

@@ -110,7 +110,7 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "options", "problem"),
     [
-        ([("n", 3, 8, 8)], {"image_size": 9}, r"\[8, 8\] only"),
+        ([("n", 3, 8, 8)], {"image_size": 9}, r"only images of \[8, 8\]"),
         ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different image sizes"),
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
