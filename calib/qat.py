@@ -115,7 +115,7 @@ def qat(
     def finish() -> DistilledFile:
         heads = source.refitted
         if heads:
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
             heads = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
         record = source.revised(
             path=path,
