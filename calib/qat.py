@@ -136,7 +136,6 @@ def qat(
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
     finally:
-        task.close()
         rounded.remove()
     about = {
         "epochs": config.epochs,

@@ -173,10 +173,7 @@ def distill(
         recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent)
     title = f"Distilling {spec.name}"
-    try:
-        history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
-    finally:
-        task.close()
+    history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
 
     def finish() -> Artifact:
         heads = []
@@ -216,7 +213,7 @@ def imf_task(
 
     Args:
         spec: The student's architecture.
-        teacher: Gets a hook, which closing the task takes off again.
+        teacher: The frozen network that it learns from.
         config: Of the distillation.
         recent: Keeps the teacher's logits for the re-fit.
 
