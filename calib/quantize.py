@@ -170,8 +170,7 @@ def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
         for key, value in model.metadata.items()
     }
     return kept | {
-        "labels": json.dumps(model.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(model.preprocess.to_dict(), ensure_ascii=False),
+        **model.preprocess.metadata(),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }

@@ -202,8 +202,7 @@ def _write_onnx(
     if made := claim(path, recipe, overwrite):
         return made
     metadata = {
-        "labels": json.dumps(record.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(record.preprocess.to_dict(), ensure_ascii=False),
+        **record.preprocess.metadata(),
         "model": json.dumps(record.model),
         "product": record.product,
         "precision": precision,

@@ -1,3 +1,32 @@
-"""Distil a light image classifier (IMF), strip it, export it, and check what came out."""
+"""Distil a light image classifier (IMF), strip it, export it, and check what came out.
+
+The verbs work on objects: networks, batches, files. They are imported when they are first used, so that
+``import imf_deploy`` is fast and imports no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imf_deploy.api.strip import strip
+    from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
 
 __version__ = "0.1.0"
+__all__ = ["ImfDistiller", "ImfLosses", "strip"]
+
+_MODULES = {
+    "ImfDistiller": "distillation.distiller",
+    "ImfLosses": "distillation.distiller",
+    "strip": "api.strip",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,10 +6,11 @@ serving; it travels in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-Resize = Literal["none", "crop"]
+Resize = Literal["none", "crop", "input"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of a picture in pixels -> top, left, height and width of the part to take."""
 
@@ -49,8 +50,9 @@ class Preprocess:
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: ``none`` (pictures already have the size) or ``crop`` (the shorter side is scaled
-            to ``resize_to`` with a bilinear filter, then the centre is cropped).
+        resize: ``none`` (pictures already have the size), ``crop`` (the shorter side is scaled
+            to ``resize_to`` with a bilinear filter, then the centre is cropped), or ``input`` (the network
+            was only given tensors: how pictures become its input is not known).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
@@ -65,6 +67,28 @@ class Preprocess:
     std: tuple[float, float, float]
     labels: tuple[str, ...]
     color: Literal["RGB", "L"] = "RGB"
+
+    @classmethod
+    def of_tensors(cls, size: int, labels: tuple[str, ...]) -> Preprocess:
+        """Return what is known of a network that was only given tensors: its size and its classes."""
+        return cls(size, "input", size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), labels)
+
+    @property
+    def known(self) -> bool:
+        """Whether it is known how pictures become the network's input."""
+        return self.resize != "input"
+
+    def check_known(self, name: str) -> None:
+        """Refuse pictures for a network that was only given tensors.
+
+        Raises:
+            ImfDeployError: naming what holds them.
+        """
+        if not self.known:
+            raise ImfDeployError(
+                f"{name} holds pictures, and how they become the network's input is not known",
+                "Give the network its preprocess, or give normalised float32 images",
+            )
 
     @property
     def num_classes(self) -> int:
@@ -94,6 +118,7 @@ class Preprocess:
         """
         import numpy as np
 
+        self.check_known("a file")
         upright = Upright.of(image, self.color)
         width, height = upright.size
         size = (self.size, self.size)
@@ -116,7 +141,10 @@ class Preprocess:
         return pixels[None] if self.color == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last."""
+        """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last.
+
+        Images of floating point are the network's input already, and keep their values.
+        """
         return self.normalizer(images.device)(images)
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -127,10 +155,16 @@ class Preprocess:
         std = torch.tensor(self.std, device=device).view(1, 3, 1, 1) * 255
 
         def normalize(images: Tensor) -> Tensor:
-            normal = (images.expand(-1, 3, -1, -1).float() - mean) / std
+            whole = images.is_floating_point()
+            normal = images if whole else (images.expand(-1, 3, -1, -1).float() - mean) / std
             return normal.contiguous(memory_format=torch.channels_last)
 
         return normalize
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of an ONNX file: the labels, and, where it is known, this record."""
+        own = {"labels": json.dumps(self.labels, ensure_ascii=False)}
+        return own | ({"preprocess": json.dumps(self.to_dict(), ensure_ascii=False)} if self.known else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that sidecars and ONNX metadata hold."""
@@ -147,7 +181,7 @@ class Preprocess:
             mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
             if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, mean + std)):
                 raise ValueError("mean and std need three finite values, std above zero")
-            if content["resize"] not in ("none", "crop") or content["color"] not in ("RGB", "L"):
+            if content["resize"] not in get_args(Resize) or content["color"] not in ("RGB", "L"):
                 raise ValueError("unknown resize or color")
             size, resize_to, labels = content["size"], content["resize_to"], content["labels"]
             if type(size) is not int or not 1 <= size <= LARGEST_SIDE:

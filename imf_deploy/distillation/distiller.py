@@ -45,9 +45,9 @@ class ImfDistiller(nn.Module):
     """A student with its branches under a frozen teacher; calling it returns the losses of a batch.
 
     The student is trained in place. The teacher is put into evaluation mode and frozen: it is neither in
-    ``parameters()`` nor in ``state_dict()``, but follows the module to its device and data type. The loss and
-    its weights are those of :func:`imf_deploy.distill` (Kim, Lee, Woo, IJCAI 2023, with this project's choices;
-    see ``docs/method.md``).
+    ``parameters()`` nor in ``state_dict()``, but follows the module to its device and data type. The loss is
+    that of :func:`imf_deploy.distill` (Kim, Lee, Woo, IJCAI 2023, with this project's choices; see
+    ``docs/method.md``).
 
     Example:
         >>> imf = ImfDistiller(student, teacher, image_size=32)
@@ -62,8 +62,8 @@ class ImfDistiller(nn.Module):
         student: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
         teacher: The same form, with the same classes, trained.
         image_size: ``S`` in pixels. The blocks of both networks are found at this size.
-        settings: The weights of the loss, the design of the branches, and the taps; what concerns the training
-            loop is not used, except for ``train.label_smoothing``.
+        settings: The weights of the loss, the design of the branches, and the taps. Of the settings of the
+            training loop, only ``train.label_smoothing`` is used.
 
     Attributes:
         student: The student. ``imf.student(images)`` returns its logits.
@@ -153,6 +153,6 @@ class ImfDistiller(nn.Module):
         return ImfLosses(total=torch.stack([*terms.values()]).sum(), **terms, logits=own.detach())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self.teacher._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.teacher._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self

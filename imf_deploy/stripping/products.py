@@ -24,6 +24,8 @@ from imf_deploy.models import (
 )
 from imf_deploy.stripping.names import PLAIN, blocks_kept, imf
 
+MODULE = "module"
+"""The format of a network that lies in memory, and the product of one that was not stripped."""
 BEST = "best"
 """The ``--products`` that :mod:`imf_deploy.stripping.best` chooses."""
 
@@ -60,6 +62,11 @@ class Product:
 
     artifact: Artifact
     module: nn.Module
+
+    @property
+    def name(self) -> str:
+        """``plain``, ``imf@k``, or ``module`` for a network that was not stripped."""
+        return self.artifact.product
 
     @property
     def image_size(self) -> int:

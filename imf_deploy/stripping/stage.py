@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
 from imf_deploy.stripping.names import PLAIN, blocks_kept
-from imf_deploy.stripping.products import build_product
+from imf_deploy.stripping.products import MODULE, Product, build_product
 from imf_deploy.stripping.proof import StripProof, count_macs, count_parameters, removed_modules
 from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
 
@@ -46,9 +48,7 @@ def strip(
         UsageError: another file is there.
         GateError: a proof does not hold; the file is removed.
     """
-    if images is None:
-        size = distilled.spec.image_size
-        images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = _noise(distilled) if images is None else images
     made = []
     with track("Stripping", len(products)) as advance:
         for product in products:
@@ -57,41 +57,83 @@ def strip(
     return made
 
 
+def strip_in_memory(
+    distilled: Distilled, products: Sequence[str], images: Tensor | None = None
+) -> list[Product]:
+    """Make and prove products as :func:`strip` does, without a file.
+
+    Raises:
+        GateError: a proof does not hold.
+    """
+    images = _noise(distilled) if images is None else images
+    made = []
+    with track("Stripping", len(products)) as advance:
+        for product in products:
+            module = copy.deepcopy(make_product(distilled, product))
+            fields = _proved(distilled, product, module, images)
+            path = Path(f"{distilled.spec.stem}-{product}")
+            sha256 = fingerprint([product, distilled.artifact.sha256])
+            artifact = Artifact(path, format=MODULE, sha256=sha256, recipe="", **fields)
+            made.append(Product(artifact, module))
+            advance(1)
+    return made
+
+
+def _noise(distilled: Distilled) -> Tensor:
+    size = distilled.spec.image_size
+    return torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
 def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
     path = folder / f"{distilled.spec.stem}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
     if made := claim(path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
+    # Proved on what was read back, and before the sidecar makes the file count as made.
+    stripped = build_product(_model(distilled, product), product, trusted=(distilled.spec.name,))
+    load_weights(stripped, read_weights(path), str(path))
+    try:
+        fields = _proved(distilled, product, stripped, images)
+    except GateError:
+        path.unlink()
+        raise
+    return describe(path, format="safetensors", recipe=recipe, **fields).save()
+
+
+def _model(distilled: Distilled, product: str) -> dict[str, Any]:
+    """Return the architecture of a product, as its record holds it."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
         features = distilled.artifact.known("teacher_features", list)
         model["teacher_features"] = features[: blocks_kept(product)]
         model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
-    # Proved on what was read back, and before the sidecar makes the file count as made.
-    stripped = build_product(model, product, trusted=(distilled.spec.name,))
-    load_weights(stripped, read_weights(path), str(path))
+    return model
+
+
+def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> dict[str, Any]:
+    """Prove a product; return the fields of its record.
+
+    Raises:
+        GateError: the proof does not hold.
+    """
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:
-        path.unlink()
         raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
-    return describe(
-        path,
-        kind="product",
-        format="safetensors",
-        parent=distilled.artifact.sha256,
-        recipe=recipe,
-        model=model,
-        preprocess=distilled.artifact.preprocess,
-        product=product,
-        evidence={
+    return {
+        "kind": "product",
+        "parent": distilled.artifact.sha256,
+        "model": _model(distilled, product),
+        "preprocess": distilled.artifact.preprocess,
+        "product": product,
+        "evidence": {
             "strip": proof.to_dict(),
             "parameters": proof.parameters_after,
             "macs": proof.macs_after,
             "data": distilled.artifact.known("data", str),
             "data_config": distilled.artifact.known("data_config", dict),
         },
-    ).save()
+    }
 
 
 def make_product(distilled: Distilled, product: str) -> nn.Module:
@@ -137,7 +179,9 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     )
     teacher = set(distilled.artifact.known("teacher_tensors", list))
     hashes = tensor_hashes(stripped.parameters())
-    library = build_model(distilled.spec).state_dict()
+    # No name builds a student that was given as an object: its own tensors are those of its architecture.
+    given = distilled.artifact.format == MODULE
+    library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
     size = distilled.spec.image_size
     return StripProof(
         product=product,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data import DataSet
-from imf_deploy.data.batches import Part, TrainLoader
+from imf_deploy.data.batches import Part
+from imf_deploy.data.given import train_loader
 from imf_deploy.processes import rank, world_size
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.training import distributed
@@ -86,7 +87,7 @@ class Training:
         self._mix = mixing(config, data.preprocess.num_classes)
         held = data.validation
         self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
-        self._loader = TrainLoader(
+        self._loader = train_loader(
             data.train,
             data.preprocess,
             config.batch_size,

@@ -1,0 +1,142 @@
+"""Networks that are given as objects: what the stages need to know of them, as records that lie in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.distillation.distiller import ImfDistiller
+from imf_deploy.errors import UsageError
+from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
+from imf_deploy.models.blocks import probe
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.stripping.products import MODULE, Product, load_product
+from imf_deploy.stripping.proof import count_macs, count_parameters
+
+Network = nn.Module | Product | str | Path
+"""A network: a module, a product of :func:`imf_deploy.strip`, or the file of one."""
+
+
+def as_product(
+    network: Network, image_size: int | None = None, preprocess: Preprocess | None = None, name: str = ""
+) -> Product:
+    """Return a network as a product, on the CPU and in evaluation mode.
+
+    Args:
+        network: A module is copied, so that later changes do not matter; a product is returned as it is.
+        image_size: Side of a module's input in pixels; not needed where ``preprocess`` has it.
+        preprocess: How pictures become a module's input, and the names of its classes.
+        name: What files and reports call a module; empty takes the name of its class.
+
+    Raises:
+        UsageError: the size is not given or contradicts ``preprocess``, or no file could give its answers.
+        ImfDeployError: the module does not run, or the file is not a product.
+    """
+    if isinstance(network, Product):
+        return network
+    if not isinstance(network, nn.Module):
+        return load_product(Path(network))
+    if isinstance(network, ImfDistiller):
+        raise UsageError("an ImfDistiller is for training", "Give one of the products of imf_deploy.strip")
+    module = copy.deepcopy(network).cpu().eval()
+    name = name or type(module).__name__
+    preprocess = fitting_preprocess(module, image_size, preprocess)
+    size = preprocess.size
+    check_behaviour(module, size, name)
+    record = in_memory(
+        module,
+        ModelSpec(name, preprocess.num_classes, size),
+        preprocess,
+        kind="product",
+        product=MODULE,
+        evidence={"parameters": count_parameters(module), "macs": count_macs(module, size)},
+    )
+    return Product(record, module)
+
+
+def fitting_preprocess(
+    module: nn.Module, image_size: int | None, preprocess: Preprocess | None
+) -> Preprocess:
+    """Return the preprocessing of a module: the given one, or one that knows its size and classes alone.
+
+    Raises:
+        UsageError: the size is not given, or the arguments contradict each other or the module.
+        ImfDeployError: the module does not run.
+    """
+    size = preprocess.size if preprocess else image_size
+    if not size or (image_size or size) != size:
+        raise UsageError(
+            f"image_size is {image_size}, and preprocess {f'has {size}' if preprocess else 'is not given'}",
+            "Give image_size=PIXELS, the side of the network's input",
+        )
+    classes = only_logits(module, probe(module, size)).shape[1]
+    if preprocess and preprocess.num_classes != classes:
+        raise UsageError(
+            f"the network has {classes} classes, and preprocess names {preprocess.num_classes}",
+            "Give the labels of its classes in the order of its logits",
+        )
+    return preprocess or Preprocess.of_tensors(size, tuple(map(str, range(classes))))
+
+
+def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess, **fields: Any) -> Artifact:
+    """Return the record of a network that lies in memory; its hash is that of its tensors.
+
+    Args:
+        module: The network.
+        spec: Its name, classes and size.
+        preprocess: How pictures become its input.
+        fields: Further fields of the :class:`~imf_deploy.artifact.Artifact`.
+    """
+    usual: dict[str, Any] = {"parent": "", "recipe": "", "model": spec.to_dict()}
+    return Artifact(
+        path=Path(spec.stem),
+        format=MODULE,
+        sha256=_hash(module, spec),
+        preprocess=preprocess,
+        **(usual | fields),
+    )
+
+
+def _hash(module: nn.Module, spec: ModelSpec) -> str:
+    digest = hashlib.sha256(repr(spec).encode())
+    for name, tensor in module.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None, **evidence: Any) -> Distilled:
+    """Return what a distiller has trained, as the strip stage takes it: a copy on the CPU.
+
+    Args:
+        imf: The distiller; it stays as it is.
+        preprocess: How pictures become the student's input, and the names of the classes.
+        evidence: What else the record holds.
+    """
+    preprocess = fitting_preprocess(imf.student, imf.spec.image_size, preprocess)
+    graph = copy.deepcopy(imf.graph).cpu().to(memory_format=torch.channels_last).eval()
+    record = in_memory(
+        graph,
+        imf.spec,
+        preprocess,
+        kind="distilled",
+        evidence={
+            "history": [],
+            "blocks": [asdict(block) for block in imf.blocks],
+            "teacher_features": [asdict(block) for block in imf.features],
+            "teacher_tensors": tensor_hashes(imf.teacher.parameters()),
+            "data": "",
+            "data_config": {},
+            **evidence,
+        },
+    )
+    return Distilled(record, imf.spec, graph, imf.blocks, imf.features, imf.settings.design)
