@@ -65,13 +65,13 @@ class FloatModel:
         return self.artifact.preprocess
 
 
-def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "") -> FloatModel:
+def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, logits: str = "") -> FloatModel:
     """Read a float32 ONNX classifier, ours or anybody's.
 
     Args:
         path: The file.
-        preprocess: JSON file in the form of :meth:`Preprocess.to_dict`, for files that do not
-            carry their preprocessing; it takes precedence where both are there.
+        preprocess: For files that do not carry their preprocessing, or a JSON file in the form of
+            :meth:`Preprocess.to_dict`; it takes precedence where both are there.
         logits: Name of the output that holds the logits; empty takes the one that fits the labels.
 
     Raises:
@@ -215,14 +215,16 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
         raise UsageError(f"{path} is {info.precision}", "Give the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[Artifact, list[str]]:
+def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[Artifact, list[str]]:
     """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
-    given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
+    given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path)
         if given and given != artifact.preprocess:
+            source = preprocess if isinstance(preprocess, Path) else "preprocess"
             raise UsageError(
-                f"{preprocess} contradicts the record of {path}", "Leave --preprocess out for this file"
+                f"{source} contradicts the record of {path}",
+                "Leave --preprocess out for this file",
             )
         return artifact, []
     own, problem = _own_preprocess(path, info.metadata)

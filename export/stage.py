@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.compat import versions
@@ -102,23 +102,37 @@ def choose_engines(
     profiles, targets = parse_profiles(batch), tuple(parse_capability(text) for text in capabilities)
     check_cache(timing_cache)
     library = choose_flavour(option)
-    if library.flavour == "tensorrt" and targets:
-        raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave --compute-capability out, or give --trt rtx",
-        )
-    if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
-        raise UsageError(
-            "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
-        )
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
+    check_targets(library.flavour, targets, choice.engines)
     options = options or BuildOptions()
     options.check(library.flavour)
     # Who names targets may build for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EngineConfig(library.flavour, profiles, targets, options, timing_cache, choice.engines), remark
+
+
+def check_targets(flavour: Flavour, targets: Sequence[str], precisions: Sequence[str]) -> None:
+    """Refuse targets that no engine can be built for.
+
+    Args:
+        flavour: The TensorRT that builds.
+        targets: Compute capabilities such as ``86``.
+        precisions: Of the ONNX files that engines are built from.
+
+    Raises:
+        UsageError: naming the target.
+    """
+    if flavour == "tensorrt" and targets:
+        raise UsageError(
+            "the full TensorRT builds for the GPU of this machine and no other",
+            "Leave --compute-capability out, or give --trt rtx",
+        )
+    if TURING in targets and set(precisions) != {"fp16"}:
+        raise UsageError(
+            "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
+            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
+        )
 
 
 def _rtx_without_targets(here: str) -> str:
@@ -131,20 +145,19 @@ def _rtx_without_targets(here: str) -> str:
 
 def export(
     product: Product,
-    precisions: Sequence[Precision],
+    precisions: Sequence[OnnxPrecision],
     engines: EngineConfig | None,
     folder: Path,
     overwrite: bool = False,
 ) -> list[Artifact]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is. ``int8`` is left out: it needs
-    images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
+    What the same product and options already made is taken as it is.
 
     Args:
         product: As :func:`imf_deploy.stripping.products.load_product` gives it, best after
             :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
+        precisions: Of the ONNX files: ``fp32`` and ``fp16``.
         engines: How to build engines, and of which precisions; nothing builds none.
         folder: Where to write.
         overwrite: Whether files that were made in another way may be replaced.
@@ -153,50 +166,62 @@ def export(
         The artifacts, each ONNX file before its engine.
 
     Raises:
+        UsageError: no precision is given, or one that is not of a float file.
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
+    if not precisions or set(precisions) - set(get_args(OnnxPrecision)):
+        raise UsageError(
+            f"precisions {list(precisions)} cannot be exported from a PyTorch model",
+            "Give fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
+        )
     made = []
     # Only when a file is missing, and once for all precisions: tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
-        if precision == "int8":
-            continue
-        onnx_file = _write_onnx(product, trace, precision, folder, overwrite)
+        path = folder / f"{_stem(product.artifact, precision)}.onnx"
+        onnx_file = write_onnx(product, path, precision, overwrite, trace)
         made.append(onnx_file)
         if engines and precision in engines.precisions:
-            made.append(write_engine(product, onnx_file, engines, folder, overwrite))
+            made.append(write_engine(onnx_file, engines, engine_path(onnx_file, engines, folder), overwrite))
     return made
 
 
-def _stem(product: Product, precision: str) -> str:
-    record = product.artifact
+def _stem(record: Artifact, precision: str) -> str:
     return f"{file_stem(record.model['name'])}-{record.product}-{precision}"
 
 
-def _fields(product: Product, precision: str) -> dict[str, Any]:
-    """Return what the records of all files made from a product share."""
-    record, size = product.artifact, product.image_size
-    return {
-        "model": record.model,
-        "preprocess": record.preprocess,
-        "product": record.product,
-        "precision": precision,
-        "inputs": {INPUT: ["batch", 3, size, size]},
-        "outputs": {OUTPUT: ["batch", record.preprocess.num_classes]},
-    }
+def engine_path(onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Path:
+    """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets where there are some."""
+    target = "".join(f"-sm{capability}" for capability in engines.capabilities)
+    return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
 
-def _evidence(product: Product) -> dict[str, Any]:
-    keys = ("parameters", "macs", "data", "data_config")
-    known = product.artifact.evidence
-    return {key: known[key] for key in keys if key in known} | {"source": product.artifact.sha256}
+def _evidence(record: Artifact, **own: Any) -> dict[str, Any]:
+    keys = ("parameters", "macs", "data", "data_config", "source")
+    return {key: record.evidence[key] for key in keys if key in record.evidence} | own
 
 
-def _write_onnx(
-    product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path, overwrite: bool
+def write_onnx(
+    product: Product,
+    path: Path,
+    precision: OnnxPrecision,
+    overwrite: bool = False,
+    trace: Callable[[], ModelProto] | None = None,
 ) -> Artifact:
-    path = folder / f"{_stem(product, precision)}.onnx"
-    record = product.artifact
+    """Write a product as one ONNX file, with its sidecar.
+
+    Args:
+        product: A file's, or one that lies in memory.
+        path: Where to write.
+        precision: ``fp32`` or ``fp16``.
+        overwrite: Whether a file that was made in another way may be replaced.
+        trace: Returns the traced product, where several files share it.
+
+    Raises:
+        UsageError: another file is there.
+        ImfDeployError: the network cannot be exported.
+    """
+    record, size = product.artifact, product.image_size
     accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
     recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
     if made := claim(path, recipe, overwrite):
@@ -210,15 +235,21 @@ def _write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = save_onnx(trace(), path, precision, metadata)
+    traced = trace() if trace else trace_onnx(product.module, size)
+    info = save_onnx(traced, path, precision, metadata)
     return describe(
         path,
         kind="onnx",
         format="onnx",
         parent=record.sha256,
         recipe=recipe,
-        evidence=_evidence(product) | {"operators": dict(info.operators), "opset": info.opset},
-        **_fields(product, precision),
+        model=record.model,
+        preprocess=record.preprocess,
+        product=record.product,
+        precision=precision,
+        inputs={INPUT: ["batch", 3, size, size]},
+        outputs={OUTPUT: ["batch", record.preprocess.num_classes]},
+        evidence=_evidence(record, source=record.sha256, operators=dict(info.operators), opset=info.opset),
     ).save()
 
 
@@ -228,18 +259,21 @@ def _built_on(engines: EngineConfig) -> str:
     return str(gpu) if gpu else ""
 
 
-def write_engine(
-    product: Product, onnx_file: Artifact, engines: EngineConfig, folder: Path, overwrite: bool = False
-) -> Artifact:
-    """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
+def write_engine(onnx_file: Artifact, engines: EngineConfig, path: Path, overwrite: bool = False) -> Artifact:
+    """Build an engine from an ONNX file, and write it with its sidecar.
 
     With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
 
+    Args:
+        onnx_file: The record of the ONNX file.
+        engines: How to build.
+        path: Where to write.
+        overwrite: Whether a file that was made in another way may be replaced.
+
     Raises:
+        UsageError: another file is there.
         ImfDeployError: TensorRT refuses the file.
     """
-    target = "".join(f"-sm{capability}" for capability in engines.capabilities)
-    path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
     if made := claim(path, recipe, overwrite):
         return made
@@ -253,17 +287,23 @@ def write_engine(
             engines.options,
             engines.timing_cache,
         )
-    evidence = _evidence(product) | {
-        "targets": list(info.header.targets),
-        "batch": profiles_text(info.batch),
-        "build": info.to_record(),
-    }
+    evidence = _evidence(
+        onnx_file,
+        targets=list(info.header.targets),
+        batch=profiles_text(info.batch),
+        build=info.to_record(),
+    )
     fields: dict[str, Any] = {
         "kind": "engine",
         "format": "tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
         "parent": onnx_file.sha256,
         "recipe": recipe,
-        **_fields(product, onnx_file.precision),
+        "model": onnx_file.model,
+        "preprocess": onnx_file.preprocess,
+        "product": onnx_file.product,
+        "precision": onnx_file.precision,
+        "inputs": onnx_file.inputs,
+        "outputs": onnx_file.outputs,
     }
     if engines.options.strip_weights:
         describe(stripped_path(path), evidence=evidence | {"stripped": True}, **fields).save()

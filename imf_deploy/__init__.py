@@ -8,16 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imf_deploy.api.export import build_engine, export_onnx
+    from imf_deploy.api.quantize import quantize
     from imf_deploy.api.strip import strip
+    from imf_deploy.api.verify import verify
     from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
 
 __version__ = "0.1.0"
-__all__ = ["ImfDistiller", "ImfLosses", "strip"]
+__all__ = ["ImfDistiller", "ImfLosses", "build_engine", "export_onnx", "quantize", "strip", "verify"]
 
 _MODULES = {
     "ImfDistiller": "distillation.distiller",
     "ImfLosses": "distillation.distiller",
+    "build_engine": "api.export",
+    "export_onnx": "api.export",
+    "quantize": "api.quantize",
     "strip": "api.strip",
+    "verify": "api.verify",
 }
 
 

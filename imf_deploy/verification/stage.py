@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,24 @@ from imf_deploy.forms import read_typed
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.engine_facts import why_not_here
-from imf_deploy.stripping.products import Product
+from imf_deploy.stripping.products import MODULE, Product
 from imf_deploy.verification.batches import BatchCheck, check_batches, with_batches
 from imf_deploy.verification.changes import changes
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.evaluate import logits_of, top1
 from imf_deploy.verification.gate import Gate
-from imf_deploy.verification.ladder import Array, Rung, Status, file_tolerance, first_broken, rung_name, step
+from imf_deploy.verification.ladder import (
+    GIVEN,
+    NOT_STRIPPED,
+    STRIPPED,
+    Array,
+    Rung,
+    Status,
+    file_tolerance,
+    first_broken,
+    rung_name,
+    step,
+)
 from imf_deploy.verification.origin import made_from
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
@@ -35,7 +46,13 @@ BATCH = 100
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:
-    """Measure a product's accuracy in PyTorch and keep it in its sidecar.
+    """Measure a product's accuracy as :func:`measure_accuracy` does, and keep it in its sidecar."""
+    measured = measure_accuracy(product, data)
+    return product if measured is product else replace(measured, artifact=measured.artifact.save())
+
+
+def measure_accuracy(product: Product, data: DataSet) -> Product:
+    """Return a product with its accuracy in PyTorch.
 
     Its evidence then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to
     choose by; missing where there is no validation split), from 0 to 1.
@@ -51,7 +68,7 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
     }
     if len(data.validation):
         evidence["validation_accuracy"] = top1(product.module, data.validation, data.preprocess, cpu)
-    return Product(product.artifact.with_evidence(**evidence).save(), product.module)
+    return replace(product, artifact=product.artifact.with_evidence(**evidence))
 
 
 def open_runner(
@@ -272,6 +289,8 @@ def failure(ladder: list[Rung], missed: str) -> str:
 
 
 def _strip_ladder(product: Artifact) -> list[Rung]:
+    if product.format == MODULE and "strip" not in product.evidence:
+        return [Rung(GIVEN, STRIPPED, "not-run", NOT_STRIPPED)]
     try:
         ladder = [read_typed(Rung, rung) for rung in product.known("strip", dict)["ladder"]]
     except (KeyError, TypeError, ValueError) as error:
