@@ -25,9 +25,9 @@ from imf_deploy.data import Split
 from imf_deploy.export.engine_form import ENGINE_FLOATS
 from imf_deploy.export.onnx_writer import save_onnx, trace_onnx
 from imf_deploy.files import write_bytes
+from imf_deploy.method.products import build_product, load_product
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.stripping.products import build_product, load_product
 
 SEEDS = "mobilenetv2:plain:28,mobilenetv2:plain:224,resnet18:plain:224,mobilenetv2:imf@1:224"
 TEACHER = "resnet18"

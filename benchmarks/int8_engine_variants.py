@@ -40,7 +40,7 @@ from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_bytes, write_json
 from imf_deploy.runners import Runner, TensorRTRunner
 from imf_deploy.runners.engine_layers import EngineLayer, short_type
-from imf_deploy.verification.evaluate import same_class
+from imf_deploy.tasks.classification import same_class
 
 ROUNDS, LOADS, WARMUP_S = 36, 6, 0.1
 LAYER_RUNS = 20

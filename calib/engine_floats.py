@@ -17,7 +17,7 @@ from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_form import HALF_QDQ_OPSET, Floats, half_form
 from imf_deploy.export.half import LARGEST_HALF
-from imf_deploy.verification.evaluate import same_class
+from imf_deploy.tasks.classification import same_class
 
 IMAGES = 32
 _LEAST_AGREEMENT = 0.9

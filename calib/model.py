@@ -18,8 +18,8 @@ from imf_deploy.files import read_json
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.tasks.classification import are_probabilities
 from imf_deploy.untrusted import parse_object, shorten
-from imf_deploy.verification.evaluate import are_probabilities
 
 if TYPE_CHECKING:
     from onnx import ModelProto

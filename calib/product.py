@@ -18,7 +18,7 @@ from imf_deploy.export.stage import EngineConfig, engine_path, export, write_eng
 from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
-    from imf_deploy.stripping.products import Product
+    from imf_deploy.method.products import Product
 
 
 def export_product(

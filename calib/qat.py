@@ -21,12 +21,12 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, fingerprint
 from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import History
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.verification.evaluate import top1
 
 
 @dataclass(frozen=True)

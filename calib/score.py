@@ -15,7 +15,7 @@ from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from imf_deploy.verification.evaluate import as_logits, log_softmax, same_class
+from imf_deploy.tasks.classification import as_logits, log_softmax, same_class
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 

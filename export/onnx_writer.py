@@ -15,7 +15,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
-from imf_deploy.runners.base import INPUT, OUTPUT
+from imf_deploy.tasks.task import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -34,13 +34,13 @@ from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint
 from imf_deploy.models.names import file_stem
-from imf_deploy.runners.base import INPUT, OUTPUT
 from imf_deploy.stages import stage
+from imf_deploy.tasks.task import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from imf_deploy.stripping.products import Product
+    from imf_deploy.method.products import Product
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def export(
     What the same product and options already made is taken as it is.
 
     Args:
-        product: As :func:`imf_deploy.stripping.products.load_product` gives it, best after
+        product: As :func:`imf_deploy.method.products.load_product` gives it, best after
             :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
         precisions: Of the ONNX files: ``fp32`` and ``fp16``.
         engines: How to build engines, and of which precisions; nothing builds none.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.verification.evaluate import wilson_interval
+from imf_deploy.tasks.classification import wilson_interval
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,8 +17,8 @@ from imf_deploy.calib.ranges import measure_ranges
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
 from imf_deploy.export.stage import export
+from imf_deploy.method.products import load_product
 from imf_deploy.portability.graph import open_session_graph
-from imf_deploy.stripping.products import load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher, TeacherConfig, find_teacher, train_teacher
 from imf_deploy.training.config import TrainConfig

@@ -15,11 +15,11 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.errors import UsageError
+from imf_deploy.method.products import MODULE, Product, load_product
 from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.stripping.products import MODULE, Product, load_product
-from imf_deploy.stripping.proof import count_macs, count_parameters
+from imf_deploy.verification.proof import count_macs, count_parameters
 
 Network = nn.Module | Product | str | Path
 """A network: a module, a product of :func:`imf_deploy.strip`, or the file of one."""

@@ -16,8 +16,8 @@ from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.errors import UsageError
 from imf_deploy.export.stage import write_onnx
+from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.stripping.products import Product
 from imf_deploy.verification.gate import Gate
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from imf_deploy.api.modules import as_distilled
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
+from imf_deploy.method.products import Product, choose_products
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.stripping.products import Product, choose_products
 from imf_deploy.stripping.stage import strip_in_memory
 
 

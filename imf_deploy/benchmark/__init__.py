@@ -6,17 +6,14 @@ from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.stage import bench
 from imf_deploy.benchmark.table import render
-from imf_deploy.benchmark.ways import OPENERS, Choice, Opener, Way
+from imf_deploy.benchmark.ways import Choice
 
 __all__ = [
-    "OPENERS",
     "BenchResult",
     "BenchRow",
     "Choice",
     "Latency",
-    "Opener",
     "Ratio",
-    "Way",
     "bench",
     "conditions",
     "measure",

@@ -15,9 +15,9 @@ import numpy as np
 
 from imf_deploy.benchmark.latency import Nanoseconds
 from imf_deploy.benchmark.measure import slice_orders
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
+from imf_deploy.runners.opening import Way
 
 Sessions = Literal["shared", "own"]
 """Whether all clients use one loaded file, or each has loaded it for itself."""

@@ -14,9 +14,9 @@ from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.products import LOADS, ROUNDS, WARMUP_S, FileLatency
 from imf_deploy.benchmark.result import BenchRow
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.report.format import significant
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.runners.tensorrt import TensorRTRunner
+from imf_deploy.show.format import significant
 
 WORTH = 1.15
 """How many times as fast as fp16 an INT8 engine has to be to be worth its loss of accuracy."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.engine_layers import EngineLayer
+from imf_deploy.runners.opening import Way
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
 if TYPE_CHECKING:

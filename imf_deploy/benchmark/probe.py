@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.benchmark.inputs import noise
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.onnx_data import take_as_checked
+from imf_deploy.runners.opening import Way
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _LIBRARIES = {
     "onnxruntime": ("onnxruntime",),
     "openvino": ("openvino", "openvino.frontend"),
-    "pytorch": ("torch", "torchvision", "imf_deploy.stripping.products"),
+    "pytorch": ("torch", "torchvision", "imf_deploy.method.products"),
     "tensorrt": ("torch",),
 }
 

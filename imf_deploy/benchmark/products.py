@@ -12,15 +12,15 @@ from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.others import OtherWork, busy_machine
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.opening import Way
 from imf_deploy.runners.pytorch import PyTorchRunner
 
 if TYPE_CHECKING:
-    from imf_deploy.stripping.products import Product
+    from imf_deploy.method.products import Product
 
 ROUNDS = 36
 LOADS = 6

@@ -17,11 +17,12 @@ from imf_deploy.benchmark.measure import check_settings, measure
 from imf_deploy.benchmark.others import OtherWork
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Choice, Way, ways_of
+from imf_deploy.benchmark.ways import Choice, ways_of
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
 from imf_deploy.runners.base import SessionRunner
+from imf_deploy.runners.opening import Way
 
 
 def bench(

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from typing import Any
 
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnx_data import check_onnx_data
+from imf_deploy.runners.opening import Way
 
 ITERATIONS = 3
 """Inferences after the first one, before the peak of memory is read."""

@@ -13,7 +13,7 @@ def doctor(
     """List what this machine can build, run and measure, what is missing, and what would bring it."""
     from pathlib import Path
 
-    from imf_deploy.doctor.findings import examine, to_dict
+    from imf_deploy.doctor.examine import examine, to_dict
 
     findings = examine(Path.cwd())
     if json:

@@ -90,10 +90,10 @@ def distill_and_export(
         train_config,
     )
     from imf_deploy.cli.words import names
+    from imf_deploy.method.names import PLAIN
     from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
     from imf_deploy.run.config import RunConfig
-    from imf_deploy.stripping.names import PLAIN
     from imf_deploy.verification.gate import Gate
 
     if quick:

@@ -25,7 +25,7 @@ def refit_engine(
 
     Exits with 3 if it answers otherwise than they do, and with 4 if this machine cannot run it.
     """
-    from imf_deploy.export.refit_stage import refit_engine as run
+    from imf_deploy.pipeline.refit import refit_engine as run
     from imf_deploy.progress import say
 
     made = run(engine, weights, output, trust_model or (), overwrite)

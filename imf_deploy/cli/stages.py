@@ -28,8 +28,8 @@ def strip(
     from imf_deploy.artifact import load_artifact
     from imf_deploy.distillation.distill import load_distilled
     from imf_deploy.files import write_yaml
+    from imf_deploy.method.products import choose_products
     from imf_deploy.progress import say
-    from imf_deploy.stripping.products import choose_products
     from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled), trust_model or ())
@@ -84,8 +84,8 @@ def export(
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.files import write_yaml
+    from imf_deploy.method.products import load_product
     from imf_deploy.progress import say
-    from imf_deploy.stripping.products import load_product
     from imf_deploy.verification.gate import Gate
     from imf_deploy.verification.stage import evaluate_product
 

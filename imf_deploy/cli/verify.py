@@ -40,9 +40,9 @@ def verify(
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
+    from imf_deploy.method.products import load_product
     from imf_deploy.progress import say
     from imf_deploy.report.verified import render_verification
-    from imf_deploy.stripping.products import load_product
     from imf_deploy.verification.origin import with_origins
     from imf_deploy.verification.stage import check_files, check_parent, recorded_gate
     from imf_deploy.verification.stage import verify as run

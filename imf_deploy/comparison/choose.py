@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from imf_deploy.comparison.entry import Entry
+from imf_deploy.comparison.runs import Run
 from imf_deploy.errors import UsageError
 from imf_deploy.report.assemble import recommend
-from imf_deploy.report.format import percent, scaled, significant
 from imf_deploy.report.schema import ArtifactRow
-
-if TYPE_CHECKING:
-    from imf_deploy.comparison.runs import Run
-    from imf_deploy.comparison.stage import Entry
+from imf_deploy.show.format import percent, scaled, significant
 
 
 @dataclass(frozen=True)

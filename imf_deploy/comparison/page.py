@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from imf_deploy.comparison.entry import LATENCY, SIZE
 from imf_deploy.comparison.picture import front_picture
-from imf_deploy.comparison.stage import LATENCY, SIZE, Comparison
-from imf_deploy.report.html import render_template
+from imf_deploy.comparison.stage import Comparison
+from imf_deploy.show.pages import render_template
 
 
 def render_page(comparison: Comparison) -> str:

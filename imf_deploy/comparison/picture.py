@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imf_deploy.comparison.stage import LATENCY, Entry
-from imf_deploy.report.format import significant
-from imf_deploy.report.labels import label_points
-from imf_deploy.report.scatter import (
+from imf_deploy.comparison.entry import LATENCY, Entry
+from imf_deploy.show.format import significant
+from imf_deploy.show.labels import label_points
+from imf_deploy.show.palette import SERIES
+from imf_deploy.show.scatter import (
     MARKERS,
     Point,
     cost_axis,
@@ -17,7 +18,7 @@ from imf_deploy.report.scatter import (
     make_point,
     ring_around,
 )
-from imf_deploy.report.svg import SERIES, inline_svg, panel, style
+from imf_deploy.show.svg import inline_svg, panel, style
 
 _AXES = {
     "latency": ("median latency of one inference (ms); further left is better", "ms"),
@@ -84,4 +85,4 @@ def _point(entry: Entry, front: str) -> Point | None:
         cost = row["latency_ms"]["p50"] if row["latency_ms"] else None
     else:
         cost = row["size_bytes"] / 1e6
-    return make_point(entry.run.name, row, cost, row["accuracy"], row["accuracy_interval"])
+    return make_point(entry.run.name, row["product"], cost, row["accuracy"], row["accuracy_interval"])

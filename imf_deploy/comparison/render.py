@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imf_deploy.comparison.stage import Comparison, Entry
-from imf_deploy.report.columns import Column, FittingTable, Section
-from imf_deploy.report.format import half_interval, label, percent, scaled, significant
+from imf_deploy.comparison.entry import Entry
+from imf_deploy.comparison.stage import Comparison
+from imf_deploy.show.columns import Column, FittingTable, Section
+from imf_deploy.show.format import half_interval, label, percent, scaled, significant
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.report.format import plain
 from imf_deploy.report.read import read_report
 from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import is_trial
+from imf_deploy.show.format import plain
 
 # Of the versions, only those of what runs the files.
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")

@@ -8,39 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.comparison.choose import Budget, Choice, choose
+from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
 from imf_deploy.comparison.front import pareto_front
 from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
-from imf_deploy.report.schema import ArtifactRow
 from imf_deploy.report.verdict import common_start
 
 SCHEMA = 1
-LATENCY, SIZE = "latency", "size"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file of one run.
-
-    Attributes:
-        run: Whose it is.
-        row: What was measured of it.
-        fronts: ``latency`` and ``size``, where no other file is as accurate on validation images at
-            less of it, or more accurate at no more of it.
-    """
-
-    run: Run
-    row: ArtifactRow
-    fronts: frozenset[str] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """Run and path, which no other file shares."""
-        return f"{self.run.name}/{self.row['path']}"
-
-    @property
-    def candidate(self) -> bool:
-        """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
-        return _judged(self) and bool(self.row["latency_ms"])
 
 
 @dataclass(frozen=True)
@@ -135,7 +108,7 @@ def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
     """Return the entries with the fronts that they are on; latencies of different machines share none."""
     fronts: list[set[str]] = [set() for _ in entries]
     # Validation accuracies: whoever chooses from the front must not choose on the test images.
-    passed = [place for place, entry in enumerate(entries) if _judged(entry)]
+    passed = [place for place, entry in enumerate(entries) if entry.judged]
     for group in groups:
         timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
         for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in timed]):
@@ -153,7 +126,3 @@ def _latency(entry: Entry) -> float:
 
 def _accuracy(entry: Entry) -> float:
     return entry.row["validation_accuracy"] or 0.0
-
-
-def _judged(entry: Entry) -> bool:
-    return entry.row["status"] == "pass" and entry.row["validation_accuracy"] is not None

@@ -11,7 +11,7 @@ from imf_deploy.benchmark.conditions import isa_flags
 from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
 from imf_deploy.benchmark.gpu import gpu_state
 from imf_deploy.compat import cpu_model, usable_cpus
-from imf_deploy.doctor.findings import Finding
+from imf_deploy.doctor.finding import Finding
 
 # Products of uint8 and int8 that are summed in 32 bits: without them INT8 saturates or is slow.
 _INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")

@@ -7,7 +7,7 @@ import platform
 import shutil
 from typing import Any
 
-from imf_deploy.doctor.findings import Finding
+from imf_deploy.doctor.finding import Finding
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.targets import rtx_runs_on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imf_deploy.doctor.findings import Finding
+from imf_deploy.doctor.finding import Finding
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
-from imf_deploy.report.columns import Column, FittingTable, Section
-from imf_deploy.report.format import label, percent, scaled, significant
+from imf_deploy.show.columns import Column, FittingTable, Section
+from imf_deploy.show.format import label, percent, scaled, significant
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.report.format import accuracy, difference, known, label, percent, plain, scaled
+from imf_deploy.show.format import accuracy, difference, known, label, percent, plain, scaled
 
 SHOWN = 12
 """Items of a long list; ``--json`` has them all."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imf_deploy.errors import UsageError
 from imf_deploy.models.blocks import device_of, only_logits
-from imf_deploy.verification.evaluate import are_probabilities
+from imf_deploy.tasks.classification import are_probabilities
 
 _IMAGES = 4
 _REPEATS = 3

@@ -18,6 +18,7 @@ from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
+from imf_deploy.method.products import BEST, Product, load_product
 from imf_deploy.pipeline.estimate import estimate_run
 from imf_deploy.pipeline.plan import Plan, make_plan
 from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
@@ -30,7 +31,6 @@ from imf_deploy.run.config import TRIAL, RunConfig
 from imf_deploy.run.folder import RunFolder, open_run
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select
-from imf_deploy.stripping.products import BEST, Product, load_product
 from imf_deploy.stripping.stage import PROOF_IMAGES, strip
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.weak_teacher import weak_teacher

@@ -10,10 +10,10 @@ from imf_deploy.data import DataSet, open_data
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EngineConfig, choose_engines
+from imf_deploy.method.names import blocks_kept
+from imf_deploy.method.products import BEST, choose_products
 from imf_deploy.models import check_student, truncate
 from imf_deploy.run.config import RunConfig, choose_qat
-from imf_deploy.stripping.names import blocks_kept
-from imf_deploy.stripping.products import BEST, choose_products
 from imf_deploy.training.config import Monitoring
 
 

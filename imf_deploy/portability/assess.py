@@ -14,8 +14,8 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.portability.emulate import Emulator
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.portability.products import PORTABLE, SATURATING
+from imf_deploy.tasks.classification import same_class
 from imf_deploy.untrusted import shorten
-from imf_deploy.verification.evaluate import same_class
 
 Status = Literal["portable", "same", "differs", "unknown"]
 Array = npt.NDArray[Any]

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 from imf_deploy.artifact import Artifact
 from imf_deploy.benchmark.products import NOISE
 from imf_deploy.report.changes import changed_images
-from imf_deploy.report.format import significant
 from imf_deploy.report.schema import SCHEMA, ArtifactRow, Calibration, Epoch, LeftOut, Recommendation, Report
-from imf_deploy.report.thumbnails import thumbnails
+from imf_deploy.show.format import significant
+from imf_deploy.show.thumbnails import thumbnails
 
 if TYPE_CHECKING:
     from imf_deploy.benchmark.products import FileLatency
     from imf_deploy.data import DataSet
     from imf_deploy.distillation.distill import Distilled
+    from imf_deploy.method.products import Product
     from imf_deploy.run.config import RunConfig
     from imf_deploy.stages import Spent
-    from imf_deploy.stripping.products import Product
     from imf_deploy.teaching.teacher import Teacher
 
 # A faster file may be this much less accurate on validation images than the best one.

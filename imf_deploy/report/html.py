@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, cast
 
 from imf_deploy.files import finite, write_json, write_text
-from imf_deploy.report import format as show
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.ladder import broken_sentence, ladder_rows
+from imf_deploy.report.latency import accuracy_against_latency
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
-from imf_deploy.report.scatter import accuracy_against_latency
 from imf_deploy.report.schema import Report
 from imf_deploy.report.sensitivity import sensitivity_bars
-from imf_deploy.untrusted import visible
-
-_UNUSUAL = re.compile(r"[^\n\t -~]+")
-
-
-def render_template(name: str, **content: Any) -> str:
-    """Return a page from a template of this package.
-
-    Every name in it is escaped, and marks that no page shows, such as those that turn text around, are shown
-    as on a terminal.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("imf_deploy.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(show=show)
-    page = environment.get_template(name).render(content)
-    return _UNUSUAL.sub(lambda found: visible(found[0]), page)
+from imf_deploy.show import format as show
+from imf_deploy.show.pages import render_template
 
 
 def render_html(report: Report) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from imf_deploy.evidence import Rung
-from imf_deploy.report.format import difference, percent
 from imf_deploy.report.schema import Report
+from imf_deploy.show.format import difference, percent
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import re
-
-from imf_deploy.report import format as show
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
-from imf_deploy.untrusted import visible
+from imf_deploy.show import format as show
+from imf_deploy.show.markdown import code, fenced, text
 
-# Every character that can begin markup in the middle of a line; a _ inside a word cannot.
-_SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-# At the start of a line these begin lists and underlined headings; with a full stop, numbers do.
-_LEADING = re.compile(r"^([-+=]|\d+(?=[.)]))")
-_PLAIN_NAME = re.compile(r"[\w./@+:-]+", re.ASCII)
 _COLUMNS = (
     "File",
     "Status",
@@ -108,34 +100,3 @@ def _conditions(report: Report) -> str:
         told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
     made = f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
     return text(f"{made} {verdict.time_sentence(report)}".strip())
-
-
-def text(words: str) -> str:
-    """Return foreign words as Markdown that shows them and does nothing else.
-
-    Characters of Markdown and HTML become entities, which the syntax never takes for structure
-    (CommonMark 0.31, section 2.5); addresses do not become links, and nobody is called by ``@name``.
-    """
-    line = " ".join(visible(" ".join(words.split())).split())
-    line = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", line)
-    line = _LEADING.sub(lambda match: "".join(f"&#{ord(char)};" for char in match[0]), line)
-    # GitHub links addresses and names after the entities were read: a space of no width is in between.
-    line = re.sub(r"(?<!\w)@(?=\w)", "@&#8203;", line)
-    return re.sub(r"(?i)(?<!\w)www\.|:(?=//)", lambda match: f"{match[0]}&#8203;", line)
-
-
-def code(name: str) -> str:
-    """Return a name as code, also inside a table; odd characters become entities."""
-    if _PLAIN_NAME.fullmatch(name):
-        return f"`{name}`"
-    return f"<code>{text(name)}</code>"
-
-
-def fenced(lines: str, language: str) -> str:
-    """Return a block of code that its content cannot close, and that holds no tag for a careless reader."""
-    shown = "\n".join(visible(line) for line in lines.splitlines())
-    if re.search("[<>]", shown):
-        return f"<pre><code>{html.escape(shown, quote=False)}</code></pre>"
-    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{shown}\n{fence}"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from imf_deploy.evidence import StripProof
-from imf_deploy.report.format import known, percent, scaled, significant
 from imf_deploy.report.schema import LOSSES, Epoch
-from imf_deploy.report.svg import INK, PAPER, SERIES, inline_svg, panel, plain_ticks, style
+from imf_deploy.show.format import known, percent, scaled, significant
+from imf_deploy.show.palette import INK, PAPER, SERIES
+from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from imf_deploy.report.format import known, significant
 from imf_deploy.report.schema import Calibration
-from imf_deploy.report.svg import SERIES, inline_svg, panel, style
+from imf_deploy.show.format import known, significant
+from imf_deploy.show.palette import SERIES
+from imf_deploy.show.svg import inline_svg, panel, style
 
 SHOWN = 12
 """Layers in a picture; the record of the file has them all."""

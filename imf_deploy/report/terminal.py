@@ -4,16 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from imf_deploy.report.columns import Cell, Column, FittingTable, Section
-from imf_deploy.report.format import (
-    UNKNOWN,
-    difference,
-    half_interval,
-    label,
-    percent,
-    scaled,
-    significant,
-)
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.schema import ArtifactRow, Report
@@ -24,6 +14,16 @@ from imf_deploy.report.verdict import (
     exceptions,
     recommended,
     teacher_sentence,
+)
+from imf_deploy.show.columns import Cell, Column, FittingTable, Section
+from imf_deploy.show.format import (
+    UNKNOWN,
+    difference,
+    half_interval,
+    label,
+    percent,
+    scaled,
+    significant,
 )
 from imf_deploy.untrusted import visible
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from imf_deploy.report.format import duration, percent
 from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.show.format import duration, percent
 
 LONGEST_STAGES = 4
 """Stages that a sentence names; ``report.json`` has all."""

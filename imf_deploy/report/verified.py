@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.report.format import accuracy, difference, percent
 from imf_deploy.report.ladder import rung_line
+from imf_deploy.show.format import accuracy, difference, percent
 
 if TYPE_CHECKING:
     from rich.console import Group

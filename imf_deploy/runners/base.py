@@ -21,9 +21,6 @@ InputShape = tuple[int | None, ...]
 INPUT_TYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
 """What can be measured; whatever else runs a file gives it float32."""
 
-INPUT = "images"
-OUTPUT = "logits"
-
 
 class Runner(Protocol):
     """A deployable file, loaded when entered and released when left."""

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT, Batch, GpuTimes, InputShape, Logits, Runner
+from imf_deploy.runners.base import Batch, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
+from imf_deploy.tasks.task import INPUT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +54,7 @@ class ProductRunner:
             DeviceError: the device is not there.
             ImfDeployError: the file is no product, or damaged.
         """
-        from imf_deploy.stripping.products import load_product
+        from imf_deploy.method.products import load_product
 
         if self._module is None:
             product = load_product(self._path)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners.base import INPUT, Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
+from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
+from imf_deploy.tasks.task import INPUT
 
 if TYPE_CHECKING:
     import torch

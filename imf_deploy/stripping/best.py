@@ -9,10 +9,10 @@ import torch
 
 from imf_deploy.data import DataSet, eval_batches
 from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.names import PLAIN, blocks_kept
 from imf_deploy.progress import track
-from imf_deploy.stripping.names import PLAIN, blocks_kept
-from imf_deploy.stripping.proof import count_macs
 from imf_deploy.stripping.stage import make_product
+from imf_deploy.verification.proof import count_macs
 
 WITHIN = 0.01
 """A smaller product may be this much less accurate than ``plain``."""

@@ -15,12 +15,12 @@ from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint
 from imf_deploy.method.fold import FoldedImf, fold
+from imf_deploy.method.names import PLAIN, blocks_kept
+from imf_deploy.method.products import MODULE, Product, build_product
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
-from imf_deploy.stripping.names import PLAIN, blocks_kept
-from imf_deploy.stripping.products import MODULE, Product, build_product
-from imf_deploy.stripping.proof import StripProof, count_macs, count_parameters, removed_modules
 from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
+from imf_deploy.verification.proof import StripProof, count_macs, count_parameters, removed_modules
 
 PROOF_IMAGES = 256
 
@@ -36,7 +36,7 @@ def strip(
 
     Args:
         distilled: As :func:`imf_deploy.distillation.distill.load_distilled` gives it; not changed.
-        products: As :func:`imf_deploy.stripping.products.choose_products` gives them.
+        products: As :func:`imf_deploy.method.products.choose_products` gives them.
         folder: Where to write.
         images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise where there are none.
         overwrite: Whether files that were made in another way may be replaced.

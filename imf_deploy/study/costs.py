@@ -13,12 +13,14 @@ from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.onnx_file import Precision
+from imf_deploy.method.products import Product, choose_products, load_product
 from imf_deploy.progress import say
-from imf_deploy.stripping.products import Product, choose_products, load_product
-from imf_deploy.stripping.proof import count_macs, count_parameters
+from imf_deploy.runners.opening import open_file
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
-from imf_deploy.verification.stage import evaluate_product, open_runner, runner_logits
+from imf_deploy.verification.proof import count_macs, count_parameters
+from imf_deploy.verification.run import runner_logits
+from imf_deploy.verification.stage import evaluate_product
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,6 @@ def _export(student: str, product: Product, data: DataSet, folder: Path, int8: b
 
 
 def _accuracy(file: Artifact, data: DataSet) -> float:
-    with open_runner(file.path, file.format, exact_sums=True) as runner:
+    with open_file(file.path, file.format, exact_sums=True) as runner:
         logits = runner_logits(runner, data.test, data.preprocess)
     return float((logits.argmax(1) == data.test.labels.numpy()).mean())

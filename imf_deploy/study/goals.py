@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from imf_deploy.report.format import significant
-from imf_deploy.stripping.names import PLAIN
+from imf_deploy.method.names import PLAIN
+from imf_deploy.show.format import significant
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import Runs, test_accuracies, title, validation_accuracies

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from imf_deploy.report.markdown import code, text
-from imf_deploy.stripping.names import PLAIN
+from imf_deploy.method.names import PLAIN
+from imf_deploy.show.markdown import code, text
 from imf_deploy.study import tables
 from imf_deploy.study.goals import goals
 from imf_deploy.study.methods import METHODS, Settings
+from imf_deploy.study.outcome import Study
 from imf_deploy.study.plan import trials
 from imf_deploy.study.selection import title
-
-if TYPE_CHECKING:
-    from imf_deploy.study.stage import Study
 
 
 def page(study: Study) -> str:

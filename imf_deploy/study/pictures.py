@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imf_deploy.files import atomic_path
-from imf_deploy.report.labels import label_points
-from imf_deploy.report.scatter import cost_axis
-from imf_deploy.report.svg import plain_ticks, style
-from imf_deploy.stripping.names import PLAIN
+from imf_deploy.method.names import PLAIN
+from imf_deploy.show.labels import label_points
+from imf_deploy.show.palette import GREY, PRINTED, SERIES
+from imf_deploy.show.scatter import cost_axis
+from imf_deploy.show.svg import plain_ticks, style
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import test_accuracies, title
@@ -27,16 +27,16 @@ COSTS = {
     "macs": "multiply-accumulates of one picture (millions); left and up is better",
     "latency": "measured median latency of one picture (ms, fp32); left and up is better",
 }
-_INK, _RULE = "#1a1a1a", "#dcdcdc"
-# Okabe and Ito's colour-blind-safe palette; a mark of its own for each, for those who print in grey.
+_COLORS = [PRINTED[color] for color in SERIES]
+# A mark of its own for each, for those who print in grey.
 _LOOKS = {
-    "imf": ("#0072b2", "o"),
-    "kd": ("#d55e00", "s"),
-    "ce": ("#5f5f5f", "D"),
-    "dkd": ("#008563", "^"),
-    "fitnet": ("#b0558a", "v"),
+    "imf": (_COLORS[0], "o"),
+    "kd": (_COLORS[1], "s"),
+    "ce": (GREY, "D"),
+    "dkd": (_COLORS[2], "^"),
+    "fitnet": (_COLORS[3], "v"),
 }
-_OTHER = ("#8a6d00", "P")
+_OTHER = (_COLORS[4], "P")
 _STEP = 0.012
 """Methods of the same network stand side by side, this part of the axis apart, so that bars can be told."""
 _NARROW = 8
@@ -107,7 +107,7 @@ def draw_pictures(
         series = series_of(trained, networks, student, thinner, cost)
         if not series:
             continue
-        with style(), _solid():
+        with style(PRINTED):
             figure = _picture(series, cost, axis)
             for suffix in (".svg", ".png"):
                 path = folder / f"accuracy-{cost}{suffix}"
@@ -268,21 +268,4 @@ def _draw(axes: Axes, series: Series, points: Sequence[Point]) -> None:
         capsize=2.5,
         label=series.name,
         zorder=5 if series.hollow else 4 if family else 3,
-    )
-
-
-def _solid() -> AbstractContextManager[None]:
-    """Give real colours for :func:`imf_deploy.report.svg.style`'s, which stand for a page's variables."""
-    import matplotlib
-
-    return matplotlib.rc_context(
-        {
-            "grid.color": _RULE,
-            "axes.edgecolor": _INK,
-            "axes.labelcolor": _INK,
-            "text.color": _INK,
-            "xtick.color": _INK,
-            "ytick.color": _INK,
-            "axes.facecolor": "white",
-        }
     )

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
+from imf_deploy.method.names import PLAIN
 from imf_deploy.models import build_deployable, check_student
 from imf_deploy.models.names import file_stem
-from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, spec_of

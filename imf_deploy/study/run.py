@@ -18,9 +18,9 @@ from imf_deploy.distillation.refit import refit_student
 from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, write_json
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.method.names import PLAIN, imf
+from imf_deploy.method.products import load_product
 from imf_deploy.models import ModelSpec, save_weights
-from imf_deploy.stripping.names import PLAIN, imf
-from imf_deploy.stripping.products import load_product
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
@@ -218,7 +218,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     """Train a student by one of :data:`RIVALS` and write it as the product ``plain``.
 
     Returns:
-        The record, which :func:`imf_deploy.stripping.products.load_product` reads.
+        The record, which :func:`imf_deploy.method.products.load_product` reads.
     """
     run.train.check()
     settings = run.key(data, teacher)

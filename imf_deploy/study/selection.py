@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from imf_deploy.stripping.names import PLAIN, find_blocks_kept
+from imf_deploy.method.names import PLAIN, find_blocks_kept
 from imf_deploy.study.results import Network, Trained
 
 TITLES = {"ce": "cross-entropy", "kd": "KD", "fitnet": "FitNet", "dkd": "DKD", "imf": "IMF"}

@@ -5,69 +5,27 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.files import finite, write_json, write_text, write_yaml
+from imf_deploy.files import write_json, write_text, write_yaml
+from imf_deploy.method.names import PLAIN
 from imf_deploy.progress import say, track
 from imf_deploy.run.folder import SETTINGS
-from imf_deploy.stripping.names import PLAIN
 from imf_deploy.study.costs import measure_networks
+from imf_deploy.study.outcome import Study
 from imf_deploy.study.page import page
 from imf_deploy.study.pictures import draw_pictures
-from imf_deploy.study.plan import Chosen, StudyConfig, choose, main_runs, trials, varied_runs
+from imf_deploy.study.plan import StudyConfig, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer
-from imf_deploy.study.results import Network, Trained
+from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
 from imf_deploy.study.selection import in_order
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
-
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a study found.
-
-    Attributes:
-        config: What was compared.
-        chosen: Settings by student and method.
-        tried: The trainings that chose them; test accuracies are empty.
-        trained: The trainings that are told of, and IMF's variants.
-        networks: What each network costs.
-        about: Data, teacher, versions and the command.
-    """
-
-    config: StudyConfig
-    chosen: Chosen
-    tried: list[Trained]
-    trained: list[Trained]
-    networks: list[Network]
-    about: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        chosen = [
-            {"student": student, "method": method, "settings": dict(settings)}
-            for (student, method), settings in self.chosen.items()
-        ]
-        content: dict[str, Any] = finite(
-            {
-                "schema": SCHEMA,
-                "about": self.about,
-                "config": asdict(self.config),
-                "chosen": chosen,
-                "tried": [asdict(each) for each in self.tried],
-                "trained": [asdict(each) for each in self.trained],
-                "networks": [asdict(each) for each in self.networks],
-            }
-        )
-        return content
 
 
 def study(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from imf_deploy.report.format import UNKNOWN, scaled, significant
-from imf_deploy.report.markdown import code, text
-from imf_deploy.stripping.names import PLAIN
+from imf_deploy.method.names import PLAIN
+from imf_deploy.show.format import UNKNOWN, scaled, significant
+from imf_deploy.show.markdown import code, text
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import Runs, test_accuracies, title, validation_accuracies

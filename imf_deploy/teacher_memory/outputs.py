@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from imf_deploy.data import DataSet
-from imf_deploy.files import fingerprint, finite, write_error
-from imf_deploy.processes import is_first, world_size
+from imf_deploy.files import write_error
 from imf_deploy.progress import say
-from imf_deploy.training.config import TrainConfig
 
 Run = Callable[[Tensor], Sequence[Tensor]]
 """A network: ``[N, 3, S, S]`` -> tensors whose first dimension is ``N``."""
@@ -177,36 +173,3 @@ def stored(tensor: Tensor) -> Tensor:
     """Return a tensor on the CPU; a map ``[N, C, H, W]`` with its channels last, as the file has it."""
     tensor = tensor.detach().cpu()
     return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor
-
-
-@contextmanager
-def kept_outputs(
-    checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainConfig, limit: float
-) -> Iterator[OutputsFile | None]:
-    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
-
-    It pays where epochs outnumber the views of a picture, no pictures are mixed, and one process
-    trains: of several, each meets other pictures in each epoch. The file is removed when the training
-    is done, and stays where it was cut off.
-
-    Args:
-        checkpoint: Of the training; the file lies beside it.
-        settings: Everything that decides the training's result, as JSON values.
-        data: What it trains on.
-        config: Of the training.
-        limit: Largest size of the file in bytes; 0 for none.
-    """
-    path, views = checkpoint.with_suffix(SUFFIX), config.augmentation(data.preprocess.size).views
-    mixed = config.mixup or config.cutmix
-    if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
-        if is_first():
-            path.unlink(missing_ok=True)  # of another training, which was cut off
-        yield None
-        return
-    outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)
-    try:
-        yield outputs
-    except BaseException:
-        outputs.close()
-        raise
-    outputs.remove()

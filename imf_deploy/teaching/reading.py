@@ -12,7 +12,7 @@ from torch import nn
 from imf_deploy.data import DataSet
 from imf_deploy.models import OWN_STRIDES, ModelSpec, Settings, build_model, load_checkpoint
 from imf_deploy.progress import say
-from imf_deploy.teaching.weak_teacher import better_teacher
+from imf_deploy.teaching.trial import better_teacher
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def best_built(
         spec: How it was built.
         module: The network, in evaluation mode.
         path: Its weights.
-        data: What it is to teach on; see :func:`imf_deploy.teaching.weak_teacher.better_teacher`.
+        data: What it is to teach on; see :func:`imf_deploy.teaching.trial.better_teacher`.
         device: Where it runs.
         reading: Settings and strides that it gives are not varied.
     """

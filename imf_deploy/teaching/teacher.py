@@ -24,12 +24,12 @@ from imf_deploy.models import (
 )
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.reading import FIND_OUT, Reading, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.supervised import train_classifier
-from imf_deploy.verification.evaluate import top1
 
 TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"

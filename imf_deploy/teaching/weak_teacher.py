@@ -2,85 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-
 from imf_deploy.artifact import Artifact
-from imf_deploy.chance import clearly_better, suspect, why_suspect
+from imf_deploy.chance import suspect, why_suspect
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.models import device_of
-from imf_deploy.verification.evaluate import top1
-
-if TYPE_CHECKING:
-    from imf_deploy.teaching.teacher import Teacher
-
-Spec = TypeVar("Spec")
-SAMPLE = 256
-"""Images that a teacher is tried on, but at least four of each class up to :data:`MOST`."""
-MOST = 1024
-_BATCH = 64
-
-
-def sample(data: DataSet) -> tuple[Tensor, Tensor]:
-    """Return validation images, and training images where there are too few: the same ones each time.
-
-    Returns:
-        ``uint8 [N, 1 or 3, S, S]``, and their labels ``int64 [N]``.
-    """
-    wanted = min(max(SAMPLE, 4 * data.preprocess.num_classes), MOST)
-    images: list[Tensor] = []
-    labels: list[Tensor] = []
-    for split in (data.validation, data.train):
-        count = min(wanted - sum(len(part) for part in labels), len(split))
-        if count > 0:
-            chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
-            images.append(split.fetch(chosen))
-            labels.append(split.labels[chosen])
-    return torch.cat(images), torch.cat(labels)
-
-
-def better_teacher(
-    module: nn.Module, others: Iterable[tuple[Spec, nn.Module]], data: DataSet, device: torch.device
-) -> tuple[Spec, nn.Module, str] | None:
-    """Return the best of several ways to build a teacher, and how good it is, in words.
-
-    Nothing where none is clearly better than the present way.
-
-    Args:
-        module: In evaluation mode; images -> logits.
-        others: The same network, built in other ways.
-        data: What they are to teach on.
-        device: Where all of them are.
-    """
-    images: Tensor | None = None
-    before = best = np.zeros(0, dtype=bool)
-    found = None
-    for spec, other in others:
-        if images is None:
-            images, labels = sample(data)
-            before = best = _right(module, images, labels, data, device)
-        right = _right(other, images, labels, data, device)
-        if clearly_better(right, before) and right.sum() > best.sum():
-            best, found = right, (spec, other)
-    if found is None:
-        return None
-    return *found, f"{best.mean():.1%} of {len(best)} images right, in place of {before.mean():.1%}"
-
-
-def _right(
-    module: nn.Module, images: Tensor, labels: Tensor, data: DataSet, device: torch.device
-) -> npt.NDArray[np.bool_]:
-    with torch.inference_mode():
-        parts = torch.split(images, _BATCH)
-        answers = torch.cat([module(data.preprocess.normalize(p).to(device)).argmax(1).cpu() for p in parts])
-    right: npt.NDArray[np.bool_] = (answers == labels).numpy()
-    return right
+from imf_deploy.tasks.classification import top1
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.teaching.trial import right_on, sample
 
 
 def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
@@ -100,7 +29,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     device = device_of(teacher.module)
     images, labels = sample(data)
     if teacher.recorded:
-        correct = int(_right(teacher.module, images, labels, data, device).sum())
+        correct = int(right_on(teacher.module, images, labels, data, device).sum())
         reason, cause = suspect(correct, len(labels), labels.numpy()), None
     else:
         reason, cause = why_suspect(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.processes import world_size
+from imf_deploy.files import fingerprint, finite
+from imf_deploy.processes import is_first, world_size
 from imf_deploy.progress import say, track
-from imf_deploy.teacher_memory.outputs import kept_outputs
+from imf_deploy.teacher_memory.outputs import SUFFIX, OutputsFile
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import why_eager
 from imf_deploy.training.checkpoint import History
@@ -74,7 +76,7 @@ def fit(
     with (
         distributed.accelerator(device, config.precision) as accelerator,
         fast_layers(task.module, device),
-        kept_outputs(checkpoint, settings, data, config, space) as outputs,
+        _kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
         training = Training(task, data, config, device, accelerator, outputs, capture)
         done = training.restore(checkpoint, settings, overwrite)
@@ -99,6 +101,39 @@ def fit(
                 training.save(checkpoint, settings)
         training.finish()
     return done.history
+
+
+@contextmanager
+def _kept_outputs(
+    checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainConfig, limit: float
+) -> Iterator[OutputsFile | None]:
+    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
+
+    It pays where epochs outnumber the views of a picture, no pictures are mixed, and one process
+    trains: of several, each meets other pictures in each epoch. The file is removed when the training
+    is done, and stays where it was cut off.
+
+    Args:
+        checkpoint: Of the training; the file lies beside it.
+        settings: Everything that decides the training's result, as JSON values.
+        data: What it trains on.
+        config: Of the training.
+        limit: Largest size of the file in bytes; 0 for none.
+    """
+    path, views = checkpoint.with_suffix(SUFFIX), config.augmentation(data.preprocess.size).views
+    mixed = config.mixup or config.cutmix
+    if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
+        if is_first():
+            path.unlink(missing_ok=True)  # of another training, which was cut off
+        yield None
+        return
+    outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)
+    try:
+        yield outputs
+    except BaseException:
+        outputs.close()
+        raise
+    outputs.remove()
 
 
 def _summary(record: dict[str, float], epochs: int) -> str:

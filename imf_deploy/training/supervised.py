@@ -14,11 +14,11 @@ from imf_deploy.artifact import Artifact, claim, describe
 from imf_deploy.data import DataSet
 from imf_deploy.files import fingerprint
 from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
+from imf_deploy.tasks.classification import top1
 from imf_deploy.training.checkpoint import check_finite
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.verification.evaluate import top1
 
 
 class Supervised:

@@ -15,6 +15,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.batches import Part
 from imf_deploy.data.given import train_loader
 from imf_deploy.processes import rank, world_size
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import CapturedStep
@@ -33,7 +34,6 @@ from imf_deploy.training.optimizer import build_optimizer
 from imf_deploy.training.step import Step
 from imf_deploy.training.task import Task
 from imf_deploy.training.terms import Terms, check_loss
-from imf_deploy.verification.evaluate import top1
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

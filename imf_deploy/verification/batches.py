@@ -12,7 +12,7 @@ import torch
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners.base import Batch
-from imf_deploy.verification.evaluate import same_class
+from imf_deploy.tasks.classification import same_class
 from imf_deploy.verification.ladder import Array, Rung, Tolerance, step
 
 IMAGES = 32

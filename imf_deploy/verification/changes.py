@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.verification.evaluate import log_softmax, same_class
+from imf_deploy.tasks.classification import log_softmax, same_class
 from imf_deploy.verification.ladder import Array
 
 WORST = 8

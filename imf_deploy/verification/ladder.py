@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.verification.evaluate import same_class
+from imf_deploy.tasks.classification import same_class
 
 Array = npt.NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.verification.evaluate import same_class, wilson_interval
+from imf_deploy.tasks.classification import same_class, wilson_interval
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 

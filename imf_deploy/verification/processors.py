@@ -14,8 +14,8 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.portability.assess import Portability, assess
 from imf_deploy.portability.products import SATURATING
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.runners.base import OUTPUT
-from imf_deploy.verification.evaluate import same_class
+from imf_deploy.tasks.classification import same_class
+from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 

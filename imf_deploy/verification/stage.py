@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from imf_deploy.artifact import Artifact
-from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
-from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
-from imf_deploy.preprocess import Preprocess
-from imf_deploy.runners.base import Batch, Runner
-from imf_deploy.runners.engine_facts import why_not_here
-from imf_deploy.stripping.products import MODULE, Product
-from imf_deploy.verification.batches import BatchCheck, check_batches, with_batches
+from imf_deploy.method.products import MODULE, Product
+from imf_deploy.runners.base import Batch
+from imf_deploy.runners.opening import open_file
+from imf_deploy.tasks.classification import top1
+from imf_deploy.tasks.evaluate import logits_of
+from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import changes
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.evaluate import logits_of, top1
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import (
     GIVEN,
@@ -31,7 +28,6 @@ from imf_deploy.verification.ladder import (
     STRIPPED,
     Array,
     Rung,
-    Status,
     file_tolerance,
     first_broken,
     rung_name,
@@ -41,8 +37,7 @@ from imf_deploy.verification.origin import made_from
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
 from imf_deploy.verification.record import check_record
-
-BATCH = 100
+from imf_deploy.verification.run import check_sizes, largest_batch, not_run, runner_logits
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:
@@ -69,51 +64,6 @@ def measure_accuracy(product: Product, data: DataSet) -> Product:
     if len(data.validation):
         evidence["validation_accuracy"] = top1(product.module, data.validation, data.preprocess, cpu)
     return replace(product, artifact=product.artifact.with_evidence(**evidence))
-
-
-def open_runner(
-    path: Path,
-    file_format: str,
-    threads: int | None = None,
-    classes: int | None = None,
-    exact_sums: bool = False,
-    logits: str = "",
-) -> Runner:
-    """Return the runner for a file whose time is not measured; it loads when entered.
-
-    Args:
-        path: The file.
-        file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
-        threads: Threads of a CPU runner.
-        classes: Number of classes, which an output of an ONNX file has to fit.
-        logits: Output of an ONNX file that holds the logits; empty takes the one that fits.
-        exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
-    """
-    if file_format == "onnx":
-        from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-
-        return OnnxRuntimeRunner(
-            path, threads, exact_sums=exact_sums, classes=classes, logits=logits, spin=False
-        )
-    from imf_deploy.runners.tensorrt import TensorRTRunner
-
-    return TensorRTRunner(path)
-
-
-def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: int = BATCH) -> Array:
-    """Return the logits of an entered runner on a split, ``float32 [N, classes]``, in order.
-
-    Args:
-        runner: Any runner.
-        split: What to run it on.
-        preprocess: The file's own.
-        size: Images in every batch; the last one is filled up, since an engine may have a least batch.
-    """
-    outputs = []
-    for images, _ in eval_batches(split, preprocess, size):
-        full = np.resize(images.numpy(), (size, *images.shape[1:])) if len(images) < size else images.numpy()
-        outputs.append(runner.infer(np.ascontiguousarray(full))[: len(images)])
-    return np.concatenate(outputs)
 
 
 def verify(
@@ -176,17 +126,17 @@ def verify(
         try:
             # What is measured must not depend on the processor at hand; the others are emulated below.
             output = logits_output(artifact)
-            with open_runner(
+            with open_file(
                 artifact.path, artifact.format, classes=classes, exact_sums=True, logits=output
             ) as runner:
-                largest = _largest_batch(artifact)
+                largest = largest_batch(artifact)
                 logits = runner_logits(runner, data.test, data.preprocess, largest)
-                check = _check_batches(runner, artifact, logits, data, largest)
+                check = check_sizes(runner, artifact, logits, data, largest)
         except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
                 raise
             # One engine that this GPU refuses must not cost the report on everything else.
-            status, reason = _not_run(artifact.path, error)
+            status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
             result |= {"status": status, "reason": reason}
         else:
@@ -231,27 +181,6 @@ def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verif
     *ladder, last = _strip_ladder(product.artifact)
     check = check_batches(infer, reference, data.test, data.preprocess, EVALUATION_BATCH, "fp32")
     return _Verified([*ladder, with_batches(last, check)], reference)
-
-
-def _check_batches(
-    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
-) -> BatchCheck | None:
-    """Run a few images one at a time where the file takes that, and not only that.
-
-    An engine with several optimisation profiles is run in each, and the first that differs is returned.
-    """
-    if "batch" not in artifact.evidence:
-        sizes = [1]
-    else:
-        profiles = _profiles(artifact)
-        main = choose_profile(profiles, largest)
-        sizes = [1] if min(profile.min for profile in profiles) == 1 and largest > 1 else []
-        sizes += [profile.opt for index, profile in enumerate(profiles) if index != main and profile.opt > 1]
-    checks = [
-        check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision, size)
-        for size in sizes
-    ]
-    return next((check for check in checks if check.reason), checks[0] if checks else None)
 
 
 def check_parent(product: Artifact, artifact: Artifact) -> None:
@@ -317,23 +246,3 @@ def _target(artifact: Artifact) -> str:
     if target not in ("onnxruntime-cpu", "tensorrt"):
         raise ImfDeployError(f"the record of {artifact.path} is damaged ('target')", "Make the file again")
     return str(target)
-
-
-def _not_run(engine: Path, error: Exception) -> tuple[Status, str]:
-    """Return whether an engine failed or had no device, and why."""
-    told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
-    reason = told.replace(str(engine), "it")  # engines of which the same is true are told of together
-    return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
-
-
-def _largest_batch(artifact: Artifact) -> int:
-    """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
-    if "batch" not in artifact.evidence:
-        return BATCH
-    sizes = [max(min(profile.max, BATCH), profile.min) for profile in _profiles(artifact)]
-    return max((size for size in sizes if size <= BATCH), default=min(sizes))
-
-
-def _profiles(artifact: Artifact) -> tuple[BatchRange, ...]:
-    """Return the batches that an engine was built for."""
-    return parse_profiles(artifact.known("batch", str))

@@ -17,10 +17,10 @@ from onnx import TensorProto, helper
 from imf_deploy.benchmark import clients
 from imf_deploy.benchmark.clients import measure_clients
 from imf_deploy.benchmark.stage import bench
-from imf_deploy.benchmark.ways import Way
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.base import Batch, Logits
+from imf_deploy.runners.opening import Way
 
 BATCH = np.zeros((2, 3, 8, 8), np.float32)
 

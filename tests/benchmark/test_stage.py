@@ -13,12 +13,14 @@ import torch
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from imf_deploy.benchmark import OPENERS, BenchResult, Choice, Opener, Way, bench, conditions, render
+from imf_deploy.benchmark import BenchResult, Choice, bench, conditions, render
 from imf_deploy.benchmark.inputs import noise
 from imf_deploy.benchmark.table import beside
+from imf_deploy.benchmark.ways import WAYS
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
 from imf_deploy.runners import PyTorchRunner
+from imf_deploy.runners.opening import RUNTIMES, Way
 
 QUICK: dict[str, Any] = {
     "duration_s": 0.0, "iterations": 6, "warmup_s": 0.0, "rounds": 6, "loads": 6, "startup": False
@@ -246,12 +248,12 @@ def test_an_engine_without_a_gpu(tmp_path: Path, suffix: str, monkeypatch: pytes
     assert "no CUDA device was found" in str(caught.value)
 
 
-def test_another_kind_of_file_takes_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_file_is_an_entry_in_each_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    opener = Opener(
-        lambda path, choice: [Way(path, 1)], lambda way: PyTorchRunner(module, "cpu", 1, (None, 3, 8, 8))
-    )
-    monkeypatch.setitem(OPENERS, ".mine", opener)
+    monkeypatch.setitem(WAYS, ".mine", lambda path, choice: [Way(path, 1, runtime="mine")])
+    monkeypatch.setitem(RUNTIMES, "mine", lambda way: PyTorchRunner(module, "cpu", 1, (None, 3, 8, 8)))
     path = tmp_path / "a.mine"
     path.write_bytes(b"")
     result: BenchResult = bench([tiny(tmp_path / "a.onnx"), path], ONE, **QUICK)

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Choice, Way, ways_of
+from imf_deploy.benchmark.ways import Choice, ways_of
+from imf_deploy.runners.opening import Way
 
 BATCH = np.zeros((1, 64), np.float32)
 

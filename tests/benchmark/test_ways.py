@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.benchmark.ways import OPENERS, Choice, Way, ways_of
+from imf_deploy.benchmark.ways import WAYS, Choice, ways_of
 from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, TensorRTRunner
+from imf_deploy.runners.opening import Way
 from imf_deploy.runners.product import ProductRunner
 
 
@@ -60,7 +61,7 @@ def test_runners(file: Path, suffix: str, choice: dict[str, object], kind: type)
 
 
 def test_another_process_can_be_told(file: Path) -> None:
-    for suffix in OPENERS:
+    for suffix in WAYS:
         for way in ways(file, suffix, device="cuda:1"):
             assert Way.from_dict(way.to_dict()) == way
 

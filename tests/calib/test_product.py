@@ -17,8 +17,8 @@ from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.choice import choose_precisions, every_form
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
+from imf_deploy.method.products import Product, load_product
 from imf_deploy.report.assemble import artifact_row
-from imf_deploy.stripping.products import Product, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import evaluate_product, verify

@@ -17,13 +17,13 @@ from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.stage import export
+from imf_deploy.method.products import load_product
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
-from imf_deploy.stripping.products import load_product
 from imf_deploy.stripping.stage import strip
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
 from imf_deploy.training import loop
 from imf_deploy.training.config import TrainConfig, choose_device
-from imf_deploy.verification.evaluate import top1
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import evaluate_product
 

@@ -13,10 +13,10 @@ from PIL import Image
 from imf_deploy.cli.read import teacher_reading
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.reading import Reading
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher, weak_teacher
-from imf_deploy.verification.evaluate import top1
 
 Here = Callable[..., Any]
 Error = Callable[[Any, int], str]

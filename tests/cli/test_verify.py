@@ -17,7 +17,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.stripping.products import load_product
+from imf_deploy.method.products import load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.report import Report
-from imf_deploy.report.schema import SCHEMA, ArtifactRow
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, Report
 
 MakeRun = Callable[..., Path]
 

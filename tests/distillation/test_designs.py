@@ -14,8 +14,8 @@ from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.models import ModelSpec, find_blocks
-from imf_deploy.stripping.products import choose_products, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig

@@ -18,12 +18,12 @@ from imf_deploy.distillation.distill import DistillConfig, distill, load_distill
 from imf_deploy.distillation.heads import Head, OwnHead
 from imf_deploy.distillation.refit import refit_heads, refit_student
 from imf_deploy.method.losses import LossWeights
+from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
-from imf_deploy.stripping.products import load_product
 from imf_deploy.stripping.stage import strip
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
-from imf_deploy.verification.evaluate import top1
 
 TRAIN = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
 CPU = torch.device("cpu")

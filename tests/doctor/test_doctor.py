@@ -11,8 +11,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from imf_deploy.doctor import Finding, examine, machine, runtimes
-from imf_deploy.doctor.findings import to_dict
+from imf_deploy.doctor import machine, runtimes
+from imf_deploy.doctor.examine import examine, to_dict
+from imf_deploy.doctor.finding import Finding
 from imf_deploy.doctor.table import render
 
 Cli = Callable[..., Any]

@@ -10,7 +10,7 @@ from imf_deploy.export.choice import DEPLOYED, choose_precisions, every_form
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.stage import EngineConfig, choose_engines, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.stripping.products import load_product
+from imf_deploy.method.products import load_product
 from imf_deploy.stripping.stage import strip
 
 

@@ -26,12 +26,12 @@ from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.refit import stripped_path
-from imf_deploy.export.refit_stage import refit_engine
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
+from imf_deploy.method.products import Product, load_product
+from imf_deploy.pipeline.refit import refit_engine
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
-from imf_deploy.stripping.products import Product, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import evaluate_product, verify

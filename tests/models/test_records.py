@@ -12,11 +12,11 @@ import pytest
 from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.distillation.distill import Distilled, load_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.method.names import blocks_kept
+from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.models import ModelSpec, build_model, parse_settings, read_block
 from imf_deploy.models.names import resolve
 from imf_deploy.models.settings import check_settings, read_settings
-from imf_deploy.stripping.names import blocks_kept
-from imf_deploy.stripping.products import choose_products, load_product
 from imf_deploy.stripping.stage import strip
 
 SPEC = {"name": "resnet8", "num_classes": 3, "image_size": 16, "stem_strides": [], "taps": []}

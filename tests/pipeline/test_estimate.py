@@ -11,11 +11,11 @@ from imf_deploy.distillation.distill import DistillConfig, distill
 from imf_deploy.export.choice import choose_precisions
 from imf_deploy.export.stage import EngineConfig
 from imf_deploy.export.targets import BatchRange
+from imf_deploy.method.products import choose_products
 from imf_deploy.pipeline.estimate import Estimate, estimate_run
 from imf_deploy.pipeline.plan import Plan
 from imf_deploy.run.config import RunConfig
 from imf_deploy.run.folder import RunFolder
-from imf_deploy.stripping.products import choose_products
 from imf_deploy.teaching.teacher import Teacher, TeacherConfig
 from imf_deploy.training.checkpoint import steps_done
 from imf_deploy.training.config import TrainConfig

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.report import Report, html, plots
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, ClassChange, Rung, StripProof, Worst
+from imf_deploy.report import html, plots
+from imf_deploy.report.schema import SCHEMA, ArtifactRow, ClassChange, Report, Rung, StripProof, Worst
 
 _DRAWN: dict[str, str | None] = {}
 

@@ -8,10 +8,10 @@ from PIL import Image
 
 from imf_deploy.data import Split
 from imf_deploy.data.dataset import MemoryImages
-from imf_deploy.report import Report
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.html import render_html
-from imf_deploy.report.thumbnails import LARGEST, thumbnails
+from imf_deploy.report.schema import Report
+from imf_deploy.show.thumbnails import LARGEST, thumbnails
 
 
 def test_each_image_stands_once_the_farthest_first(report: Report) -> None:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from imf_deploy.report import Report, write_report
+from imf_deploy.report.html import write_report
+from imf_deploy.report.schema import Report
 
 Browse = Callable[..., str]
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.report import Report, render_html, render_markdown, write_report
-from imf_deploy.report.markdown import text as shown
+from imf_deploy.report.html import render_html, write_report
+from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.schema import Report
+from imf_deploy.show.markdown import text as shown
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 

@@ -1,8 +1,8 @@
 """The ladder in the report: each rung once, and the first that breaks in words."""
 
-from imf_deploy.report import Report
 from imf_deploy.report.html import render_html
 from imf_deploy.report.ladder import broken_sentence, ladder_rows, rung_line
+from imf_deploy.report.schema import Report
 from imf_deploy.report.terminal import summary_lines
 
 

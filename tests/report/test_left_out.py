@@ -4,10 +4,10 @@ import shlex
 
 import pytest
 
-from imf_deploy.report import Report
 from imf_deploy.report.html import render_html
 from imf_deploy.report.left_out import left_out
 from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.schema import Report
 from imf_deploy.report.terminal import summary_lines
 from imf_deploy.run.config import RunConfig
 from imf_deploy.stripping.best import Candidate, select

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from imf_deploy.report import Report, render_html, render_markdown
-from imf_deploy.report.markdown import code, fenced, text
+from imf_deploy.report.html import render_html
+from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.schema import Report
+from imf_deploy.show.markdown import code, fenced, text
 
 HOSTILE = [
     "<script>alert(1)</script>",

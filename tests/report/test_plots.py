@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from imf_deploy.report import Report, plots
-from imf_deploy.report.scatter import accuracy_against_latency
+from imf_deploy.report import plots
+from imf_deploy.report.latency import accuracy_against_latency
+from imf_deploy.report.schema import Report
 
 Picture = str | None
 

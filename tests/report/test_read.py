@@ -9,8 +9,9 @@ import pytest
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_json
-from imf_deploy.report import Report, write_report
+from imf_deploy.report.html import write_report
 from imf_deploy.report.read import read_report
+from imf_deploy.report.schema import Report
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from imf_deploy.report import Report
 from imf_deploy.report.assemble import recommend
 from imf_deploy.report.html import render_html
 from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.schema import Report
 
 
 def test_exactly_one_point_below_the_best_is_within_one_point(report: Report) -> None:

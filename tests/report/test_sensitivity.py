@@ -4,9 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from imf_deploy.report import Report
 from imf_deploy.report.html import render_html
-from imf_deploy.report.schema import Calibration, Harm
+from imf_deploy.report.schema import Calibration, Harm, Report
 from imf_deploy.report.sensitivity import SHOWN, sensitivity_bars
 
 

@@ -5,7 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from imf_deploy.report import Report, render_summary
+from imf_deploy.report.schema import Report
+from imf_deploy.report.terminal import render_summary
 
 
 def printed(report: Report, width: int = 100) -> str:

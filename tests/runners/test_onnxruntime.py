@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
-from imf_deploy.verification.stage import open_runner
+from imf_deploy.runners.opening import open_file
 
 MakeOnnx = Callable[..., Path]
 
@@ -202,7 +202,7 @@ def test_threads_spin_only_where_time_is_measured(onnx_file: Path) -> None:
             assert _spins(runner) is spin
             answers.append(runner.infer(images(3)))
     assert np.array_equal(*answers)
-    with open_runner(onnx_file, "onnx") as opened:
+    with open_file(onnx_file, "onnx") as opened:
         assert not _spins(opened)
 
 

@@ -11,8 +11,8 @@ import torch
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import UsageError
+from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.stripping.best import Candidate, rate_products, select
-from imf_deploy.stripping.products import choose_products, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.names import blocks_kept
+from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.models import build_model, load_weights, read_weights
-from imf_deploy.stripping.names import blocks_kept
-from imf_deploy.stripping.products import choose_products, load_product
 from imf_deploy.stripping.stage import strip
 
 # MobileNetV2 and ResNet of torchvision have tests of their own; blocks at 32 pixels.

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.models import read_weights
-from imf_deploy.stripping.products import choose_products, load_product
 from imf_deploy.stripping.stage import strip
 
 

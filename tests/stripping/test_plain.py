@@ -9,8 +9,8 @@ import torchvision
 from safetensors.torch import load_file
 
 from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.products import load_product
 from imf_deploy.models.strides import set_stem_strides
-from imf_deploy.stripping.products import load_product
 from imf_deploy.stripping.stage import strip
 
 LIBRARY = {"mobilenetv2": "mobilenet_v2", "resnet18": "resnet18", "shufflenetv2": "shufflenet_v2_x1_0"}

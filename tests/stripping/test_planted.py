@@ -10,10 +10,10 @@ import torch
 
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
-from imf_deploy.stripping.proof import StripProof
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.verification.ladder import Rung
+from imf_deploy.verification.proof import StripProof
 
 stage = importlib.import_module("imf_deploy.stripping.stage")
 Make = Callable[[str], Distilled]

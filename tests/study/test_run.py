@@ -14,15 +14,15 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, Split
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
+from imf_deploy.method.products import load_product
 from imf_deploy.models import read_weights
-from imf_deploy.stripping.products import load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, record_path, train, weights_path
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training import loop
 from imf_deploy.training.config import TrainConfig
-from imf_deploy.verification.evaluate import top1
 
 BASE = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
 SETTINGS = {

@@ -11,13 +11,13 @@ import torch
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import DistillConfig, ImfTask, distill
 from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.ema import Ema
 from imf_deploy.training.loop import fit
 from imf_deploy.training.mixing import mixing
 from imf_deploy.training.optimizer import build_optimizer
-from imf_deploy.verification.evaluate import top1
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.05, device="cpu")

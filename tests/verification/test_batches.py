@@ -16,7 +16,7 @@ from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import export
-from imf_deploy.stripping.products import Product, load_product
+from imf_deploy.method.products import Product, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.batches import check_batches
 from imf_deploy.verification.stage import evaluate_product, verify

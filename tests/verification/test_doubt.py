@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data import DataSet
+from imf_deploy.tasks.evaluate import logits_of
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.evaluate import logits_of
 
 
 def channels(images: Tensor) -> Tensor:

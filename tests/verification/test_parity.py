@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from imf_deploy.verification.evaluate import wilson_interval
+from imf_deploy.tasks.classification import wilson_interval
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.parity import compare
 

@@ -16,7 +16,7 @@ from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
-from imf_deploy.stripping.products import Product, load_product
+from imf_deploy.method.products import Product, load_product
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification import stage
 from imf_deploy.verification.gate import Gate
@@ -118,7 +118,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 9))
-    monkeypatch.setattr(stage, "open_runner", refuse)
+    monkeypatch.setattr(stage, "open_file", refuse)
     engine = next(file for file in exported if file.format == "tensorrt_rtx")
     (verified,) = verify(product, [engine], data)
     result = verified.evidence["verify"]
@@ -133,7 +133,7 @@ def test_engines_that_fail_alike_have_one_reason(
     def refuse(path: Path, *_: object, **__: object) -> None:
         raise ImfDeployError(f"tensorrt_rtx 1.7 refuses {path}: another version")
 
-    monkeypatch.setattr(stage, "open_runner", refuse)
+    monkeypatch.setattr(stage, "open_file", refuse)
     engines = [file for file in exported if file.format == "tensorrt_rtx"]
     assert len(engines) == 2
     reasons = {verified.evidence["verify"]["reason"] for verified in verify(product, engines, data)}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from imf_deploy.report import format as show
+from imf_deploy.show import format as show
 
 
 @pytest.mark.parametrize(

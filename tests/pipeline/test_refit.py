@@ -14,9 +14,9 @@ from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, UsageError
-from imf_deploy.export.refit_stage import refit_engine
 from imf_deploy.export.stage import export
-from imf_deploy.stripping.products import load_product
+from imf_deploy.method.products import load_product
+from imf_deploy.pipeline.refit import refit_engine
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 

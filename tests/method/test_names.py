@@ -2,7 +2,7 @@
 
 import pytest
 
-from imf_deploy.stripping.names import find_blocks_kept, imf
+from imf_deploy.method.names import find_blocks_kept, imf
 from imf_deploy.study.selection import prefixes
 
 

@@ -7,29 +7,16 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from imf_deploy.show.palette import INK, INLINE, RULE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-INK, RULE, PAPER = "#010101", "#010102", "#010103"
-SERIES = ("#010111", "#010112", "#010113", "#010114", "#010115")
-"""Colours to draw with; each stands for a CSS variable of the page."""
-
-_CSS = {
-    INK: "currentColor",
-    RULE: "var(--rule, #d0d0d0)",
-    PAPER: "var(--paper, #ffffff)",
-    # Okabe and Ito's colour-blind-safe palette, in an order that keeps neighbours apart.
-    SERIES[0]: "var(--series-1, #0072b2)",
-    SERIES[1]: "var(--series-2, #d55e00)",
-    SERIES[2]: "var(--series-3, #008563)",
-    SERIES[3]: "var(--series-4, #b0558a)",
-    SERIES[4]: "var(--series-5, #8a6d00)",
-}
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "imf-deploy",
@@ -59,11 +46,18 @@ WIDTH = 440
 
 
 @contextlib.contextmanager
-def style() -> Iterator[None]:
-    """Give the context in which a picture is both drawn and saved."""
+def style(colors: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Give the context in which a picture is both drawn and saved.
+
+    Args:
+        colors: What colours of the palette stand for where the picture is a file of its own.
+    """
     import matplotlib
 
-    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({key: (colors or {}).get(value, value) for key, value in _RC.items()}),
+        warnings.catch_warnings(),
+    ):
         # The page is shown in the reader's own font, which has what matplotlib's lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
@@ -91,7 +85,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     """Return a figure as an ``<svg>`` element for an HTML page; the same figure gives the same text.
 
     Args:
-        figure: Drawn with the colours of this module, inside :func:`style`.
+        figure: Drawn with the colours of :mod:`imf_deploy.show.palette`, inside :func:`style`.
         name: Prefix that keeps the ids of several pictures on a page apart.
         alt: What the picture shows, for those who cannot see it.
     """
@@ -109,7 +103,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     body = body.replace("url(#", f"url(#{name}-")
     # The reader's own font; matplotlib measured with its own, which is wider than most.
     body = re.sub(r"(font: [^;\"]*?px)[^;\"]*", r"\1 system-ui, sans-serif", body)
-    for sentinel, css in _CSS.items():
+    for sentinel, css in INLINE.items():
         body = body.replace(sentinel, css)
     box = view.group(0) if view else ""
     return f'<svg {box} role="img" aria-label="{html.escape(alt, quote=True)}">{body}'

@@ -20,8 +20,8 @@ from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
 from imf_deploy.export.targets import parse_profiles
 from imf_deploy.files import differences, fingerprint, write_bytes
+from imf_deploy.method.products import load_product
 from imf_deploy.runners.engine_facts import require_gpu
-from imf_deploy.stripping.products import load_product
 from imf_deploy.verification.ladder import Array, Rung, Tolerance, file_tolerance, step
 
 if TYPE_CHECKING:

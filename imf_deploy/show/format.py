@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
-from imf_deploy.report.schema import Speedup
-
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
@@ -71,7 +69,7 @@ def points(row: Mapping[str, Any]) -> str:
     return f"{100 * (row['pytorch_accuracy'] - row['accuracy']):.2f}"
 
 
-def speedup(value: Speedup | None) -> str:
+def speedup(value: Mapping[str, Any] | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:
         return UNKNOWN

@@ -14,6 +14,7 @@ from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.ifd import MOST_REFINING
+from imf_deploy.method.names import PLAIN, blocks_kept, imf
 from imf_deploy.models import (
     ModelSpec,
     build_model,
@@ -22,7 +23,6 @@ from imf_deploy.models import (
     read_weights,
     student_blocks,
 )
-from imf_deploy.stripping.names import PLAIN, blocks_kept, imf
 
 MODULE = "module"
 """The format of a network that lies in memory, and the product of one that was not stripped."""

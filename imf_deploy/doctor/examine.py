@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.compat import versions
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One part of the machine.
-
-    Attributes:
-        found: What is there; empty where there is nothing.
-        missing: What is not there, or what is wrong with it; empty where nothing is.
-        command: What would bring it; empty where no command does.
-    """
-
-    found: str = ""
-    missing: str = ""
-    command: str = ""
-
+from imf_deploy.doctor import machine, runtimes
+from imf_deploy.doctor.finding import Finding
 
 Check = Callable[[], Finding]
 
@@ -34,8 +20,6 @@ def examine(folder: Path) -> dict[str, dict[str, Finding]]:
     Args:
         folder: Where results would be written; its disk is looked at.
     """
-    from imf_deploy.doctor import machine, runtimes
-
     checks: dict[str, dict[str, Check]] = {
         "build": {
             "Python": runtimes.python,

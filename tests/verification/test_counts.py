@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.method.products import build_product, choose_products
 from imf_deploy.models import ModelSpec
-from imf_deploy.stripping.products import build_product, choose_products
-from imf_deploy.stripping.proof import count_macs, count_parameters, removed_modules
+from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 
 def tiny() -> nn.Module:

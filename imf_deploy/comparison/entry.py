@@ -1,0 +1,41 @@
+"""One file of one of the runs that are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imf_deploy.comparison.runs import Run
+from imf_deploy.report.schema import ArtifactRow
+
+LATENCY, SIZE = "latency", "size"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of one run.
+
+    Attributes:
+        run: Whose it is.
+        row: What was measured of it.
+        fronts: ``latency`` and ``size``, where no other file is as accurate on validation images at
+            less of it, or more accurate at no more of it.
+    """
+
+    run: Run
+    row: ArtifactRow
+    fronts: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Run and path, which no other file shares."""
+        return f"{self.run.name}/{self.row['path']}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it passed and has a validation accuracy."""
+        return self.row["status"] == "pass" and self.row["validation_accuracy"] is not None
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
+        return self.judged and bool(self.row["latency_ms"])

@@ -1,0 +1,123 @@
+"""How a deployable file is opened for inference: one entry for each runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imf_deploy.compat import usable_cpus
+from imf_deploy.runners.base import DeployableRunner
+from imf_deploy.runners.onnxruntime import PROVIDERS, OnnxRuntimeRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
+from imf_deploy.runners.product import ProductRunner
+from imf_deploy.runners.pytorch import PyTorchMode
+from imf_deploy.runners.tensorrt import TensorRTRunner
+
+
+@dataclass(frozen=True)
+class Way:
+    """One file and how to run it; plain values, so that another process can be told.
+
+    Attributes:
+        path: The file.
+        threads: Threads of a CPU runner; by default every CPU that this process may use.
+        device: ``cpu``, ``cuda``, ``cuda:1`` …
+        runtime: A key of :data:`RUNTIMES`.
+        provider: Of an ONNX file in ONNX Runtime: a key of ``PROVIDERS``.
+        pytorch: Mode of weights.
+        cuda_graph: Whether engines, and weights on a CUDA device, run as a CUDA graph.
+        label: What tells it from the other ways of the same file.
+        logits: Of an ONNX file: output that is read; empty takes the one that fits ``classes``, or the
+            first. The whole network runs whichever is read.
+        classes: Of an ONNX file: number of labels in its record; null where it has none.
+        measured: Whether its time counts: threads spin while they wait, and any type of input is taken.
+        exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
+    """
+
+    path: Path
+    threads: int = field(default_factory=usable_cpus)
+    device: str = "cpu"
+    runtime: str = "onnxruntime"
+    provider: str = "cpu"
+    pytorch: PyTorchMode = "channels-last"
+    cuda_graph: bool = False
+    label: str = ""
+    logits: str = ""
+    classes: int | None = None
+    measured: bool = True
+    exact_sums: bool = False
+
+    def open(self) -> DeployableRunner:
+        """Return the runner; nothing is loaded yet."""
+        return RUNTIMES[self.runtime](self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return vars(self) | {"path": str(self.path)}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Way:
+        """Read the form of :meth:`to_dict`."""
+        return cls(**(content | {"path": Path(content["path"])}))
+
+
+def open_file(
+    path: Path, file_format: str, classes: int | None = None, exact_sums: bool = False, logits: str = ""
+) -> DeployableRunner:
+    """Return the runner of a file whose time is not measured; it loads when entered.
+
+    Args:
+        path: The file.
+        file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
+        classes: As :class:`Way` takes it, like all that follow.
+        exact_sums: Whether INT8 is computed as processors with VNNI do.
+        logits: Output of an ONNX file that is read.
+    """
+    runtime = "onnxruntime" if file_format == "onnx" else "tensorrt"
+    return Way(
+        path,
+        runtime=runtime,
+        cuda_graph=True,
+        device="cpu" if file_format == "onnx" else "cuda",
+        logits=logits,
+        classes=classes,
+        measured=False,
+        exact_sums=exact_sums,
+    ).open()
+
+
+def _onnxruntime(way: Way) -> DeployableRunner:
+    return OnnxRuntimeRunner(
+        way.path,
+        way.threads,
+        PROVIDERS[way.provider],
+        int(way.device.partition(":")[2] or 0),
+        any_type=way.measured,
+        exact_sums=way.exact_sums,
+        spin=way.measured,
+        classes=way.classes,
+        logits=way.logits,
+    )
+
+
+def _openvino(way: Way) -> DeployableRunner:
+    return OpenVinoRunner(way.path, way.threads, any_type=way.measured, logits=way.logits)
+
+
+def _pytorch(way: Way) -> DeployableRunner:
+    return ProductRunner(way.path, way.device, way.threads, way.pytorch, cuda_graph=way.cuda_graph)
+
+
+def _tensorrt(way: Way) -> DeployableRunner:
+    return TensorRTRunner(way.path, cuda_graph=way.cuda_graph, device=way.device)
+
+
+RUNTIMES: dict[str, Callable[[Way], DeployableRunner]] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "pytorch": _pytorch,
+    "tensorrt": _tensorrt,
+}
+"""Runtime to what opens a file in it."""

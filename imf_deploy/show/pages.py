@@ -1,0 +1,32 @@
+"""HTML pages from the templates of this package, each in one file that needs nothing else."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from imf_deploy.show import format as show
+from imf_deploy.show.palette import DARK, LIGHT, css_variables
+from imf_deploy.untrusted import visible
+
+_UNUSUAL = re.compile(r"[^\n\t -~]+")
+
+
+def render_template(name: str, **content: Any) -> str:
+    """Return a page from a template of this package.
+
+    Every name in it is escaped, and marks that no page shows, such as those that turn text around, are shown
+    as on a terminal.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("imf_deploy.show"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(show=show, light=css_variables(LIGHT), dark=css_variables(DARK))
+    page = environment.get_template(name).render(content)
+    return _UNUSUAL.sub(lambda found: visible(found[0]), page)

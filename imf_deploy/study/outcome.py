@@ -1,0 +1,52 @@
+"""All that a study found, as its page and ``study.json`` hold it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imf_deploy.files import finite
+from imf_deploy.study.plan import Chosen, StudyConfig
+from imf_deploy.study.results import Network, Trained
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study found.
+
+    Attributes:
+        config: What was compared.
+        chosen: Settings by student and method.
+        tried: The trainings that chose them; test accuracies are empty.
+        trained: The trainings that are told of, and IMF's variants.
+        networks: What each network costs.
+        about: Data, teacher, versions and the command.
+    """
+
+    config: StudyConfig
+    chosen: Chosen
+    tried: list[Trained]
+    trained: list[Trained]
+    networks: list[Network]
+    about: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        chosen = [
+            {"student": student, "method": method, "settings": dict(settings)}
+            for (student, method), settings in self.chosen.items()
+        ]
+        content: dict[str, Any] = finite(
+            {
+                "schema": SCHEMA,
+                "about": self.about,
+                "config": asdict(self.config),
+                "chosen": chosen,
+                "tried": [asdict(each) for each in self.tried],
+                "trained": [asdict(each) for each in self.trained],
+                "networks": [asdict(each) for each in self.networks],
+            }
+        )
+        return content

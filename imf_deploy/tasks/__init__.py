@@ -1,0 +1,1 @@
+"""What is particular to one kind of problem, such as single-label classification."""

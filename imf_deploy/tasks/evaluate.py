@@ -1,0 +1,37 @@
+"""Run a network over a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.data.batches import Batch
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import track
+
+
+def logits_of(
+    predict: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    device: torch.device,
+    batches: Iterator[Batch] | None = None,
+) -> Tensor:
+    """Return ``float32 [N, classes]`` on the CPU, in the order of the split.
+
+    Args:
+        predict: ``[B, 3, S, S]`` -> logits.
+        split: The pictures.
+        preprocess: How they become input.
+        device: Where they are wanted.
+        batches: The split's, from a loader that is there already; nothing reads them anew.
+    """
+    outputs = []
+    with torch.inference_mode(), track("Evaluating", len(split)) as advance:
+        for images, _ in batches or eval_batches(split, preprocess):
+            outputs.append(predict(images.to(device)).float().cpu())
+            advance(len(images))
+    return torch.cat(outputs)

@@ -1,0 +1,77 @@
+"""A few images that a teacher is tried on, and which of several ways to build it does best on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from imf_deploy.chance import clearly_better
+from imf_deploy.data import DataSet
+
+Spec = TypeVar("Spec")
+SAMPLE = 256
+"""Images that a teacher is tried on, but at least four of each class up to :data:`MOST`."""
+MOST = 1024
+_BATCH = 64
+
+
+def sample(data: DataSet) -> tuple[Tensor, Tensor]:
+    """Return validation images, and training images where there are too few: the same ones each time.
+
+    Returns:
+        ``uint8 [N, 1 or 3, S, S]``, and their labels ``int64 [N]``.
+    """
+    wanted = min(max(SAMPLE, 4 * data.preprocess.num_classes), MOST)
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
+    for split in (data.validation, data.train):
+        count = min(wanted - sum(len(part) for part in labels), len(split))
+        if count > 0:
+            chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+            images.append(split.fetch(chosen))
+            labels.append(split.labels[chosen])
+    return torch.cat(images), torch.cat(labels)
+
+
+def better_teacher(
+    module: nn.Module, others: Iterable[tuple[Spec, nn.Module]], data: DataSet, device: torch.device
+) -> tuple[Spec, nn.Module, str] | None:
+    """Return the best of several ways to build a teacher, and how good it is, in words.
+
+    Nothing where none is clearly better than the present way.
+
+    Args:
+        module: In evaluation mode; images -> logits.
+        others: The same network, built in other ways.
+        data: What they are to teach on.
+        device: Where all of them are.
+    """
+    images: Tensor | None = None
+    before = best = np.zeros(0, dtype=bool)
+    found = None
+    for spec, other in others:
+        if images is None:
+            images, labels = sample(data)
+            before = best = right_on(module, images, labels, data, device)
+        right = right_on(other, images, labels, data, device)
+        if clearly_better(right, before) and right.sum() > best.sum():
+            best, found = right, (spec, other)
+    if found is None:
+        return None
+    return *found, f"{best.mean():.1%} of {len(best)} images right, in place of {before.mean():.1%}"
+
+
+def right_on(
+    module: nn.Module, images: Tensor, labels: Tensor, data: DataSet, device: torch.device
+) -> npt.NDArray[np.bool_]:
+    """Return on which images the largest logit is that of the label, ``bool [N]``; see :func:`sample`."""
+    with torch.inference_mode():
+        parts = torch.split(images, _BATCH)
+        answers = torch.cat([module(data.preprocess.normalize(p).to(device)).argmax(1).cpu() for p in parts])
+    right: npt.NDArray[np.bool_] = (answers == labels).numpy()
+    return right

@@ -1,0 +1,76 @@
+"""Run a file for verification: at which batches, on which images, and why it could not be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from imf_deploy.artifact import Artifact
+from imf_deploy.data import DataSet, Split, eval_batches
+from imf_deploy.errors import DeviceError, ImfDeployError
+from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.runners.base import Runner
+from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.verification.batches import BatchCheck, check_batches
+from imf_deploy.verification.ladder import Array, Status
+
+BATCH = 100
+
+
+def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: int = BATCH) -> Array:
+    """Return the logits of an entered runner on a split, ``float32 [N, classes]``, in order.
+
+    Args:
+        runner: Any runner.
+        split: What to run it on.
+        preprocess: The file's own.
+        size: Images in every batch; the last one is filled up, since an engine may have a least batch.
+    """
+    outputs = []
+    for images, _ in eval_batches(split, preprocess, size):
+        full = np.resize(images.numpy(), (size, *images.shape[1:])) if len(images) < size else images.numpy()
+        outputs.append(runner.infer(np.ascontiguousarray(full))[: len(images)])
+    return np.concatenate(outputs)
+
+
+def check_sizes(
+    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
+) -> BatchCheck | None:
+    """Run a few images one at a time where the file takes that, and not only that.
+
+    An engine with several optimisation profiles is run in each, and the first that differs is returned.
+    """
+    if "batch" not in artifact.evidence:
+        sizes = [1]
+    else:
+        profiles = _profiles(artifact)
+        main = choose_profile(profiles, largest)
+        sizes = [1] if min(profile.min for profile in profiles) == 1 and largest > 1 else []
+        sizes += [profile.opt for index, profile in enumerate(profiles) if index != main and profile.opt > 1]
+    checks = [
+        check_batches(runner.infer, logits, data.test, data.preprocess, largest, artifact.precision, size)
+        for size in sizes
+    ]
+    return next((check for check in checks if check.reason), checks[0] if checks else None)
+
+
+def not_run(engine: Path, error: Exception) -> tuple[Status, str]:
+    """Return whether an engine failed or had no device, and why."""
+    told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
+    reason = told.replace(str(engine), "it")  # engines of which the same is true are told of together
+    return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
+
+
+def largest_batch(artifact: Artifact) -> int:
+    """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
+    if "batch" not in artifact.evidence:
+        return BATCH
+    sizes = [max(min(profile.max, BATCH), profile.min) for profile in _profiles(artifact)]
+    return max((size for size in sizes if size <= BATCH), default=min(sizes))
+
+
+def _profiles(artifact: Artifact) -> tuple[BatchRange, ...]:
+    """Return the batches that an engine was built for."""
+    return parse_profiles(artifact.known("batch", str))
