@@ -233,3 +233,21 @@ def test_an_export_that_lacks_something(
 def test_a_training_module_is_not_a_product(student: nn.Module, big: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"imf_deploy\.strip"):
         imf_deploy.export_onnx(ImfDistiller(student, big, 16), tmp_path / "a.onnx", image_size=16)
+
+
+def test_modules_products_and_files_are_timed_side_by_side(
+    trained: nn.Module, big: nn.Module, tmp_path: Path
+) -> None:
+    fp32 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", image_size=16)
+    plain = imf_deploy.strip(ImfDistiller(trained, big, 16), ["plain"])[0]
+    result = imf_deploy.bench(
+        [trained, plain, fp32], image_size=16, duration_s=0.05, loads=6, warmup_s=0.0, startup=True
+    )
+    assert [row.name for row in result.rows] == ["TinyNet", "TinyNet-plain", "net.onnx"]
+    assert all(row.latency.p50 > 0 for row in result.rows)
+    assert result.rows[0].start_up == {"reason": "it lies in memory"}
+    assert result.rows[2].start_up
+    assert result.rows[2].sha256 == fp32.sha256
+    json.dumps(result.to_dict())
+    with pytest.raises(UsageError, match="image_size"):
+        imf_deploy.bench([trained])
