@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imf_deploy.api.bench import bench
+    from imf_deploy.api.distill import distill
     from imf_deploy.api.export import build_engine, export_onnx
     from imf_deploy.api.quantize import quantize
     from imf_deploy.api.strip import strip
@@ -16,13 +17,24 @@ if TYPE_CHECKING:
     from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
 
 __version__ = "0.1.0"
-__all__ = ["ImfDistiller", "ImfLosses", "bench", "build_engine", "export_onnx", "quantize", "strip", "verify"]
+__all__ = [
+    "ImfDistiller",
+    "ImfLosses",
+    "bench",
+    "build_engine",
+    "distill",
+    "export_onnx",
+    "quantize",
+    "strip",
+    "verify",
+]
 
 _MODULES = {
     "ImfDistiller": "distillation.distiller",
     "ImfLosses": "distillation.distiller",
     "bench": "api.bench",
     "build_engine": "api.export",
+    "distill": "api.distill",
     "export_onnx": "api.export",
     "quantize": "api.quantize",
     "strip": "api.strip",

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, defau
 
 from imf_deploy.data import DataConfig, DataSet, Split, open_data
 from imf_deploy.data.dataset import MemoryImages
-from imf_deploy.data.given import DatasetImages, GivenSplit, in_memory, read_batch
+from imf_deploy.data.given import DatasetImages, GivenSplit, count_batches, in_memory, read_batch
 from imf_deploy.errors import UsageError
 from imf_deploy.preprocess import Preprocess
 
@@ -110,9 +110,15 @@ def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
 
 def first_side(data: Data) -> int | None:
     """Return the side of the first image in pixels; nothing for data that is named, or of another form."""
-    if isinstance(data, str | Path | DataSet | Split):
+    if isinstance(data, str | Path | DataSet):
         return None
-    first = next(iter(data), None) if isinstance(data, Iterable) else data[0]
+    if isinstance(data, Split):
+        return data.fetch(torch.tensor([0])).shape[-1]
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        first = data[0]
+    else:
+        assert isinstance(data, Iterable)  # noqa: S101  the rest is
+        first = next(iter(data), None) if count_batches(data, "train") else None
     images = first[0] if isinstance(first, list | tuple) and first else None
     return int(images.shape[-1]) if torch.is_tensor(images) else None
 

@@ -15,8 +15,9 @@ from imf_deploy.artifact import Artifact
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.errors import UsageError
+from imf_deploy.method.branches import BranchDesign, TrainingGraph
 from imf_deploy.method.products import MODULE, Product, load_product
-from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
+from imf_deploy.models import Block, ModelSpec, check_behaviour, only_logits, tensor_hashes
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.verification.proof import count_macs, count_parameters
@@ -99,13 +100,14 @@ def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess, **fiel
     return Artifact(
         path=Path(spec.stem),
         format=MODULE,
-        sha256=_hash(module, spec),
+        sha256=hash_of(module, spec),
         preprocess=preprocess,
         **(usual | fields),
     )
 
 
-def _hash(module: nn.Module, spec: ModelSpec) -> str:
+def hash_of(module: nn.Module, spec: ModelSpec) -> str:
+    """Return the SHA-256 of a network's tensors, with their names, and of its spec."""
     digest = hashlib.sha256(repr(spec).encode())
     for name, tensor in module.state_dict().items():
         values = tensor.detach().cpu().contiguous()
@@ -114,29 +116,37 @@ def _hash(module: nn.Module, spec: ModelSpec) -> str:
     return digest.hexdigest()
 
 
-def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None, **evidence: Any) -> Distilled:
+def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Distilled:
     """Return what a distiller has trained, as the strip stage takes it: a copy on the CPU.
 
     Args:
         imf: The distiller; it stays as it is.
         preprocess: How pictures become the student's input, and the names of the classes.
-        evidence: What else the record holds.
     """
     preprocess = fitting_preprocess(imf.student, imf.spec.image_size, preprocess)
-    graph = copy.deepcopy(imf.graph).cpu().to(memory_format=torch.channels_last).eval()
-    record = in_memory(
-        graph,
-        imf.spec,
-        preprocess,
-        kind="distilled",
-        evidence={
-            "history": [],
-            "blocks": [asdict(block) for block in imf.blocks],
-            "teacher_features": [asdict(block) for block in imf.features],
-            "teacher_tensors": tensor_hashes(imf.teacher.parameters()),
-            "data": "",
-            "data_config": {},
-            **evidence,
-        },
-    )
-    return Distilled(record, imf.spec, graph, imf.blocks, imf.features, imf.settings.design)
+    evidence = {
+        "history": [],
+        "blocks": [asdict(block) for block in imf.blocks],
+        "teacher_features": [asdict(block) for block in imf.features],
+        "teacher": {"name": type(imf.teacher).__name__},
+        "teacher_tensors": tensor_hashes(imf.teacher.parameters()),
+        "data": "",
+        "data_config": {},
+    }
+    design = imf.settings.design
+    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.blocks, imf.features, design, evidence)
+
+
+def distilled_in_memory(
+    graph: TrainingGraph,
+    spec: ModelSpec,
+    preprocess: Preprocess,
+    blocks: list[Block],
+    features: list[Block],
+    design: BranchDesign,
+    evidence: dict[str, Any],
+) -> Distilled:
+    """Return a copy of a training graph on the CPU with its record, as the strip stage takes it."""
+    graph = copy.deepcopy(graph).cpu().to(memory_format=torch.channels_last).eval()
+    record = in_memory(graph, spec, preprocess, kind="distilled", evidence=evidence)
+    return Distilled(record, spec, graph, blocks, features, design)

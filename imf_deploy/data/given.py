@@ -110,6 +110,20 @@ def in_memory(batches: Iterable[Any], preprocess: Preprocess, name: str) -> Spli
     return Split.whole(MemoryImages(images, labels))
 
 
+def count_batches(batches: Iterable[Any], name: str) -> int:
+    """Return how many batches an iterable yields, each time.
+
+    Raises:
+        UsageError: it does not say, or can be iterated over only once.
+    """
+    if not isinstance(batches, Sized) or isinstance(batches, Iterator):
+        raise UsageError(
+            f"{name} has no length, which the learning rate depends on",
+            "Give a DataLoader of a Dataset with a length, or a list of batches",
+        )
+    return len(batches)
+
+
 @dataclass(frozen=True)
 class GivenSplit(Split):
     """Training batches from anybody's loader; only the images of the first batch can be fetched.
@@ -129,17 +143,13 @@ class GivenSplit(Split):
         Raises:
             UsageError: the batches cannot be counted, there is none, or the first one has another form.
         """
-        if not isinstance(batches, Sized) or isinstance(batches, Iterator):
-            raise UsageError(
-                f"{name} has no length, which the learning rate depends on",
-                "Give a DataLoader of a Dataset with a length, or a list of batches",
-            )
+        count = count_batches(batches, name)
         first = next(iter(batches), None)
         if first is None:
             raise UsageError(f"{name} yields no batch", "Give at least one")
         images, labels = read_batch(first, preprocess, name)
-        count = len(batches) * len(images)
-        return cls(MemoryImages(images.cpu(), labels.cpu()), torch.arange(count), batches, len(images))
+        known = MemoryImages(images.cpu(), labels.cpu())
+        return cls(known, torch.arange(count * len(images)), batches, len(images))
 
 
 class GivenLoader:

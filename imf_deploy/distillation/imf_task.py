@@ -19,19 +19,20 @@ from imf_deploy.training.task import Known, risen
 
 
 def training_graph(
-    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign, student: nn.Module | None = None
 ) -> tuple[TrainingGraph, list[Block], list[Block]]:
-    """Build a student with fresh weights and a branch on each of its blocks.
+    """Build a student and a branch with fresh weights on each of its blocks.
 
     Args:
         spec: The student's architecture.
         teacher_blocks: Blocks of the teacher in order, or those alone that the branches learn.
         design: How the branches are made.
+        student: The student; by default one with fresh weights.
 
     Returns:
         The graph, the student's blocks, and the teacher's block that each branch learns.
     """
-    student = build_model(spec)
+    student = student or build_model(spec)
     blocks = student_blocks(student, spec)
     graph, features = attach_branches(student, blocks, teacher_blocks, spec.num_classes, design)
     return graph.to(memory_format=torch.channels_last), blocks, features

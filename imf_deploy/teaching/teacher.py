@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -78,7 +79,7 @@ class Teacher:
         module: ``[N, 3, S, S]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
-        accuracy: On the test split of the data at hand, from 0 to 1.
+        accuracy: On the test split of the data at hand, from 0 to 1; NaN where there is none.
         history: One record an epoch of its training, where its sidecar has them.
         memory: What it said to other trainings, if they share that.
         key: Which weights of the file it has; empty for the file's only or usual ones.
@@ -182,7 +183,7 @@ def load_teacher(
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
         spec, module = best_built(spec, module, path, data, device, reading)
-    accuracy = top1(module, data.test, data.preprocess, device)
+    accuracy = top1(module, data.test, data.preprocess, device) if len(data.test) else math.nan
     return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
 
 

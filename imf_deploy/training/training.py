@@ -101,10 +101,9 @@ class Training:
         self._progress = Progress()
         self._saved = time.monotonic()
 
-    def restore(self, path: Path, settings: Mapping[str, Any], overwrite: bool) -> Progress:
+    def restore(self, path: Path | None, settings: Mapping[str, Any], overwrite: bool) -> Progress:
         """Load a checkpoint of the same settings, if there is one."""
-        found = load_checkpoint(path, settings, overwrite)
-        if found:
+        if path and (found := load_checkpoint(path, settings, overwrite)):
             with reading(path):
                 self._module.load_state_dict(found.group("module"))
                 found.restore_optimizer(self._optimizer)
@@ -221,8 +220,10 @@ class Training:
         part = top1(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
         return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
-    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Write a checkpoint; all processes wait for the first one, which does."""
+    def save(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        """Write a checkpoint, where there is a path; all processes wait for the first one, which does."""
+        if path is None:
+            return
         done = self._progress
         if done.batch:
             done.sums = self._terms.sums()
