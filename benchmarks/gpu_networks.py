@@ -90,7 +90,7 @@ def _files(stem: Path, module: nn.Module, images: Split, preprocess: Preprocess)
         return files
     stem.parent.mkdir(parents=True, exist_ok=True)
     traced = trace_onnx(module, preprocess.size)
-    metadata = {"preprocess": json.dumps(preprocess.to_dict())}
+    metadata = {"preprocess": json.dumps(asdict(preprocess))}
     for kind in ("fp32", "fp16"):
         save_onnx(traced, files[kind], kind, metadata)
     write_int8(files["fp32"], files["int8"], images)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def make_files(size: int, folder: Path, count: int) -> dict[str, Path]:
         for part in torch.split(torch.arange(count), 16):
             module.train()(preprocess.normalize(images.fetch(part)))
     files = {kind: folder / f"mobilenetv2-{size}-{kind}.onnx" for kind in ("fp32", "int8")}
-    metadata = {"preprocess": json.dumps(preprocess.to_dict())}
+    metadata = {"preprocess": json.dumps(asdict(preprocess))}
     export_onnx(module.eval(), files["fp32"], "fp32", size, metadata)
     model = open_float_model(files["fp32"])
     write_bytes(files["int8"], quantize(model, measure_ranges(model, images, "minmax"), "onnxruntime-cpu"))

@@ -17,7 +17,6 @@ from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_form import HALF_QDQ_OPSET, Floats, half_form
 from imf_deploy.export.half import LARGEST_HALF
-from imf_deploy.tasks.classification import same_class
 
 IMAGES = 32
 _LEAST_AGREEMENT = 0.9
@@ -57,5 +56,8 @@ def choose_floats(
             return "fp32"
     few = images.subset(torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long())
     answers, expected = (content_logits(form, model, few, keep_floats=True) for form in (half, content))
-    same = np.isfinite(answers).all() and same_class(answers, expected).mean() >= _LEAST_AGREEMENT
+    same = (
+        np.isfinite(answers).all()
+        and model.preprocess.task.same(answers, expected).mean() >= _LEAST_AGREEMENT
+    )
     return "fp16" if same else "fp32"

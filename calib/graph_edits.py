@@ -1,4 +1,4 @@
-"""Read and edit the Q/DQ of a quantised ONNX graph."""
+"""Read an ONNX graph by its tensors, and edit the Q/DQ of a quantised one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class GraphEdits:
         self._producers: dict[str, tuple[int, NodeProto]] = {
             name: (index, node) for index, node in enumerate(model.graph.node) for name in node.output
         }
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in dict.fromkeys(node.input):
+                self._readers.setdefault(name, []).append(node)
 
     def producer(self, name: str) -> NodeProto | None:
         """Return the node that computes a tensor; nothing for inputs and weights."""
@@ -38,7 +42,7 @@ class GraphEdits:
 
     def readers(self, name: str) -> list[NodeProto]:
         """Return the nodes that read a tensor."""
-        return [node for node in self._graph.node if name in node.input]
+        return [node for node in self._readers.get(name, []) if name in node.input]
 
     def is_output(self, name: str) -> bool:
         """Return whether a tensor is an output of the graph."""
@@ -48,7 +52,11 @@ class GraphEdits:
         """Return the value of a weight; nothing for other tensors."""
         from onnx import numpy_helper
 
-        return numpy_helper.to_array(self._tensors[name]) if name in self._tensors else None
+        return numpy_helper.to_array(self._tensors[name]) if self.is_constant(name) else None
+
+    def is_constant(self, name: str) -> bool:
+        """Return whether a tensor is a weight."""
+        return name in self._tensors
 
     def is_dequantised(self, name: str) -> bool:
         """Return whether a tensor comes from a DQ."""
@@ -79,6 +87,7 @@ class GraphEdits:
             inputs = [previous, f"{name}_scale", f"{name}_zero_point"]
             self._graph.node.append(helper.make_node(kind, inputs, [output], name=f"{name}_{kind}"))
             self._producers[output] = (len(self._graph.node) - 1, self._graph.node[-1])
+            self._readers.setdefault(previous, []).append(self._graph.node[-1])
             previous = output
         return previous
 

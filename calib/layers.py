@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from imf_deploy.calib.graph_edits import GraphEdits
+
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto
 
 LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Types of operators that have weights, where one operand is a constant."""
@@ -44,21 +46,20 @@ def find_layers(model: ModelProto) -> tuple[Layer, ...]:
     Args:
         model: With a name for each node, and inferred shapes.
     """
-    constants = {tensor.name for tensor in model.graph.initializer}
-    outputs = {value.name for value in model.graph.output}
-    floats = _float_tensors(model)
-    readers = _readers(model)
+    graph, floats = GraphEdits(model), _float_tensors(model)
     others = set(quantisable_types()) - {*LAYER_TYPES, *_PASSING}
     layers = []
     for node in model.graph.node:
-        weighted = node.op_type in LAYER_TYPES and any(name in constants for name in node.input[1:2])
+        weighted = node.op_type in LAYER_TYPES and any(map(graph.is_constant, node.input[1:2]))
         # A product of two activations has no weights, but ranges of its own.
         other = node.op_type in others or (node.op_type == "MatMul" and not weighted)
         if not (weighted or (other and node.output[0] in floats)):
             continue
-        following = readers.get(node.output[0], [])
+        following = graph.readers(node.output[0])
         joined = (
-            len(following) == 1 and following[0].op_type in _ACTIVATIONS and node.output[0] not in outputs
+            len(following) == 1
+            and following[0].op_type in _ACTIVATIONS
+            and not graph.is_output(node.output[0])
         )
         names = (node.name, following[0].name) if joined else (node.name,)
         layers.append(Layer(node.name, node.op_type, names))
@@ -74,14 +75,13 @@ def answer_tensors(model: ModelProto) -> set[str]:
     Args:
         model: With a name for each node.
     """
-    producers = {name: node for node in model.graph.node for name in node.output}
-    readers = _readers(model)
+    graph = GraphEdits(model)
     answers: set[str] = set()
     for value in model.graph.output:
         name, passed = value.name, ""
-        while all(node.name == passed for node in readers.get(name, [])):
+        while all(node.name == passed for node in graph.readers(name)):
             answers.add(name)
-            node = producers.get(name)
+            node = graph.producer(name)
             if node is None or node.op_type not in (*_RESHAPING, *_ACTIVATIONS, *_SQUASHING):
                 break
             name, passed = node.input[0], node.name
@@ -93,14 +93,6 @@ def quantisable_types() -> list[str]:
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
-
-
-def _readers(model: ModelProto) -> dict[str, list[NodeProto]]:
-    readers: dict[str, list[NodeProto]] = {}
-    for node in model.graph.node:
-        for tensor in node.input:
-            readers.setdefault(tensor, []).append(node)
-    return readers
 
 
 def _float_tensors(model: ModelProto) -> set[str]:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
 from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
-from imf_deploy.files import read_json
+from imf_deploy.files import read_json, sha256_file
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import are_probabilities
@@ -48,7 +49,7 @@ class FloatModel:
         notes: What of the file was ignored or changed.
     """
 
-    artifact: Artifact
+    artifact: OnnxFile
     identity: str
     proto: ModelProto
     input: str
@@ -70,8 +71,8 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
 
     Args:
         path: The file.
-        preprocess: For files that do not carry their preprocessing, or a JSON file in the form of
-            :meth:`Preprocess.to_dict`; it takes precedence where both are there.
+        preprocess: For files that do not carry their preprocessing, or a JSON file that holds it; it takes
+            precedence where both are there.
         logits: Name of the output that holds the logits; empty takes the one that fits the labels.
 
     Raises:
@@ -215,15 +216,14 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
         raise UsageError(f"{path} is {info.precision}", "Give the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[Artifact, list[str]]:
+def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[OnnxFile, list[str]]:
     """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
     given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
-        artifact = load_artifact(path)
+        artifact = load_artifact(path, OnnxFile)
         if given and given != artifact.preprocess:
-            source = preprocess if isinstance(preprocess, Path) else "preprocess"
             raise UsageError(
-                f"{source} contradicts the record of {path}",
+                f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
                 "Leave --preprocess out for this file",
             )
         return artifact, []
@@ -239,10 +239,9 @@ def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) ->
         "product": "product" in info.metadata and not _product(info.metadata),
     }
     notes = [f"The metadata '{key}' of {path} is not used" for key, is_other in ignored.items() if is_other]
-    artifact = describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    artifact = OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent="",
         recipe="",
         model=_model(path, info.metadata) or {"name": path.stem.removesuffix("-fp32")},

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
@@ -15,6 +14,7 @@ from imf_deploy.errors import GateError
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import EngineConfig, engine_path, export, write_engine
+from imf_deploy.records.files import DeployableFile
 from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def export_product(
     engines: EngineConfig | None,
     folder: Path,
     overwrite: bool = False,
-) -> tuple[list[Artifact], list[str]]:
+) -> tuple[list[DeployableFile], list[str]]:
     """Write a product in each precision, as ONNX files and engines.
 
     Args:
@@ -60,19 +60,18 @@ def export_product(
             )
         made += quantised
     # Whoever verifies a file later holds it to the gate that it was made for.
-    gate = config.gate.to_dict()
-    return [file.with_evidence(gate=gate).save() for file in made], declined
+    return [file.revised(gate=config.gate).save() for file in made], declined
 
 
 def export_int8(
     product: Product,
-    fp32: Artifact,
+    fp32: DeployableFile,
     data: DataSet,
     config: CalibrationConfig,
     engines: EngineConfig | None,
     folder: Path,
     overwrite: bool = False,
-) -> tuple[list[Artifact], list[str]]:
+) -> tuple[list[DeployableFile], list[str]]:
     """Write the INT8 files of a product from its fp32 ONNX file.
 
     Args:
@@ -93,7 +92,8 @@ def export_int8(
     Raises:
         ImfDeployError: a target refuses the model.
     """
-    made, declined = [], []
+    made: list[DeployableFile] = []
+    declined = []
     try:
         made.append(
             calibrate(fp32.path, data, replace(config, target="onnxruntime-cpu"), folder, overwrite=overwrite)

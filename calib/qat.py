@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact, claim
+from imf_deploy.artifact import claim
 from imf_deploy.calib.fake_quantize import FakeQuantizedGraph, require_torchao
+from imf_deploy.compat import versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import Distilled, save_distilled
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import refit_distilled
@@ -21,9 +22,9 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, fingerprint
 from imf_deploy.forms import read_typed
 from imf_deploy.method.losses import LossWeights
-from imf_deploy.tasks.classification import top1
+from imf_deploy.records.files import DistilledFile
+from imf_deploy.records.making import Tuned
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.checkpoint import History
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
@@ -70,7 +71,7 @@ def qat(
     path: Path,
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
-) -> Artifact:
+) -> DistilledFile:
     """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
 
     Ranges are calibrated first, on training images. A file that the same recipe made before is taken
@@ -87,9 +88,7 @@ def qat(
 
     Returns:
         An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
-        on from that file's, and ``evidence["qat"]`` holds the settings and the validation accuracy of
-        the student's own head: ``float_before``, ``float_after``, and ``rounded_after`` with fake
-        quantisation; null without validation images.
+        on from that file's, and ``qat`` holds what the tuning did.
 
     Raises:
         UsageError: a setting out of range, other data, or another teacher.
@@ -100,7 +99,7 @@ def qat(
     source = distilled.artifact
     train, weights = _settings(distilled, config)
     _check_origin(distilled, data, teacher)
-    known: History = source.known("history", list)
+    known = source.history
     settings = {
         "kind": "qat",
         "distilled": source.sha256,
@@ -110,7 +109,7 @@ def qat(
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+    if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
@@ -122,7 +121,7 @@ def qat(
     def accuracy(network: torch.nn.Module) -> float | None:
         if not len(data.validation):
             return None
-        return top1(lambda images: network(images)[0], data.validation, data.preprocess, device)
+        return accuracy_of(lambda images: network(images)[0], data.validation, data.preprocess, device)
 
     before = accuracy(graph)
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
@@ -137,54 +136,41 @@ def qat(
         rounded_after = accuracy(rounded)
     finally:
         rounded.remove()
-    about = {
-        "epochs": config.epochs,
-        "lr": train.lr,
-        "calibration_images": len(images),
-        "float_before": before,
-        "float_after": accuracy(graph),
-        "rounded_after": rounded_after,
-    }
+    about = Tuned(config.epochs, train.lr, len(images), before, accuracy(graph), rounded_after)
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
-    def finish() -> Artifact:
-        evidence = {**source.evidence, "history": [*known, *later], "qat": about}
-        if source.evidence.get("refitted"):
+    def finish() -> DistilledFile:
+        fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
+        if source.refitted:
             # What was fitted to features of before the tuning; the student's own head was tuned itself.
-            evidence["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
-        return save_distilled(
-            path,
-            graph,
-            checkpoint,
-            parent=source.sha256,
-            recipe=recipe,
-            model=source.model,
-            preprocess=source.preprocess,
-            evidence=evidence,
-        )
+            fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
+        fields |= {"parent": source.sha256, "recipe": recipe}
+        return save_distilled(path, graph, checkpoint, **fields)
 
     return on_first(finish)
 
 
-def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
+def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
     """Return what a reader has to know of files whose weights were tuned, as sentences.
 
     Args:
         artifact: As :func:`qat` gives it.
         allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
     """
-    about: dict[str, Any] = artifact.evidence["qat"]
-    epochs = f"{about['epochs']} epoch{'s' if about['epochs'] > 1 else ''}"
+    about = artifact.qat
+    if about is None:
+        return []
+    epochs = f"{about.epochs} epoch{'s' if about.epochs > 1 else ''}"
     tuned = (
         f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
         "quantisation-aware training"
     )
-    before, after = about["float_before"], about["float_after"]
-    if before is None:
+    before, after = about.float_before, about.float_after
+    if before is None or after is None:
         return [f"{tuned}; without validation images nothing says what that did to them"]
     sentences = [
         f"{tuned}: on validation images the student has {after:.2%} in float and "
-        f"{about['rounded_after']:.2%} with fake quantisation; before it had {before:.2%} in float"
+        f"{about.rounded_after:.2%} with fake quantisation; before it had {before:.2%} in float"
     ]
     drop = (before - after) * 100
     if drop > allowed:
@@ -199,13 +185,11 @@ def describe_qat(artifact: Artifact, allowed: float = defaults.MAX_ACCURACY_DROP
 def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
     """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
     try:
-        known = distilled.artifact.known("config", dict)
-        train = read_typed(TrainConfig, known["train"])
-        # Earlier versions weighed the features of all branches alike, and named no depth.
-        weights = read_typed(LossWeights, {"depth": 0.0} | known["weights"])
+        known = distilled.artifact.config
+        train, weights = read_typed(TrainConfig, known["train"]), read_typed(LossWeights, known["weights"])
         train.check()
         weights.check()
-    except (KeyError, TypeError, ValueError, UsageError) as error:
+    except (KeyError, ValueError, UsageError) as error:
         raise ImfDeployError(
             f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
         ) from error
@@ -226,17 +210,15 @@ def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, Los
 
 def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:
     source = distilled.artifact
-    if "qat" in source.evidence:
+    if source.qat:
         raise UsageError(
             f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
         )
-    # Earlier versions took a file's usual weights, and recorded no key.
-    if (teacher.sha256, teacher.key) != (source.parent, source.evidence.get("teacher_key", "")):
+    if (teacher.sha256, teacher.key) != (source.parent, source.teacher_key):
         raise UsageError(
             f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
         )
-    recorded: dict[str, Any] = source.known("teacher", dict)
-    if changed := differences(recorded, teacher.spec.to_dict()):
+    if changed := differences(source.teacher, teacher.spec.to_dict()):
         raise UsageError(
             f"{source.path} was distilled from a teacher that was built in another way "
             f"(other {', '.join(changed)})",

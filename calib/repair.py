@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from imf_deploy.calib.score import Score
 from imf_deploy.errors import GateError
 from imf_deploy.progress import say
+from imf_deploy.records.making import Score
 from imf_deploy.verification.gate import Gate
 
 Attempt = Callable[[tuple[str, ...]], tuple[bytes, Score]]
@@ -56,7 +56,7 @@ def repair(
     def run(count: int) -> tuple[Repaired, str]:
         excluded = tuple(rank()[:count]) if count else ()
         content, result = attempt(excluded)
-        tries.append({"float_layers": count, **result.to_dict()})
+        tries.append({"float_layers": count, **asdict(result)})
         reason = result.missed(gate)
         if reason:
             say(f"{name}: INT8 with {count} of {layers} layers in float misses the gate: {reason}")

@@ -4,54 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.records.making import Score
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from imf_deploy.tasks.classification import as_logits, log_softmax, same_class
-from imf_deploy.verification.gate import Gate
+from imf_deploy.tasks.classification import CLASSIFICATION, as_logits
+from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Score:
-    """An INT8 file against the float model, on the same images.
-
-    Attributes:
-        images: How many.
-        accuracy: Of the INT8 file, from 0 to 1.
-        float_accuracy: Of the float model.
-        agreement: Part of the images on which both choose the same class.
-        divergence: Mean KL divergence of the INT8 file's probabilities from the float model's.
-        mse: Mean squared difference of the logits.
-    """
-
-    images: int
-    accuracy: float
-    float_accuracy: float
-    agreement: float
-    divergence: float
-    mse: float
-
-    def missed(self, gate: Gate) -> str:
-        """Return why a gate is missed; empty where it is passed."""
-        if not np.isfinite(self.mse):
-            return "some logits are not finite"
-        return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
-        return asdict(self)
 
 
 def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:
@@ -106,22 +75,23 @@ def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_flo
         return file_logits(path, model, images, keep_floats=keep_floats)
 
 
-def score(logits: Array, reference: Array, labels: npt.NDArray[np.int64]) -> Score:
+def score(
+    logits: Array, reference: Array, labels: npt.NDArray[np.int64], task: Task = CLASSIFICATION
+) -> Score:
     """Compare the logits of an INT8 file with the float model's.
 
     Args:
         logits: ``[N, classes]``.
         reference: Of the float model, ``[N, classes]``.
         labels: Right classes, ``[N]``.
+        task: What counts as right, and as the same answer.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
-    log_p, log_q = log_softmax(reference), log_softmax(logits)
-    chosen, expected = wide.argmax(1), float_wide.argmax(1)
     return Score(
         images=len(labels),
-        accuracy=float((chosen == labels).mean()),
-        float_accuracy=float((expected == labels).mean()),
-        agreement=float(same_class(wide, float_wide).mean()),
-        divergence=float((np.exp(log_p) * (log_p - log_q)).sum(1).mean()),
+        accuracy=float(task.right(wide, labels).mean()),
+        float_accuracy=float(task.right(float_wide, labels).mean()),
+        agreement=float(task.same(wide, float_wide).mean()),
+        divergence=float(task.divergence(logits, reference).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
     )

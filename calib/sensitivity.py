@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 
 from imf_deploy.calib.config import Cpus, Target
@@ -15,29 +12,7 @@ from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import Split
 from imf_deploy.data.choice import choose_images
 from imf_deploy.progress import track
-
-
-@dataclass(frozen=True)
-class LayerHarm:
-    """What quantising one layer and nothing else does to the network's answer.
-
-    Attributes:
-        layer: Name of the layer.
-        op_type: Such as ``Conv``.
-        divergence: Mean KL divergence from the float model's probabilities; the ranking's order.
-        mse: Mean squared difference of the logits.
-        agreement: Part of the images that keep their class.
-    """
-
-    layer: str
-    op_type: str
-    divergence: float
-    mse: float
-    agreement: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
-        return asdict(self)
+from imf_deploy.records.making import LayerHarm
 
 
 def rank_layers(
@@ -71,7 +46,7 @@ def rank_layers(
     with track("Ranking layers by sensitivity", len(layers)) as advance:
         for layer in layers:
             content = quantize(model, ranges, target, only=layer, cpus=cpus)
-            result = score(content_logits(content, model, images), reference, labels)
+            result = score(content_logits(content, model, images), reference, labels, model.preprocess.task)
             # A layer that breaks the network altogether comes first, not nowhere.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")
             harms.append(LayerHarm(layer.name, layer.op_type, divergence, result.mse, result.agreement))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.engine_floats import choose_floats
@@ -18,16 +18,15 @@ from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import PLACEMENT, int8_metadata, layers_of, quantize
 from imf_deploy.calib.ranges import measure_ranges, method_key
-from imf_deploy.calib.repair import Repaired, repair
+from imf_deploy.calib.repair import repair
 from imf_deploy.calib.score import (
-    Score,
     content_logits,
     file_logits,
     model_predict,
     model_runner,
     score,
 )
-from imf_deploy.calib.sensitivity import LayerHarm, rank_layers
+from imf_deploy.calib.sensitivity import rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images, hash_images
@@ -36,15 +35,16 @@ from imf_deploy.export.engine_form import ENGINE_FLOATS
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
-from imf_deploy.files import fingerprint, write_bytes
+from imf_deploy.files import fingerprint, sha256_file, write_bytes
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
+from imf_deploy.records.files import OnnxFile
+from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import Array
 
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
-_INHERITED = ("source", "parameters", "macs", "data", "data_config")
 
 
 def calibrate(
@@ -57,7 +57,7 @@ def calibrate(
     overwrite: bool = False,
     logits: str = "",
     output: Path | None = None,
-) -> Artifact:
+) -> OnnxFile:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
     What the same model, images and settings already made is taken as it is.
@@ -74,8 +74,7 @@ def calibrate(
         output: The file to write, in ``folder``, under another name.
 
     Returns:
-        The artifact; its ``evidence["calibration"]`` holds the images, the ranking, the layers in
-        float, what a session runs, and the scores on validation images.
+        The record of the file; see :class:`imf_deploy.records.making.Calibrated`.
 
     Raises:
         UsageError: fewer images than asked for, a model that is quantised or has no preprocessing,
@@ -100,7 +99,7 @@ def calibrate(
         ["int8", model.identity, model.logits, asdict(config), form, images_hash, data.fingerprint,
          asdict(model.preprocess), versions()]
     )  # fmt: skip
-    if made := claim(output, recipe, overwrite):
+    if made := claim(OnnxFile, output, recipe, overwrite):
         return made
     for note in model.notes:
         say(note)
@@ -113,13 +112,13 @@ def calibrate(
         say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
     # It raises with the name of an operator that it does not know, before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
-    prepared = fingerprint(model.preprocess.to_dict())
+    prepared = fingerprint(asdict(model.preprocess))
     key = CacheKey(model.identity, images_hash, prepared, method_key(config.method))
     ranges = cached_ranges(
         ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
     floats = choose_floats(model, ranges, images, _readable) if config.target == "tensorrt" else None
-    about = {
+    about: dict[str, Any] = {
         "target": config.target,
         **({"cpus": config.cpus} if config.target == "onnxruntime-cpu" else {}),
         **({ENGINE_FLOATS: floats} if floats else {}),
@@ -146,7 +145,9 @@ def calibrate(
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
         content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.cpus)
-        return content, score(content_logits(content, model, data.validation), reference, labels)
+        return content, score(
+            content_logits(content, model, data.validation), reference, labels, data.preprocess.task
+        )
 
     repaired = repair(
         attempt,
@@ -165,15 +166,25 @@ def calibrate(
             _check_portable(candidate)
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []
-    calibration = about | _evidence(layers, config, ranked, repaired, running, checked_with)
-    calibration["doubt"] = reason
+    calibration = Calibrated(
+        **about | {"logits": Output(model.logits, model.probabilities)},
+        seed=config.seed,
+        layers=layers,
+        float_layers=list(repaired.excluded),
+        checked_with=checked_with,
+        session_operators=running,
+        session_integer_layers=integer_layers(running),
+        cpu=cpu_model(),
+        validation=repaired.score,
+        tries=repaired.tries,
+        sensitivity=ranked,
+        doubt=reason,
+    )
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
-    inherited = {name: record.evidence[name] for name in _INHERITED if name in record.evidence}
-    return describe(
-        output,
-        kind="onnx",
-        format="onnx",
+    return OnnxFile(
+        path=output,
+        sha256=sha256_file(output),
         parent=record.sha256,
         recipe=recipe,
         model=record.model,
@@ -182,14 +193,15 @@ def calibrate(
         precision=written.precision,
         inputs=written.inputs,
         outputs=written.outputs,
-        evidence={
-            **inherited,
-            "operators": dict(written.operators),
-            "opset": written.opset,
-            # imf_deploy.verification holds the file to the same gate.
-            "gate": config.gate.to_dict(),
-            "calibration": calibration,
-        },
+        source=record.source,
+        parameters=record.parameters,
+        macs=record.macs,
+        data=record.data,
+        data_config=record.data_config,
+        operators=dict(written.operators),
+        opset=written.opset,
+        gate=config.gate,
+        calibration=calibration,
     ).save()
 
 
@@ -256,25 +268,3 @@ def _check_portable(path: Path) -> None:
             f"{min(saturating).partition(':')[2]}",
             "Please report this; --int8-cpus vnni makes a file for processors with VNNI",
         )
-
-
-def _evidence(
-    layers: int,
-    config: CalibrationConfig,
-    ranking: list[LayerHarm],
-    repaired: Repaired,
-    running: dict[str, int],
-    checked_with: str,
-) -> dict[str, Any]:
-    return {
-        "seed": config.seed,
-        "layers": layers,
-        "float_layers": list(repaired.excluded),
-        "checked_with": checked_with,
-        "session_operators": running,
-        "session_integer_layers": integer_layers(running),
-        "cpu": cpu_model(),
-        "validation": repaired.score.to_dict(),
-        "tries": repaired.tries,
-        "sensitivity": [harm.to_dict() for harm in ranking],
-    }

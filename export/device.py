@@ -4,31 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import asdict, dataclass
 
 from imf_deploy.export.flavour import gpu_here
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """A GPU and its driver.
-
-    Attributes:
-        name: Such as ``NVIDIA H200``.
-        capability: Compute capability, such as ``90``.
-        cuda_driver: Newest CUDA version that the driver serves, such as ``13.0``; empty where unknown.
-    """
-
-    name: str
-    capability: str
-    cuda_driver: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (SM{self.capability})"
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the form that records hold."""
-        return asdict(self)
+from imf_deploy.records.making import Gpu
 
 
 def this_gpu() -> Gpu | None:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import BuildOptions
@@ -32,8 +32,9 @@ from imf_deploy.export.targets import (
 )
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
-from imf_deploy.files import fingerprint
+from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models.names import file_stem
+from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
@@ -149,7 +150,7 @@ def export(
     engines: EngineConfig | None,
     folder: Path,
     overwrite: bool = False,
-) -> list[Artifact]:
+) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
     What the same product and options already made is taken as it is.
@@ -174,7 +175,7 @@ def export(
             f"precisions {list(precisions)} cannot be exported from a PyTorch model",
             "Give fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
         )
-    made = []
+    made: list[DeployableFile] = []
     # Only when a file is missing, and once for all precisions: tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
@@ -186,19 +187,18 @@ def export(
     return made
 
 
-def _stem(record: Artifact, precision: str) -> str:
+def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
     return f"{file_stem(record.model['name'])}-{record.product}-{precision}"
 
 
-def engine_path(onnx_file: Artifact, engines: EngineConfig, folder: Path) -> Path:
+def engine_path(onnx_file: OnnxFile, engines: EngineConfig, folder: Path) -> Path:
     """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets where there are some."""
     target = "".join(f"-sm{capability}" for capability in engines.capabilities)
     return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
 
-def _evidence(record: Artifact, **own: Any) -> dict[str, Any]:
-    keys = ("parameters", "macs", "data", "data_config", "source")
-    return {key: record.evidence[key] for key in keys if key in record.evidence} | own
+_SHARED = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
+"""Fields that the records of all files made from a product share."""
 
 
 def write_onnx(
@@ -207,7 +207,7 @@ def write_onnx(
     precision: OnnxPrecision,
     overwrite: bool = False,
     trace: Callable[[], ModelProto] | None = None,
-) -> Artifact:
+) -> OnnxFile:
     """Write a product as one ONNX file, with its sidecar.
 
     Args:
@@ -222,9 +222,9 @@ def write_onnx(
         ImfDeployError: the network cannot be exported.
     """
     record, size = product.artifact, product.image_size
-    accuracy = {key: record.evidence.get(key) for key in ("accuracy", "validation_accuracy")}
+    accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
     recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {
         **record.preprocess.metadata(),
@@ -235,21 +235,19 @@ def write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    traced = trace() if trace else trace_onnx(product.module, size)
-    info = save_onnx(traced, path, precision, metadata)
-    return describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    info = save_onnx(trace() if trace else trace_onnx(product.module, size), path, precision, metadata)
+    return OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent=record.sha256,
         recipe=recipe,
-        model=record.model,
-        preprocess=record.preprocess,
-        product=record.product,
         precision=precision,
         inputs={INPUT: ["batch", 3, size, size]},
         outputs={OUTPUT: ["batch", record.preprocess.num_classes]},
-        evidence=_evidence(record, source=record.sha256, operators=dict(info.operators), opset=info.opset),
+        source=record.sha256,
+        operators=dict(info.operators),
+        opset=info.opset,
+        **{name: getattr(record, name) for name in _SHARED},
     ).save()
 
 
@@ -259,7 +257,9 @@ def _built_on(engines: EngineConfig) -> str:
     return str(gpu) if gpu else ""
 
 
-def write_engine(onnx_file: Artifact, engines: EngineConfig, path: Path, overwrite: bool = False) -> Artifact:
+def write_engine(
+    onnx_file: OnnxFile, engines: EngineConfig, path: Path, overwrite: bool = False
+) -> EngineFile:
     """Build an engine from an ONNX file, and write it with its sidecar.
 
     With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
@@ -275,7 +275,7 @@ def write_engine(onnx_file: Artifact, engines: EngineConfig, path: Path, overwri
         ImfDeployError: TensorRT refuses the file.
     """
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(EngineFile, path, recipe, overwrite):
         return made
     with stage("engines"):
         info = build_engine(
@@ -287,24 +287,18 @@ def write_engine(onnx_file: Artifact, engines: EngineConfig, path: Path, overwri
             engines.options,
             engines.timing_cache,
         )
-    evidence = _evidence(
-        onnx_file,
+    engine = EngineFile(
+        path=path,
+        sha256=sha256_file(path),
+        format="tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
+        parent=onnx_file.sha256,
+        recipe=recipe,
         targets=list(info.header.targets),
         batch=profiles_text(info.batch),
-        build=info.to_record(),
+        build=info.built(),
+        **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
     )
-    fields: dict[str, Any] = {
-        "kind": "engine",
-        "format": "tensorrt_rtx" if engines.flavour == "rtx" else "tensorrt",
-        "parent": onnx_file.sha256,
-        "recipe": recipe,
-        "model": onnx_file.model,
-        "preprocess": onnx_file.preprocess,
-        "product": onnx_file.product,
-        "precision": onnx_file.precision,
-        "inputs": onnx_file.inputs,
-        "outputs": onnx_file.outputs,
-    }
     if engines.options.strip_weights:
-        describe(stripped_path(path), evidence=evidence | {"stripped": True}, **fields).save()
-    return describe(path, evidence=evidence, **fields).save()
+        plan = stripped_path(path)
+        engine.revised(path=plan, sha256=sha256_file(plan), stripped=True).save()
+    return engine.save()

@@ -16,14 +16,15 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.background import run_in_background
 from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.builder import Session, open_session
-from imf_deploy.export.device import Gpu, this_gpu
+from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
 from imf_deploy.export.targets import BatchRange, Flavour, parse_capability, profiles_of
-from imf_deploy.export.timing_cache import CacheUse, TimingCache, choose_cache
+from imf_deploy.export.timing_cache import TimingCache, choose_cache
 from imf_deploy.files import write_bytes
+from imf_deploy.records.making import Built, CacheUse, Gpu
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,9 @@ class EngineInfo:
     gpu: Gpu | None
     cache: CacheUse | None
 
-    def to_record(self) -> dict[str, Any]:
-        """Return how it was built, in the form of the record's ``build``."""
-        return {
-            "seconds": round(self.seconds, 3),
-            "options": self.options.to_dict(),
-            "gpu": self.gpu.to_dict() if self.gpu else None,
-            "timing_cache": self.cache.to_dict() if self.cache else None,
-        }
+    def built(self) -> Built:
+        """Return what its record keeps of the build."""
+        return Built(round(self.seconds, 3), self.options.to_dict(), self.gpu, self.cache)
 
 
 def build_engine(

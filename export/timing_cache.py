@@ -12,8 +12,8 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.builder import Session
-from imf_deploy.export.device import Gpu
 from imf_deploy.files import write_bytes
+from imf_deploy.records.making import CacheUse, Gpu
 
 _LARGEST = 1 << 30
 """Bytes; caches of a few networks have megabytes."""
@@ -60,25 +60,6 @@ def check_cache(path: Path | None) -> None:
         raise UsageError(f"--timing-cache {path} is not a regular file", "Give a file, which need not exist")
     if path.stat().st_size > _LARGEST:
         raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Give another file")
-
-
-@dataclass(frozen=True)
-class CacheUse:
-    """What a build took from its timing cache.
-
-    Attributes:
-        file: Name of the file.
-        found: Whether timings of this GPU and this version were there.
-        complete: Whether they were all that the build needed: it measured nothing and chose the same tactics.
-    """
-
-    file: str
-    found: bool
-    complete: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
-        return {"file": self.file, "found": self.found, "complete": self.complete}
 
 
 class TimingCache:

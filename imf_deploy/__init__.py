@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from imf_deploy.api.verify import verify
     from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "ImfDistiller",
     "ImfLosses",

@@ -1,152 +1,87 @@
-"""One record for every file the tool makes, kept beside it as ``<file>.json``."""
+"""Records beside their files: written after them, and checked against them when they are read."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from imf_deploy.compat import versions
+from typing_extensions import TypeVar
+
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.evidence import Evidence, Shapes
-from imf_deploy.files import read_json, sha256_file, write_error, write_json
-from imf_deploy.forms import departure
-from imf_deploy.preprocess import Preprocess
+from imf_deploy.files import read_json, sha256_file, write_error
+from imf_deploy.forms import from_json
+from imf_deploy.records.files import KINDS, Artifact, sidecar_path
+from imf_deploy.records.upgrade import take_schema, upgrade_file
 
-SCHEMA = 2
-Known = TypeVar("Known")
-_FORMS = {
-    **dict.fromkeys(("kind", "format", "sha256", "parent", "recipe", "product", "precision"), str),
-    "model": dict[str, Any],
-    "inputs": Shapes,
-    "outputs": Shapes,
-    "evidence": Evidence,
-    "tools": dict[str, Any],
-}
+Kind = TypeVar("Kind", bound=Artifact, default=Artifact)
+_AGAIN = "Make the file again"
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """What a file is, where it comes from, and what was measured of it.
+def read_record(sidecar: Path, content: dict[str, Any] | None = None) -> Artifact:
+    """Read the record of a file, whether the file is there or not.
 
-    The native file loads unchanged in its own tools; this record is only ever beside it.
-
-    Attributes:
-        path: The file. Sidecars hold its name alone, so that a folder can be moved.
-        kind: ``teacher``, ``distilled``, ``product``, ``onnx`` or ``engine``.
-        format: ``safetensors``, ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
-        sha256: Hash of the file.
-        parent: Hash of the file that it was made from; empty where there is none.
-        recipe: Hash of everything that decided its content, for going on with a run.
-        model: The architecture, as ``ModelSpec.to_dict``.
-        preprocess: How pictures become input.
-        product: ``plain``, ``imf@k``; empty before stripping.
-        precision: ``fp32``, ``fp16`` …
-        inputs: Name to shape of each input; a string is a dynamic dimension.
-        outputs: Name to shape of each output.
-        evidence: What was measured or proved, by name.
-        tools: Versions at the time of writing.
-    """
-
-    path: Path
-    kind: str
-    format: str
-    sha256: str
-    parent: str
-    recipe: str
-    model: dict[str, Any]
-    preprocess: Preprocess
-    product: str = ""
-    precision: str = "fp32"
-    inputs: dict[str, list[int | str]] = field(default_factory=dict)
-    outputs: dict[str, list[int | str]] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)
-    tools: dict[str, str] = field(default_factory=versions)
-
-    def save(self) -> Artifact:
-        """Write the sidecar, atomically, after the file itself; return the same artifact."""
-        content = asdict(self) | {
-            "schema": SCHEMA,
-            "path": self.path.name,
-            "preprocess": self.preprocess.to_dict(),
-        }
-        write_json(sidecar_path(self.path), content)
-        return self
-
-    def known(self, name: str, kind: type[Known]) -> Known:
-        """Return a part of the evidence, where the stage that wrote the record always has it.
-
-        Args:
-            name: Of the part.
-            kind: Its type.
-
-        Raises:
-            ImfDeployError: it is missing, or of another type.
-        """
-        value = self.evidence.get(name)
-        if not isinstance(value, kind):
-            raise ImfDeployError(f"the record of {self.path} is damaged ('{name}')", "Make the file again")
-        return value
-
-    def with_evidence(self, **evidence: Any) -> Artifact:
-        """Return a copy with more evidence; not yet saved."""
-        return replace(self, evidence={**self.evidence, **evidence})
-
-
-def sidecar_path(path: Path) -> Path:
-    """Return where the record of a file lies: ``<file>.json``."""
-    return path.with_name(path.name + ".json")
-
-
-def describe(path: Path, **fields: Any) -> Artifact:
-    """Return the artifact of a file that was just written: its hash is taken, nothing is saved."""
-    return Artifact(path=path, sha256=sha256_file(path), **fields)
-
-
-def load_artifact(path: Path) -> Artifact:
-    """Read the record of a file and check it against the file.
+    Args:
+        sidecar: ``<file>.json``. The record's path is that of the file beside it, whatever stands inside.
+        content: What was read of it before; changed.
 
     Raises:
-        ImfDeployError: no record, a damaged one, or one that belongs to other content.
+        ImfDeployError: it is damaged, or another version wrote it.
+    """
+    content = read_json(sidecar) if content is None else content
+    if take_schema(content, str(sidecar), _AGAIN):
+        content = upgrade_file(content)
+    kind = content.get("kind")
+    try:
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise ValueError(f"kind should be one of {', '.join(KINDS)}")
+        record = from_json(KINDS[kind], content)
+    except ValueError as error:
+        raise ImfDeployError(f"{sidecar} is damaged ({error})", _AGAIN) from error
+    return record.revised(path=sidecar.with_suffix(""))
+
+
+def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ignore[assignment]
+    """Read the record of a file and check it against the file.
+
+    Args:
+        path: The file.
+        kind: What it has to be.
+
+    Raises:
+        ImfDeployError: no record, a damaged one, one of another kind, or one that belongs to other content.
     """
     sidecar = sidecar_path(path)
     if not path.is_file():
         raise ImfDeployError(f"there is no file {path}", "Run the stage that makes it")
     if not sidecar.is_file():
         raise ImfDeployError(f"{path} has no sidecar {sidecar.name}", "Keep the two files together")
-    content = read_json(sidecar)
-    if content.pop("schema", None) != SCHEMA:
-        raise ImfDeployError(f"{sidecar} has another form than this version writes", "Make the file again")
-    try:
-        preprocess = Preprocess.from_dict(content.pop("preprocess"))
-        content.pop("path")
-        artifact = Artifact(path=path, preprocess=preprocess, **content)
-    except (KeyError, TypeError) as error:
-        raise ImfDeployError(f"{sidecar} is damaged ({error})", "Make the file again") from error
-    for name, form in _FORMS.items():
-        if problem := departure(getattr(artifact, name), form, name):
-            raise ImfDeployError(f"{sidecar} is damaged ({problem})", "Make the file again")
+    artifact = read_record(sidecar)
     if artifact.sha256 != sha256_file(path):
         raise ImfDeployError(f"{path} was changed after its sidecar was written", "Make it again")
+    if not isinstance(artifact, kind):
+        raise ImfDeployError(f"{path} is {artifact.title}, not {kind.title}", kind.source_hint)
     return artifact
 
 
-def current_artifact(path: Path, recipe: str) -> Artifact | None:
+def current_artifact(path: Path, recipe: str, kind: type[Kind] = Artifact) -> Kind | None:  # type: ignore[assignment]
     """Return the artifact at ``path`` if it is whole and was made by ``recipe``; else nothing."""
     if not (path.is_file() and sidecar_path(path).is_file()):
         return None
     try:
-        artifact = load_artifact(path)
+        artifact = load_artifact(path, kind)
     except ImfDeployError:
         return None  # damaged or changed: the stage makes it again
     return artifact if artifact.recipe == recipe else None
 
 
-def claim(path: Path, recipe: str, overwrite: bool, checkpoint: Path | None = None) -> Artifact | None:
+def claim(
+    kind: type[Kind], path: Path, recipe: str, overwrite: bool, checkpoint: Path | None = None
+) -> Kind | None:
     """Return what the same recipe already made at ``path``, or nothing if it may be written now.
 
     Args:
+        kind: What the stage makes.
         path: Where a stage wants to write.
         recipe: Hash of everything that decides its content.
         overwrite: Whether another recipe's file may be replaced.
@@ -160,7 +95,7 @@ def claim(path: Path, recipe: str, overwrite: bool, checkpoint: Path | None = No
     """
     sidecar = sidecar_path(path)
     unfinished = checkpoint is not None and checkpoint.is_file()
-    if made := current_artifact(path, recipe):
+    if made := current_artifact(path, recipe, kind):
         # A younger one is of another training, which was to overwrite the file and was cut off.
         if checkpoint and unfinished and checkpoint.stat().st_mtime_ns <= sidecar.stat().st_mtime_ns:
             checkpoint.unlink()

@@ -1,7 +1,7 @@
-"""Is a classifier better than guessing, and would it be right if it were used in another way?
+"""Whether a classifier is better than chance, and whether it would be correct if it were used differently.
 
-An accuracy near that of guessing has a cause more often than not: classes in another order, or pixels on
-another scale than the network was trained with. Both leave no trace in a file of weights.
+An accuracy near chance often has a cause: classes in another order, or pixels on another scale than in
+training. Neither leaves a trace in a file of weights.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _Right = npt.NDArray[np.bool_]
 Z99 = 2.575829
 """Two-sided 99 % quantile of the normal distribution."""
 Z999 = 3.290527
-"""The same for 99.9 %: several alternatives are tried, and the best one is looked at."""
+"""The same for 99.9 %: several alternatives are tried, and the best one is tested."""
 CLEAR_GAIN = 0.1
-"""An alternative has to be right on this part of the images more."""
+"""Minimum gain in accuracy of an alternative."""
 _NEARLY = 0.02
 _FEW_CLASSES = 5
-"""With fewer, some order fits any network that tells images apart, and one more change proves nothing."""
+"""With fewer, some order fits any network that distinguishes images, and a combination proves nothing."""
 _BATCH = 64
 
 _INPUTS: tuple[tuple[str, tuple[float, float, float], tuple[float, float, float], bool], ...] = (
@@ -48,12 +48,12 @@ _INPUTS: tuple[tuple[str, tuple[float, float, float], tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Alternative:
-    """Another way to use a classifier, under which it is clearly better.
+    """Another way to use a classifier, which is clearly better.
 
     Attributes:
-        name: Such as ``pixels from 0 to 255`` or ``classes in reverse order``.
-        correct: Images that are right this way.
-        images: Images that were tried.
+        name: For example ``pixels from 0 to 255`` or ``classes in reverse order``.
+        correct: Number of correct images with it.
+        images: Number of images that were tried.
     """
 
     name: str
@@ -65,18 +65,18 @@ class Alternative:
 
 
 def suspect(correct: int, images: int, labels: Labels) -> str:
-    """Return why an accuracy is no evidence of any knowledge; empty where it is.
+    """Return why an accuracy is not evidence of any knowledge; empty if it is.
 
-    It is suspect where its 99 % Wilson interval reaches the accuracy of always naming the most frequent
+    It is suspect if its 99 % Wilson interval reaches the accuracy of always predicting the most frequent
     class, which is at least 1 / classes.
 
     Args:
-        correct: Images whose largest logit is right.
-        images: Images that were tried.
+        correct: Number of images whose largest logit is correct.
+        images: Number of images that were tried.
         labels: The class of each of them, ``int [images]``.
     """
     counts = np.unique(np.asarray(labels), return_counts=True)[1]
-    # Images of a single class say nothing: one constant answer is right on all of them.
+    # Images of a single class prove nothing: one constant answer is correct for all of them.
     if images == 0 or len(counts) < 2:
         return ""
     chance = float(counts.max() / counts.sum())
@@ -87,11 +87,11 @@ def suspect(correct: int, images: int, labels: Labels) -> str:
 
 
 def clearly_better(right: _Right, before: _Right) -> bool:
-    """Return whether answers are right on ten points more of the same images, beyond doubt.
+    """Return whether answers are correct on ten points more of the same images, with significance.
 
     Args:
-        right: Which answers are right now, ``bool [N]``.
-        before: Which were right before.
+        right: Which answers are correct now, ``bool [N]``.
+        before: Which answers were correct before.
 
     Source of the test: McNemar 1947, at 99.9 %.
     """
@@ -105,16 +105,16 @@ def clearly_better(right: _Right, before: _Right) -> bool:
 def alternatives(
     predict: Predict, images: Tensor, preprocess: Preprocess, labels: Labels
 ) -> Alternative | None:
-    """Try the obvious other ways to use a classifier; return the best one if it is clearly better.
+    """Try other obvious ways to use a classifier; return the best one if it is clearly better.
 
-    Tried are other scales of the pixels, BGR channels, inverted brightness, other orders of the classes
+    These are other scales of the pixels, BGR channels, inverted brightness, other orders of the classes
     (reversed, sorted in other ways, shifted by one, and any order that one half of the images shows and the
     other half confirms), and each of those scales with each of those orders.
 
     Args:
         predict: The classifier.
-        images: ``uint8 [N, 1 or 3, S, S]``, as a split of a data set gives them.
-        preprocess: How they become input at present.
+        images: ``uint8 [N, 1 or 3, S, S]``, as in a split of a data set.
+        preprocess: The current preprocessing.
         labels: Their classes, ``int [N]``.
     """
     truth = np.asarray(labels, dtype=np.int64)
@@ -145,9 +145,9 @@ def alternatives(
 def why_suspect(
     predict: Predict, images: Tensor, preprocess: Preprocess, labels: Labels
 ) -> tuple[str, Alternative | None]:
-    """Return why a classifier's accuracy is suspect, in words, and the likely cause where one is found.
+    """Return why a classifier's accuracy is suspect, in words, and the likely cause if one is found.
 
-    The words are empty where the accuracy is fine. See :func:`suspect` and :func:`alternatives`.
+    The words are empty if the accuracy is fine. See :func:`suspect` and :func:`alternatives`.
     """
     truth = np.asarray(labels, dtype=np.int64)
     correct = int((_classes(predict, preprocess.normalize, images) == truth).sum())
@@ -181,7 +181,7 @@ def _cpu(logits: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
 
 
 def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Yield the present way to prepare images, whose name is empty, and then others."""
+    """Yield the current way to prepare images, whose name is empty, and then others."""
     yield "", preprocess.normalize
     for name, mean, std, flipped in _INPUTS:
         if (mean, std) == (preprocess.mean, preprocess.std) or (flipped and preprocess.color == "L"):
@@ -198,7 +198,7 @@ def _of_flipped(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
 
 
 def _orders(labels: tuple[str, ...]) -> Iterator[tuple[str, _Classes]]:
-    """Yield other orders that classes are often in: the class that each output stands for."""
+    """Yield other common orders of the classes, as the class that each output stands for."""
     own = range(len(labels))
     by_text = sorted(own, key=lambda i: labels[i])
     by_letter = sorted(own, key=lambda i: labels[i].casefold())
@@ -228,7 +228,7 @@ def _number(label: str) -> tuple[int, int]:
 def _learned(answers: _Classes, truth: _Classes, classes: int) -> _Right | None:
     """Return which answers are right in the order that the other half of the images shows.
 
-    Nothing where there are too few images for that: two of each class in each half.
+    ``None`` if there are too few images for that: two of each class in each half are needed.
     """
     if len(truth) < 4 * classes:
         return None
@@ -245,7 +245,7 @@ def _learned(answers: _Classes, truth: _Classes, classes: int) -> _Right | None:
 
 
 def _assign(counts: npt.NDArray[np.int64]) -> _Classes:
-    """Give each output the class that it meets most often, the surest first, each class once."""
+    """Assign to each output its most frequent class, the surest first, each class once."""
     order = np.full(len(counts), -1)
     left = counts.copy()
     for _ in range(len(counts)):

@@ -1,4 +1,4 @@
-"""What differs between machines and versions of the libraries, each with its reason."""
+"""Differences between machines and versions of the libraries, each with its reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def usable_cpus() -> int:
         if quota != "max":
             count = min(count, max(int(int(quota) / int(period)), 1))
     except (OSError, ValueError):
-        pass  # no cgroup v2, or not on Linux: the mask is all there is to know
+        pass  # without cgroup v2 or Linux, only the mask is known
     return count
 
 
@@ -46,7 +46,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def cpu_model() -> str:
-    """Return the name of the CPU as the kernel gives it, or the architecture."""
+    """Return the name of the CPU as reported by the kernel, or the architecture."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -1,7 +1,7 @@
 """Errors that a user can cause: what failed, why, and what to type next.
 
-The command line prints them on one line, without a traceback, and exits with their code.
-Anything else that escapes is a bug and keeps its traceback.
+The command line prints them on one line, without a traceback, and exits with their code. Any other exception
+is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class ImfDeployError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, hint: str = "") -> None:
-        # Names from files, folders and headers are in these sentences, and must not steer a terminal.
+        # Names from files, folders and headers appear in these sentences, and must not control a terminal.
         self.what = visible(_bounded(what))
         self.hint = visible(_bounded(hint))
         super().__init__(f"{self.what}. {self.hint}." if hint else f"{self.what}.")
 
 
 class DivergedError(ImfDeployError):
-    """A training whose loss, weights or statistics are no longer finite."""
+    """Raised when the loss, weights or statistics of a training are no longer finite."""
 
 
 class UsageError(ImfDeployError):
@@ -52,13 +52,13 @@ _LONGEST = 1000
 
 
 def _bounded(text: str) -> str:
-    """Return a sentence without the middle of a foreign text that would fill the screen."""
+    """Return a sentence without the middle of a long text from outside."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def visible(text: str) -> str:
-    r"""Return a foreign text for a terminal: control characters, which could steer it, as ``\x1b``."""
-    # Cf: marks that turn the direction of text around, and let a name look like another one.
+    r"""Return a text from outside for a terminal, with control characters as ``\x1b``."""
+    # Cf: formatting characters that reverse the text direction and let a name look like another one.
     return "".join(
         char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
         for char in text

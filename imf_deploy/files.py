@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, hashes, and paths that stay in their folder."""
+"""Files that are complete or absent: atomic writes, hashes, and paths that stay in their folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ WRITE_PROBLEMS = {
     errno.EACCES: ("permission denied", "Choose an --output folder that you may write to"),
     errno.EPERM: ("permission denied", "Choose an --output folder that you may write to"),
     errno.EROFS: ("the file system is read-only", "Choose another --output folder"),
-    errno.EPIPE: ("the program that read it has ended", "Run the command again, with its output to a file"),
+    errno.EPIPE: ("the program that reads it has ended", "Run the command again, with its output to a file"),
 }
 
 
 def write_error(path: Path | str, error: OSError, action: str = "write") -> ImfDeployError:
-    """Turn an operating system error on writing ``path`` into one with a next step."""
+    """Convert an operating system error on writing ``path`` into one with a next step."""
     why, hint = WRITE_PROBLEMS.get(
         error.errno or 0, (error.strerror or str(error), "Choose another --output folder")
     )
@@ -37,26 +37,26 @@ def write_error(path: Path | str, error: OSError, action: str = "write") -> ImfD
 
 
 def write_problem(error: BaseException, path: Path | str = "") -> ImfDeployError | None:
-    """Return what to tell where an exception, or one that it came from, is a failed write; else nothing.
+    """Return the error to report if an exception, or one of its causes, is a failed write; else ``None``.
 
-    Libraries written in other languages raise exceptions of their own, which give the system's words.
+    Libraries written in other languages raise their own exceptions, which contain the system's text.
 
     Args:
         error: The exception.
-        path: What was written; empty takes the name that the exception has.
+        path: Path that was written; if empty, the path in the exception is used.
     """
     seen: set[int] = set()
     current: BaseException | None = error
     while current and id(current) not in seen:
         seen.add(id(current))
         if isinstance(current, OSError) and current.errno in WRITE_PROBLEMS:
-            # Without the name of a file, a permission is one to do something else.
+            # Without the name of a file, a permission error has another cause.
             if path or current.filename or current.errno in (*_FULL, errno.EPIPE):
                 name = "the output" if current.errno == errno.EPIPE else "a file"
                 return write_error(path or current.filename or name, current)
         elif isinstance(current, FileNotFoundError) and "temporary directory" in str(current):  # tempfile
             return ImfDeployError(
-                "there is no folder in which temporary files can be written", "Free some space, or set TMPDIR"
+                "there is no folder for temporary files that can be written", "Free some space, or set TMPDIR"
             )
         elif not isinstance(current, ImfDeployError):
             for number in _FULL:
@@ -68,32 +68,32 @@ def write_problem(error: BaseException, path: Path | str = "") -> ImfDeployError
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is synced and renamed to ``path``.
+    """Yield a temporary path next to ``path``; on success it is synced and renamed to ``path``.
 
-    On any exception, ``KeyboardInterrupt`` included, the temporary file is removed and ``path``
-    keeps what it held before.
+    On any exception, including ``KeyboardInterrupt``, the temporary file is removed and ``path`` keeps its
+    previous content.
 
     A link is followed, as when a file is opened to be written.
 
     Raises:
-        UsageError: something that is not a regular file is there, such as a pipe or a device.
+        UsageError: the path exists and is not a regular file, such as a pipe or a device.
         ImfDeployError: the folder or the file cannot be written (full disk, permissions).
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    # A rename would put a file in its place.
+    # A rename would replace it by a file.
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UsageError(f"{path} is there, and is not a regular file", "Give another path")
+        raise UsageError(f"{path} exists and is not a regular file", "Use another path")
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix is kept because some writers (torch.onnx, safetensors) look at it.
+        # The suffix is kept because some writers (torch.onnx, safetensors) depend on it.
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; what is shipped follows the user's umask instead.
+        # mkstemp makes files private; result files follow the user's umask instead.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -114,7 +114,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable; not every file system lets a folder be opened."""
+    """Make the rename itself durable; not every file system can open a folder."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -133,7 +133,7 @@ def write_text(path: Path, content: str) -> None:
     """Write ``content`` to ``path`` atomically, as UTF-8.
 
     Raises:
-        ImfDeployError: it holds the name of a file that is not UTF-8 text, or it cannot be written.
+        ImfDeployError: the text contains the name of a file that is not UTF-8, or cannot be written.
     """
     try:
         encoded = content.encode()
@@ -148,7 +148,7 @@ def write_text(path: Path, content: str) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` to ``path`` atomically, as indented JSON with a final newline.
 
-    Numbers that are not finite become null: JSON has no other word for them.
+    Numbers that are not finite become null, because JSON cannot express them.
     """
     write_text(path, json.dumps(finite(content), indent=2, ensure_ascii=False) + "\n")
 
@@ -161,7 +161,7 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def finite(content: Any) -> Any:
-    """Return ``content`` as JSON holds it: lists for tuples, nothing for a number that is not finite."""
+    """Return ``content`` as JSON stores it: lists for tuples, ``None`` for a number that is not finite."""
     if isinstance(content, Mapping):
         return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -177,12 +177,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise ImfDeployError(f"{path} is not a regular file", "Give a JSON file")
+            raise ImfDeployError(f"{path} is not a regular file", "Use a JSON file")
         with path.open("rb") as file:
             content = file.read(JSON_BYTES + 1)
     except OSError as error:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
-    return parse_object(content, str(path), "Make it again, or delete it and start over")
+    return parse_object(content, str(path), "Create it again, or delete it and start over")
 
 
 def sha256_file(path: Path) -> str:
@@ -215,7 +215,7 @@ def existing_file(path: Path, purpose: str) -> Path:
     """Return ``path`` if it is a file.
 
     Raises:
-        UsageError: it is not; the message names ``purpose``.
+        UsageError: it is not a file; the message names ``purpose``.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder, but {purpose} must be a file")

@@ -1,19 +1,23 @@
-"""The one description of how a picture becomes a network's input.
+"""The only description of how an image becomes a network's input.
 
-It is derived once from the data set and then used for training, verification, calibration and
-serving; it travels in every sidecar and in the metadata of every ONNX file.
+It is derived once from the data set and then used for training, verification, calibration and serving. It is
+stored in every sidecar and in the metadata of every ONNX file.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
@@ -25,47 +29,51 @@ if TYPE_CHECKING:
 
 Resize = Literal["none", "crop", "input"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
-"""Height and width of a picture in pixels -> top, left, height and width of the part to take."""
+"""Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
 
-# The centre crop of a longer picture shows only its middle, and scaled as a whole it could fill the memory.
+# The centre crop of a longer image shows only its middle, and scaling the whole could fill the memory.
 _LONGEST = 8
 
 
 def _middle(width: int, height: int) -> Box:
-    """Return the whole of a picture, or the middle of one more than 8 times as long as wide."""
+    """Return the whole of an image, or the middle of one that is more than 8 times as long as wide."""
     sides = []
     for side in (width, height):
         kept = _LONGEST * min(width, height)
-        # The middle stays where it is: what is left away is the same on both sides.
+        # The middle is kept in place: the same amount is removed on both sides.
         margin = max(side - kept, 0) // 2
         sides.append((margin, side - margin))
     (left, right), (top, bottom) = sides
     return left, top, right, bottom
 
 
+_Positive = Annotated[float, Field(gt=0)]
+_Label = Annotated[str, BeforeValidator(str)]
+
+
 @dataclass(frozen=True)
 class Preprocess:
-    """Picture -> float32 network input ``[N, 3, size, size]``.
+    """Image -> float32 network input ``[N, 3, size, size]``.
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: ``none`` (pictures already have the size), ``crop`` (the shorter side is scaled
+        resize: ``none`` (images already have the size), ``crop`` (the shorter side is scaled
             to ``resize_to`` with a bilinear filter, then the centre is cropped), or ``input`` (the network
-            was only given tensors: how pictures become its input is not known).
+            was only given tensors: how images become its input is not known).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
         labels: Names of the classes, in the order of the logits.
-        color: ``RGB``, or ``L`` for grey pictures, whose one channel is repeated three times.
+        color: ``RGB``, or ``L`` for grey images, whose only channel is repeated three times.
     """
 
-    size: int
+    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     resize: Resize
-    resize_to: int
+    resize_to: Annotated[int, Field(ge=1, le=2 * LARGEST_SIDE)]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    labels: tuple[str, ...]
+    std: tuple[_Positive, _Positive, _Positive]
+    labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
 
     @classmethod
@@ -73,22 +81,22 @@ class Preprocess:
         """Return what is known of a network that was only given tensors: its size and its classes."""
         return cls(size, "input", size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), labels)
 
-    @property
-    def known(self) -> bool:
-        """Whether it is known how pictures become the network's input."""
-        return self.resize != "input"
-
     def check_known(self, name: str) -> None:
-        """Refuse pictures for a network that was only given tensors.
+        """Refuse images for a network that was only given tensors.
 
         Raises:
-            ImfDeployError: naming what holds them.
+            ImfDeployError: naming what holds the images.
         """
-        if not self.known:
+        if self.resize == "input":
             raise ImfDeployError(
-                f"{name} holds pictures, and how they become the network's input is not known",
+                f"{name} holds images, and how they become the network's input is not known",
                 "Give the network its preprocess, or give normalised float32 images",
             )
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of an ONNX file: the labels, and this record, where it is known."""
+        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": asdict(self)})
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in own.items()}
 
     @property
     def num_classes(self) -> int:
@@ -96,25 +104,29 @@ class Preprocess:
         return len(self.labels)
 
     @property
+    def task(self) -> Task:
+        """What the labels are for; single-label classification is the only task so far."""
+        return CLASSIFICATION
+
+    @property
     def picture_bytes(self) -> int:
-        """Size of a prepared picture, which :meth:`normalize` turns into numbers."""
+        """Size in bytes of a prepared image, before :meth:`normalize`."""
         return (1 if self.color == "L" else 3) * self.size**2
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
-        """Turn any PIL picture into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
+        """Turn any PIL image into ``uint8 [C, size, size]`` (C is 3, or 1 for ``L``).
 
-        The first frame is taken, EXIF rotation is applied, 16-bit channels keep their high byte, and
-        palettes, CMYK and 1-bit pictures are converted. Transparency is dropped, as torchvision and
-        OpenCV do.
+        The first frame is used, EXIF rotation is applied, 16-bit channels keep their high byte, and palettes,
+        CMYK and 1-bit images are converted. Transparency is dropped, as in torchvision and OpenCV.
 
         Args:
-            image: The picture.
-            crop: Chooses a part of the picture, which is scaled to the network's input in place of
-                resizing and cropping the centre.
+            image: The image.
+            crop: Chooses a part of the image, which is scaled to the network's input instead of resizing and
+                cropping the centre.
 
         Raises:
-            ImfDeployError: 32-bit pixels, whose range nothing tells, or a size other than the network's
-                where nothing is resized.
+            ImfDeployError: the image has 32-bit pixels, whose range is unknown, or its size is not the
+                network's and nothing is resized.
         """
         import numpy as np
 
@@ -134,7 +146,7 @@ class Preprocess:
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
         elif (width, height) != size:
-            raise ImfDeployError(f"a picture is {width}x{height} pixels, not {self.size}x{self.size}")
+            raise ImfDeployError(f"an image is {width}x{height} pixels, not {self.size}x{self.size}")
         else:
             picture = upright.cut((0, 0, width, height))
         pixels = np.asarray(picture)
@@ -148,7 +160,7 @@ class Preprocess:
         return self.normalizer(images.device)(images)
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
-        """Return :meth:`normalize` for images on one device, which already holds mean and deviation."""
+        """Return :meth:`normalize` for images on one device, with mean and deviation already on it."""
         import torch
 
         mean = torch.tensor(self.mean, device=device).view(1, 3, 1, 1) * 255
@@ -161,43 +173,14 @@ class Preprocess:
 
         return normalize
 
-    def metadata(self) -> dict[str, str]:
-        """Return the metadata of an ONNX file: the labels, and, where it is known, this record."""
-        own = {"labels": json.dumps(self.labels, ensure_ascii=False)}
-        return own | ({"preprocess": json.dumps(self.to_dict(), ensure_ascii=False)} if self.known else {})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form that sidecars and ONNX metadata hold."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std), "labels": list(self.labels)}
-
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Preprocess:
-        """Read the form of :meth:`to_dict`.
+        """Read what ``dataclasses.asdict`` gives, as sidecars and ONNX metadata hold it.
 
         Raises:
             ImfDeployError: a field is missing or has the wrong form.
         """
         try:
-            mean, std = (tuple(float(v) for v in content[key]) for key in ("mean", "std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0 or not all(map(math.isfinite, mean + std)):
-                raise ValueError("mean and std need three finite values, std above zero")
-            if content["resize"] not in get_args(Resize) or content["color"] not in ("RGB", "L"):
-                raise ValueError("unknown resize or color")
-            size, resize_to, labels = content["size"], content["resize_to"], content["labels"]
-            if type(size) is not int or not 1 <= size <= LARGEST_SIDE:
-                raise ValueError(f"size must be a whole number from 1 to {LARGEST_SIDE}")
-            if type(resize_to) is not int or not 1 <= resize_to <= 2 * LARGEST_SIDE:
-                raise ValueError(f"resize_to must be a whole number from 1 to {2 * LARGEST_SIDE}")
-            if not isinstance(labels, list) or not 1 <= len(labels) <= MOST_CLASSES:
-                raise ValueError(f"labels must be a list of 1 to {MOST_CLASSES:,} names")
-            return cls(
-                size=size,
-                resize=content["resize"],
-                resize_to=resize_to,
-                mean=mean,
-                std=std,
-                labels=tuple(str(label) for label in labels),
-                color=content["color"],
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return read_typed(cls, content)
+        except ValueError as error:
             raise ImfDeployError(f"the preprocessing record is damaged ({error})") from error

@@ -1,4 +1,4 @@
-"""Which of several processes this is, from the variables of ``torchrun`` and ``accelerate launch``; light."""
+"""The rank of this process, from the variables of ``torchrun`` and ``accelerate launch``; light to import."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from imf_deploy.errors import UsageError
 
-# Accelerate takes each of them for the sign of several processes, LOCAL_RANK even beside WORLD_SIZE=1.
+# For Accelerate each of them indicates several processes, LOCAL_RANK even with WORLD_SIZE=1.
 _LAUNCHERS = (
     "LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE",
     "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
@@ -16,7 +16,7 @@ _MOST_PROCESSES = 1 << 20
 
 
 def check_launcher() -> None:
-    """Check the variables of a launcher, and remove those that a process on its own inherited.
+    """Check the variables of a launcher, and remove those that a single process inherited.
 
     Raises:
         UsageError: a variable is missing, is not a number, or is out of range.
@@ -33,10 +33,10 @@ def check_launcher() -> None:
 
 
 def world_size() -> int:
-    """Return how many processes train together; 1 without a launcher.
+    """Return the number of processes that train together; 1 without a launcher.
 
     Raises:
-        UsageError: ``WORLD_SIZE`` is not such a number.
+        UsageError: ``WORLD_SIZE`` is not a valid number.
     """
     if "LOCAL_RANK" not in os.environ:
         return 1
@@ -44,24 +44,24 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Return this process's number among all of them, from 0.
+    """Return the rank of this process, from 0.
 
     Raises:
-        UsageError: ``RANK`` is not such a number.
+        UsageError: ``RANK`` is not a valid number.
     """
     return _number("RANK", 0, world_size()) if world_size() > 1 else 0
 
 
 def local_rank() -> int:
-    """Return this process's number on its machine, from 0; its GPU has the same.
+    """Return the rank of this process on its machine, from 0; its GPU has the same index.
 
     Raises:
-        UsageError: ``LOCAL_RANK`` is not such a number.
+        UsageError: ``LOCAL_RANK`` is not a valid number.
     """
     return _number("LOCAL_RANK", 0, world_size()) if world_size() > 1 else 0
 
 
-_HINT = "Start several processes with torchrun or accelerate launch; to start one, unset LOCAL_RANK"
+_HINT = "Start several processes with torchrun or accelerate launch; to start only one, unset LOCAL_RANK"
 
 
 def _number(name: str, least: int, end: int) -> int:
@@ -79,11 +79,11 @@ def _number(name: str, least: int, end: int) -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes files and prints."""
     return rank() == 0
 
 
-def has_met() -> bool:
+def is_connected() -> bool:
     """Whether the processes are connected."""
-    torch = sys.modules.get("torch")  # not imported for this
+    torch = sys.modules.get("torch")  # avoids an import
     return torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()

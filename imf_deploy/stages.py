@@ -1,4 +1,4 @@
-"""How long each stage of a run takes: wall-clock and processor time, each second counted once."""
+"""Times of the stages of a run: wall-clock and processor time, each second counted once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Spent:
     """Time in seconds.
 
     Attributes:
-        wall: By the clock on the wall.
-        processor: Of this process, on all CPUs, and of processes that it started and that have ended.
+        wall: Wall-clock time.
+        processor: Processor time of this process, on all CPUs, and of processes that it started and that have
+            ended.
     """
 
     wall: float = 0.0
@@ -27,9 +28,9 @@ class Spent:
 
 @dataclass
 class Clock:
-    """Times of stages by name, in the order in which they first began.
+    """Times of stages by name, in the order in which they first started.
 
-    A stage within another one is not counted in the outer one, so that all of them add up to the whole.
+    A stage inside another is not counted in the outer one, so that their sum is the total.
     """
 
     times: dict[str, Spent] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class Clock:
 
     @contextmanager
     def running(self, name: str) -> Iterator[None]:
-        """Count what happens within as the stage ``name``."""
+        """Count the time in this context as the stage ``name``."""
         self._charge()
         self.times.setdefault(name, Spent())
         self._inside.append(name)
@@ -49,7 +50,7 @@ class Clock:
             self._inside.pop()
 
     def _charge(self) -> None:
-        """Give the time since the last change to the stage that is running."""
+        """Add the time since the last change to the running stage."""
         now = time.perf_counter(), _processor_time()
         if self._inside:
             spent = self.times[self._inside[-1]]
@@ -68,7 +69,7 @@ _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
 
 @contextmanager
 def clock() -> Iterator[Clock]:
-    """Measure the stages that run within; yields their times. Within another one, it is that one."""
+    """Measure the stages in this context, and yield their times. Nested calls yield the outer clock."""
     if around := _clock.get():
         yield around
         return
@@ -82,10 +83,10 @@ def clock() -> Iterator[Clock]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Run a stage, where somebody measures: its time is counted, and the bar for the whole knows of it.
+    """Run a stage: if a clock is active, its time is counted, and the overall progress bar is updated.
 
     Args:
-        name: Such as ``distil``. A stage may run several times, and within another one.
+        name: For example ``distil``. A stage may run several times, and inside another one.
     """
     running = _clock.get()
     if running is None:

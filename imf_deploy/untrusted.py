@@ -1,6 +1,6 @@
-"""What comes from outside is parsed here: JSON with limits, and text that may reach a terminal.
+"""Parsing of input from outside: JSON with limits, and text that may reach a terminal.
 
-Light: nothing but the standard library is imported.
+Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -15,37 +15,38 @@ from imf_deploy.errors import ImfDeployError, visible
 __all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", "too_deep", "visible"]
 
 JSON_BYTES = 32 << 20
-"""Largest JSON document that is parsed; the largest report of a run with 1,000 classes has 2 MB."""
+"""Maximum size of a parsed JSON document; the largest report of a run with 1,000 classes has 2 MB."""
 JSON_VALUES = 4_000_000
-"""Most values in a JSON document; a small one takes 60 bytes of memory."""
+"""Maximum number of values in a JSON document; a small one takes 60 bytes of memory."""
 JSON_DEPTH = 100
-"""Deepest nesting of a JSON document; records and reports have less than 10."""
+"""Maximum nesting of a JSON document; records and reports have less than 10 levels."""
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 def parse_json(content: str | bytes, name: str, hint: str = "") -> Any:
-    """Parse JSON from outside; numbers that are not finite become null, as when the tool writes JSON.
+    """Parse JSON from outside; numbers that are not finite become null, as when imf-deploy writes JSON.
 
     Args:
         content: The document.
-        name: What messages call it, such as ``run/report.json`` or ``the metadata 'labels' of a.onnx``.
-        hint: What to do where it cannot be used.
+        name: Its name in messages, such as ``run/report.json`` or ``the metadata 'labels' of a.onnx``.
+        hint: What to do if it cannot be used.
 
     Raises:
-        ImfDeployError: it is not JSON, larger than :data:`JSON_BYTES` or :data:`JSON_VALUES`, nested deeper
-            than :data:`JSON_DEPTH`, holds an integer of thousands of digits, or text that is not Unicode.
+        ImfDeployError: the document is not JSON, is larger than :data:`JSON_BYTES` or :data:`JSON_VALUES`, is
+            nested deeper than :data:`JSON_DEPTH`, or contains an integer of thousands of digits or text that
+            is not Unicode.
     """
     if len(content) > JSON_BYTES:
         raise ImfDeployError(f"{name} is larger than {JSON_BYTES >> 20} MiB", hint)
     text = content if isinstance(content, str) else content.decode("utf-8", "replace")
-    # Commas and brackets inside of text count as well: an estimate from above is enough.
+    # Commas and brackets inside texts are also counted; an upper bound is sufficient.
     if sum(map(text.count, ",[{")) > JSON_VALUES:
         raise ImfDeployError(f"{name} holds more than {JSON_VALUES:,} values", hint)
     try:
         value = json.loads(content, parse_float=_finite, parse_constant=lambda _: None)
-        if _SURROGATE.search(text):  # a lone surrogate can be read, and never written
+        if _SURROGATE.search(text):  # a lone surrogate can be read, but never written
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ImfDeployError(f"{name} is nested too deeply", hint) from error
@@ -76,7 +77,7 @@ def parse_object(content: str | bytes, name: str, hint: str = "") -> dict[str, A
 
 
 def too_deep(content: Any, limit: int = JSON_DEPTH) -> bool:
-    """Return whether a JSON value is nested so deeply that walking through it could exhaust the stack."""
+    """Return whether a JSON value is nested so deeply that traversing it could exhaust the stack."""
     level = [content]
     for _ in range(limit):
         dicts = (item.values() for item in level if isinstance(item, dict))
@@ -87,6 +88,6 @@ def too_deep(content: Any, limit: int = JSON_DEPTH) -> bool:
 
 
 def shorten(text: str, limit: int = 200) -> str:
-    """Return the first line of a foreign text, with at most ``limit`` characters."""
+    """Return the first line of a text from outside, with at most ``limit`` characters."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     return first if len(first) <= limit else f"{first[: limit - 1]}…"

@@ -1,8 +1,10 @@
-"""A picture upright and in the colours that are wanted, without a converted copy of all of a large one.
+"""An upright image in the requested colours, without a converted copy of the whole of a large one.
 
-Pillow takes 4 bytes for every pixel of colour, and each step from the file to the network's input makes
-another copy: rotation, palette, colours. Rows of a large picture are turned, converted and narrowed piece by
-piece here. A value may then differ by one from what Pillow makes of the whole, which it rounds in between.
+Pillow takes 4 bytes per pixel of a colour image, and each step from the file to the network's input makes
+another
+copy: rotation, palette, colours. Here the rows of a large image are rotated, converted and scaled down piece
+    by piece. A value may then differ by one from Pillow's result for the whole image, which is rounded in
+    between.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; right and bottom are the first that are outside."""
+"""Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
 WHOLE = 1 << 24
-"""Pixels of a picture that is converted as a whole; it takes 64 MiB then."""
+"""Maximum number of pixels of an image that is converted as a whole, which takes 64 MiB."""
 PIECE = 1 << 22
-"""Pixels of a larger picture that are converted at a time."""
+"""Number of pixels of a larger image that are converted at a time."""
 
 
 @dataclass(frozen=True)
 class Upright:
-    """A decoded picture, seen upright.
+    """A decoded image, seen upright.
 
     Attributes:
-        image: The picture as it is stored.
-        color: The mode of what :meth:`scaled` returns.
-        orientation: How it is stored, from 1 (upright) to 8, as EXIF counts.
+        image: The image as stored.
+        color: The mode of the result of :meth:`scaled`.
+        orientation: How it is stored, from 1 (upright) to 8, as in EXIF.
     """
 
     image: Image.Image
@@ -39,16 +41,16 @@ class Upright:
 
     @classmethod
     def of(cls, image: Image.Image, color: Literal["RGB", "L"]) -> Upright:
-        """Decode a picture.
+        """Decode an image.
 
         Raises:
-            ImfDeployError: 32-bit pixels, whose range nothing tells.
+            ImfDeployError: the image has 32-bit pixels, whose range is unknown.
         """
         image.load()
         if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-            raise ImfDeployError("its pixels have 32 bits, and nothing says which value is white")
+            raise ImfDeployError("its pixels have 32 bits, and the value of white is unknown")
         if image.mode == "P":
-            # Transparency is dropped; with this entry Pillow warns of it.
+            # Transparency is dropped; with this entry Pillow would warn about it.
             image.info.pop("transparency", None)
         orientation = image.getexif().get(0x0112, 1)
         return cls(image, color, orientation if orientation in range(2, 9) else 1)
@@ -83,7 +85,7 @@ class Upright:
 
         Args:
             size: Width and height in pixels.
-            box: What is scaled. The filter also sees the pixels beside it.
+            box: The part to scale. The filter also reads the pixels next to it.
         """
         from PIL import Image
 
@@ -91,7 +93,7 @@ class Upright:
         if width * height <= WHOLE:
             return self.cut((0, 0, width, height)).resize(size, Image.Resampling.BILINEAR, box)
         left, top, right, bottom = box
-        # How far the filter reaches beyond the box.
+        # The distance that the filter reaches beyond the box.
         reach = -(-(bottom - top) // size[1]) + 1
         first, last = max(top - reach, 0), min(bottom + reach, height)
         rows = max(PIECE // width, 1)
@@ -106,7 +108,7 @@ class Upright:
         return narrow.resize(size, Image.Resampling.BILINEAR, (0, top - first, size[0], bottom - first))
 
     def _stored(self, box: Box) -> Box:
-        """Return where a part lies in the picture as it is stored."""
+        """Return the position of a part in the image as stored."""
         left, top, right, bottom = box
         width, height = self.image.size
         if self.orientation >= 5:
@@ -122,8 +124,8 @@ class Upright:
         import numpy as np
         from PIL import Image
 
-        # Earlier Pillows open 16-bit PNG and PNM as 32-bit integers.
+        # Older versions of Pillow open 16-bit PNG and PNM as 32-bit integers.
         if part.mode.startswith("I;16") or part.mode == "I":
-            # Pillow clips at 255 on conversion. Of 16-bit colour it takes the high byte, as here.
+            # Pillow clips at 255 on conversion. For 16-bit colour it uses the high byte, as here.
             part = Image.fromarray((np.asarray(part).astype(np.uint16) >> 8).astype(np.uint8))
         return part if part.mode == self.color else part.convert(self.color)

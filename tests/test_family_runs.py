@@ -83,11 +83,11 @@ def test_family(
     config = DistillConfig(FAMILIES[family], train=SHORT)
     distilled = load_distilled(distill(pictures, its_teacher, config, tmp_path / "d.safetensors"))
     for made in strip(distilled, ["plain", "imf@2"], tmp_path / "products"):
-        assert made.evidence["strip"]["passed"]
+        assert made.strip.passed
         product = evaluate_product(load_product(made.path), pictures)
         files = export(product, ["fp32"], None, tmp_path / "deploy")
         (verified,) = verify(product, files, pictures, Gate())
-        found = verified.evidence["verify"]
+        found = verified.verify
         assert (found["status"], found["agreement"]) == ("pass", 1.0), found
         assert [rung["status"] for rung in found["ladder"]] == ["pass"] * len(found["ladder"])
         assert "ONNX" in found["ladder"][-1]["name"]

@@ -32,7 +32,6 @@ def test_what_fits() -> None:
     content = {"name": "n", "rate": 2, "kind": "b", "on": False, "many": [1, 2], "pair": [3, "y"], "maybe": 4}
     read = read_typed(Outer, content | {"inner": {"side": 7}})
     assert read == Outer("n", 2, "b", False, (1, 2), (3, "y"), 4, Inner(7))
-    assert type(read.rate) is int  # as JSON had it
     assert read_typed(Outer, {"name": "n", "maybe": None}) == Outer("n")
 
 
@@ -66,14 +65,16 @@ def test_what_fits() -> None:
     ],
 )
 def test_what_does_not(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^\S+ (is not|has|lacks|is longer)") as caught:
+    with pytest.raises(
+        ValueError, match=r"^\S+ (should|Field required|Unexpected|is out of bounds)"
+    ) as caught:
         read_typed(Outer, {"name": "n"} | change)
     assert len(str(caught.value)) < 150
 
 
 @pytest.mark.parametrize("content", [None, [], "text", 3, {}])
 def test_no_record_at_all(content: Any) -> None:
-    with pytest.raises(ValueError, match=r"^it (is not an object|lacks name)"):
+    with pytest.raises(ValueError, match=r"^(it should be an object|name: Field required)"):
         read_typed(Outer, content)
 
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from imf_deploy.api.files import File
 from imf_deploy.api.modules import as_product
-from imf_deploy.artifact import Artifact
 from imf_deploy.benchmark.result import BenchResult
 from imf_deploy.benchmark.stage import bench as run
 from imf_deploy.benchmark.ways import Choice
 from imf_deploy.method.products import Product
+from imf_deploy.records.files import DeployableFile
 
 
 def bench(
@@ -53,4 +53,4 @@ def bench(
 def _measured(file: File | Product | nn.Module, image_size: int | None) -> Path | Product:
     if isinstance(file, Product | nn.Module):
         return as_product(file, image_size)
-    return file.path if isinstance(file, Artifact) else Path(file)
+    return file.path if isinstance(file, DeployableFile) else Path(file)

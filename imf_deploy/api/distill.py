@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -93,10 +92,7 @@ def distill(
     run = run_distillation(
         spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given
     )
-    evidence = run.evidence(data)
-    return distilled_in_memory(
-        run.graph, spec, preprocess, run.blocks, run.features, settings.design, evidence
-    )
+    return distilled_in_memory(run.graph, spec, preprocess, settings.design, run.finish(data))
 
 
 def _data(
@@ -134,4 +130,4 @@ def _teacher(teacher: nn.Module | str | Path, data: DataSet, settings: DistillCo
     fitting_preprocess(teacher, None, data.preprocess)
     spec = ModelSpec(type(teacher).__name__, data.preprocess.num_classes, data.preprocess.size)
     module = teacher.to(choose_device(device)).eval().requires_grad_(False)
-    return Teacher(module, spec, hash_of(module, spec), math.nan)
+    return Teacher(module, spec, hash_of(module, spec), None)

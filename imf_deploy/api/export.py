@@ -7,7 +7,6 @@ from pathlib import Path
 
 from imf_deploy.api.files import File, as_file
 from imf_deploy.api.modules import Network, as_product
-from imf_deploy.artifact import Artifact
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.flavour import FlavourOption, choose_flavour
@@ -16,6 +15,7 @@ from imf_deploy.export.stage import EngineConfig, check_targets, write_engine, w
 from imf_deploy.export.targets import BatchRange, parse_capability, profiles_of
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import EngineFile, OnnxFile
 
 
 def export_onnx(
@@ -27,7 +27,7 @@ def export_onnx(
     preprocess: Preprocess | None = None,
     name: str = "",
     overwrite: bool = True,
-) -> Artifact:
+) -> OnnxFile:
     """Write a network as one ONNX file, with its record ``<path>.json`` beside it.
 
     In both precisions the file takes ``images``, ``float32 [batch, 3, S, S]``, and returns ``logits``,
@@ -69,7 +69,7 @@ def build_engine(
     options: BuildOptions = BuildOptions(),  # noqa: B008, frozen
     timing_cache: str | Path | None = None,
     overwrite: bool = True,
-) -> Artifact:
+) -> EngineFile:
     """Build a TensorRT engine from an ONNX file, with its record ``<path>.json`` beside it.
 
     Example:
@@ -94,6 +94,8 @@ def build_engine(
         ImfDeployError: TensorRT refuses the file.
     """
     path, file = _with_suffix(path, ".engine"), as_file(onnx)
+    if not isinstance(file, OnnxFile):
+        raise UsageError(f"{file.path} is an engine", "Give the ONNX file that it was built from")
     cache = Path(timing_cache) if timing_cache else None
     check_cache(cache)
     chosen = choose_flavour(flavour)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
 
-File = Artifact | str | Path
+File = DeployableFile | str | Path
 """A deployable file: what another verb returned, or a path."""
 
 
-def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") -> Artifact:
+def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") -> DeployableFile:
     """Return the record of an ONNX file or an engine; of somebody else's ONNX file, what can be known.
 
     Args:
@@ -22,31 +24,26 @@ def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") 
         source: For such a file: hash of the network that it was made from.
 
     Raises:
-        UsageError: the file is of another kind, or an ONNX file whose input is not that of a classifier.
-        ImfDeployError: it is damaged, or an engine without a record.
+        UsageError: an ONNX file whose input is not that of a classifier.
+        ImfDeployError: the file is of another kind, damaged, or an engine without a record.
     """
-    if isinstance(file, Artifact):
+    if isinstance(file, DeployableFile):
         return file
     path = Path(file)
     if path.suffix != ".onnx" or sidecar_path(path).is_file():
-        record = load_artifact(path)
-        if record.kind not in ("onnx", "engine"):
-            raise UsageError(f"{path} is a {record.kind}", "Give an ONNX file or an engine")
-        return record
+        return load_artifact(path, DeployableFile)
     info = describe_onnx(path)
-    return describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    return OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent=source,
         recipe="",
         model={"name": path.stem},
         preprocess=preprocess or _of_tensors(path, [*info.inputs.values()], [*info.outputs.values()]),
-        product="",
         precision=info.precision,
         inputs=info.inputs,
         outputs=info.outputs,
-        evidence={"source": source},
+        source=source,
     )
 
 

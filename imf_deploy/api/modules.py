@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchDesign, TrainingGraph
 from imf_deploy.method.products import MODULE, Product, load_product
-from imf_deploy.models import Block, ModelSpec, check_behaviour, only_logits, tensor_hashes
+from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DistilledFile, ProductFile
 from imf_deploy.verification.proof import count_macs, count_parameters
 
 Network = nn.Module | Product | str | Path
@@ -52,13 +51,15 @@ def as_product(
     preprocess = fitting_preprocess(module, image_size, preprocess)
     size = preprocess.size
     check_behaviour(module, size, name)
-    record = in_memory(
-        module,
-        ModelSpec(name, preprocess.num_classes, size),
-        preprocess,
-        kind="product",
+    spec = ModelSpec(name, preprocess.num_classes, size)
+    record = ProductFile(
+        **in_memory(module, spec, preprocess),
+        parent="",
         product=MODULE,
-        evidence={"parameters": count_parameters(module), "macs": count_macs(module, size)},
+        parameters=count_parameters(module),
+        macs=count_macs(module, size),
+        data="",
+        data_config={},
     )
     return Product(record, module)
 
@@ -87,23 +88,16 @@ def fitting_preprocess(
     return preprocess or Preprocess.of_tensors(size, tuple(map(str, range(classes))))
 
 
-def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess, **fields: Any) -> Artifact:
-    """Return the record of a network that lies in memory; its hash is that of its tensors.
-
-    Args:
-        module: The network.
-        spec: Its name, classes and size.
-        preprocess: How pictures become its input.
-        fields: Further fields of the :class:`~imf_deploy.artifact.Artifact`.
-    """
-    usual: dict[str, Any] = {"parent": "", "recipe": "", "model": spec.to_dict()}
-    return Artifact(
-        path=Path(spec.stem),
-        format=MODULE,
-        sha256=hash_of(module, spec),
-        preprocess=preprocess,
-        **(usual | fields),
-    )
+def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess) -> dict[str, Any]:
+    """Return what every record of a network in memory holds; its hash is that of its tensors."""
+    return {
+        "path": Path(spec.stem),
+        "format": MODULE,
+        "sha256": hash_of(module, spec),
+        "recipe": "",
+        "model": spec.to_dict(),
+        "preprocess": preprocess,
+    }
 
 
 def hash_of(module: nn.Module, spec: ModelSpec) -> str:
@@ -121,32 +115,39 @@ def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Dis
 
     Args:
         imf: The distiller; it stays as it is.
-        preprocess: How pictures become the student's input, and the names of the classes.
+        preprocess: How images become the student's input, and the names of the classes.
     """
     preprocess = fitting_preprocess(imf.student, imf.spec.image_size, preprocess)
-    evidence = {
+    fields = {
         "history": [],
-        "blocks": [asdict(block) for block in imf.blocks],
-        "teacher_features": [asdict(block) for block in imf.features],
+        "blocks": imf.blocks,
+        "teacher_features": imf.features,
         "teacher": {"name": type(imf.teacher).__name__},
+        "teacher_accuracy": None,
         "teacher_tensors": tensor_hashes(imf.teacher.parameters()),
         "data": "",
         "data_config": {},
+        "config": {},
     }
-    design = imf.settings.design
-    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.blocks, imf.features, design, evidence)
+    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.settings.design, fields)
 
 
 def distilled_in_memory(
     graph: TrainingGraph,
     spec: ModelSpec,
     preprocess: Preprocess,
-    blocks: list[Block],
-    features: list[Block],
     design: BranchDesign,
-    evidence: dict[str, Any],
+    fields: dict[str, Any],
 ) -> Distilled:
-    """Return a copy of a training graph on the CPU with its record, as the strip stage takes it."""
+    """Return a copy of a training graph on the CPU with its record, as the strip stage takes it.
+
+    Args:
+        graph: The graph.
+        spec: The student's name, classes and size.
+        preprocess: How images become the student's input.
+        design: How the branches are made.
+        fields: Further fields of the record.
+    """
     graph = copy.deepcopy(graph).cpu().to(memory_format=torch.channels_last).eval()
-    record = in_memory(graph, spec, preprocess, kind="distilled", evidence=evidence)
-    return Distilled(record, spec, graph, blocks, features, design)
+    record = DistilledFile(**in_memory(graph, spec, preprocess), parent="", **fields)
+    return Distilled(record, spec, graph, record.blocks, record.teacher_features, design)

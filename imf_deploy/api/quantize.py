@@ -11,13 +11,13 @@ from torch import nn
 from imf_deploy.api.data import Data, as_split, data_set
 from imf_deploy.api.files import File, as_file
 from imf_deploy.api.modules import as_product
-from imf_deploy.artifact import Artifact
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.errors import UsageError
 from imf_deploy.export.stage import write_onnx
 from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
 from imf_deploy.verification.gate import Gate
 
 
@@ -32,7 +32,7 @@ def quantize(
     image_size: int | None = None,
     preprocess: Preprocess | None = None,
     overwrite: bool = True,
-) -> Artifact:
+) -> OnnxFile:
     """Write the INT8 form of a network as an ONNX file, with its record ``<path>.json`` beside it.
 
     Layers that INT8 harms stay in float until the gate holds on the validation images.
@@ -67,7 +67,9 @@ def quantize(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         if isinstance(source, Product | nn.Module):
             product = as_product(source, image_size, preprocess)
-            file = write_onnx(product, Path(folder) / f"{product.artifact.path.name}-fp32.onnx", "fp32")
+            file: DeployableFile = write_onnx(
+                product, Path(folder) / f"{product.artifact.path.name}-fp32.onnx", "fp32"
+            )
         else:
             file = as_file(source, preprocess)
         own = file.preprocess
@@ -80,7 +82,7 @@ def quantize(
             data_set(own, train=train, validation=held),
             replace(settings, images=min(settings.images, len(train))),
             path.parent,
-            own,
+            None if sidecar_path(file.path).is_file() else own,
             ranges_file=Path(folder) / "ranges.json",
             overwrite=overwrite,
             output=path,

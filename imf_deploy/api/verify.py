@@ -8,8 +8,8 @@ from typing import overload
 from imf_deploy.api.data import Data, as_split, data_set
 from imf_deploy.api.files import File, as_file
 from imf_deploy.api.modules import Network, as_product
-from imf_deploy.artifact import Artifact
 from imf_deploy.errors import UsageError
+from imf_deploy.records.files import DeployableFile
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import verify as run
 
@@ -17,18 +17,18 @@ from imf_deploy.verification.stage import verify as run
 @overload
 def verify(  # type: ignore[overload-overlap]  # a text is a sequence of texts as well
     file: File, against: Network, data: Data, gate: Gate | None = None
-) -> Artifact: ...
+) -> DeployableFile: ...
 
 
 @overload
 def verify(
     file: Sequence[File], against: Network, data: Data, gate: Gate | None = None
-) -> list[Artifact]: ...
+) -> list[DeployableFile]: ...
 
 
 def verify(
     file: File | Sequence[File], against: Network, data: Data, gate: Gate | None = None
-) -> Artifact | list[Artifact]:
+) -> DeployableFile | list[DeployableFile]:
     """Compare files with the network that they were made from, on labelled images.
 
     Every file is also compared with the file that it was made from, where that comes first in the sequence.
@@ -36,7 +36,7 @@ def verify(
 
     Example:
         >>> checked = imf_deploy.verify("network-fp32.onnx", against=network, data=test_loader)
-        >>> checked.evidence["verify"]["status"]
+        >>> checked.verify.status
         'pass'
 
     Args:
@@ -46,7 +46,7 @@ def verify(
         gate: What a file may lose; by default what its record says, or else the usual gate.
 
     Returns:
-        The record of the file, or of each. Its ``evidence["verify"]`` has the ``status`` (``pass``, ``fail``,
+        The record of the file, or of each. Its ``verify`` has the ``status`` (``pass``, ``fail``,
         or ``not-run`` without a device for it), the ``reason``, accuracies, agreement, and the ``ladder`` of
         comparisons. Nothing is written.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.products import LOADS, ROUNDS, WARMUP_S, FileLatency
 from imf_deploy.benchmark.result import BenchRow
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.records.files import DeployableFile
 from imf_deploy.runners.engine_facts import why_not_here
 from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.show.format import significant
@@ -22,7 +23,7 @@ WORTH = 1.15
 """How many times as fast as fp16 an INT8 engine has to be to be worth its loss of accuracy."""
 
 
-def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> list[str]:
+def does_int8_pay(files: Sequence[DeployableFile], latencies: dict[str, FileLatency]) -> list[str]:
     """Return a sentence for each INT8 file that was timed beside fp32: faster, slower, or neither."""
     return [
         compare(f"INT8 of {file.product}", timed.file, timed.to_fp32, "fp32", worth=1.0)
@@ -31,7 +32,7 @@ def does_int8_pay(files: list[Artifact], latencies: dict[str, FileLatency]) -> l
     ]
 
 
-def do_int8_engines_pay(files: list[Artifact], seconds: float) -> list[str]:
+def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list[str]:
     """Measure INT8 engines beside the fp16 ones of the same products, at batch 1, where a GPU here runs them.
 
     Args:
@@ -82,7 +83,7 @@ def int8_rows(rows: Sequence[BenchRow]) -> list[str]:
 def _product(path: Path) -> tuple[str, str]:
     """Return product and precision of an engine, empty where it has no record."""
     try:
-        record = load_artifact(path)
+        record = load_artifact(path, DeployableFile)
     except ImfDeployError:
         return "", ""
     return record.product, record.precision

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.others import OtherWork, busy_machine
 from imf_deploy.benchmark.startup import start_up
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
+from imf_deploy.records.files import DeployableFile, OnnxFile
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.opening import Way
@@ -56,26 +57,9 @@ class FileLatency:
     to_fp32: Ratio | None = None
     other_cpus: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that reports hold, in milliseconds."""
-        low_high = {"ratio": self.speedup.value, "low": self.speedup.low, "high": self.speedup.high}
-        return {
-            "latency_ms": percentiles(self.file),
-            "pytorch_latency_ms": percentiles(self.pytorch),
-            "speedup": low_high,
-            "threads": self.threads,
-            "batch": 1,
-            "memory_bytes": self.memory_bytes,
-        }
-
-
-def percentiles(latency: Latency) -> dict[str, float]:
-    """Return p50, p90 and p99 in milliseconds."""
-    return {"p50": latency.p50, "p90": latency.p90, "p99": latency.p99}
-
 
 def measure_products(
-    products: list[Product], files: list[Artifact], seconds: float
+    products: list[Product], files: Sequence[DeployableFile], seconds: float
 ) -> dict[str, FileLatency]:
     """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
 
@@ -90,7 +74,7 @@ def measure_products(
         For each ONNX file, by its hash.
     """
     threads = usable_cpus()
-    onnx_files = [file for file in files if file.format == "onnx" and _for_the_cpu(file)]
+    onnx_files = [file for file in files if isinstance(file, OnnxFile) and _for_the_cpu(file)]
     runners: dict[str, Runner] = {
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
@@ -104,7 +88,7 @@ def measure_products(
     fp32 = {file.product: file.sha256 for file in onnx_files if file.precision == "fp32"}
     latencies = {}
     for file in onnx_files:
-        own, pytorch = measured[file.sha256], measured[file.evidence["source"]]
+        own, pytorch = measured[file.sha256], measured[file.source]
         single = fp32.get(file.product) if file.precision == "int8" else None
         memory = start_up(Way(file.path, threads), image).get("memory")
         latencies[file.sha256] = FileLatency(
@@ -134,9 +118,8 @@ def expected_seconds(products: int, files: int, seconds: float) -> float:
     return _timing_seconds(products + files, seconds) + files * START_S
 
 
-def _for_the_cpu(file: Artifact) -> bool:
-    calibration = file.evidence.get("calibration")
-    return not calibration or calibration["target"] != "tensorrt"
+def _for_the_cpu(file: OnnxFile) -> bool:
+    return not (file.calibration and file.calibration.target == "tensorrt")
 
 
 def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:

@@ -131,10 +131,10 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.processes import has_met, rank
+    from imf_deploy.processes import is_connected, rank
 
     # Before they have met, all processes fail alike, and the first one says so.
-    if has_met() and rank():
+    if is_connected() and rank():
         _write(f"error: process {rank()}: {error}")
     else:
         _tell(f"error: {error}")

@@ -81,12 +81,13 @@ def calibrate(
     opened = model_data(open_float_model(model, preprocess, logits).artifact, data, data_root)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)
     write_yaml(made.path.with_suffix(".config.yaml"), settings)
-    about = made.evidence["calibration"]
-    result = about["validation"]
+    if not (about := made.calibration):
+        return
+    result = about.validation
     say(
-        f"{made.path}: {result['accuracy']:.2%} of {result['images']} validation images, "
-        f"float {result['float_accuracy']:.2%}, agreement {result['agreement']:.2%}, "
-        f"{len(about['float_layers'])} of {about['layers']} layers in float"
+        f"{made.path}: {result.accuracy:.2%} of {result.images} validation images, "
+        f"float {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
+        f"{len(about.float_layers)} of {about.layers} layers in float"
     )
-    worst = ", ".join(f"{harm['layer']} ({harm['divergence']:.2g})" for harm in about["sensitivity"][:3])
+    worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
     say(f"Most sensitive layers (divergence that each one alone causes): {worst}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.cli.options import Augmentation, LrSchedule, TrainPrecision
 from imf_deploy.cli.words import WHOLE, names
 from imf_deploy.data import DataConfig, DataSet, is_named, open_data, reopen_data
@@ -12,6 +11,7 @@ from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.errors import UsageError
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import OWN_STRIDES, parse_settings
+from imf_deploy.records.files import DeployableFile
 from imf_deploy.study.plan import Thin
 from imf_deploy.teaching.reading import Reading
 from imf_deploy.teaching.teacher import TEACHER_TRAINING, TeacherConfig
@@ -161,13 +161,13 @@ def distill_config(
     )
 
 
-def model_data(artifact: Artifact, data: str, root: str) -> DataSet:
+def model_data(artifact: DeployableFile, data: str, root: str) -> DataSet:
     """Open the data of a deployable file: what its record names, or what the options give.
 
     Raises:
         UsageError: neither names any.
     """
-    known = artifact.evidence.get("data_config")
+    known = artifact.data_config
     if known:
         return reopen_data(known, data, root)
     if not data:

@@ -29,9 +29,9 @@ def refit_engine(
     from imf_deploy.progress import say
 
     made = run(engine, weights, output, trust_model or (), overwrite)
-    about = made.evidence["refit"]
-    largest = max(check["max_abs_diff"] for check in about["checks"])
-    say(
-        f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}, {about['seconds']:.1f} s, "
-        f"logits within {largest:.1g}"
-    )
+    if proof := made.refit:
+        largest = max(check.max_abs_diff or 0.0 for check in proof.checks)
+        say(
+            f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}, {proof.seconds:.1f} s, "
+            f"logits within {largest:.1g}"
+        )

@@ -30,19 +30,21 @@ def strip(
     from imf_deploy.files import write_yaml
     from imf_deploy.method.products import choose_products
     from imf_deploy.progress import say
+    from imf_deploy.records.files import DistilledFile
     from imf_deploy.stripping.stage import strip as run
 
-    loaded = load_distilled(load_artifact(distilled), trust_model or ())
+    loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model or ())
     names = choose_products(products, len(loaded.blocks))
     folder = output or distilled.parent / "products"
     stripped = run(loaded, names, folder, overwrite=overwrite)
     write_yaml(folder / "strip.config.yaml", settings)
     for made in stripped:
-        proof = made.evidence["strip"]
-        same = "identical" if proof["logits_identical"] else f"within {proof['max_abs_diff']:.1g}"
+        if not (proof := made.strip):
+            continue
+        same = "identical" if proof.logits_identical else f"within {proof.max_abs_diff:.1g}"
         say(
-            f"{made.path}: logits {same}, {proof['parameters_before']:,} parameters -> "
-            f"{proof['parameters_after']:,}, {proof['macs_before']:,} MACs -> {proof['macs_after']:,}"
+            f"{made.path}: logits {same}, {proof.parameters_before:,} parameters -> "
+            f"{proof.parameters_after:,}, {proof.macs_before:,} MACs -> {proof.macs_after:,}"
         )
 
 
@@ -99,7 +101,7 @@ def export(
     if remark:
         say(remark)
     loaded = load_product(product, trust_model or ())
-    opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
+    opened = reopen_data(loaded.artifact.data_config, data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
     config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement), cpus=int8_cpus.value)
     files, declined = export_product(

@@ -75,7 +75,7 @@ def train_teacher(
     made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
     leave()
     write_yaml(output.with_suffix(".config.yaml"), settings)
-    say(f"{made.path}: {made.evidence['accuracy']:.2%} of {len(opened.test)} test images")
+    say(f"{made.path}: {made.accuracy:.2%} of {len(opened.test)} test images")
 
 
 def weights_file(path: Path) -> Path:
@@ -217,6 +217,7 @@ def qat(
     from imf_deploy.files import write_yaml
     from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
+    from imf_deploy.records.files import DistilledFile
     from imf_deploy.teaching.reading import Reading
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher
@@ -225,12 +226,15 @@ def qat(
     config = QatConfig(epochs, lr_factor, device)
     config.check()
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
-    loaded = load_distilled(load_artifact(distilled), trust_model or ())
-    opened = reopen_data(loaded.artifact.known("data_config", dict), data, data_root)
+    loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model or ())
+    opened = reopen_data(loaded.artifact.data_config, data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
-    known = ModelSpec.from_dict(loaded.artifact.known("teacher", dict), trust_model or ())
-    key = loaded.artifact.evidence.get("teacher_key", "")
-    reading = Reading(str(key), known.settings, known.stem_strides) if teacher_weights else Reading()
+    known = ModelSpec.from_dict(loaded.artifact.teacher, trust_model or ())
+    reading = (
+        Reading(loaded.artifact.teacher_key, known.settings, known.stem_strides)
+        if teacher_weights
+        else Reading()
+    )
     found = find_teacher(
         teacher_weights,
         known.name if teacher_weights else "",

@@ -40,40 +40,44 @@ def verify(
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
+    from imf_deploy.forms import to_json
     from imf_deploy.method.products import load_product
     from imf_deploy.progress import say
+    from imf_deploy.records.files import DeployableFile, ProductFile, verified
     from imf_deploy.report.verified import render_verification
+    from imf_deploy.verification.gate import Gate
     from imf_deploy.verification.origin import with_origins
-    from imf_deploy.verification.stage import check_files, check_parent, recorded_gate
+    from imf_deploy.verification.stage import check_files, check_parent
     from imf_deploy.verification.stage import verify as run
 
     check_free("--output", output, overwrite)
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
     artifact = load_artifact(file)
-    if artifact.kind not in ("onnx", "engine"):
+    if not isinstance(artifact, DeployableFile):
         raise UsageError(
-            f"{file} is a {artifact.kind}, and verify takes ONNX files and engines",
+            f"{file} is {artifact.title}, and verify takes ONNX files and engines",
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
-    check_parent(load_artifact(against), artifact)  # before networks are built and data is opened
+    check_parent(
+        load_artifact(against, ProductFile), artifact
+    )  # before networks are built and data is opened
     product = load_product(against, trust_model or ())
     # Before the data is opened: that may take minutes.
-    gate = replace(recorded_gate(artifact), **{name: v for name, v in given.items() if v is not None})
+    gate = replace(artifact.gate or Gate(), **{name: v for name, v in given.items() if v is not None})
     gate.check()
     files = with_origins(artifact)
     check_files(product, files)
-    opened = reopen_data(product.artifact.known("data_config", dict), data, data_root)
-    if product.artifact.evidence.get("evaluated_on", opened.fingerprint) != opened.fingerprint:
+    opened = reopen_data(product.artifact.data_config, data, data_root)
+    if product.artifact.evaluated_on not in ("", opened.fingerprint):
         say(f"{opened.name} is other data than {against} was evaluated on")
-    result = run(product, files, opened, gate, search=True)[-1].evidence["verify"]
-    if result["status"] == "not-run":
-        raise DeviceError(
-            f"{file} was not run: {result['reason']}", "Verify it on a machine with an NVIDIA GPU"
-        )
-    if result["doubt"]:
-        say(f"Warning: {against} in PyTorch: {result['doubt']}. Check the data, and how it was trained")
+    (*_, last) = run(product, files, opened, gate, search=True)
+    result = verified(last)
+    if result.status == "not-run":
+        raise DeviceError(f"{file} was not run: {result.reason}", "Verify it on a machine with an NVIDIA GPU")
+    if result.doubt:
+        say(f"Warning: {against} in PyTorch: {result.doubt}. Check the data, and how it was trained")
     Console().print(render_verification(file.name, result))
     if output:
-        write_json(output, {"file": str(file), "sha256": artifact.sha256} | result)
-    if result["status"] == "fail":
-        raise GateError(f"{file} missed its gate: {result['reason']}", "Export it again, or do not ship it")
+        write_json(output, {"file": str(file), "sha256": artifact.sha256, **to_json(result)})
+    if result.status == "fail":
+        raise GateError(f"{file} missed its gate: {result.reason}", "Export it again, or do not ship it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.runs import Run
 from imf_deploy.errors import UsageError
+from imf_deploy.records.report import ArtifactRow
 from imf_deploy.report.assemble import recommend
-from imf_deploy.report.schema import ArtifactRow
 from imf_deploy.show.format import percent, scaled, significant
 
 
@@ -57,17 +57,15 @@ class Budget:
 
     def misses(self, row: ArtifactRow) -> dict[str, float]:
         """Return by how much of each limit a candidate misses it, in words and as a part of the limit."""
-        latency, accuracy, found = row["latency_ms"], row["validation_accuracy"], {}
+        latency, accuracy, found = row.latency_ms, row.validation_accuracy, {}
         if latency is None or accuracy is None:
-            raise ValueError(f"{row['path']} is no candidate")
-        if self.latency_ms is not None and latency["p50"] > self.latency_ms:
-            over = latency["p50"] - self.latency_ms
-            found[f"{significant(latency['p50'])} ms, {significant(over)} ms too slow"] = (
-                over / self.latency_ms
-            )
-        if self.size_mb is not None and row["size_bytes"] > self.size_mb * 1e6:
-            extra = row["size_bytes"] - self.size_mb * 1e6
-            told = f"{scaled(row['size_bytes'], 'B')}, {scaled(extra, 'B')} too large"
+            raise ValueError(f"{row.path} is no candidate")
+        if self.latency_ms is not None and latency.p50 > self.latency_ms:
+            over = latency.p50 - self.latency_ms
+            found[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = over / self.latency_ms
+        if self.size_mb is not None and row.size_bytes > self.size_mb * 1e6:
+            extra = row.size_bytes - self.size_mb * 1e6
+            told = f"{scaled(row.size_bytes, 'B')}, {scaled(extra, 'B')} too large"
             found[told] = extra / (self.size_mb * 1e6)
         if self.min_accuracy is not None and accuracy < self.min_accuracy:
             under = self.min_accuracy - accuracy
@@ -116,13 +114,13 @@ def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Bu
         )
     fit = [entry for entry in candidates if not budget.misses(entry.row)]
     # Under the name that tells the runs apart, since the choice comes back as a path.
-    chosen = recommend([{**entry.row, "path": entry.name} for entry in fit])
+    chosen = recommend([replace(entry.row, path=entry.name) for entry in fit])
     others = _left_out(candidates, len(everywhere) - len(candidates))
     if chosen is None:
         return _none_fits(candidates, budget, others)
-    entry = next(entry for entry in fit if entry.name == chosen["path"])
+    entry = next(entry for entry in fit if entry.name == chosen.path)
     among = f", among the {len(fit)} of {len(candidates)} files with {budget}" if budget else ""
-    return Choice(entry, f"Deploy {entry.name}: {chosen['reason'].rstrip('. ')}{among}.{others}")
+    return Choice(entry, f"Deploy {entry.name}: {chosen.reason.rstrip('. ')}{among}.{others}")
 
 
 def _left_out(candidates: Sequence[Entry], others: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imf_deploy.comparison.runs import Run
-from imf_deploy.report.schema import ArtifactRow
+from imf_deploy.records.report import ArtifactRow
 
 LATENCY, SIZE = "latency", "size"
 
@@ -28,14 +28,14 @@ class Entry:
     @property
     def name(self) -> str:
         """Run and path, which no other file shares."""
-        return f"{self.run.name}/{self.row['path']}"
+        return f"{self.run.name}/{self.row.path}"
 
     @property
     def judged(self) -> bool:
         """Whether it passed and has a validation accuracy."""
-        return self.row["status"] == "pass" and self.row["validation_accuracy"] is not None
+        return self.row.status == "pass" and self.row.validation_accuracy is not None
 
     @property
     def candidate(self) -> bool:
         """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
-        return self.judged and bool(self.row["latency_ms"])
+        return self.judged and bool(self.row.latency_ms)

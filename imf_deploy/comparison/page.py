@@ -19,7 +19,7 @@ def render_page(comparison: Comparison) -> str:
         "compare.html.j2",
         comparison=comparison,
         report=comparison.runs[0].report,
-        has_memory=any(entry.row.get("memory_bytes") for entry in comparison.entries),
+        has_memory=any(entry.row.memory_bytes for entry in comparison.entries),
         # The SVG text escapes its own labels.
         pictures={name: Markup(svg) for name, svg in pictures.items() if svg},  # noqa: S704
     )

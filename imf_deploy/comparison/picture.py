@@ -67,7 +67,7 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
         axes.set_ylabel("test accuracy (%)")
         figure.legend(keys, names, loc="outside upper left", ncols=2)
         labels = [
-            (f"{entry.row['product']} {entry.row['precision']}", point.cost, point.accuracy)
+            (f"{entry.row.product} {entry.row.precision}", point.cost, point.accuracy)
             for entry, point in drawn
             if front in entry.fronts or entry is chosen
         ]
@@ -82,7 +82,7 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
 def _point(entry: Entry, front: str) -> Point | None:
     row = entry.row
     if front == LATENCY:
-        cost = row["latency_ms"]["p50"] if row["latency_ms"] else None
+        cost = row.latency_ms.p50 if row.latency_ms else None
     else:
-        cost = row["size_bytes"] / 1e6
-    return make_point(entry.run.name, row["product"], cost, row["accuracy"], row["accuracy_interval"])
+        cost = row.size_bytes / 1e6
+    return make_point(entry.run.name, row.product, cost, row.accuracy, row.accuracy_interval)

@@ -8,6 +8,7 @@ from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import half_interval, label, percent, scaled, significant
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 COLUMNS = (
     Column("file", "left"),
     Column("val %"),
-    Column("test top-1 %"),
+    Column(f"test {CLASSIFICATION.metric} %"),
     Column("p50 ms"),
     Column("p99 ms", spare=3),
     Column("size"),
@@ -32,7 +33,7 @@ def render(comparison: Comparison) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    has_memory = any(entry.row.get("memory_bytes") for entry in comparison.entries)
+    has_memory = any(entry.row.memory_bytes for entry in comparison.entries)
     kept = [place for place in range(len(COLUMNS)) if has_memory or place != _MEMORY]
     sections = []
     for run, start, own in comparison.by_run():
@@ -43,7 +44,7 @@ def render(comparison: Comparison) -> Group:
         )
     parts: list[RenderableType] = [FittingTable([COLUMNS[place] for place in kept], sections)]
     lines = [
-        f"Data {comparison.runs[0].report['dataset']}; accuracies with half of their 95 % Wilson interval.",
+        f"Data {comparison.runs[0].report.dataset}; accuracies with half of their 95 % Wilson interval.",
         "front: no other file is as fast (latency) or as small (size) and as accurate on the validation "
         "images, on which the choice is made too.",
     ]
@@ -56,15 +57,15 @@ def render(comparison: Comparison) -> Group:
 
 def _cells(entry: Entry, start: str, chosen: bool) -> list[str]:
     row = entry.row
-    latency = row["latency_ms"]
+    latency = row.latency_ms
     return [
-        ("→ " if chosen else "  ") + row["path"].removeprefix(start),
-        percent(row["validation_accuracy"]).removesuffix(" %"),
-        half_interval(row["accuracy"], row["accuracy_interval"]),
-        significant(latency["p50"]) if latency else significant(None),
-        significant(latency["p99"]) if latency else significant(None),
-        scaled(row["size_bytes"], "B"),
-        scaled(row.get("memory_bytes"), "B"),
-        scaled(row["macs"]),
-        ", ".join(sorted(entry.fronts)) if row["status"] == "pass" else label(row["status"]),
+        ("→ " if chosen else "  ") + row.path.removeprefix(start),
+        percent(row.validation_accuracy).removesuffix(" %"),
+        half_interval(row.accuracy, row.accuracy_interval),
+        significant(latency.p50) if latency else significant(None),
+        significant(latency.p99) if latency else significant(None),
+        scaled(row.size_bytes, "B"),
+        scaled(row.memory_bytes, "B"),
+        scaled(row.macs),
+        ", ".join(sorted(entry.fronts)) if row.status == "pass" else label(row.status),
     ]

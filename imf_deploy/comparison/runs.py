@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.report.read import read_report
-from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.records.report import Report, read_report
 from imf_deploy.report.verdict import is_trial
 from imf_deploy.show.format import plain
 
@@ -35,21 +34,15 @@ class Run:
     @property
     def conditions(self) -> dict[str, str]:
         """What its latencies depend on, by name, in words."""
-        environment = self.report["environment"]
+        environment = self.report.environment
         told = {key: value for key, value in environment.items() if key not in _NOT_CONDITIONS}
         versions = environment.get("versions")
         if isinstance(versions, dict):
             told |= {name: versions.get(name) for name in _RUNTIMES}
-        timed = [row for row in self.report["artifacts"] if row["latency_ms"]]
+        timed = [row for row in self.report.artifacts if row.latency_ms]
         for key in ("threads", "batch"):
-            told[key] = sorted({value for row in timed if (value := _number(row, key)) is not None})
+            told[key] = sorted({value for row in timed if (value := getattr(row, key)) is not None})
         return {key: plain(value) for key, value in told.items()}
-
-
-def _number(row: ArtifactRow, key: str) -> int | None:
-    # The key is one of the schema's, chosen by the caller.
-    value: int | None = row[key]  # type: ignore[literal-required]
-    return value
 
 
 def open_runs(paths: Sequence[Path]) -> list[Run]:
@@ -93,7 +86,7 @@ def _check_data(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for called, ours, theirs in (
-            ("data", first.report["dataset"], run.report["dataset"]),
+            ("data", first.report.dataset, run.report.dataset),
             ("test images", _test_images(first.report), _test_images(run.report)),
         ):
             if ours != theirs:
@@ -104,7 +97,7 @@ def _check_data(runs: Sequence[Run]) -> None:
 
 
 def _test_images(report: Report) -> Any:
-    return report["config"].get("test_images")
+    return report.config.get("test_images")
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
@@ -118,11 +111,11 @@ def warnings(runs: Sequence[Run]) -> list[str]:
                 f"Latencies of {first.name} and {run.name} are not comparable: they were measured under "
                 f"different conditions ({told}). imf-deploy bench measures their files on one machine."
             )
-        prints = [one.report["config"].get("data_fingerprint") for one in (first, run)]
+        prints = [one.report.config.get("data_fingerprint") for one in (first, run)]
         if all(prints) and prints[0] != prints[1]:
             found.append(
                 f"{first.name} and {run.name} had other pictures or another split of "
-                f"{run.report['dataset']}: their accuracies are not of the same images."
+                f"{run.report.dataset}: their accuracies are not of the same images."
             )
     if len(runs) > 1 and not found:
         found.append(

@@ -11,6 +11,7 @@ from imf_deploy.comparison.choose import Budget, Choice, choose
 from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
 from imf_deploy.comparison.front import pareto_front
 from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
+from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
 
 SCHEMA = 1
@@ -44,7 +45,7 @@ class Comparison:
         found = []
         for run in self.runs:
             own = [entry for entry in self.entries if entry.run is run]
-            found.append((run, common_start([entry.row["path"] for entry in own]), own))
+            found.append((run, common_start([entry.row.path for entry in own]), own))
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,21 +53,21 @@ class Comparison:
         chosen, nearest = self.choice.entry, self.choice.nearest
         return {
             "schema": SCHEMA,
-            "dataset": self.runs[0].report["dataset"],
+            "dataset": self.runs[0].report.dataset,
             "runs": [
                 {
                     "name": run.name,
                     "report": str(run.path),
                     **{
-                        key: run.report[key]
+                        key: getattr(run.report, key)
                         for key in ("student", "teacher", "teacher_accuracy", "seed", "created", "command")
                     },
-                    "environment": run.report["environment"],
+                    "environment": run.report.environment,
                 }
                 for run in self.runs
             ],
             "files": [
-                {"run": entry.run.name, **entry.row, "pareto_front": sorted(entry.fronts)}
+                {"run": entry.run.name, **to_json(entry.row), "pareto_front": sorted(entry.fronts)}
                 for entry in self.entries
             ],
             "budget": {
@@ -82,7 +83,7 @@ class Comparison:
 
 
 def _named(entry: Entry | None) -> dict[str, str] | None:
-    return {"run": entry.run.name, "path": entry.row["path"]} if entry else None
+    return {"run": entry.run.name, "path": entry.row.path} if entry else None
 
 
 def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
@@ -100,7 +101,7 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
     budget.check()
     runs = open_runs(paths)
     groups = timed_alike(runs)
-    entries = _mark([Entry(run, row) for run in runs for row in run.report["artifacts"]], groups)
+    entries = _mark([Entry(run, row) for run in runs for row in run.report.artifacts], groups)
     return Comparison(runs, entries, budget, choose(entries, groups, budget), warnings(runs))
 
 
@@ -113,7 +114,7 @@ def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
         timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
         for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in timed]):
             fronts[timed[place]].add(LATENCY)
-    for place in pareto_front([(entries[p].row["size_bytes"], _accuracy(entries[p])) for p in passed]):
+    for place in pareto_front([(entries[p].row.size_bytes, _accuracy(entries[p])) for p in passed]):
         fronts[passed[place]].add(SIZE)
     return [
         Entry(entry.run, entry.row, frozenset(marks)) for entry, marks in zip(entries, fronts, strict=True)
@@ -121,8 +122,8 @@ def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
 
 
 def _latency(entry: Entry) -> float:
-    return entry.row["latency_ms"]["p50"] if entry.row["latency_ms"] else float("inf")
+    return entry.row.latency_ms.p50 if entry.row.latency_ms else float("inf")
 
 
 def _accuracy(entry: Entry) -> float:
-    return entry.row["validation_accuracy"] or 0.0
+    return entry.row.validation_accuracy or 0.0

@@ -1,4 +1,4 @@
-"""Data sets: the embedded one, folders of pictures, and torchvision's by name."""
+"""Data sets: the embedded one, folders of images, and torchvision's data sets by name."""
 
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import eval_batches, train_batches

@@ -1,4 +1,4 @@
-"""Random changes of training pictures, a whole batch at once."""
+"""Random changes of training images, a whole batch at once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ AugmentName = Literal["shift-flip", "crop-flip", "none"]
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of training pictures.
+    """Random changes of training images.
 
     Attributes:
-        shift: Largest shift in each direction, in pixels; what comes in is black.
-        flip: Whether half of the pictures are mirrored left to right.
-        crop: Whether a random part of each picture is taken, when it is fetched.
+        shift: Largest shift in each direction, in pixels; pixels shifted in are black.
+        flip: Whether half of the images are mirrored left to right.
+        crop: Whether each image is cropped at random when it is fetched.
     """
 
     shift: int = 2
@@ -27,13 +27,13 @@ class Augment:
 
     @classmethod
     def named(cls, name: AugmentName, size: int, flip: bool, shift: int | None) -> Augment:
-        """Return what ``--augment`` names.
+        """Return the augmentation that ``--augment`` names.
 
         Args:
             name: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
             size: Side of the network's input in pixels.
-            flip: Whether mirrored pictures keep their class.
-            shift: Pixels; nothing takes a 14th of the side.
+            flip: Whether mirrored images keep their class.
+            shift: Pixels; ``None`` uses a 14th of the side.
         """
         if name == "none":
             return cls(0, False)
@@ -45,15 +45,15 @@ class Augment:
 
     @property
     def views(self) -> int | None:
-        """How many pictures can come of one; nothing where crops make them countless."""
+        """The number of views of one image; ``None`` if random crops make them countless."""
         return None if self.crop else (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
 
     def view_of(self, positions: Tensor, changes: Changes) -> Tensor | None:
-        """Return the number of each changed picture among all views of all pictures, ``int64 [B]``.
+        """Return the number of each changed image among all views of all images, ``int64 [B]``.
 
         Args:
-            positions: Of the pictures within their split, ``int64 [B]``.
-            changes: Of these pictures.
+            positions: Positions of the images within their split, ``int64 [B]``.
+            changes: Changes of these images.
         """
         if self.views is None:
             return None
@@ -66,14 +66,14 @@ class Augment:
         return positions * self.views + view
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Change ``uint8 [B, C, H, W]``, a whole batch at once; shape and type stay.
+        """Change ``uint8 [B, C, H, W]``, a whole batch at once; shape and type do not change.
 
-        Working on batches of bytes costs about a tenth of transforming single pictures.
+        Changing whole batches of bytes costs about a tenth of transforming single images.
         """
         return self.apply(images, self.draw(len(images), generator))
 
     def draw(self, count: int, generator: torch.Generator) -> Changes:
-        """Draw how each of ``count`` pictures is changed."""
+        """Draw how each of ``count`` images is changed."""
         offsets = mirrored = None
         if self.shift:
             offsets = torch.randint(0, 2 * self.shift + 1, (2, count, 1), generator=generator)
@@ -82,7 +82,7 @@ class Augment:
         return Changes(offsets, mirrored)
 
     def apply(self, images: Tensor, changes: Changes) -> Tensor:
-        """Change ``uint8 [B, C, H, W]`` as drawn, wherever it lies."""
+        """Change ``uint8 [B, C, H, W]`` as drawn, on the device of the images."""
         count, channels, height, width = images.shape
         device = images.device
         if changes.offsets is not None:
@@ -100,18 +100,18 @@ class Augment:
 
 @dataclass(frozen=True)
 class Changes:
-    """What :class:`Augment` drew for some pictures.
+    """The changes that :class:`Augment` drew for some images.
 
     Attributes:
-        offsets: Shift of each picture down and to the right, from 0: ``int64 [2, B, 1]``.
-        mirrored: ``bool [B, 1, 1, 1]``.
+        offsets: Shift of each image down and to the right, from 0: ``int64 [2, B, 1]``.
+        mirrored: Whether each image is mirrored, ``bool [B, 1, 1, 1]``.
     """
 
     offsets: Tensor | None
     mirrored: Tensor | None
 
     def of(self, members: Tensor) -> Changes:
-        """Return the changes of some of the pictures."""
+        """Return the changes of some of the images."""
         return Changes(
             None if self.offsets is None else self.offsets[:, members],
             None if self.mirrored is None else self.mirrored[members],

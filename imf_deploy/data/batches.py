@@ -21,9 +21,9 @@ from imf_deploy.untrusted import shorten
 
 Batch = tuple[Tensor, Tensor]
 Viewed = tuple[Tensor, Tensor, Tensor | None]
-"""A batch, and the number of each picture's view where they can be counted."""
+"""A batch, and the number of each image's view if views can be counted."""
 Wanted = tuple[int, list[int], int | None]
-"""Which of a loader's splits, positions in it, and the key of random crops where there are any."""
+"""The index of a split, positions in it, and the key of random crops if there are any."""
 
 
 class _Fetch(Dataset[Batch | PipedBatch]):
@@ -52,14 +52,14 @@ _CPU = torch.device("cpu")
 def _loader(
     splits: Sequence[Split], batches: list[Wanted], batch_bytes: int, device: torch.device, keep: bool
 ) -> DataLoader[Batch | PipedBatch]:
-    """Return a loader of the batches that the list holds whenever it is iterated over.
+    """Return a loader whose batches are those in the list at the time of iteration.
 
     Args:
-        splits: The pictures.
+        splits: The images.
         batches: What to fetch.
-        batch_bytes: Size of the largest batch.
-        device: Where batches go; for a GPU they are put into pinned memory.
-        keep: Whether workers live on after the last batch.
+        batch_bytes: Size of the largest batch in bytes.
+        device: Device of the batches; for a GPU they are put into pinned memory.
+        keep: Whether workers stay alive after the last batch.
     """
     transport = Transport.choose(max(split.source.workers for split in splits), batch_bytes)
     return DataLoader(
@@ -79,11 +79,11 @@ def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iter
             images, labels = batch.tensors() if isinstance(batch, PipedBatch) else batch
             yield images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
     except ImfDeployError as error:
-        # A worker's error comes with the worker's traceback in its text; its last line is ours.
+        # The text of a worker's error contains the worker's traceback; its last line is ours.
         what = error.what.removesuffix(r"\n").rstrip(".")
         raise ImfDeployError(what.rsplit("ImfDeployError: ", 1)[-1]) from error
     except RuntimeError as error:
-        # PyTorch has no class of its own for a worker that is gone.
+        # PyTorch has no exception class for a worker that died.
         if not str(error).startswith("DataLoader worker"):
             raise
         why = shorten(str(error)).rstrip(". ")
@@ -95,12 +95,12 @@ def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iter
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of every batch a process takes.
+    """The part of every batch that a process takes.
 
     Attributes:
-        rank: Its number, from 0.
-        world_size: How many processes share a batch; their parts differ by one picture at most.
-        leader: Whether the picture before the part (before the first comes the last) leads it.
+        rank: Rank of the process, from 0.
+        world_size: Number of processes that share a batch; their parts differ by at most one image.
+        leader: Whether the part is preceded by the image before it (the last one, for the first part).
     """
 
     rank: int = 0
@@ -108,27 +108,27 @@ class Part:
     leader: bool = False
 
     def members(self, count: int) -> Tensor:
-        """Return the positions of the part in a batch of ``count`` pictures, ``int64 [B]``."""
+        """Return the positions of the part in a batch of ``count`` images, ``int64 [B]``."""
         start, end = (count * r // self.world_size for r in (self.rank, self.rank + 1))
         return torch.arange(start - 1 if self.leader else start, end) % count
 
 
 class TrainLoader:
-    """Shuffled, augmented batches of every epoch; its workers live as long as it does.
+    """Shuffled, augmented batches of every epoch; its workers live as long as the loader.
 
-    Order and changes follow from the seed and the epoch alone, so that a resumed training sees what
-    an uninterrupted one would have seen, and any number of processes sees what one would. The last
-    batch is left out where it is not full, since batch norm on a handful of pictures is noise.
+    Order and changes depend only on the seed and the epoch, so a resumed training sees the same batches as an
+    uninterrupted one, and any number of processes sees the same batches as one. The last batch is dropped if
+    it is not full, because batch norm on a few images is noisy.
 
     Args:
-        split: The pictures.
-        preprocess: How they become input.
-        batch_size: Pictures of a batch, over all processes.
+        split: The images.
+        preprocess: How they are prepared as input.
+        batch_size: Images in a batch, over all processes.
         augment: How they are changed.
         seed: Seed of all epochs.
-        part: What this process takes of every batch.
-        device: Where batches are wanted; bytes travel there, and become numbers there.
-        held_out: Pictures that :meth:`evaluation` gives, by the same workers.
+        part: The part of every batch that this process takes.
+        device: Device of the batches; images are sent there as bytes and converted there.
+        held_out: Images that :meth:`evaluation` yields, from the same workers.
     """
 
     def __init__(
@@ -164,8 +164,8 @@ class TrainLoader:
         """Yield the batches of one epoch.
 
         Args:
-            number: Of the epoch, from 0.
-            first: Batches to leave out, since they were seen before.
+            number: Number of the epoch, from 0.
+            first: Number of batches to skip, because they were seen before.
 
         Yields:
             ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
@@ -174,7 +174,7 @@ class TrainLoader:
             yield images, labels
 
     def viewed_epoch(self, number: int, first: int = 0) -> Iterator[Viewed]:
-        """Yield what :meth:`epoch` does, and which views they are, as :meth:`Augment.view_of` counts."""
+        """Yield the batches of :meth:`epoch` with their views, numbered as by :meth:`Augment.view_of`."""
         key = self._seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(key)
         order = torch.randperm(self._count, generator=generator)
@@ -197,7 +197,7 @@ class TrainLoader:
             yield self._normalize(self._augment.apply(images, changes)), labels, views
 
     def evaluation(self) -> Iterator[Batch]:
-        """Yield the held-out pictures in order, unchanged; not while an epoch is under way.
+        """Yield the held-out images in order, unchanged; must not be called during an epoch.
 
         Yields:
             ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
@@ -222,7 +222,7 @@ def train_batches(
 
 
 def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = EVALUATION_BATCH) -> Iterator[Batch]:
-    """Yield all pictures in order, unchanged.
+    """Yield all images in order, unchanged.
 
     Yields:
         ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.

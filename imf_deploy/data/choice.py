@@ -1,4 +1,4 @@
-"""Choose a part of a split, every class as often as any other, and hash what was chosen."""
+"""Choose a part of a split with equal numbers of every class, and hash the choice."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _CHUNK = 64
 def choose_images(split: Split, count: int, seed: int) -> Split:
     """Return a seeded, class-balanced part of a split.
 
-    Every class gives the same number, up to one; where a class has fewer, the others give more.
+    Numbers of images per class differ by at most one; if a class has too few, the others provide more.
 
     Args:
-        split: Where to choose from.
-        count: How many images.
-        seed: Of the choice.
+        split: The split to choose from.
+        count: Number of images.
+        seed: Seed of the choice.
 
     Returns:
         A split of ``count`` images, in their order in ``split``. Source: ours.
@@ -29,11 +29,11 @@ def choose_images(split: Split, count: int, seed: int) -> Split:
         UsageError: the split has fewer images.
     """
     if count > len(split):
-        raise UsageError(f"{count} images were asked for, and there are {len(split)}", "Ask for fewer")
+        raise UsageError(f"{count} images were requested, but there are only {len(split)}", "Ask for fewer")
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(split), generator=generator)
     classes = split.labels[shuffled]
-    # The how-many-eth of its class each image is: taking the lowest first takes classes in turn.
+    # Index of each image within its class: taking the lowest first takes classes in turn.
     turn = torch.zeros(len(split), dtype=torch.int64)
     for label in set(classes.tolist()):
         members = (classes == label).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""What may be the name of a class: it reaches records, reports and terminals."""
+"""Rules for names of classes, which appear in records, reports and terminals."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from unicodedata import category
 from imf_deploy.errors import UsageError
 
 LONGEST = 255
-"""Characters of a class name; file systems allow no more."""
-# They turn the direction of what follows. Joiners are of the same category, and some scripts need them.
+"""Maximum number of characters of a class name; file systems do not allow more."""
+# These change the direction of the text after them. Joiners share the category, but some scripts need them.
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def class_name(name: str, where: str) -> str:
-    """Return the name of a class if it can be written and shown everywhere.
+    """Return the name of a class if it can be written and displayed everywhere.
 
     Args:
         name: The name.
-        where: What holds it, for the message.
+        where: The place of the name, for the message.
 
     Raises:
-        UsageError: it is not UTF-8, is longer than :data:`LONGEST`, or holds control characters or marks that
-            change the direction of text.
+        UsageError: the name is not UTF-8, is longer than :data:`LONGEST`, or holds control characters or
+            marks that change the direction of text.
     """
     if any(category(char) == "Cs" for char in name):
         why = "is not UTF-8"

@@ -1,4 +1,4 @@
-"""Random crops of training pictures, as ImageNet's trainings have them."""
+"""Random crops of training images, as in ImageNet trainings."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """One random part of one picture, chosen as torchvision's ``RandomResizedCrop`` does.
+    """A random crop of one image, chosen as torchvision's ``RandomResizedCrop`` does.
 
-    It follows from its seed alone, so it is the same in whichever process a picture is decoded.
+    It depends only on its seed, so it is the same in every process that decodes the image.
     """
 
     seed: int
@@ -25,20 +25,20 @@ class RandomCrop:
 
         before = torch.random.get_rng_state()
         try:
-            # Not torch.manual_seed, which would seed the GPUs as well.
+            # torch.manual_seed would also seed the GPUs.
             torch.default_generator.manual_seed(self.seed)
             box = RandomResizedCrop.get_params(torch.empty(0, height, width), list(SCALE), list(RATIO))
         finally:
             torch.random.set_rng_state(before)
-        # A generator's length is not known; a box has four numbers.
+        # The type of a list from a generator has no length; a box has four numbers.
         return tuple(int(value) for value in box)  # type: ignore[return-value]
 
 
 def random_crops(positions: list[int], key: int) -> list[RandomCrop]:
-    """Return a crop for every picture.
+    """Return a crop for every image.
 
     Args:
-        positions: Of the pictures within their split.
-        key: Stands for the seed of the training and the epoch.
+        positions: Positions of the images within their split.
+        key: Number that stands for the seed of the training and the epoch.
     """
     return [RandomCrop((key * 1_000_003 + position) % (1 << 63)) for position in positions]

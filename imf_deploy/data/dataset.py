@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the program: three splits and one ``Preprocess``."""
+"""The common form of all data sets: three splits and one ``Preprocess``."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from imf_deploy.preprocess import Crop, Preprocess
 
 
 class ImageSource(Protocol):
-    """Labelled pictures that can be fetched by position."""
+    """Labelled images that can be fetched by position."""
 
     @property
     def labels(self) -> Tensor:
-        """Class of every picture, ``int64 [N]``."""
+        """Class of every image, ``int64 [N]``."""
 
     @property
     def workers(self) -> int:
-        """Processes that fetching profits from; 0 where pictures already lie in memory."""
+        """Number of processes that speed up fetching; 0 if images are already in memory."""
 
     @property
     def marks(self) -> Tensor | None:
-        """Hash of every picture's bytes, ``int64 [N]``, where they are known."""
+        """Hash of every image's bytes, ``int64 [N]``, or ``None`` if unknown."""
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return the pictures at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``.
+        """Return the images at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``.
 
         Args:
-            positions: Which.
-            crops: Choose a part of each picture; without them it is prepared as for evaluation.
+            positions: Positions of the images.
+            crops: Crop of each image; without them images are prepared as for evaluation.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages:
-    """Pictures that lie decoded in memory, ``uint8 [N, C, size, size]``."""
+    """Images that are kept decoded in memory, ``uint8 [N, C, size, size]``."""
 
     images: Tensor
     labels: Tensor
@@ -48,7 +48,7 @@ class MemoryImages:
     marks: Tensor | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return ``uint8 [B, C, size, size]``; ``crops`` are taken of the prepared pictures."""
+        """Return ``uint8 [B, C, size, size]``; ``crops`` are taken from the prepared images."""
         images = self.images[positions]
         if not crops:
             return images
@@ -61,7 +61,7 @@ class MemoryImages:
 
 @dataclass(frozen=True, eq=False)
 class EncodedImages:
-    """Pictures that are decoded each time they are used."""
+    """Images that are decoded each time they are used."""
 
     pictures: Pictures
     labels: Tensor
@@ -73,7 +73,7 @@ class EncodedImages:
         """Return ``uint8 [B, C, size, size]``.
 
         Raises:
-            ImfDeployError: a picture cannot be decoded; the message names it.
+            ImfDeployError: an image cannot be decoded; the message names it.
         """
         chosen: Sequence[Crop | None] = crops or [None] * len(positions)
         pairs = zip(positions.tolist(), chosen, strict=True)
@@ -82,7 +82,7 @@ class EncodedImages:
 
 @dataclass(frozen=True)
 class Split:
-    """Some of a source's pictures, by position."""
+    """Some of a source's images, by position."""
 
     source: ImageSource
     positions: Tensor
@@ -92,25 +92,25 @@ class Split:
 
     @property
     def labels(self) -> Tensor:
-        """Class of every picture of the split, ``int64 [N]``."""
+        """Class of every image of the split, ``int64 [N]``."""
         return self.source.labels[self.positions]
 
     @property
     def marks(self) -> Tensor | None:
-        """Hash of the bytes of every picture of the split, ``int64 [N]``, where they are known."""
+        """Hash of the bytes of every image of the split, ``int64 [N]``, or ``None`` if unknown."""
         return None if self.source.marks is None else self.source.marks[self.positions]
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return pictures by their position within the split; see :meth:`ImageSource.fetch`."""
+        """Return images by their position within the split; see :meth:`ImageSource.fetch`."""
         return self.source.fetch(self.positions[positions], crops)
 
     def subset(self, positions: Tensor) -> Split:
-        """Return a split of some pictures of this one."""
+        """Return a split of some images of this one."""
         return Split(self.source, self.positions[positions])
 
     @classmethod
     def whole(cls, source: ImageSource) -> Split:
-        """Return a split of all pictures of a source."""
+        """Return a split of all images of a source."""
         return cls(source, torch.arange(len(source.labels)))
 
 
@@ -119,14 +119,14 @@ class DataSet:
     """Three splits and the preprocessing they share.
 
     Attributes:
-        name: What reports call the data set.
+        name: Name of the data set in reports.
         preprocess: Size, channels, mean, std and labels; the same for every stage.
-        train: Pictures that weights are fitted to.
-        validation: Held-out part of the training data; chooses everything that is chosen.
-        test: Touched only to report.
-        fingerprint: Identifies pictures and splits.
-        notes: What was decided for the user (a hold-out that was made), to be printed.
-        config: How to open it again, as ``DataConfig`` fields.
+        train: Images that weights are fitted to.
+        validation: Held-out part of the training data; all choices are made on it.
+        test: Images that are only used to report.
+        fingerprint: Hash that identifies images and splits.
+        notes: Decisions made for the user, such as a hold-out, to be printed.
+        config: ``DataConfig`` fields that open the data set again.
     """
 
     name: str
@@ -140,19 +140,19 @@ class DataSet:
 
 
 def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) -> tuple[Split, Split]:
-    """Split off a stratified, seeded part: the same fraction of every class, one picture at least.
+    """Split off a stratified, seeded part: the same fraction of every class, at least one image.
 
     Args:
-        split: The pictures to divide.
-        fraction: Part to hold out, from 0 (nothing) to below 1.
+        split: The images to divide.
+        fraction: Fraction to hold out, from 0 (nothing) to below 1.
         seed: Seed of the choice.
         labels: Class names, for messages.
 
     Returns:
-        What remains, and what was held out.
+        The remaining part, and the held-out part.
 
     Raises:
-        ImfDeployError: a class has too few pictures to be in both parts.
+        ImfDeployError: a class has too few images to be in both parts.
     """
     if fraction == 0:
         everything = torch.arange(len(split))

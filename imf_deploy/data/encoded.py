@@ -1,4 +1,4 @@
-"""From encoded pictures to a ``DataSet``: their preprocessing, and whether they are kept decoded."""
+"""Build a ``DataSet`` from encoded images: derive their preprocessing, and keep them decoded if they fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imf_deploy.limits import MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
-# Decoded pictures up to this size in all are kept in memory: reading never slows an epoch.
+# If all decoded images fit into this size, they are kept in memory, and reading never slows an epoch.
 MEMORY_LIMIT = 1 << 30
 LARGE_SIZE = 224
 SMALL_SIZE = 64
@@ -28,43 +28,43 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Part:
-    """The pictures of one split, and their classes."""
+    """The images of one split, and their classes."""
 
     pictures: Pictures
     labels: Sequence[int] | torch.Tensor
     marks: Callable[[], torch.Tensor]
-    """Returns a hash of every picture's bytes, ``int64 [N]``."""
+    """Returns a hash of every image's bytes, ``int64 [N]``."""
     check: bool = True
-    """Whether every picture is decoded once at the start, even where they do not fit into memory."""
+    """Whether every image is decoded once at the start, even if they do not fit into memory."""
 
 
 def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_size: int, held: str) -> DataSet:
-    """Make a data set of ``train`` and, where they are given, ``validation`` and ``test``.
+    """Make a data set of ``train`` and, if given, ``validation`` and ``test``.
 
-    A ``validation`` part without a ``test`` part becomes the test split: it is used to report.
+    A ``validation`` part without a ``test`` part becomes the test split: it is only used to report.
 
     Args:
-        name: What reports call the data set.
-        parts: Pictures by split.
+        name: Name of the data set in reports.
+        parts: Images by split.
         classes: Names of the classes.
-        image_size: As :func:`imf_deploy.data.folder.open_folder` takes it.
-        held: What a note calls the validation part.
+        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        held: Name of the validation part in a note.
 
     Raises:
-        UsageError: more classes than records may name.
-        ImfDeployError: a corrupt picture.
+        UsageError: there are more classes than a record may contain.
+        ImfDeployError: an image is corrupt.
     """
     if len(classes) > MOST_CLASSES:
         raise UsageError(
             f"{name} has {len(classes):,} classes, and at most {MOST_CLASSES:,} are supported",
-            "Give data with fewer classes",
+            "Use data with fewer classes",
         )
     preprocess = _derive(parts["train"].pictures, tuple(classes), image_size)
     splits = dict(zip(parts, map(Split.whole, _sources(list(parts.values()), preprocess)), strict=True))
     notes: tuple[str, ...] = ()
     if "validation" in splits and "test" not in splits:
         splits["test"] = splits.pop("validation")
-        notes = (f"There is no test part: {held} is used to report, and never to choose",)
+        notes = (f"There is no test split: {held} is used only to report, never to choose",)
     digest = hashlib.sha256()
     for part in parts.values():
         digest.update(part.pictures.digest().encode())
@@ -79,13 +79,13 @@ def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Pre
     width, height = next(iter(sizes))
     small = len(sizes) == 1 and width == height < SMALL_SIZE
     size = image_size or (width if small else LARGE_SIZE)
-    # The usual ratio of ImageNet's evaluation (256 to 224); small pictures are used whole.
+    # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
     resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
     return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
 
 
 def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
-    """Keep all pictures decoded if they are small enough together, else none."""
+    """Keep all images decoded if they fit into memory together, else none."""
     total = sum(len(part.pictures) for part in parts)
     keep = total * 3 * preprocess.size**2 <= MEMORY_LIMIT
     cpus = usable_cpus()

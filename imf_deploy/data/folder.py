@@ -1,4 +1,4 @@
-"""A folder of pictures in the usual form: ``train/CLASS/*.png``, ``val/CLASS/*``."""
+"""A folder of images in the usual form: ``train/CLASS/*.png``, ``val/CLASS/*``."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from imf_deploy.errors import ImfDeployError
 
 
 def open_folder(folder: Path, image_size: int) -> DataSet:
-    """Open a folder of pictures; splits that it does not have are left empty.
+    """Open a folder of images; missing splits are left empty.
 
-    ``train`` with ``val`` reports on ``val``; with ``test`` as well, ``val`` chooses and ``test``
-    reports; class folders directly in ``folder`` are one training split. Which folders are splits,
-    :func:`imf_deploy.data.layout.find_layout` says. Pictures in folders inside a class folder are of that
-    class; links are followed. Hidden files are left out, other files that are no pictures as well, and a
-    note says how many.
+    With ``train`` and ``val``, ``val`` is used to report; with ``test`` as well, ``val`` is used to choose
+    and ``test`` to report. Class folders directly in ``folder`` are one training split.
+    :func:`imf_deploy.data.layout.find_layout` decides which folders are splits. Images in folders inside a
+    class folder belong to that class; links are followed. Hidden files are ignored, and so are other files
+    that are not images, which a note counts.
 
-    Every picture is decoded once, so that a corrupt one is named before any training.
+    Every image is decoded once, so that a corrupt one is reported before any training.
 
     Args:
         folder: The folder.
-        image_size: Side of the network's input in pixels; 0 takes 224, or the pictures' own size
-            where they are square, of one size, and smaller than 64.
+        image_size: Side of the network's input in pixels; 0 uses 224, or the images' own size if they are
+            square, of one size, and smaller than 64.
 
     Raises:
-        UsageError: splits and classes cannot be told apart, or a class has a name that cannot be shown.
-        ImfDeployError: no images, one class, different classes in the splits, a corrupt picture.
+        UsageError: splits and classes cannot be distinguished, or the name of a class cannot be displayed.
+        ImfDeployError: there are no images or only one class, splits have different classes, an image is
+            corrupt.
     """
     layout = find_layout(folder)
     walk = Walk(real(folder))
@@ -48,7 +49,7 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
             missing, surplus = sorted(set(classes) - set(names)), sorted(set(names) - set(classes))
             raise ImfDeployError(
                 f"{place} has other classes than {train_folder} (missing: {missing}, surplus: {surplus})",
-                "Give every split a folder for every class",
+                "Provide a folder for every class in every split",
             )
     held = str(layout.splits.get("validation", ""))
     data = open_parts(walk.root.name, parts, classes, image_size, held)
@@ -56,11 +57,11 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
 
 
 def _scan(folder: Path, part: Path, walk: Walk) -> tuple[list[str], Part]:
-    """Return class names and pictures of a split, in the order of torchvision's ``ImageFolder``."""
+    """Return class names and images of a split, in the order of torchvision's ``ImageFolder``."""
     folders: dict[str, list[Path]] = {}
     for entry in entries(part):
         if is_folder(entry):
-            # macOS writes an é as two characters, and most others as one.
+            # macOS writes é as two characters, most other systems as one.
             name = class_name(unicodedata.normalize("NFC", entry.name), f"a folder in {part}")
             folders.setdefault(name, []).append(Path(entry.path))
         else:

@@ -1,8 +1,8 @@
-"""Which folders of a data set are splits, and which are classes.
+"""Decide which folders of a data set are splits, and which are classes.
 
-A folder of images comes in two forms: ``SPLIT/CLASS/*.png`` and ``CLASS/*.png``. Names decide where they
-can, and otherwise what the folders hold; what fits both forms is refused, since a split that is taken for
-a class trains a network that tells splits apart.
+A folder of images has one of two forms: ``SPLIT/CLASS/*.png`` or ``CLASS/*.png``. The names decide if they
+can, and otherwise the contents of the folders. A layout that fits both forms is refused: if a split were
+mistaken for a class, the network would learn to distinguish splits.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _HINT = "Name the splits train, val and test"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the class folders of every split are.
+    """The locations of the class folders of every split.
 
     Attributes:
-        splits: Folders that hold class folders, ``train`` always, in the order train, validation, test.
-        notes: What was decided for the user, as sentences.
+        splits: Folders that contain class folders, always with ``train``, in the order train, validation,
+            test.
+        notes: Decisions made for the user, as sentences.
     """
 
     splits: dict[Role, Path]
@@ -42,8 +43,8 @@ class _Top:
         path: The folder.
         role: The split that its name stands for.
         folders: Names of the folders inside it.
-        images: How many images are directly in it.
-        deeper: How many images are in its folders, up to ``images``.
+        images: Number of images directly in the folder.
+        deeper: Number of images in its subfolders, counted up to ``images``.
     """
 
     path: Path
@@ -61,17 +62,17 @@ class _Top:
 
     @property
     def flat(self) -> bool:
-        """Whether it holds images as a class does; a few loose ones do not make a split a class."""
+        """Whether it contains images as a class does; a few loose ones do not make a split a class."""
         return self.images > 0 and (len(self.folders) < 2 or self.images > self.deeper)
 
     @property
     def nested(self) -> bool:
-        """Whether it holds folders as a split does."""
+        """Whether it contains folders as a split does."""
         return bool(self.folders) and not self.flat
 
 
 def _images_in(path: Path, folders: Iterable[str], most: int) -> int:
-    """Return how many images are directly in some folders; counting ends at ``most``."""
+    """Return the number of images directly in some folders; counting stops at ``most``."""
     count = 0
     for name in folders:
         if count >= most:
@@ -81,11 +82,11 @@ def _images_in(path: Path, folders: Iterable[str], most: int) -> int:
 
 
 def find_layout(folder: Path) -> Layout:
-    """Tell splits from classes.
+    """Distinguish splits from classes.
 
     Raises:
-        UsageError: two folders for one split, no training split, or folders that fit both forms; the
-            message names them.
+        UsageError: there are two folders for one split, there is no training split, or folders fit both
+            forms; the message names them.
         ImfDeployError: a folder cannot be read.
     """
     tops = [_Top.of(Path(entry.path)) for entry in entries(folder) if is_folder(entry)]
@@ -106,13 +107,13 @@ def find_layout(folder: Path) -> Layout:
 
 
 def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
-    """Refuse splits whose part is not clear, and classes beside them."""
+    """Refuse splits whose role is ambiguous, and classes next to them."""
     roles = Counter(top.role for top in splits)
     classes = [top for top in others if top.flat and not top.role]
     if classes and len(roles) == 1 and not any(top.role for top in others):
         name = splits[0].path.name
         raise UsageError(
-            f"{folder} holds {name}, which is the name of a split and has no images directly in it, beside "
+            f"{folder} holds {name}, which is the name of a split and has no images directly in it, next to "
             f"{_some(top.path.name for top in classes)}, which look like classes",
             f"If {name} is a class, put its images directly into it; if it is a split, move the others away",
         )
@@ -134,23 +135,23 @@ def _check_splits(folder: Path, splits: list[_Top], others: list[_Top]) -> None:
         if count > 1:
             names = [str(top.path) for top in splits if top.role == role]
             raise UsageError(
-                f"{' and '.join(names)} have names of the same split ({role})",
+                f"{' and '.join(names)} are names of the same split ({role})",
                 "Rename or move away all but one; the usual names are train, val and test",
             )
 
 
 def _ignored(others: list[_Top]) -> tuple[str, ...]:
-    """Return notes on the folders beside the splits."""
+    """Return notes on the folders next to the splits."""
     unlabelled = [str(top.path) for top in others if top.role]
     rest = [str(top.path) for top in others if not top.role and (top.images or top.folders)]
-    notes = [f"{path} has no class folders: ignored, as its images have no labels" for path in unlabelled]
+    notes = [f"{path} was ignored: without class folders, its images have no labels" for path in unlabelled]
     if rest:
-        notes.append(f"Folders beside the splits were ignored: {_some(rest)}")
+        notes.append(f"Folders next to the splits were ignored: {_some(rest)}")
     return tuple(notes)
 
 
 def _is_unlabelled(split: _Top, train: _Top) -> bool:
-    """Return whether one folder holds all images of a split, and is none of the classes: ``test/unknown``."""
+    """Return whether one folder contains all images of a split and is not a class: ``test/unknown``."""
     inner = next(iter(split.folders), "")
     return (
         split.role != "train"
@@ -162,7 +163,7 @@ def _is_unlabelled(split: _Top, train: _Top) -> bool:
 
 
 def _undouble(split: Path) -> Path:
-    """Return the folder of a split; some archives hold it twice, as ``train/train/CLASS``."""
+    """Return the folder of a split; some archives contain it twice, as ``train/train/CLASS``."""
     top = _Top.of(split)
     inner = next(iter(top.folders), "")
     again = len(top.folders) == 1 and not top.images and role_of(inner) == top.role
@@ -170,14 +171,14 @@ def _undouble(split: Path) -> Path:
 
 
 def _classes(folder: Path, tops: list[_Top]) -> Layout:
-    """Return the layout of class folders, unless they might be splits."""
+    """Return the layout of class folders, unless they may be splits."""
     named = [top for top in tops if top.role]
     if named and len(named) > len([top for top in tops if not top.role and (top.images or top.folders)]):
         names = _some(top.path.name for top in named)
         raise UsageError(
             f"{folder} has the split(s) {names} with images directly in them, and no class folders",
             "Put the images into one folder per class, such as train/CLASS/*.png; a class may be called "
-            "train or test only among other classes",
+            "train or test only if there are other classes",
         )
     nested = [top for top in tops if top.nested]
     _check_wrapped(folder, nested)
@@ -191,31 +192,31 @@ def _classes(folder: Path, tops: list[_Top]) -> Layout:
             "look like splits, not classes",
             f"{_HINT}; if they are classes, put them into {folder / 'train'}",
         )
-    note = f"Taken as classes, since they hold images directly: {_some(top.path.name for top in named)}"
+    note = f"Used as classes, because they contain images directly: {_some(top.path.name for top in named)}"
     return Layout({"train": folder}, (note,) if named else ())
 
 
 def _check_wrapped(folder: Path, nested: list[_Top]) -> None:
-    """Refuse splits that lie one level further down."""
+    """Refuse splits that are one level further down."""
     wrapped = [top for top in nested if len({role_of(name) for name in top.folders} - {None}) > 1]
     if len(wrapped) == 1:
         raise UsageError(
-            f"{folder} itself holds no splits, but {wrapped[0].path} does ({_some(wrapped[0].folders)})",
-            f"Give --data {wrapped[0].path}",
+            f"{folder} itself contains no splits, but {wrapped[0].path} does ({_some(wrapped[0].folders)})",
+            f"Use --data {wrapped[0].path}",
         )
     if wrapped:
         raise UsageError(
             f"the folders {_some(top.path.name for top in wrapped)} in {folder} each hold splits "
             f"({_some(wrapped[0].folders)})",
-            "Give one data set, with the splits above the classes: train/CLASS/*.png",
+            "Select one data set, with the splits above the classes: train/CLASS/*.png",
         )
 
 
 def _alike(nested: list[_Top]) -> tuple[list[str], list[str]] | None:
-    """Return folders that hold mostly the same folders, and the names of these."""
+    """Return folders that contain mostly the same folders, and the names of these."""
     counts = Counter(name for top in nested for name in top.folders)
     shared = {name for name, count in counts.items() if count > 1}
-    # One inner folder of the same name, such as CLASS/images, is usual; of folds it is one class.
+    # It is common for one class to contain an inner folder of the same name, such as CLASS/images.
     folds = all(_FOLD.fullmatch(top.path.name) for top in nested)
     enough = 1 if folds else 2
     names = [

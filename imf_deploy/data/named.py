@@ -21,12 +21,12 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.untrusted import shorten
 
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
-"""Pictures ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
+"""Images ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
 
 _FASHION_LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
-# The training images have 47 MB.
+# The training images take 47 MB.
 _LARGEST_IDX = 64 << 20
 # Mean and standard deviation over the 60,000 training images.
 _FASHION = Preprocess(28, "none", 28, (0.2860,) * 3, (0.3530,) * 3, _FASHION_LABELS, "L")
@@ -56,7 +56,7 @@ def _read_idx(path: Path) -> npt.NDArray[np.uint8]:
         shape = np.frombuffer(content, ">u4", dimensions, 4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
-        raise ImfDeployError(f"{path} is not a whole IDX file ({error})", "Fetch it again") from error
+        raise ImfDeployError(f"{path} is not a complete IDX file ({error})", "Download it again") from error
 
 
 def _fashion_mnist(root: Path, download: bool) -> tuple[Arrays, Arrays, Preprocess]:
@@ -115,9 +115,9 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
     """Open the embedded data set or one of :data:`NAMED`; the validation split is left empty.
 
     Args:
-        name: Of the data set.
-        root: Folder that holds a named one.
-        download: Whether it is downloaded into ``root`` where it is missing.
+        name: Name of the data set.
+        root: Folder of a named data set.
+        download: Whether a missing data set is downloaded into ``root``.
 
     Raises:
         UsageError: a named data set without ``--data-root``.
@@ -127,7 +127,7 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
         if not root:
             raise UsageError(
                 f"--data {name} needs --data-root",
-                f"Give the folder that holds it, or where to download it to ({NAMED[name].download})",
+                f"Name the folder that holds it, or a folder to download it to ({NAMED[name].download})",
             )
         try:
             train, test, preprocess = NAMED[name].read(Path(root), download)
@@ -136,7 +136,7 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
                 f"{name} is not in {root}"
                 + (f" and cannot be downloaded there ({shorten(str(error))})" if download else ""),
                 "Put torchvision's files of the data set into the folder"
-                + (", or leave out --data" if download else f", or give --data {name} to download them"),
+                + (", or leave out --data" if download else f", or use --data {name} to download them"),
             ) from error
     else:
         train, test, preprocess = _embedded()

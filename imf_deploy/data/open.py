@@ -22,19 +22,19 @@ from imf_deploy.untrusted import shorten, visible
 
 TEST_FRACTION = 0.2
 LONGEST_PATH = 1 << 20
-"""Characters of ``--data``; a list of a thousand shards fits."""
+"""Maximum number of characters of ``--data``; a list of a thousand shards fits."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data, and how it is divided.
+    """Selects the data and how it is divided.
 
     Attributes:
         data: ``fashion-mnist-subset`` (embedded), ``fashion_mnist``, ``cifar10``, ``cifar100``, the
-            path of a folder of pictures, or WebDataset shards such as ``train-{000..009}.tar``.
-        root: Where torchvision's data sets lie or are downloaded to.
+            path of a folder of images, or WebDataset shards such as ``train-{000..009}.tar``.
+        root: Folder that torchvision's data sets are in or are downloaded to.
         image_size: Side of the network's input in pixels; 0 derives it (folders only).
-        validation_fraction: Part of the training data that is held out to choose by.
+        validation_fraction: Fraction of the training data that is held out for validation.
         seed: Seed of every hold-out.
     """
 
@@ -46,14 +46,14 @@ class DataConfig:
 
     @classmethod
     def from_record(cls, content: Any) -> DataConfig:
-        """Read the ``data_config`` of a record, which may be anybody's.
+        """Read the ``data_config`` of a record, which may be untrusted.
 
         Raises:
             ImfDeployError: a field is unknown, has another type, or is out of its bounds.
         """
         fields = content if isinstance(content, dict) else {}
         plain = asdict(cls())
-        # A whole number is a fraction too.
+        # A whole number is also valid as a fraction.
         types: dict[str, Any] = {name: type(value) for name, value in plain.items()} | {
             "validation_fraction": int | float
         }
@@ -96,32 +96,32 @@ def _check(config: DataConfig) -> None:
         raise UsageError("--val-fraction must be at least 0 and below 1")
     if not holds["seed"]:
         raise UsageError("--split-seed must have less than 64 bits")
-    # A relative path is recorded as it is, but the folder's own name is the name of the data set.
+    # A relative path is recorded unchanged, but the folder's own name is the name of the data set.
     for path in (config.data, config.root, os.path.realpath(config.data) if "\0" not in config.data else ""):
         if printable(path) != path:
             raise UsageError(
-                f"the path {printable(path)} is not UTF-8", "Rename the folder, or give a link to it"
+                f"the path {printable(path)} is not UTF-8", "Rename the folder, or use a link to it"
             )
 
 
 def open_data(config: DataConfig, download: bool = True) -> DataSet:
-    """Open a data set and hold out what is missing.
+    """Open a data set and hold out the missing splits.
 
-    The validation split is held out of the training data unless a folder brings its own; a folder
-    without a test part gets a stratified, seeded one, and ``notes`` says so.
+    The validation split is held out of the training data unless a folder contains one. For a folder without a
+    test split, a stratified, seeded one is held out, and ``notes`` reports it.
 
     Args:
         config: Which data.
         download: Whether a named data set that is not in its root is downloaded there.
 
     Raises:
-        UsageError: no such name or folder, or options out of their bounds.
-        ImfDeployError: the data cannot be used (no images, one class, a corrupt picture …).
+        UsageError: there is no such name or folder, or options are out of their bounds.
+        ImfDeployError: the data cannot be used (no images, one class, a corrupt image …).
     """
     _check(config)
     if is_named(config.data):
         if config.image_size:
-            raise UsageError(f"--image-size does not go with --data {config.data}", "Leave it out")
+            raise UsageError(f"--image-size cannot be combined with --data {config.data}", "Leave it out")
         data = open_named(config.data, config.root, download)
     elif are_shards(config.data):
         data = open_shards(config.data, config.image_size)
@@ -130,7 +130,7 @@ def open_data(config: DataConfig, download: bool = True) -> DataSet:
     else:
         raise UsageError(
             f"--data {shorten(config.data)} is neither a folder nor a known data set",
-            "Give a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
+            "Use a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
             + ", ".join([defaults.DATA, *NAMED]),
         )
     labels = data.preprocess.labels
@@ -152,19 +152,19 @@ def open_data(config: DataConfig, download: bool = True) -> DataSet:
 
 
 def is_named(data: str) -> bool:
-    """Return whether ``--data`` names a data set, whose pictures have one size, and not files."""
+    """Return whether ``--data`` names a data set, whose images have one size, and not files."""
     return data in NAMED or data == defaults.DATA
 
 
 def reopen_data(config: Any, data: str = "", root: str = "") -> DataSet:
-    """Open the data that a file's record names, wherever it lies now.
+    """Open the data that a file's record names, even if it was moved.
 
-    A record never causes a download: only data that the caller names is fetched.
+    A record never causes a download: only data that the caller names is downloaded.
 
     Args:
         config: ``data_config`` of the record.
-        data: Another name or path; empty keeps the recorded one. A named data set has a size of its own.
-        root: Another root; empty keeps the recorded one.
+        data: Another name or path; if empty, the recorded one. A named data set has its own image size.
+        root: Another root; if empty, the recorded one.
 
     Raises:
         ImfDeployError: the record is damaged, or the data cannot be opened.

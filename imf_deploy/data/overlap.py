@@ -1,4 +1,4 @@
-"""Find images that are in two splits: what a network has seen says nothing about new images."""
+"""Find images that are in two splits: accuracy on images seen in training says nothing about new ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from imf_deploy.data.dataset import DataSet, Split
 
 
 def overlap_notes(data: DataSet) -> tuple[str, ...]:
-    """Return notes on the images of a split whose bytes are those of an image of an earlier split.
+    """Return notes on the images of a split whose bytes equal those of an image of an earlier split.
 
-    Images are compared by the marks of their sources; a data set without marks has no notes.
+    Images are compared by the marks of their sources; for a data set without marks there are no notes.
     """
     named = {"training": data.train, "validation": data.validation, "test": data.test}
     pairs = (("validation", "training"), ("test", "training"), ("test", "validation"))
@@ -20,9 +20,9 @@ def overlap_notes(data: DataSet) -> tuple[str, ...]:
         if not copies:
             continue
         consequence = (
-            "the accuracy on them says nothing about new images"
+            "accuracy on them says nothing about new images"
             if earlier == "training"
-            else "what is chosen by the one is not judged fairly by the other"
+            else "a choice made on one split cannot be judged fairly on the other"
         )
         count = f"All {total}" if copies == total else f"{copies} of {total}"
         notes.append(f"{count} {later} images are copies of {earlier} images (the same bytes): {consequence}")

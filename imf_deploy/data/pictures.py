@@ -1,4 +1,4 @@
-"""Encoded pictures, from wherever they lie, and the one place where they are decoded."""
+"""Encoded images from any source, and the only place where they are decoded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imf_deploy.untrusted import shorten
 if TYPE_CHECKING:
     from PIL import Image
 
-# By content, whatever the name says. Nothing here starts another program, as EPS would.
+# The type is detected from the content, not the name. Unlike for EPS, no reader here starts another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
 SUFFIXES = frozenset(
     {
@@ -33,44 +33,44 @@ SUFFIXES = frozenset(
         *(".bmp", ".ppm", ".pgm", ".pbm", ".tif", ".tiff"),
     }
 )
-"""Endings of names that are taken for pictures, in lower case."""
+"""Lower-case extensions of file names that are treated as images."""
 LARGEST_FILE = 256 << 20
-"""Bytes of an encoded picture; it is read as a whole."""
+"""Maximum size of an encoded image in bytes; it is read as a whole."""
 MOST_PIXELS = 89_478_485
-"""Pixels of a picture, where Pillow begins to warn of decompression bombs: 341 MiB of colour."""
+"""Maximum number of pixels; above it, Pillow warns of decompression bombs (341 MiB of colour)."""
 LONGEST_RATIO = 1000
-"""Longer by shorter side; the middle of a longer picture shows nothing that could be classified."""
-# Of larger pictures one at a time is decoded, however many threads there are.
+"""Maximum ratio of the sides; the middle of a longer image shows nothing that could be classified."""
+# Larger images are decoded one at a time, regardless of the number of threads.
 _ALONE = 1 << 24
 _one_at_a_time = threading.Lock()
 
 
 class Pictures(Protocol):
-    """Encoded pictures by position; pickled into the processes that decode them."""
+    """Encoded images by position; pickled into the processes that decode them."""
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of images."""
 
     def name(self, position: int) -> str:
-        """Return what an error calls a picture."""
+        """Return the name of an image in errors."""
 
     def read(self, position: int) -> bytes:
-        """Return a picture's file.
+        """Return the content of an image file.
 
         Raises:
-            ImfDeployError: it cannot be read; the message names it.
+            ImfDeployError: the file cannot be read; the message names it.
         """
 
     def digest(self) -> str:
-        """Return a hash by which other pictures are told from these."""
+        """Return a hash that identifies these images."""
 
 
 @dataclass(frozen=True, eq=False)
 class FilePictures:
-    """Pictures that are files of their own.
+    """Images that are separate files.
 
     Attributes:
-        folder: What :meth:`digest` names them by, so that a folder may be moved.
+        folder: Folder to which the names in :meth:`digest` are relative, so that it may be moved.
         paths: The files.
     """
 
@@ -103,7 +103,7 @@ class FilePictures:
         return whole.hexdigest()
 
     def marks(self) -> Tensor:
-        """Return a hash of every picture's bytes, ``int64 [N]``."""
+        """Return a hash of every image's bytes, ``int64 [N]``."""
         return torch.tensor([mark_of(content) for content in self._contents], dtype=torch.int64)
 
     @cached_property
@@ -111,22 +111,22 @@ class FilePictures:
         return [hashlib.sha256(self.read(position)).digest() for position in range(len(self))]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Processes that decode have no use for the hashes.
+        # Processes that decode do not need the hashes.
         return {name: value for name, value in vars(self).items() if name != "_contents"}
 
 
 def _not_a_file(about: os.stat_result) -> str | None:
-    """Return why a file cannot be an image, whatever it holds: reading it might never end."""
+    """Return why a file cannot be an image, regardless of its content: reading it might never end."""
     if kind := _kind_of(about.st_mode):
         return f"it is {kind}"
     return f"it is larger than {LARGEST_FILE >> 20} MiB" if about.st_size > LARGEST_FILE else None
 
 
 def _kind_of(mode: int) -> str | None:
-    """Return what a file is that is not a regular one, such as ``a named pipe``.
+    """Return the type of a file that is not a regular one, such as ``a named pipe``.
 
     Args:
-        mode: Of :func:`os.stat`, links followed.
+        mode: Mode from :func:`os.stat`, with links followed.
     """
     if stat.S_ISREG(mode):
         return None
@@ -141,21 +141,21 @@ def _kind_of(mode: int) -> str | None:
 
 
 def mark_of(content: bytes) -> int:
-    """Return 64 bits of a hash, by which equal pictures are found."""
+    """Return 64 bits of a hash, by which equal images are found."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "little", signed=True)
 
 
 def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop | None = None) -> Tensor:
-    """Decode one picture into ``uint8 [C, size, size]``.
+    """Decode one image into ``uint8 [C, size, size]``.
 
     Args:
-        pictures: Where it is.
-        position: Which it is.
-        preprocess: What it is turned into.
+        pictures: The images.
+        position: Position of the image.
+        preprocess: Preprocessing to apply.
         crop: See :meth:`Preprocess.load`.
 
     Raises:
-        ImfDeployError: the file is not a picture, is truncated, or is too large; the message names it.
+        ImfDeployError: the file is not an image, is truncated, or is too large; the message names it.
     """
     with _opened(pictures, position) as image:
         large = image.width * image.height > _ALONE
@@ -164,10 +164,10 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
-    """Return a picture's width and height as they are stored, before any rotation.
+    """Return an image's width and height as stored, before any rotation.
 
     Raises:
-        ImfDeployError: the file is not a picture; the message names it.
+        ImfDeployError: the file is not an image; the message names it.
     """
     with _opened(pictures, position) as image:
         width, height = image.size
@@ -176,7 +176,7 @@ def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
 
 @contextmanager
 def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
-    """Open a picture; whatever goes wrong with it becomes an error that names it."""
+    """Open an image; whatever goes wrong with it becomes an error that names it."""
     from PIL import Image, UnidentifiedImageError
 
     _silence()
@@ -187,24 +187,24 @@ def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
             yield image
         return
     except UnidentifiedImageError:
-        why = f"it is none of {', '.join(FORMATS)}" if content else "it is empty"
+        why = f"it is not one of {', '.join(FORMATS)}" if content else "it is empty"
     except ImfDeployError as error:
         why = error.what
-    except Exception as error:  # whatever a broken file provokes in Pillow's readers
+    except Exception as error:  # Pillow's readers raise anything for a broken file
         why = shorten(str(error))
     raise unreadable(pictures.name(position), why)
 
 
 def _check_size(image: Image.Image) -> None:
-    """Refuse a picture that would fill the memory; only its header has been read.
+    """Refuse an image that would fill the memory; only its header has been read.
 
     Raises:
-        ImfDeployError: it has too many pixels, or is too narrow to show anything.
+        ImfDeployError: the image has too many pixels, or is too narrow to show anything.
     """
     width, height = image.size
     most = MOST_PIXELS // _copies(image)
     if width * height > most:
-        raise ImfDeployError(f"it has {width}x{height} pixels, and {most:,} are the most for {image.format}")
+        raise ImfDeployError(f"it has {width}x{height} pixels; the maximum for {image.format} is {most:,}")
     if max(width, height) > LONGEST_RATIO * min(width, height):
         raise ImfDeployError(
             f"it has {width}x{height} pixels: one side is more than {LONGEST_RATIO:,} times the other"
@@ -212,7 +212,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _copies(image: Image.Image) -> int:
-    """Return how many copies of a picture its reader keeps at a time, as measured."""
+    """Return how many copies of an image its reader keeps at a time, as measured."""
     if image.format == "WEBP":
         return 4
     progressive = image.format == "JPEG" and image.info.get("progressive")
@@ -221,13 +221,13 @@ def _copies(image: Image.Image) -> int:
 
 
 def unreadable(name: str, why: str) -> ImfDeployError:
-    """Return the error of a picture that cannot be used."""
+    """Return the error for an image that cannot be used."""
     return ImfDeployError(f"cannot read the image {name} ({why})", "Repair or remove it and run again")
 
 
 @cache
 def _silence() -> None:
-    """Let Pillow be silent about large pictures and damaged EXIF records: it does not say whose."""
+    """Silence Pillow's warnings about large images and damaged EXIF records: they do not name the file."""
     from PIL import Image
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -1,4 +1,4 @@
-"""Training pictures that lie on a GPU as bytes: an epoch sends it nothing but where each picture is."""
+"""Training images that stay on a GPU as bytes: an epoch sends only positions and changes of images."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from imf_deploy.data.augment import Augment, Changes
 from imf_deploy.data.dataset import MemoryImages, Split
 
 SHARE = 0.25
-"""Part of a device's free memory that pictures may take."""
+"""Fraction of a device's free memory that images may use."""
 
 
 class ResidentImages:
-    """All pictures of a split on a device, with the black border that shifts bring in.
+    """All images of a split on a device, with the black border that shifts move in.
 
     Args:
-        images: ``uint8 [N, C, S, S]``, anywhere.
-        labels: ``int64 [N]``.
-        augment: How pictures are changed; without crops.
-        device: Where they are kept.
+        images: Images on any device, ``uint8 [N, C, S, S]``.
+        labels: Classes, ``int64 [N]``.
+        augment: How images are changed, without crops.
+        device: Device to keep them on.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, augment: Augment, device: torch.device) -> None:
@@ -33,10 +33,10 @@ class ResidentImages:
 
     @classmethod
     def of(cls, split: Split, augment: Augment, device: torch.device) -> ResidentImages | None:
-        """Put a split on a CUDA device.
+        """Move a split to a CUDA device.
 
         Returns:
-            Nothing where its pictures are not in memory, are cropped at random, or would take more than
+            ``None`` if its images are not in memory, are cropped at random, or would take more than
             :data:`SHARE` of the free memory.
         """
         source = split.source
@@ -53,13 +53,13 @@ class ResidentImages:
     def batches(
         self, chunks: Sequence[Tensor], changes: Sequence[Changes]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield batches of changed pictures.
+        """Yield batches of changed images.
 
-        What was drawn goes to the device at once, before the first batch.
+        All draws are sent to the device at once, before the first batch.
 
         Args:
-            chunks: Positions of each batch's pictures in the split, ``int64 [B]`` each.
-            changes: How these are changed.
+            chunks: Positions of each batch's images in the split, ``int64 [B]`` each.
+            changes: Changes of these images.
 
         Yields:
             ``uint8 [B, C, S, S]``, and ``int64 [B]``.

@@ -1,4 +1,4 @@
-"""The names by which splits are recognised, of folders and of shards alike."""
+"""The names by which splits are recognised, for folders and for shards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROLES: tuple[Role, ...] = ("train", "validation", "test")
 
 _NAMES: dict[str, Role] = {
     **dict.fromkeys(("train", "training", "trn"), "train"),
-    # Where "eval" stands beside "val" or "dev", nothing says which of them chooses: both are validation.
+    # If "eval" is next to "val" or "dev", it is unclear which of them is for choosing: both are validation.
     **dict.fromkeys(("val", "valid", "validation", "validate", "validating"), "validation"),
     **dict.fromkeys(("dev", "devel", "development", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
@@ -20,9 +20,9 @@ _WHOLE = re.compile(f"{_FILLER}({'|'.join(_NAMES)}){_FILLER}")
 
 
 def role_of(name: str) -> Role | None:
-    """Return the split that a name stands for as a whole.
+    """Return the split that a whole name stands for.
 
-    Capitals, digits, separators, and words such as ``set`` or ``images`` do not count: ``Training``,
+    Capitals, digits, separators, and words such as ``set`` or ``images`` are ignored: ``Training``,
     ``test_set``, ``val2017`` and ``images-dev`` are splits, ``seg_train`` and ``latest`` are not.
     """
     found = _WHOLE.fullmatch(re.sub(r"[\W\d_]+", "", name.lower()))

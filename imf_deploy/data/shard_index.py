@@ -1,4 +1,4 @@
-"""The index of tar shards: which picture lies where, and what its sample says of its class."""
+"""The index of tar shards: the position of each image, and the class that its sample gives."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from imf_deploy.errors import ImfDeployError
 
 @dataclass(frozen=True, eq=False)
 class ShardPictures:
-    """Pictures inside tar files. Numbers alone are kept: 20 bytes a picture.
+    """Images inside tar files. Only numbers are kept: 20 bytes per image.
 
     Attributes:
         shards: The files.
-        shard: ``int32 [N]``, which of them a picture is in.
-        offset: ``int64 [N]``, where its bytes begin.
-        size: ``int64 [N]``, how many they are.
+        shard: Index of the shard of each image, ``int32 [N]``.
+        offset: Offset of its first byte, ``int64 [N]``.
+        size: Size in bytes, ``int64 [N]``.
         headers: Hash of the headers of all members.
     """
 
@@ -63,18 +63,18 @@ class ShardPictures:
         return content
 
     def digest(self) -> str:
-        """Return the hash of the headers: names, sizes and times of writing, not the pictures."""
+        """Return the hash of the headers: names, sizes and times of writing, not the images."""
         return self.headers
 
 
 @dataclass(frozen=True, eq=False)
 class ShardIndex:
-    """What the shards of one split hold.
+    """The contents of the shards of one split.
 
     Attributes:
-        pictures: The pictures.
-        tokens: The classes that are named, each once.
-        which: Which of them every picture has, ``int64 [N]``.
+        pictures: The images.
+        tokens: The distinct classes, as written in the shards.
+        which: Index of the token of every image, ``int64 [N]``.
     """
 
     pictures: ShardPictures
@@ -83,7 +83,7 @@ class ShardIndex:
     _marks: Tensor
 
     def marks(self) -> Tensor:
-        """Return a hash of every picture's size and pieces of its content, ``int64 [N]``."""
+        """Return a hash of every image's size and pieces of its content, ``int64 [N]``."""
         return self._marks
 
 
@@ -92,11 +92,11 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
 
     Args:
         paths: The shards of one split.
-        advance: Called with 1 after each.
+        advance: Called with 1 after each shard.
 
     Raises:
-        UsageError: a sample has no class, no picture, or two of one.
-        ImfDeployError: a shard is not a whole tar, or what is named as a picture begins like none.
+        UsageError: a sample has no class or no image, or has two of one.
+        ImfDeployError: a shard is not a complete tar file, or a member does not begin like its image type.
     """
     shard: list[Tensor] = []
     offset: list[int] = []

@@ -1,4 +1,4 @@
-"""The samples of one tar shard: its members by key, each with a picture and a class."""
+"""The samples of one tar shard: its members by key, each with an image and a class."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from imf_deploy.untrusted import parse_object, shorten
 
 _BLOCK = tarfile.BLOCKSIZE
 _CLASSES = (".cls", ".json")
-# What Pillow's readers look at to know their format.
+# The number of bytes that Pillow's readers inspect to detect their format.
 _HEAD = 16
-# Larger ones are no class; nothing is to fill the memory.
+# A larger member is not a class; the limit keeps it from filling the memory.
 _LARGEST_CLASS = 1 << 20
-# A header says how long a name that follows it is; nothing else is read at once but classes and pieces.
+# A header gives the length of the name after it; only classes and pieces of images are also read at once.
 _LARGEST_READ = 16 << 20
-# Larger images are told apart by pieces of this size: reading all of them would take as long as an epoch.
+# Larger images are compared by pieces of this size: reading all of them would take as long as an epoch.
 _PIECE = 4096
 UNREADABLE = "Check its permissions and its disk, or leave it out of --data"
 """What to do with a shard that cannot be read."""
 
 
 class _BoundedReads(io.BufferedReader):
-    """A file of which nothing can be read that would fill the memory, whatever a header says."""
+    """A file whose reads are limited, so that a header cannot make them fill the memory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or not 0 <= size <= _LARGEST_READ:
@@ -38,7 +38,7 @@ class _BoundedReads(io.BufferedReader):
 
 
 class Digest(Protocol):
-    """A hash that is still being computed, of :mod:`hashlib`."""
+    """A :mod:`hashlib` hash that is still being computed."""
 
     def update(self, data: bytes, /) -> None:
         """Add bytes."""
@@ -46,7 +46,7 @@ class Digest(Protocol):
 
 @dataclass
 class _Sample:
-    """Members of one key."""
+    """The members of one key."""
 
     picture: tarfile.TarInfo | None = None
     token: str | None = None
@@ -54,15 +54,15 @@ class _Sample:
 
 
 def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]:
-    """Return the offset, size, class and mark of every picture of a shard.
+    """Return the offset, size, class and mark of every image of a shard.
 
     Args:
         path: The shard.
         headers: Updated with the headers of its members.
 
     Raises:
-        UsageError: a sample has no class, no picture, or two of one.
-        ImfDeployError: the shard is not a whole tar, or what is named as a picture begins like none.
+        UsageError: a sample has no class or no image, or has two of one.
+        ImfDeployError: the shard is not a complete tar file, or a member does not begin like its image type.
     """
     samples: dict[str, _Sample] = {}
     others: dict[str, str] = {}
@@ -99,11 +99,12 @@ def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]
         if last:
             raise _truncated(path, last) from error
         raise ImfDeployError(
-            f"the shard {path} is no uncompressed tar ({shorten(str(error))})", "Unpack it, or fetch it again"
+            f"the shard {path} is not an uncompressed tar ({shorten(str(error))})", "Unpack or re-download it"
         ) from error
     with path.open("rb") as file:
         file.seek(end)
-        # The end mark is two blocks of zeros. tarfile takes damaged headers and a cut for the end, too.
+        # The end mark is two blocks of zeros. tarfile also treats damaged headers and a truncated file as an
+        # end.
         if file.read(_BLOCK) != bytes(_BLOCK) and samples:
             raise _truncated(path, list(samples)[-1].lstrip("/"))
     found = []
@@ -121,15 +122,15 @@ def _add(
     path: Path,
     is_picture: Callable[[bytes], bool],
 ) -> None:
-    """Note a picture, of which only the first bytes are looked at, or a class."""
+    """Add an image, of which only the first bytes are inspected, or a class."""
     if not member.name.lower().endswith(_CLASSES):
         if sample.picture:
-            raise _sample_error(path, member.name, "its sample has a second picture")
+            raise _sample_error(path, member.name, "its sample has a second image")
         if member.size > LARGEST_FILE:
             raise unreadable(f"{path}, member {member.name}", f"it is larger than {LARGEST_FILE >> 20} MiB")
         pieces = _pieces(tar, member)
         if not is_picture(pieces[:_HEAD]):
-            why = f"it is none of {', '.join(FORMATS)}" if member.size else "it is empty"
+            why = f"it is not one of {', '.join(FORMATS)}" if member.size else "it is empty"
             raise unreadable(f"{path}, member {member.name}", why)
         sample.picture, sample.mark = member, mark_of(str(member.size).encode() + pieces)
     elif member.name.lower().endswith(".cls") or sample.token is None:
@@ -138,25 +139,25 @@ def _add(
 
 def _incomplete(path: Path, key: str, sample: _Sample, others: dict[str, str]) -> UsageError:
     if sample.picture:
-        return _sample_error(path, key.lstrip("/"), "it has a picture and no class")
-    what = "it has a class and no picture"
+        return _sample_error(path, key.lstrip("/"), "it has an image but no class")
+    what = "it has a class but no image"
     if key in others:
-        what += f", and {others[key] or 'no ending'} is the name of no kind that is read"
+        what += f", and {others[key] or 'a missing extension'} is not a supported image type"
     return _sample_error(path, key.lstrip("/"), what)
 
 
 def _pillow_accepts() -> Callable[[bytes], bool]:
-    """Return the function that tells from its first bytes whether something is one of ``FORMATS``."""
+    """Return a function that recognises from its first bytes whether a file is one of ``FORMATS``."""
     from PIL import Image
 
     Image.init()
     accept = [Image.OPEN[name][1] for name in FORMATS]
-    # Some answer with a sentence where they could read it in another build of Pillow.
+    # Some return a sentence if another build of Pillow could read the file.
     return lambda head: any(test is None or bool(test(head)) for test in accept)
 
 
 def _pieces(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return a member's content; of a large one its beginning, middle and end."""
+    """Return a member's content; for a large member its beginning, middle and end."""
     file, size = tar.extractfile(member), member.size
     if file is None:
         return b""
@@ -170,7 +171,7 @@ def _pieces(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
-    """Return what a ``.cls`` or ``.json`` member says: an integer or a name."""
+    """Return the class in a ``.cls`` or ``.json`` member: an integer or a name."""
     if member.size > _LARGEST_CLASS:
         raise _sample_error(path, member.name, f"it is larger than {_LARGEST_CLASS >> 20} MiB")
     file = tar.extractfile(member)
@@ -192,7 +193,7 @@ def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
         raise _sample_error(path, member.name, "its class is neither an integer nor a name")
     try:
         token = str(value).strip()
-    except ValueError as error:  # Python refuses to write integers of thousands of digits
+    except ValueError as error:  # Python refuses to print integers of thousands of digits
         raise _sample_error(path, member.name, "its class is an integer of thousands of digits") from error
     if not token:
         raise _sample_error(path, member.name, "its class is neither an integer nor a name")
@@ -202,7 +203,7 @@ def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
 def _truncated(path: Path, member: str) -> ImfDeployError:
     return ImfDeployError(
         f"the shard {path} is truncated or damaged at or after member {member}",
-        "Fetch it again, or leave it out of --data",
+        "Download it again, or leave it out of --data",
     )
 
 

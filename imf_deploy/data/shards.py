@@ -1,8 +1,8 @@
-"""WebDataset shards: tar files of pictures and their classes, read by position.
+"""WebDataset shards: tar files of images and their classes, read by position.
 
-The ``webdataset`` package streams shards in their own order through a shuffle buffer. Here every picture
-has a position, as in a folder: hold-outs, a seeded order, exact resuming and ranks need one. Members of a
-tar are not compressed, so an index of offsets is enough; nothing is unpacked, and only the index is kept.
+The ``webdataset`` package streams shards in their own order through a shuffle buffer. Here every image has a
+position, as in a folder, because hold-outs, a seeded order, exact resuming and several processes need one.
+Members of a tar file are not compressed, so an index of offsets is enough; nothing is unpacked.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from imf_deploy.untrusted import shorten
 
 CLASS_NAMES = "classes.txt"
 SHARDS_LIMIT = 100_000
-"""Most shards that ``--data`` may name; ImageNet-21k has 2,000."""
+"""Maximum number of shards in ``--data``; ImageNet-21k has 2,000."""
 _NAMES_BYTES = 64 << 20
-_HINT = "Give such as --data 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
+_HINT = "For example: --data 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
 
 
 def are_shards(data: str) -> bool:
     """Return whether ``--data`` names shards: a pattern with ``.tar``, or a folder of such files.
 
-    A folder that has class folders as well is a folder of pictures, with what it was unpacked from.
+    A folder that also has class folders is a folder of images, with the archive that it was unpacked from.
     """
     if not exists(Path(data), Path.is_dir):
         return data.endswith((".tar", ".tar}")) or ".tar," in data
@@ -43,7 +43,7 @@ def are_shards(data: str) -> bool:
         classes = any(e.is_dir() and not role_of(e.name) for place in places for e in place.iterdir())
         return any(list(place.glob("*.tar")) for place in places) and not classes
     except OSError:
-        return False  # whoever opens the folder will say so
+        return False  # opening the folder reports the error
 
 
 def _places(folder: str) -> list[Path]:
@@ -52,23 +52,23 @@ def _places(folder: str) -> list[Path]:
 
 
 def open_shards(data: str, image_size: int) -> DataSet:
-    """Open shards; splits that they do not have are left empty.
+    """Open shards; missing splits are left empty.
 
-    The split of a shard is the first word in its name that :mod:`imf_deploy.data.roles` knows, such as
-    ``train`` or ``val``, or else its folder's name; where no shard has one, all are for training.
-    Class names come from a ``classes.txt`` beside the first shard (one a line, in the order of the
-    integers), or are the sorted set of what the shards say.
+    The split of a shard is given by the first word in its name that :mod:`imf_deploy.data.roles` knows, such
+    as ``train`` or ``val``, or otherwise by the name of its folder; if no shard has one, all are for
+    training. Class names are read from a ``classes.txt`` next to the first shard (one per line, in the order
+    of the integers), or are the sorted set of the classes in the shards.
 
-    Pictures that do not fit into memory are not decoded beforehand; a corrupt one is named when it is
-    met. Nor are they hashed: shards are told apart by the headers of their members.
+    Images that do not fit into memory are not decoded beforehand; a corrupt one is reported when it is read.
+    They are not hashed either: shards are identified by the headers of their members.
 
     Args:
         data: Paths with ``{000..009}`` and ``{a,b}``, separated by commas; or a folder.
-        image_size: As :func:`imf_deploy.data.folder.open_folder` takes it.
+        image_size: See :func:`imf_deploy.data.folder.open_folder`.
 
     Raises:
-        UsageError: a shard is missing, the splits cannot be told, or a sample of a shard cannot be used.
-        ImfDeployError: a shard is not a whole tar, or an image of it cannot be read.
+        UsageError: a shard is missing, the splits are ambiguous, or a sample of a shard cannot be used.
+        ImfDeployError: a shard is not a complete tar file, or one of its images cannot be read.
     """
     by_split = _by_split(_files(data))
     total = sum(map(len, by_split.values()))
@@ -102,7 +102,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
 def expand(pattern: str) -> list[str]:
     """Return the paths of one pattern with braces, in order.
 
-    ``{08..11}`` counts with as many digits as its first number; ``{a,b}`` lists.
+    ``{08..11}`` counts with as many digits as its first number; ``{a,b}`` is a list.
     """
     pieces = []
     for index, piece in enumerate(re.split(r"\{([^{}]*)\}", pattern)):
@@ -141,7 +141,7 @@ def _files(data: str) -> list[Path]:
         if exists(missing[0]):
             raise UsageError(f"the shard {missing[0]} is not a regular file", "Leave it out of --data")
         example = shorten(str(missing[0]))
-        raise UsageError(f"{len(missing)} of {len(paths)} shards are not there, such as {example}", _HINT)
+        raise UsageError(f"{len(missing)} of {len(paths)} shards do not exist, such as {example}", _HINT)
     return paths
 
 
@@ -159,7 +159,7 @@ def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
             unnamed.append(path)
     if unnamed and found:
         raise UsageError(
-            f"{unnamed[0]} does not say which split it is of, and other shards do",
+            f"the name of {unnamed[0]} does not give its split, but those of other shards do",
             "Put train, val or test into the name of every shard",
         )
     if unnamed:
@@ -176,7 +176,7 @@ def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
 
 
 def _class_names(tokens: list[str], beside: Path) -> list[str]:
-    """Return the names of the classes: what the file says, or else the sorted set."""
+    """Return the names of the classes: those in the file, or else the sorted set."""
     if not beside.is_file():
         return sorted(tokens, key=int) if all(t.isdecimal() for t in tokens) else sorted(tokens)
     try:
@@ -187,22 +187,22 @@ def _class_names(tokens: list[str], beside: Path) -> list[str]:
         text = content.decode("utf-8")
         names = [class_name(name, str(beside)) for line in text.split("\n") if (name := line.strip())]
     except (OSError, ValueError) as error:
-        raise ImfDeployError(f"cannot read {beside} ({error})", "Write one class name a line") from error
+        raise ImfDeployError(f"cannot read {beside} ({error})", "Write one class name per line") from error
     if len(set(names)) < len(names) or not names:
-        raise ImfDeployError(f"{beside} is empty or names a class twice", "Write every class once")
+        raise ImfDeployError(f"{beside} is empty or names a class twice", "List every class once")
     return names
 
 
 def _numbers(tokens: list[str], classes: list[str], beside: Path) -> dict[str, int]:
-    """Return the class of each token: they are names where all of them are names, else integers."""
+    """Return the class of each token: tokens are names if all of them are names, else integers."""
     read = {name: number for number, name in enumerate(classes)}
     listed = beside.is_file()
     if listed and not all(token in read for token in tokens) and all(token.isdecimal() for token in tokens):
         read = {token: int(token) for token in tokens if int(token) < len(classes)}
     if wrong := [token for token in tokens if token not in read]:
         raise ImfDeployError(
-            f"a shard holds the class '{wrong[0]}', which is none of the {len(classes)} of "
+            f"a shard holds the class '{wrong[0]}', which is not one of the {len(classes)} in "
             + (str(beside) if listed else "the training shards"),
-            f"Repair the shard, or {CLASS_NAMES} beside the shards",
+            f"Repair the shard, or {CLASS_NAMES} next to the shards",
         )
     return read

@@ -1,7 +1,7 @@
-"""How batches come from the processes that decode them: shared memory, a pipe, or no processes at all.
+"""How batches are sent by the processes that decode them: shared memory, a pipe, or no processes at all.
 
 PyTorch sends tensors through ``/dev/shm``. A container has 64 MB of it by default, and a worker that finds no
-room there dies of a bus error, or waits for ever.
+space there dies of a bus error, or waits for ever.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch import Tensor
 
 from imf_deploy.progress import say
 
-SHARED = Path("/dev/shm")  # noqa: S108  Linux has no other name for it
-# Batches that a DataLoader prepares ahead for every worker.
+SHARED = Path("/dev/shm")  # noqa: S108  the only name that Linux has for it
+# Number of batches that a DataLoader prepares ahead for every worker.
 _AHEAD = 2
-# Bytes that the locks of a worker's queues take at most, a page each.
+# Maximum size of the locks of a worker's queues in bytes, a page each.
 _QUEUES = 1 << 17
-# Other processes, such as those of the same training, need room as well.
+# Other processes, such as those of the same training, need space as well.
 _MARGIN = 4
 _warned: set[str] = set()
 
 
 @dataclass(frozen=True)
 class Transport:
-    """How batches travel.
+    """How batches are sent.
 
     Attributes:
-        workers: Processes that decode; 0 where this process does.
-        piped: Whether batches come through a pipe, which is slower and needs no shared memory.
+        workers: Number of processes that decode; 0 if this process does.
+        piped: Whether batches are sent through a pipe, which is slower and needs no shared memory.
     """
 
     workers: int
@@ -42,17 +42,17 @@ class Transport:
 
     @classmethod
     def choose(cls, workers: int, batch_bytes: int) -> Transport:
-        """Choose by the room in shared memory, and say where there is too little.
+        """Choose by the free space in shared memory, and warn if there is too little.
 
         Args:
-            workers: Processes that are wanted.
-            batch_bytes: Size of the largest batch.
+            workers: Requested number of processes.
+            batch_bytes: Size of the largest batch in bytes.
         """
         if not workers:
             return cls(0)
         free = _free()
         try:
-            multiprocessing.Lock()  # every queue needs some, and they lie in shared memory too
+            multiprocessing.Lock()  # every queue needs some, and they are in shared memory
             why = "" if free is None or free >= workers * _QUEUES else "it is full"
         except OSError as error:
             why = error.strerror or str(error)
@@ -63,15 +63,15 @@ class Transport:
             return cls(workers)
         _warn_once(
             "piped",
-            f"{SHARED} has only {free >> 20} MiB free: batches of images go through pipes, which is slower. "
-            "In a container, --shm-size 8g gives it room",
+            f"{SHARED} has only {free >> 20} MiB free: batches of images use pipes, which are slower. "
+            "In a container, use --shm-size 8g",
         )
         return cls(workers, piped=True)
 
 
 @dataclass(frozen=True)
 class PipedBatch:
-    """A batch as arrays, which are pickled through a pipe where tensors take shared memory."""
+    """A batch as arrays, which are pickled through a pipe; tensors would use shared memory."""
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ class PipedBatch:
 
 
 def _free() -> int | None:
-    """Return the bytes that are free in shared memory, or nothing where it is not a folder."""
+    """Return the number of free bytes in shared memory, or ``None`` if it is not a folder."""
     try:
         about = os.statvfs(SHARED)
     except (OSError, AttributeError):

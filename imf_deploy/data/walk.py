@@ -1,4 +1,4 @@
-"""Look into folders that may hold anything: links to themselves, devices, or a whole disk."""
+"""Walk through folders that may contain anything: links to themselves, devices, or a whole disk."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from imf_deploy.data.pictures import SUFFIXES
 from imf_deploy.errors import ImfDeployError
 
 OTHERS_LIMIT = 100_000
-"""Files that are not images, after which a folder with few images is taken for something else."""
+"""Number of other files from which on a folder with few images is not considered a data set."""
 
 
 @dataclass
 class Walk:
-    """What a walk through a folder of images met.
+    """Files found by a walk through a folder of images.
 
     Attributes:
         root: The folder, with all links followed.
-        ignored: The first files that are not images, or lie outside of class folders.
-        others: How many of these there are.
-        images: How many images there are.
-        outside: How many of the images are links to files outside of the folder.
+        ignored: The first files that are not images, or are outside class folders.
+        others: Number of these files.
+        images: Number of images.
+        outside: Number of images that are links to files outside the folder.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class Walk:
         """Count a file that is not an image.
 
         Raises:
-            ImfDeployError: there are so many that the folder cannot be meant.
+            ImfDeployError: there are so many that the folder is probably the wrong one.
         """
         self.others += 1
         if len(self.ignored) < 3:
@@ -45,28 +45,28 @@ class Walk:
             raise ImfDeployError(
                 f"{self.root} does not look like a folder of images: it holds more than {OTHERS_LIMIT:,} "
                 f"other files, such as {path}",
-                "Give the folder that holds the splits or the class folders with --data",
+                "Use --data with the folder that holds the splits or the class folders",
             )
 
     def notes(self) -> tuple[str, ...]:
-        """Return what the user should know of it, as sentences."""
+        """Return notes for the user, as sentences."""
         notes = []
         if self.others:
             notes.append(
-                f"{self.others} file(s) were ignored, as they are no images or lie in no class folder: "
+                f"{self.others} file(s) were ignored, because they are not images or not in a class folder: "
                 + ", ".join(map(str, self.ignored))
                 + (" …" if self.others > len(self.ignored) else "")
             )
         if self.outside:
-            notes.append(f"{self.outside} image(s) are links to files outside of {self.root}; they are used")
+            notes.append(f"{self.outside} image(s) are links to files outside {self.root}; they are used")
         return tuple(notes)
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, sorted, without hidden files and folders.
+    """Return the entries of a folder, sorted, without hidden files and folders.
 
     Raises:
-        ImfDeployError: it cannot be read.
+        ImfDeployError: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as found:
@@ -78,7 +78,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _hidden(name: str) -> bool:
-    # What macOS adds to an archive holds hidden files alone.
+    # The folder that macOS adds to an archive contains only hidden files.
     return name.startswith(".") or name == "__MACOSX"
 
 
@@ -91,15 +91,15 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file's name has the ending of an image."""
+    """Return whether a file name has the extension of an image."""
     stem, dot, ending = name.rpartition(".")
     return bool(stem) and f"{dot}{ending.lower()}" in SUFFIXES
 
 
 def images_below(place: Path, walk: Walk) -> list[Path]:
-    """Return the images of a class folder, then those of the folders inside it, each folder once."""
+    """Return the images of a class folder, then those of its subfolders, each folder once."""
     found: list[Path] = []
-    # A link to a folder further up would be walked for ever.
+    # A link to a parent folder would be followed for ever.
     waiting, visited = [place], {str(parent) for parent in real(place).parents}
     while waiting:
         current = waiting.pop()
@@ -124,11 +124,11 @@ def images_below(place: Path, walk: Walk) -> list[Path]:
 
 
 def exists(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:
-    """Return whether a path is there; one that no file system takes, such as a very long one, is not.
+    """Return whether a path exists; a path that no file system accepts, such as a very long one, does not.
 
     Args:
         path: The path.
-        test: Says what it has to be, such as ``Path.is_dir``.
+        test: The required type, such as ``Path.is_dir``.
     """
     try:
         return test(path)
@@ -137,5 +137,5 @@ def exists(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:
 
 
 def real(path: Path) -> Path:
-    """Return a path with its links followed as far as they lead; a link to itself stays."""
+    """Return a path with its links followed as far as possible; a link to itself is kept."""
     return Path(os.path.realpath(path))

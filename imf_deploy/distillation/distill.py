@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.files import fingerprint, finite
+from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.forms import read_typed
 from imf_deploy.method.branches import BranchDesign, TrainingGraph
 from imf_deploy.method.losses import LossWeights
@@ -26,11 +26,11 @@ from imf_deploy.models import (
     check_student,
     find_blocks,
     load_weights,
-    read_block,
     read_weights,
     save_weights,
     tensor_hashes,
 )
+from imf_deploy.records.files import DistilledFile
 from imf_deploy.stages import stage
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
@@ -106,7 +106,7 @@ class Distilled:
         design: How the branches are made.
     """
 
-    artifact: Artifact
+    artifact: DistilledFile
     spec: ModelSpec
     graph: TrainingGraph
     blocks: list[Block]
@@ -122,7 +122,7 @@ def distill(
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
     checked: bool = False,
-) -> Artifact:
+) -> DistilledFile:
     """Distil a teacher into a student and write both the student and its branches.
 
     The teacher stays in evaluation mode without gradients. A file that the same recipe made before
@@ -139,7 +139,7 @@ def distill(
         checked: Whether :func:`imf_deploy.models.check_student` has accepted the student already.
 
     Returns:
-        The artifact; its evidence holds ``history``, ``blocks`` and ``teacher_features``.
+        The record of the file.
 
     Raises:
         UsageError: unknown student, or a setting out of range.
@@ -163,7 +163,7 @@ def distill(
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+    if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
         return made
     if not checked:
         check_student(spec)
@@ -177,7 +177,7 @@ def distill(
             recipe=recipe,
             model=spec.to_dict(),
             preprocess=data.preprocess,
-            evidence=run.evidence(data),
+            **run.finish(data),
         )
     )
 
@@ -204,19 +204,18 @@ class DistillationRun:
     features: list[Block]
     history: History
 
-    def evidence(self, data: DataSet) -> dict[str, Any]:
-        """Re-fit the heads where the settings ask for it, and return what the record holds."""
+    def finish(self, data: DataSet) -> dict[str, Any]:
+        """Re-fit the heads where the settings ask for it, and return the fields of the record."""
         heads = []
         if self.config.refit:
             with stage("refit"):
-                heads = refit_distilled(
-                    self.graph, self.task.teach, data, self.config.train, self.config.weights
-                )
+                train, weights = self.config.train, self.config.weights
+                heads = refit_distilled(self.graph, self.task.teach, data, train, weights)
         return {
             "history": self.history,
             "refitted": heads,
-            "blocks": [asdict(block) for block in self.blocks],
-            "teacher_features": [asdict(block) for block in self.features],
+            "blocks": self.blocks,
+            "teacher_features": self.features,
             "teacher": self.teacher.spec.to_dict(),
             "teacher_key": self.teacher.key,
             "teacher_accuracy": self.teacher.accuracy,
@@ -287,26 +286,26 @@ def imf_task(
     return task, graph, blocks, features
 
 
-def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> Artifact:
+def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> DistilledFile:
     """Write a training graph with its record, and remove the checkpoint that led to it.
 
     Args:
         path: Where to write.
         graph: Student and branches.
         checkpoint: Of the training that is done.
-        fields: Of the :class:`~imf_deploy.artifact.Artifact`.
+        fields: Of its record.
 
     Raises:
         ImfDeployError: a weight or a statistic is not finite; nothing is written.
     """
     check_finite(graph.state_dict(), "at the end")
     save_weights(path, graph.state_dict())
-    artifact = describe(path, kind="distilled", format="safetensors", **fields).save()
+    artifact = DistilledFile(path=path, sha256=sha256_file(path), **fields).save()
     checkpoint.unlink(missing_ok=True)
     return artifact
 
 
-def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distilled:
+def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Distilled:
     """Build the training graph of a distilled file again.
 
     Args:
@@ -315,28 +314,15 @@ def load_distilled(artifact: Artifact, trusted: Collection[str] = ()) -> Distill
 
     Raises:
         UsageError: the record names a factory that is not trusted.
-        ImfDeployError: the file is of another kind, of an older version, damaged, or does not fit its record.
+        ImfDeployError: the file is damaged, or does not fit its record.
     """
-    if artifact.kind != "distilled":
-        raise ImfDeployError(
-            f"{artifact.path} is a {artifact.kind}, not a distilled student",
-            "Give what imf-deploy distill wrote",
-        )
     spec = ModelSpec.from_dict(artifact.model, trusted)
     spec.check_preprocess(artifact.preprocess, str(artifact.path))
-    config = artifact.evidence.get("config")
-    if isinstance(config, dict) and "student" in config and "design" not in config:
-        raise ImfDeployError(
-            f"{artifact.path} was made by an older version of imf-deploy: it names no design of branches",
-            "Distil again, with --overwrite or to another --output",
-        )
     try:
-        recorded = [read_block(block) for block in artifact.known("teacher_features", list)]
-        # Earlier versions had no refining units, and named none.
-        design = read_typed(BranchDesign, {"refining": 0} | artifact.known("config", dict)["design"])
+        design = read_typed(BranchDesign, artifact.config["design"])
         design.check()
-        graph, blocks, features = training_graph(spec, recorded, design)
-    except (KeyError, TypeError, IndexError, ValueError, UsageError) as error:
+        graph, blocks, features = training_graph(spec, artifact.teacher_features, design)
+    except (KeyError, IndexError, ValueError, UsageError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
     tensors = read_weights(artifact.path)
     try:

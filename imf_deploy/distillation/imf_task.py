@@ -12,6 +12,8 @@ from imf_deploy.method.branches import BranchDesign, ImfBranches, Taps, Training
 from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, device_of, student_blocks
 from imf_deploy.processes import world_size
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.distributed import batch_mean
@@ -87,6 +89,7 @@ class ImfTask:
         label_smoothing: Of the labels.
         branch_warmup: Part of the training in which the branches' weight rises.
         recent: Keeps the teacher's logits for :meth:`teach`.
+        task: Whose losses the supervised and the imitating terms are.
     """
 
     progress: float | Tensor = 0.0
@@ -100,9 +103,10 @@ class ImfTask:
         label_smoothing: float = 0.0,
         branch_warmup: float = 0.0,
         recent: RecentLogits | None = None,
+        task: Task = CLASSIFICATION,
     ) -> None:
         self.module = graph
-        self._recent = recent
+        self._recent, self._task = recent, task
         tapped = list(dict.fromkeys(features))
         self._teacher = teacher
         self._taps = Taps(teacher.module, tapped)
@@ -150,7 +154,7 @@ class ImfTask:
         """Return the weighted terms of the loss for one part of a batch."""
         logits, branches = network(images)
         terms = imf_losses(
-            logits, branches, self._targets, target, labels, self._weights, self._label_smoothing
+            logits, branches, self._targets, target, labels, self._weights, self._label_smoothing, self._task
         )
         return warmed_up(terms, self.progress, self._warmup)
 

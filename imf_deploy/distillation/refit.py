@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.refit import refit
 from imf_deploy.progress import say
+from imf_deploy.records.making import Refitted
 from imf_deploy.training.config import TrainConfig
 
 PASSES = 2
@@ -32,23 +32,6 @@ BATCH = 128
 
 Features = dict[str, Tensor]
 """Inputs of heads ``[N, D]`` by name."""
-
-
-@dataclass(frozen=True)
-class Refitted:
-    """What became of one head.
-
-    Attributes:
-        head: Its name.
-        before: Validation accuracy from 0 to 1; nothing without a validation split.
-        after: The same, re-fitted.
-        kept: Whether the re-fitted head is taken: unless it is less accurate.
-    """
-
-    head: str
-    before: float | None
-    after: float | None
-    kept: bool
 
 
 @dataclass(frozen=True)
@@ -185,7 +168,7 @@ def refit_student(
     config: TrainConfig,
     weights: LossWeights,
     device: torch.device,
-) -> list[dict[str, Any]]:
+) -> list[Refitted]:
     """Re-fit the head of a network without branches; see :func:`refit_distilled`."""
     own = OwnHead(network.eval(), example(data).to(device))
 
@@ -206,7 +189,7 @@ def refit_distilled(
     config: TrainConfig,
     weights: LossWeights,
     plain: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[Refitted]:
     """Re-fit the heads of a distilled student, on the device that it is on.
 
     Args:
@@ -239,7 +222,7 @@ def example(data: DataSet) -> Tensor:
     return next(eval_batches(data.train.subset(torch.arange(2)), data.preprocess))[0]
 
 
-def _told(found: list[Refitted]) -> list[dict[str, Any]]:
+def _told(found: list[Refitted]) -> list[Refitted]:
     if not found:
         return []
     changes = [
@@ -248,4 +231,4 @@ def _told(found: list[Refitted]) -> list[dict[str, Any]]:
         if each.before is not None and each.after is not None
     ]
     say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
-    return [asdict(each) for each in found]
+    return found

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.inspection.finding import Finding
-from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+from imf_deploy.inspection.record import NO_SIDECAR, beside, file_facts
+from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
 from imf_deploy.runners.engine_facts import what_runs
 from imf_deploy.untrusted import parse_object
 
@@ -34,13 +34,14 @@ def inspect_engine(path: Path) -> Finding:
     }
     if header.offset:
         facts["prefix"] = _prefix(path, header)
-    record, warnings = read_record(path, facts["sha256"])
+    sidecar = beside(path, facts["sha256"])
+    record = sidecar.record if isinstance(sidecar.record, EngineFile) else None
+    warnings = [*sidecar.problems, *_contradictions(header, sidecar.record)]
     if not sidecar_path(path).is_file():
         warnings.append(NO_SIDECAR)
-    warnings += _contradictions(header, record)
-    product = f"the product {record['product']} as " if record and record.get("product") else ""
+    product = f"the product {record.product} as " if record and record.product else ""
     title = f"{product}a {facts['library']} {header.version} engine"
-    return Finding(path, "engine", title, facts, record, warnings)
+    return Finding(path, "engine", title, facts, sidecar.to_json(path), warnings)
 
 
 def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
@@ -56,9 +57,9 @@ def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
         return text.decode(errors="replace")
 
 
-def _contradictions(header: EngineHeader, record: dict[str, Any] | None) -> list[str]:
+def _contradictions(header: EngineHeader, record: Artifact | None) -> list[str]:
     """Return where the header and the sidecar disagree."""
     wanted = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt"
-    if record and record["format"] != wanted:
-        return [f"Its sidecar says {record['format']}, but its header {wanted}"]
+    if record and record.format != wanted:
+        return [f"Its sidecar says {record.format}, but its header {wanted}"]
     return []

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import read_json, sha256_file
 from imf_deploy.inspection.finding import Finding
-from imf_deploy.inspection.record import leads_out, read_record
-from imf_deploy.report.read import read_report
-from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.inspection.record import Beside, beside, leads_out
+from imf_deploy.records.files import DeployableFile, sidecar_path
+from imf_deploy.records.report import Report, read_report
 from imf_deploy.report.verdict import deploy_sentence
 from imf_deploy.run.folder import RECORD, RunFolder
 
@@ -29,7 +28,8 @@ def inspect_folder(path: Path) -> Finding:
         ImfDeployError: the settings of the run are damaged.
     """
     report, warnings = _report(path)
-    latencies = {row["sha256"]: row["latency_ms"]["p50"] for row in _rows(report) if row["latency_ms"]}
+    rows = report.artifacts if report else []
+    latencies = {row.sha256: row.latency_ms.p50 for row in rows if row.latency_ms}
     files, problems = _files(path, latencies)
     linked = [name for name in _FOLDERS if leads_out(path / name)]
     warnings += [f"{name} is a link out of the folder: not followed" for name in linked] + problems
@@ -61,31 +61,32 @@ def _files(folder: Path, latencies: dict[str, float]) -> tuple[list[dict[str, An
         if not file.is_file():
             continue
         sha256 = sha256_file(file)
-        record, problems = read_record(file, sha256)
-        warnings += [f"{name}: {problem}" for problem in problems]
-        verified = (record or {}).get("evidence", {}).get("verify")
-        verified = verified if isinstance(verified, dict) else {}
+        sidecar = beside(file, sha256)
+        record = sidecar.record
+        warnings += [f"{name}: {problem}" for problem in sidecar.problems]
+        deployed = record if isinstance(record, DeployableFile) else None
+        measured = deployed.verify if deployed else None
         entries.append(
             {
                 "path": name,
                 "size_bytes": file.stat().st_size,
                 "sha256": sha256,
-                "record": "missing" if not sidecar_path(file).is_file() else _state(record),
-                "kind": record["kind"] if record else None,
-                "product": (record or {}).get("product") or None,
-                "precision": (record or {}).get("precision"),
-                "verified": verified.get("status"),
-                "accuracy": verified.get("accuracy"),
+                "record": _state(file, sidecar),
+                "kind": record.kind if record else None,
+                "product": getattr(record, "product", None),
+                "precision": deployed.precision if deployed else None,
+                "verified": measured.status if measured else None,
+                "accuracy": measured.accuracy if measured else None,
                 "latency_ms": latencies.get(sha256),
             }
         )
     return entries, warnings
 
 
-def _state(record: dict[str, Any] | None) -> str:
-    if record is None:
-        return "damaged"
-    return "matches" if record["matches"] else "changed"
+def _state(file: Path, sidecar: Beside) -> str:
+    if sidecar.record is None:
+        return "damaged" if sidecar_path(file).is_file() else "missing"
+    return "matches" if sidecar.matches else "changed"
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
@@ -143,7 +144,3 @@ def _report(path: Path) -> tuple[Report | None, list[str]]:
         return read_report(report), []
     except ImfDeployError as error:
         return None, [str(error)]
-
-
-def _rows(report: Report | None) -> list[ArtifactRow]:
-    return report["artifacts"] if report else []

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import (
     describe_model,
@@ -19,8 +18,9 @@ from imf_deploy.export.onnx_file import (
     tensor_shape,
 )
 from imf_deploy.inspection.finding import Finding
-from imf_deploy.inspection.record import NO_SIDECAR, file_facts, read_record
+from imf_deploy.inspection.record import NO_SIDECAR, beside, file_facts
 from imf_deploy.portability.static import integer_sums
+from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.untrusted import parse_json
 
 if TYPE_CHECKING:
@@ -57,9 +57,11 @@ def inspect_onnx(path: Path) -> Finding:
         "external_data": outside,
         "metadata": metadata,
     }
-    record, warnings = read_record(path, facts["sha256"])
+    sidecar = beside(path, facts["sha256"])
+    record = sidecar.record if isinstance(sidecar.record, OnnxFile) else None
+    warnings = [*sidecar.problems]
     if info.precision.startswith("int8"):
-        facts["processors"] = _processors(model, record)
+        facts["processors"] = _processors(model, record if sidecar.matches else None)
     ours = isinstance(metadata.get("product"), str) and "source_sha256" in metadata
     if ours and not sidecar_path(path).is_file():
         warnings.append(NO_SIDECAR)
@@ -70,7 +72,9 @@ def inspect_onnx(path: Path) -> Finding:
         and not {"QuantizeLinear", "DequantizeLinear"} & info.operators.keys()
     ):
         warnings.append("It computes in integers without Q/DQ operators: TensorRT does not take it")
-    return Finding(path, "onnx", _title(info.precision, metadata, ours), facts, record, warnings)
+    return Finding(
+        path, "onnx", _title(info.precision, metadata, ours), facts, sidecar.to_json(path), warnings
+    )
 
 
 def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
@@ -81,36 +85,31 @@ def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
     return f"the product {metadata['product']} of {name or 'a student'} as ONNX in {precision}"
 
 
-def _processors(model: ModelProto, record: dict[str, Any] | None) -> str:
+def _processors(model: ModelProto, record: OnnxFile | None) -> str:
     """Return on which processors an INT8 file answers alike: what was measured, or what its weights say."""
-    evidence = record.get("evidence") if record and record["matches"] else None
-    made = evidence.get("calibration") if isinstance(evidence, dict) else None
-    if isinstance(made, dict) and made.get("target") == "tensorrt":
+    if record and record.calibration and record.calibration.target == "tensorrt":
         return "made for TensorRT, whose sums do not saturate"
-    verified = evidence.get("verify") if isinstance(evidence, dict) else None
-    measured = verified.get("portability") if isinstance(verified, dict) else None
-    if not (isinstance(measured, dict) and isinstance(measured.get("sentence"), str)):
-        measured = None
+    measured = record.verify.portability if record and record.verify else None
     try:
         own = integer_sums(model)
     except Exception as error:  # weights of a damaged file raise whatever they meet
         return f"not known: its weights cannot be read ({type(error).__name__})"
     # What a record claims of sums that cannot saturate is read from the weights all the same.
-    if measured and not (measured.get("status") == "portable" and own.saturating):
-        sentence: str = measured["sentence"]
-        return f"{sentence}; made for processors with VNNI" if measured.get("cpus") == "vnni" else sentence
+    if measured and not (measured.status == "portable" and own.saturating):
+        made = "; made for processors with VNNI" if measured.cpus == "vnni" else ""
+        return measured.sentence + made
     return own.sentence
 
 
-def _contradictions(precision: str, metadata: dict[str, Any], record: dict[str, Any] | None) -> list[str]:
+def _contradictions(precision: str, metadata: dict[str, Any], record: OnnxFile | None) -> list[str]:
     """Return where the graph, its metadata and its sidecar disagree."""
     found = []
-    for where, told in (("metadata", metadata), ("sidecar", record or {})):
-        said = told.get("precision")
+    own = record.precision if record else None
+    for where, said in (("metadata", metadata.get("precision")), ("sidecar", own)):
         if isinstance(said, str) and said != precision:
             found.append(f"Its {where} says {said}, but its graph is {precision}")
-    source, parent = metadata.get("source_sha256"), (record or {}).get("evidence", {}).get("source")
-    if record and source and parent and source != parent:
+    source, parent = metadata.get("source_sha256"), record.source if record else ""
+    if source and parent and source != parent:
         found.append("Its metadata and its sidecar name different sources")
     return found
 

@@ -1,27 +1,50 @@
-"""Read the sidecar of a file for showing: damaged ones are told about, never trusted."""
+"""Read the sidecar of a file to show it: a damaged one is reported, never trusted."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.artifact import SCHEMA, sidecar_path
+from imf_deploy.artifact import read_record
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.files import read_json, sha256_file
+from imf_deploy.files import sha256_file
 from imf_deploy.inspection.finding import Finding
+from imf_deploy.records.files import Artifact, sidecar_path
 
-# Long lists that say nothing to a reader; the file itself has them.
-_LONG = ("history", "teacher_tensors", "operators", "data_config", "config")
-_LONG_PARTS = {
-    "strip": ("removed", "ladder"),
-    "calibration": ("sensitivity",),
-    "verify": ("classes", "worst"),
+# Long lists that say nothing to a reader, and what the facts show; the file itself has them.
+_LEFT_OUT: dict[str, Any] = {
+    **dict.fromkeys(
+        ("path", "sha256", "recipe", "history", "teacher_tensors", "operators", "data_config", "config"), True
+    ),
+    "strip": {"removed", "ladder"},
+    "calibration": {"sensitivity", "tries"},
+    "verify": {"classes", "worst"},
 }
-_SHOWN = ("kind", "format", "product", "precision", "model", "preprocess", "inputs", "outputs", "parent",
-          "evidence", "tools")  # fmt: skip
 
 NO_SIDECAR = "It has no sidecar: what was measured of it is not known"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The sidecar of a file.
+
+    Attributes:
+        record: What it says; nothing where there is none, or it cannot be used.
+        matches: Whether it belongs to this very content.
+        problems: What is wrong with it.
+    """
+
+    record: Artifact | None = None
+    matches: bool = False
+    problems: tuple[str, ...] = ()
+
+    def to_json(self, path: Path) -> dict[str, Any] | None:
+        """Return the record of ``path`` without its long lists, with ``file`` and ``matches``."""
+        if self.record is None:
+            return None
+        return {"file": sidecar_path(path).name, "matches": self.matches, **trimmed(self.record)}
 
 
 def file_facts(path: Path) -> dict[str, Any]:
@@ -40,8 +63,8 @@ def leads_out(path: Path) -> bool:
     return not target.is_relative_to(folder)
 
 
-def read_record(path: Path, sha256: str) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return what the sidecar of a file says, if there is one, and what is wrong with it.
+def beside(path: Path, sha256: str) -> Beside:
+    """Read the sidecar of a file, if there is one.
 
     Args:
         path: The file; its sidecar is ``<file>.json`` beside it. The path inside is never followed.
@@ -49,51 +72,39 @@ def read_record(path: Path, sha256: str) -> tuple[dict[str, Any] | None, list[st
     """
     sidecar = sidecar_path(path)
     if not sidecar.is_file():
-        return None, []
+        return Beside()
     if leads_out(sidecar):
-        return None, ["Its sidecar is a link out of the folder: not followed"]
+        return Beside(problems=("Its sidecar is a link out of the folder: not followed",))
     try:
-        content = read_json(sidecar)
+        record = read_record(sidecar)
     except ImfDeployError as error:
-        return None, [f"Its sidecar cannot be read: {error.what}"]
-    if not is_record(content):
-        return None, [f"{sidecar.name} is no sidecar of this tool"]
-    matches = content["sha256"] == sha256
-    problems = [] if matches else ["It was changed after its record was written: nothing there holds for it"]
-    if content.get("schema") != SCHEMA:
-        problems.append("Its sidecar has another form than this version writes")
-    return {"file": sidecar.name, "matches": matches, **trimmed(content)}, problems
-
-
-def is_record(content: dict[str, Any]) -> bool:
-    """Return whether a JSON object has the form of a sidecar."""
-    return (
-        all(isinstance(content.get(key), str) for key in ("sha256", "kind", "format"))
-        and all(isinstance(content.get(key, {}), dict) for key in ("evidence", "model", "preprocess"))
-        and "schema" in content
+        return Beside(problems=(f"Its sidecar cannot be used: {error.what}",))
+    if record.sha256 == sha256:
+        return Beside(record, matches=True)
+    return Beside(
+        record, problems=("It was changed after its record was written: nothing there holds for it",)
     )
 
 
-def trimmed(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a sidecar that a reader wants, without its long lists."""
-    shown = {key: content[key] for key in _SHOWN if key in content}
-    evidence = {key: value for key, value in content.get("evidence", {}).items() if key not in _LONG}
-    for key, lists in _LONG_PARTS.items():
-        if isinstance(evidence.get(key), dict):
-            evidence[key] = {name: value for name, value in evidence[key].items() if name not in lists}
-    return shown | {"evidence": evidence}
+def trimmed(record: Artifact) -> dict[str, Any]:
+    """Return the fields of a record that a reader wants, as JSON values."""
+    return record.model_dump(mode="json", exclude=_LEFT_OUT, exclude_none=True)
 
 
-def inspect_record(path: Path, content: dict[str, Any]) -> Finding:
-    """Return what a sidecar says, and whether the file that it belongs to lies beside it, unchanged."""
-    file = path.with_suffix("")
-    facts: dict[str, Any] = {"file": file.name, "file_sha256": content["sha256"]}
+def inspect_record(path: Path) -> Finding:
+    """Return what a sidecar says, and whether the file that it belongs to lies beside it, unchanged.
+
+    Raises:
+        ImfDeployError: it is damaged.
+    """
+    record, file = read_record(path), path.with_suffix("")
+    facts: dict[str, Any] = {"file": file.name, "file_sha256": record.sha256}
+    matches, warnings = False, []
     if not file.is_file():
-        matches, warnings = False, [f"The file {file.name} is not beside it"]
+        warnings.append(f"The file {file.name} is not beside it")
     elif leads_out(file):
-        matches, warnings = False, [f"{file.name} is a link out of the folder: not followed"]
-    else:
-        matches = sha256_file(file) == content["sha256"]
-        warnings = [] if matches else [f"{file.name} was changed after this record was written"]
+        warnings.append(f"{file.name} is a link out of the folder: not followed")
+    elif not (matches := sha256_file(file) == record.sha256):
+        warnings.append(f"{file.name} was changed after this record was written")
     title = f"the record (sidecar) of {file.name}"
-    return Finding(path, "record", title, facts, {"matches": matches, **trimmed(content)}, warnings)
+    return Finding(path, "record", title, facts, {"matches": matches, **trimmed(record)}, warnings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import label, percent, scaled, significant
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def render(finding: Finding) -> Group:
         if facts.get(name):
             parts.append(_listing(name, facts[name]))
     if record is not None:
-        told = {key: value for key, value in record.items() if key not in facts} | record["evidence"]
+        told = {key: value for key, value in record.items() if key not in facts}
         state = "belongs to this very content" if record["matches"] else "belongs to other content"
         parts.append(Text(f"Its record {state}:", style="bold"))
-        parts.append(_grid(told, ["matches", "evidence", "opset", "targets", *_HIDDEN]))
+        parts.append(_grid(told, ["matches", "opset", "targets", *_HIDDEN]))
     return Group(*parts)
 
 
@@ -75,7 +76,7 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
             Column("file", "left"),
             Column("record", "left"),
             Column("verified", "left"),
-            Column("top-1"),
+            Column(CLASSIFICATION.metric),
             Column("p50 ms", spare=1),
             Column("size"),
         ]
@@ -84,7 +85,7 @@ def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
                 item["path"],
                 item["record"],
                 label(text("", item["verified"])),
-                percent(item["accuracy"] if isinstance(item["accuracy"], float) else None),
+                percent(item["accuracy"]),
                 significant(item["latency_ms"]),
                 scaled(item["size_bytes"], "B"),
             ]

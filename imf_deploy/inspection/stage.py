@@ -11,7 +11,7 @@ from imf_deploy.inspection.engine import inspect_engine
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.folder import inspect_folder
 from imf_deploy.inspection.onnx_model import inspect_onnx
-from imf_deploy.inspection.record import inspect_record, is_record
+from imf_deploy.inspection.record import inspect_record
 from imf_deploy.inspection.weights import inspect_weights
 
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
@@ -42,8 +42,8 @@ def inspect(path: Path) -> Finding:
 def _inspect_json(path: Path) -> Finding:
     """Return what a JSON file is: a sidecar, the settings of a run, its report, or something else."""
     content = read_json(path)
-    if is_record(content):
-        return inspect_record(path, content)
+    if "sha256" in content and "schema" in content:
+        return inspect_record(path)
     if path.name == "run.json" and isinstance(content.get("config"), dict):
         return Finding(path, "settings", "the settings of a run", content["config"])
     if {"artifacts", "recommendation"} <= content.keys():
@@ -53,7 +53,7 @@ def _inspect_json(path: Path) -> Finding:
 
 
 def _inspect_report(path: Path) -> Finding:
-    from imf_deploy.report.read import read_report
+    from imf_deploy.records.report import read_report
     from imf_deploy.report.verdict import check_sentence, deploy_sentence, teacher_sentence
 
     report = read_report(path)
@@ -61,12 +61,12 @@ def _inspect_report(path: Path) -> Finding:
         "verdict": deploy_sentence(report),
         "checks": check_sentence(report),
         "training": teacher_sentence(report),
-        "status": report["status"],
-        "created": report["created"],
-        "command": report["command"],
-        "deployables": [row["path"] for row in report["artifacts"]],
+        "status": report.status,
+        "created": report.created,
+        "command": report.command,
+        "deployables": [row.path for row in report.artifacts],
     }
-    return Finding(path, "report", "the report of a run", facts, None, report["notes"])
+    return Finding(path, "report", "the report of a run", facts, None, report.notes)
 
 
 _LOOK: dict[str, Callable[[Path], Finding]] = {

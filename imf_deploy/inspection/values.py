@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.show.format import accuracy, difference, known, label, percent, plain, scaled
+from imf_deploy.show.format import accuracy, difference, label, percent, plain, scaled
 
 SHOWN = 12
 """Items of a long list; ``--json`` has them all."""
@@ -35,7 +35,7 @@ def lines(name: str, value: Any) -> list[str]:
 
 def _lines(name: str, value: Any) -> list[str]:
     if name == "verify" and isinstance(value, Mapping):
-        return [verified(value), *_ladder(value.get("ladder"))]
+        return verified(value)
     if name in ("inputs", "outputs"):
         return _signatures(value)
     if name == "operators" and isinstance(value, Mapping):
@@ -112,37 +112,14 @@ def shape(sizes: list[int | str] | None) -> str:
     return "" if sizes is None else cut(f"[{', '.join(map(str, sizes))}]")
 
 
-def _ladder(rungs: Any) -> list[str]:
-    """Return each rung of the parity ladder in a line."""
-    rungs = rungs if isinstance(rungs, list) else []
-    parts = [rung for rung in rungs if isinstance(rung, Mapping)]
-    return [
-        f"{text('', rung.get('name'))} against {text('', rung.get('against'))}: "
-        f"{label(text('', rung.get('status')))}"
-        for rung in parts
-    ]
-
-
-def verified(evidence: Mapping[str, Any]) -> str:
-    """Return what ``imf-deploy verify`` measured, in one line; numbers of a foreign record may be missing."""
-
-    def number(key: str) -> float | None:
-        value = evidence.get(key)
-        return (
-            value if isinstance(value, int | float) and abs(value) < LARGEST_NUMBER and known(value) else None
-        )
-
-    status, reason = evidence.get("status"), evidence.get("reason")
-    if number("accuracy") is None:
-        return f"{label(text('', status))}: {text('', reason)}"
-    ends = evidence.get("accuracy_interval")
-    pair = (
-        isinstance(ends, list)
-        and len(ends) == 2
-        and all(isinstance(end, int | float) and abs(end) < LARGEST_NUMBER for end in ends)
+def verified(measured: Mapping[str, Any]) -> list[str]:
+    """Return what ``imf-deploy verify`` measured, in one line, and each rung of the parity ladder."""
+    head, reason = label(measured["status"]), measured.get("reason")
+    if measured.get("accuracy") is not None:
+        head = f"{head}, {accuracy(measured['accuracy'], measured['accuracy_interval'])}"
+        head += f" of {measured['images']} images, same class as PyTorch {percent(measured['agreement'], 2)}"
+        head += f", largest difference of a logit {difference(measured.get('max_abs_diff'))}"
+    rungs = (
+        f"{rung['name']} against {rung['against']}: {label(rung['status'])}" for rung in measured["ladder"]
     )
-    told = f"{text('', status)}, {accuracy(number('accuracy'), ends if pair else None)}"
-    told += f" of {text('', evidence.get('images'))} images"
-    told += f", same class as PyTorch {percent(number('agreement'), 2)}"
-    told += f", largest difference of a logit {difference(number('max_abs_diff'))}"
-    return f"{told}: {text('', reason)}" if reason else told
+    return [f"{head}: {cut(reason)}" if reason else head, *map(cut, rungs)]

@@ -10,7 +10,8 @@ from typing import Any
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import existing_file
 from imf_deploy.inspection.finding import Finding
-from imf_deploy.inspection.record import file_facts, read_record
+from imf_deploy.inspection.record import beside, file_facts
+from imf_deploy.records.files import Artifact, ProductFile
 from imf_deploy.untrusted import parse_object
 
 # The key that imf_deploy.training.checkpoint writes; importing that would import torch.
@@ -58,8 +59,10 @@ def inspect_weights(path: Path) -> Finding:
         facts["training"] = _training(told[_CHECKPOINT])
         title = "a checkpoint of an unfinished training, as safetensors"
         return Finding(path, "safetensors", title, facts)
-    record, warnings = read_record(path, facts["sha256"])
-    return Finding(path, "safetensors", _title(record), facts, record, warnings)
+    sidecar = beside(path, facts["sha256"])
+    return Finding(
+        path, "safetensors", _title(sidecar.record), facts, sidecar.to_json(path), [*sidecar.problems]
+    )
 
 
 def _training(text: str) -> dict[str, Any]:
@@ -72,9 +75,8 @@ def _training(text: str) -> dict[str, Any]:
     return {words: content[key] for key, words in wanted.items() if key in content}
 
 
-def _title(record: dict[str, Any] | None) -> str:
+def _title(record: Artifact | None) -> str:
     if record is None:
         return "weights as safetensors, without a record"
-    name = record.get("model", {}).get("name", "a model")
-    product = f", product {record['product']}" if record.get("product") else ""
-    return f"{_KINDS.get(record['kind'], 'weights')}: {name}{product}"
+    product = f", product {record.product}" if isinstance(record, ProductFile) else ""
+    return f"{_KINDS.get(record.kind, 'weights')}: {record.model.get('name', 'a model')}{product}"

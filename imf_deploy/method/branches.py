@@ -15,22 +15,22 @@ from imf_deploy.method.ifd import MOST_REFINING, IntermediateFeatureDistiller, m
 from imf_deploy.models import Block, only_logits, to_map
 
 Attention = Literal["class", "branch", "mean"]
-"""What the attentive logit learns: a weight per class and branch, one per branch, or nothing."""
+"""What the attentive logit learns: a weight per class and branch, one per branch, or none."""
 Match = Literal["last", "stages"]
-"""Which of the teacher's feature maps the branches learn: the last, or each the one at its depth."""
+"""Which of the teacher's feature maps the branches learn: the last, or the one at each branch's depth."""
 Target = tuple[int, int]
-"""What a branch is compared with: which of the teacher's maps, and the side it is averaged to."""
+"""The target of a branch: the index of the teacher's map, and the side that it is averaged to."""
 
 
 @dataclass(frozen=True)
 class BranchDesign:
-    """How the branches are made (ours, but for the paper's weights per class).
+    """The design of the branches (ours, except the paper's weights per class).
 
     Attributes:
         attention: What the attentive logit learns.
         match: Which of the teacher's feature maps the branches learn.
-        refining: Most units that an IFD has beyond those that lead to the teacher's resolution; see
-            :meth:`units`.
+        refining: Maximum number of units of an IFD in addition to those that lead to the teacher's
+            resolution; see :meth:`units`.
     """
 
     attention: Attention = "class"
@@ -38,23 +38,23 @@ class BranchDesign:
     refining: int = 2
 
     def check(self) -> None:
-        """Refuse what is not known.
+        """Refuse unknown values.
 
         Raises:
-            UsageError: naming it.
+            UsageError: naming the value.
         """
         for value, known in ((self.attention, Attention), (self.match, Match)):
             if value not in get_args(known):
-                raise UsageError(f"'{value}' is no design of branches", f"Use {' or '.join(get_args(known))}")
+                raise UsageError(f"'{value}' is not a branch design", f"Use {' or '.join(get_args(known))}")
         if not 0 <= self.refining <= MOST_REFINING:
             raise UsageError(
-                f"an IFD cannot have {self.refining} refining units", f"Give 0 to {MOST_REFINING}"
+                f"an IFD cannot have {self.refining} refining units", f"Use 0 to {MOST_REFINING}"
             )
 
     def units(self, branches: int) -> list[int]:
-        """Return how many refining units each branch's IFD has.
+        """Return the number of refining units of each branch's IFD.
 
-        One for each block that comes after its own, since it stands in for them, up to :attr:`refining`.
+        There is one for each block after its own, because it stands in for them, up to :attr:`refining`.
         """
         return [min(self.refining, after) for after in reversed(range(branches))]
 
@@ -68,14 +68,14 @@ class BranchDesign:
 
 @dataclass(frozen=True)
 class BranchOutputs:
-    """What the branches of ``n`` blocks say about a batch.
+    """The outputs of the branches of ``n`` blocks for a batch.
 
     Attributes:
         features: One map for each branch, ``[N, teacher channels, H_i, W_i]``.
         logits: Each branch's own logits ``z_i``, ``[n, N, classes]``.
-        attentive: The attentive logit over the first ``k`` branches, for every ``k`` from 1 to
-            ``n``: ``[n, N, classes]``. The last one is the paper's. In evaluation mode, what was
-            re-fitted in its place.
+        attentive: The attentive logit over the first ``k`` branches, for every ``k`` from 1 to ``n``: ``[n,
+            N, classes]``. The last one is the paper's. In evaluation mode, the output of the re-fitted layer
+            if there is one.
     """
 
     features: list[Tensor]
@@ -86,11 +86,10 @@ class BranchOutputs:
 class ImfBranches(nn.Module):
     """An IFD, a pooled linear head, and a row of per-class attentive weights for every block.
 
-    ``z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c``. One learnable parameter per
-    class and IFD is the paper's; the softmax, the start at equal weights, and training every
-    prefix ``k`` are ours. After training, one linear layer on the pooled features of the first ``k``
-    branches takes the place of the attentive logit where it was re-fitted
-    (:mod:`imf_deploy.method.refit`, ours).
+    ``z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c``. One learnable parameter per class and IFD
+    is the paper's; the softmax, the start at equal weights, and training every prefix ``k`` are ours. If it
+    was re-fitted after training, one linear layer on the pooled features of the first ``k`` branches replaces
+    the attentive logit (:mod:`imf_deploy.method.refit`, ours).
 
     Args:
         blocks: The student's blocks.
@@ -119,7 +118,7 @@ class ImfBranches(nn.Module):
 
     @property
     def sides(self) -> list[int]:
-        """Height and width of the map that each branch puts out."""
+        """Height and width of the map that each branch outputs."""
         return [ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
 
     def weights(self, k: int) -> Tensor:
@@ -127,24 +126,24 @@ class ImfBranches(nn.Module):
         return self.attention[:k].softmax(0).expand(k, self.classes)
 
     def prefix_head(self, k: int) -> nn.Linear | None:
-        """Return the layer that was re-fitted for the first ``k`` branches; nothing where none was."""
+        """Return the layer that was re-fitted for the first ``k`` branches, or ``None``."""
         head = dict(self.prefix_heads.items()).get(str(k - 1))
         return head if isinstance(head, nn.Linear) else None
 
     def add_prefix_head(self, k: int) -> nn.Linear:
-        """Give the first ``k`` branches a layer in place of their attentive logit, and return it.
+        """Add a layer that replaces the attentive logit of the first ``k`` branches, and return it.
 
-        It is made when it is needed: with many classes it is larger than all the rest.
+        It is created when needed: with many classes it is larger than all other layers.
         """
         head = nn.Linear(sum(self._widths[:k]), self.classes, device=self.attention.device)
         self.prefix_heads[str(k - 1)] = head.requires_grad_(False)
         return head
 
     def make_room(self, names: Iterable[str]) -> None:
-        """Add the layers that a file's tensors, named as in ``state_dict``, are for; drop all others.
+        """Add the layers for which a file has tensors, named as in ``state_dict``; remove all others.
 
         Raises:
-            ValueError: a name is for a branch that is not there.
+            ValueError: a name is for a branch that does not exist.
         """
         wanted = {name.split(".")[1] for name in names if name.startswith("prefix_heads.")}
         self.prefix_heads.clear()
@@ -168,11 +167,11 @@ class ImfBranches(nn.Module):
         return (self.weights(k)[:, None] * logits[:k]).sum(0)
 
     def deployed(self, pooled: Sequence[Tensor]) -> Tensor:
-        """Return what the first ``k`` branches say at inference, not folded: ``[N, classes]``.
+        """Return the output of the first ``k`` branches at inference, not folded: ``[N, classes]``.
 
         Args:
-            pooled: Their pooled features, ``[N, C_i]`` each. Where their layer was re-fitted it has them
-                all; otherwise each goes into its own head, and the attentive weights combine these.
+            pooled: Their pooled features, ``[N, C_i]`` each. If their layer was re-fitted, it receives all of
+                them; otherwise each goes into its own head, and the attentive weights combine the results.
         """
         k = len(pooled)
         if head := self.prefix_head(k):
@@ -188,9 +187,9 @@ def pool(features: Tensor) -> Tensor:
 
 
 class _TrainingPool(torch.autograd.Function):
-    """:func:`pool` whose gradient lies in memory as its input does.
+    """:func:`pool` whose gradient has the memory layout of its input.
 
-    PyTorch's own need not, and the layers behind it in the backward pass are slow where layouts differ.
+    PyTorch's own may differ, and the layers after it in the backward pass are slow with mixed layouts.
     """
 
     @staticmethod
@@ -208,7 +207,7 @@ class _TrainingPool(torch.autograd.Function):
 
 
 class Taps:
-    """Collects what blocks of a network put out, from outside the network.
+    """Collects the outputs of blocks of a network, from outside the network.
 
     Hooks are on the network only while it runs, so that it can be copied, pickled and deployed at any time.
 
@@ -226,7 +225,7 @@ class Taps:
         """Run the network; return its logits ``[N, classes]`` and the tapped maps ``[N, C, H, W]``, in order.
 
         Raises:
-            ImfDeployError: it puts out anything but logits, such as a tuple in training mode.
+            ImfDeployError: it outputs anything but logits, such as a tuple in training mode.
         """
         seen: dict[str, Tensor] = {}
 
@@ -246,12 +245,12 @@ class Taps:
 
 
 class TrainingGraph(nn.Module):
-    """A student with IMF branches beside it: ``student.*`` and ``imf.*`` in the ``state_dict``.
+    """A student with IMF branches next to it: ``student.*`` and ``imf.*`` in the ``state_dict``.
 
     Args:
-        student: The library's own module; it stays as it is.
+        student: The library's own module; it is not changed.
         blocks: Its blocks.
-        branches: One branch for each.
+        branches: One branch for each block.
     """
 
     def __init__(self, student: nn.Module, blocks: Sequence[Block], branches: ImfBranches) -> None:
@@ -261,7 +260,7 @@ class TrainingGraph(nn.Module):
         self._taps = Taps(student, blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
-        """``[N, 3, S, S]`` -> the student's own logits and what the branches say."""
+        """``[N, 3, S, S]`` -> the student's own logits and the outputs of the branches."""
         logits, taps = self._taps.run(images)
         return logits, self.imf(taps)
 

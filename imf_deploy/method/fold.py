@@ -13,14 +13,14 @@ from imf_deploy.models import Block, to_map, truncate
 
 
 class FoldedImf(nn.Module):
-    """``[N, 3, S, S]`` -> logits ``[N, classes]``, with no operator left of the attention.
+    """``[N, 3, S, S]`` -> logits ``[N, classes]``, without any operator of the attention.
 
     Args:
         student: The architecture to cut; the cut shares its parameters.
         blocks: The first k of its blocks.
         teacher_features: The shape that each IFD maps to.
         num_classes: Number of logits.
-        refining: Units of each IFD; nothing for none.
+        refining: Refining units of each IFD; ``None`` for none.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class FoldedImf(nn.Module):
 def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
     """Fold the attentive logit over the first ``k`` branches into one linear layer (ours).
 
-    Where that layer was re-fitted after training, it is taken as it is. Otherwise: the attentive
-    weights are constants after training, so ``sum_i w_i,c (W_i f_i + b_i)_c`` is one
-    linear map of the concatenated pooled features: row ``c`` of ``W_i`` is scaled by ``w_i,c``.
+    If that layer was re-fitted after training, it is used as it is. Otherwise, the attentive weights are
+    constants after training, so ``sum_i w_i,c (W_i f_i + b_i)_c`` is one linear map of the concatenated
+    pooled features: row ``c`` of ``W_i`` is scaled by ``w_i,c``.
 
     Returns:
         Weight ``[classes, k * channels]`` and bias ``[classes]``, computed in double precision.
@@ -82,11 +82,11 @@ def fold(
     """Make ``imf@k`` from a trained student and its branches.
 
     Args:
-        student: Trained; not changed.
+        student: Trained student; not changed.
         branches: Trained branches for all of its blocks; not changed.
         blocks: All of its blocks.
         teacher_features: The shape that each IFD maps to.
-        k: How many blocks to keep, from 1 to all.
+        k: Number of blocks to keep, from 1 to all.
     """
     folded = FoldedImf(student, blocks[:k], teacher_features[:k], branches.classes, branches.refining[:k])
     folded.ifds.load_state_dict(

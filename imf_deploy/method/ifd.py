@@ -9,28 +9,28 @@ from torch import Tensor, nn
 from imf_deploy.models import Block
 
 MOST_REFINING = 100
-"""Units that refine, of an IFD: a record that is damaged builds no network without end."""
+"""Maximum number of refining units in an IFD, so that a damaged record cannot build an endless network."""
 GROWTH = 4
-"""How many times the block's channels those are that are refined."""
+"""Factor from the block's channels to those of refined maps."""
 NARROWEST, WIDEST = 128, 512
-"""Bounds of their number, where the teacher has as many."""
+"""Bounds of that number of channels, if the teacher has as many."""
 
 
 class IntermediateFeatureDistiller(nn.Module):
     """Map a block's output to the shape of the teacher's last feature map.
 
-    A unit is the paper's (Kim, Lee, Woo 2023): depthwise 3x3, pointwise 1x1, batch norm, ReLU, the same
-    for every architecture. How many there are is ours: one with stride 2 for each halving until the
-    resolution matches, or one with stride 1, and then ``refining`` more. So are the channels between them:
-    see :func:`widths`.
+    A unit is the paper's (Kim, Lee, Woo 2023): depthwise 3x3, pointwise 1x1, batch norm, ReLU, the same for
+    every architecture. The number of units is ours: one with stride 2 for each halving until the resolution
+    matches, or one with stride 1, and then ``refining`` more. The channels between them are also ours: see
+    :func:`widths`.
 
     Args:
         channels: Channels of the block's output.
         size: Height and width of the block's output.
         teacher_channels: Channels of the teacher's last feature map.
-        teacher_size: Height and width of that map. The output is never smaller than it, unless
-            the block's output already is.
-        refining: Units that follow at the teacher's resolution; 0 or more.
+        teacher_size: Height and width of that map. The output is never smaller than it, unless the block's
+            output already is.
+        refining: Number of further units at the teacher's resolution; 0 or more.
     """
 
     def __init__(
@@ -62,17 +62,17 @@ class IntermediateFeatureDistiller(nn.Module):
 
 
 def widths(channels: int, teacher_channels: int, reducing: int, refining: int) -> list[int]:
-    """Return the output channels of each unit (ours); the last has the teacher's.
+    """Return the output channels of each unit (ours); the last has the teacher's channels.
 
-    The units that reduce the resolution keep the block's, since theirs are large maps, but for the last
+    Units that reduce the resolution keep the block's channels, because their maps are large, except the last
     of them. From there on there are :data:`GROWTH` times the block's, within :data:`NARROWEST` and
-    :data:`WIDEST`, and no more than the teacher's: a wide teacher costs one wide convolution a branch.
+    :data:`WIDEST`, and no more than the teacher's: a wide teacher costs one wide convolution per branch.
 
     Args:
-        channels: The block's.
-        teacher_channels: The teacher's.
-        reducing: Units until the resolution is the teacher's, 1 or more.
-        refining: Units after them, 0 or more.
+        channels: Channels of the block.
+        teacher_channels: Channels of the teacher.
+        reducing: Number of units until the resolution is the teacher's, 1 or more.
+        refining: Number of units after them, 0 or more.
     """
     between = min(teacher_channels, max(GROWTH * channels, NARROWEST), WIDEST)
     return [channels] * (reducing - 1) + [between] * refining + [teacher_channels]

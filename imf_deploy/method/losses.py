@@ -14,6 +14,8 @@ from imf_deploy import defaults
 from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.method.branches import BranchOutputs, Target
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 
 Distance = Literal["power", "raw", "l2", "channel"]
 """How the distance between feature maps is made independent of the teacher's scale, if at all."""
@@ -21,16 +23,16 @@ Distance = Literal["power", "raw", "l2", "channel"]
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The two weights of the loss (the paper's Eq. 5), the temperature, and what the terms are (ours).
+    """The two weights of the loss (the paper's Eq. 5), the temperature, and the form of the terms (ours).
 
     Attributes:
         alpha: Weight of the distance between features.
         beta: Weight of the divergence between softened logits.
-        temperature: Both sides' logits are divided by it (Hinton et al. 2015). The usual factor of
-            its square is left out (ours), so that ``beta`` keeps its meaning.
-        branches: Weight of the branches' own divergence, beside the student's own head at 1.
-        prefixes: Weight of the divergence of the attentive logits of every prefix, likewise.
-        distance: Of features; see :func:`feature_distance`.
+        temperature: Both sides' logits are divided by it (Hinton et al. 2015). The usual factor of its square
+            is left out (ours), so that ``beta`` keeps its meaning.
+        branches: Weight of the branches' own divergence, relative to 1 for the student's own head.
+        prefixes: Weight of the divergence of the attentive logits of every prefix, also relative to 1.
+        distance: Normalisation of the feature distance; see :func:`feature_distance`.
         depth: How much less the features of early branches count; see :func:`depth_weights`.
     """
 
@@ -55,54 +57,41 @@ class LossWeights:
         fine = all(0 <= weight <= LARGEST_NUMBER for weight in (self.branches, self.prefixes))
         if not fine or self.distance not in get_args(Distance):
             raise UsageError(
-                f"branches {self.branches}, prefixes {self.prefixes}, distance {self.distance}: no IMF loss",
-                f"Give weights of at least 0, and one of {', '.join(get_args(Distance))}",
+                f"branches {self.branches}, prefixes {self.prefixes}, {self.distance}: not an IMF loss",
+                f"Use weights of at least 0, and one of {', '.join(get_args(Distance))}",
             )
         if not 0 <= self.depth <= 8:
-            raise UsageError(f"depth {self.depth} is no power for the feature distance", "Give 0 to 8")
+            raise UsageError(f"depth {self.depth} is not a power for the feature distance", "Use 0 to 8")
 
 
 def depth_weights(branches: int, power: float) -> list[float]:
-    """Return ``i ** power`` of the branches ``i`` from 1, scaled to a mean of 1 (ours).
+    """Return ``i ** power`` for the branches ``i`` from 1, scaled to a mean of 1 (ours).
 
-    What a few blocks can say about the teacher's last map is little, and an early branch that has to try
-    harder classifies worse; a late one does better for it.
+    A few blocks can predict little of the teacher's last map. An early branch that is forced to match it
+    better classifies worse, and a late one classifies better.
     """
     raised = [index**power for index in range(1, branches + 1)]
     return [value * branches / sum(raised) for value in raised]
 
 
-def distillation(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return KL(teacher || student) of softened probabilities, in nats per image.
-
-    Args:
-        logits: ``[..., classes]``.
-        teacher_logits: ``[N, classes]``; broadcast over the leading dimensions of ``logits``.
-        temperature: Divides both.
-    """
-    target = (teacher_logits.float() / temperature).log_softmax(-1).expand_as(logits)
-    student = (logits.float() / temperature).log_softmax(-1)
-    images = logits[..., 0].numel()
-    return functional.kl_div(student, target, reduction="sum", log_target=True) / images
-
-
 def feature_distance(features: Tensor, target: Tensor, power: Tensor, kind: Distance = "power") -> Tensor:
-    """Return the mean squared distance to the teacher's map (which normalisation: ours).
+    """Return the mean squared distance to the teacher's map (the normalisation is ours).
 
     Args:
         features: ``[N, C, H, W]``.
         target: The teacher's map in the same shape.
-        power: Mean square of each of its channels over the whole batch, ``[C]``; ``target`` may be a part.
-        kind: ``power`` divides by the mean square of the whole target, which keeps ``alpha``
-            independent of the teacher's scale; ``channel`` divides each channel by its own; ``l2``
-            compares maps of unit length, an image at a time, and sums; ``raw`` does none of it.
+        power: Mean square of each of its channels over the whole batch, ``[C]``; ``target`` may be a part of
+            it.
+        kind: ``power`` divides by the mean square of the whole target, which keeps ``alpha`` independent of
+            the teacher's scale; ``channel`` divides each channel by its own; ``l2`` compares maps of unit
+            length, for each image, and sums; ``raw`` does not normalise.
     """
     features = features.float()
     if kind == "l2":
         apart = functional.normalize(features.flatten(1)) - functional.normalize(target.flatten(1))
         return apart.square().sum(1).mean()
     if kind == "channel":
-        # Channels that are all but silent would count most.
+        # Channels that are almost silent would count most.
         least = (0.01 * power.mean().double()).clamp_min(1e-6).to(power.dtype)
         scale = power.maximum(least).rsqrt()[:, None, None]
         features, target = features * scale, target * scale
@@ -111,10 +100,10 @@ def feature_distance(features: Tensor, target: Tensor, power: Tensor, kind: Dist
 
 
 class _MeanSquare(torch.autograd.Function):
-    """``mse_loss`` whose gradient lies in memory as its input does.
+    """``mse_loss`` whose gradient has the memory layout of its input.
 
-    PyTorch's own is contiguous, and in a channels-last network the backward pass of the ReLU before
-    it then takes several times as long.
+    PyTorch's own gradient is contiguous, and in a channels-last network the backward pass of the preceding
+    ReLU then takes several times as long.
     """
 
     @staticmethod
@@ -131,13 +120,13 @@ class _MeanSquare(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """What the teacher says about a batch, or about a part of one.
+    """The teacher's outputs for a batch, or for a part of one.
 
     Attributes:
         logits: ``[N, classes]``.
-        maps: One of its feature maps ``[N, C, H, H]`` for each :data:`Target` of the branches. A
-            student map that is smaller is compared with the averaged teacher map (ours).
-        powers: Mean square of each channel of these over the whole batch, ``[C]``.
+        maps: One of its feature maps ``[N, C, H, H]`` for each :data:`Target` of the branches. A smaller
+            student map is compared with the averaged teacher map (ours).
+        powers: Mean square of each channel of these maps over the whole batch, ``[C]``.
     """
 
     logits: Tensor
@@ -146,7 +135,7 @@ class TeacherOutputs:
 
     @classmethod
     def of(cls, logits: Tensor, features: Sequence[Tensor], targets: Iterable[Target]) -> TeacherOutputs:
-        """Take logits and feature maps, ``[N, C, H', W']`` each, of a whole batch."""
+        """Build from logits and feature maps, ``[N, C, H', W']`` each, of a whole batch."""
         maps = {}
         for index, side in sorted(set(targets)):
             whole = features[index].float()
@@ -163,21 +152,23 @@ def imf_losses(
     labels: Tensor,
     weights: LossWeights,
     label_smoothing: float = 0.0,
+    task: Task = CLASSIFICATION,
 ) -> dict[str, Tensor]:
     """Return the weighted terms of the IMF loss; their sum is minimised.
 
-    ``CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean w_i D_i``, with
-    ``w`` of :func:`depth_weights`. The paper gives two weights; that the branches and every prefix have a
-    loss of their own, that they are averaged over the branches, and ``w`` are ours.
+    ``CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean w_i D_i``, with ``w`` from
+    :func:`depth_weights`. The paper gives the two weights. These parts are ours: the separate losses of the
+    branches and of every prefix, their average over the branches, and ``w``.
 
     Args:
         logits: The student's own head, ``[N, classes]``.
-        branches: What the branches say.
-        targets: Which of the teacher's maps each branch is compared with.
-        teacher: What the teacher says.
-        labels: ``int64 [N]``, or probabilities ``[N, classes]``.
-        weights: Of the terms, and the temperature.
-        label_smoothing: Part of a label's weight that all classes share.
+        branches: Outputs of the branches.
+        targets: The teacher's map that each branch is compared with.
+        teacher: Outputs of the teacher.
+        labels: Classes, ``int64 [N]``, or probabilities ``[N, classes]``.
+        weights: Weights of the terms, and the temperature.
+        label_smoothing: Fraction of a label's weight that all classes share.
+        task: The task whose losses the supervised and the imitating terms are.
     """
     beta, temperature = weights.beta, weights.temperature
     distances = [
@@ -187,9 +178,11 @@ def imf_losses(
         )
     ]
     return {
-        "cross_entropy": functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing),
-        "student_kd": beta * distillation(logits, teacher.logits, temperature),
-        "branch_kd": beta * weights.branches * distillation(branches.logits, teacher.logits, temperature),
-        "prefix_kd": beta * weights.prefixes * distillation(branches.attentive, teacher.logits, temperature),
+        "cross_entropy": task.loss(logits, labels, label_smoothing),
+        "student_kd": beta * task.imitation(logits, teacher.logits, temperature),
+        "branch_kd": beta * weights.branches * task.imitation(branches.logits, teacher.logits, temperature),
+        "prefix_kd": beta
+        * weights.prefixes
+        * task.imitation(branches.attentive, teacher.logits, temperature),
         "feature": weights.alpha * torch.stack(distances).mean(),
     }

@@ -1,4 +1,4 @@
-"""Names of products: ``plain`` and ``imf@k``. Light: nothing but the standard library is imported."""
+"""Names of products: ``plain`` and ``imf@k``. Only the standard library is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def imf(k: int) -> str:
 
 
 def find_blocks_kept(product: str) -> int | None:
-    """Return ``k`` of ``imf@k``, 0 for ``plain``, and nothing for a name that no product has."""
+    """Return ``k`` of ``imf@k``, 0 for ``plain``, and ``None`` for a name that no product has."""
     found = _IMF.fullmatch(product)
     return int(found[1]) if found else 0 if product == PLAIN else None
 
@@ -23,7 +23,7 @@ def blocks_kept(product: str) -> int:
     """Return ``k`` of ``imf@k``, and 0 for ``plain``.
 
     Raises:
-        ValueError: no product has this name; a record may hold anything, and names become those of files.
+        ValueError: no product has this name. Records may be untrusted, and names are used for files.
     """
     kept = find_blocks_kept(product)
     if kept is None:

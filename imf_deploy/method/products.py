@@ -1,4 +1,4 @@
-"""What can be deployed from one distillation: ``plain`` and ``imf@k``."""
+"""The products of one distillation: ``plain`` and ``imf@k``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.forms import read_typed
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.ifd import MOST_REFINING
 from imf_deploy.method.names import PLAIN, blocks_kept, imf
@@ -19,33 +20,34 @@ from imf_deploy.models import (
     ModelSpec,
     build_model,
     load_weights,
-    read_block,
     read_weights,
     student_blocks,
 )
+from imf_deploy.records.files import ProductFile
+from imf_deploy.records.making import Block
 
 MODULE = "module"
 """The format of a network that lies in memory, and the product of one that was not stripped."""
 BEST = "best"
-"""The ``--products`` that :mod:`imf_deploy.stripping.best` chooses."""
+"""The ``--products`` value for which :mod:`imf_deploy.stripping.best` chooses."""
 
 
 def choose_products(option: str, blocks: int) -> list[str]:
     """Read ``--products``: names separated by commas, or ``all``.
 
     Args:
-        option: Such as ``plain,imf@2``.
-        blocks: How many blocks the student has.
+        option: For example ``plain,imf@2``.
+        blocks: Number of blocks of the student.
 
     Raises:
-        UsageError: a name that this student does not have, or ``best``, which needs a distilled student and
-            validation images.
+        UsageError: this student has no product of a name, or the option is ``best``, which needs a distilled
+            student and validation images.
     """
     known = [PLAIN, *(imf(k) for k in range(1, blocks + 1))]
     if option == BEST:
         raise UsageError(
             "--products best is chosen by distill-and-export, on validation images",
-            f"Give all, or some of: {', '.join(known)}",
+            f"Use all, or some of: {', '.join(known)}",
         )
     names = known if option == "all" else [name.strip() for name in option.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
@@ -60,7 +62,7 @@ def choose_products(option: str, blocks: int) -> list[str]:
 class Product:
     """A deployable network: its record and its module, in evaluation mode."""
 
-    artifact: Artifact
+    artifact: ProductFile
     module: nn.Module
 
     @property
@@ -78,11 +80,11 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     """Build the architecture of a product with fresh weights, in evaluation mode.
 
     Args:
-        model: As the product's sidecar records it: ``ModelSpec.to_dict``, and for ``imf@k`` the
-            shapes of the teacher's features, one for each branch, under ``teacher_features``, and the
-            ``refining`` units of each IFD, which earlier versions had none of.
+        model: The model in the product's sidecar: ``ModelSpec.to_dict``, and for ``imf@k`` the shapes of the
+            teacher's features, one for each branch, under ``teacher_features``, and the ``refining`` units of
+            each IFD.
         product: ``plain`` or ``imf@k``.
-        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+        trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
 
     Raises:
         UsageError: the record names a factory that is not trusted.
@@ -91,18 +93,18 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     spec = ModelSpec.from_dict(model, trusted)
     try:
         k = blocks_kept(product)
-        features = [read_block(feature) for feature in model["teacher_features"]] if k else []
-        refining = model.get("refining", [0] * k) if k else []
-        if not isinstance(refining, list) or not all(type(units) is int for units in refining):
-            raise ValueError("'refining'")
-    except (KeyError, TypeError, ValueError) as error:
+        features = read_typed(list[Block], model["teacher_features"] if k else [])
+        refining = read_typed(list[int], model["refining"] if k else [])
+    except (KeyError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
     network = build_model(spec)
     if not k:
         return network.eval()
     blocks = student_blocks(network, spec)
     if not 1 <= k <= len(blocks):
-        raise ImfDeployError(f"{spec.name} has {len(blocks)} blocks, so there is no {product}", "Strip again")
+        raise ImfDeployError(
+            f"{spec.name} has {len(blocks)} blocks, so {product} does not exist", "Strip again"
+        )
     if len(features) != k or len(refining) != k or not all(0 <= units <= MOST_REFINING for units in refining):
         raise ImfDeployError(f"the record names {len(features)} IFDs for {product}", "Strip again")
     folded = FoldedImf(network, blocks[:k], features, spec.num_classes, refining).eval()
@@ -113,18 +115,14 @@ def load_product(path: Path, trusted: Collection[str] = ()) -> Product:
     """Load a product's weights, strictly, into a freshly built module.
 
     Args:
-        path: What the strip stage wrote.
-        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+        path: File that the strip stage wrote.
+        trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
 
     Raises:
         UsageError: the record names a factory that is not trusted.
-        ImfDeployError: the file is of another kind, damaged, or does not fit its record.
+        ImfDeployError: the file has another type, is damaged, or does not fit its record.
     """
-    artifact = load_artifact(path)
-    if artifact.kind != "product":
-        raise ImfDeployError(
-            f"{path} is a {artifact.kind}, not a stripped student", "Give what imf-deploy strip wrote"
-        )
+    artifact = load_artifact(path, ProductFile)
     ModelSpec.from_dict(artifact.model, trusted).check_preprocess(artifact.preprocess, str(path))
     module = build_product(artifact.model, artifact.product, trusted)
     load_weights(module, read_weights(path), str(path))

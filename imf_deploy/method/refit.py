@@ -1,4 +1,4 @@
-"""Linear heads, re-fitted after training on features that no longer change (ours)."""
+"""Re-fit linear heads after training, on features that no longer change (ours)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def refit(
     weights: LossWeights,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise the loss of one head over its weight and bias alone.
+    """Minimise the loss of one head over its weight and bias only.
 
-    The loss is that of the student's own head, ``CE + beta * KL``, over all images at once. It is
-    convex, and a short training by steps ends far from its least value; L-BFGS (Liu and Nocedal
-    1989) comes near in seconds. The number of its iterations is the only regularisation.
+    The loss is that of the student's own head, ``CE + beta * KL``, over all images at once. It is convex, and
+    a short training by gradient steps ends far from its minimum; L-BFGS (Liu and Nocedal 1989) comes close in
+    seconds. The number of its iterations is the only regularisation.
 
     Args:
         features: Input of the head, ``[N, D]``.
         teacher_logits: ``[N, classes]``.
         labels: ``int64 [N]``.
-        start: Weight ``[classes, D]`` and bias ``[classes]`` to begin with; not changed.
+        start: Initial weight ``[classes, D]`` and bias ``[classes]``; not changed.
         weights: ``beta`` and the temperature.
-        label_smoothing: Part of a label's weight that all classes share.
+        label_smoothing: Fraction of a label's weight that all classes share.
 
     Returns:
-        Weight and bias. Where the loss is not finite, the start comes back as it was.
+        Weight and bias. If the loss is not finite, the initial values are returned.
     """
     weight, bias = (value.detach().clone().float().requires_grad_() for value in start)
     optimizer = torch.optim.LBFGS(
@@ -54,13 +54,13 @@ def refit(
         loss = (likely * (taught - softened)).sum() * (weights.beta / count)
         loss = loss - (right * logits.log_softmax(0)).sum() / count
         if not loss.isfinite():
-            raise FloatingPointError  # the line search cannot cope with it
+            raise FloatingPointError  # the line search cannot handle it
         torch.autograd.backward(loss)
         return loss
 
     try:
         with torch.enable_grad():
-            # PyTorch leaves step untyped.
+            # PyTorch does not annotate step.
             optimizer.step(closure)  # type: ignore[no-untyped-call]
     except FloatingPointError:
         return start

@@ -1,7 +1,7 @@
 """Classifiers: built by name, their blocks found generically, their weights loaded safely."""
 
 from imf_deploy.models.behaviour import check_behaviour
-from imf_deploy.models.blocks import Block, device_of, find_blocks, only_logits, read_block, to_map
+from imf_deploy.models.blocks import device_of, find_blocks, only_logits, to_map
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
@@ -16,6 +16,7 @@ from imf_deploy.models.registry import (
 )
 from imf_deploy.models.settings import Settings, parse_settings
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
+from imf_deploy.records.making import Block
 
 __all__ = [
     "OWN_STRIDES",
@@ -35,7 +36,6 @@ __all__ = [
     "not_finite",
     "only_logits",
     "parse_settings",
-    "read_block",
     "read_weights",
     "resolve",
     "save_weights",

@@ -1,4 +1,4 @@
-"""Whether a network can be deployed at all: equal answers each time, for each image alone."""
+"""Check that a network can be deployed: its answers are the same each time, and for each image alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imf_deploy.tasks.classification import are_probabilities
 
 _IMAGES = 4
 _REPEATS = 3
-# Parts of the largest logit. Kernels for other batch sizes round otherwise, on GPUs in TF32.
+# Fractions of the largest logit. Kernels for other batch sizes round differently, on GPUs in TF32.
 _SAME, _ALIKE = 1e-4, 1e-2
 
 
@@ -22,14 +22,14 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
     """Refuse a network whose answers no file could reproduce, before anything is trained.
 
     Args:
-        model: On its own device; left as it was.
+        model: The network, on its own device; it is not changed.
         image_size: Side of the input in pixels.
-        name: Of the network, for messages.
+        name: Name of the network in messages.
 
     Raises:
-        UsageError: in evaluation mode it changes its input, puts out numbers that are not finite or
-            probabilities, answers differently each time, or answers differently when other images are in
-            the batch.
+        UsageError: in evaluation mode the network changes its input, outputs numbers that are not finite or
+            probabilities, answers differently each time, or its answers depend on the other images of the
+            batch.
     """
     device = device_of(model)
     noise = torch.randn(_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
@@ -38,12 +38,13 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
 
         def answer(batch: Tensor) -> Tensor:
             given = batch.clone()
-            # Of a copy: some networks return a view of something that the next call overwrites.
+            # The copy is needed because some networks return a view of something that the next call
+            # overwrites.
             logits = only_logits(model, model(given)).float().clone()
             if not torch.equal(given, batch):
                 raise UsageError(
-                    f"{name} changes its input in place, and other networks are given the same images",
-                    "Use operations that return a new tensor, such as x * 2 in place of x.mul_(2)",
+                    f"{name} changes its input in place, but other networks use the same images",
+                    "Use operations that return a new tensor, such as x * 2 instead of x.mul_(2)",
                 )
             return logits
 
@@ -51,23 +52,23 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
         alone = torch.cat([answer(image[None]) for image in images])
     if not all(bool(logits.isfinite().all()) for logits in (first, *others, alone)):
         raise UsageError(
-            f"{name} puts out numbers that are not finite",
+            f"{name} outputs numbers that are not finite",
             "Check its weights, and its operations for a division by 0",
         )
     if are_probabilities(first.cpu().numpy()):
         raise UsageError(
-            f"{name} puts out probabilities, not logits", "Leave out its softmax: the losses apply their own"
+            f"{name} outputs probabilities, not logits", "Remove its softmax: the losses apply their own"
         )
     scale = float(first.abs().max())
     if not all(float((other - first).abs().max()) <= _SAME * scale for other in others):
         raise UsageError(
             f"{name} answers differently each time in evaluation mode",
-            "Switch dropout and noise off outside training, as functional.dropout(x, p, self.training) does",
+            "Disable dropout and noise outside training, as functional.dropout(x, p, self.training) does",
         )
     if not float((alone - first).abs().max()) <= _ALIKE * scale:
         raise UsageError(
             f"the answers of {name} depend on the other images of a batch",
-            "Give batch norm running statistics (track_running_stats=True), and let nothing mix images",
+            "Let batch norm keep running statistics (track_running_stats=True), and do not mix images",
         )
 
 
@@ -84,7 +85,7 @@ def _in_evaluation(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _awake(model: nn.Module) -> Iterator[None]:
-    """Fill weights that are all zero: a fresh head or norm of that kind would hide what comes before it."""
+    """Fill weights that are all zero: such a fresh head or norm would hide the layers before it."""
     asleep = [p for n, p in model.named_parameters() if not n.endswith("bias") and not p.any()]
     generator = torch.Generator().manual_seed(0)
     try:

@@ -7,53 +7,17 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.forms import read_typed
-from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
-
-Layout = Literal["nchw", "nhwc", "tokens"]
-"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A place in a network where its features can be tapped.
-
-    Attributes:
-        name: Path of the module whose output is tapped, such as ``features.6``.
-        channels: Channels of that output.
-        size: Height and width of that output, for the traced input.
-        layout: How the module lays its output out; :func:`to_map` turns it.
-        overwritten: Whether the network changes that output in place afterwards, so that a tap has
-            to keep a copy.
-    """
-
-    name: str
-    channels: int
-    size: int
-    layout: Layout = "nchw"
-    overwritten: bool = False
-
-
-def read_block(content: Any) -> Block:
-    """Read a block from a record, as ``dataclasses.asdict`` gives it.
-
-    Raises:
-        ValueError: a field is missing, of another type, or out of range.
-    """
-    block = read_typed(Block, content)
-    if not (1 <= block.channels <= MOST_CHANNELS and 1 <= block.size <= LARGEST_SIDE):
-        raise ValueError(f"'{block.name[:40]}' cannot have {block.channels} channels of {block.size} pixels")
-    return block
+from imf_deploy.records.making import Block
 
 
 def to_map(block: Block, output: Tensor) -> Tensor:
-    """Return what a block put out as a map of features ``[N, C, H, W]``.
+    """Return the output of a block as a feature map ``[N, C, H, W]``.
 
     Tokens before the map (a class token, registers) are dropped.
     """
@@ -62,19 +26,19 @@ def to_map(block: Block, output: Tensor) -> Tensor:
     if block.layout == "nhwc":
         return output.permute(0, 3, 1, 2)
     tokens = output[:, -block.size * block.size :].transpose(1, 2)
-    # Not len(): an export would take the batch for a constant.
+    # With len(), an export would treat the batch size as a constant.
     return tokens.reshape(tokens.shape[0], block.channels, block.size, block.size)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One module's answer in a run of the network.
+    """The output of one module in a run of the network.
 
     Attributes:
-        block: What it would be as a block.
-        arriving: Height and width of the map that it was given; 0 where it was given none.
-        stem: Whether it comes before the second convolution.
-        calls: How often it ran.
+        block: The block that it would be.
+        arriving: Height and width of the map that it received; 0 if it received none.
+        stem: Whether it runs before the second convolution.
+        calls: Number of times that it ran.
     """
 
     block: Block
@@ -84,29 +48,28 @@ class _Call:
 
     @property
     def depth(self) -> int:
-        """How far it is from the root of the module tree."""
+        """Its distance from the root of the module tree."""
         return self.block.name.count(".")
 
 
 def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> list[Block]:
     """Return the blocks of a network, in the order in which they run.
 
-    Where a network of timm says itself which modules end its stages (``feature_info``), those are
-    taken, and otherwise (ours) the network is run once: at each resolution, of the modules that
-    answer with a square map, those nearest the root of the module tree are the network's own
-    blocks or stages; deeper ones are parts of a block, such as the expansion at the start of the
-    next one. The last of the blocks at each resolution is tapped. A resolution that only the first
-    convolution has seen is a stem, not a block, nor is one that is met only inside the block that
-    leaves it. A network without maps (a vision transformer) is tapped where its tokens, or its
-    channels-last features, come out last.
+    If a network of timm declares which modules end its stages (``feature_info``), those are used. Otherwise
+    (our own rule) the network is run once. At each resolution, of the modules that output a square map, those
+    nearest the root of the module tree are the network's own blocks or stages; deeper ones are parts of a
+    block, such as the expansion at the start of the next one. The last of the blocks at each resolution is
+    tapped. A resolution that only the first convolution has seen is a stem, not a block. Nor is a resolution
+    that occurs only inside the block that reduces it. A network without maps (a vision transformer) is tapped
+    where its last tokens or channels-last features are output.
 
     Args:
         model: Any network that maps ``[N, 3, S, S]`` to logits; not changed.
         image_size: ``S`` in pixels.
-        taps: Paths of modules to tap in place of what is found.
+        taps: Paths of modules to tap instead of those that are found.
 
     Raises:
-        UsageError: a tap that is not there, or whose output is no map of features.
+        UsageError: a tap does not exist, or its output is not a feature map.
         ImfDeployError: no features are found, or the network cannot run.
     """
     calls = _run(model, image_size)
@@ -130,7 +93,7 @@ def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> 
 
 
 def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
-    """Return whether the map is an inner one of a block that takes its resolution one step down."""
+    """Return whether the map is inside a block that reduces its resolution by one step."""
     size, parts = call.block.size, call.block.name.split(".")
     around = (calls.get(".".join(parts[:end])) for end in range(1, len(parts)))
     # Larger steps are those of a whole trunk.
@@ -141,7 +104,7 @@ def _last_of_each_size(calls: Iterable[_Call], by_depth: bool) -> list[Block]:
     found: dict[int, _Call] = {}
     for call in calls:
         size = call.block.size
-        # 1x1: the pooled head. Larger again: an adaptive pooling that stretches.
+        # 1x1 is the pooled head. A larger map follows an adaptive pooling that stretches.
         if size == 1 or size > min(found, default=size):
             continue
         known = found.get(size)
@@ -156,23 +119,23 @@ def _named(model: nn.Module, calls: dict[str, _Call], taps: Sequence[str]) -> li
         if tap not in modules:
             near = difflib.get_close_matches(tap, calls, 3, 0.4) or list(calls)[-3:]
             raise UsageError(
-                f"{type(model).__name__} has no module '{tap}' to tap", f"It has such as {', '.join(near)}"
+                f"{type(model).__name__} has no module '{tap}' to tap", f"Similar names: {', '.join(near)}"
             )
         if tap not in calls:
             raise UsageError(
-                f"'{tap}' of {type(model).__name__} puts out no square map of features",
-                f"Tap such as {', '.join(list(calls)[-3:])}",
+                f"'{tap}' of {type(model).__name__} does not output a square feature map",
+                f"For example, tap {', '.join(list(calls)[-3:])}",
             )
         if calls[tap].calls > 1:
             raise UsageError(
                 f"'{tap}' of {type(model).__name__} runs {calls[tap].calls} times for one image",
-                "Tap the module that holds it",
+                "Tap the module that contains it",
             )
     return [call.block for name, call in calls.items() if name in set(taps)]
 
 
 def _feature_modules(model: nn.Module) -> set[str]:
-    """Return the modules that timm's own record of features names; empty for other networks."""
+    """Return the modules that timm's own feature info names; empty for other networks."""
     info: Any = getattr(model, "feature_info", None)
     info = getattr(info, "info", info)
     if not isinstance(info, list) or not all(isinstance(entry, dict) for entry in info):
@@ -181,7 +144,7 @@ def _feature_modules(model: nn.Module) -> set[str]:
 
 
 def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
-    """Run the network once; return every module's answer that can be tapped, in order."""
+    """Run the network once; return the outputs that can be tapped, by module and in order."""
     names = {module: name for name, module in model.named_modules()}
     prefix: Any = getattr(model, "num_prefix_tokens", None)
     seen: dict[str, tuple[Block, Tensor, int, int, bool]] = {}
@@ -217,7 +180,7 @@ def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
 
 
 def _shape(name: str, output: object, prefix: int | None) -> Block | None:
-    """Read an output's layout off its shape; nothing where it is no square map of features."""
+    """Derive the layout of an output from its shape; ``None`` if it is not a square feature map."""
     if not isinstance(output, Tensor):
         return None
     shape = tuple(output.shape)
@@ -226,7 +189,7 @@ def _shape(name: str, output: object, prefix: int | None) -> Block | None:
     if len(shape) == 4 and shape[1] == shape[2]:
         return Block(name, shape[3], shape[1], "nhwc")
     if len(shape) == 3:
-        # A class token, and DeiT's second one, come before the map.
+        # A class token, and DeiT's second one, precede the map.
         for extra in (0, 1, 2) if prefix is None else (prefix,):
             size = math.isqrt(max(shape[1] - extra, 0))
             if size and size * size == shape[1] - extra:
@@ -235,28 +198,28 @@ def _shape(name: str, output: object, prefix: int | None) -> Block | None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device that a network is on: that of its first parameter or buffer, or the CPU."""
+    """Return the device of a network: that of its first parameter or buffer, or the CPU."""
     tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
 
 
 def probe(model: nn.Module, image_size: int) -> Any:
-    """Run a network once in evaluation mode, on its own device, and return what it puts out.
+    """Run a network once in evaluation mode, on its own device, and return its output.
 
     Args:
-        model: Left in the mode that it was in.
+        model: The network; its mode is restored.
         image_size: Side of a black image in pixels.
 
     Raises:
-        ImfDeployError: it cannot run on images of this size.
+        ImfDeployError: the network cannot run on images of this size.
     """
     device = device_of(model)
     modes = [(module, module.training) for module in model.modules()]
     try:
-        # Versions, by which a change in place shows, are not kept in inference mode.
+        # Inference mode would not keep the versions by which in-place changes are detected.
         with torch.inference_mode(False), torch.no_grad():
             return model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
-    except Exception as error:  # whatever the network's own code raises
+    except Exception as error:  # the network's own code may raise anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"{type(model).__name__} cannot run on images of {image_size} pixels ({reason})",
@@ -268,16 +231,16 @@ def probe(model: nn.Module, image_size: int) -> Any:
 
 
 def only_logits(network: nn.Module, output: object) -> Tensor:
-    """Return a network's output where it is logits ``[N, classes]`` alone.
+    """Return a network's output if it is a single tensor of logits ``[N, classes]``.
 
     Raises:
-        ImfDeployError: it is a tuple, such as that of auxiliary heads in training, or of another shape.
+        ImfDeployError: the output is a tuple, such as with auxiliary heads in training, or has another shape.
     """
     if isinstance(output, Tensor) and output.dim() == 2:
         return output
     got = f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
     mode = "training" if network.training else "evaluation"
     raise ImfDeployError(
-        f"{type(network).__name__} puts out {got} in {mode} mode, not logits [N, classes] alone",
+        f"{type(network).__name__} outputs {got} in {mode} mode, not a tensor of logits [N, classes]",
         "Choose a network without auxiliary heads, or a package.module:factory that leaves them out",
     )

@@ -1,4 +1,4 @@
-"""Checkpoints of other tools: found, fitted to a network's own names, and loaded without running code."""
+"""Checkpoints of other tools: found, matched to a network's own names, and loaded without running code."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from imf_deploy.models.weights import load_weights, read_weights
 from imf_deploy.untrusted import shorten
 
 _USUAL = ("state_dict", "model_state_dict", "model", "")
-"""Where weights are looked for first; what is not here comes later, and averages come last."""
+"""Keys that are searched first for weights; other keys come later, and averages come last."""
 _AVERAGES = {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow"}
 _DEEPEST = 4
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 Sets = dict[str, dict[str, Tensor]]
-"""Tensors by name, by the dotted key under which a file holds them; the key of the whole file is empty."""
+"""Tensors by name, for each dotted key under which a file stores them; the whole file has an empty key."""
 
 
 def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
-    """Load the weights of a network from a file of any usual form.
+    """Load the weights of a network from a file in any usual form.
 
-    Read are safetensors, and ``.pt``, ``.pth`` or ``.ckpt`` files with ``weights_only=True``: a
-    ``state_dict``, or a checkpoint that holds one under any key. Names are fitted to the network's; see
+    Accepted are safetensors, and ``.pt``, ``.pth`` or ``.ckpt`` files with ``weights_only=True``: a
+    ``state_dict``, or a checkpoint that contains one under any key. Names are matched to the network's; see
     :func:`imf_deploy.models.fitting.fit_names`.
 
     Args:
-        model: Changed in place.
+        model: The network, changed in place.
         path: The file.
-        key: Which weights of the file to take, as a dotted path of keys, or the first parts of the tensors'
-            names; empty finds them.
+        key: Which weights of the file to use, as a dotted path of keys, or the first parts of the tensors'
+            names; if empty, they are found.
 
     Returns:
-        What was decided for the user, as sentences without a full stop.
+        Decisions made for the user, as sentences without a full stop.
 
     Raises:
-        UsageError: no such file or key, or tensors without values that can be read.
-        ImfDeployError: the file is damaged, holds code, or belongs to another model.
+        UsageError: there is no such file or key, or tensors have no values that can be read.
+        ImfDeployError: the file is damaged, contains code, or belongs to another model.
     """
     sets = _read(path)
     _check_storage(sets, path)
@@ -67,33 +67,33 @@ def _read(path: Path) -> Sets:
     if path.suffix == ".safetensors":
         return {"": read_weights(path)}
     try:
-        # Training scripts keep their options in a Namespace, which holds values and runs nothing.
+        # Training scripts keep their options in a Namespace, which holds values and does not run code.
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle, and runtime errors: whatever a broken file provokes
+    except Exception as error:  # a broken file provokes zip, pickle and runtime errors
         raise _refused(path, error) from error
     sets = dict(_sets(content, "", 0, set()))
     if not sets:
         raise ImfDeployError(
-            f"{path} holds no state_dict", "Save the model's state_dict, best as safetensors"
+            f"{path} holds no state_dict", "Save the model's state_dict, preferably as safetensors"
         )
     return sets
 
 
 def _refused(path: Path, error: Exception) -> ImfDeployError:
-    # torch's own text has several lines, escape codes, and the advice to load the file all the same.
+    # torch's own text has several lines and escape codes, and advises loading the file anyway.
     found = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if found:
         convert = f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
         return ImfDeployError(
             f"{path} was refused: it holds more than tensors ({found[1]}), and reading that can run code",
-            "If you trust its source, save its weights alone, in Python, under the key that it has for them: "
+            "If you trust its source, save only its weights, in Python, under the key that they have: "
             f"import torch; {convert}",
         )
     reason = "" if isinstance(error, pickle.UnpicklingError) else shorten(str(error))
     return ImfDeployError(
         f"{path} was refused: it is damaged or holds more than tensors ({reason or type(error).__name__})",
-        "Save the model's state_dict alone, best as safetensors",
+        "Save only the model's state_dict, preferably as safetensors",
     )
 
 
@@ -111,13 +111,13 @@ def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[
 def _choose(
     sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
 ) -> tuple[str, Fitted, list[str]]:
-    """Return the key of the weights to take, the weights, and the warning about the choice."""
+    """Return the key of the weights to use, the weights, and the warning about the choice."""
     if key:
         return key, fit_names(_under(sets, key, path), expected), []
     fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}
     whole = sorted((name for name, each in fitted.items() if not each.mismatches), key=_rank)
     if not whole:
-        # The one that is nearest, to say what differs.
+        # The nearest one, to report the differences.
         nearest = min(sorted(fitted, key=_rank), key=lambda name: fitted[name].distance)
         return nearest, fitted[nearest], []
     chosen, *others = whole
@@ -125,7 +125,7 @@ def _choose(
     if others:
         told = " or ".join(f"--weights-key {other}" for other in others)
         used = f"'{chosen}'" if chosen else "the outermost"
-        notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} takes another")
+        notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} selects another")
     return chosen, fitted[chosen], notes
 
 
@@ -148,12 +148,12 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
     known = [name for name in sets if name] or sorted({n.partition(".")[0] for n in sets[""] if "." in n})
     raise UsageError(
         f"{path} has no weights under --weights-key {key}",
-        f"It has such as {', '.join(known[:5])}" if known else "Leave it out",
+        f"For example: {', '.join(known[:5])}" if known else "Leave it out",
     )
 
 
 def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
-    """Return the key of weights that fit but lie among tensors of other networks; empty where none do."""
+    """Return the key of weights that fit but are stored among tensors of other networks; empty if none do."""
     for key, tensors in sets.items():
         for prefix in _prefixes(tensors):
             inner = {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
@@ -167,10 +167,10 @@ def _prefixes(names: Iterable[str]) -> list[str]:
 
 
 def _check_storage(sets: Sets, path: Path) -> None:
-    """Refuse tensors that have no values, or not one for each place.
+    """Refuse tensors that have no values, or not one for each position.
 
     Raises:
-        UsageError: naming the first of them.
+        UsageError: naming the first such tensor.
     """
     for tensors in sets.values():
         for name, tensor in tensors.items():
@@ -183,10 +183,10 @@ def _check_storage(sets: Sets, path: Path) -> None:
 
 def _storage_problem(tensor: Tensor) -> str:
     if tensor.is_meta:
-        return "tensors of the meta device, which have no values"
+        return "tensors on the meta device, which have no values"
     if tensor.is_quantized:
         return "quantised tensors"
     if tensor.is_nested or tensor.layout is not torch.strided:
         layout = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.").replace("_", " ")
         return f"{layout} tensors"
-    return "" if type(tensor) in (Tensor, nn.Parameter) else f"tensors of the kind {type(tensor).__name__}"
+    return "" if type(tensor) in (Tensor, nn.Parameter) else f"tensors of the type {type(tensor).__name__}"

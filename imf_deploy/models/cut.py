@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models.blocks import Block
+from imf_deploy.records.making import Block
 
 
 class _Tracer(fx.Tracer):
@@ -35,32 +35,33 @@ class _Tracer(fx.Tracer):
 def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
     """Cut a network after the last of ``blocks``, without the modules that come later.
 
-    Only the code around the blocks is traced (torch.fx): what happens inside a block, or inside the
-    head, may branch as it likes. Parameters keep their names; they are shared with ``model``, not
-    copied. For evaluation only: choices that depend on the mode are those of evaluation.
+    Only the code around the blocks is traced (torch.fx); code inside a block, or inside the head, may branch
+    freely. Parameters keep their names; they are shared with ``model``, not copied. The result is for
+    evaluation
+    only: branches that depend on the mode are those of evaluation.
 
     Returns:
         A module that maps images to a dict from each block's name to its output.
 
     Raises:
-        ImfDeployError: torch.fx cannot trace the network, or does not meet a block.
+        ImfDeployError: torch.fx cannot trace the network, or does not find a block.
     """
     names = [block.name for block in blocks]
     tracer = _Tracer(names)
-    # Tracing reads flags such as training; the caller's network is left as it is.
+    # Tracing reads flags such as training; the caller's network is not changed.
     modes = [(module, module.training) for module in model.modules()]
     try:
         graph = tracer.trace(model.eval())
         _end_after(graph, {block: tracer.tapped[block.name] for block in blocks})
         whole = fx.GraphModule(model, graph)
         whole.graph.eliminate_dead_code()
-        # Anew from what is left, so that only what it uses is copied.
+        # A new module is built, so that only what it uses is copied.
         return fx.GraphModule(whole, whole.graph, f"{type(model).__name__}UpTo{len(blocks)}")
-    except Exception as error:  # torch.fx raises whatever the traced code raises
+    except Exception as error:  # the traced code may raise anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"cannot cut {type(model).__name__} after {names[-1]} ({reason})",
-            "Give --products plain, or other taps with --student-taps",
+            "Use --products plain, or other taps with --student-taps",
         ) from error
     finally:
         for module, training in modes:
@@ -68,7 +69,7 @@ def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
 
 
 def _end_after(graph: fx.Graph, taps: dict[Block, fx.Node]) -> None:
-    """Let a graph put out the taps, and drop what comes later."""
+    """Let a graph output the taps, and remove what comes later."""
     wanted = {}
     for block, node in taps.items():
         wanted[block.name] = node

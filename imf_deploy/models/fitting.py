@@ -1,4 +1,4 @@
-"""Fit the names of foreign tensors to those of a network: wrappers' prefixes, bookkeeping, older names."""
+"""Match the names of tensors from other tools to a network: wrapper prefixes, bookkeeping, old names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from imf_deploy.models.weights import COUNTER, mismatches
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Parts of names that torch.compile, FSDP and activation checkpointing put anywhere."""
+"""Parts of names that torch.compile, FSDP and activation checkpointing insert anywhere."""
 _BOOKKEEPING = ("n_averaged", "total_ops", "total_params")
-"""Last parts of names that are no weights: SWA's counter, and what the profiler thop leaves."""
+"""Last parts of names that are not weights: SWA's counter, and the buffers of the profiler thop."""
 _TRAINING_HEADS = ("AuxLogits", "aux1", "aux2")
-"""First parts of the names of auxiliary heads (GoogLeNet, Inception), which only training uses."""
+"""First parts of the names of auxiliary heads (GoogLeNet, Inception), which are only used in training."""
 _OLDER_NAMES = (
     # DenseNet: torchvision's published files.
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
@@ -28,12 +28,12 @@ _OLDER_NAMES = (
 
 @dataclass(frozen=True)
 class Fitted:
-    """Tensors under a network's own names, as far as they could be brought there.
+    """Tensors under a network's own names, as far as they could be matched.
 
     Attributes:
-        tensors: By name.
-        mismatches: How names and shapes still differ; empty where they agree.
-        distance: How many names differ.
+        tensors: Tensors by name.
+        mismatches: Remaining differences of names and shapes; empty if there are none.
+        distance: Number of names that differ.
         notes: What was left out, as sentences without a full stop.
     """
 
@@ -44,19 +44,19 @@ class Fitted:
 
 
 def fit_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Fitted:
-    """Bring tensors under the names that a network has for them.
+    """Rename tensors to the names that a network has for them.
 
-    Whatever is changed is changed only where the network's own names lack it:
+    A change is made only where it is needed to match the network's own names:
 
     - Prefixes that all names share (``module.`` of DistributedDataParallel and SWA, ``model.`` of Lightning,
-      any other) are removed, one after the other, until the names are the network's.
-    - ``_orig_mod`` of torch.compile, and what FSDP puts into names, is removed wherever it is.
-    - Bookkeeping such as SWA's ``n_averaged`` is dropped, and so are heads that only training uses.
-    - Older names of torchvision's DenseNet and of its transformers are brought up to date.
+      or any other) are removed, one after the other, until the names are the network's.
+    - ``_orig_mod`` of torch.compile, and the parts that FSDP inserts into names, are removed anywhere.
+    - Bookkeeping such as SWA's ``n_averaged`` is dropped, and so are heads that are only used in training.
+    - Old names of torchvision's DenseNet and of its transformers are converted.
     - Batch norm without ``num_batches_tracked``, as before PyTorch 0.4.1, starts counting at 0.
 
     Args:
-        tensors: By the names that the file has for them.
+        tensors: Tensors by their names in the file.
         expected: The network's ``state_dict``.
 
     Returns:
@@ -100,12 +100,12 @@ def _repair(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> Fitte
     for name, own in expected.items():
         if name.endswith(COUNTER) and name not in tensors:
             tensors[name] = torch.zeros_like(own)
-    notes = [f"{', '.join(sorted(heads))} is left out, since only training uses it"] if heads else []
+    notes = [f"{', '.join(sorted(heads))} is left out, because only training uses it"] if heads else []
     distance = len(tensors.keys() ^ expected.keys())
     return Fitted(tensors, mismatches(tensors, expected), distance, notes)
 
 
 def _renamed(tensors: dict[str, Tensor], change: Callable[[str], str]) -> dict[str, Tensor]:
-    """Return tensors under changed names, or as they are where two of them would have the same."""
+    """Return tensors under changed names, or unchanged if two of them would have the same name."""
     changed = {change(name): tensor for name, tensor in tensors.items()}
     return changed if len(changed) == len(tensors) else tensors

@@ -1,4 +1,4 @@
-"""What a model's name stands for: a library and a network of it, or a function of the user's."""
+"""Resolve a model's name: a library and one of its networks, or a function of the user's."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Architecture:
     """A network that can be built.
 
     Attributes:
-        library: Who builds it; ``factory`` is a function of the user's own.
-        name: As the library knows it; ``package.module:factory`` for a function.
-        width: Every number of channels is multiplied by it.
+        library: The library that builds it; ``factory`` is a function of the user's own.
+        name: Its name in the library; ``package.module:factory`` for a function.
+        width: Factor for all numbers of channels.
     """
 
     library: Library
@@ -41,14 +41,14 @@ class Architecture:
 
 
 def resolve(name: str) -> Architecture:
-    """Return what ``torchvision:NAME``, ``timm:NAME``, ``cifar:NAME``, a bare name or a factory stands for.
+    """Resolve ``torchvision:NAME``, ``timm:NAME``, ``cifar:NAME``, a bare name or a factory.
 
-    A bare name is a short one (:data:`SHORT_NAMES`), a CIFAR ResNet such as ``resnet20``, or a
-    classifier of torchvision. Of MobileNetV2 and the CIFAR ResNets there are thinner and wider ones, such
-    as ``mobilenetv2x0.5`` and ``resnet20x0.5``. A factory is not imported here.
+    A bare name is a short one (:data:`SHORT_NAMES`), a CIFAR ResNet such as ``resnet20``, or a classifier of
+    torchvision. MobileNetV2 and the CIFAR ResNets also have thinner and wider forms, such as
+    ``mobilenetv2x0.5`` and ``resnet20x0.5``. A factory is not imported here.
 
     Raises:
-        UsageError: none is known by it; the message shows the nearest names.
+        UsageError: the name is unknown; the message shows the nearest names.
     """
     prefix, _, rest = name.rpartition(":")
     if prefix == "timm":
@@ -74,13 +74,13 @@ def _scaled(name: str, whole: Architecture, width: float) -> Architecture:
     if not NARROWEST <= width <= WIDEST:
         raise UsageError(
             f"'{name}' has a width that cannot be used",
-            f"Give one from {NARROWEST:g} to {WIDEST:g}, such as x0.5",
+            f"Use one from {NARROWEST:g} to {WIDEST:g}, such as x0.5",
         )
     return Architecture(whole.library, whole.name, width)
 
 
 def file_stem(name: str) -> str:
-    """Return what files that belong to a model are called: its name without library or package."""
+    """Return the stem of the names of a model's files: its name without library or package."""
     return re.sub(r"[^\w.-]+", "-", name.rpartition(":")[2])
 
 
@@ -110,7 +110,7 @@ def _cifar_names() -> list[str]:
 
 
 def _bare_cifar_names() -> list[str]:
-    # ResNet-50 and the others are torchvision's by their bare names.
+    # Bare names of ResNet-50 and the others are torchvision's.
     from imf_deploy.models.cifar.resnet import VARIANTS
 
     return list(VARIANTS)

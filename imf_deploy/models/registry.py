@@ -1,4 +1,4 @@
-"""What is needed to build a model again, and building it."""
+"""The specification of a model, and building a model from it."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
-from imf_deploy.models.blocks import Block, find_blocks, only_logits, probe
+from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.making import Block
+from imf_deploy.tasks.classification import CLASSIFICATION
 
-# Below this side, ImageNet's strides leave nothing to look at.
+# Below this side, ImageNet's strides leave too small a map.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
 
 OWN_STRIDES = "own"
-"""What options call the strides of the library, which a spec has as ``()``."""
+"""The name in options for the library's own strides, which a spec stores as ``()``."""
 
-# What others train small pictures with: the library's own strides, and none or one of them.
+# Strides that other tools train small images with: the library's own, and none or one of them reduced.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that is needed to build an architecture again.
+    """Everything that is needed to rebuild an architecture.
 
     Attributes:
-        name: As :func:`imf_deploy.models.names.resolve` takes it.
+        name: Name; see :func:`imf_deploy.models.names.resolve`.
         num_classes: Number of logits.
         image_size: Side of the input in pixels; decides ``stem_strides`` when the spec is made.
-        stem_strides: Strides at the first resolutions that the network reduces; empty leaves the
-            library's own. Parameters keep their names and shapes whatever the strides.
-        taps: Modules that end a block, named by hand; empty finds them.
-        settings: What else the architecture is built with; see :mod:`imf_deploy.models.settings`.
+        stem_strides: Strides at the first resolutions that the network reduces; if empty, the library's own.
+            Parameters keep their names and shapes for any strides.
+        taps: Modules that end a block, named by hand; if empty, they are found.
+        settings: Other arguments of the architecture; see :mod:`imf_deploy.models.settings`.
     """
 
     name: str
@@ -62,13 +64,13 @@ class ModelSpec:
         stem_strides: tuple[int, ...] | None = None,
         taps: tuple[str, ...] = (),
     ) -> ModelSpec:
-        """Choose the stem strides: as given, or by the size of the pictures.
+        """Choose the stem strides: as given, or by the size of the images.
 
-        Only the libraries' networks that are made for ImageNet get other strides: not the CIFAR
-        networks, a vision transformer, or what a function of the user's builds.
+        Only networks of the libraries that are made for ImageNet get other strides: not the CIFAR networks,
+        vision transformers, or networks that a function of the user's builds.
 
         Raises:
-            UsageError: no such model.
+            UsageError: there is no such model.
         """
         architecture = resolve(name)
         if stem_strides is None:
@@ -82,7 +84,7 @@ class ModelSpec:
 
         Args:
             settings: Whether to vary :attr:`settings`.
-            strides: Whether to vary :attr:`stem_strides`, where small images have made us change them.
+            strides: Whether to vary :attr:`stem_strides`, if small images have changed them.
         """
         own = [self.settings, *(choices(resolve(self.name)) if settings else [])]
         stems = [self.stem_strides, *(OTHER_STRIDES if strides and self.stem_strides else [])]
@@ -91,7 +93,7 @@ class ModelSpec:
 
     @property
     def stem(self) -> str:
-        """What files of this model are called."""
+        """The stem of the names of this model's files."""
         return file_stem(self.name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,15 +106,15 @@ class ModelSpec:
     def from_dict(
         cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "--trust-model"
     ) -> ModelSpec:
-        """Read the form of :meth:`to_dict`, as a file's record holds it.
+        """Read the form of :meth:`to_dict`, as a file's record stores it.
 
         Args:
-            content: The record; it was written by who knows whom.
-            trusted: Names ``package.module:factory`` whose code the user lets run.
-            option: How the user says so.
+            content: The record, which may be untrusted.
+            trusted: Names ``package.module:factory`` whose code the user allows to run.
+            option: The option by which the user allows it.
 
         Raises:
-            UsageError: the record names a function that the user does not.
+            UsageError: the record names a function that the user has not allowed.
             ImfDeployError: a field is missing or has the wrong form.
         """
         known = {"name", "num_classes", "image_size", "stem_strides", "taps"}
@@ -130,10 +132,10 @@ class ModelSpec:
         return spec
 
     def check_preprocess(self, preprocess: Preprocess, source: str) -> None:
-        """Refuse a record whose network has other input or classes than its preprocessing.
+        """Refuse a record whose network and preprocessing disagree about the input or the classes.
 
         Args:
-            preprocess: Of the same record.
+            preprocess: Preprocessing of the same record.
             source: The file, for the message.
 
         Raises:
@@ -142,14 +144,14 @@ class ModelSpec:
         if (self.num_classes, self.image_size) != (preprocess.num_classes, preprocess.size):
             raise ImfDeployError(
                 f"the record of {source} is damaged (its network and its preprocessing disagree)",
-                "Make the file again",
+                "Create the file again",
             )
 
     def _check_limits(self) -> None:
         if not 1 <= self.num_classes <= MOST_CLASSES:
             raise ValueError(f"there cannot be {self.num_classes} classes")
         if not 1 <= self.image_size <= LARGEST_SIDE:
-            raise ValueError(f"images cannot have {self.image_size} pixels a side")
+            raise ValueError(f"images cannot have {self.image_size} pixels per side")
         if len(self.stem_strides) > 8 or not {1, 2}.issuperset(self.stem_strides):
             raise ValueError("strides are 1 or 2")
 
@@ -158,8 +160,8 @@ def build_model(spec: ModelSpec) -> nn.Module:
     """Build the architecture with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
 
     Raises:
-        UsageError: no such model or setting, or it cannot be built for this size of pictures.
-        ImfDeployError: it cannot run on them, or does not put out as many logits.
+        UsageError: there is no such model or setting, or it cannot be built for images of this size.
+        ImfDeployError: the model cannot run on them, or outputs another number of logits.
     """
     architecture = resolve(spec.name)
     check_settings(architecture, spec.settings)
@@ -169,16 +171,16 @@ def build_model(spec: ModelSpec) -> nn.Module:
     model.eval()
     logits = only_logits(model, probe(model, spec.image_size))
     model.train()
-    if logits.shape[1] != spec.num_classes:
+    if not CLASSIFICATION.fits(tuple(logits.shape), spec.num_classes):
         raise ImfDeployError(
-            f"{spec.name} puts out {logits.shape[1]} logits where there are {spec.num_classes} classes",
-            "A factory has to build for num_classes",
+            f"{spec.name} outputs {logits.shape[1]} logits, but there are {spec.num_classes} classes",
+            "A factory must build for num_classes",
         )
     return model.to(memory_format=torch.channels_last)
 
 
 def build_deployable(spec: ModelSpec) -> nn.Module:
-    """Build the architecture as :func:`build_model` does, and refuse it where it could not be deployed.
+    """Build the architecture as :func:`build_model` does, and refuse it if it could not be deployed.
 
     Raises:
         UsageError: as there, or no file could reproduce its answers; see
@@ -191,14 +193,14 @@ def build_deployable(spec: ModelSpec) -> nn.Module:
 
 
 def check_student(spec: ModelSpec) -> tuple[nn.Module, list[Block]]:
-    """Build a student once, before hours are spent, and refuse one that could not be distilled or deployed.
+    """Build a student once before the long training, and refuse one that could not be distilled or deployed.
 
     Returns:
         The student with fresh weights, and its blocks.
 
     Raises:
         UsageError: there is no such student, or no file could reproduce its answers.
-        ImfDeployError: it does not run on images of this size, or has no blocks.
+        ImfDeployError: the student does not run on images of this size, or has no blocks.
     """
     student = build_deployable(spec)
     return student, student_blocks(student, spec)

@@ -1,4 +1,4 @@
-"""Settings of an architecture that change its answers and that no ``state_dict`` shows."""
+"""Settings of an architecture that change its answers but are not in a ``state_dict``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,20})?(e-?[0-9]{1,3})?")
 _MOST = 20
-# What these take is passed to the library's function. Others would fetch files (pretrained, checkpoint_path)
-# or change the parameters, which the file of weights shows.
+# These are passed to the library's function. Others would fetch files (pretrained, checkpoint_path) or change
+# the parameters, which the file of weights shows.
 _TIMM = ("act_layer", "global_pool", "bn_eps", "norm_eps", "pad_type")
 INCEPTIONS = ("googlenet", "inception_v3")
 """torchvision's networks that can transform their input, and that have auxiliary heads."""
 
 
 def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
-    """Return the names of an architecture's settings; nothing where a function of the user's decides."""
+    """Return the names of an architecture's settings; ``None`` if a function of the user's decides."""
     if architecture.library == "factory":
         return None
     if architecture.library == "timm":
@@ -39,8 +39,8 @@ def known_settings(architecture: Architecture) -> tuple[str, ...] | None:
 def choices(architecture: Architecture) -> list[Settings]:
     """Return the settings, other than the defaults, that weights of this architecture often need.
 
-    torchvision's published GoogLeNet and Inception take ImageNet's mean and standard deviation, and turn them
-    into those that they were trained with (``transform_input``).
+    torchvision's published GoogLeNet and Inception expect ImageNet's mean and standard deviation, and convert
+    them to those that they were trained with (``transform_input``).
     """
     if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
         return [(("transform_input", True),)]
@@ -51,20 +51,20 @@ def parse_settings(text: str, option: str) -> Settings:
     """Read ``NAME=VALUE,...``; values are true, false, numbers or words.
 
     Raises:
-        UsageError: another form.
+        UsageError: the text has another form.
     """
     found: dict[str, Any] = {}
     for part in (part.strip() for part in text.split(",") if part.strip()):
         name, sign, value = (side.strip() for side in part.partition("="))
         if not sign or name in found:
             raise UsageError(
-                f"{option} {text} cannot be read ('{part}')", "Give such as transform_input=true"
+                f"{option} {text} cannot be read ('{part}')", "For example: transform_input=true"
             )
         found[name] = _read(value)
     try:
         return read_settings(found)
     except ValueError as error:
-        raise UsageError(f"{option}: {error}", "Give such as transform_input=true") from error
+        raise UsageError(f"{option}: {error}", "For example: transform_input=true") from error
 
 
 def _read(text: str) -> Setting:
@@ -79,7 +79,7 @@ def read_settings(content: Any) -> Settings:
     """Read settings from a record.
 
     Raises:
-        ValueError: a name or a value of another form.
+        ValueError: a name or a value has another form.
     """
     if not isinstance(content, Mapping) or len(content) > _MOST:
         raise ValueError("the settings are not a short list of names and values")
@@ -95,12 +95,12 @@ def check_settings(architecture: Architecture, settings: Settings) -> None:
     """Refuse settings that an architecture does not have.
 
     Raises:
-        UsageError: naming the first of them.
+        UsageError: naming the first such setting.
     """
     known = known_settings(architecture)
     for name, _ in settings:
         if known is not None and name not in known:
             raise UsageError(
                 f"{architecture.name} has no setting '{name}'",
-                f"It has {', '.join(known)}" if known else "Leave it out",
+                f"Its settings are {', '.join(known)}" if known else "Leave it out",
             )

@@ -1,4 +1,4 @@
-"""Build a network by its library, with fresh weights; nothing is ever downloaded."""
+"""Build a network from its library, with fresh weights; nothing is ever downloaded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from imf_deploy.models.settings import INCEPTIONS, Settings
 
 
 def fixed_size(architecture: Architecture) -> bool:
-    """Return whether a network is built for one size of pictures, as vision transformers are.
+    """Return whether a network is built for one image size, as vision transformers are.
 
-    Such a network has no strides at its stem that could be changed.
+    Such a network has no stem strides that could be changed.
     """
     if architecture.library == "timm":
         import timm
@@ -41,22 +41,22 @@ def build(
         architecture: What to build.
         num_classes: Number of logits.
         image_size: Side of the input in pixels, for networks that are built for one size.
-        settings: What else the library's function, or the user's, is called with.
+        settings: Other arguments of the library's function, or of the user's.
 
     Raises:
-        UsageError: the library cannot build it so.
-        ImfDeployError: a function of the user's cannot be imported, fails, or returns no network.
+        UsageError: the library cannot build it with these arguments.
+        ImfDeployError: a function of the user's cannot be imported, fails, or does not return a network.
     """
     if architecture.library == "factory":
         return _from_factory(architecture.name, num_classes, image_size, settings)
     try:
-        with warnings.catch_warnings(action="ignore"):  # advice to who writes the call
+        with warnings.catch_warnings(action="ignore"):  # advice to the author of the call
             network = _from_library(architecture, num_classes, image_size, settings)
-    except Exception as error:  # libraries check sizes with assertions and errors of all kinds
+    except Exception as error:  # libraries check sizes by assertions and many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
             f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
-            "Choose another network, or an --image-size that it takes",
+            "Choose another network, or an --image-size that it supports",
         ) from error
     _calm_head(network, num_classes)
     return network
@@ -64,13 +64,12 @@ def build(
 
 @torch.no_grad()
 def _calm_head(network: nn.Module, num_classes: int) -> None:
-    """Scale a fresh head down to the range of PyTorch's ``Linear`` where it is far above it (ours).
+    """Scale a fresh head down to the range of PyTorch's ``Linear`` if it is far above it (ours).
 
-    TensorFlow's initialisation, which timm's EfficientNets, MNASNets and MobileNets and torchvision's
-    EfficientNets and MNASNets have, draws from +-1/sqrt(classes), or about as wide: right for
-    ImageNet's 1,000, and ten times too wide for 10. torchvision's MobileNets have a narrow one. The
-    first gradients are then so large that the stem's weights grow tenfold at once. Batch norm hides
-    it, until fp16 overflows.
+    TensorFlow's initialisation, which timm uses for EfficientNets, MNASNets and MobileNets, and torchvision
+    for EfficientNets and MNASNets, draws from about +-1/sqrt(classes): right for ImageNet's 1,000, and ten
+    times too wide for 10. The range of torchvision's MobileNets is narrow. The first gradients are then so
+    large that the stem's weights grow tenfold at once. Batch norm hides this until fp16 overflows.
     """
     heads = [m for m in network.modules() if isinstance(m, nn.Linear) and m.out_features == num_classes]
     if not heads:
@@ -106,7 +105,7 @@ def _from_library(
         return build_timm(name, pretrained=False, **options)
     import torchvision
 
-    if name in INCEPTIONS:  # auxiliary heads would make a tuple of the output in training
+    if name in INCEPTIONS:  # with auxiliary heads, the output in training would be a tuple
         options |= {"aux_logits": False, "init_weights": False}
     if name.startswith("vit_"):
         options["image_size"] = image_size
@@ -124,23 +123,23 @@ def _from_factory(name: str, num_classes: int, image_size: int, settings: Settin
     except ModuleNotFoundError as error:
         raise UsageError(
             f"there is no module for the model '{name}' ({error})",
-            "Give package.module:factory, installed or in the working folder",
+            "Use package.module:factory, installed or in the working folder",
         ) from error
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise ImfDeployError(f"importing {module_name} failed ({type(error).__name__}: {error})") from error
     if not callable(factory):
-        raise UsageError(f"{module_name} has no function '{function_name}'", "Give package.module:factory")
+        raise UsageError(f"{module_name} has no function '{function_name}'", "Use package.module:factory")
     options: dict[str, Any] = {**dict(settings), "num_classes": num_classes}
     if "image_size" in _parameters(factory):
         options["image_size"] = image_size
     try:
-        with _working_folder_last():  # for what it imports only now
+        with _working_folder_last():  # for imports inside the function
             network = factory(**options)
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         raise ImfDeployError(
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())}) failed "
             f"({type(error).__name__}: {error})",
-            "It is called with num_classes, and with image_size if it takes that",
+            "It is called with num_classes, and with image_size if it has that parameter",
         ) from error
     if not isinstance(network, nn.Module):
         raise ImfDeployError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
@@ -150,13 +149,13 @@ def _from_factory(name: str, num_classes: int, image_size: int, settings: Settin
 def _parameters(factory: Callable[..., Any]) -> set[str]:
     try:
         return set(inspect.signature(factory).parameters)
-    except (TypeError, ValueError):  # built in
+    except (TypeError, ValueError):  # a built-in function
         return set()
 
 
 @contextlib.contextmanager
 def _working_folder_last() -> Iterator[None]:
-    """Let a module in the working folder be found, after everything that is installed."""
+    """Let modules in the working folder be found, after all installed packages."""
     sys.path.append("")
     try:
         yield

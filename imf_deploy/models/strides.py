@@ -1,4 +1,4 @@
-"""Change the strides at the stem of a network, so that small pictures keep something to look at."""
+"""Change the stem strides of a network, so that small images keep large enough maps."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int) -> None:
     """Replace the strides at the first resolutions that a network reduces.
 
-    All strided operators that read the same resolution belong together (a block's main path and
-    its shortcut), so a traced run groups them; no network needs code of its own.
+    All strided operators that read the same resolution belong together (a block's main path and its
+    shortcut), so they are grouped by a traced run; no network needs its own code.
 
     Args:
-        model: Changed in place.
+        model: The network, changed in place.
         strides: One stride, 1 or 2, for each of the first reductions.
         image_size: Side of the input in pixels.
 
     Raises:
-        UsageError: the network has fewer reductions than strides are given, or takes one size only.
+        UsageError: the network has fewer reductions than there are strides, or accepts only one size.
     """
     levels: dict[int, list[Any]] = {}
 
@@ -35,7 +35,7 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
 
     hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
     try:
-        # Large enough that every reduction shows as another width, whatever the size of the pictures.
+        # Large enough that every reduction gives another width, whatever the size of the images.
         probe(model, max(image_size, 256))
     except ImfDeployError as error:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Weights that this project writes: safetensors, loaded whole or not at all."""
+"""Weights written by this project: safetensors, loaded completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from imf_deploy.files import existing_file, write_bytes
 from imf_deploy.untrusted import shorten
 
 COUNTER = ".num_batches_tracked"
-"""What batch norm counts in training; the answers of a network do not depend on it."""
+"""The counter of batch norm in training; the answers of a network do not depend on it."""
 
 # Smaller tensors may be equal by chance (a counter, a bias of zeros).
 _SMALLEST_TELLING = 16
@@ -28,7 +28,7 @@ def save_weights(
     from safetensors.torch import save
 
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    # The library's own file writer hides a full disk behind an error of its own.
+    # The library's own file writer hides a full disk behind its own error type.
     write_bytes(path, save(whole, dict(metadata) if metadata else None))
 
 
@@ -47,29 +47,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise ImfDeployError(
-            f"{path} is not a whole safetensors file ({shorten(str(error))})", "Fetch or make it again"
+            f"{path} is not a valid safetensors file ({shorten(str(error))})", "Download or create it again"
         ) from error
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load tensors into a model, every one of them.
+    """Load all tensors of a model.
 
-    Numbers may have another width than the model's, such as fp16 or bf16 for fp32, but not another kind.
+    Numbers may have another width than the model's, such as fp16 or bf16 for fp32, but not another type.
 
     Args:
-        model: Changed in place.
+        model: The model, changed in place.
         tensors: Its whole ``state_dict``.
-        source: Where they come from, for the message.
+        source: Origin of the tensors, for the message.
 
     Raises:
-        ImfDeployError: keys, shapes or kinds of numbers differ, and the message lists the first of them; or
-            a number is not finite.
+        ImfDeployError: keys, shapes or types of numbers differ, and the message lists the first of them; or a
+            number is not finite.
     """
     expected = model.state_dict()
     if problems := mismatches(tensors, expected):
         raise ImfDeployError(
-            f"{source} belongs to another model than {type(model).__name__} ({'; '.join(problems)})",
-            "Name the architecture that the weights were made with, and as many classes",
+            f"{source} does not belong to {type(model).__name__} ({'; '.join(problems)})",
+            "Name the architecture and the number of classes that the weights were trained with",
         )
     kinds = [
         f"{name} {_type(tensors[name])} for {_type(own)}"
@@ -78,23 +78,23 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -
     ]
     if kinds:
         raise ImfDeployError(
-            f"{source} holds numbers of another kind than {type(model).__name__} has ({_first(kinds)})",
+            f"{source} holds numbers of another type than {type(model).__name__} ({_first(kinds)})",
             "Save the state_dict of the network as it was trained, in floating point",
         )
     state = OrderedDict(tensors)
-    # Which form a module's tensors have (torchvision's MNASNet asks); files of tensors do not say.
+    # Files of tensors do not contain the version of a module's tensors, which torchvision's MNASNet needs.
     state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]
     model.load_state_dict(state, strict=True)
-    # Of the model: a large float64 is finite in the file, and is not in fp32.
+    # Checked in the model: a large float64 is finite in the file, but not in fp32.
     if names := not_finite(model.state_dict()):
         raise ImfDeployError(
             f"{source} holds numbers that are not finite ({_first(names)})",
-            "Take weights from before the training diverged",
+            "Use weights from before the training diverged",
         )
 
 
 def mismatches(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """Return how names and shapes of tensors differ from the expected ones, in words."""
+    """Return the differences of names and shapes from the expected ones, in words."""
     shapes = [
         f"{name} {list(tensors[name].shape)} for {list(own.shape)}"
         for name, own in expected.items()
@@ -123,12 +123,12 @@ def _kind(tensor: Tensor) -> str:
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of tensors that hold an infinite number or none (NaN), statistics included."""
+    """Return the names of tensors that contain an infinite number or NaN, including statistics."""
     return [n for n, t in tensors.items() if t.is_floating_point() and not bool(t.isfinite().all())]
 
 
 def tensor_hashes(tensors: Iterable[Tensor]) -> list[str]:
-    """Return a hash of the content of every tensor that is large and varied enough to tell."""
+    """Return a hash of every tensor that is large and varied enough to be recognised."""
     hashes = []
     for tensor in tensors:
         values = tensor.detach().cpu().contiguous()

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
 from imf_deploy.distillation.distill import imf_task
@@ -17,6 +16,7 @@ from imf_deploy.distillation.refit import FLOATS, PASSES
 from imf_deploy.method.products import BEST
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.show.format import duration
 from imf_deploy.teaching.teacher import Teacher, teacher_spec
 from imf_deploy.training.checkpoint import steps_done

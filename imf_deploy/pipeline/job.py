@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
@@ -24,6 +23,7 @@ from imf_deploy.pipeline.plan import Plan, make_plan
 from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
+from imf_deploy.records.files import DeployableFile
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
@@ -40,7 +40,7 @@ from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
 
 if TYPE_CHECKING:
-    from imf_deploy.report.schema import Report
+    from imf_deploy.records.report import Report
 
 TOLD = 3
 """Files that an error names with their reasons; the report has them all."""
@@ -115,8 +115,8 @@ def distill_and_export(
                 *does_int8_pay(files, latencies),
                 *engines,
             )
-            best = max(float(p.artifact.evidence["accuracy"]) for p in products)
-            notes.add(weak_teacher(teacher.accuracy, best))
+            best = max(p.artifact.accuracy or 0.0 for p in products)
+            notes.add(weak_teacher(teacher.accuracy, best) if teacher.accuracy is not None else "")
             with stage("report"):
                 report = assemble(
                     config=config,
@@ -189,7 +189,7 @@ def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) 
 
 def _make_files(
     config: RunConfig, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
-) -> tuple[list[Product], list[Artifact], list[str]]:
+) -> tuple[list[Product], list[DeployableFile], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
     data, trusted = plan.data, _trusted(config)
     split = data.validation if len(data.validation) else data.test
@@ -227,9 +227,9 @@ def _check_gates(report: Report, output: Path) -> None:
     Raises:
         GateError: there are some.
     """
-    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
-        told = [f"{row['path']}: {row['reason']}" for row in failed[:TOLD]]
+        told = [f"{row.path}: {row.reason}" for row in failed[:TOLD]]
         more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
         raise GateError(
             f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",

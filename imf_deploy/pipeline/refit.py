@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact, claim, describe, load_artifact
+from imf_deploy.artifact import claim, load_artifact
 from imf_deploy.compat import versions
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.background import run_in_background
@@ -19,10 +19,13 @@ from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
 from imf_deploy.export.targets import parse_profiles
-from imf_deploy.files import differences, fingerprint, write_bytes
+from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
+from imf_deploy.records.checks import Rung
+from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
+from imf_deploy.records.making import RefitProof
 from imf_deploy.runners.engine_facts import require_gpu
-from imf_deploy.verification.ladder import Array, Rung, Tolerance, file_tolerance, step
+from imf_deploy.verification.ladder import Array, Tolerance, file_tolerance, step
 
 if TYPE_CHECKING:
     from imf_deploy.preprocess import Preprocess
@@ -33,7 +36,7 @@ _SAME = ("product", "precision", "inputs", "outputs")
 
 def refit_engine(
     engine: Path, weights: Path, output: Path, trusted: Collection[str] = (), overwrite: bool = False
-) -> Artifact:
+) -> EngineFile:
     """Write an engine with other weights, in seconds: tactics and shapes stay as they were built.
 
     The new engine is compared with the ONNX form of the weights, in ONNX Runtime, on random images at
@@ -53,20 +56,19 @@ def refit_engine(
         ImfDeployError: TensorRT refuses the weights.
         GateError: the new engine answers otherwise than its weights do.
     """
-    old, source = load_artifact(engine), load_artifact(weights)
-    _check(old, source)
+    old, source = _checked(load_artifact(engine), load_artifact(weights))
     require_gpu(engine, read_engine_header(engine))
     recipe = fingerprint(["refit", old.sha256, source.sha256, versions()])
-    if made := claim(output, recipe, overwrite):
+    if made := claim(EngineFile, output, recipe, overwrite):
         return made
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="imf-deploy-") as folder:
         onnx_path = weights
-        if source.kind == "product":
+        if isinstance(source, ProductFile):
             onnx_path = Path(folder) / "weights.onnx"
             product = load_product(weights, trusted)
             export_onnx(product.module, onnx_path, _float(old), product.image_size, {})
-        plan = _refit(engine, onnx_path, host_code=_version_compatible(old))
+        plan = _refit(engine, onnx_path, host_code=_option(old, "version_compatible"))
         seconds = time.perf_counter() - start
         rungs = _verify(plan, old, onnx_path, Path(folder))
     if broken := [rung for rung in rungs if rung.status != "pass"]:
@@ -75,42 +77,47 @@ def refit_engine(
             "TensorRT folded some weights into constants: build the engine again from its ONNX file",
         )
     write_bytes(output, plan)
-    return describe(
-        output,
-        kind="engine",
-        format="tensorrt",
+    return old.revised(
+        path=output,
+        sha256=sha256_file(output),
         parent=source.sha256,
         recipe=recipe,
         model=source.model,
         preprocess=source.preprocess,
         product=source.product,
-        precision=old.precision,
-        inputs=old.inputs,
-        outputs=old.outputs,
-        evidence=_evidence(old, source, seconds, rungs),
+        parameters=source.parameters,
+        macs=source.macs,
+        data=source.data,
+        data_config=source.data_config,
+        gate=None if isinstance(source, ProductFile) else source.gate,
+        source=source.sha256 if isinstance(source, ProductFile) else source.source,
+        verify=None,
+        stripped=False,
+        tools=versions(),
+        refit=RefitProof(old.sha256, round(seconds, 3), rungs),
     ).save()
 
 
-def _check(old: Artifact, source: Artifact) -> None:
+def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile | OnnxFile]:
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
-    if old.kind != "engine":
+    if not isinstance(old, EngineFile):
         raise UsageError(f"{old.path} is a {old.kind}, not an engine", "Give ENGINE, then WEIGHTS")
-    if old.format != "tensorrt" or not old.evidence.get("build", {}).get("options", {}).get("strip_weights"):
+    if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
             f"{old.path} was not built with --strip-weights",
             "Build it with: imf-deploy export PRODUCT --trt tensorrt --strip-weights",
         )
-    if source.kind not in ("product", "onnx"):
+    if not isinstance(source, ProductFile | OnnxFile):
         raise UsageError(
             f"{source.path} is a {source.kind}, which has no weights for an engine",
             "Give an ONNX file, or what imf-deploy strip wrote",
         )
-    if source.kind == "product" and old.precision == "int8":
+    if isinstance(source, ProductFile) and old.precision == "int8":
         raise UsageError(
             f"{old.path} is an INT8 engine, and {source.path} has no ranges for its activations",
             "Give an INT8 ONNX file for TensorRT, as imf-deploy export writes it",
         )
-    names = _SAME if source.kind == "onnx" else ("product",)
+    names = _SAME if isinstance(source, OnnxFile) else ("product",)
     differ = [name for name in names if getattr(old, name) != getattr(source, name)]
     differ += [f"model.{name}" for name in differences(old.model, source.model)]
     if _shape(old.preprocess) != _shape(source.preprocess):
@@ -120,20 +127,21 @@ def _check(old: Artifact, source: Artifact) -> None:
             f"{source.path} is of another architecture than {old.path}, which differs in {', '.join(differ)}",
             "Give weights of the same student and product",
         )
+    return old, source
 
 
 def _shape(preprocess: Preprocess) -> tuple[int, int]:
     return preprocess.size, preprocess.num_classes
 
 
-def _float(old: Artifact) -> Any:
+def _float(old: EngineFile) -> Any:
     if old.precision not in ("fp32", "fp16"):
         raise ImfDeployError(f"the record of {old.path} is damaged ('precision')", "Build the engine again")
     return old.precision
 
 
-def _version_compatible(old: Artifact) -> bool:
-    return bool(old.evidence["build"]["options"].get("version_compatible"))
+def _option(old: EngineFile, name: str) -> bool:
+    return bool(old.build and old.build.options.get(name))
 
 
 def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:
@@ -147,7 +155,7 @@ def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:
     return made[0]
 
 
-def _verify(plan: bytes, old: Artifact, onnx_path: Path, folder: Path) -> list[Rung]:
+def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list[Rung]:
     """Compare a plan with an ONNX file on random images, at the batch of each optimisation profile.
 
     Of random images classes say little, so the logits alone are held to the tolerance.
@@ -157,37 +165,17 @@ def _verify(plan: bytes, old: Artifact, onnx_path: Path, folder: Path) -> list[R
 
     path = folder / "refitted.engine"
     write_bytes(path, plan)
-    record = describe(
-        path,
-        **{
-            name: getattr(old, name) for name in ("kind", "format", "parent", "recipe", "model", "preprocess")
-        },
-        evidence={"build": old.evidence["build"]},
-    ).save()
+    old.revised(path=path, sha256=sha256_file(path), stripped=False).save()
     tolerance = Tolerance(file_tolerance("tensorrt", old.precision).relative)
     _, *shape = next(iter(old.inputs.values()))
     random = np.random.default_rng(0)
     rungs = []
-    with TensorRTRunner(record.path) as runner, OnnxRuntimeRunner(onnx_path) as reference:
-        for profile in parse_profiles(old.known("batch", str)):
+    with TensorRTRunner(path) as runner, OnnxRuntimeRunner(onnx_path) as reference:
+        for profile in parse_profiles(old.batch):
             size = max(min(profile.opt, _MOST_IMAGES), profile.min)
             images = random.standard_normal((size, *map(int, shape)), dtype=np.float32)
             found: Array = runner.infer(images)
-            rungs.append(step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance))
+            rungs.append(
+                step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance, old.preprocess.task)
+            )
     return rungs
-
-
-def _evidence(old: Artifact, source: Artifact, seconds: float, rungs: list[Rung]) -> dict[str, Any]:
-    known = source.evidence
-    kept = {key: known[key] for key in ("parameters", "macs", "data", "data_config", "gate") if key in known}
-    return kept | {
-        "source": source.sha256 if source.kind == "product" else known.get("source", ""),
-        "targets": [],
-        "batch": old.evidence["batch"],
-        "build": old.evidence["build"],
-        "refit": {
-            "engine": old.sha256,
-            "seconds": round(seconds, 3),
-            "checks": [rung.to_dict() for rung in rungs],
-        },
-    }

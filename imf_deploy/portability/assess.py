@@ -1,11 +1,11 @@
-"""Whether a file answers otherwise on processors that are not at hand, and by how much."""
+"""Whether a file gives different answers on other processors, and how different they are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,74 +13,31 @@ import numpy.typing as npt
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.portability.emulate import Emulator
 from imf_deploy.portability.graph import open_session_graph
-from imf_deploy.portability.products import PORTABLE, SATURATING
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.records.checks import SATURATING, Portability
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.untrusted import shorten
 
-Status = Literal["portable", "same", "differs", "unknown"]
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Portability:
-    """How a file answers on x86 processors without VNNI, beside all others.
-
-    Attributes:
-        status: ``portable`` where no input can make a sum saturate; ``same`` or ``differs`` by the answers on
-            some images; ``unknown`` where an operator cannot be emulated.
-        layers: How many layers some input can make saturate.
-        images: How many images were compared; 0 where none had to be.
-        agreement: Part of them that keep their class on these processors.
-        max_abs_diff: Largest absolute difference of a logit.
-        operators: Operators that cannot be emulated.
-    """
-
-    status: Status
-    layers: int = 0
-    images: int = 0
-    agreement: float | None = None
-    max_abs_diff: float | None = None
-    operators: tuple[str, ...] = ()
-
-    @property
-    def sentence(self) -> str:
-        """What reports say of the file; without a full stop."""
-        if self.status == "portable":
-            return f"INT8 {PORTABLE}"
-        if self.status == "unknown":
-            return (
-                f"INT8 on {SATURATING}: not known, since {', '.join(self.operators)} cannot be emulated; "
-                "measure the file on such a processor"
-            )
-        if self.status == "same":
-            return f"INT8 on {SATURATING}: same answers on {self.images} images"
-        return (
-            f"INT8 on {SATURATING}: other answers, {self.agreement:.2%} of {self.images} images keep "
-            f"their class, and logits differ by up to {self.max_abs_diff:.2g}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records and reports hold."""
-        return asdict(self) | {"operators": list(self.operators), "sentence": self.sentence}
-
-
-@dataclass(frozen=True)
 class Assessment:
-    """A :class:`Portability`, and the answers that it rests on.
+    """A :class:`Portability`, and the answers that it is based on.
 
     Attributes:
         portability: The result.
-        logits: Of a processor without VNNI, ``[N, classes]``; ``None`` where nothing had to be emulated.
+        logits: Logits of a processor without VNNI, ``[N, classes]``; ``None`` if no emulation was needed.
     """
 
     portability: Portability
     logits: Array | None = None
 
 
-def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def assess(path: Path, batches: Iterable[Array], output: str, task: Task = CLASSIFICATION) -> Assessment:
     """Compare a file's answers on processors with saturating sums with its answers on all others.
 
-    Both are emulated in integers, so that the result does not depend on the processor at hand. Where no
+    Both are emulated in integers, so that the result does not depend on this machine's processor. If no
     weights can make a sum saturate, nothing is run.
 
     Args:
@@ -95,7 +52,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ImfDeployError: the file has no such output, or a part of it cannot be run alone.
     """
     try:
-        return _assess(path, batches, output)
+        return _assess(path, batches, output, task)
     except ImfDeployError:
         raise
     except Exception as error:  # ONNX Runtime's errors share no base class
@@ -105,7 +62,7 @@ def assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         ) from error
 
 
-def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
+def _assess(path: Path, batches: Iterable[Array], output: str, task: Task) -> Assessment:
     session = open_session_graph(path)
     if session.unknown:
         return Assessment(Portability("unknown", len(session.saturating), operators=session.unknown))
@@ -114,7 +71,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
     names = [value.name for value in session.model.graph.output]
     if output not in names:
         raise ImfDeployError(
-            f"{path} has no output '{output}', only {', '.join(names)}", "Make the file again"
+            f"{path} has no output '{output}', only {', '.join(names)}", "Create the file again"
         )
     place = names.index(output)
     saturating, exact = Emulator(session, saturate=True), Emulator(session, saturate=False)
@@ -126,7 +83,7 @@ def _assess(path: Path, batches: Iterable[Array], output: str) -> Assessment:
         "same" if same else "differs",
         len(session.saturating),
         len(there),
-        float(same_class(there, here).mean()),
+        float(task.same(there, here).mean()),
         float(np.abs(there.astype(np.float64) - here).max()),
     )
     return Assessment(portability, there)

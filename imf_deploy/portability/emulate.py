@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Emulator:
-    """Runs a file with the sums of a processor without VNNI, or with exact ones.
+    """Runs a file with the sums of a processor without VNNI, or with exact sums.
 
     Args:
-        session: What a session runs of the file.
-        saturate: Whether sums of two products saturate in 16 bits; else all are exact.
+        session: The operators that a session runs.
+        saturate: Whether sums of two products saturate in 16 bits; otherwise all are exact.
     """
 
     def __init__(self, session: Session, saturate: bool) -> None:
@@ -57,20 +57,20 @@ class Emulator:
 
 
 class _Segment:
-    """Neighbouring operators that no processor computes otherwise, run by ONNX Runtime."""
+    """Neighbouring operators that all processors compute alike, run by ONNX Runtime."""
 
     def __init__(self, model: ModelProto, nodes: list[NodeProto]) -> None:
         self._model, self._nodes, self._session = model, nodes, None
         produced = {name for node in nodes for name in node.output}
         self._produced = [name for node in nodes for name in node.output if name]
-        # Graphs inside a node read names of this one; names of their own are found nowhere, and left out.
+        # Graphs inside a node read names of this graph; their own names are not found and are left out.
         readers = [inner for node in nodes for graph in graphs_of(node) for inner in graph.node]
         read = [name for node in (*nodes, *readers) for name in node.input]
         self.reads = [name for name in dict.fromkeys(read) if name and name not in produced]
         self._kept: list[str] = []
 
     def keep(self, needed: set[str]) -> None:
-        """Choose which results are asked for."""
+        """Choose the results to compute."""
         self._kept = [name for name in self._produced if name in needed]
 
     def run(self, values: dict[str, Array]) -> dict[str, Array]:

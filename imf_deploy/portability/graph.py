@@ -1,4 +1,4 @@
-"""What ONNX Runtime's CPU provider makes of a file, and which of its operators can saturate."""
+"""The graph that ONNX Runtime's CPU provider runs for a file, and which of its operators can saturate."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from imf_deploy.portability.products import (
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-# Fused forms of MatMulInteger with sums in float: apart, their integers can be emulated.
+# Fused forms of MatMulInteger with float sums: as separate operators, their integers can be emulated.
 _APART = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
 
 
 @dataclass(frozen=True)
 class Session:
-    """The operators that a session runs, after all decisions about what computes in integers.
+    """The operators that a session runs, after it has decided what computes in integers.
 
     Attributes:
         model: The optimised graph, before memory layouts are chosen for this processor.
-        saturating: Names of the nodes some input makes saturate on processors without VNNI.
-        unknown: Operators with int8 weights whose sums this module does not know.
+        saturating: Names of the nodes that some input makes saturate on processors without VNNI.
+        unknown: Operators with int8 weights whose sums this module does not support.
     """
 
     model: ModelProto
@@ -45,10 +45,10 @@ class Session:
 
 
 def open_session_graph(path: Path) -> Session:
-    """Return what a session with default options runs of an ONNX file.
+    """Return the graph that a session with default options runs for an ONNX file.
 
     Args:
-        path: The file; it must load.
+        path: The file, which must load.
     """
     import onnx
     import onnxruntime
@@ -58,7 +58,7 @@ def open_session_graph(path: Path) -> Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.optimized_model_filepath = str(optimised)
-        # The level above chooses layouts; what is fused into integer operators is decided up to here.
+        # The next level chooses layouts; fusing into integer operators is complete at this level.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_APART
@@ -72,7 +72,7 @@ def open_session_graph(path: Path) -> Session:
     saturating = {node.name for node in model.graph.node if _can_saturate(node, constants, producers)}
     inner = {node.op_type for part in inner_graphs(model.graph) for node in part.node}
     unknown = {node.op_type for node in model.graph.node if node.op_type in UNKNOWN}
-    # Inside a loop or a branch nothing is emulated.
+    # Nothing is emulated inside a loop or a branch.
     unknown |= inner & {*UNKNOWN, *EMULATED}
     return Session(model, frozenset(saturating), tuple(sorted(unknown)))
 

@@ -1,4 +1,4 @@
-"""Integer operators of ONNX Runtime in NumPy, with the sums of one kind of processor or of the other.
+"""Integer operators of ONNX Runtime in NumPy, with saturating or exact sums.
 
 The order of pairs, the rounding of results and their limits are those of ONNX Runtime's kernels; tests
 compare them bit for bit with an emulated processor.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 _BLOCK = 1 << 22
-"""Bytes of a matrix of activations that is multiplied at once."""
+"""Maximum size in bytes of a matrix of activations that is multiplied at once."""
 _EXACT_FLOAT32 = 1 << 24
 
 
@@ -29,7 +29,7 @@ def _multiply(left: Array, weights: Array, saturate: bool) -> npt.NDArray[np.int
 
     Args:
         left: Activations, uint8 or int8.
-        weights: int8.
+        weights: Weights, int8.
         saturate: Whether pairs saturate.
     """
     bound = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0)) * 255
@@ -119,7 +119,7 @@ def _convolution(node: NodeProto, operands: Sequence[Array | None], saturate: bo
 def _windows(
     node: NodeProto, values: Array, kernel: tuple[int, ...], fill: int
 ) -> tuple[Array, tuple[int, ...]]:
-    """Return what the kernel sees at each place, ``[P, *kernel, C]``, and the sizes of the result."""
+    """Return the kernel's input at each position, ``[P, *kernel, C]``, and the sizes of the result."""
     rank = len(kernel)
     strides = attribute(node, "strides", [1] * rank)
     dilations = attribute(node, "dilations", [1] * rank)
@@ -200,7 +200,7 @@ def _stacked(
 
 
 def _of_columns(values: Array) -> Array:
-    """Return scales so that they apply to the columns of a result, or of each matrix of a stack."""
+    """Return scales shaped to apply to the columns of a result, or of each matrix of a stack."""
     return values if values.ndim > 2 else values.reshape(-1)
 
 

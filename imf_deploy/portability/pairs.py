@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 LARGEST_SUM = 32767 // 255
-"""Largest sum of two weights of one sign that no activation can make saturate: 128, as 255 x 129 > 32,767."""
+"""Maximum sum of two weights of one sign that no activation can make saturate: 128, as 255 x 129 > 32,767."""
 
 Int8 = npt.NDArray[np.int8]
 Float = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ def conv_matrix(weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def in_pairs(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return ``[O, K]`` as the pairs that are added in 16 bits, ``[O, ceil(K / 2), 2]``; zero fills up."""
+    """Return ``[O, K]`` as the pairs that are added in 16 bits, ``[O, ceil(K / 2), 2]``, zero-padded."""
     rows, depth = matrix.shape
     return np.pad(matrix, ((0, 0), (0, depth % 2))).reshape(rows, (depth + 1) // 2, 2)
 
@@ -45,8 +45,8 @@ def can_saturate(matrix: Int8) -> npt.NDArray[np.bool_]:
 def round_within_bound(matrix: Float, scales: Float) -> Int8:
     """Quantise weights so that no pair of them can saturate.
 
-    Values are rounded to the nearest step. Where a pair of one sign exceeds :data:`LARGEST_SUM` then, it
-    takes the nearest pair of integers whose sum is the bound. Source: ours.
+    Values are rounded to the nearest step. If a pair of one sign then exceeds :data:`LARGEST_SUM`, it is
+    replaced by the nearest pair of integers whose sum is the bound. Source: ours.
 
     Args:
         matrix: Weights, ``[O, K]``.
@@ -80,7 +80,7 @@ def bounded_scales(matrix: Float) -> Float:
     pairs = in_pairs(matrix)
     largest = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)).max(1, initial=0)
     peak = np.abs(matrix).max(1, initial=0) / 127
-    # At 127 steps for the largest sum, rounding adds at most 1; at 129 it needs luck.
+    # With 127 steps for the largest sum, rounding adds at most 1; with 129 it may fail.
     scales = np.maximum(peak, largest / (LARGEST_SUM - 1))
     left = np.nonzero(scales > 0)[0]
     for steps in np.linspace(LARGEST_SUM + 1, LARGEST_SUM - 1, 33)[:-1]:

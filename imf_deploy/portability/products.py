@@ -1,4 +1,4 @@
-"""Operators that multiply matrices of bytes, and the order in which their kernels take the weights."""
+"""Operators that multiply matrices of bytes, and the order in which their kernels read the weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from imf_deploy.portability.pairs import conv_matrix
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
-"""The processors whose sums of two products saturate in 16 bits."""
-PORTABLE = "portable: no input can make a sum saturate, on any processor"
 EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 """Operators whose saturating sums :mod:`imf_deploy.portability.kernels` computes."""
 UNKNOWN = ("QAttention", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulBnb4", "MatMulNBits")
@@ -28,7 +25,7 @@ _MATMULS = ("MatMul", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
-    """Return an attribute of a node, or what stands for it where it is absent."""
+    """Return an attribute of a node, or its default if it is absent."""
     from onnx import helper
 
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
@@ -51,15 +48,16 @@ def inner_graphs(graph: GraphProto) -> Iterator[GraphProto]:
 def weight_matrix(node: NodeProto, weights: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     """Return the weights of an operator as ``[O, K]``, with ``K`` in the order of its kernels.
 
-    The neighbours ``2 j`` and ``2 j + 1`` of ``K`` are a pair. Of a stack of matrices each gives its rows.
+    The neighbours ``2 j`` and ``2 j + 1`` of ``K`` are a pair. In a stack of matrices, each contributes its
+    rows.
 
     Args:
         node: A ``Conv``, ``Gemm`` or ``MatMul``, or one of their quantised forms.
         weights: Its second operand, of any type.
 
     Returns:
-        ``None`` for operators without pairs: depthwise convolutions, which have kernels of their own, and
-        whatever computes in float.
+        ``None`` for operators without pairs: depthwise convolutions, which have separate kernels, and
+        operators that compute in float.
     """
     if node.op_type in _CONVOLUTIONS:
         depthwise = weights.shape[1] == 1 and len(weights) == attribute(node, "group", 1)
@@ -95,23 +93,23 @@ def _is_transposed(node: NodeProto) -> bool:
 
 
 def weights_index(node: NodeProto) -> int:
-    """Return which input of an emulated operator holds its weights."""
+    """Return the index of the input of an emulated operator that holds its weights."""
     return 1 if node.op_type.startswith("MatMulInteger") else 3
 
 
 def zero_index(node: NodeProto) -> int:
-    """Return which input of an emulated operator holds the zero point of its activations."""
+    """Return the index of the input of an emulated operator that holds the zero point of its activations."""
     return 4 if node.op_type == "MatMulIntegerToFloat" else 2
 
 
 def is_uint8(
     name: str, producers: Mapping[str, NodeProto], constants: Mapping[str, npt.NDArray[Any]]
 ) -> bool:
-    """Return whether a tensor is known to be uint8, by the zero point that its producer ends with.
+    """Return whether a tensor is known to be uint8, from the zero point of its producer.
 
     Args:
-        name: Of the tensor.
-        producers: Tensor to the node that computes it.
+        name: Name of the tensor.
+        producers: For each tensor, the node that computes it.
         constants: Constants of the graph by name.
     """
     while (node := producers.get(name)) is not None and node.op_type in _MOVING:

@@ -1,4 +1,4 @@
-"""What a graph says of its sums before anything runs it."""
+"""Which sums of a graph can saturate, derived without running it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import numpy.typing as npt
 from imf_deploy.portability.pairs import can_saturate
 from imf_deploy.portability.products import (
     EMULATED,
-    PORTABLE,
-    SATURATING,
     UNKNOWN,
     attribute,
     inner_graphs,
@@ -22,6 +20,7 @@ from imf_deploy.portability.products import (
     weights_index,
     zero_index,
 )
+from imf_deploy.records.checks import PORTABLE, SATURATING
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -37,9 +36,10 @@ class Sums:
     """The integer layers of a graph.
 
     Attributes:
-        layers: How many have int8 weights, as far as they can be read.
-        saturating: How many of them some input makes saturate on processors without VNNI.
-        unread: How many have weights that are computed, inside a branch or a function, or in another file.
+        layers: Number of layers with int8 weights, as far as they can be read.
+        saturating: Number of these that some input makes saturate on processors without VNNI.
+        unread: Number of layers with weights that are computed, in a branch or a function, or in another
+            file.
         unknown: Operators that multiply quantised weights in ways that are not emulated.
     """
 
@@ -50,27 +50,27 @@ class Sums:
 
     @property
     def sentence(self) -> str:
-        """What ``inspect`` says of the file; without a full stop."""
+        """The statement of ``inspect``, without a full stop."""
         if self.saturating:
             return (
                 f"sums of {self.saturating} of {self.layers} layers can saturate on {SATURATING}; "
                 "imf-deploy verify measures what that changes"
             )
         if self.unknown:
-            return f"not known for {SATURATING}: {', '.join(self.unknown)} cannot be emulated"
+            return f"unknown for {SATURATING}: {', '.join(self.unknown)} cannot be emulated"
         if self.unread:
-            return f"not known for {SATURATING}: the weights of {self.unread} layer(s) cannot be read"
+            return f"unknown for {SATURATING}: the weights of {self.unread} layer(s) cannot be read"
         return PORTABLE
 
 
 def integer_sums(model: ModelProto) -> Sums:
-    """Return which layers of a quantised graph can saturate, read from its weights.
+    """Return which layers of a quantised graph can saturate, derived from its weights.
 
-    Every int8 constant is followed to the operators that read it, so that none is overlooked: what cannot be
-    followed counts as unread.
+    Every int8 constant is followed to the operators that read it, so that none is overlooked. Constants that
+    cannot be followed count as unread.
 
     Args:
-        model: With Q/DQ or with integer operators.
+        model: The graph, with Q/DQ or with integer operators.
     """
     graph = _Graph(model)
     found = [graph.judge(node, weights) for name in graph.int8 for node, weights in graph.readers_of(name)]
@@ -84,7 +84,7 @@ def integer_sums(model: ModelProto) -> Sums:
 
 
 class _Graph:
-    """The nodes and constants of a model, and who reads what."""
+    """The nodes and constants of a model, and the readers of each tensor."""
 
     def __init__(self, model: ModelProto) -> None:
         self.nodes = list(model.graph.node)
@@ -101,7 +101,7 @@ class _Graph:
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
                 self.readers.setdefault(name, []).append(node)
-        # Without it only weights are quantised, and every layer computes in float.
+        # Without it, only weights are quantised, and every layer computes in float.
         self.quantises = any(n.op_type in (*_QUANTISING, *EMULATED) for n in (*self.nodes, *self.inner))
         self._zeros = {
             name: self.values(name)
@@ -111,7 +111,7 @@ class _Graph:
         }
 
     def values(self, name: str) -> npt.NDArray[Any] | None:
-        """Return a constant; ``None`` where it lies in another file."""
+        """Return a constant; ``None`` if it is stored in another file."""
         from onnx import numpy_helper
 
         tensor = self.constants[name]
@@ -138,7 +138,7 @@ class _Graph:
         return node.op_type in _FLOAT_FORMS and self.quantises and name in node.input[:2]
 
     def judge(self, node: NodeProto, weights: npt.NDArray[Any] | None) -> bool | None:
-        """Return whether a layer can saturate; ``None`` where its weights cannot be read."""
+        """Return whether a layer can saturate; ``None`` if its weights cannot be read."""
         zero = self._zero(node) if node.op_type in EMULATED else None
         if zero is not None and zero.dtype == np.int8:
             return False  # products of two int8 are added in 32 bits
@@ -148,7 +148,7 @@ class _Graph:
         return matrix is not None and bool(can_saturate(matrix).any())
 
     def multiplies_unknown(self, node: NodeProto) -> bool:
-        """Return whether a layer multiplies by something computed that may be int8."""
+        """Return whether a layer multiplies by a computed tensor that may be int8."""
         if node.op_type not in EMULATED:
             return False
         name = node.input[weights_index(node)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from imf_deploy.report.schema import ArtifactRow, Worst
+from imf_deploy.records.checks import WorstInput
+from imf_deploy.records.report import ArtifactRow
 
 SHOWN = 24
 """Images on a page."""
@@ -16,17 +17,17 @@ class Changed(TypedDict):
 
     image: int
     label: str
-    answers: list[tuple[ArtifactRow, Worst]]
+    answers: list[tuple[ArtifactRow, WorstInput]]
 
 
 def changed_images(rows: Sequence[ArtifactRow], count: int = SHOWN) -> list[Changed]:
     """Return images that at least one file decides otherwise, the farthest first, each once."""
     found: dict[int, Changed] = {}
     for row in rows:
-        for worst in row["worst"]:
-            if worst["answer"] != worst["pytorch"]:
-                entry: Changed = {"image": worst["image"], "label": worst["label"], "answers": []}
-                found.setdefault(worst["image"], entry)["answers"].append((row, worst))
+        for worst in row.worst:
+            if worst.answer != worst.pytorch:
+                entry: Changed = {"image": worst.image, "label": worst.label, "answers": []}
+                found.setdefault(worst.image, entry)["answers"].append((row, worst))
     for entry in found.values():
-        entry["answers"].sort(key=lambda answer: -answer[1]["divergence"])
-    return sorted(found.values(), key=lambda entry: -entry["answers"][0][1]["divergence"])[:count]
+        entry["answers"].sort(key=lambda answer: -answer[1].divergence)
+    return sorted(found.values(), key=lambda entry: -entry["answers"][0][1].divergence)[:count]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from imf_deploy.files import finite, write_json, write_text
+from imf_deploy.files import write_text
+from imf_deploy.records.report import Report
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.ladder import broken_sentence, ladder_rows
 from imf_deploy.report.latency import accuracy_against_latency
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
-from imf_deploy.report.schema import Report
 from imf_deploy.report.sensitivity import sensitivity_bars
 from imf_deploy.show import format as show
 from imf_deploy.show.pages import render_template
@@ -20,8 +20,8 @@ from imf_deploy.show.pages import render_template
 
 def render_html(report: Report) -> str:
     """Return the report as an HTML page that needs nothing else: no script, no font, no network."""
-    report = cast("Report", finite(report))
-    engines = [row for row in report["artifacts"] if row["format"] != "onnx"]
+    report = report.finite()
+    engines = [row for row in report.artifacts if row.format != "onnx"]
     return render_template(
         "report.html.j2",
         report=report,
@@ -34,13 +34,13 @@ def render_html(report: Report) -> str:
         took=verdict.time_sentence(report),
         refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
-        changed=changed_images(report["artifacts"]),
-        pixels=report["pictures"],
+        changed=changed_images(report.artifacts),
+        pixels=report.pictures,
         ladder=broken_sentence(report),
         rungs=ladder_rows(report),
-        measured=[row for row in report["artifacts"] if row["agreement"] is not None],
+        measured=[row for row in report.artifacts if row.agreement is not None],
         engines=engines,
-        start=verdict.common_start([row["path"] for row in report["artifacts"]]),
+        start=verdict.common_start([row.path for row in report.artifacts]),
         conditions=_conditions(report),
         pictures=_pictures(report),
         quantised=_quantised(report),
@@ -57,15 +57,15 @@ def write_report(report: Report, folder: Path) -> None:
         ImfDeployError: a file cannot be written.
     """
     # The numbers first: pages can be made again from them.
-    write_json(folder / "report.json", report)
+    report.save(folder / "report.json")
     write_text(folder / "report.html", render_html(report))
-    write_text(folder / "report.md", render_markdown(cast("Report", finite(report))))
+    write_text(folder / "report.md", render_markdown(report.finite()))
 
 
 def tuned_epochs(report: Report) -> int:
     """Return how many epochs at the end of the history were quantisation-aware training."""
-    epochs = report["config"].get("qat_epochs")
-    return epochs if isinstance(epochs, int) and 0 < epochs < len(report["history"]) else 0
+    epochs = report.config.get("qat_epochs")
+    return epochs if isinstance(epochs, int) and 0 < epochs < len(report.history) else 0
 
 
 def _pictures(report: Report) -> dict[str, Any]:
@@ -73,16 +73,16 @@ def _pictures(report: Report) -> dict[str, Any]:
     from markupsafe import Markup
 
     best = verdict.recommended(report)
-    taught = report.get("teacher_history", [])
+    taught = report.teacher_history
     tuned = tuned_epochs(report)
     pictures = {
-        "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
-        "losses": plots.loss_curves(report["history"], tuned=tuned),
-        "validation": plots.validation_curve(report["history"], tuned=tuned),
+        "latency": accuracy_against_latency(report.artifacts, best.path if best else None),
+        "losses": plots.loss_curves(report.history, tuned=tuned),
+        "validation": plots.validation_curve(report.history, tuned=tuned),
         "teacher_losses": plots.loss_curves(taught, "teacher-losses"),
         "teacher_validation": plots.validation_curve(taught, "teacher-validation"),
-        "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
-        "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates of one inference"),
+        "parameters": plots.strip_bars(report.strip, "parameters", "parameters"),
+        "macs": plots.strip_bars(report.strip, "macs", "multiply-accumulates of one inference"),
     }
     # Drawn by matplotlib, which escapes the text of its SVG.
     return {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
@@ -92,20 +92,18 @@ def _quantised(report: Report) -> list[dict[str, Any]]:
     """Return each INT8 file's row with the picture of its layers."""
     from markupsafe import Markup
 
-    rows = [row for row in report["artifacts"] if "calibration" in row]
-    pictures = [
-        sensitivity_bars(row["calibration"], f"sensitivity-{index}") for index, row in enumerate(rows)
-    ]
+    made = [(row, row.calibration) for row in report.artifacts if row.calibration]
+    pictures = [sensitivity_bars(how, f"sensitivity-{index}") for index, (_, how) in enumerate(made)]
     # As above.
     return [
         {"row": row, "picture": Markup(svg) if svg else None}  # noqa: S704
-        for row, svg in zip(rows, pictures, strict=True)
+        for (row, _), svg in zip(made, pictures, strict=True)
     ]
 
 
 def _conditions(report: Report) -> str:
     """Return under which batch sizes and threads the latencies were measured."""
-    measured = [row for row in report["artifacts"] if row["latency_ms"]]
-    batches = sorted({row["batch"] for row in measured if row["batch"]})
-    threads = sorted({row["threads"] for row in measured if row["threads"]})
+    measured = [row for row in report.artifacts if row.latency_ms]
+    batches = sorted({row.batch for row in measured if row.batch})
+    threads = sorted({row.threads for row in measured if row.threads})
     return f"batch {show.plain(batches)}, threads {show.plain(threads)}" if batches and threads else ""

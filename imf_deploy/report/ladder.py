@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from imf_deploy.evidence import Rung
-from imf_deploy.report.schema import Report
+from imf_deploy.records.checks import Rung
+from imf_deploy.records.report import Report
 from imf_deploy.show.format import difference, percent
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:
     """Return each product's rungs, each once although several files stand on it, in order."""
     rows: dict[tuple[str, str, str], tuple[str, Rung]] = {}
-    for row in report["artifacts"]:
-        for rung in row["ladder"]:
-            rows.setdefault((row["product"], rung["name"], rung["against"]), (row["product"], rung))
+    for row in report.artifacts:
+        for rung in row.ladder:
+            rows.setdefault((row.product, rung.name, rung.against), (row.product, rung))
     return list(rows.values())
 
 
@@ -23,14 +23,12 @@ def broken_sentence(report: Report) -> str:
         return "No rung of the parity ladder was checked."
     first: dict[str, Rung] = {}
     for product, rung in rows:
-        if rung["status"] == "fail":
+        if rung.status == "fail":
             first.setdefault(product, rung)
     if first:
-        broken = "; ".join(
-            f"{product} at {rung['name']}: {rung['reason']}" for product, rung in first.items()
-        )
+        broken = "; ".join(f"{product} at {rung.name}: {rung.reason}" for product, rung in first.items())
         return f"The parity ladder breaks: {broken}."
-    checked = sum(rung["status"] == "pass" for _, rung in rows)
+    checked = sum(rung.status == "pass" for _, rung in rows)
     rest = len(rows) - checked
     return f"The parity ladder holds on all {checked} rungs that could be run" + (
         f"; {rest} could not be run here." if rest else "."
@@ -39,11 +37,11 @@ def broken_sentence(report: Report) -> str:
 
 def rung_line(rung: Rung) -> str:
     """Return one rung in one line, such as ``folded against stripped: pass, …``."""
-    head = f"  {rung['name']} against {rung['against']}: {rung['status']}"
-    if rung["max_abs_diff"] is None:
-        return f"{head}, {rung['reason']}"
+    head = f"  {rung.name} against {rung.against}: {rung.status}"
+    if rung.max_abs_diff is None:
+        return f"{head}, {rung.reason}"
     return (
-        f"{head}, largest difference {difference(rung['max_abs_diff'])} "
-        f"(allowed {difference(rung['tolerance'])}), same class {percent(rung['agreement'], 2)} "
-        f"of {rung['images']} images"
+        f"{head}, largest difference {difference(rung.max_abs_diff)} "
+        f"(allowed {difference(rung.tolerance)}), same class {percent(rung.agreement, 2)} "
+        f"of {rung.images} images"
     )

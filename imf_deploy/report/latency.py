@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imf_deploy.report.schema import ArtifactRow, Latency
+from imf_deploy.records.report import ArtifactRow, Percentiles
 from imf_deploy.show.format import label, significant
 from imf_deploy.show.labels import label_points
 from imf_deploy.show.palette import INK, RULE, SERIES
@@ -61,24 +61,22 @@ def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
     files: list[Point] = []
     pytorch: dict[str, Point] = {}
     for row in rows:
-        series = f"{label(row['format'])} {row['precision']}"
-        point = make_point(
-            series, row["product"], _p50(row["latency_ms"]), row["accuracy"], row["accuracy_interval"]
-        )
+        series = f"{label(row.format)} {row.precision}"
+        point = make_point(series, row.product, _p50(row.latency_ms), row.accuracy, row.accuracy_interval)
         if point:
-            files.append(point._replace(path=row["path"]))
+            files.append(point._replace(path=row.path))
         other = make_point(
             _PYTORCH,
-            row["product"],
-            _p50(row["pytorch_latency_ms"]),
-            row["pytorch_accuracy"],
-            row["pytorch_accuracy_interval"],
+            row.product,
+            _p50(row.pytorch_latency_ms),
+            row.pytorch_accuracy,
+            row.pytorch_accuracy_interval,
         )
         if other:
             # Every file of a product is compared with the same model: one point is enough.
-            pytorch.setdefault(row["product"], other)
+            pytorch.setdefault(row.product, other)
     return files + list(pytorch.values())
 
 
-def _p50(latency: Latency | None) -> float | None:
-    return latency["p50"] if latency else None
+def _p50(latency: Percentiles | None) -> float | None:
+    return latency.p50 if latency else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from imf_deploy import defaults
 from imf_deploy.export.choice import DEPLOY
-from imf_deploy.report.schema import LeftOut, Report
+from imf_deploy.records.report import LeftOut, Report
 
 if TYPE_CHECKING:
     from imf_deploy.run.config import RunConfig
@@ -35,7 +35,7 @@ def left_out(config: RunConfig, selection: Selection | None, engines: bool, comm
     )
     if config.quick or not added:
         return None
-    return {"products": products, "files": list(files), "command": _with(command, added)}
+    return LeftOut(products, list(files), _with(command, added))
 
 
 def _with(command: str, options: list[str]) -> str:
@@ -52,18 +52,18 @@ def _with(command: str, options: list[str]) -> str:
 
 def left_out_sentence(report: Report) -> str:
     """Return what was left out, up to the words that introduce the command; empty where nothing was."""
-    left = report.get("left_out")
+    left = report.left_out
     if not left:
         return ""
     parts = []
-    if left["products"]:
-        parts.append(f"the product{'s' if len(left['products']) > 1 else ''} {', '.join(left['products'])}")
-    if left["files"]:
-        parts.append(f"of each product {' and '.join(left['files'])}")
+    if left.products:
+        parts.append(f"the product{'s' if len(left.products) > 1 else ''} {', '.join(left.products)}")
+    if left.files:
+        parts.append(f"of each product {' and '.join(left.files)}")
     return f"Left out: {'; '.join(parts)}. This adds what is missing:"
 
 
 def left_out_command(report: Report) -> str:
     """Return the command that makes what was left out; empty where nothing was."""
-    left = report.get("left_out")
-    return left["command"] if left else ""
+    left = report.left_out
+    return left.command if left else ""

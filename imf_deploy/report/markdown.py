@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
-from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.show import format as show
 from imf_deploy.show.markdown import code, fenced, text
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 _COLUMNS = (
     "File",
     "Status",
-    "Top-1 (95 %)",
+    f"{CLASSIFICATION.metric.capitalize()} (95 %)",
     "Validation",
     "Same as PyTorch",
     "p50 ms",
@@ -25,12 +26,12 @@ _COLUMNS = (
 
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
-    title = f"# {text(report['student'])} from {text(report['teacher'])}: deployment report"
+    title = f"# {text(report.student)} from {text(report.teacher)}: deployment report"
     parts = [title]
-    failed = [row for row in report["artifacts"] if row["status"] == "fail"]
+    failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
-        lines = [f"- {code(row['path'])}: {text(row['reason'] or 'no reason given')}" for row in failed]
-        parts.append(f"**{len(failed)} of {len(report['artifacts'])} files missed their gate:**")
+        lines = [f"- {code(row.path)}: {text(row.reason or 'no reason given')}" for row in failed]
+        parts.append(f"**{len(failed)} of {len(report.artifacts)} files missed their gate:**")
         parts.append("\n".join(lines))
     first = [f"**{text(verdict.deploy_sentence(report))}**"]
     if left := left_out_sentence(report):
@@ -38,23 +39,23 @@ def render_markdown(report: Report) -> str:
     parts.append(" ".join(first))
     sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
     parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
-    if report["artifacts"]:
+    if report.artifacts:
         parts.append(_table(report))
         parts.append(
-            "Top-1 is of the test images, with its Wilson interval. The choice was made on the validation "
-            "images: by an INT8 file's own accuracy there, and for other files by that of their product in "
-            f"PyTorch. Speed-up is over {show.PYTORCH}."
+            f"{CLASSIFICATION.metric.capitalize()} is of the test images, with its Wilson interval. The "
+            "choice was made on the validation images: by an INT8 file's own accuracy there, and for other "
+            f"files by that of their product in PyTorch. Speed-up is over {show.PYTORCH}."
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
-    parts += ["## How to repeat", fenced(report["command"], "sh"), _conditions(report)]
+    parts += ["## How to repeat", fenced(report.command, "sh"), _conditions(report)]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(report: Report) -> str:
     best = verdict.recommended(report)
     lines = [_row(_COLUMNS), _row(["---", "---"] + ["---:"] * (len(_COLUMNS) - 2))]
-    lines += [_row(_cells(row, row is best)) for row in report["artifacts"]]
+    lines += [_row(_cells(row, row is best)) for row in report.artifacts]
     return "\n".join(lines)
 
 
@@ -63,19 +64,19 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 
 
 def _cells(row: ArtifactRow, best: bool) -> list[str]:
-    latency = row["latency_ms"]
-    name = code(row["path"])
+    latency = row.latency_ms
+    name = code(row.path)
     return [
         f"**{name}**" if best else name,
-        text(show.label(row["status"])),
-        show.accuracy(row["accuracy"], row["accuracy_interval"]),
-        show.percent(row["validation_accuracy"]),
-        show.percent(row["agreement"], 2),
-        show.significant(latency["p50"] if latency else None),
-        show.significant(latency["p99"] if latency else None),
-        show.speedup(row["speedup"]),
-        show.scaled(row["size_bytes"], "B"),
-        show.scaled(row["macs"]),
+        text(show.label(row.status)),
+        show.accuracy(row.accuracy, row.accuracy_interval),
+        show.percent(row.validation_accuracy),
+        show.percent(row.agreement, 2),
+        show.significant(latency.p50 if latency else None),
+        show.significant(latency.p99 if latency else None),
+        show.speedup(row.speedup),
+        show.scaled(row.size_bytes, "B"),
+        show.scaled(row.macs),
     ]
 
 
@@ -86,17 +87,17 @@ def _notes(report: Report) -> list[str]:
         for reason, paths in verdict.exceptions(report)
         if reason.startswith("not run")
     ]
-    return [*waiting, *report["notes"]]
+    return [*waiting, *report.notes]
 
 
 def _conditions(report: Report) -> str:
     """Return under what the latencies were measured, and when, in one line."""
-    environment = report["environment"]
+    environment = report.environment
     told = [
         f"{key} {show.plain(environment[key])}" for key in ("cpu", "threads", "gpu") if environment.get(key)
     ]
     versions = environment.get("versions")
     if isinstance(versions, dict):
         told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
-    made = f"Seed {report['seed']}, made {report['created']}" + (f"; {', '.join(told)}" if told else "") + "."
+    made = f"Seed {report.seed}, made {report.created}" + (f"; {', '.join(told)}" if told else "") + "."
     return text(f"{made} {verdict.time_sentence(report)}".strip())

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from imf_deploy.evidence import StripProof
-from imf_deploy.report.schema import LOSSES, Epoch
+from imf_deploy.records.checks import StripProof
+from imf_deploy.records.making import Epoch
+from imf_deploy.records.report import LOSSES
 from imf_deploy.show.format import known, percent, scaled, significant
 from imf_deploy.show.palette import INK, PAPER, SERIES
 from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
@@ -80,8 +81,8 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
     """
     if not proofs:
         return None
-    before = [_count(proof, f"{what}_before") for proof in proofs]
-    after = [_count(proof, f"{what}_after") for proof in proofs]
+    before = [getattr(proof, f"{what}_before") for proof in proofs]
+    after = [getattr(proof, f"{what}_after") for proof in proofs]
     with style():
         figure, axes = panel(90 + 44 * len(proofs))
         rows = list(range(len(proofs)))
@@ -92,7 +93,7 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
                 axes.annotate(
                     scaled(count), (count, row + place), (4, 0), textcoords="offset points", va="center"
                 )
-        axes.set_yticks(rows, [proof["product"] for proof in proofs])
+        axes.set_yticks(rows, [proof.product for proof in proofs])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.2 * max(*before, *after, 1))
         axes.grid(axis="y", visible=False)
@@ -100,20 +101,14 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
         axes.set_xlabel(title)
         figure.legend(loc="outside upper left", ncols=2)
         told = (
-            f"{proof['product']} from {scaled(b)} to {scaled(a)}"
+            f"{proof.product} from {scaled(b)} to {scaled(a)}"
             for proof, b, a in zip(proofs, before, after, strict=True)
         )
         return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(told)}.")
 
 
-def _count(proof: StripProof, key: str) -> int:
-    # The key is one of the schema's, chosen by the caller.
-    value = proof[key]  # type: ignore[literal-required]
-    return int(value)
-
-
 def _epochs(history: Sequence[Epoch]) -> list[float]:
-    return [epoch["epoch"] or 0 for epoch in history]
+    return [epoch["epoch"] for epoch in history]
 
 
 def _parts(

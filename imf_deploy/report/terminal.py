@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
-from imf_deploy.report.schema import ArtifactRow, Report
 from imf_deploy.report.verdict import (
     check_sentence,
     common_start,
@@ -25,6 +25,7 @@ from imf_deploy.show.format import (
     scaled,
     significant,
 )
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 COLUMNS = (
     Column("file", "left"),
     Column("status", "left"),
-    Column("top-1 %"),
+    Column(f"{CLASSIFICATION.metric} %"),
     Column("val %", spare=1),
     Column("agrees", spare=3),
     Column("max diff", spare=4),
@@ -52,26 +53,26 @@ def summary_table(report: Report) -> FittingTable:
     The recommended file is marked with an arrow. Accuracies on the test images come with half of their
     95 % interval; those on the validation images decide what is recommended.
     """
-    start = common_start([row["path"] for row in report["artifacts"]])
+    start = common_start([row.path for row in report.artifacts])
     best = recommended(report)
     rows: list[list[Cell]] = []
-    for row in report["artifacts"]:
-        name = ("→ " if row is best else "") + row["path"].removeprefix(start)
-        rows.append([name, (label(row["status"]), _STYLES[row["status"]]), *_figures(row)])
-    chosen = frozenset(number for number, row in enumerate(report["artifacts"]) if row is best)
+    for row in report.artifacts:
+        name = ("→ " if row is best else "") + row.path.removeprefix(start)
+        rows.append([name, (label(row.status), _STYLES[row.status]), *_figures(row)])
+    chosen = frozenset(number for number, row in enumerate(report.artifacts) if row is best)
     return FittingTable(COLUMNS, [Section(f"{start}…" if start else "", rows, chosen)])
 
 
 def _figures(row: ArtifactRow) -> list[str]:
-    latency, speedup = row["latency_ms"], row["speedup"]
+    latency, speedup = row.latency_ms, row.speedup
     return [
-        half_interval(row["accuracy"], row["accuracy_interval"]),
-        percent(row["validation_accuracy"]).removesuffix(" %"),
-        percent(row["agreement"], 2),
-        difference(row["max_abs_diff"]),
-        significant(latency["p50"]) if latency else UNKNOWN,
-        f"{speedup['ratio']:.2f}×" if speedup else UNKNOWN,
-        scaled(row["size_bytes"], "B"),
+        half_interval(row.accuracy, row.accuracy_interval),
+        percent(row.validation_accuracy).removesuffix(" %"),
+        percent(row.agreement, 2),
+        difference(row.max_abs_diff),
+        significant(latency.p50) if latency else UNKNOWN,
+        f"{speedup.ratio:.2f}×" if speedup else UNKNOWN,
+        scaled(row.size_bytes, "B"),
     ]
 
 
@@ -80,7 +81,7 @@ def summary_lines(report: Report) -> list[str]:
     left = f"{left_out_sentence(report)} {left_out_command(report)}".strip()
     lines = [*filter(None, [left]), teacher_sentence(report), check_sentence(report), broken_sentence(report)]
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
-    lines += report["notes"]
+    lines += report.notes
     return [*lines, deploy_sentence(report)]
 
 
@@ -94,5 +95,5 @@ def render_summary(report: Report) -> Group:
     from rich.console import Group
     from rich.text import Text
 
-    table = [summary_table(report)] if report["artifacts"] else []
+    table = [summary_table(report)] if report.artifacts else []
     return Group(*table, *(Text(visible(line)) for line in summary_lines(report)))

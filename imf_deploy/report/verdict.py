@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from imf_deploy.report.schema import ArtifactRow, Report
+from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.show.format import duration, percent
 
 LONGEST_STAGES = 4
@@ -14,8 +14,8 @@ LONGEST_STAGES = 4
 
 def recommended(report: Report) -> ArtifactRow | None:
     """Return the file that the pipeline recommends, if there is one."""
-    choice = report["recommendation"]
-    return next((row for row in report["artifacts"] if choice and row["path"] == choice["path"]), None)
+    choice = report.recommendation
+    return next((row for row in report.artifacts if choice and row.path == choice.path), None)
 
 
 def common_start(paths: Sequence[str]) -> str:
@@ -26,7 +26,7 @@ def common_start(paths: Sequence[str]) -> str:
 
 def is_trial(report: Report) -> bool:
     """Return whether a run was made with ``--quick``, so that its accuracies are no result."""
-    return report["config"].get("quick") is True
+    return report.config.get("quick") is True
 
 
 def deploy_sentence(report: Report) -> str:
@@ -36,70 +36,70 @@ def deploy_sentence(report: Report) -> str:
             "Deploy nothing from this run: it is a trial (--quick), and its accuracies are no result. "
             "The same command without --quick makes one."
         )
-    choice = report["recommendation"]
+    choice = report.recommendation
     if choice:
-        return f"Deploy {choice['path']}: {choice['reason'].rstrip('. ')}."
-    if not report["artifacts"]:
+        return f"Deploy {choice.path}: {choice.reason.rstrip('. ')}."
+    if not report.artifacts:
         return "Deploy nothing from this run: it made no files."
-    if any(row["status"] == "pass" for row in report["artifacts"]):
+    if any(row.status == "pass" for row in report.artifacts):
         return "No file is recommended, although some passed: see the table."
     return "Deploy nothing from this run: no file passed its checks."
 
 
 def check_sentence(report: Report) -> str:
     """Return one sentence: how many files passed, failed and were not run, and the strip proof."""
-    states = [row["status"] for row in report["artifacts"]]
+    states = [row.status for row in report.artifacts]
     parts = [
         f"{states.count(state)} {words}"
         for state, words in (("pass", "passed"), ("fail", "failed"), ("not-run", "could not be run here"))
         if state in states
     ]
     files = f"Of {len(states)} files {', '.join(parts)}" if states else "No files were made"
-    if not report["strip"]:
+    if not report.strip:
         return f"{files}; nothing was stripped."
-    proved = sum(proof["passed"] for proof in report["strip"])
-    return f"{files}; the strip proof holds for {proved} of {len(report['strip'])} products."
+    proved = sum(proof.passed for proof in report.strip)
+    return f"{files}; the strip proof holds for {proved} of {len(report.strip)} products."
 
 
 def teacher_sentence(report: Report) -> str:
     """Return one sentence: who was taught by whom, on what."""
     return (
-        f"Student {report['student']}, teacher {report['teacher']} "
-        f"({percent(report['teacher_accuracy'])} on the test images), data {report['dataset']}, "
-        f"seed {report['seed']}."
+        f"Student {report.student}, teacher {report.teacher} "
+        f"({percent(report.teacher_accuracy)} on the test images), data {report.dataset}, "
+        f"seed {report.seed}."
     )
 
 
 def refit_sentence(report: Report) -> str:
     """Return one sentence: what fitting heads again did to validation accuracy; empty where none was."""
     parts = [
-        f"{each['head']} {percent(each['before'], 2)} to {percent(each['after'], 2)}"
-        + ("" if each["kept"] else ", so left as it was")
-        for each in report.get("refitted", [])
-        if each["before"] is not None
+        f"{each.head} {percent(each.before, 2)} to {percent(each.after, 2)}"
+        + ("" if each.kept else ", so left as it was")
+        for each in report.refitted
+        if each.before is not None
     ]
     if parts:
         return f"Linear heads were fitted again at the end; on validation images: {'; '.join(parts)}."
-    heads = ", ".join(each["head"] for each in report.get("refitted", []))
+    heads = ", ".join(each.head for each in report.refitted)
     return f"Linear heads were fitted again at the end, with no validation images: {heads}." if heads else ""
 
 
 def time_sentence(report: Report) -> str:
     """Return one sentence: how long the run took, and its longest stages; empty where nobody measured."""
-    stages = report.get("stages", [])
+    stages = report.stages
     if not stages:
         return ""
-    longest = sorted(stages, key=lambda each: -each["wall_s"])[:LONGEST_STAGES]
-    parts = ", ".join(f"{each['stage']} {duration(each['wall_s'])}" for each in longest)
-    return f"The run took {duration(sum(each['wall_s'] for each in stages))}, most of it in: {parts}."
+    longest = sorted(stages, key=lambda each: -each.wall_s)[:LONGEST_STAGES]
+    parts = ", ".join(f"{each.stage} {duration(each.wall_s)}" for each in longest)
+    return f"The run took {duration(sum(each.wall_s for each in stages))}, most of it in: {parts}."
 
 
 def exceptions(report: Report) -> list[tuple[str, list[str]]]:
     """Return each reason for a file that failed or was not run, with the paths it concerns."""
     found: dict[str, list[str]] = {}
-    for row in report["artifacts"]:
-        if row["status"] != "pass":
-            state = "not run" if row["status"] == "not-run" else "failed"
-            reason = (row["reason"] or "no reason given").rstrip(". ")
-            found.setdefault(f"{state}: {reason}", []).append(row["path"])
+    for row in report.artifacts:
+        if row.status != "pass":
+            state = "not run" if row.status == "not-run" else "failed"
+            reason = (row.reason or "no reason given").rstrip(". ")
+            found.setdefault(f"{state}: {reason}", []).append(row.path)
     return list(found.items())

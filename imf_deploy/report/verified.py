@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from imf_deploy.records.checks import BatchCheck, Portability, Verification
 from imf_deploy.report.ladder import rung_line
 from imf_deploy.show.format import accuracy, difference, percent
 
@@ -15,63 +16,63 @@ WORST = 3
 """Images that are named; the record of the file has more."""
 
 
-def render_verification(name: str, result: dict[str, Any]) -> Group:
+def render_verification(name: str, result: Verification) -> Group:
     """Return sentences and a table of classes for a rich console, within 80 columns.
 
     Args:
         name: Of the file.
-        result: Its ``evidence["verify"]``; the file was run.
+        result: What was measured; the file was run.
     """
     from rich.console import Group
     from rich.text import Text
 
-    gate = result["gate"]
+    gate = result.gate
     head = [
-        f"{name}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""),
-        f"Accuracy {accuracy(result['accuracy'], result['accuracy_interval'])} of {result['images']} test "
-        f"images, PyTorch {accuracy(result['pytorch_accuracy'], result['pytorch_accuracy_interval'])}; "
-        f"gate: {gate['max_accuracy_drop']:g} points",
-        f"Same class as PyTorch on {percent(result['agreement'], 2)}; gate: {percent(gate['min_agreement'])}",
-        f"Logits: largest difference {difference(result['max_abs_diff'])}, mean "
-        f"{difference(result['mean_abs_diff'])}, cosine {result['cosine']:.6f}",
-        *_processor_lines(result.get("portability")),
-        *batch_lines(result["batches"]),
+        f"{name}: {result.status}" + (f", {result.reason}" if result.reason else ""),
+        f"Accuracy {accuracy(result.accuracy, result.accuracy_interval)} of {result.images} test "
+        f"images, PyTorch {accuracy(result.pytorch_accuracy, result.pytorch_accuracy_interval)}; "
+        f"gate: {gate.max_accuracy_drop:g} points",
+        f"Same class as PyTorch on {percent(result.agreement, 2)}; gate: {percent(gate.min_agreement)}",
+        f"Logits: largest difference {difference(result.max_abs_diff)}, mean "
+        f"{difference(result.mean_abs_diff)}, cosine {result.cosine:.6f}",
+        *_processor_lines(result.portability),
+        *batch_lines(result.batches),
         "Parity ladder:",
-        *(rung_line(rung) for rung in result["ladder"]),
+        *(rung_line(rung) for rung in result.ladder),
     ]
-    worst = [entry for entry in result["worst"] if entry["answer"] != entry["pytorch"]][:WORST]
+    worst = [entry for entry in result.worst if entry.answer != entry.pytorch][:WORST]
     tail = [
-        f"Test image {entry['image']}, {entry['label']}: {entry['answer']} "
-        f"{percent(entry['probability'], 0)}, PyTorch {entry['pytorch']} "
-        f"{percent(entry['pytorch_probability'], 0)}"
+        f"Test image {entry.image}, {entry.label}: {entry.answer} "
+        f"{percent(entry.probability, 0)}, PyTorch {entry.pytorch} "
+        f"{percent(entry.pytorch_probability, 0)}"
         for entry in worst
     ]
-    if not any(row["changed"] for row in result["classes"]):
+    if not any(row.changed for row in result.classes):
         tail.append("No image changes its class.")
         return Group(*map(Text, head + tail))
     return Group(*map(Text, head), _classes(result), *map(Text, tail))
 
 
-def batch_lines(check: dict[str, Any] | None) -> list[str]:
+def batch_lines(check: BatchCheck | None) -> list[str]:
     """Return a sentence on images that were run alone; nothing for a file that takes one size of batch."""
     if check is None:
         return []
-    small = "Alone" if check["small"] == 1 else f"In a batch of {check['small']}"
+    small = "Alone" if check.small == 1 else f"In a batch of {check.small}"
     return [
-        f"{small} and in a batch of {check['batch']}: same class for {percent(check['agreement'], 2)} of "
-        f"{check['images']} images, largest difference {difference(check['max_abs_diff'])} "
-        f"(allowed {difference(check['tolerance'])})"
+        f"{small} and in a batch of {check.batch}: same class for {percent(check.agreement, 2)} of "
+        f"{check.images} images, largest difference {difference(check.max_abs_diff)} "
+        f"(allowed {difference(check.tolerance)})"
     ]
 
 
-def _processor_lines(portability: dict[str, Any] | None) -> list[str]:
+def _processor_lines(portability: Portability | None) -> list[str]:
     if not portability:
         return []
-    made = " The file was made for processors with VNNI." if portability["cpus"] == "vnni" else ""
-    return [f"{portability['sentence']}.{made}"]
+    made = " The file was made for processors with VNNI." if portability.cpus == "vnni" else ""
+    return [f"{portability.sentence}.{made}"]
 
 
-def _classes(result: dict[str, Any]) -> Table:
+def _classes(result: Verification) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -80,7 +81,7 @@ def _classes(result: dict[str, Any]) -> Table:
     table.add_column("class", overflow="fold")
     for heading in ("images", "PyTorch right", "file right", "in another class"):
         table.add_column(heading, justify="right")
-    for row in result["classes"]:
-        numbers = (row["images"], row["pytorch_right"], row["right"], row["changed"])
-        table.add_row(Text(row["label"]), *map(str, numbers))
+    for row in result.classes:
+        numbers = (row.images, row.pytorch_right, row.right, row.changed)
+        table.add_row(Text(row.label), *map(str, numbers))
     return table

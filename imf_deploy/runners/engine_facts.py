@@ -6,13 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
-from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.evidence import Built
 from imf_deploy.export.device import cuda_driver, this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES, gpu_here
 from imf_deploy.export.targets import TURING, rtx_runs_on
+from imf_deploy.records.files import EngineFile, sidecar_path
+from imf_deploy.records.making import Built
 
 AMPERE = 80
 """Oldest compute capability that runs engines built with ``--hardware-compatible ampere+``."""
@@ -31,7 +32,7 @@ def describe_engine(path: Path) -> str:
         text += f" for {targets_text(header)}"
     if not sidecar_path(path).is_file():
         return f"{text} (without a sidecar: precision and shapes unknown)"
-    artifact = load_artifact(path)
+    artifact = load_artifact(path, EngineFile)
     facts = [artifact.product, artifact.precision, f"{_io(artifact.inputs)} -> {_io(artifact.outputs)}"]
     return f"{text} ({', '.join(fact for fact in facts if fact)})"
 
@@ -41,7 +42,7 @@ def targets_text(header: EngineHeader) -> str:
     return ", ".join(f"SM{name}" for name in header.targets) + (" and later" if header.portable else "")
 
 
-def what_runs(header: EngineHeader, record: Artifact | None = None) -> str:
+def what_runs(header: EngineHeader, record: EngineFile | None = None) -> str:
     """Return what an engine needs to run, as the hint of an error."""
     if header.flavour == "rtx":
         return (
@@ -54,14 +55,12 @@ def what_runs(header: EngineHeader, record: Artifact | None = None) -> str:
         gpu = "an NVIDIA GPU, Ampere or newer"
     else:
         gpu = (
-            f"an {built['gpu']['name']}"
-            if built and built["gpu"]
-            else "the model of NVIDIA GPU that it was built on"
+            f"an {built.gpu.name}" if built and built.gpu else "the model of NVIDIA GPU that it was built on"
         )
     return f"It needs {gpu}, its driver, a CUDA build of PyTorch and tensorrt {header.version}{later}"
 
 
-def rebuild_command(path: Path, record: Artifact | None) -> str:
+def rebuild_command(path: Path, record: EngineFile | None) -> str:
     """Return the command that builds an engine again on this machine, as the hint of an error.
 
     Args:
@@ -84,7 +83,7 @@ def rebuild_command(path: Path, record: Artifact | None) -> str:
     return f"Build it again here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
 
 
-def missing_gpu(header: EngineHeader, record: Artifact | None = None) -> str:
+def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
     """Return why nothing here runs an engine, as a clause; empty where the GPU may.
 
     An RTX engine without targets runs on the architectures that it names and on newer ones. One of the
@@ -101,14 +100,14 @@ def missing_gpu(header: EngineHeader, record: Artifact | None = None) -> str:
         runs = rtx_runs_on(here, header.targets) if header.portable else here in header.targets
         return "" if runs else f"the GPU here is SM{here}"
     built = _build(record)
-    if not built or not built["gpu"]:
+    if not built or not built.gpu:
         return ""
-    capability = built["gpu"]["capability"]
+    capability = built.gpu.capability
     if _option(built, "hardware_compatible"):
         return "" if int(here) >= AMPERE else f"it runs on Ampere and newer, and the GPU here is SM{here}"
     if here == capability:
         return ""
-    return f"it was built on {built['gpu']['name']} (SM{capability}), and the GPU here is {this_gpu()}"
+    return f"it was built on {built.gpu.name} (SM{capability}), and the GPU here is {this_gpu()}"
 
 
 def old_driver() -> str:
@@ -135,8 +134,8 @@ def refusal(path: Path, header: EngineHeader, installed: str, reason: str) -> Im
         what = f"{path} was built by {library} {header.version}, and {library} {installed} is installed here"
         return ImfDeployError(what, rebuild_command(path, record))
     built, here = _build(record), cuda_driver()
-    if "driver" in reason.lower() and built and built["gpu"] and here:
-        there = built["gpu"]["cuda_driver"]
+    if "driver" in reason.lower() and built and built.gpu and here:
+        there = built.gpu.cuda_driver
         what = f"{path} was built with a driver for CUDA {there}, and the driver here serves CUDA {here}"
         return ImfDeployError(
             f"{what} ({reason})", f"Update the NVIDIA driver. {rebuild_command(path, record)}"
@@ -159,7 +158,7 @@ def require_weights(path: Path) -> None:
         ImfDeployError: it has none.
     """
     record = _record(path)
-    if record and record.evidence.get("stripped"):
+    if record and record.stripped:
         raise without_weights(path)
 
 
@@ -190,16 +189,16 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall("[0-9]+", version)[:3])
 
 
-def _record(path: Path) -> Artifact | None:
-    return load_artifact(path) if sidecar_path(path).is_file() else None
+def _record(path: Path) -> EngineFile | None:
+    return load_artifact(path, EngineFile) if sidecar_path(path).is_file() else None
 
 
-def _build(record: Artifact | None) -> Built | None:
-    return record.evidence.get("build") if record else None
+def _build(record: EngineFile | None) -> Built | None:
+    return record.build if record else None
 
 
 def _option(built: Built | None, name: str) -> bool:
-    return bool(built and built["options"].get(name))
+    return bool(built and built.options.get(name))
 
 
 def why_not_here(path: Path) -> str:

@@ -6,7 +6,6 @@ returns: declared shapes are often missing or wrong.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Logits
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import shorten
 
 _SHOWN = 8
@@ -91,9 +91,8 @@ def _fits(values: Any, images: int, classes: int) -> bool:
     return (
         isinstance(values, np.ndarray)
         and np.issubdtype(values.dtype, np.floating)
-        and values.ndim >= 2
-        and values.shape[0] == images
-        and max(values.shape[1:]) == classes == math.prod(values.shape[1:])
+        and values.shape[:1] == (images,)
+        and CLASSIFICATION.fits(values.shape, classes)
     )
 
 

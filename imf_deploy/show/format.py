@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from imf_deploy.records.checks import Verification
+from imf_deploy.records.report import Speedup
+
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
@@ -62,18 +65,18 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
-def points(row: Mapping[str, Any]) -> str:
+def points(row: Verification) -> str:
     """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
-    if row["accuracy"] is None or row["pytorch_accuracy"] is None:
+    if row.accuracy is None or row.pytorch_accuracy is None:
         return UNKNOWN
-    return f"{100 * (row['pytorch_accuracy'] - row['accuracy']):.2f}"
+    return f"{100 * (row.pytorch_accuracy - row.accuracy):.2f}"
 
 
-def speedup(value: Mapping[str, Any] | None) -> str:
+def speedup(value: Speedup | None) -> str:
     """Return a speed-up with its 95 % interval."""
     if value is None:
         return UNKNOWN
-    return f"{value['ratio']:.2f}× ({value['low']:.2f}–{value['high']:.2f})"
+    return f"{value.ratio:.2f}× ({value.low:.2f}–{value.high:.2f})"
 
 
 def scaled(value: float | None, unit: str = "") -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from imf_deploy.show import format as show
 from imf_deploy.show.palette import DARK, LIGHT, css_variables
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import visible
 
 _UNUSUAL = re.compile(r"[^\n\t -~]+")
@@ -27,6 +28,8 @@ def render_template(name: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(show=show, light=css_variables(LIGHT), dark=css_variables(DARK))
+    environment.globals.update(
+        show=show, metric=CLASSIFICATION.metric, light=css_variables(LIGHT), dark=css_variables(DARK)
+    )
     page = environment.get_template(name).render(content)
     return _UNUSUAL.sub(lambda found: visible(found[0]), page)

@@ -99,13 +99,13 @@ def rate_products(
         device: Where the graph runs.
     """
     graph = distilled.graph.to(device).eval()
-    right = dict.fromkeys(names, 0)
+    right, task = dict.fromkeys(names, 0.0), data.preprocess.task
     with torch.inference_mode(), track("Comparing products", len(data.validation)) as advance:
         for images, labels in eval_batches(data.validation, data.preprocess):
             own, branches = graph(images.to(device))
             for name in names:
                 logits = branches.attentive[k - 1] if (k := blocks_kept(name)) else own
-                right[name] += int((logits.argmax(1).cpu() == labels).sum())
+                right[name] += float(task.right(logits.cpu().numpy(), labels.numpy()).sum())
             advance(len(images))
     graph.cpu()
     size, count = distilled.spec.image_size, len(data.validation)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
-from imf_deploy.files import fingerprint
+from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.method.names import PLAIN, blocks_kept
 from imf_deploy.method.products import MODULE, Product, build_product
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
+from imf_deploy.records.checks import StripProof
+from imf_deploy.records.files import ProductFile
 from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
-from imf_deploy.verification.proof import StripProof, count_macs, count_parameters, removed_modules
+from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 PROOF_IMAGES = 256
 
@@ -31,7 +34,7 @@ def strip(
     folder: Path,
     images: Tensor | None = None,
     overwrite: bool = False,
-) -> list[Artifact]:
+) -> list[ProductFile]:
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
     Args:
@@ -42,7 +45,7 @@ def strip(
         overwrite: Whether files that were made in another way may be replaced.
 
     Returns:
-        One artifact for each product; its evidence holds ``strip``, ``parameters`` and ``macs``.
+        The record of each product, with its proof.
 
     Raises:
         UsageError: another file is there.
@@ -70,11 +73,12 @@ def strip_in_memory(
     with track("Stripping", len(products)) as advance:
         for product in products:
             module = copy.deepcopy(make_product(distilled, product))
-            fields = _proved(distilled, product, module, images)
-            path = Path(f"{distilled.spec.stem}-{product}")
             sha256 = fingerprint([product, distilled.artifact.sha256])
-            artifact = Artifact(path, format=MODULE, sha256=sha256, recipe="", **fields)
-            made.append(Product(artifact, module))
+            path = Path(f"{distilled.spec.stem}-{product}")
+            fields = _proved(distilled, product, module, images)
+            made.append(
+                Product(ProductFile(path=path, format=MODULE, sha256=sha256, recipe="", **fields), module)
+            )
             advance(1)
     return made
 
@@ -84,10 +88,12 @@ def _noise(distilled: Distilled) -> Tensor:
     return torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool) -> Artifact:
+def _strip_one(
+    distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool
+) -> ProductFile:
     path = folder / f"{distilled.spec.stem}-{product}.safetensors"
     recipe = fingerprint(["product", product, distilled.artifact.sha256])
-    if made := claim(path, recipe, overwrite):
+    if made := claim(ProductFile, path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
     # Proved on what was read back, and before the sidecar makes the file count as made.
@@ -98,21 +104,21 @@ def _strip_one(distilled: Distilled, product: str, folder: Path, images: Tensor,
     except GateError:
         path.unlink()
         raise
-    return describe(path, format="safetensors", recipe=recipe, **fields).save()
+    return ProductFile(path=path, sha256=sha256_file(path), recipe=recipe, **fields).save()
 
 
 def _model(distilled: Distilled, product: str) -> dict[str, Any]:
     """Return the architecture of a product, as its record holds it."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        features = distilled.artifact.known("teacher_features", list)
-        model["teacher_features"] = features[: blocks_kept(product)]
+        features = distilled.artifact.teacher_features[: blocks_kept(product)]
+        model["teacher_features"] = [asdict(feature) for feature in features]
         model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
     return model
 
 
 def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> dict[str, Any]:
-    """Prove a product; return the fields of its record.
+    """Prove a product, and return the fields of its record.
 
     Raises:
         GateError: the proof does not hold.
@@ -121,18 +127,15 @@ def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Ten
     if not proof.passed:
         raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
     return {
-        "kind": "product",
         "parent": distilled.artifact.sha256,
         "model": _model(distilled, product),
         "preprocess": distilled.artifact.preprocess,
         "product": product,
-        "evidence": {
-            "strip": proof.to_dict(),
-            "parameters": proof.parameters_after,
-            "macs": proof.macs_after,
-            "data": distilled.artifact.known("data", str),
-            "data_config": distilled.artifact.known("data_config", dict),
-        },
+        "strip": proof,
+        "parameters": proof.parameters_after,
+        "macs": proof.macs_after,
+        "data": distilled.artifact.data,
+        "data_config": distilled.artifact.data_config,
     }
 
 
@@ -177,9 +180,9 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     attentive = set(
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
     )
-    teacher = set(distilled.artifact.known("teacher_tensors", list))
+    teacher = set(distilled.artifact.teacher_tensors)
     hashes = tensor_hashes(stripped.parameters())
-    # No name builds a student that was given as an object: its own tensors are those of its architecture.
+    # No name builds a student that was given as an object: its tensors are those of its architecture.
     given = distilled.artifact.format == MODULE
     library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
     size = distilled.spec.image_size

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
@@ -15,6 +15,7 @@ from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.onnx_file import Precision
 from imf_deploy.method.products import Product, choose_products, load_product
 from imf_deploy.progress import say
+from imf_deploy.records.files import DeployableFile, DistilledFile
 from imf_deploy.runners.opening import open_file
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
@@ -29,7 +30,7 @@ class _Exported:
 
     student: str
     product: Product
-    files: dict[str, Artifact]
+    files: dict[str, DeployableFile]
 
 
 def measure_networks(
@@ -77,7 +78,7 @@ def measure_networks(
 
 def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable[Product]:
     artifact, trusted = load_artifact(path), (student,)
-    if artifact.kind == "product":
+    if not isinstance(artifact, DistilledFile):
         yield evaluate_product(load_product(path, trusted), data)
         return
     distilled = load_distilled(artifact, trusted)
@@ -96,7 +97,7 @@ def _export(student: str, product: Product, data: DataSet, folder: Path, int8: b
     return _Exported(student, product, {file.precision: file for file in files})
 
 
-def _accuracy(file: Artifact, data: DataSet) -> float:
+def _accuracy(file: DeployableFile, data: DataSet) -> float:
     with open_file(file.path, file.format, exact_sums=True) as runner:
         logits = runner_logits(runner, data.test, data.preprocess)
-    return float((logits.argmax(1) == data.test.labels.numpy()).mean())
+    return float(data.preprocess.task.right(logits, data.test.labels.numpy()).mean())

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imf_deploy.method.branches import Taps
-from imf_deploy.method.losses import distillation, feature_distance
+from imf_deploy.method.losses import feature_distance
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
 from imf_deploy.study.losses import decoupled_distillation
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.supervised import Supervised
 from imf_deploy.training.task import risen
@@ -61,7 +62,7 @@ class Kd(CrossEntropy):
     def softened(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the weighted divergence of softened logits."""
         settings = self._settings
-        return settings["beta"] * distillation(logits, teacher_logits, settings["temperature"])
+        return settings["beta"] * CLASSIFICATION.imitation(logits, teacher_logits, settings["temperature"])
 
 
 class Dkd(Kd):

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from imf_deploy.artifact import Artifact, current_artifact, describe
+from imf_deploy.artifact import current_artifact
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.refit import refit_student
 from imf_deploy.errors import DivergedError, ImfDeployError
-from imf_deploy.files import fingerprint, finite, read_json, write_json
+from imf_deploy.files import fingerprint, finite, read_json, sha256_file, write_json
 from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.names import PLAIN, imf
 from imf_deploy.method.products import load_product
 from imf_deploy.models import ModelSpec, save_weights
+from imf_deploy.records.files import DistilledFile, ProductFile
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
@@ -196,7 +197,9 @@ def _record(
     if run.method == "imf":
         config = imf_config(run.student, run.train, run.settings)
         # The study has checked its students, and the check is not a part of a training's time.
-        artifact = distill(data, teacher, config, weights, monitoring=ALIKE, checked=True)
+        artifact: DistilledFile | ProductFile = distill(
+            data, teacher, config, weights, monitoring=ALIKE, checked=True
+        )
     else:
         artifact = train_rival(run, data, teacher, weights)
     seconds = _clock(teacher) - started if whole else None
@@ -214,7 +217,7 @@ def _clock(teacher: Teacher) -> float:
     return time.process_time() + (teacher.memory.spared if teacher.memory else 0.0)
 
 
-def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifact:
+def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> ProductFile:
     """Train a student by one of :data:`RIVALS` and write it as the product ``plain``.
 
     Returns:
@@ -222,7 +225,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     """
     run.train.check()
     settings = run.key(data, teacher)
-    if made := current_artifact(path, fingerprint(settings)):
+    if made := current_artifact(path, fingerprint(settings), ProductFile):
         return made
     spec = spec_of(run.student, data)
     torch.manual_seed(run.train.seed)
@@ -237,25 +240,27 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Artifa
     heads = refit_student(task.student, teacher.logits, data, run.train, weights, device)
     check_finite(task.student.state_dict(), "at the end")
     save_weights(path, task.student.state_dict())
-    artifact = describe(
-        path,
-        kind="product",
-        format="safetensors",
+    artifact = ProductFile(
+        path=path,
+        sha256=sha256_file(path),
         parent=teacher.sha256,
         recipe=fingerprint(settings),
         model=spec.to_dict(),
         preprocess=data.preprocess,
         product=PLAIN,
-        evidence={"history": history, "refitted": heads, "data": data.name, "data_config": data.config},
+        history=history,
+        refitted=heads,
+        data=data.name,
+        data_config=data.config,
     ).save()
     checkpoint.unlink(missing_ok=True)
     return artifact
 
 
-def _predictor(run: Run, artifact: Artifact) -> Callable[[Tensor], dict[str, Tensor]]:
+def _predictor(run: Run, artifact: DistilledFile | ProductFile) -> Callable[[Tensor], dict[str, Tensor]]:
     """Return what gives the logits of every product for a batch."""
     trusted = (run.student,)
-    if run.method != "imf":
+    if isinstance(artifact, ProductFile):
         network = load_product(artifact.path, trusted).module
         return lambda images: {PLAIN: network(images)}
     graph = load_distilled(artifact, trusted).graph

@@ -3,29 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from imf_deploy.data import Split
-from imf_deploy.data.batches import Batch
-from imf_deploy.preprocess import Preprocess
-from imf_deploy.tasks.evaluate import logits_of
+from imf_deploy.tasks.task import Outputs, Shares, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-def top1(
-    predict: Callable[[Tensor], Tensor],
-    split: Split,
-    preprocess: Preprocess,
-    device: torch.device,
-    batches: Iterator[Batch] | None = None,
-) -> float:
-    """Return the part of a split whose largest logit is right, from 0 to 1; see :func:`logits_of`."""
-    right = logits_of(predict, split, preprocess, device, batches).argmax(1) == split.labels
-    return float(right.double().mean())
+class Classification:
+    """Each image has one of the classes, and the largest logit names it; see :class:`Task`."""
+
+    metric = "top-1"
+
+    def fits(self, shape: tuple[int, ...], classes: int) -> bool:
+        """Return whether there is one column for each class; further dimensions have to be empty."""
+        return len(shape) >= 2 and max(shape[1:]) == classes == math.prod(shape[1:])
+
+    def loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
+
+    def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Return KL(teacher || student) of softened probabilities, in nats per image."""
+        from torch.nn import functional
+
+        target = (teacher.float() / temperature).log_softmax(-1).expand_as(outputs)
+        student = (outputs.float() / temperature).log_softmax(-1)
+        images = outputs[..., 0].numel()
+        return functional.kl_div(student, target, reduction="sum", log_target=True) / images
+
+    def right(self, outputs: Outputs, labels: npt.NDArray[Any]) -> Shares:
+        """Return 1 where the largest logit is that of the label."""
+        right: Shares = (outputs.argmax(1) == labels).astype(np.float64)
+        return right
+
+    def same(self, outputs: Outputs, reference: Outputs) -> Shares:
+        """Return 1 where both choose the same class; see :func:`same_class`."""
+        return same_class(outputs, reference).astype(np.float64)
+
+    def divergence(self, outputs: Outputs, reference: Outputs) -> npt.NDArray[np.float64]:
+        """Return the KL divergence of the probabilities from the reference's, in nats."""
+        log_p, log_q = log_softmax(reference), log_softmax(outputs)
+        distance: npt.NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(1)
+        return distance
+
+    def interval(self, accuracy: float, images: int) -> tuple[float, float]:
+        """Return the Wilson interval."""
+        return wilson_interval(accuracy, images)
+
+
+CLASSIFICATION: Task = Classification()
 
 
 def log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:

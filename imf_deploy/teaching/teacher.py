@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy import defaults
-from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
@@ -25,7 +25,7 @@ from imf_deploy.models import (
 )
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
-from imf_deploy.tasks.classification import top1
+from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
 from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.reading import FIND_OUT, Reading, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
@@ -57,7 +57,7 @@ def train_teacher(
     path: Path,
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
-) -> Artifact:
+) -> TeacherFile:
     """Train a teacher on a data set; see :func:`train_classifier`."""
     return train_classifier(
         teacher_spec(config, data), data, config.train, path, "teacher", overwrite, monitoring
@@ -79,7 +79,7 @@ class Teacher:
         module: ``[N, 3, S, S]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
-        accuracy: On the test split of the data at hand, from 0 to 1; NaN where there is none.
+        accuracy: On the test split of the data at hand, from 0 to 1; ``None`` where there is none.
         history: One record an epoch of its training, where its sidecar has them.
         memory: What it said to other trainings, if they share that.
         key: Which weights of the file it has; empty for the file's only or usual ones.
@@ -89,7 +89,7 @@ class Teacher:
     module: nn.Module
     spec: ModelSpec
     sha256: str
-    accuracy: float
+    accuracy: float | None
     history: History = field(default_factory=list)
     memory: TeacherMemory | None = None
     key: str = ""
@@ -146,7 +146,7 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
     path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
     if not path.is_file():
         return None
-    record = load_artifact(path)
+    record = load_artifact(path, TeacherFile)
     asked = not model or resolve(model) == resolve(record.model["name"])
     return path if asked and record.preprocess == data.preprocess else None
 
@@ -183,7 +183,7 @@ def load_teacher(
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
         spec, module = best_built(spec, module, path, data, device, reading)
-    accuracy = top1(module, data.test, data.preprocess, device) if len(data.test) else math.nan
+    accuracy = accuracy_of(module, data.test, data.preprocess, device) if len(data.test) else None
     return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
 
 
@@ -205,19 +205,15 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
             f"({_difference(record.preprocess, data.preprocess)})",
             "Train one for this data: imf-deploy train-teacher",
         )
-    return made_for, _history(record), True
-
-
-def _history(record: Artifact) -> History:
-    """Return the epochs of a sidecar; none where another tool wrote them without their numbers."""
-    history: History = record.evidence.get("history", [])
-    return history if all("epoch" in epoch for epoch in history) else []
+    # Another tool may have written epochs without their numbers.
+    history = record.history if isinstance(record, TeacherFile | ProductFile | DistilledFile) else []
+    return made_for, history if all("epoch" in epoch for epoch in history) else [], True
 
 
 def _difference(known: Preprocess, wanted: Preprocess) -> str:
     if known.num_classes != wanted.num_classes:
         return f"{known.num_classes} classes for {wanted.num_classes}"
-    return "other " + ", ".join(differences(known.to_dict(), wanted.to_dict()))
+    return "other " + ", ".join(differences(asdict(known), asdict(wanted)))
 
 
 class TeacherNeededError(UsageError):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.chance import suspect, why_suspect
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import UsageError
 from imf_deploy.models import device_of
-from imf_deploy.tasks.classification import top1
+from imf_deploy.records.files import DistilledFile
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.trial import right_on, sample
 
@@ -63,16 +63,16 @@ def weak_teacher(teacher: float, student: float) -> str:
     )
 
 
-def weak_on_validation(distilled: Artifact, teacher: Teacher, data: DataSet) -> str:
+def weak_on_validation(distilled: DistilledFile, teacher: Teacher, data: DataSet) -> str:
     """Return the warning of :func:`weak_teacher`, both measured on the validation images.
 
     The test split is for what is deployed. Without validation images there is nothing to say.
     """
-    reached = distilled.known("history", list)[-1].get("validation_accuracy")
-    own = next((each for each in distilled.evidence.get("refitted", []) if each["head"] == "plain"), None)
-    if own and own["kept"]:
-        reached = own["after"]
+    reached = distilled.history[-1].get("validation_accuracy")
+    own = next((each for each in distilled.refitted if each.head == "plain"), None)
+    if own and own.kept:
+        reached = own.after
     if reached is None:
         return ""
     device = device_of(teacher.module)
-    return weak_teacher(top1(teacher.module, data.validation, data.preprocess, device), reached)
+    return weak_teacher(accuracy_of(teacher.module, data.validation, data.preprocess, device), reached)

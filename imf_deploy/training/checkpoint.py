@@ -7,35 +7,41 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.files import differences, finite
-from imf_deploy.forms import departure
+from imf_deploy.forms import STRICT, Number, from_json
 from imf_deploy.models import not_finite, save_weights
+from imf_deploy.records.making import Epoch
 from imf_deploy.untrusted import parse_object
 
-History = list[dict[str, float]]
+History = list[Epoch]
 _KEY = "imf-deploy-checkpoint"
 _SCHEMA = 2
 _FREE = {"lr", "fused", "foreach", "capturable"}
 """Settings of an optimiser that its device decides, or the step."""
 
 
-class _Optimizer(TypedDict):
+class _Optimizer(BaseModel):
+    model_config = STRICT
+
     param_groups: list[dict[str, Any]]
     state: dict[str, dict[str, Any]]
 
 
-class _Content(TypedDict):
-    schema: int
+class _Content(BaseModel):
+    model_config = STRICT
+
+    version: int = Field(alias="schema")
     settings: dict[str, Any]
     epoch: int
     batch: int
-    history: list[dict[str, float | None]]
+    history: list[dict[str, Number | None]]
     best: float
     optimizer: _Optimizer
     scaler: dict[str, float]
@@ -242,9 +248,9 @@ def steps_done(path: Path, per_epoch: int) -> int:
     try:
         with safe_open(path, framework="pt") as file:
             content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-    except (OSError, ImfDeployError, SafetensorError):
-        return 0
-    if departure(content, _Content) or _departs(content):
+        if _departs(content):
+            return 0
+    except (OSError, ValueError, ImfDeployError, SafetensorError):
         return 0
     return int(content["epoch"]) * per_epoch + int(content["batch"])
 
@@ -255,7 +261,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-            if problem := departure(content, _Content) or _departs(content):
+            if problem := _departs(content):
                 raise ValueError(problem)
             return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118
     except (ImfDeployError, SafetensorError) as error:
@@ -263,7 +269,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _departs(content: dict[str, Any]) -> str:
-    """Return what no training writes; empty where there is nothing."""
+    """Return what no training writes; empty where there is nothing.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    from_json(_Content, content)
     if content["schema"] != _SCHEMA:
         return "another version wrote it"
     epochs = [epoch.get("epoch") for epoch in content["history"]]

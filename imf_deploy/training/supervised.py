@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, claim, describe
+from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
-from imf_deploy.files import fingerprint
+from imf_deploy.data.evaluate import accuracy_of
+from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
-from imf_deploy.tasks.classification import top1
+from imf_deploy.records.files import TeacherFile
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.training.checkpoint import check_finite
 from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.distributed import on_first
@@ -27,12 +30,14 @@ class Supervised:
     Args:
         module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
         label_smoothing: Of the labels.
+        task: Whose loss it is.
     """
 
     progress: float | Tensor = 0.0
 
-    def __init__(self, module: nn.Module, label_smoothing: float) -> None:
+    def __init__(self, module: nn.Module, label_smoothing: float, task: Task = CLASSIFICATION) -> None:
         self.module = module
+        self._task = task
         self._label_smoothing = label_smoothing
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
@@ -44,8 +49,8 @@ class Supervised:
         return {"cross_entropy": self.supervised(only_logits(self.module, network(images)), labels)}
 
     def supervised(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
-        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=self._label_smoothing)
+        """Return the task's loss of logits on labels; see :meth:`imf_deploy.tasks.task.Task.loss`."""
+        return self._task.loss(logits, labels, self._label_smoothing)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits ``[N, classes]``."""
@@ -60,40 +65,42 @@ def train_classifier(
     kind: str,
     overwrite: bool = False,
     monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
-) -> Artifact:
+) -> TeacherFile:
     """Train a network by cross-entropy alone and write its weights.
 
     A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
     from, and removed at the end. Of several processes all call this, and the first one writes.
 
     Returns:
-        The artifact; its evidence holds ``history`` and, on the test split, ``accuracy``.
+        The record of the file, with its accuracy on the test split.
     """
     config.check()
     monitoring.check()
     settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
-    if made := on_first(lambda: claim(path, recipe, overwrite, checkpoint)):
+    if made := on_first(lambda: claim(TeacherFile, path, recipe, overwrite, checkpoint)):
         return made
     torch.manual_seed(config.seed)
-    task = Supervised(build_deployable(spec), config.label_smoothing)
+    task = Supervised(build_deployable(spec), config.label_smoothing, data.preprocess.task)
     title = f"Training {kind} {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
 
-    def write() -> Artifact:
+    def write() -> TeacherFile:
         check_finite(task.module.state_dict(), "at the end")
-        accuracy = top1(task.predict, data.test, data.preprocess, choose_device(config.device))
+        accuracy = accuracy_of(task.predict, data.test, data.preprocess, choose_device(config.device))
         save_weights(path, task.module.state_dict())
-        artifact = describe(
-            path,
-            kind=kind,
-            format="safetensors",
+        artifact = TeacherFile(
+            path=path,
+            sha256=sha256_file(path),
             parent="",
             recipe=recipe,
             model=spec.to_dict(),
             preprocess=data.preprocess,
-            evidence={"history": history, "accuracy": accuracy, "data": data.name, "images": len(data.train)},
+            history=history,
+            accuracy=accuracy,
+            data=data.name,
+            images=len(data.train),
         ).save()
         checkpoint.unlink(missing_ok=True)
         return artifact

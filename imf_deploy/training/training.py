@@ -13,9 +13,9 @@ from torch import Tensor
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import Part
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.data.given import train_loader
 from imf_deploy.processes import rank, world_size
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import CapturedStep
@@ -217,7 +217,7 @@ class Training:
         """Return the part of the validation images that are right; each process looks at its share."""
         mine, count = self._held_out, len(self._data.validation)
         preprocess, batches = self._data.preprocess, self._loader.evaluation()
-        part = top1(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
+        part = accuracy_of(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
         return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
     def save(self, path: Path | None, settings: Mapping[str, Any]) -> None:

@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.checks import BatchCheck, Rung
 from imf_deploy.runners.base import Batch
-from imf_deploy.tasks.classification import same_class
-from imf_deploy.verification.ladder import Array, Rung, Tolerance, step
+from imf_deploy.verification.ladder import Array, Tolerance, step
 
 IMAGES = 32
 """Images that are run alone."""
 # Kernels for another batch run the same sums in another order. Rounding to 8 or 11 bits makes a step of
 # it here and there; what depends on its neighbours moves by much more.
 _TOLERANCES = {"fp32": Tolerance(1e-3, 0.999), "fp16": Tolerance(2e-2, 0.9), "int8": Tolerance(5e-2, 0.9)}
-
-
-@dataclass(frozen=True)
-class BatchCheck:
-    """A network at a small batch against itself at a larger one, on the same images.
-
-    Attributes:
-        images: How many.
-        batch: Images in the larger batch.
-        max_abs_diff: Largest absolute difference of any logit.
-        tolerance: Largest that is allowed.
-        agreement: Part of the images whose class is the same.
-        reason: Why the answers depend on the batch; empty where they do not.
-        small: Images in the small batch: 1, or what another optimisation profile is tuned for.
-    """
-
-    images: int
-    batch: int
-    max_abs_diff: float
-    tolerance: float
-    agreement: float
-    reason: str
-    small: int = 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records hold."""
-        return asdict(self)
 
 
 def check_batches(
@@ -83,8 +55,8 @@ def check_batches(
     )
     before = together[positions]
     tolerance = _TOLERANCES.get(precision, _TOLERANCES["fp32"])
-    rung = step(f"batch {small}", f"batch {batch}", alone, before, tolerance)
-    changed = int((~same_class(alone, before)).sum())
+    rung = step(f"batch {small}", f"batch {batch}", alone, before, tolerance, preprocess.task)
+    changed = round(len(alone) - float(preprocess.task.same(alone, before).sum()))
     reason = rung.reason and (
         f"its answers depend on the {'other images' if small == 1 else 'size'} of the batch: "
         f"{'alone' if small == 1 else f'in a batch of {small}'}, {changed} of {len(alone)} images get "

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from imf_deploy import defaults
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import shorten
 
 # Rounding of fractions such as 0.97 must not decide.
@@ -54,7 +55,7 @@ class Gate:
                 f"and {self.max_accuracy_drop:g} are allowed"
             )
         if agreement < self.min_agreement - _EPSILON:
-            return f"top-1 agreement {agreement:.2%} is below {self.min_agreement:.2%}"
+            return f"{CLASSIFICATION.metric} agreement {agreement:.2%} is below {self.min_agreement:.2%}"
         return ""
 
     def to_dict(self) -> dict[str, float]:

@@ -7,15 +7,15 @@ A network that went wrong somewhere is found at the first rung that breaks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.records.checks import Rung
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 
 Array = npt.NDArray[np.float32]
 
@@ -56,39 +56,6 @@ TOLERANCES = {
 FOLD = Tolerance(1e-5)
 SAME = Tolerance(0.0)
 
-Status = Literal["pass", "fail", "not-run"]
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One step of the ladder.
-
-    Attributes:
-        name: What the network has become, such as ``folded`` or ``ONNX int8``.
-        against: The rung that it is compared with.
-        status: ``pass``, ``fail``, or ``not-run`` with a reason.
-        reason: Why it breaks or was not run; empty where it holds.
-        images: How many were compared; the rest is null where none were.
-        max_abs_diff: Largest absolute difference of any logit.
-        tolerance: Largest that is allowed.
-        agreement: Part of the images on which both choose the same class.
-        min_agreement: Smallest that is allowed.
-    """
-
-    name: str
-    against: str
-    status: Status
-    reason: str = ""
-    images: int = 0
-    max_abs_diff: float | None = None
-    tolerance: float | None = None
-    agreement: float | None = None
-    min_agreement: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that records and reports hold."""
-        return asdict(self)
-
 
 def rung_name(file_format: str, precision: str, target: str = "") -> str:
     """Return what a file's rung is called: ``ONNX fp16``, ``ONNX int8 for tensorrt``, ``engine fp16``."""
@@ -108,7 +75,9 @@ def file_tolerance(file_format: str, precision: str) -> Tolerance:
         raise ImfDeployError(f"there is no precision '{precision}'", "Make the file again") from None
 
 
-def step(name: str, against: str, logits: Array, before: Array, tolerance: Tolerance) -> Rung:
+def step(
+    name: str, against: str, logits: Array, before: Array, tolerance: Tolerance, task: Task = CLASSIFICATION
+) -> Rung:
     """Compare the logits of one form of a network with those of the form before it.
 
     Args:
@@ -117,19 +86,20 @@ def step(name: str, against: str, logits: Array, before: Array, tolerance: Toler
         logits: ``[N, classes]``.
         before: Of the rung before, on the same images.
         tolerance: What the step may change.
+        task: What counts as the same answer.
     """
     wide, reference = logits.astype(np.float64), before.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinities: the reason says so, a warning need not
         difference = float(np.abs(wide - reference).max())
     allowed = tolerance.relative * max(float(np.abs(reference).max()), 1.0)
-    agreement = float(same_class(wide, reference).mean())
+    agreement = float(task.same(wide, reference).mean())
     reason = ""
     if not np.isfinite(difference):
         reason = "some logits are not finite"
     elif difference > allowed:
         reason = f"largest logit difference {difference:.2g} is over the tolerance {allowed:.2g}"
     elif agreement < tolerance.agreement:
-        reason = f"top-1 agreement {agreement:.2%} is below {tolerance.agreement:.2%}"
+        reason = f"{task.metric} agreement {agreement:.2%} is below {tolerance.agreement:.2%}"
     return Rung(
         name,
         against,
@@ -141,8 +111,3 @@ def step(name: str, against: str, logits: Array, before: Array, tolerance: Toler
         agreement,
         tolerance.agreement,
     )
-
-
-def first_broken(ladder: Sequence[Rung]) -> Rung | None:
-    """Return the first rung that does not hold."""
-    return next((rung for rung in ladder if rung.status == "fail"), None)

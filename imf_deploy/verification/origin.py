@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.records.files import DeployableFile, OnnxFile
 
 
-def made_from(artifact: Artifact, files: Sequence[Artifact]) -> Artifact | None:
+def made_from(artifact: DeployableFile, files: Sequence[DeployableFile]) -> DeployableFile | None:
     """Return the file that a file was made from; nothing where that is not among ``files``."""
     return next((file for file in files if _is_origin(file, artifact)), None)
 
 
-def with_origins(artifact: Artifact) -> list[Artifact]:
+def with_origins(artifact: DeployableFile) -> list[DeployableFile]:
     """Return a file behind those that it was made from, as far as they lie in the same folder."""
     beside = _neighbours(artifact)
-    chain = [artifact]
+    chain: list[DeployableFile] = [artifact]
     while (origin := made_from(chain[0], beside)) and origin not in chain:
         chain.insert(0, origin)
     return chain
 
 
-def _is_origin(file: Artifact, artifact: Artifact) -> bool:
+def _is_origin(file: DeployableFile, artifact: DeployableFile) -> bool:
     if artifact.parent == file.sha256:
         return True
     # An fp16 ONNX file is the fp32 one of the same trace in half precision.
@@ -33,12 +34,12 @@ def _is_origin(file: Artifact, artifact: Artifact) -> bool:
     )
 
 
-def _neighbours(artifact: Artifact) -> list[Artifact]:
+def _neighbours(artifact: DeployableFile) -> list[OnnxFile]:
     """Return the ONNX files beside a file that are whole, with their records."""
     found = []
     for path in sorted(artifact.path.parent.glob("*.onnx")):
         try:
-            found.append(load_artifact(path))
+            found.append(load_artifact(path, OnnxFile))
         except ImfDeployError:
             continue  # a neighbour that is damaged is no rung, and no reason to fail
     return found

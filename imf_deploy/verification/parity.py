@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.tasks.classification import same_class, wilson_interval
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 
@@ -43,34 +43,32 @@ class Parity:
         """Return why the file misses a gate; empty where it passes."""
         return gate.reason(self.accuracy, self.pytorch_accuracy, self.agreement)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that sidecars and reports hold."""
-        return asdict(self)
 
-
-def compare(logits: Array, pytorch: Array, labels: npt.NDArray[np.int64]) -> Parity:
+def compare(
+    logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], task: Task = CLASSIFICATION
+) -> Parity:
     """Compare the logits of a file with the PyTorch model's.
 
     Args:
         logits: Of the file, ``[N, classes]``.
         pytorch: Of the PyTorch model, ``[N, classes]``.
         labels: Right classes, ``[N]``.
+        task: What counts as right, and as the same answer.
     """
     wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
     with np.errstate(invalid="ignore"):  # infinities: the ladder says so, a warning need not
         difference = np.abs(wide - reference)
         norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
         product = float((wide * reference).sum())
-    chosen, expected = logits.argmax(1), pytorch.argmax(1)
-    accuracy, pytorch_accuracy = float((chosen == labels).mean()), float((expected == labels).mean())
+    accuracy, pytorch_accuracy = (float(task.right(each, labels).mean()) for each in (logits, pytorch))
     return Parity(
         images=len(labels),
         max_abs_diff=float(difference.max()),
         mean_abs_diff=float(difference.mean()),
         cosine=product / norms if norms else 0.0,
-        agreement=float(same_class(wide, reference).mean()),
+        agreement=float(task.same(wide, reference).mean()),
         accuracy=accuracy,
-        accuracy_interval=wilson_interval(accuracy, len(labels)),
+        accuracy_interval=task.interval(accuracy, len(labels)),
         pytorch_accuracy=pytorch_accuracy,
-        pytorch_accuracy_interval=wilson_interval(pytorch_accuracy, len(labels)),
+        pytorch_accuracy_interval=task.interval(pytorch_accuracy, len(labels)),
     )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import Split, eval_batches
-from imf_deploy.portability.assess import Portability, assess
-from imf_deploy.portability.products import SATURATING
+from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.tasks.classification import same_class
+from imf_deploy.records.checks import SATURATING, Portability
+from imf_deploy.records.files import DeployableFile, OnnxFile
 from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
@@ -26,32 +26,23 @@ _BATCH_PIXELS = 1 << 18
 """Of a batch: the matrices of VGG-16 at 224 pixels have 29 MB an image."""
 
 
-def runs_in_integers_on_cpus(artifact: Artifact) -> bool:
+def runs_in_integers_on_cpus(artifact: DeployableFile) -> TypeGuard[OnnxFile]:
     """Return whether a file is INT8 for ONNX Runtime's CPU provider; TensorRT's sums never saturate."""
     return (
-        artifact.format == "onnx"
+        isinstance(artifact, OnnxFile)
         and artifact.precision == "int8"
-        and calibration(artifact).get("target") != "tensorrt"
+        and not (artifact.calibration and artifact.calibration.target == "tensorrt")
     )
 
 
-def calibration(artifact: Artifact) -> dict[str, Any]:
-    """Return how an INT8 file was made; empty where its record does not say.
-
-    Raises:
-        ImfDeployError: the record is damaged.
-    """
-    return artifact.known("calibration", dict) if "calibration" in artifact.evidence else {}
-
-
-def logits_output(artifact: Artifact) -> str:
+def logits_output(artifact: DeployableFile) -> str:
     """Return the output that a calibration chose for the logits; empty where the record names none."""
-    chosen: str = calibration(artifact).get("logits", {}).get("output", "")
-    return chosen
+    made = artifact.calibration if isinstance(artifact, OnnxFile) else None
+    return made.logits.output if made else ""
 
 
 def portability_of(
-    artifact: Artifact, split: Split, preprocess: Preprocess
+    artifact: OnnxFile, split: Split, preprocess: Preprocess
 ) -> tuple[Portability, Array | None, npt.NDArray[np.int64]]:
     """Emulate a file on a part of a split, spread evenly over it.
 
@@ -72,24 +63,24 @@ def portability_of(
         for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
             yield np.ascontiguousarray(images.numpy())
 
-    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT)
+    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT, preprocess.task)
     return found.portability, found.logits, positions
 
 
-def describe(files: Sequence[Artifact]) -> list[str]:
+def describe(files: Sequence[DeployableFile]) -> list[str]:
     """Return on which processors verified INT8 files answer alike; files of one result share a sentence."""
     groups: dict[str, list[str]] = {}
     for file in files:
-        if found := file.evidence.get("verify", {}).get("portability"):
-            made = " (made for processors with VNNI)" if found["cpus"] == "vnni" else ""
-            groups.setdefault(found["sentence"] + made, []).append(file.path.name)
+        if file.verify and (found := file.verify.portability):
+            made = " (made for processors with VNNI)" if found.cpus == "vnni" else ""
+            groups.setdefault(found.sentence + made, []).append(file.path.name)
     return [f"{sentence}: {', '.join(names)}" for sentence, names in groups.items()]
 
 
 def judge(
-    artifact: Artifact, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
-) -> tuple[dict[str, Any], str]:
-    """Return the record of how a file answers on all processors, and why it misses its gate on some.
+    artifact: OnnxFile, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
+) -> tuple[Portability, str]:
+    """Return how a file answers on all processors, and why it misses its gate on some.
 
     Args:
         artifact: An INT8 file for ONNX Runtime's CPU provider.
@@ -99,19 +90,18 @@ def judge(
         gate: What the file has to pass on every processor that it is for.
 
     Returns:
-        The record, with ``cpus`` (``all`` or ``vnni``); and the reason, empty where the gate holds or where
+        What its record keeps; and the reason, empty where the gate holds or where
         the file is for processors with VNNI alone.
     """
     portability, logits, positions = portability_of(artifact, split, preprocess)
-    cpus = calibration(artifact).get("cpus", "all")
-    record = {"cpus": cpus, **portability.to_dict()}
-    if logits is None or cpus == "vnni":
+    record = replace(portability, cpus=artifact.calibration.cpus if artifact.calibration else "all")
+    if logits is None or record.cpus == "vnni":
         return record, ""
     labels = split.labels.numpy()[positions]
-    expected = reference[positions]
+    expected, task = reference[positions], preprocess.task
     reason = gate.reason(
-        float((logits.argmax(1) == labels).mean()),
-        float((expected.argmax(1) == labels).mean()),
-        float(same_class(logits, expected).mean()),
+        float(task.right(logits, labels).mean()),
+        float(task.right(expected, labels).mean()),
+        float(task.same(logits, expected).mean()),
     )
     return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

@@ -3,68 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.verification.ladder import Rung, first_broken
-
-
-@dataclass(frozen=True)
-class StripProof:
-    """What was compared, what was removed, and whether it holds.
-
-    Attributes:
-        product: ``plain`` or ``imf@k``.
-        ladder: Training graph to stripped, and for ``imf@k`` to folded; as it was read back.
-        logits_identical: Whether logits before and after are the same bit for bit.
-        max_abs_diff: Largest difference between logits before and after.
-        images: How many images were compared.
-        parameters_before: Of the training graph.
-        parameters_after: Of the file.
-        macs_before: Multiply-accumulates for one image, training graph.
-        macs_after: The same for the file.
-        removed: Modules of the training graph that are not in the file, and their parameters.
-        keys_match: Whether the file's tensors are those of the architecture, no more and no less.
-        teacher_tensors_found: Tensors of the file that are equal to one of the teacher's.
-        attentive_tensors_found: Tensors of the file that are equal to the attentive weights.
-    """
-
-    product: str
-    ladder: list[Rung]
-    logits_identical: bool
-    max_abs_diff: float
-    images: int
-    parameters_before: int
-    parameters_after: int
-    macs_before: int
-    macs_after: int
-    removed: list[dict[str, Any]]
-    keys_match: bool
-    teacher_tensors_found: int
-    attentive_tensors_found: int
-
-    @property
-    def broken(self) -> str:
-        """What does not hold, in words; empty where everything does."""
-        if rung := first_broken(self.ladder):
-            return f"the rung '{rung.name}' breaks: {rung.reason}"
-        if not self.keys_match:
-            return "the tensors are not those of the architecture"
-        if self.teacher_tensors_found or self.attentive_tensors_found:
-            return "tensors of the teacher or attentive weights are in the file"
-        return ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every part of the proof holds."""
-        return not self.broken
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that sidecars and reports hold."""
-        return asdict(self) | {"passed": self.passed}
+from imf_deploy.records.checks import Removed
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -84,7 +27,7 @@ def count_macs(module: nn.Module, image_size: int) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def removed_modules(before: Mapping[str, Tensor], kept: set[str]) -> list[dict[str, Any]]:
+def removed_modules(before: Mapping[str, Tensor], kept: set[str]) -> list[Removed]:
     """Return modules of the training graph that have tensors outside ``kept``, with their sizes.
 
     Args:
@@ -100,4 +43,4 @@ def removed_modules(before: Mapping[str, Tensor], kept: set[str]) -> list[dict[s
         ):
             module = ".".join(name.split(".")[:3])
             sizes[module] = sizes.get(module, 0) + tensor.numel()
-    return [{"module": module, "parameters": size} for module, size in sizes.items()]
+    return [Removed(module, size) for module, size in sizes.items()]

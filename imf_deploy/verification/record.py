@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.records.files import DeployableFile
 
 
-def check_record(artifact: Artifact) -> None:
+def check_record(artifact: DeployableFile) -> None:
     """Check that a file is of the format, and in ONNX of the precision, that its record says.
 
     The precision of an engine cannot be read without its device.

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.targets import BatchRange, choose_profile, parse_profiles
+from imf_deploy.export.targets import choose_profile, parse_profiles
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.checks import BatchCheck, Status
+from imf_deploy.records.files import DeployableFile, EngineFile
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.engine_facts import why_not_here
-from imf_deploy.verification.batches import BatchCheck, check_batches
-from imf_deploy.verification.ladder import Array, Status
+from imf_deploy.verification.batches import check_batches
+from imf_deploy.verification.ladder import Array
 
 BATCH = 100
 
@@ -36,16 +37,16 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 
 
 def check_sizes(
-    runner: Runner, artifact: Artifact, logits: Array, data: DataSet, largest: int
+    runner: Runner, artifact: DeployableFile, logits: Array, data: DataSet, largest: int
 ) -> BatchCheck | None:
     """Run a few images one at a time where the file takes that, and not only that.
 
     An engine with several optimisation profiles is run in each, and the first that differs is returned.
     """
-    if "batch" not in artifact.evidence:
+    if not isinstance(artifact, EngineFile):
         sizes = [1]
     else:
-        profiles = _profiles(artifact)
+        profiles = parse_profiles(artifact.batch)
         main = choose_profile(profiles, largest)
         sizes = [1] if min(profile.min for profile in profiles) == 1 and largest > 1 else []
         sizes += [profile.opt for index, profile in enumerate(profiles) if index != main and profile.opt > 1]
@@ -63,14 +64,9 @@ def not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 
-def largest_batch(artifact: Artifact) -> int:
+def largest_batch(artifact: DeployableFile) -> int:
     """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
-    if "batch" not in artifact.evidence:
+    if not isinstance(artifact, EngineFile):
         return BATCH
-    sizes = [max(min(profile.max, BATCH), profile.min) for profile in _profiles(artifact)]
+    sizes = [max(min(profile.max, BATCH), profile.min) for profile in parse_profiles(artifact.batch)]
     return max((size for size in sizes if size <= BATCH), default=min(sizes))
-
-
-def _profiles(artifact: Artifact) -> tuple[BatchRange, ...]:
-    """Return the batches that an engine was built for."""
-    return parse_profiles(artifact.known("batch", str))

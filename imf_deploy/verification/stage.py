@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
+from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.forms import read_typed
 from imf_deploy.method.products import MODULE, Product
+from imf_deploy.records.checks import Rung, Verification, first_broken
+from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
-from imf_deploy.tasks.classification import top1
-from imf_deploy.tasks.evaluate import logits_of
 from imf_deploy.verification.batches import check_batches, with_batches
-from imf_deploy.verification.changes import changes
+from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import (
@@ -27,9 +26,7 @@ from imf_deploy.verification.ladder import (
     NOT_STRIPPED,
     STRIPPED,
     Array,
-    Rung,
     file_tolerance,
-    first_broken,
     rung_name,
     step,
 )
@@ -49,26 +46,33 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
 def measure_accuracy(product: Product, data: DataSet) -> Product:
     """Return a product with its accuracy in PyTorch.
 
-    Its evidence then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to
-    choose by; missing where there is no validation split), from 0 to 1.
+    Its record then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to choose by; null
+    where there is no validation split), from 0 to 1.
     """
-    known = product.artifact.evidence
-    if known.get("evaluated_on") == data.fingerprint:
+    if product.artifact.evaluated_on == data.fingerprint:
         return product
     cpu = torch.device("cpu")
-    evidence = {
-        "evaluated_on": data.fingerprint,
-        "accuracy": top1(product.module, data.test, data.preprocess, cpu),
-        "images": len(data.test),
-    }
-    if len(data.validation):
-        evidence["validation_accuracy"] = top1(product.module, data.validation, data.preprocess, cpu)
-    return replace(product, artifact=product.artifact.with_evidence(**evidence))
+    accuracy, validation = (
+        accuracy_of(product.module, split, data.preprocess, cpu) if len(split) else None
+        for split in (data.test, data.validation)
+    )
+    evaluated = product.artifact.revised(
+        evaluated_on=data.fingerprint,
+        accuracy=accuracy,
+        validation_accuracy=validation,
+        images=len(data.test),
+    )
+    return replace(product, artifact=evaluated)
 
 
 def verify(
-    product: Product, files: list[Artifact], data: DataSet, gate: Gate | None = None, *, search: bool = False
-) -> list[Artifact]:
+    product: Product,
+    files: Sequence[DeployableFile],
+    data: DataSet,
+    gate: Gate | None = None,
+    *,
+    search: bool = False,
+) -> list[DeployableFile]:
     """Compare files with the product that they were made from, on the whole test split.
 
     Each file is also compared with the file that it was made from, where that one is among
@@ -84,17 +88,10 @@ def verify(
             that the product is clearly better with.
 
     Returns:
-        The files' artifacts, not saved; the evidence of each holds ``verify``: the fields of
-        :class:`~imf_deploy.verification.parity.Parity`, the ``gate``, the ``doubt`` about the product's
-        accuracy (empty where there is none), the ``ladder`` down to the file
-        (see :class:`~imf_deploy.verification.ladder.Rung`), and ``status`` (``pass``, ``fail``, or
-        ``not-run``) with a ``reason``, ``classes`` and ``worst`` (see
-        :mod:`imf_deploy.verification.changes`), and ``batches`` (see
-        :class:`~imf_deploy.verification.batches.BatchCheck`; null for a file that takes one
-        size of batch). A file fails when a rung of its ladder breaks, when its answers or those of the
-        product depend on the batch, or when its gate is missed; the reason names the first that broke.
-        Without a device for it a file was not run; an engine that does not load or run on its device
-        has failed.
+        The files' records, not saved, with what was measured in ``verify``. A file fails when a rung of its
+        ladder breaks, when its answers or those of the product depend on the batch, or when its gate is
+        missed; the reason names the first that broke. Without a device for it a file was not run; an engine
+        that does not load or run on its device has failed.
 
     Raises:
         ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
@@ -116,13 +113,13 @@ def verify(
     for artifact in files:
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
-        name, against = (
-            rung_name(artifact.format, artifact.precision, _target(artifact)),
-            before.ladder[-1].name,
+        target = (
+            artifact.calibration.target if isinstance(artifact, OnnxFile) and artifact.calibration else ""
         )
+        name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
         tolerance = file_tolerance(artifact.format, artifact.precision)
-        own_gate = gate or recorded_gate(artifact)
-        result: dict[str, Any] = {"gate": own_gate.to_dict(), "doubt": reason_to_doubt}
+        own_gate = gate or artifact.gate or Gate()
+        result: dict[str, Any] = {"gate": own_gate, "doubt": reason_to_doubt}
         try:
             # What is measured must not depend on the processor at hand; the others are emulated below.
             output = logits_output(artifact)
@@ -138,12 +135,11 @@ def verify(
             # One engine that this GPU refuses must not cost the report on everything else.
             status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
-            result |= {"status": status, "reason": reason}
         else:
-            own = step(name, against, logits, before.logits, tolerance)
+            own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
-            parity = compare(logits, reference, labels)
+            parity = compare(logits, reference, labels, data.preprocess.task)
             missed = parity.missed(own_gate)
             if runs_in_integers_on_cpus(artifact):
                 result["portability"], elsewhere = judge(
@@ -151,15 +147,16 @@ def verify(
                 )
                 missed = missed or elsewhere
             reason = failure(ladder, missed)
-            result |= {"status": "fail" if reason else "pass", "reason": reason or None, **parity.to_dict()}
-            result |= changes(logits, reference, labels, data.preprocess.labels)
-            result["batches"] = check.to_dict() if check else None
-        result["ladder"] = [rung.to_dict() for rung in ladder]
-        verified.append(artifact.with_evidence(verify=result))
+            status = "fail" if reason else "pass"
+            answers = (logits, reference, labels, data.preprocess.labels)
+            result |= {**asdict(parity), "batches": check}
+            result |= {"classes": class_changes(*answers), "worst": worst_inputs(*answers)}
+        found = Verification(status=status, reason=reason or None, ladder=ladder, **result)
+        verified.append(artifact.revised(verify=found))
     return verified
 
 
-def check_files(product: Product, files: Sequence[Artifact]) -> None:
+def check_files(product: Product, files: Sequence[DeployableFile]) -> None:
     """Check that files were made from a product and are what their records say; none is run.
 
     Raises:
@@ -183,13 +180,13 @@ def _product_ladder(product: Product, reference: Array, data: DataSet) -> _Verif
     return _Verified([*ladder, with_batches(last, check)], reference)
 
 
-def check_parent(product: Artifact, artifact: Artifact) -> None:
+def check_parent(product: ProductFile, artifact: DeployableFile) -> None:
     """Refuse a file that was not made from a product; hashes are compared, and nothing is run.
 
     Raises:
         ImfDeployError: naming both files.
     """
-    if product.sha256 not in (artifact.parent, artifact.evidence.get("source")):
+    if product.sha256 not in (artifact.parent, artifact.source):
         raise ImfDeployError(
             f"{artifact.path} was not made from {product.path}", "Give the weights that it was exported from"
         )
@@ -217,32 +214,9 @@ def failure(ladder: list[Rung], missed: str) -> str:
     return f"at {own.name}, {reason}" if reason else ""
 
 
-def _strip_ladder(product: Artifact) -> list[Rung]:
-    if product.format == MODULE and "strip" not in product.evidence:
+def _strip_ladder(product: ProductFile) -> list[Rung]:
+    if product.format == MODULE and product.strip is None:
         return [Rung(GIVEN, STRIPPED, "not-run", NOT_STRIPPED)]
-    try:
-        ladder = [read_typed(Rung, rung) for rung in product.known("strip", dict)["ladder"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ImfDeployError(f"the record of {product.path} is damaged ({error})", "Strip again") from error
-    if not ladder:
+    if not (product.strip and product.strip.ladder):
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
-    return ladder
-
-
-def recorded_gate(artifact: Artifact) -> Gate:
-    """Return the gate that a file was made for, or the default one.
-
-    Raises:
-        ImfDeployError: its record holds something else.
-    """
-    return Gate.from_dict(artifact.evidence["gate"]) if "gate" in artifact.evidence else Gate()
-
-
-def _target(artifact: Artifact) -> str:
-    """Return whom an INT8 file was written for; empty for other files."""
-    if "calibration" not in artifact.evidence:
-        return ""
-    target = artifact.known("calibration", dict).get("target")
-    if target not in ("onnxruntime-cpu", "tensorrt"):
-        raise ImfDeployError(f"the record of {artifact.path} is damaged ('target')", "Make the file again")
-    return str(target)
+    return product.strip.ladder

@@ -33,10 +33,10 @@ def test_modules_and_batches(
     monkeypatch.chdir(tmp_path)
     before = copy.deepcopy(student.state_dict())
     distilled = imf_deploy.distill(student, big, loader, loader, settings(epochs=3))
-    history = distilled.artifact.evidence["history"]
+    history = distilled.artifact.history
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert history[-1]["validation_accuracy"] > 0.8
-    assert {each["head"] for each in distilled.artifact.evidence["refitted"]} >= {"plain", "imf@1"}
+    assert {each.head for each in distilled.artifact.refitted} >= {"plain", "imf@1"}
     assert not torch.equal(student.head.weight.cpu(), before["head.weight"])  # type: ignore[union-attr, operator]
     plain, small = imf_deploy.strip(distilled, ["plain", "imf@1"])
     images = loader[0][0]
@@ -44,7 +44,7 @@ def test_modules_and_batches(
         torch.testing.assert_close(plain.module(images), student.eval()(images))
         assert small.module(images).shape == (8, 3)
     fp32 = imf_deploy.export_onnx(small, tmp_path / "small.onnx")
-    assert imf_deploy.verify(fp32, small, loader).evidence["verify"]["status"] == "pass"
+    assert imf_deploy.verify(fp32, small, loader).verify.status == "pass"
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "small.onnx.json"}
 
 
@@ -108,7 +108,7 @@ def test_a_loader_s_own_batches_are_trained_on(student: nn.Module, big: nn.Modul
 def test_a_data_set_is_shuffled_into_batches(student: nn.Module, big: nn.Module, loader: Batches) -> None:
     pairs = TensorDataset(*(torch.cat(parts) for parts in zip(*loader, strict=True)))
     distilled = imf_deploy.distill(student, big, pairs, pairs, settings(epochs=2))
-    assert len(distilled.artifact.evidence["history"]) == 2
+    assert len(distilled.artifact.history) == 2
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def check_products(imf: ImfDistiller, loader: Batches) -> None:
         for k, product in enumerate(products[1:]):
             torch.testing.assert_close(product.module(images), branches.attentive[k], rtol=1e-4, atol=1e-5)
     assert products[0].module.state_dict().keys() == imf.student.state_dict().keys()
-    assert all(product.artifact.evidence["strip"]["passed"] for product in products)
+    assert all(product.artifact.strip.passed for product in products)
     shared = {parameter.data_ptr() for parameter in imf.parameters()}
     assert not any(p.data_ptr() in shared for product in products for p in product.module.parameters())
 

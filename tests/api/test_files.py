@@ -18,6 +18,7 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
+from imf_deploy.records.files import OnnxFile
 from imf_deploy.verification.gate import Gate
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -39,8 +40,7 @@ def run(path: Path, images: Tensor) -> Any:
 
 
 def status(record: Any) -> tuple[str, str | None]:
-    verified = record.evidence["verify"]
-    return verified["status"], verified["reason"]
+    return record.verify.status, record.verify.reason
 
 
 def test_any_module_becomes_verified_files(trained: nn.Module, loader: Batches, tmp_path: Path) -> None:
@@ -54,15 +54,15 @@ def test_any_module_becomes_verified_files(trained: nn.Module, loader: Batches, 
     assert [status(record) for record in checked] == [("pass", None)] * 3
     assert trained.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.state_dict().items())
-    first, *_, last = checked[2].evidence["verify"]["ladder"]
-    assert (first["name"], first["status"], first["reason"]) == (
+    first, *_, last = checked[2].verify.ladder
+    assert (first.name, first.status, first.reason) == (
         "given module", "not-run", "strip: not applicable",
     )  # fmt: skip
-    assert (last["name"], last["against"]) == ("ONNX int8 for onnxruntime-cpu", "ONNX fp32")
+    assert (last.name, last.against) == ("ONNX int8 for onnxruntime-cpu", "ONNX fp32")
     with torch.no_grad():
         expected = trained.eval()(loader[0][0]).numpy()
     np.testing.assert_allclose(run(fp32.path, loader[0][0]), expected, rtol=1e-4, atol=1e-4)
-    assert load_artifact(int8.path).product == "module"
+    assert load_artifact(int8.path, OnnxFile).product == "module"
     about = onnxruntime.InferenceSession(str(int8.path)).get_modelmeta().custom_metadata_map
     assert json.loads(about["labels"]) == ["0", "1", "2"]
     assert "preprocess" not in about  # nobody said how pictures become tensors
@@ -83,7 +83,7 @@ def test_a_product_in_memory(student: nn.Module, big: nn.Module, loader: Batches
     fp32 = imf_deploy.export_onnx(small, tmp_path / "small.onnx")
     checked = imf_deploy.verify(fp32, against=small, data=loader)
     assert status(checked) == ("pass", None)
-    names = [rung["name"] for rung in checked.evidence["verify"]["ladder"]]
+    names = [rung.name for rung in checked.verify.ladder]
     assert names == ["stripped", "folded", "ONNX fp32"]
     int8 = imf_deploy.quantize(small, tmp_path / "small-int8.onnx", loader, loader, gate=Gate(10.0, 0.8))
     assert status(imf_deploy.verify(int8, against=small, data=loader, gate=Gate(10.0, 0.8)))[0] == "pass"
@@ -118,9 +118,9 @@ def test_int8_that_misses_its_gate_is_not_written(
 def test_an_engine_from_a_module(trained: nn.Module, loader: Batches, tmp_path: Path) -> None:
     fp16 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", precision="fp16", image_size=16)
     engine = imf_deploy.build_engine(fp16, tmp_path / "net.engine", compute_capability=["8.6"])
-    assert engine.evidence["targets"] == ["86"]
+    assert engine.targets == ["86"]
     checked = imf_deploy.verify([fp16, engine], against=trained, data=loader)
-    assert [record.evidence["verify"]["status"] for record in checked] == ["pass", "not-run"]
+    assert [record.verify.status if record.verify else "" for record in checked] == ["pass", "not-run"]
     with pytest.raises(UsageError, match="75"):
         fp32 = imf_deploy.export_onnx(trained, tmp_path / "whole.onnx", image_size=16)
         imf_deploy.build_engine(fp32, tmp_path / "whole.engine", compute_capability=["75"])
@@ -163,17 +163,17 @@ FORMS: dict[str, Any] = {
 @pytest.mark.parametrize("form", list(FORMS))
 def test_every_form_of_data(trained: nn.Module, loader: Batches, tmp_path: Path, form: str) -> None:
     fp32 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", image_size=16)
-    found = imf_deploy.verify(fp32, against=trained, data=FORMS[form](loader)).evidence["verify"]
+    found = imf_deploy.verify(fp32, against=trained, data=FORMS[form](loader)).verify
     with torch.no_grad():
         right = sum(int((trained.eval()(images).argmax(1) == labels).sum()) for images, labels in loader)
-    assert found["images"] == 48
-    assert found["pytorch_accuracy"] == pytest.approx(right / 48)
+    assert found.images == 48
+    assert found.pytorch_accuracy == pytest.approx(right / 48)
 
 
 def test_a_sampler_chooses_the_images(trained: nn.Module, loader: Batches, tmp_path: Path) -> None:
     fp32 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", image_size=16)
     part = DataLoader(Pairs(loader), 4, sampler=SubsetRandomSampler(range(0, 48, 3)))
-    assert imf_deploy.verify(fp32, against=trained, data=part).evidence["verify"]["images"] == 16
+    assert imf_deploy.verify(fp32, against=trained, data=part).verify.images == 16
 
 
 def bad(images: Any, labels: Any) -> Any:
@@ -205,12 +205,12 @@ def test_data_that_does_not_fit_is_refused(trained: nn.Module, tmp_path: Path, c
 def test_pictures_of_a_known_preprocessing(big: nn.Module, data: DataSet, tmp_path: Path) -> None:
     fp32 = imf_deploy.export_onnx(big, tmp_path / "net.onnx", preprocess=data.preprocess)
     pixels = data.test.fetch(torch.arange(len(data.test)))
-    whole = imf_deploy.verify(fp32, against=big, data=data).evidence["verify"]
-    bytes_ = imf_deploy.verify(fp32, against=big, data=[(pixels, data.test.labels)]).evidence["verify"]
+    whole = imf_deploy.verify(fp32, against=big, data=data).verify
+    bytes_ = imf_deploy.verify(fp32, against=big, data=[(pixels, data.test.labels)]).verify
     floats = [(data.preprocess.normalize(pixels), data.test.labels)]
-    given = imf_deploy.verify(fp32, against=big, data=floats).evidence["verify"]
+    given = imf_deploy.verify(fp32, against=big, data=floats).verify
     for key in ("accuracy", "max_abs_diff", "images", "status"):
-        assert whole[key] == bytes_[key] == given[key]
+        assert getattr(whole, key) == getattr(bytes_, key) == getattr(given, key)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -89,7 +90,7 @@ def write_onnx(many: DataSet) -> MakeOwn:
 
     def write(path: Path, net: nn.Module) -> Path:
         metadata = {
-            "preprocess": json.dumps(many.preprocess.to_dict()),
+            "preprocess": json.dumps(asdict(many.preprocess)),
             "labels": json.dumps(many.preprocess.labels),
             "product": "plain",
             "precision": "fp32",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import onnx
 import pytest
 import torch
 
-from imf_deploy.artifact import sidecar_path
 from imf_deploy.calib import stage
 from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.verification.gate import Gate
 
 CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
@@ -66,13 +66,13 @@ def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     error = refused(foreign, many, tmp_path / "out", "does not say how pictures become its input")
     assert "--preprocess" in str(error)
     record = tmp_path / "preprocess.json"
-    record.write_text(json.dumps(many.preprocess.to_dict()))
+    record.write_text(json.dumps(asdict(many.preprocess)))
     artifact = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess=record)
     assert artifact.path.name == "their-int8.onnx"
     assert artifact.preprocess == many.preprocess
     # The file says it too, without its record.
     metadata = describe_onnx(artifact.path).metadata
-    assert json.loads(metadata["preprocess"]) == many.preprocess.to_dict()
+    assert json.loads(metadata["preprocess"]) == asdict(many.preprocess)
     assert json.loads(metadata["labels"]) == list(many.preprocess.labels)
 
 
@@ -89,7 +89,7 @@ def test_bad_preprocess_files(foreign: Path, whole: Path, many: DataSet, tmp_pat
     refused(foreign, many, out, "cannot read", preprocess=record)
     record.write_text("{}")
     refused(foreign, many, out, "preprocessing record is damaged", preprocess=record)
-    other = many.preprocess.to_dict() | {"mean": [0.0, 0.0, 0.0]}
+    other = asdict(many.preprocess) | {"mean": [0.0, 0.0, 0.0]}
     record.write_text(json.dumps(other))
     refused(whole, many, out, "contradicts the record", preprocess=record)
     record.write_text(json.dumps(other | {"size": 32, "resize_to": 32}))
@@ -236,7 +236,7 @@ def test_caches(
 def test_ranges_belong_to_a_preprocessing(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     records = []
     for name, mean in (("first", 0.0), ("second", 0.4)):
-        record = many.preprocess.to_dict() | {"mean": [mean] * 3}
+        record = asdict(many.preprocess) | {"mean": [mean] * 3}
         records.append(tmp_path / f"{name}.json")
         records[-1].write_text(json.dumps(record))
     gate = replace(CONFIG, gate=Gate(100.0, 0.0))

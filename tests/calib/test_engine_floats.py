@@ -54,8 +54,8 @@ def test_fp32_where_tensorrt_takes_no_fp16(model: FloatModel, ranges: Ranges, ma
 def test_the_file_keeps_the_choice(whole: Path, many: DataSet, tmp_path: Path) -> None:
     config = CalibrationConfig(target="tensorrt", images=60, rank=False)
     made = calibrate(whole, many, config, tmp_path)
-    assert made.evidence["calibration"]["engine_floats"] == "fp16"
+    assert made.calibration.engine_floats == "fp16"
     assert engine_source(made.path) is not None
     cpu = calibrate(whole, many, replace(config, target="onnxruntime-cpu"), tmp_path)
-    assert "engine_floats" not in cpu.evidence["calibration"]
+    assert "engine_floats" not in cpu.calibration
     assert engine_source(cpu.path) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ PRODUCED = "logits"
 @pytest.fixture
 def preprocess(many: DataSet, tmp_path: Path) -> Path:
     """The preprocessing as a user writes it."""
-    (tmp_path / "preprocess.json").write_text(json.dumps(many.preprocess.to_dict()))
+    (tmp_path / "preprocess.json").write_text(json.dumps(asdict(many.preprocess)))
     return tmp_path / "preprocess.json"
 
 
@@ -46,7 +47,7 @@ def behind_logits(path: Path, nodes: list[Any], outputs: list[str], **constants:
 
 
 def scores(artifact: Artifact) -> dict[str, Any]:
-    found: dict[str, Any] = artifact.evidence["calibration"]["validation"]
+    found: dict[str, Any] = artifact.calibration.validation
     return found
 
 
@@ -68,7 +69,7 @@ def test_a_convolutional_head(
     behind_logits(foreign, nodes, ["map"], axes=[2, 3])
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
     assert scores(made) == pytest.approx(plain, abs=1e-6)
-    assert made.evidence["calibration"]["logits"] == {"output": "map", "probabilities": False}
+    assert made.calibration.logits == {"output": "map", "probabilities": False}
 
 
 def test_features_before_the_logits(
@@ -88,7 +89,7 @@ def test_two_outputs_that_fit_are_asked_about(
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits=PRODUCED)
     assert scores(made)["float_accuracy"] == plain["float_accuracy"]
-    assert made.evidence["calibration"]["logits"]["output"] == PRODUCED
+    assert made.calibration.logits.output == PRODUCED
     # Another output makes another file, whose float accuracy is its own.
     with pytest.raises(UsageError, match="made in another way"):
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits="reversed")
@@ -115,7 +116,7 @@ def test_logits_after_a_softmax(
 ) -> None:
     behind_logits(foreign, [helper.make_node("Softmax", [PRODUCED], ["p"], axis=1)], ["p"])
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
-    assert made.evidence["calibration"]["logits"] == {"output": "p", "probabilities": True}
+    assert made.calibration.logits == {"output": "p", "probabilities": True}
     for name in ("accuracy", "float_accuracy", "agreement"):
         assert scores(made)[name] == plain[name]
     # The divergence is that of the probabilities, and not of their softmax.
@@ -160,8 +161,8 @@ def test_an_old_file_gives_the_same_int8(
     onnx.save(model, tmp_path / "old.onnx")
     made = calibrate(tmp_path / "old.onnx", many, CONFIG, tmp_path / "out", preprocess)
     assert scores(made) == pytest.approx(plain, abs=1e-3)
-    assert made.evidence["opset"] == 13
-    assert made.evidence["calibration"]["session_integer_layers"] == 4
+    assert made.opset == 13
+    assert made.calibration.session_integer_layers == 4
     onnx.checker.check_model(onnx.load(made.path), full_check=True)
 
 
@@ -237,25 +238,25 @@ def test_classes_in_another_order_are_warned_of(
     theirs = tmp_path / "their.onnx"
     theirs.write_bytes(ours.read_bytes())
     made = calibrate(theirs, many, CONFIG, tmp_path / "theirs", preprocess)
-    told = made.evidence["calibration"]["doubt"]
+    told = made.calibration.doubt
     assert "not clearly better than chance" in told
     assert "reverse order" in told
     assert f"Warning: {theirs} in float: {told}" in capsys.readouterr().err
-    told = calibrate(ours, many, CONFIG, tmp_path / "ours").evidence["calibration"]["doubt"]
+    told = calibrate(ours, many, CONFIG, tmp_path / "ours").calibration.doubt
     assert "not clearly better than chance" in told
     assert "order" not in told
 
 
 def test_other_preprocessing_is_warned_of(foreign: Path, many: DataSet, tmp_path: Path) -> None:
-    wrong = many.preprocess.to_dict() | {"mean": [0] * 3, "std": [1e4] * 3}
+    wrong = asdict(many.preprocess) | {"mean": [0] * 3, "std": [1e4] * 3}
     (tmp_path / "wrong.json").write_text(json.dumps(wrong))
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", tmp_path / "wrong.json")
     assert scores(made)["float_accuracy"] < 0.85
-    assert "but with pixels" in made.evidence["calibration"]["doubt"]
+    assert "but with pixels" in made.calibration.doubt
 
 
 def test_an_accurate_file_is_not_warned_of(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    assert calibrate(whole, many, CONFIG, tmp_path).evidence["calibration"]["doubt"] == ""
+    assert calibrate(whole, many, CONFIG, tmp_path).calibration.doubt == ""
 
 
 def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
@@ -267,7 +268,7 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
         value.type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, tmp_path / "one.onnx")
     made = calibrate(tmp_path / "one.onnx", many, CONFIG, tmp_path / "out", preprocess)
-    assert "reverse order" in made.evidence["calibration"]["doubt"]
+    assert "reverse order" in made.calibration.doubt
 
 
 @pytest.mark.parametrize(

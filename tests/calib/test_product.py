@@ -57,12 +57,12 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
         f"{stem}-int8.onnx", f"{stem}-int8-trt.onnx", f"{stem}-int8-sm86.engine"
     ]  # fmt: skip
     verified = verify(product, [*files, *made], small)
-    states = [(artifact.precision, artifact.evidence["verify"]["status"]) for artifact in verified]
-    assert [status for _, status in states[2:4]] == ["pass", "pass"], verified[2].evidence["verify"]
+    states = [(artifact.precision, artifact.verify.status) for artifact in verified]
+    assert [status for _, status in states[2:4]] == ["pass", "pass"], verified[2].verify
     # The file's own gate, not the default one, and the engine inherits it.
-    assert verified[2].evidence["verify"]["gate"]["max_accuracy_drop"] == 100
-    assert verified[4].evidence["gate"] == made[0].evidence["gate"]
-    ladders = [[rung["name"] for rung in file.evidence["verify"]["ladder"]] for file in verified]
+    assert verified[2].verify.gate.max_accuracy_drop == 100
+    assert verified[4].gate == made[0].gate
+    ladders = [[rung["name"] for rung in file.verify.ladder] for file in verified]
     start = ["stripped", "folded", "ONNX fp32"]
     assert ladders[0] == start
     assert ladders[1:] == [
@@ -74,7 +74,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     assert verified[3].sha256 not in latencies  # Q/DQ for TensorRT says nothing about a CPU
     assert len(does_int8_pay(verified, latencies)) == 1
     row = artifact_row(verified[2], product.artifact, latencies[verified[2].sha256], tmp_path)
-    own = verified[2].evidence["calibration"]["validation"]["accuracy"]
+    own = verified[2].calibration.validation.accuracy
     assert (row["precision"], row["validation_accuracy"]) == ("int8", own)
     assert row["calibration"]["layers"] == len(row["calibration"]["sensitivity"]) > 3
 

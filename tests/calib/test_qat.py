@@ -14,13 +14,13 @@ from imf_deploy.calib.config import TARGETS, CalibrationConfig
 from imf_deploy.calib.qat import QatConfig, describe_qat, qat
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.stage import export
 from imf_deploy.method.products import load_product
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
 from imf_deploy.stripping.stage import strip
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
 from imf_deploy.training import loop
 from imf_deploy.training.config import TrainConfig, choose_device
@@ -52,37 +52,37 @@ def test_it_is_another_distilled_file(tuned: Artifact, distilled_artifact: Artif
 
 
 def test_its_record(tuned: Artifact, distilled_artifact: Artifact, data: DataSet) -> None:
-    known = distilled_artifact.evidence["history"]
-    history = tuned.evidence["history"]
+    known = distilled_artifact.history
+    history = tuned.history
     assert history[: len(known)] == known
     assert [record["epoch"] for record in history] == [1, 2, 3]
-    about = tuned.evidence["qat"]
+    about = tuned.qat
     assert (about["epochs"], about["calibration_images"]) == (2, len(data.train))
-    assert about["lr"] == pytest.approx(0.1 * distilled_artifact.evidence["config"]["train"]["lr"])
+    assert about["lr"] == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
     assert history[-1]["lr"] < about["lr"]
     assert about["rounded_after"] == pytest.approx(history[-1]["validation_accuracy"])
-    heads = distilled_artifact.evidence["refitted"]
+    heads = distilled_artifact.refitted
     plain = heads[0]
     assert about["float_before"] == pytest.approx(plain["after"] if plain["kept"] else plain["before"])
     assert plain["before"] == pytest.approx(known[-1]["validation_accuracy"])
     # The student's own head was tuned itself; those of its exits are fitted again.
     assert [head["head"] for head in heads] == ["plain", "imf@1", "imf@2"]
-    assert [head["head"] for head in tuned.evidence["refitted"]] == ["imf@1", "imf@2"]
+    assert [head["head"] for head in tuned.refitted] == ["imf@1", "imf@2"]
 
 
 def test_exits_are_fitted_again_to_what_was_tuned(
     tuned: Artifact, distilled_artifact: Artifact, data: DataSet
 ) -> None:
     before, after = read_weights(distilled_artifact.path), read_weights(tuned.path)
-    kept = {head["head"]: head["kept"] for head in tuned.evidence["refitted"]}
+    kept = {head["head"]: head["kept"] for head in tuned.refitted}
     for k in (1, 2):
         name = f"imf.prefix_heads.{k - 1}.weight"
         assert (name in after) == kept[f"imf@{k}"]
         assert name not in after or name not in before or not torch.equal(before[name], after[name])
     assert any(kept.values())
     loaded = load_distilled(tuned).graph
-    for record, k in zip(tuned.evidence["refitted"], (0, 1), strict=True):
-        accuracy = top1(
+    for record, k in zip(tuned.refitted, (0, 1), strict=True):
+        accuracy = accuracy_of(
             lambda images, k=k: loaded(images)[1].attentive[k],  # type: ignore[misc]
             data.validation,
             data.preprocess,
@@ -99,7 +99,7 @@ def test_heads_that_were_not_fitted_are_not_fitted_now(
     )
     source = load_distilled(distill(data, teacher, config, tmp_path / "d.safetensors"))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
-    assert made.evidence["refitted"] == []
+    assert made.refitted == []
     assert not any("prefix_heads" in name for name in read_weights(made.path))
 
 
@@ -122,8 +122,8 @@ def test_teacher_and_student_are_not_changed(
 def test_the_strip_proof_holds(tuned: Artifact, images: torch.Tensor, tmp_path: Path) -> None:
     loaded = load_distilled(tuned)
     made = strip(loaded, ["plain", "imf@1"], tmp_path, images)
-    assert all(artifact.evidence["strip"]["passed"] for artifact in made)
-    assert made[0].evidence["strip"]["logits_identical"]
+    assert all(artifact.strip.passed for artifact in made)
+    assert made[0].strip.logits_identical
     assert {artifact.parent for artifact in made} == {tuned.sha256}
 
 
@@ -168,11 +168,11 @@ def test_an_interrupted_one_ends_the_same(
 def test_the_schedule_is_its_own(
     distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
 ) -> None:
-    known = distilled.artifact.evidence["config"]
+    known = distilled.artifact.config
     long: dict[str, Any] = {"schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
     long |= {"ema": 0.9, "keep": "best"}
     config = known | {"train": known["train"] | long}
-    source = replace(distilled, artifact=distilled.artifact.with_evidence(config=config))
+    source = replace(distilled, artifact=distilled.artifact.revised(config=config))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
     assert made.sha256 == tuned.sha256
 
@@ -180,11 +180,11 @@ def test_the_schedule_is_its_own(
 def test_a_record_without_depth_is_of_features_weighed_alike(
     distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
 ) -> None:
-    known = distilled.artifact.evidence["config"]
+    known = distilled.artifact.config
     rest = {name: value for name, value in known["weights"].items() if name != "depth"}
     hashes = []
     for number, weights in enumerate((rest, rest | {"depth": 0.0})):
-        artifact = distilled.artifact.with_evidence(config=known | {"weights": weights})
+        artifact = distilled.artifact.revised(config=known | {"weights": weights})
         source = replace(distilled, artifact=artifact)
         hashes.append(qat(source, data, teacher, GENTLE, tmp_path / f"{number}.safetensors").sha256)
     assert hashes[0] == hashes[1] != tuned.sha256
@@ -216,7 +216,7 @@ def test_what_it_cannot_go_on_from(
     with pytest.raises(UsageError, match="other preprocessing"):
         other = replace(data, preprocess=replace(data.preprocess, mean=(0.1, 0.1, 0.1)))
         qat(distilled, other, teacher, GENTLE, path)
-    spoilt = replace(distilled, artifact=distilled.artifact.with_evidence(config={"train": {"rate": 1}}))
+    spoilt = replace(distilled, artifact=distilled.artifact.revised(config={"train": {"rate": 1}}))
     with pytest.raises(ImfDeployError, match="is damaged"):
         qat(spoilt, data, teacher, GENTLE, path)
     assert not list(tmp_path.iterdir())
@@ -227,11 +227,11 @@ def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences
     about: dict[str, Any] = {"epochs": 1, "float_before": 0.9, "float_after": after, "rounded_after": 0.89}
     if after is None:
         about["float_before"] = None
-    said = describe_qat(tuned.with_evidence(qat=about))
+    said = describe_qat(tuned.revised(qat=about))
     assert len(said) == sentences
     assert "also those in float" in said[0]
     assert (sentences == 2) == ("cost the float student 2.00 points" in said[-1])
-    assert len(describe_qat(tuned.with_evidence(qat=about), allowed=5)) == 1
+    assert len(describe_qat(tuned.revised(qat=about), allowed=5)) == 1
 
 
 def shades(folder: Path, counts: dict[str, int]) -> Path:
@@ -286,11 +286,11 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
         config = CalibrationConfig(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
-        scores: dict[str, Any] = calibrate(fp32.path, data, config, folder / "deploy").evidence["calibration"]
+        scores: dict[str, Any] = calibrate(fp32.path, data, config, folder / "deploy").calibration
         assert scores["float_layers"] == []
         return scores["validation"]  # type: ignore[no-any-return]
 
-    before = tuned.evidence["qat"]["float_before"]
+    before = tuned.qat.float_before
     assert before > 0.9
     for target in TARGETS:
         with pytest.raises(GateError, match="is declined"):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ def test_file_and_record(made: dict[Target, Artifact], whole: Path, many: DataSe
     assert artifact.parent == source.sha256
     assert artifact.preprocess == many.preprocess
     assert artifact.product == "plain"
-    assert artifact.evidence["source"] == source.evidence["source"]
-    assert artifact.evidence["gate"] == {"max_accuracy_drop": 1.0, "min_agreement": 0.97}
-    about = artifact.evidence["calibration"]
+    assert artifact.source == source.source
+    assert artifact.gate == {"max_accuracy_drop": 1.0, "min_agreement": 0.97}
+    about = artifact.calibration
     images = choose_images(many.train, 60, 0)
     assert (about["images"], about["images_sha256"]) == (60, hash_images(images))
     assert (about["target"], about["method"], about["seed"]) == (target, "minmax", 0)
@@ -72,7 +72,7 @@ def test_the_scores_are_those_of_the_written_file(made: dict[Target, Artifact], 
         with OnnxRuntimeRunner(artifact.path) as runner:
             chosen = runner.infer(np.ascontiguousarray(pixels.numpy())).argmax(1)
         right = float((chosen == many.validation.labels.numpy()).mean())
-        assert artifact.evidence["calibration"]["validation"]["accuracy"] == pytest.approx(right)
+        assert artifact.calibration.validation.accuracy == pytest.approx(right)
 
 
 def forbidden(*_: object) -> Any:
@@ -89,7 +89,7 @@ def test_both_targets_share_one_measurement(
         # Another gate makes another file, from the same ranges.
         config = replace(CONFIG, target=target, gate=Gate(1.0, 0.5))
         made_anew = calibrate(whole, many, config, folder, overwrite=True)
-        assert made_anew.evidence["gate"]["min_agreement"] == 0.5
+        assert made_anew.gate.min_agreement == 0.5
 
 
 def test_the_same_again_is_taken_as_it_is(
@@ -110,7 +110,7 @@ def test_repair_puts_the_planted_layer_back(
     planted: Path, many: DataSet, tmp_path: Path, target: Target, count: int
 ) -> None:
     artifact = calibrate(planted, many, replace(CONFIG, target=target), tmp_path)
-    about = artifact.evidence["calibration"]
+    about = artifact.calibration
     third = [node.name for node in onnx.load(planted).graph.node if node.op_type == "Conv"][2]
     assert len(about["float_layers"]) == count
     assert third in about["float_layers"]
@@ -128,7 +128,7 @@ def test_repair_puts_the_planted_layer_back(
 def test_repair_puts_sums_back(wide_sums: Path, many: DataSet, tmp_path: Path) -> None:
     sums = [node.name for node in onnx.load(wide_sums).graph.node if node.op_type == "Add"]
     assert len(sums) == 2
-    about = calibrate(wide_sums, many, CONFIG, tmp_path).evidence["calibration"]
+    about = calibrate(wide_sums, many, CONFIG, tmp_path).calibration
     assert about["tries"][0]["agreement"] < 0.9
     assert sorted(about["float_layers"]) == sorted(sums)
     assert (about["layers"], about["session_integer_layers"]) == (6, 4)
@@ -167,7 +167,7 @@ def test_command(whole: Path, many: DataSet, tmp_path: Path, cli: Callable[..., 
     assert done.code == 0, done.err
     assert "net-plain-int8.onnx: " in done.err
     assert "0 of 4 layers in float" in done.err
-    assert load_artifact(tmp_path / "net-plain-int8.onnx").evidence["calibration"]["method"] == "mse"
+    assert load_artifact(tmp_path / "net-plain-int8.onnx").calibration.method == "mse"
 
 
 def test_command_exits_with_3_at_the_gate(hopeless: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
@@ -184,7 +184,7 @@ def test_command_on_a_foreign_model(
     assert done.code == 2
     assert "--preprocess" in done.err
     record = tmp_path / "preprocess.json"
-    record.write_text(json.dumps(many.preprocess.to_dict()))
+    record.write_text(json.dumps(asdict(many.preprocess)))
     done = cli("calibrate", foreign, "--preprocess", record)
     assert done.code == 2
     assert "--data" in done.err
@@ -211,7 +211,7 @@ def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any])
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     record = tmp_path / "preprocess.json"
-    record.write_text(json.dumps(open_data(DataConfig()).preprocess.to_dict()))
+    record.write_text(json.dumps(asdict(open_data(DataConfig()).preprocess)))
     lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16]
     done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
     assert done.code == 0, done.err

@@ -154,7 +154,7 @@ def test_onnx_files_say_what_they_are(report: dict[str, Any], out: Path) -> None
         assert ("accuracy" in said) != int8
         assert "torch" in json.loads(said["tools"])
         record = load_artifact(out / row["path"])
-        assert said["source_sha256"] == record.evidence["source"]
+        assert said["source_sha256"] == record.source
         kinds = Counter(node.op_type for node in model.graph.node)
         assert kinds["Gemm"] == 1
         assert not {"Softmax", "BatchNormalization", "MatMul"} & set(kinds)

@@ -89,7 +89,7 @@ class Wayward(nn.Module):
     )
     arguments = ["wayward_networks:Wayward" if word == "resnet8" else word for word in quick]
     result = here(*arguments, "--output", "run")
-    assert "Give --products plain" in error(result, 1)
+    assert "Use --products plain" in error(result, 1)
     assert not Path("run").exists()
 
 
@@ -108,8 +108,8 @@ def test_a_preset_gives_what_no_option_does(
     assert made.code == 0, made.err
     record = load_artifact(Path("run/distilled.safetensors"))
     assert record.model["name"] == "cifar:resnet20"
-    assert record.evidence["teacher"]["name"] == "resnet8"
-    train = record.evidence["config"]["train"]
+    assert record.teacher["name"] == "resnet8"
+    train = record.config["train"]
     assert (train["epochs"], train["lr"]) == (1, 0.002)  # options win
     assert (train["schedule"], train["warmup"], train["nesterov"], train["shift"]) == ("step", 0, False, 4)
     assert "cifar100/resnet56-resnet20" in error(here("distill", "--preset", "resnet56"), 2)
@@ -121,7 +121,7 @@ def test_a_preset_for_a_teacher_trains_the_teacher(here: Cli, image_folder: Path
     made = here("train-teacher", *preset, *own, "--device", "cpu", "--output", "t.safetensors")
     assert made.code == 0, made.err
     # The last of a few steps is behind the drops at 5/8 and 3/4 of them, and before that at 7/8.
-    assert load_artifact(Path("t.safetensors")).evidence["history"][0]["lr"] == pytest.approx(0.05 / 100)
+    assert load_artifact(Path("t.safetensors")).history[0]["lr"] == pytest.approx(0.05 / 100)
 
 
 IMAGENET = ["--preset", "imagenet/resnet34-resnet18"]
@@ -158,9 +158,9 @@ def test_imagenet_s_recipe_with_torchvision_s_own_weights(
     assert made.code == 0, made.err
     record = load_artifact(Path("run/distilled.safetensors"))
     assert record.model["name"] == "torchvision:resnet18"
-    assert record.evidence["teacher"]["name"] == "torchvision:resnet34"
-    assert record.evidence["data_config"]["validation_fraction"] == 0.01
-    train = record.evidence["config"]["train"]
+    assert record.teacher["name"] == "torchvision:resnet34"
+    assert record.data_config["validation_fraction"] == 0.01
+    train = record.config["train"]
     assert (train["augment"], train["weight_decay"], train["warmup"]) == ("crop-flip", 1e-4, 0)
     assert (train["schedule"], train["drops"], train["batch_size"]) == ("step", [0.3, 0.6, 0.9], 8)
 

@@ -160,7 +160,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
             "is full",
         ),
         (ValueError("[ONNXRuntimeError] : 1 : FAIL : system error number 28: Disk quota exceeded"), "quota"),
-        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "cannot write the output: the program that read it"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "cannot write the output: the program that reads it"),
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
         (PermissionError(errno.EPERM, "Operation not permitted"), None),
         (FileNotFoundError(errno.ENOENT, "No such file", "a"), None),

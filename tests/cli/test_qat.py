@@ -30,7 +30,7 @@ def test_products_come_from_the_tuned_weights(
     assert [record["epoch"] for record in report["history"]] == [1, 2]
     (note,) = [note for note in report["notes"] if "tuned for INT8 in 1 epoch of" in note]
     for name in ("float_before", "float_after", "rounded_after"):
-        assert f"{tuned.evidence['qat'][name]:.2%}" in note
+        assert f"{tuned.qat[name]:.2%}" in note
     assert note in result.err
 
     message = error(here("qat", out / "distilled.safetensors", "--device", "cpu"), 2)

@@ -41,7 +41,7 @@ def test_options_reach_the_training(here: Cli, image_folder: Path, tmp_path: Pat
 
     events = EventAccumulator(str(path.parent / "tensorboard" / "teacher")).Reload()
     assert set(events.Tags()["scalars"]) == {"lr", "validation_accuracy", "loss/cross_entropy"}
-    history = made.evidence["history"]
+    history = made.history
     losses = [(point.step, point.value) for point in events.Scalars("loss/cross_entropy")]
     assert losses == [(r["epoch"], pytest.approx(r["cross_entropy"])) for r in history]
 

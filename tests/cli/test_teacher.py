@@ -12,8 +12,8 @@ from PIL import Image
 
 from imf_deploy.cli.read import teacher_reading
 from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.reading import Reading
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher, weak_teacher
@@ -183,7 +183,7 @@ def test_a_teacher_without_parameters(greys: DataSet) -> None:
     spec = ModelSpec("mine:fixed", 3, 32)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     network.register_buffer("grey", torch.ones(1))
-    accuracy = top1(network, greys.test, greys.preprocess, torch.device("cpu"))
+    accuracy = accuracy_of(network, greys.test, greys.preprocess, torch.device("cpu"))
     teacher = Teacher(network.eval(), spec, "0" * 64, accuracy, recorded=True)
     assert "The teacher mine:fixed is suspect" in check_teacher(teacher, greys, accept=True)
 

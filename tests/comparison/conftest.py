@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.report.schema import SCHEMA, ArtifactRow, Report
+from imf_deploy.records.upgrade import SCHEMA
 
 MakeRun = Callable[..., Path]
 
 
-def file_row(name: str, **known: Any) -> ArtifactRow:
+def file_row(name: str, **known: Any) -> dict[str, Any]:
     """One file: ``product`` and ``precision`` from its name, the rest as in ``known``."""
     product, _, precision = name.rpartition("-")
     row: dict[str, Any] = {
@@ -50,8 +50,7 @@ def file_row(name: str, **known: Any) -> ArtifactRow:
     }
     latency = known.pop("ms", 1.0)
     row["latency_ms"] = None if latency is None else {"p50": latency, "p90": latency, "p99": 2 * latency}
-    result: Any = row | known
-    return result  # type: ignore[no-any-return]
+    return row | known
 
 
 FILES = [
@@ -73,8 +72,8 @@ FILES = [
 def make_run(tmp_path: Path) -> MakeRun:
     """Write the ``report.json`` of a run: the files above, unless others are given."""
 
-    def make(name: str = "run", rows: list[ArtifactRow] | None = None, **changes: Any) -> Path:
-        report: Report = {
+    def make(name: str = "run", rows: list[dict[str, Any]] | None = None, **changes: Any) -> Path:
+        report: dict[str, Any] = {
             "schema": SCHEMA,
             "student": "net",
             "teacher": "resnet50",
@@ -109,6 +108,6 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 
 @pytest.fixture
-def one_row() -> Callable[..., ArtifactRow]:
+def one_row() -> Callable[..., dict[str, Any]]:
     """The function that makes a file's row."""
     return file_row

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.page import render_page
 from imf_deploy.comparison.stage import compare
-from imf_deploy.report.schema import ArtifactRow
 
 MakeRun = Callable[..., Path]
 Browse = Callable[..., str]
@@ -48,7 +48,7 @@ def test_the_sentence_comes_first_and_the_page_needs_nothing_else(make_run: Make
     assert len(ids) == len(set(ids))
 
 
-def test_hostile_names_are_escaped(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_hostile_names_are_escaped(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     rows = [one_row("plain-fp32", path=HOSTILE, product=HOSTILE, precision=HOSTILE), one_row("imf@1-fp32")]
     environment = {HOSTILE: HOSTILE}
     run = make_run(rows=rows, dataset=HOSTILE, student=HOSTILE, command=HOSTILE, environment=environment)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,7 +11,6 @@ from rich.console import Console
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.render import render
 from imf_deploy.comparison.stage import Comparison, compare
-from imf_deploy.report.schema import ArtifactRow
 
 MakeRun = Callable[..., Path]
 
@@ -37,7 +37,7 @@ def test_80_columns_hold_every_file(make_run: MakeRun) -> None:
     assert "Deploy one/deploy/net-imf@2-fp32.onnx: the fastest file" in " ".join(text.split())
 
 
-def test_memory_is_shown_where_it_is_known(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_memory_is_shown_where_it_is_known(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     rows = [one_row("plain-fp32", memory_bytes=50_000_000), one_row("imf@1-fp32")]
     assert "50.0 MB" in printed(compare([make_run(rows=rows)]), 100)
     assert "memory" not in printed(compare([make_run("other")]), 200)
@@ -47,7 +47,7 @@ def test_what_misses_the_budget_is_left_to_the_error(make_run: MakeRun) -> None:
     assert "No file fits" not in printed(compare([make_run()], Budget(size_mb=0.001)))
 
 
-def test_foreign_names_steer_no_terminal(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_foreign_names_steer_no_terminal(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     rows = [one_row("plain-fp32", path="[red]x\x1b[2J.onnx"), one_row("imf@1-fp32")]
     text = printed(compare([make_run(rows=rows, dataset="\x1b]0;gone\x07")]), 120)
     assert "\x1b" not in text

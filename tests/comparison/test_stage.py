@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,6 @@ from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.stage import compare
 from imf_deploy.errors import UsageError
 from imf_deploy.report.assemble import recommend
-from imf_deploy.report.schema import ArtifactRow
 
 MakeRun = Callable[..., Path]
 
@@ -22,8 +22,8 @@ def test_without_a_budget_it_chooses_as_the_report_does(make_run: MakeRun) -> No
     chosen, expected = comparison.choice.entry, recommend(rows)
     assert chosen is not None
     assert expected is not None
-    assert chosen.row["path"] == expected["path"] == "deploy/net-imf@2-fp32.onnx"
-    assert comparison.choice.sentence == f"Deploy run/{expected['path']}: {expected['reason']}."
+    assert chosen.row.path == expected.path == "deploy/net-imf@2-fp32.onnx"
+    assert comparison.choice.sentence == f"Deploy run/{expected.path}: {expected.reason}."
 
 
 @pytest.mark.parametrize(
@@ -39,20 +39,20 @@ def test_without_a_budget_it_chooses_as_the_report_does(make_run: MakeRun) -> No
 def test_the_choice_keeps_to_the_budget(make_run: MakeRun, budget: Budget, product: str) -> None:
     choice = compare([make_run()], budget).choice
     assert choice.entry is not None
-    assert choice.entry.row["product"] == product
+    assert choice.entry.row.product == product
     assert f"of 5 files with {budget}" in choice.sentence
     assert choice.nearest is None
 
 
-def test_the_test_split_has_no_say(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_the_test_split_has_no_say(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     # Nothing but test accuracies differs; the better one is slower within the noise and comes later.
     rows = [one_row("plain-fp32", accuracy=0.5, ms=1.0), one_row("imf@1-fp32", accuracy=0.99, ms=1.0)]
     choice = compare([make_run(rows=rows)]).choice
     assert choice.entry is not None
-    assert choice.entry.row["product"] == "plain"
+    assert choice.entry.row.product == "plain"
 
 
-def test_the_best_of_two_runs(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_the_best_of_two_runs(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     other = make_run("other", [one_row("imf@2-fp32", ms=0.4, validation_accuracy=0.895)])
     comparison = compare([make_run(), other])
     assert comparison.choice.entry is not None
@@ -78,13 +78,13 @@ def test_when_nothing_fits_the_nearest_is_named(
     assert comparison.missed
     assert choice.entry is None
     assert choice.nearest is not None
-    assert choice.nearest.row["path"] == f"deploy/net-{nearest}.onnx"
+    assert choice.nearest.row.path == f"deploy/net-{nearest}.onnx"
     assert choice.sentence.startswith(f"No file fits {budget}. run/deploy/net-{nearest}.onnx comes nearest: ")
     assert told in choice.sentence
 
 
 def test_fronts_are_of_files_that_passed_on_validation_images(make_run: MakeRun) -> None:
-    fronts = {e.row["path"][11:-5]: set(e.fronts) for e in compare([make_run()]).entries}
+    fronts = {e.row.path[11:-5]: set(e.fronts) for e in compare([make_run()]).entries}
     assert fronts == {
         "plain-fp32": {"latency"},
         "plain-fp16": {"size"},
@@ -100,7 +100,7 @@ def test_runs_of_different_machines_share_no_latency_front(make_run: MakeRun) ->
     slow = make_run("slow", environment={"cpu": "CPU 1", "threads": 2})
     comparison = compare([make_run("fast"), slow])
     by_run = {
-        name: [e.row["path"] for e in comparison.entries if e.run.name == name and "latency" in e.fronts]
+        name: [e.row.path for e in comparison.entries if e.run.name == name and "latency" in e.fronts]
         for name in ("fast", "slow")
     }
     assert by_run["fast"] == by_run["slow"]
@@ -115,7 +115,7 @@ def test_runs_of_different_machines_share_no_latency_front(make_run: MakeRun) ->
 
 
 def test_only_files_that_were_timed_alike_are_held_against_each_other(
-    make_run: MakeRun, one_row: Callable[..., ArtifactRow]
+    make_run: MakeRun, one_row: Callable[..., dict[str, Any]]
 ) -> None:
     here = {"cpu": "CPU 1", "threads": 2}
     slow, also, fast = (
@@ -170,7 +170,7 @@ def test_runs_that_share_a_name_are_told_apart(make_run: MakeRun, tmp_path: Path
         compare([tmp_path / "a" / "run", tmp_path / "a" / "run" / "report.json"])
 
 
-def test_nothing_to_recommend(make_run: MakeRun, one_row: Callable[..., ArtifactRow]) -> None:
+def test_nothing_to_recommend(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:
     for name, rows in (("none", []), ("unjudged", [one_row("plain-fp32", validation_accuracy=None)])):
         comparison = compare([make_run(name, rows)])
         assert comparison.choice.entry is None

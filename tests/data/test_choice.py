@@ -56,5 +56,5 @@ def test_the_hash_sees_pixels_and_classes() -> None:
 
 
 def test_fewer_images_than_asked_for() -> None:
-    with pytest.raises(UsageError, match=r"61 images were asked for, and there are 60"):
+    with pytest.raises(UsageError, match=r"61 images were requested, but there are only 60"):
         choose_images(split([20, 20, 20]), 61, 0)

@@ -24,7 +24,7 @@ def test_train_and_val(data: DataSet) -> None:
     # val reports; a tenth of each class's 16 training pictures chooses.
     assert sizes(data) == (42, 6, 18)
     assert data.validation.labels.bincount().tolist() == [2, 2, 2]
-    assert any("val is used to report" in note for note in data.notes)
+    assert any("val is used only to report" in note for note in data.notes)
 
 
 def test_train_val_and_test(tmp_path: Path, make_images: MakeImages) -> None:
@@ -107,7 +107,7 @@ def test_folders_inside_a_class_folder_are_of_that_class(tmp_path: Path, make_im
     data = open_data(DataConfig(str(folder), validation_fraction=0.0))
     assert data.train.labels.bincount().tolist() == [5, 5]
     assert data.notes == (
-        "There is no test part: " + str(folder / "val") + " is used to report, and never to choose",
+        "There is no test split: " + str(folder / "val") + " is used only to report, never to choose",
     )
 
 
@@ -134,7 +134,7 @@ def test_links_are_followed_and_said(tmp_path: Path, make_images: MakeImages) ->
     (folder / "class1" / "more").symlink_to(pool)
     (folder / "class1" / "loop").symlink_to(folder)
     data = open_data(DataConfig(str(folder), validation_fraction=0.0))
-    assert "4 image(s) are links to files outside of" in data.notes[0]
+    assert "4 image(s) are links to files outside" in data.notes[0]
     assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [6, 7]
 
 

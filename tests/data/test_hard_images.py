@@ -167,8 +167,8 @@ Break = Callable[[bytes], bytes]
     ("spoil", "said"),
     [
         (lambda _: b"", "it is empty"),
-        (lambda _: b"a text file\n" * 40, "none of JPEG, PNG"),
-        (lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of JPEG, PNG"),
+        (lambda _: b"a text file\n" * 40, "not one of JPEG, PNG"),
+        (lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not one of JPEG, PNG"),
         (lambda content: content[: len(content) // 2], ""),
     ],
 )

@@ -143,7 +143,7 @@ def test_splits_one_level_down(tmp_path: Path, make_images: MakeImages) -> None:
     flat(tmp_path / "d" / "samples")
     with pytest.raises(UsageError) as caught:
         opened(tmp_path / "d")
-    assert caught.value.hint == f"Give --data {folder}"
+    assert caught.value.hint == f"Use --data {folder}"
 
 
 def test_splits_below_every_class(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_class_with_the_name_of_a_split(tmp_path: Path, name: str) -> None:
         flat(tmp_path / "d" / other)
     data = opened(tmp_path / "d")
     assert data.preprocess.labels == tuple(sorted(("bus", "car", name)))
-    assert data.notes[0] == f"Taken as classes, since they hold images directly: {name}"
+    assert data.notes[0] == f"Used as classes, because they contain images directly: {name}"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_splits_without_class_folders(tmp_path: Path, names: tuple[str, ...]) ->
 def test_a_split_beside_classes_is_ambiguous(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"train": 2}, classes=2)
     flat(folder / "bus")
-    with pytest.raises(UsageError, match="beside bus, which look like classes") as caught:
+    with pytest.raises(UsageError, match="next to bus, which look like classes") as caught:
         opened(folder)
     assert "If train is a class" in caught.value.hint
 
@@ -189,7 +189,7 @@ def test_an_unlabelled_test_folder_is_ignored_and_said(
     known = opened(folder)
     flat(folder / "test" / inside)
     data = opened(folder)
-    assert data.notes[0] == f"{folder / 'test'} has no class folders: ignored, as its images have no labels"
+    assert data.notes[0] == f"{folder / 'test'} was ignored: without class folders, its images have no labels"
     assert data.fingerprint == known.fingerprint
 
 
@@ -197,7 +197,7 @@ def test_folders_beside_the_splits_are_said(tmp_path: Path, make_images: MakeIma
     folder = make_images(tmp_path / "d", {"train": 6, "val": 2, "extra": 2}, classes=2)
     (folder / "empty").mkdir()
     (folder / "__MACOSX" / "train").mkdir(parents=True)
-    assert opened(folder).notes[0] == f"Folders beside the splits were ignored: {folder / 'extra'}"
+    assert opened(folder).notes[0] == f"Folders next to the splits were ignored: {folder / 'extra'}"
 
 
 def test_a_split_that_is_there_twice(tmp_path: Path, make_images: MakeImages) -> None:

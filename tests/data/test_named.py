@@ -48,7 +48,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, packed: bool) -> None:
         write(tmp_path, packed, part, 20)
     bad = tmp_path / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     bad.write_bytes(bad.read_bytes()[:-50])
-    with pytest.raises(ImfDeployError, match=r"train-images-idx3-ubyte.* is not a whole IDX file"):
+    with pytest.raises(ImfDeployError, match=r"train-images-idx3-ubyte.* is not a complete IDX file"):
         open_data(DataConfig("fashion_mnist", str(tmp_path)))
 
 
@@ -56,7 +56,7 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
     for part in ("train", "t10k"):
         write(tmp_path, False, part, 20)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"")
-    with pytest.raises(ImfDeployError, match="t10k-labels-idx1-ubyte is not a whole IDX file"):
+    with pytest.raises(ImfDeployError, match="t10k-labels-idx1-ubyte is not a complete IDX file"):
         open_data(DataConfig("fashion_mnist", str(tmp_path)))
 
 

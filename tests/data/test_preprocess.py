@@ -1,6 +1,7 @@
 """Any picture becomes the same kind of input."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def test_input_is_channels_last() -> None:
 
 
 def test_json_and_back() -> None:
-    assert Preprocess.from_dict(json.loads(json.dumps(RGB.to_dict()))) == RGB
+    assert Preprocess.from_dict(json.loads(json.dumps(asdict(RGB)))) == RGB
 
 
 @pytest.mark.parametrize(
@@ -100,11 +101,11 @@ def test_json_and_back() -> None:
 )
 def test_a_damaged_record(change: dict[str, Any]) -> None:
     with pytest.raises(ImfDeployError, match="preprocessing record is damaged"):
-        Preprocess.from_dict(RGB.to_dict() | change)
+        Preprocess.from_dict(asdict(RGB) | change)
 
 
 def test_a_record_without_a_field() -> None:
-    content = RGB.to_dict()
+    content = asdict(RGB)
     del content["labels"]
     with pytest.raises(ImfDeployError, match="labels"):
         Preprocess.from_dict(content)

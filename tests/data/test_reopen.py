@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def test_preprocessing_without_a_field() -> None:
 def test_the_largest_input_can_be_recorded(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     folder = make_images(tmp_path / "d", {"train": 2, "val": 1}, classes=2)
     data = open_data(DataConfig(str(folder), image_size=LARGEST_SIDE // 8))
-    assert Preprocess.from_dict(json.loads(json.dumps(data.preprocess.to_dict()))) == data.preprocess
+    assert Preprocess.from_dict(json.loads(json.dumps(asdict(data.preprocess)))) == data.preprocess
     edge = PREPROCESS | {"size": LARGEST_SIDE, "resize_to": round(LARGEST_SIDE * 256 / 224)}
     assert Preprocess.from_dict(edge).size == LARGEST_SIDE
 

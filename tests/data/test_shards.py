@@ -125,7 +125,7 @@ def test_a_training_on_them_and_nothing_unpacked(
     config = TrainConfig(epochs=1, batch_size=16, device="cpu")
     path = tmp_path / "out" / "t.safetensors"
     made = train_classifier(ModelSpec("resnet8", 3, 16), opened(shards), config, path, "teacher")
-    assert made.evidence["images"] == 42
+    assert made.images == 42
     assert sorted(shards.rglob("*")) == before
     assert {p.name for p in path.parent.iterdir()} == {"t.safetensors", "t.safetensors.json"}
 
@@ -178,7 +178,7 @@ def test_a_member_that_is_no_picture(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [(b"", "it is empty"), (b"<html>not found</html>", "it is none of JPEG, PNG")]
+    ("content", "said"), [(b"", "it is empty"), (b"<html>not found</html>", "it is not one of JPEG, PNG")]
 )
 def test_what_is_no_picture_is_named_at_the_start_without_decoding(
     shards: Path,
@@ -230,9 +230,9 @@ def test_a_member_that_is_no_picture_is_named_during_training(
 @pytest.mark.parametrize(
     ("member", "said"),
     [
-        (("0000.jpg", b"x"), "second picture"),
-        (("9999.png", b"GIF89a"), "9999: it has a picture and no class"),
-        (("9999.cls", b"1"), "9999: it has a class and no picture"),
+        (("0000.jpg", b"x"), "second image"),
+        (("9999.png", b"GIF89a"), "9999: it has an image but no class"),
+        (("9999.cls", b"1"), "9999: it has a class but no image"),
         (("9999.json", b"[1]"), "9999.json in the shard"),
         (("9999.json", b'{"lable": 1}'), '9999.json: it is not {"label": …}'),
         (("9999.json", b'{"label": 1.5}'), "neither an integer nor a name"),
@@ -259,7 +259,7 @@ def test_a_sample_whose_picture_has_an_unknown_ending(
 ) -> None:
     members = [*make_samples(image_folder / "train"), ("9999.avif", b"x"), ("9999.cls", b"1")]
     make_shard(shards / "train-0.tar", members)
-    said = "9999: it has a class and no picture, and .avif is the name of no kind that is read"
+    said = "9999: it has a class but no image, and .avif is not a supported image type"
     assert said in str(problem(shards))
 
 
@@ -274,7 +274,7 @@ def test_a_path_out_of_the_tar_is_only_a_key(shards: Path, make_shard: MakeShard
 def test_classes_that_do_not_fit(shards: Path, make_shard: MakeShard, image_folder: Path) -> None:
     picture = (image_folder / "val" / "class0" / "00.png").read_bytes()
     make_shard(shards / "val-0.tar", [("a.png", picture), ("a.cls", b"7")])
-    assert "the class '7', which is none of the 3 of the training shards" in str(problem(shards))
+    assert "the class '7', which is not one of the 3 in the training shards" in str(problem(shards))
     (shards / "classes.txt").write_text("a\nb\nc\n")
     assert "classes.txt" in str(problem(shards))
     (shards / "classes.txt").write_text("a\nb\na\n")
@@ -286,12 +286,12 @@ def test_classes_that_do_not_fit(shards: Path, make_shard: MakeShard, image_fold
 def test_shards_that_are_not_there(shards: Path) -> None:
     error = problem(f"{shards}/train-{{0..3}}.tar")
     assert isinstance(error, UsageError)
-    assert f"2 of 4 shards are not there, such as {shards}/train-2.tar" in str(error)
+    assert f"2 of 4 shards do not exist, such as {shards}/train-2.tar" in str(error)
 
 
 def test_shards_of_which_some_name_no_split(shards: Path) -> None:
     (shards / "train-1.tar").rename(shards / "more-1.tar")
-    assert "more-1.tar does not say which split" in str(problem(shards))
+    assert "more-1.tar does not give its split" in str(problem(shards))
     (shards / "more-1.tar").unlink()
     (shards / "train-0.tar").unlink()
     assert "no training shard" in str(problem(shards))
@@ -300,6 +300,6 @@ def test_shards_of_which_some_name_no_split(shards: Path) -> None:
 def test_a_compressed_tar(shards: Path) -> None:
     bad = shards / "train-0.tar"
     bad.write_bytes(gzip.compress(bad.read_bytes()))
-    assert f"{bad} is no uncompressed tar" in str(problem(shards))
+    assert f"{bad} is not an uncompressed tar" in str(problem(shards))
     bad.write_bytes(b"")
     assert str(bad) in str(problem(shards))

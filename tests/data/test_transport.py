@@ -132,7 +132,7 @@ print(sum(len(labels) for _ in range(3) for _, labels in eval_batches(data.test,
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [("size=4m", "go through pipes"), ("size=8k", "it is full"), ("size=4m,ro", "Read-only file system")],
+    [("size=4m", "use pipes"), ("size=8k", "it is full"), ("size=4m,ro", "Read-only file system")],
 )
 def test_a_real_small_one(image_folder: Path, options: str, said: str) -> None:
     mount = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec "$@"'

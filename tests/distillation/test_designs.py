@@ -50,7 +50,7 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
     if name == "averaged":
         assert not loaded.graph.imf.attention.any()
     products = strip(loaded, choose_products("all", 3), tmp_path / "products", images)
-    assert all(product.evidence["strip"]["passed"] for product in products)
+    assert all(product.strip.passed for product in products)
     with torch.inference_mode():
         _, outputs = loaded.graph(images)
         assert [tuple(f.shape[1:]) for f in outputs.features] == [(c, s, s) for c, s in sizes]
@@ -64,16 +64,16 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
     "change", [{"design": {"attention": "classes"}}, {"design": {"depth": 2}}, {"design": None}]
 )
 def test_a_record_of_another_design(distilled_artifact: Artifact, change: dict[str, Any]) -> None:
-    config = {k: v for k, v in distilled_artifact.evidence["config"].items() if k != "design"}
-    odd = distilled_artifact.with_evidence(config=config | change)
+    config = {k: v for k, v in distilled_artifact.config.items() if k != "design"}
+    odd = distilled_artifact.revised(config=config | change)
     with pytest.raises(ImfDeployError, match=r"the record of .* is damaged"):
         load_distilled(odd)
 
 
 def test_a_record_of_an_older_version(distilled_artifact: Artifact) -> None:
-    config = {k: v for k, v in distilled_artifact.evidence["config"].items() if k != "design"}
+    config = {k: v for k, v in distilled_artifact.config.items() if k != "design"}
     with pytest.raises(ImfDeployError, match=r"made by an older version of imf-deploy.*Distil again"):
-        load_distilled(distilled_artifact.with_evidence(config=config))
+        load_distilled(distilled_artifact.revised(config=config))
 
 
 def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import TrainLoader
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
 from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
 from imf_deploy.distillation.heads import Head, OwnHead
@@ -21,7 +22,6 @@ from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
 from imf_deploy.stripping.stage import strip
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
 
@@ -60,7 +60,7 @@ def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None
     assert (record["head"], record["kept"]) == ("plain", True)
     assert record["before"] == pytest.approx(1 / 3, abs=0.34)
     assert record["after"] > record["before"]
-    assert top1(student, data.validation, data.preprocess, CPU) == pytest.approx(record["after"])
+    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record["after"])
     assert not student.fc._forward_pre_hooks
 
 
@@ -185,13 +185,13 @@ def test_only_heads_differ(made: Sequence[Artifact]) -> None:
         for name in fitted
         if name not in plain or not torch.equal(fitted[name], plain[name])
     }
-    kept = {record["head"] for record in made[0].evidence["refitted"] if record["kept"]}
+    kept = {record["head"] for record in made[0].refitted if record["kept"]}
     layers = {f"imf@{k + 1}": f"imf.prefix_heads.{k}" for k in range(3)} | {"plain": "student.fc"}
     assert changed == {layers[head] for head in kept}
     assert plain.keys() <= fitted.keys()
     assert kept
-    assert made[1].evidence["refitted"] == []
-    assert [record["head"] for record in made[0].evidence["refitted"]] == ["plain", "imf@1", "imf@2", "imf@3"]
+    assert made[1].refitted == []
+    assert [record["head"] for record in made[0].refitted] == ["plain", "imf@1", "imf@2", "imf@3"]
 
 
 def test_without_it_the_attentive_logits_are_deployed(
@@ -218,26 +218,26 @@ def test_what_validation_said_is_what_the_files_have(
         own, outputs = loaded.graph(images)
         pairs = zip(products, [own, *outputs.attentive], strict=True)
         for artifact, expected in pairs:
-            proof = artifact.evidence["strip"]
+            proof = artifact.strip
             assert proof["passed"], proof
             assert torch.allclose(load_product(artifact.path).module(images), expected, atol=1e-6, rtol=1e-6)
-    removed = {row["module"] for row in products[2].evidence["strip"]["removed"]}
+    removed = {row["module"] for row in products[2].strip.removed}
     assert "imf.prefix_heads.1" not in removed  # became the product's only layer
     assert {"imf.prefix_heads.0", "imf.prefix_heads.2", "imf.heads.0", "imf.attention"} <= removed
     network = build_model(loaded.spec)
     network.load_state_dict(load_file(products[0].path), strict=True)
-    for record, product in zip(made[0].evidence["refitted"], products, strict=True):
+    for record, product in zip(made[0].refitted, products, strict=True):
         if record["kept"]:
             deployed = load_product(product.path).module
-            accuracy = top1(deployed, data.validation, data.preprocess, CPU)
+            accuracy = accuracy_of(deployed, data.validation, data.preprocess, CPU)
             assert accuracy == pytest.approx(record["after"])
 
 
 def test_plain_of_torchvision_loads_strictly(
     distilled_artifact: Artifact, images: torch.Tensor, tmp_path: Path
 ) -> None:
-    assert "plain" in {record["head"] for record in distilled_artifact.evidence["refitted"]}
+    assert "plain" in {record["head"] for record in distilled_artifact.refitted}
     (artifact,) = strip(load_distilled(distilled_artifact), ["plain"], tmp_path, images)
-    assert artifact.evidence["strip"]["logits_identical"]
+    assert artifact.strip.logits_identical
     library = torchvision.models.shufflenet_v2_x1_0(num_classes=3)
     library.load_state_dict(load_file(artifact.path), strict=True)

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, describe, load_artifact
 from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
@@ -31,6 +31,7 @@ from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.gate import Gate
@@ -216,11 +217,7 @@ def test_every_precision_of_a_product_passes_its_verification(
         product, data, ["fp32", "fp16", "int8"], config, engines, tmp_path / "deploy"
     )
     assert declined == []
-    results = {
-        file.precision: file.evidence["verify"]
-        for file in verify(product, files, data)
-        if file.kind == "engine"
-    }
+    results = {file.precision: file.verify for file in verify(product, files, data) if file.kind == "engine"}
     assert {name: (result["status"], result["reason"]) for name, result in results.items()} == dict.fromkeys(
         ["fp32", "fp16", "int8"], ("pass", None)
     )
@@ -270,8 +267,8 @@ def test_new_weights_go_into_an_engine(
     source = other.path if kind == "product" else onnx_file.path
     made = refit_engine(stripped_path(engine.path), source, tmp_path / "new.engine")
     check_answers(made.path, onnx_file.path)
-    assert made.evidence["source"] == other.sha256
-    assert {check["status"] for check in made.evidence["refit"]["checks"]} == {"pass"}
+    assert made.source == other.sha256
+    assert {check["status"] for check in made.refit.checks} == {"pass"}
     # The old weights answer otherwise, or this would show nothing.
     with pytest.raises(AssertionError):
         check_answers(engine.path, onnx_file.path)
@@ -321,10 +318,10 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
 
 
 def test_the_record_tells_how_an_engine_was_built(strippable: dict[str, Artifact]) -> None:
-    record = load_artifact(strippable["engine fp16"].path).evidence["build"]
+    record = load_artifact(strippable["engine fp16"].path).build
     gpu = this_gpu()
     assert gpu is not None
-    assert record["gpu"] == gpu.to_dict()
+    assert record["gpu"] == asdict(gpu)
     assert gpu.cuda_driver
     assert record["options"] == {"level": 0, "strip_weights": True}
     assert record["timing_cache"]["file"].endswith(".timing-cache")

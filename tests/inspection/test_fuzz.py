@@ -15,7 +15,7 @@ from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.inspection import inspect
 from imf_deploy.inspection.render import render
 from imf_deploy.models import read_weights
-from imf_deploy.report.read import read_report
+from imf_deploy.records.report import read_report
 
 SPOILT = 40
 """Files of each kind."""

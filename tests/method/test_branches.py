@@ -88,13 +88,13 @@ def test_branches_learn_what_is_as_deep_as_they_are(count: int, branches: int, e
 
 @pytest.mark.parametrize("design", [BranchDesign("classes"), BranchDesign(match="first")])  # type: ignore[arg-type]
 def test_designs_that_are_not_there(design: BranchDesign) -> None:
-    with pytest.raises(UsageError, match="is no design of branches"):
+    with pytest.raises(UsageError, match="is not a branch design"):
         design.check()
 
 
 @pytest.mark.parametrize("units", [-1, 101])
 def test_refining_units_have_bounds(units: int) -> None:
-    with pytest.raises(UsageError, match=f"cannot have {units} refining units. Give 0 to 100"):
+    with pytest.raises(UsageError, match=f"cannot have {units} refining units. Use 0 to 100"):
         BranchDesign(refining=units).check()
 
 
@@ -160,7 +160,7 @@ def test_more_than_logits_in_training_is_told() -> None:
     blocks = find_blocks(student, 16)
     graph = TrainingGraph(student, blocks, ImfBranches(blocks, [TEACHER] * len(blocks), CLASSES))
     assert graph.eval()(torch.zeros(2, 3, 16, 16))[0].shape == (2, CLASSES)
-    with pytest.raises(ImfDeployError, match="Auxiliary puts out tuple in training mode"):
+    with pytest.raises(ImfDeployError, match="Auxiliary outputs tuple in training mode"):
         graph.train()(torch.zeros(2, 3, 16, 16))
 
 

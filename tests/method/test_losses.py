@@ -8,16 +8,10 @@ import torch
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import (
-    Distance,
-    LossWeights,
-    TeacherOutputs,
-    depth_weights,
-    distillation,
-    imf_losses,
-)
+from imf_deploy.method.losses import Distance, LossWeights, TeacherOutputs, depth_weights, imf_losses
 from imf_deploy.method.losses import feature_distance as distance_to
 from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 
 def softmax(row: list[float], temperature: float) -> list[float]:
@@ -51,10 +45,10 @@ def test_the_divergence_by_explicit_sums(
     logits: tuple[torch.Tensor, torch.Tensor], temperature: float
 ) -> None:
     student, teacher = logits
-    found = distillation(student, teacher, temperature).item()
+    found = CLASSIFICATION.imitation(student, teacher, temperature).item()
     assert found == pytest.approx(divergence(student, teacher, temperature), rel=1e-5)
     assert found > 0
-    assert distillation(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
+    assert CLASSIFICATION.imitation(teacher, teacher, temperature).item() == pytest.approx(0, abs=1e-6)
     # Not symmetric: the teacher is the reference.
     assert found != pytest.approx(divergence(teacher, student, temperature), rel=1e-3)
 
@@ -63,7 +57,7 @@ def test_the_divergence_of_several_branches_is_their_mean(logits: tuple[torch.Te
     student, teacher = logits
     stacked = torch.stack([student, teacher * 0.5, student + 1.5])
     expected = sum(divergence(branch, teacher, 4.0) for branch in stacked) / 3
-    assert distillation(stacked, teacher, 4.0).item() == pytest.approx(expected, rel=1e-5)
+    assert CLASSIFICATION.imitation(stacked, teacher, 4.0).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_feature_distance_is_relative_to_the_teacher_s_power() -> None:
@@ -227,7 +221,7 @@ def test_impossible_weights(weights: tuple[float, float, float], option: str) ->
     "fields", [{"branches": -1}, {"prefixes": float("nan")}, {"distance": "cosine"}, {"distance": ["raw"]}]
 )
 def test_impossible_terms(fields: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="no IMF loss"):
+    with pytest.raises(UsageError, match="not an IMF loss"):
         LossWeights(**fields).check()
     LossWeights(branches=0, prefixes=0.5, distance="l2", depth=0).check()
     for depth in (-0.5, 8.5, float("nan")):

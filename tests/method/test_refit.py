@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from imf_deploy.method import refit as module
-from imf_deploy.method.losses import LossWeights, distillation
+from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.refit import refit
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 Head = tuple[torch.Tensor, torch.Tensor]
 WEIGHTS = LossWeights(beta=3.0, temperature=2.0)
@@ -29,7 +30,7 @@ def loss(
     logits = features @ head[0].T + head[1]
     targets = functional.one_hot(labels, 3) * (1 - smoothing) + smoothing / 3
     entropy = -(targets * logits.log_softmax(1)).sum(1).mean()
-    return entropy + WEIGHTS.beta * distillation(logits, taught, WEIGHTS.temperature)
+    return entropy + WEIGHTS.beta * CLASSIFICATION.imitation(logits, taught, WEIGHTS.temperature)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -50,15 +50,15 @@ class Body(nn.Module):
 @pytest.mark.parametrize(
     ("way", "told"),
     [
-        ("softmax", "puts out probabilities, not logits"),
+        ("softmax", "outputs probabilities, not logits"),
         ("input", "changes its input in place"),
         ("functional dropout", "answers differently each time"),
         ("functional dropout asleep", "answers differently each time"),
         ("noise", "answers differently each time"),
         ("no statistics", "depend on the other images of a batch"),
         ("mixes", "depend on the other images of a batch"),
-        ("zero by zero", "puts out numbers that are not finite"),
-        ("infinite", "puts out numbers that are not finite"),
+        ("zero by zero", "outputs numbers that are not finite"),
+        ("infinite", "outputs numbers that are not finite"),
         ("mixes asleep", "depend on the other images of a batch"),
     ],
 )

@@ -106,12 +106,12 @@ def test_two_sets(tmp_path: Path, model: nn.Module) -> None:
     content = {"model_ema": average.state_dict(), "model": model.state_dict(), "epoch": 1}
     path = save(tmp_path / "w.pt", content)
     assert loads(path, model) == [
-        f"{path} holds 2 sets of weights: 'model' is used; --weights-key model_ema takes another"
+        f"{path} holds 2 sets of weights: 'model' is used; --weights-key model_ema selects another"
     ]
     assert loads(path, average, "model_ema") == []
     assert loads(path, model, "model") == []
     with pytest.raises(
-        UsageError, match=r"no weights under --weights-key ema\. It has such as model_ema, model"
+        UsageError, match=r"no weights under --weights-key ema\. For example: model_ema, model"
     ):
         loads(path, model, "ema")
 
@@ -128,7 +128,7 @@ def test_an_average_comes_second(tmp_path: Path, model: nn.Module, ema: str) -> 
     for part in reversed(ema.split(".")):
         content = {part: content}
     path = save(tmp_path / "w.pt", content | {"state_dict": model.state_dict()})
-    assert f"--weights-key {ema} takes another" in loads(path, model)[0]
+    assert f"--weights-key {ema} selects another" in loads(path, model)[0]
 
 
 def test_an_average_within_flat_names(tmp_path: Path, model: nn.Module) -> None:
@@ -154,7 +154,7 @@ def test_heads_that_only_training_uses(tmp_path: Path, name: str, size: int) -> 
     network = build_model(ModelSpec(name, 3, size))
     notes = load_checkpoint(network, save(tmp_path / "w.pt", published.state_dict()))
     assert len(notes) == 1
-    assert "left out, since only training uses it" in notes[0]
+    assert "left out, because only training uses it" in notes[0]
     own = published.state_dict()
     assert all(torch.equal(t, own[n]) for n, t in network.state_dict().items())
 
@@ -188,7 +188,7 @@ def test_another_class_is_refused_in_one_plain_line(tmp_path: Path, model: nn.Mo
     # What the message says to type works.
     code = (
         str(caught.value)
-        .partition("for them: ")[2]
+        .partition("have: ")[2]
         .rstrip(".")
         .replace("'weights.pt'", f"{str(tmp_path / 'weights.pt')!r}")
     )
@@ -270,7 +270,7 @@ def test_tensors_without_plain_values(
 
 def test_another_model_is_named(tmp_path: Path, model: nn.Module) -> None:
     path = save(tmp_path / "w.pt", {"model": under("module.", fresh("resnet14").state_dict())})
-    with pytest.raises(ImfDeployError, match=r"belongs to another model .*unknown: layer1\.1\.conv1\.weight"):
+    with pytest.raises(ImfDeployError, match=r"does not belong to .*unknown: layer1\.1\.conv1\.weight"):
         loads(path, model)
     with pytest.raises(ImfDeployError, match=r"other shapes: fc\.weight \[9, 64\] for \[4, 64\]"):
         loads(save(path, fresh(classes=9).state_dict()), model)

@@ -2,36 +2,37 @@
 
 import base64
 import io
+from typing import Any
 
 import torch
 from PIL import Image
 
 from imf_deploy.data import Split
 from imf_deploy.data.dataset import MemoryImages
+from imf_deploy.records.report import Report
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.html import render_html
-from imf_deploy.report.schema import Report
 from imf_deploy.show.thumbnails import LARGEST, thumbnails
 
 
-def test_each_image_stands_once_the_farthest_first(report: Report) -> None:
-    (entry,) = changed_images(report["artifacts"])
+def test_each_image_stands_once_the_farthest_first(report: dict[str, Any]) -> None:
+    (entry,) = changed_images(Report.of(report).artifacts)
     assert (entry["image"], entry["label"], len(entry["answers"])) == (17, "Shirt", 4)
-    assert {row["precision"] for row, _ in entry["answers"]} == {"fp16"}
+    assert {row.precision for row, _ in entry["answers"]} == {"fp16"}
     other = dict(report["artifacts"][1]["worst"][0], image=3, divergence=9.0)
-    report["artifacts"][1]["worst"].append(other)  # type: ignore[arg-type]
-    assert [entry["image"] for entry in changed_images(report["artifacts"])] == [3, 17]
-    assert len(changed_images(report["artifacts"], 1)) == 1
+    report["artifacts"][1]["worst"].append(other)
+    assert [entry["image"] for entry in changed_images(Report.of(report).artifacts)] == [3, 17]
+    assert len(changed_images(Report.of(report).artifacts, 1)) == 1
 
 
-def test_the_page_has_tables_and_pictures(report: Report) -> None:
-    page = render_html(report)
+def test_the_page_has_tables_and_pictures(report: dict[str, Any]) -> None:
+    page = render_html(Report.of(report))
     assert "What changes, class by class" in page
     assert "3 of 2000 images in another class" in page
     assert f'src="{report["pictures"]["17"]}"' in page
     assert "Coat" in page
     report["pictures"] = {}
-    assert "Images that a file decides otherwise" in render_html(report)
+    assert "Images that a file decides otherwise" in render_html(Report.of(report))
 
 
 def test_thumbnails_are_what_the_network_sees() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from imf_deploy.records.report import Report
 from imf_deploy.report.html import write_report
-from imf_deploy.report.schema import Report
 
 Browse = Callable[..., str]
 
@@ -24,9 +25,9 @@ FRAME = """<!doctype html><iframe src="report.html" width="{width}" height="800"
 
 
 @pytest.fixture
-def page(report: Report, tmp_path: Path) -> Path:
+def page(report: dict[str, Any], tmp_path: Path) -> Path:
     report["notes"].append("<script>document.title = 'broken into'</script>")
-    write_report(report, tmp_path)
+    write_report(Report.of(report), tmp_path)
     return tmp_path / "report.html"
 
 

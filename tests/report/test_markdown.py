@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from imf_deploy.records.report import Report
 from imf_deploy.report.html import render_html
 from imf_deploy.report.markdown import render_markdown
-from imf_deploy.report.schema import Report
 from imf_deploy.show.markdown import code, fenced, text
 
 HOSTILE = [
@@ -64,8 +64,8 @@ def shown(words: str) -> str:
     return words.replace("\u200b", "")
 
 
-def test_what_a_reviewer_reads(report: Report) -> None:
-    markdown = render_markdown(report)
+def test_what_a_reviewer_reads(report: dict[str, Any]) -> None:
+    markdown = render_markdown(Report.of(report))
     lines = markdown.splitlines()
     assert lines[0] == "# mobilenetv2 from cifar_resnet20x4: deployment report"
     assert lines[2].startswith(
@@ -90,34 +90,34 @@ def test_what_a_reviewer_reads(report: Report) -> None:
     assert "onnxruntime 1.32.0" in lines[-1]
 
 
-def test_it_renders_to_one_table(report: Report) -> None:
-    rendered = page(render_markdown(report))
+def test_it_renders_to_one_table(report: dict[str, Any]) -> None:
+    rendered = page(render_markdown(Report.of(report)))
     assert rendered.tags.count("table") == 1
     assert rendered.tags.count("tr") == 1 + len(report["artifacts"])
     assert rendered.tags.count("td") == 10 * len(report["artifacts"])
 
 
-def test_failures_come_first(report: Report) -> None:
+def test_failures_come_first(report: dict[str, Any]) -> None:
     row = report["artifacts"][1]
     row["status"], row["reason"] = "fail", "max difference 0.3 is above 0.05"
     row["accuracy"], row["max_abs_diff"] = None, math.nan
-    markdown = render_markdown(report)
+    markdown = render_markdown(Report.of(report))
     told = "- `deploy/mobilenetv2-imf@1-fp16.onnx`: max difference 0.3 is above 0.05"
     assert markdown.index("**1 of 10 files missed their gate:**") < markdown.index(told)
     assert markdown.index(told) < markdown.index("**Deploy ")
 
 
-def test_a_run_with_hardly_anything(report: Report) -> None:
+def test_a_run_with_hardly_anything(report: dict[str, Any]) -> None:
     report["artifacts"], report["strip"], report["notes"] = [], [], []
     report["environment"], report["recommendation"] = {}, None
-    markdown = render_markdown(report)
+    markdown = render_markdown(Report.of(report))
     assert "**Deploy nothing from this run: it made no files.**" in markdown
     assert "|" not in markdown
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_name_breaks_out(report: Report, name: str) -> None:
-    clean = page(render_markdown(report)).tags
+def test_no_name_breaks_out(report: dict[str, Any], name: str) -> None:
+    clean = page(render_markdown(Report.of(report))).tags
     report["student"] = report["teacher"] = report["dataset"] = name
     report["command"] = f"imf-deploy {name}"
     report["environment"] = {"cpu": name, "versions": {name: name}}
@@ -128,7 +128,7 @@ def test_no_name_breaks_out(report: Report, name: str) -> None:
         if row["status"] == "not-run":
             row["reason"] = name
     report["recommendation"] = {"path": name, "reason": name}
-    rendered = page(render_markdown(report))
+    rendered = page(render_markdown(Report.of(report)))
     # All files have the recommended one's path, so the first is the one in bold.
     assert sorted(rendered.tags) == sorted(clean)
 
@@ -166,9 +166,9 @@ def poisoned(value: Any) -> Any:
     return f"{value}<script>alert(1)</script>\x1b[2J\u202e\u2028" if isinstance(value, str) else value
 
 
-def test_no_text_of_a_report_reaches_a_page_as_more_than_text(report: Report) -> None:
+def test_no_text_of_a_report_reaches_a_page_as_more_than_text(report: dict[str, Any]) -> None:
     crafted = poisoned({**report, "schema": report["schema"]})
-    for written in (render_markdown(crafted), render_html(crafted)):
+    for written in (render_markdown(Report.of(crafted)), render_html(Report.of(crafted))):
         assert "<script" not in written
         assert "\\u202e" in written
         assert not set("\x1b\u202e\u2028") & set(written)

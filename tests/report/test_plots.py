@@ -3,17 +3,18 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 
+from imf_deploy.records.report import Report
 from imf_deploy.report import plots
 from imf_deploy.report.latency import accuracy_against_latency
-from imf_deploy.report.schema import Report
 
 Picture = str | None
 
 
-def pictures(report: Report) -> dict[str, Picture]:
+def pictures(report: dict[str, Any]) -> dict[str, Picture]:
     """Return the pictures of a report by name, drawn once for each content."""
     content = json.dumps(report)
     if content not in _DRAWN:
@@ -24,16 +25,16 @@ def pictures(report: Report) -> dict[str, Picture]:
 _DRAWN: dict[str, dict[str, Picture]] = {}
 
 
-def draw(report: Report) -> dict[str, Picture]:
+def draw(report: dict[str, Any]) -> dict[str, Picture]:
     best = report["recommendation"]
     return {
-        "latency": accuracy_against_latency(report["artifacts"], best["path"] if best else None),
+        "latency": accuracy_against_latency(Report.of(report).artifacts, best["path"] if best else None),
         "losses": plots.loss_curves(report["history"]),
         "validation": plots.validation_curve(report["history"]),
         "teacher_losses": plots.loss_curves(report["teacher_history"], "teacher-losses"),
         "teacher_validation": plots.validation_curve(report["teacher_history"], "teacher-validation"),
-        "parameters": plots.strip_bars(report["strip"], "parameters", "parameters"),
-        "macs": plots.strip_bars(report["strip"], "macs", "multiply-accumulates"),
+        "parameters": plots.strip_bars(Report.of(report).strip, "parameters", "parameters"),
+        "macs": plots.strip_bars(Report.of(report).strip, "macs", "multiply-accumulates"),
     }
 
 
@@ -58,12 +59,12 @@ def texts(svg: Picture) -> str:
         ("macs", ["24.6 M", "multiply-accumulates"]),
     ],
 )
-def test_axes_and_points_are_labelled(report: Report, name: str, words: list[str]) -> None:
+def test_axes_and_points_are_labelled(report: dict[str, Any], name: str, words: list[str]) -> None:
     shown = texts(pictures(report)[name])
     assert [word for word in words if word not in shown] == []
 
 
-def test_pictures_follow_the_page_and_fetch_nothing(report: Report) -> None:
+def test_pictures_follow_the_page_and_fetch_nothing(report: dict[str, Any]) -> None:
     for name, svg in pictures(report).items():
         assert svg is not None
         assert ET.fromstring(svg).get("role") == "img", name
@@ -75,7 +76,7 @@ def test_pictures_follow_the_page_and_fetch_nothing(report: Report) -> None:
         assert "#000" not in svg, "black would vanish on a dark page"
 
 
-def test_ids_are_unique_over_the_page_and_all_references_exist(report: Report) -> None:
+def test_ids_are_unique_over_the_page_and_all_references_exist(report: dict[str, Any]) -> None:
     page = "<p>" + "".join(svg or "" for svg in pictures(report).values()) + "</p>"
     elements = list(ET.fromstring(page).iter())
     ids = [element.get("id") for element in elements if element.get("id")]
@@ -85,11 +86,11 @@ def test_ids_are_unique_over_the_page_and_all_references_exist(report: Report) -
     assert set(links) <= set(ids)
 
 
-def test_the_same_report_gives_the_same_pictures(report: Report) -> None:
+def test_the_same_report_gives_the_same_pictures(report: dict[str, Any]) -> None:
     assert draw(report) == draw(report)
 
 
-def test_hostile_names_are_text(report: Report) -> None:
+def test_hostile_names_are_text(report: dict[str, Any]) -> None:
     for row in report["artifacts"]:
         row["product"], row["precision"] = "<script>alert(1)</script>", '"--></svg>$x_1$'
     for proof in report["strip"]:
@@ -100,7 +101,7 @@ def test_hostile_names_are_text(report: Report) -> None:
     assert "<script" not in "".join(svg or "" for svg in shown.values())
 
 
-def test_without_data_there_is_no_picture(report: Report) -> None:
+def test_without_data_there_is_no_picture(report: dict[str, Any]) -> None:
     for row in report["artifacts"]:
         row["latency_ms"] = row["pytorch_latency_ms"] = None
     report["history"], report["strip"] = [{"epoch": 1, "lr": 0.1}], []
@@ -109,7 +110,7 @@ def test_without_data_there_is_no_picture(report: Report) -> None:
 
 
 @pytest.mark.parametrize("tuned", [0, 1, 2, 5])
-def test_quantisation_aware_training_is_set_apart(report: Report, tuned: int) -> None:
+def test_quantisation_aware_training_is_set_apart(report: dict[str, Any], tuned: int) -> None:
     for curve, curves in ((plots.loss_curves, 5), (plots.validation_curve, 1)):
         svg = curve(report["history"], tuned=tuned)
         assert svg is not None
@@ -127,7 +128,7 @@ def test_quantisation_aware_training_is_set_apart(report: Report, tuned: int) ->
         assert len(lines) == len(before) + (curves + 1 if tuned else 0)  # and the border
 
 
-def test_odd_numbers_still_draw(report: Report) -> None:
+def test_odd_numbers_still_draw(report: dict[str, Any]) -> None:
     report["history"] = report["history"][:1]
     report["history"][0] |= {"cross_entropy": math.nan, "feature": 0.0}
     for row in report["artifacts"]:
@@ -141,7 +142,7 @@ def test_odd_numbers_still_draw(report: Report) -> None:
     assert "imf@2" in texts(pictures(report)["parameters"])
 
 
-def test_a_wide_range_of_latencies_gets_a_logarithmic_axis(report: Report) -> None:
+def test_a_wide_range_of_latencies_gets_a_logarithmic_axis(report: dict[str, Any]) -> None:
     latency = report["artifacts"][0]["latency_ms"]
     assert latency is not None
     latency["p50"] = 0.01

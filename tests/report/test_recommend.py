@@ -1,45 +1,52 @@
 from __future__ import annotations
 
+from typing import Any
+
+from imf_deploy.forms import read_typed
+from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.assemble import recommend
 from imf_deploy.report.html import render_html
 from imf_deploy.report.markdown import render_markdown
-from imf_deploy.report.schema import Report
 
 
-def test_exactly_one_point_below_the_best_is_within_one_point(report: Report) -> None:
+def rows(*content: dict[str, Any]) -> list[ArtifactRow]:
+    return [read_typed(ArtifactRow, row) for row in content]
+
+
+def test_exactly_one_point_below_the_best_is_within_one_point(report: dict[str, Any]) -> None:
     best, small = report["artifacts"][6], report["artifacts"][0]
     best["validation_accuracy"], small["validation_accuracy"] = 152 / 300, 149 / 300
     assert 152 / 300 - 0.01 > 149 / 300  # in binary fractions
-    chosen = recommend([best, small])
+    chosen = recommend(rows(best, small))
     assert chosen is not None
-    assert chosen["path"] == small["path"]
+    assert chosen.path == small["path"]
 
 
-def test_a_latency_of_microseconds_is_not_told_as_nothing(report: Report) -> None:
+def test_a_latency_of_microseconds_is_not_told_as_nothing(report: dict[str, Any]) -> None:
     row = report["artifacts"][0]
     row["latency_ms"] = {"p50": 0.00321, "p90": 0.004, "p99": 0.005}
-    chosen = recommend([row])
+    chosen = recommend(rows(row))
     assert chosen is not None
-    assert "(0.00321 ms at batch 1)" in chosen["reason"]
+    assert "(0.00321 ms at batch 1)" in chosen.reason
 
 
-def test_what_is_compared_is_said_and_is_in_the_table(report: Report) -> None:
+def test_what_is_compared_is_said_and_is_in_the_table(report: dict[str, Any]) -> None:
     """An INT8 file is judged by its own accuracy, and a float file by that of its product."""
     product, own = report["artifacts"][0], report["artifacts"][6]
     product["validation_accuracy"], own["validation_accuracy"] = 0.811, 0.815
     product.pop("calibration", None)
-    chosen = recommend([product])
+    chosen = recommend(rows(product))
     assert chosen is not None
-    assert "its product's accuracy in PyTorch there is 81.1%, the best is 81.1%" in chosen["reason"]
+    assert "its product's accuracy in PyTorch there is 81.1%, the best is 81.1%" in chosen.reason
     own["calibration"] = {
         "target": "onnxruntime-cpu", "method": "minmax", "images": 1, "layers": 1, "float_layers": [],
         "sensitivity": [],
     }  # fmt: skip
     own["latency_ms"] = {"p50": 0.001, "p90": 0.001, "p99": 0.001}
-    chosen = recommend([product, own])
+    chosen = recommend(rows(product, own))
     assert chosen is not None
-    assert "its own accuracy there is 81.5%, the best is 81.5%" in chosen["reason"]
+    assert "its own accuracy there is 81.5%, the best is 81.5%" in chosen.reason
     report["artifacts"] = [product, own]
-    for shown in (render_markdown(report), render_html(report)):
+    for shown in (render_markdown(Report.of(report)), render_html(Report.of(report))):
         assert "81.1 %" in shown
         assert "81.5 %" in shown

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from imf_deploy.report.schema import Report
+from imf_deploy.records.report import Report
 from imf_deploy.report.terminal import render_summary
 
 
-def printed(report: Report, width: int = 100) -> str:
+def printed(report: dict[str, Any], width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(render_summary(report))
+    console.print(render_summary(Report.of(report)))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -21,7 +22,7 @@ def unwrapped(text: str) -> str:
 
 
 @pytest.mark.parametrize("width", [75, 80, 90])
-def test_every_file_keeps_its_row(report: Report, width: int) -> None:
+def test_every_file_keeps_its_row(report: dict[str, Any], width: int) -> None:
     text = printed(report, width)
     table, _, sentences = text.partition("Student ")
     assert max(map(len, table.splitlines())) <= width
@@ -41,11 +42,11 @@ def test_every_file_keeps_its_row(report: Report, width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_any_width_prints(report: Report, width: int) -> None:
+def test_any_width_prints(report: dict[str, Any], width: int) -> None:
     assert "Deploy deploy/mobilenetv2-imf@3-fp32.onnx" in unwrapped(printed(report, width))
 
 
-def test_names_are_not_markup(report: Report) -> None:
+def test_names_are_not_markup(report: dict[str, Any]) -> None:
     report["artifacts"][0]["path"] = "[red]x[/red].onnx"
     report["artifacts"][0]["product"] = "[/]"
     report["notes"] = ["[bold]a note[/oops]", "steered\x1b[2J"]
@@ -55,7 +56,7 @@ def test_names_are_not_markup(report: Report) -> None:
     assert "[bold]a note[/oops]" in unwrapped(text)
 
 
-def test_a_failed_file_is_said_with_its_reason(report: Report) -> None:
+def test_a_failed_file_is_said_with_its_reason(report: dict[str, Any]) -> None:
     row = report["artifacts"][1]
     row["status"], row["reason"] = "fail", "max difference 0.3 is above 0.05"
     report["status"] = "fail"
@@ -64,7 +65,7 @@ def test_a_failed_file_is_said_with_its_reason(report: Report) -> None:
     assert "Of 10 files 7 passed, 1 failed, 2 could not be run here" in unwrapped(text)
 
 
-def test_nothing_to_deploy(report: Report) -> None:
+def test_nothing_to_deploy(report: dict[str, Any]) -> None:
     report["recommendation"] = None
     for row in report["artifacts"]:
         row["status"] = "fail"

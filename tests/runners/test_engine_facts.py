@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -44,7 +44,7 @@ def record_of(path: Path, gpu: Gpu | None = H200, **options: object) -> Artifact
             "build": {
                 "seconds": 1.0,
                 "options": options,
-                "gpu": gpu.to_dict() if gpu else None,
+                "gpu": asdict(gpu) if gpu else None,
                 "timing_cache": None,
             }
         },
@@ -190,7 +190,7 @@ def test_what_an_engine_needs(path: Path) -> None:
 
 def test_an_engine_without_weights_is_not_run(path: Path) -> None:
     record = record_of(path)
-    record.with_evidence(stripped=True).save()
+    record.revised(stripped=True).save()
     with pytest.raises(ImfDeployError, match="has no weights") as caught:
         TensorRTRunner(path).__enter__()
     assert f"imf-deploy refit-engine {path} WEIGHTS" in caught.value.hint

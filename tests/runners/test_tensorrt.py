@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.artifact import describe, sidecar_path
+from imf_deploy.artifact import describe
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import EngineHeader, require_gpu, what_runs
 from imf_deploy.runners.tensorrt import load_library

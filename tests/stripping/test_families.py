@@ -38,7 +38,7 @@ def test_family(make_distilled: Callable[[str], Distilled], tmp_path: Path, name
     products = choose_products("all", len(distilled.blocks))
     made = strip(distilled, products, tmp_path / "products", images)
     assert [artifact.product for artifact in made] == products
-    assert all(artifact.evidence["strip"]["passed"] for artifact in made)
+    assert all(artifact.strip.passed for artifact in made)
     library = build_model(distilled.spec)
     load_weights(library, read_weights(made[0].path), name)
     with torch.inference_mode():

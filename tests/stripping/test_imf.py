@@ -26,17 +26,17 @@ def test_every_k_answers_like_its_attentive_logit(
         for k, artifact in enumerate(made[1:], 1):
             logits = load_product(artifact.path).module(images)
             assert torch.allclose(logits, branches.attentive[k - 1], atol=1e-5, rtol=1e-5)
-            proof = artifact.evidence["strip"]
+            proof = artifact.strip
             assert proof["passed"]
             cut, folded = proof["ladder"]
             assert (cut["name"], cut["against"], folded["name"]) == ("stripped", "training graph", "folded")
             assert proof["max_abs_diff"] <= cut["tolerance"] + folded["tolerance"] < 1e-3
             assert proof["teacher_tensors_found"] == proof["attentive_tensors_found"] == 0
-    sizes = [artifact.evidence["parameters"] for artifact in made[1:]]
-    macs = [artifact.evidence["macs"] for artifact in made[1:]]
+    sizes = [artifact.parameters for artifact in made[1:]]
+    macs = [artifact.macs for artifact in made[1:]]
     assert sizes == sorted(sizes)
     assert macs == sorted(macs)
-    assert sizes[0] < made[0].evidence["parameters"]
+    assert sizes[0] < made[0].parameters
 
 
 def test_the_file_holds_what_is_deployed_and_nothing_else(
@@ -49,7 +49,7 @@ def test_the_file_holds_what_is_deployed_and_nothing_else(
     assert not any(
         part in name for name in names for part in ("attention", "heads", "layer3", "fc", "ifds.2")
     )
-    removed = {row["module"] for row in artifact.evidence["strip"]["removed"]}
+    removed = {row["module"] for row in artifact.strip.removed}
     assert {"student.layer3.0", "student.fc.weight", "student.fc.bias"} <= removed
     assert {"imf.ifds.2", "imf.heads.0", "imf.heads.1", "imf.heads.2", "imf.attention"} <= removed
     assert not any(
@@ -59,10 +59,10 @@ def test_the_file_holds_what_is_deployed_and_nothing_else(
 
 def test_a_really_distilled_student(distilled: Distilled, images: torch.Tensor, tmp_path: Path) -> None:
     made = strip(distilled, choose_products("all", 2), tmp_path, images)
-    assert all(artifact.evidence["strip"]["passed"] for artifact in made)
+    assert all(artifact.strip.passed for artifact in made)
     assert all(artifact.parent == distilled.artifact.sha256 for artifact in made)
     # The teacher's tensors are known, so that the search for them can find something.
-    assert len(distilled.artifact.evidence["teacher_tensors"]) > 10
+    assert len(distilled.artifact.teacher_tensors) > 10
 
 
 def test_made_products_are_taken_as_they_are(distilled: Distilled, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_weights_load_strictly_into_the_library_s_network(
     library = getattr(torchvision.models, LIBRARY[name])(num_classes=10)
     library.load_state_dict(load_file(artifact.path), strict=True)
     assert artifact.path.name == f"{name}-plain.safetensors"
-    assert artifact.evidence["parameters"] == sum(p.numel() for p in library.parameters())
+    assert artifact.parameters == sum(p.numel() for p in library.parameters())
     set_stem_strides(library, distilled.spec.stem_strides, 32)
     library = library.eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -38,7 +38,7 @@ def test_weights_load_strictly_into_the_library_s_network(
 def test_the_proof(make_distilled: Callable[[str], Distilled], tmp_path: Path) -> None:
     distilled = make_distilled("resnet8")
     (artifact,) = strip(distilled, ["plain"], tmp_path / "products")
-    proof = artifact.evidence["strip"]
+    proof = artifact.strip
     assert proof["passed"]
     assert proof["logits_identical"]
     assert (proof["max_abs_diff"], proof["images"]) == (0.0, 64)
@@ -50,4 +50,4 @@ def test_the_proof(make_distilled: Callable[[str], Distilled], tmp_path: Path) -
     }  # fmt: skip
     gone = sum(row["parameters"] for row in proof["removed"])
     assert proof["parameters_before"] - proof["parameters_after"] == gone
-    assert proof["macs_before"] > proof["macs_after"] == artifact.evidence["macs"]
+    assert proof["macs_before"] > proof["macs_after"] == artifact.macs

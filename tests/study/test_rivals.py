@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imf_deploy.data import DataSet
-from imf_deploy.method.losses import distillation
 from imf_deploy.models import ModelSpec
 from imf_deploy.study.losses import decoupled_distillation
 from imf_deploy.study.methods import METHODS
 from imf_deploy.study.rivals import DKD_WARMUP, CrossEntropy, Dkd, FitNet, Kd
 from imf_deploy.study.run import RIVALS, Run, train
+from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
 
@@ -106,7 +106,7 @@ def test_kd_has_the_meaning_of_beta_that_imf_has(
     found = terms(task)
     assert found.keys() == {"cross_entropy", "kd"}
     torch.testing.assert_close(found["cross_entropy"].detach(), functional.cross_entropy(mine, batch[1]))
-    torch.testing.assert_close(found["kd"].detach(), 7 * distillation(mine, its, 2.0))
+    torch.testing.assert_close(found["kd"].detach(), 7 * CLASSIFICATION.imitation(mine, its, 2.0))
 
 
 def test_dkd_rises_over_its_first_epochs(

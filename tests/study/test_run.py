@@ -12,6 +12,7 @@ from torch import Tensor
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, Split
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.method.products import load_product
@@ -19,7 +20,6 @@ from imf_deploy.models import read_weights
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, record_path, train, weights_path
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training import loop
 from imf_deploy.training.config import TrainConfig
@@ -122,12 +122,12 @@ def test_accuracies_are_those_of_what_is_deployed(place: Place, tmp_path: Path) 
     found = {method: place.train(run_of(method, tested=True)) for method in ("kd", "imf")}
     rival = load_product(weights_path(place.record(run_of("kd")))).module
     for split, told in ((data.validation, found["kd"].validation), (data.test, found["kd"].test)):
-        assert told == {"plain": top1(rival, split, data.preprocess, cpu)}
+        assert told == {"plain": accuracy_of(rival, split, data.preprocess, cpu)}
     distilled = load_distilled(load_artifact(weights_path(place.record(run_of("imf")))))
     made = strip(distilled, ["plain", "imf@1", "imf@3"], tmp_path / "products")
     for artifact in made:
         module = load_product(artifact.path).module
-        expected = top1(module, data.test, data.preprocess, cpu)
+        expected = accuracy_of(module, data.test, data.preprocess, cpu)
         assert found["imf"].test[artifact.product] == expected
 
 

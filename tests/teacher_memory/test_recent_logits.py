@@ -66,7 +66,7 @@ def test_the_teacher_sees_each_batch_of_a_distillation_once(
         made = distill(data, teacher, config, tmp_path / "b.safetensors")
     finally:
         hook.remove()
-    assert made.evidence["refitted"]
+    assert made.refitted
     assert len(seen) == without
     assert len(data.train) // TRAIN.batch_size * TRAIN.epochs > PASSES
 

@@ -82,8 +82,8 @@ def test_the_teacher_sees_each_view_once(
     assert every == 32 * config.epochs + 1
     assert sum(counts) == distinct_views(data, config) + 2 < every
     tolerance = 0.05 if recipe == "bf16" else 1e-4
-    for term, value in plain.evidence["history"][-1].items():
-        assert made.evidence["history"][-1][term] == pytest.approx(value, rel=tolerance, abs=tolerance)
+    for term, value in plain.history[-1].items():
+        assert made.history[-1][term] == pytest.approx(value, rel=tolerance, abs=tolerance)
     if recipe != "bf16":
         a, b = read_weights(plain.path), read_weights(made.path)
         assert all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)

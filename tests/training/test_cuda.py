@@ -118,7 +118,7 @@ def test_a_captured_distillation_loses_what_an_eager_one_does(
     for graph in (True, False):
         path = tmp_path / f"{graph}.safetensors"
         monitoring = Monitoring(cuda_graph=graph, teacher_outputs_gb=0)
-        found.append(losses(distill(data, teacher, config, path, monitoring=monitoring).evidence["history"]))
+        found.append(losses(distill(data, teacher, config, path, monitoring=monitoring).history))
     assert captured == [True, False]
     assert found[0] == pytest.approx(found[1], rel=0.05 if recipe == "bf16" else 0.01, abs=2e-3)
 
@@ -284,4 +284,4 @@ def test_distilling_and_stripping(data: DataSet, teacher_file: Path, tmp_path: P
     tuned = qat(load_distilled(made), data, teacher, config, tmp_path / "q.safetensors")
     for distilled in (made, tuned):
         products = strip(load_distilled(distilled), ["plain", "imf@1"], tmp_path / distilled.path.stem)
-        assert all(product.evidence["strip"]["passed"] for product in products)
+        assert all(product.strip.passed for product in products)

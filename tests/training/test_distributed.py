@@ -73,7 +73,7 @@ made = distill(data, teacher, DistillConfig(student, train=train, refit=refit), 
                monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "epochs": epochs, "seen": seen, "states": states, "sha256": made.sha256,
-    "history": made.evidence["history"], "world": world_size(), "refitted": made.evidence["refitted"],
+    "history": made.history, "world": world_size(), "refitted": made.refitted,
 }))
 leave()
 os._exit(0)  # as the command line ends: Gloo's threads may abort the interpreter's shutdown

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.models import Block, ModelSpec, build_model, not_finite
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.teaching.teacher import Teacher, find_teacher, load_teacher
 from imf_deploy.training.checkpoint import load_checkpoint
 from imf_deploy.training.config import TrainConfig
@@ -26,8 +27,8 @@ TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 def test_it_learns(data: DataSet, tmp_path: Path) -> None:
     config = TrainConfig(epochs=8, batch_size=8, lr=0.05, device="cpu")
     made = train_classifier(ModelSpec("resnet8", 3, 16), data, config, tmp_path / "t.safetensors", "teacher")
-    assert made.evidence["accuracy"] >= 0.9
-    losses = [record["cross_entropy"] for record in made.evidence["history"]]
+    assert made.accuracy >= 0.9
+    losses = [record["cross_entropy"] for record in made.history]
     assert losses[-1] < losses[0] / 2
 
 
@@ -49,7 +50,7 @@ def test_the_teacher_is_not_changed(data: DataSet, teacher: Teacher, tmp_path: P
 
 def test_how_the_teacher_learned_is_read_from_its_sidecar(teacher: Teacher, teacher_file: Path) -> None:
     (epoch,) = teacher.history
-    assert epoch == load_artifact(teacher_file).evidence["history"][0]
+    assert epoch == load_artifact(teacher_file).history[0]
     assert {"epoch", "lr", "cross_entropy", "validation_accuracy"} == epoch.keys()
 
 
@@ -79,11 +80,11 @@ def test_a_damaged_history_is_refused(
 
 
 def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled_artifact: Artifact) -> None:
-    (epoch,) = distilled_artifact.evidence["history"]
+    (epoch,) = distilled_artifact.history
     assert epoch.keys() == TERMS | {"epoch", "lr", "validation_accuracy"}
     assert 0 <= epoch["validation_accuracy"] <= 1
-    assert [block["name"] for block in distilled_artifact.evidence["blocks"]] == ["stage2", "stage3"]
-    assert distilled_artifact.evidence["teacher_features"] == [asdict(Block("layer3", 64, 4))] * 2
+    assert [block["name"] for block in distilled_artifact.blocks] == ["stage2", "stage3"]
+    assert distilled_artifact.teacher_features == [asdict(Block("layer3", 64, 4))] * 2
     assert distilled_artifact.parent == teacher.sha256
     assert distilled_artifact.preprocess == data.preprocess
 
@@ -173,6 +174,6 @@ def test_a_teacher_of_another_architecture(data: DataSet, teacher_file: Path, tm
     assert "--teacher resnet8" in caught.value.hint
     bare = tmp_path / "bare.safetensors"  # without its sidecar
     bare.write_bytes(teacher_file.read_bytes())
-    with pytest.raises(ImfDeployError, match=r"another model than CifarResNet \(missing: layer1\.1"):
+    with pytest.raises(ImfDeployError, match=r"does not belong to CifarResNet \(missing: layer1\.1"):
         find_teacher(str(bare), "resnet14", data, "cpu")
     assert find_teacher(str(bare), "resnet8", data, "cpu").spec.name == "resnet8"

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import DistillConfig, ImfTask, distill
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.tasks.classification import top1
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.ema import Ema
@@ -80,7 +80,9 @@ def test_the_average_is_measured_and_kept(data: DataSet, tmp_path: Path) -> None
     task, history = run(data, tmp_path / "ema", ema=0.9)
     assert not torch.equal(task.module.fc.weight, plain.module.fc.weight)
     task.module.eval()
-    assert history[-1]["validation_accuracy"] == top1(task.predict, data.validation, data.preprocess, CPU)
+    assert history[-1]["validation_accuracy"] == accuracy_of(
+        task.predict, data.validation, data.preprocess, CPU
+    )
 
 
 def test_the_best_epoch_is_kept(data: DataSet, tmp_path: Path) -> None:
@@ -92,7 +94,7 @@ def test_the_best_epoch_is_kept(data: DataSet, tmp_path: Path) -> None:
     accuracies = [record["validation_accuracy"] for record in history]
     assert accuracies[-1] < max(accuracies)
     for task, accuracy in ((last, accuracies[-1]), (best, max(accuracies))):
-        assert top1(task.predict, data.validation, data.preprocess, CPU) == accuracy
+        assert accuracy_of(task.predict, data.validation, data.preprocess, CPU) == accuracy
 
 
 def test_biases_and_norms_are_left_alone_where_asked() -> None:

@@ -62,7 +62,7 @@ def test_good_files_answer_alone_as_in_a_batch(
     product: Product, exported: list[Artifact], data: DataSet
 ) -> None:
     for verified in verify(product, exported, data):
-        result = verified.evidence["verify"]
+        result = verified.verify
         check = result["batches"]
         assert result["status"] == "pass"
         assert (check["images"], check["batch"], check["agreement"], check["reason"]) == (18, 100, 1, "")
@@ -73,7 +73,7 @@ def test_a_file_that_depends_on_the_batch_fails(
     product: Product, exported: list[Artifact], data: DataSet, tmp_path: Path
 ) -> None:
     bad = negated_alone(exported[0], tmp_path / "bad.onnx")
-    first, second = (file.evidence["verify"] for file in verify(product, [bad, exported[1]], data))
+    first, second = (file.verify for file in verify(product, [bad, exported[1]], data))
     assert first["agreement"] == 1  # at the batch of the whole test
     assert first["status"] == "fail"
     assert first["reason"].startswith("at ONNX fp32, its answers depend on the other images of the batch")
@@ -101,7 +101,7 @@ def test_a_product_that_depends_on_the_batch_fails_every_file(
 ) -> None:
     bad = Product(product.artifact, NegatedAlone(product.module).eval())
     for verified in verify(bad, exported, data):
-        result = verified.evidence["verify"]
+        result = verified.verify
         assert result["status"] == "fail"
         assert result["reason"].startswith("the ladder breaks at stripped (its answers depend on the other")
         assert result["batches"]["reason"] == ""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data import DataSet
-from imf_deploy.tasks.evaluate import logits_of
+from imf_deploy.data.evaluate import logits_of
 from imf_deploy.verification.doubt import doubt
 
 

@@ -1,6 +1,7 @@
 """Intervals and comparisons against numbers worked out by hand."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_equal_logits() -> None:
     assert parity.cosine == pytest.approx(1)
     assert parity.accuracy == parity.pytorch_accuracy == 0.75
     assert parity.accuracy_interval == wilson_interval(0.75, 4)
-    assert json.loads(json.dumps(parity.to_dict()))["images"] == 4
+    assert json.loads(json.dumps(asdict(parity)))["images"] == 4
 
 
 def test_numbers_by_hand() -> None:

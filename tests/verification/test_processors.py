@@ -87,10 +87,10 @@ def test_a_file_for_all_processors_is_portable(
     float_file: Path, folder: DataSet, reference: np.ndarray, tmp_path: Path
 ) -> None:
     file = made(float_file, folder, tmp_path, "all")
-    assert load_artifact(file.path).evidence["calibration"]["cpus"] == "all"
+    assert load_artifact(file.path).calibration.cpus == "all"
     record, reason = judge(file, folder.test, folder.preprocess, reference, Gate(1, 0.99))
     assert (record["status"], record["cpus"], record["images"], reason) == ("portable", "all", 0, "")
-    (sentence,) = describe_processors([file.with_evidence(verify={"portability": record})])
+    (sentence,) = describe_processors([file.revised(verify={"portability": record})])
     assert sentence == f"INT8 portable: no input can make a sum saturate, on any processor: {file.path.name}"
 
 
@@ -102,8 +102,8 @@ def test_a_file_for_vnni_differs_elsewhere_and_says_what_it_is_for(
     assert (record["status"], record["cpus"], record["images"], reason) == ("differs", "vnni", 30, "")
     assert record["layers"] >= 1
     assert record["agreement"] < 1
-    (sentence,) = describe_processors([file.with_evidence(verify={"portability": record})])
-    assert "other answers" in sentence
+    (sentence,) = describe_processors([file.revised(verify={"portability": record})])
+    assert "different answers" in sentence
     assert "made for processors with VNNI" in sentence
 
 
@@ -112,7 +112,7 @@ def test_a_file_that_differs_is_held_to_its_gate(
 ) -> None:
     """A file with full-range weights whose record does not say that it is for processors with VNNI."""
     file = made(float_file, folder, tmp_path, "vnni")
-    calibration = {k: v for k, v in file.evidence["calibration"].items() if k != "cpus"}
+    calibration = {k: v for k, v in file.calibration.items() if k != "cpus"}
     older = replace(file, evidence={**file.evidence, "calibration": calibration})
     record, reason = judge(older, folder.test, folder.preprocess, reference, Gate(100, 1))
     assert record["status"] == "differs"

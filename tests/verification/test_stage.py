@@ -10,13 +10,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from imf_deploy.artifact import Artifact, describe, load_artifact, sidecar_path
+from imf_deploy.artifact import Artifact, describe, load_artifact
 from imf_deploy.data import DataConfig, DataSet, open_data
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError
 from imf_deploy.export.stage import EngineConfig, export
 from imf_deploy.export.targets import BatchRange
 from imf_deploy.method.products import Product, load_product
+from imf_deploy.records.files import sidecar_path
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification import stage
 from imf_deploy.verification.gate import Gate
@@ -60,11 +61,11 @@ def test_a_good_file_passes(
 ) -> None:
     files = [file for file in exported if file.precision == precision and file.format == "onnx"]
     (verified,) = verify(product, files, data)
-    result = verified.evidence["verify"]
+    result = verified.verify
     assert (result["status"], result["reason"]) == ("pass", None)
     assert result["images"] == len(data.test)
     assert result["agreement"] == 1
-    assert result["pytorch_accuracy"] == product.artifact.evidence["accuracy"]
+    assert result["pytorch_accuracy"] == product.artifact.accuracy
     own = result["ladder"][-1]
     assert own["name"] == f"ONNX {precision}"
     assert own["max_abs_diff"] <= own["tolerance"]
@@ -121,7 +122,7 @@ def test_an_engine_that_does_not_run_on_a_gpu_has_failed(
     monkeypatch.setattr(stage, "open_file", refuse)
     engine = next(file for file in exported if file.format == "tensorrt_rtx")
     (verified,) = verify(product, [engine], data)
-    result = verified.evidence["verify"]
+    result = verified.verify
     assert result["status"] == result["ladder"][-1]["status"] == status
     assert result["reason"] in str(error)
     assert "\n" not in result["reason"]
@@ -136,7 +137,7 @@ def test_engines_that_fail_alike_have_one_reason(
     monkeypatch.setattr(stage, "open_file", refuse)
     engines = [file for file in exported if file.format == "tensorrt_rtx"]
     assert len(engines) == 2
-    reasons = {verified.evidence["verify"]["reason"] for verified in verify(product, engines, data)}
+    reasons = {verified.verify.reason for verified in verify(product, engines, data)}
     assert reasons == {"tensorrt_rtx 1.7 refuses it: another version"}
 
 
@@ -146,7 +147,7 @@ def test_a_gpu_that_runs_no_rtx_engines_fails_none(
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
     engines = [file for file in exported if file.format == "tensorrt_rtx"]
-    found = [verified.evidence["verify"] for verified in verify(product, engines, data)]
+    found = [verified.verify for verified in verify(product, engines, data)]
     assert {result["status"] for result in found} == {"not-run"}
     (reason,) = {result["reason"] for result in found}
     assert reason.startswith("the GPU here is SM90, and the engine is for SM80, SM86")
@@ -159,10 +160,10 @@ def test_an_engine_without_a_gpu_has_a_row(
     engines = [file for file in exported if file.format == "tensorrt_rtx"]
     assert len(engines) == 2
     for verified in verify(product, engines, data):
-        result = verified.evidence["verify"]
+        result = verified.verify
         assert result["status"] == "not-run"
         assert "no CUDA device" in result["reason"]
-        assert verified.evidence["targets"]
+        assert verified.targets
         assert verified.path.stat().st_size > 1000
 
 
@@ -187,7 +188,7 @@ def test_a_file_whose_weights_changed_fails(
 ) -> None:
     good = next(file for file in exported if file.precision == precision and file.format == "onnx")
     (verified,) = verify(product, [scaled(good, tmp_path)], data)
-    result = verified.evidence["verify"]
+    result = verified.verify
     assert result["status"] == "fail"
     assert result["reason"].startswith(f"at ONNX {precision}, largest logit difference")
     assert [rung["status"] for rung in result["ladder"]] == ["pass", "pass", "fail"]
@@ -199,13 +200,13 @@ def test_the_first_rung_that_breaks_is_named(
     fp32, fp16 = (file for file in exported if file.format == "onnx")
     broken = scaled(fp32, tmp_path)
     bad, good = verify(product, [broken, fp16], data)
-    assert bad.evidence["verify"]["reason"].startswith("at ONNX fp32, ")
-    result = good.evidence["verify"]
+    assert bad.verify.reason.startswith("at ONNX fp32, ")
+    result = good.verify
     assert [rung["name"] for rung in result["ladder"]] == ["stripped", "folded", "ONNX fp32", "ONNX fp16"]
     assert result["reason"].startswith("the ladder breaks at ONNX fp32 (largest logit difference")
     assert result["reason"].endswith("which ONNX fp16 stands on")
     # Beside PyTorch alone it is as good as before.
-    assert verify(product, [fp16], data)[0].evidence["verify"]["status"] == "pass"
+    assert verify(product, [fp16], data)[0].verify.status == "pass"
 
 
 def test_a_gate_that_is_missed() -> None:
@@ -251,7 +252,7 @@ def test_a_file_that_is_no_longer_there(product: Product, exported: list[Artifac
 
 @pytest.mark.parametrize("target", [None, 5, ["tensorrt"], "\x1b[31m", "openvino"])
 def test_a_damaged_target(product: Product, exported: list[Artifact], data: DataSet, target: object) -> None:
-    damaged = exported[0].with_evidence(calibration={"target": target})
+    damaged = exported[0].revised(calibration={"target": target})
     with pytest.raises(ImfDeployError, match=r"damaged \('target'\)"):
         verify(product, [damaged], data)
 

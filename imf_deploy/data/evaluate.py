@@ -1,4 +1,4 @@
-"""Run a network over a split."""
+"""Run a network over a split, and score its answers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from imf_deploy.data import Split, eval_batches
-from imf_deploy.data.batches import Batch
+from imf_deploy.data.batches import Batch, eval_batches
+from imf_deploy.data.dataset import Split
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import track
 
@@ -35,3 +35,18 @@ def logits_of(
             outputs.append(predict(images.to(device)).float().cpu())
             advance(len(images))
     return torch.cat(outputs)
+
+
+def accuracy_of(
+    predict: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocess: Preprocess,
+    device: torch.device,
+    batches: Iterator[Batch] | None = None,
+) -> float:
+    """Return how far the answers on a split are right, from 0 to 1, as its task counts.
+
+    See :func:`logits_of`.
+    """
+    logits = logits_of(predict, split, preprocess, device, batches)
+    return float(preprocess.task.right(logits.numpy(), split.labels.numpy()).mean())

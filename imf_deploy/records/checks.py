@@ -1,0 +1,262 @@
+"""Parts of records: what was proved and measured of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import computed_field
+
+from imf_deploy.forms import Measured, Number, Whole
+from imf_deploy.verification.gate import Gate
+
+Status = Literal["pass", "fail", "not-run"]
+Interval = tuple[Number, Number]
+"""Both ends of a 95 % interval."""
+
+SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
+"""The processors whose sums of two products saturate in 16 bits."""
+PORTABLE = "portable: no input can make a sum saturate, on any processor"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the parity ladder.
+
+    Attributes:
+        name: What the network has become, such as ``folded`` or ``ONNX int8``.
+        against: The rung that it is compared with.
+        status: ``pass``, ``fail``, or ``not-run`` with a reason.
+        reason: Why it breaks or was not run; empty where it holds.
+        images: Number of images that were compared; the rest is null where there were none.
+        max_abs_diff: Largest absolute difference of any logit.
+        tolerance: Largest that is allowed.
+        agreement: Part of the images on which both choose the same class.
+        min_agreement: Smallest that is allowed.
+    """
+
+    name: str
+    against: str
+    status: Status
+    reason: str = ""
+    images: Whole = 0
+    max_abs_diff: Number | None = None
+    tolerance: Number | None = None
+    agreement: Number | None = None
+    min_agreement: Number | None = None
+
+
+def first_broken(ladder: Sequence[Rung]) -> Rung | None:
+    """Return the first rung that does not hold."""
+    return next((rung for rung in ladder if rung.status == "fail"), None)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """A training-only module that a product no longer has, and its number of parameters."""
+
+    module: str
+    parameters: Whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripProof:
+    """What was compared, what was removed, and whether it holds.
+
+    Attributes:
+        product: ``plain`` or ``imf@k``.
+        ladder: Training graph to stripped, and for ``imf@k`` to folded; as it was read back.
+        logits_identical: Whether logits before and after are the same bit for bit.
+        max_abs_diff: Largest difference between logits before and after.
+        images: Number of images that were compared.
+        parameters_before: Of the training graph.
+        parameters_after: Of the file.
+        macs_before: Multiply-accumulates for one image, training graph.
+        macs_after: The same for the file.
+        removed: Modules of the training graph that are not in the file.
+        keys_match: Whether the file's tensors are those of the architecture, no more and no less.
+        teacher_tensors_found: Number of tensors of the file that are equal to one of the teacher's.
+        attentive_tensors_found: Number of tensors of the file that are equal to the attentive weights.
+    """
+
+    product: str
+    ladder: list[Rung]
+    logits_identical: bool
+    max_abs_diff: Measured
+    images: Whole
+    parameters_before: Whole
+    parameters_after: Whole
+    macs_before: Whole
+    macs_after: Whole
+    removed: list[Removed]
+    keys_match: bool
+    teacher_tensors_found: Whole
+    attentive_tensors_found: Whole
+
+    @property
+    def broken(self) -> str:
+        """What does not hold, in words; empty where everything does."""
+        if rung := first_broken(self.ladder):
+            return f"the rung '{rung.name}' breaks: {rung.reason}"
+        if not self.keys_match:
+            return "the tensors are not those of the architecture"
+        if self.teacher_tensors_found or self.attentive_tensors_found:
+            return "tensors of the teacher or attentive weights are in the file"
+        return ""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether every part of the proof holds."""
+        return not self.broken
+
+
+@dataclass(frozen=True)
+class BatchCheck:
+    """A network at a small batch against itself at a larger one, on the same images.
+
+    Attributes:
+        images: Number of images.
+        batch: Images in the larger batch.
+        max_abs_diff: Largest absolute difference of any logit.
+        tolerance: Largest that is allowed.
+        agreement: Part of the images whose class is the same.
+        reason: Why the answers depend on the batch; empty where they do not.
+        small: Images in the small batch: 1, or what another optimisation profile is tuned for.
+    """
+
+    images: Whole
+    batch: Whole
+    max_abs_diff: Measured
+    tolerance: Measured
+    agreement: Measured
+    reason: str
+    small: Whole = 1
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """One class of the test split.
+
+    Attributes:
+        label: Its name.
+        images: Number of its images.
+        pytorch_right: Number of them that PyTorch gets right.
+        right: Number of them that the file gets right.
+        changed: Number of them that the file puts into another class than PyTorch does.
+    """
+
+    label: str
+    images: Whole
+    pytorch_right: Whole
+    right: Whole
+    changed: Whole
+
+
+@dataclass(frozen=True)
+class WorstInput:
+    """An image on which a file is far from PyTorch.
+
+    Attributes:
+        image: Its position in the test split.
+        label: Its right class.
+        pytorch: What PyTorch takes it for, and ``pytorch_probability`` how sure it is.
+        answer: What the file takes it for, and ``probability`` how sure it is.
+        divergence: KL divergence of the file's probabilities from PyTorch's, in nats.
+    """
+
+    image: Whole
+    label: str
+    pytorch: str
+    pytorch_probability: Measured
+    answer: str
+    probability: Measured
+    divergence: Measured
+
+
+@dataclass(frozen=True)
+class Portability:
+    """How a file answers on x86 processors without VNNI, beside all others.
+
+    Attributes:
+        status: ``portable`` where no input can make a sum saturate; ``same`` or ``differs`` by the answers on
+            some images; ``unknown`` where an operator cannot be emulated.
+        layers: Number of layers that some input can make saturate.
+        images: Number of images that were compared; 0 where none had to be.
+        agreement: Part of them that keep their class on these processors.
+        max_abs_diff: Largest absolute difference of a logit.
+        operators: Operators that cannot be emulated.
+        cpus: Which processors the file was made for.
+    """
+
+    status: Literal["portable", "same", "differs", "unknown"]
+    layers: Whole = 0
+    images: Whole = 0
+    agreement: Number | None = None
+    max_abs_diff: Number | None = None
+    operators: tuple[str, ...] = ()
+    cpus: Literal["all", "vnni"] = "all"
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def sentence(self) -> str:
+        """What reports say of the file; without a full stop."""
+        if self.status == "portable":
+            return f"INT8 {PORTABLE}"
+        if self.status == "unknown":
+            return (
+                f"INT8 on {SATURATING}: not known, since {', '.join(self.operators)} cannot be emulated; "
+                "measure the file on such a processor"
+            )
+        if self.status == "same":
+            return f"INT8 on {SATURATING}: same answers on {self.images} images"
+        return (
+            f"INT8 on {SATURATING}: different answers, {self.agreement:.2%} of {self.images} images keep "
+            f"their class, and logits differ by up to {self.max_abs_diff:.2g}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """A file against the PyTorch model that it was made from, on the test split; null where it was not run.
+
+    Attributes:
+        status: Whether its ladder holds and its gate is passed.
+        reason: Why it fails or was not run; null where it passes.
+        gate: What it had to pass.
+        doubt: Why the accuracy of the product is suspect; empty where it is not.
+        ladder: From the training graph down to the file.
+        images: Number of images.
+        max_abs_diff: Largest absolute difference of any logit.
+        mean_abs_diff: Mean absolute difference of all logits.
+        cosine: Cosine of the angle between all logits of one and of the other.
+        agreement: Part of the images on which both choose the same class.
+        accuracy: Of the file, from 0 to 1.
+        accuracy_interval: Its 95 % confidence interval (Wilson).
+        pytorch_accuracy: Of the PyTorch model.
+        pytorch_accuracy_interval: Its 95 % confidence interval.
+        classes: Each class of the split, in the order of the logits.
+        worst: Images on which the file is farthest from PyTorch, changed classes first.
+        batches: Images alone and in a batch; null for a file that takes one size of batch.
+        portability: An INT8 file for ONNX Runtime on other processors; null for other files.
+    """
+
+    status: Status
+    reason: str | None
+    gate: Gate
+    doubt: str = ""
+    ladder: list[Rung]
+    images: Whole | None = None
+    max_abs_diff: Number | None = None
+    mean_abs_diff: Number | None = None
+    cosine: Number | None = None
+    agreement: Number | None = None
+    accuracy: Number | None = None
+    accuracy_interval: Interval | None = None
+    pytorch_accuracy: Number | None = None
+    pytorch_accuracy_interval: Interval | None = None
+    classes: list[ClassChange] = field(default_factory=list)
+    worst: list[WorstInput] = field(default_factory=list)
+    batches: BatchCheck | None = None
+    portability: Portability | None = None

@@ -1,0 +1,62 @@
+"""Records of earlier releases, in the form of this one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.untrusted import shorten
+
+SCHEMA = "0.2.0"
+"""The first release that writes the records of this one."""
+_FIRST = 2
+"""The schema of release 0.1.0."""
+_DEPLOYED = ("precision", "inputs", "outputs")
+"""Fields that records of every kind had, and that only deployable files fill."""
+
+
+def take_schema(content: dict[str, Any], name: str, remake: str) -> bool:
+    """Remove the schema of a record, and return whether it is that of release 0.1.0.
+
+    Args:
+        content: The record; changed.
+        name: What messages call it.
+        remake: What to type where it is older than that.
+
+    Raises:
+        ImfDeployError: it was written by another release than these two.
+    """
+    schema = content.pop("schema", None)
+    whole = type(schema) is int
+    if not (whole or isinstance(schema, str)):
+        raise ImfDeployError(f"{name} is not a record of imf-deploy: it has no schema", remake)
+    if schema in (SCHEMA, _FIRST):
+        return whole
+    age, hint = ("an older", remake) if whole and schema < _FIRST else ("a newer", "Update imf-deploy")
+    raise ImfDeployError(
+        f"{name} was written by {age} version (form {shorten(str(schema), 40)}, this one reads {SCHEMA})",
+        hint,
+    )
+
+
+def upgrade_file(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a file as this release writes it, from one of release 0.1.0.
+
+    What does not fit there either is left to the validation.
+    """
+    evidence = content.pop("evidence", None)
+    record = content | (evidence if isinstance(evidence, dict) else {})
+    if record.get("kind") not in ("onnx", "engine"):
+        record = {key: value for key, value in record.items() if key not in _DEPLOYED}
+    # Branches had no refining units at first, and all weighed alike.
+    model, config = (_object(record, name) for name in ("model", "config"))
+    if isinstance(features := model.get("teacher_features"), list):
+        model.setdefault("refining", [0] * len(features))
+    _object(config, "design").setdefault("refining", 0)
+    _object(config, "weights").setdefault("depth", 0.0)
+    return record
+
+
+def _object(content: dict[str, Any], name: str) -> dict[str, Any]:
+    value = content.get(name)
+    return value if isinstance(value, dict) else {}
