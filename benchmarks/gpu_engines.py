@@ -29,12 +29,11 @@ from imf_deploy.benchmark import Latency, conditions, measure, ratio
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.benchmark.int8 import WORTH, compare
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.flavour import choose_flavour
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_json
 from imf_deploy.runners import Runner
+from imf_deploy.settings import BatchRange, BuildSettings
 
 ENGINES = ("fp16", "int8", "fp32")
 BASELINE = "engine fp16"
@@ -81,7 +80,9 @@ def build(network: Network, options: argparse.Namespace, report: Report) -> dict
                 raise ImfDeployError("no TensorRT is installed")
             if not path.is_file():
                 profile = BatchRange.parse(options.profile)
-                build_engine(source, path, flavour, profile, options=BuildOptions(level=options.level))
+                build_engine(
+                    source, path, flavour, profile, options=BuildSettings(builder_level=options.level)
+                )
         except Exception as error:  # the other engines are built
             print(f"{network.name}: engine {kind} cannot be built: {error}", flush=True)
             continue

@@ -35,15 +35,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from imf_deploy.data import DataConfig, DataSet, encoded, open_data
+from imf_deploy.data import DataSet, encoded, open_data
 from imf_deploy.data.dataset import MemoryImages, Split
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import BranchSettings, DataSettings, LossSettings, TrainingSettings
+from imf_deploy.settings.training import Precision
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Precision, TrainConfig
 from imf_deploy.training.distributed import accelerator
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.terms import Terms
@@ -127,10 +126,10 @@ def training(
     network = build_model(its).eval().requires_grad_(False)
     network.to(device, memory_format=torch.channels_last)
     spec = ModelSpec.for_images("mobilenetv2", classes, size)
-    graph, _, features = training_graph(spec, find_blocks(network, size), BranchDesign())
-    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossWeights())
+    graph, _, features = training_graph(spec, find_blocks(network, size), BranchSettings())
+    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossSettings())
     steps = len(data.train) // batch_size
-    config = TrainConfig(
+    config = TrainingSettings(
         epochs=math.ceil(2000 / steps), batch_size=batch_size, device="cuda", precision=precision, **changes
     )
     with accelerator(device, precision) as prepared:
@@ -241,7 +240,7 @@ def large_section(seconds: float, images: int) -> Iterator[Row]:
         for name, limit in (("decoded while training", 0), ("from the GPU's memory", 1 << 40)):
             encoded.MEMORY_LIMIT = limit
             try:
-                data = open_data(DataConfig(str(folder), validation_fraction=0))
+                data = open_data(DataSettings(str(folder), val_fraction=0))
             finally:
                 encoded.MEMORY_LIMIT = usual
             for precision in ("fp32", "bf16"):

@@ -22,13 +22,12 @@ from torch import nn
 from imf_deploy.benchmark.measure import slice_orders
 from imf_deploy.data.dataset import DataSet, MemoryImages, Split
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import ModelSpec, build_model, find_blocks
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import BranchSettings, LossSettings, TrainingSettings
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig, choose_device
 from imf_deploy.training.cpu_layers import fast_layers
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import accelerator
 from imf_deploy.training.optimizer import build_optimizer
 from imf_deploy.training.training import Training
@@ -48,7 +47,7 @@ def random_data(size: int, classes: int, count: int) -> DataSet:
 def floor(student: nn.Module, teacher: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Step:
     """Return the least that a step has to do."""
     student = student.to(memory_format=torch.channels_last).train()
-    optimizer = build_optimizer(student, TrainConfig())
+    optimizer = build_optimizer(student, TrainingSettings())
     images, labels = batch
 
     def step() -> None:
@@ -103,10 +102,10 @@ def main() -> None:
     spec = ModelSpec.for_images(options.student, options.classes, options.size)
     its = ModelSpec.for_images(options.teacher, options.classes, options.size)
     network = build_model(its).eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    graph, _, features = training_graph(spec, find_blocks(network, options.size), BranchDesign())
-    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossWeights())
+    graph, _, features = training_graph(spec, find_blocks(network, options.size), BranchSettings())
+    task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossSettings())
     device = choose_device("cpu")
-    config = TrainConfig(batch_size=options.batch_size, device="cpu")
+    config = TrainingSettings(batch_size=options.batch_size, device="cpu")
     plain = build_model(spec)
     with (
         accelerator(device, config.precision) as prepared,

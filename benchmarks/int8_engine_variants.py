@@ -32,14 +32,13 @@ from imf_deploy.benchmark.gpu import gpu_parts
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.quantize import PLACEMENT
-from imf_deploy.export.build_options import BuildOptions
 from imf_deploy.export.engine_form import Floats, engine_source
 from imf_deploy.export.flavour import choose_flavour
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_bytes, write_json
 from imf_deploy.runners import Runner, TensorRTRunner
 from imf_deploy.runners.engine_layers import EngineLayer, short_type
+from imf_deploy.settings import BatchRange, BuildSettings
 from imf_deploy.tasks.classification import same_class
 
 ROUNDS, LOADS, WARMUP_S = 36, 6, 0.1
@@ -194,7 +193,7 @@ def compare(network: Network, forms: Mapping[str, Path], options: argparse.Names
         path = source.with_suffix(".engine")
         began = time.monotonic()
         try:
-            build_engine(source, path, flavour, profile, options=BuildOptions(level=options.level))
+            build_engine(source, path, flavour, profile, options=BuildSettings(builder_level=options.level))
             layers = profile_form(path, (profile.opt, 3, network.size, network.size))
         except Exception as error:  # the other forms are built
             print(f"- {name} does not run: {' '.join(str(error).split())[:300]}", flush=True)

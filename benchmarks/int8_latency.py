@@ -26,13 +26,14 @@ from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import measure_ranges
-from imf_deploy.data import DataConfig, Split, open_data
+from imf_deploy.data import Split, open_data
 from imf_deploy.data.dataset import MemoryImages
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.files import write_bytes, write_json
 from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, Runner
+from imf_deploy.settings import DataSettings
 
 CLASSES = {224: 1000, 32: 10}
 BASELINE = "onnxruntime fp32"
@@ -40,7 +41,7 @@ BASELINE = "onnxruntime fp32"
 
 def images_of(size: int, count: int) -> tuple[Split, Preprocess]:
     """Return embedded training images scaled to ``uint8 [count, 3, size, size]``, and their preprocessing."""
-    data = open_data(DataConfig())
+    data = open_data(DataSettings())
     pixels = data.train.fetch(torch.arange(count)).expand(-1, 3, -1, -1).float()
     scaled = nn.functional.interpolate(pixels, (size, size), mode="bilinear").round().clamp(0, 255)
     known = data.preprocess

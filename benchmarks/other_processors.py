@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from imf_deploy.data import DataConfig, open_data
+from imf_deploy.data import open_data
+from imf_deploy.settings import DataSettings
 
 LAUNCHER = Path(__file__).parents[1] / "tests" / "on_cpu.py"
 RUN = """
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("files", nargs="+")
     parser.add_argument("--images", type=int, default=200)
     given = parser.parse_args()
-    data = open_data(DataConfig())
+    data = open_data(DataSettings())
     pixels = data.test.fetch(torch.arange(given.images))
     with tempfile.TemporaryDirectory() as folder:
         script, images = Path(folder) / "run.py", Path(folder) / "images.npy"

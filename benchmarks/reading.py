@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imf_deploy.data import Augment, DataConfig, DataSet, encoded, open_data
+from imf_deploy.data import Augment, DataSet, encoded, open_data
 from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.settings import DataSettings
 
 CLASSES = 10
 
@@ -63,7 +64,7 @@ def main() -> None:
     for name, folder, kept in (("memory", "images", limit), ("files", "images", 0), ("shards", "shards", 0)):
         encoded.MEMORY_LIMIT = kept
         start = time.perf_counter()
-        data = open_data(DataConfig(str(options.output / folder), image_size=options.size))
+        data = open_data(DataSettings(str(options.output / folder), image_size=options.size))
         print(f"{name}: opened in {time.perf_counter() - start:.1f} s, {len(data.train)} training images")
         sources[name] = data
     model = build_model(ModelSpec.for_images("mobilenetv2", CLASSES, options.size))

@@ -15,18 +15,29 @@ from statistics import median
 import torch
 
 from imf_deploy import defaults
-from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import distill
+from imf_deploy.settings import (
+    DataSettings,
+    DistillSettings,
+    GivenTeacher,
+    MonitoringSettings,
+    TrainingSettings,
+)
 from imf_deploy.teaching.teacher import Teacher, find_teacher
-from imf_deploy.training.config import Monitoring, TrainConfig
 
 
-def seconds(data: DataSet, teacher: Teacher, config: DistillConfig, gigabytes: float) -> float:
+def seconds(data: DataSet, teacher: Teacher, config: DistillSettings, gigabytes: float) -> float:
     """Return the CPU time of one distillation, reading and writing included, in seconds."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()
         distill(
-            data, teacher, config, Path(folder) / "a.safetensors", False, Monitoring(60, False, gigabytes)
+            data,
+            teacher,
+            config,
+            Path(folder) / "a.safetensors",
+            False,
+            MonitoringSettings(60, False, gigabytes),
         )
         return time.process_time() - begun
 
@@ -43,16 +54,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = open_data(DataConfig())
+    data = open_data(DataSettings())
     nothing = torch.arange(0)
     data = replace(
         data,
         train=data.train.subset(torch.arange(options.images)),
         validation=data.validation.subset(nothing),
     )
-    teacher = find_teacher("", "", data, "cpu")
-    train = TrainConfig(options.epochs, device="cpu", shift=0, flip=options.flip)
-    config = DistillConfig(options.student, train=train, refit=False)
+    teacher = find_teacher(GivenTeacher(), data, "cpu")
+    train = TrainingSettings(options.epochs, device="cpu", shift=0, flip=options.flip)
+    config = DistillSettings(student=options.student, **vars(train), refit=False)
     seconds(data, teacher, replace(config, train=replace(train, epochs=1)), 0)  # warm up
     ratios = []
     for number in range(options.rounds):

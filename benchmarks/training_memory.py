@@ -13,10 +13,16 @@ from pathlib import Path
 
 import torch
 
-from imf_deploy.data import DataConfig, open_data
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.data import open_data
+from imf_deploy.distillation.distill import distill
+from imf_deploy.settings import (
+    DataSettings,
+    DistillSettings,
+    GivenTeacher,
+    MonitoringSettings,
+    TrainingSettings,
+)
 from imf_deploy.teaching.teacher import find_teacher
-from imf_deploy.training.config import Monitoring, TrainConfig
 from imf_deploy.training.training import Training
 
 
@@ -36,7 +42,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=24)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = open_data(DataConfig())
+    data = open_data(DataSettings())
     few = torch.arange(64)
     data = replace(
         data,
@@ -54,14 +60,14 @@ def main() -> None:
 
     # The loop has no hook there, and needs none for anything else.
     Training.end_epoch = end_epoch  # type: ignore[method-assign]
-    config = TrainConfig(epochs=options.epochs, device="cpu", ema=0.99, keep="best")
+    config = TrainingSettings(epochs=options.epochs, device="cpu", ema=0.99, keep="best")
     with tempfile.TemporaryDirectory() as folder:
         distill(
             data,
-            find_teacher("", "", data, "cpu"),
-            DistillConfig(options.student, train=config),
+            find_teacher(GivenTeacher(), data, "cpu"),
+            DistillSettings(student=options.student, **vars(config)),
             Path(folder) / "distilled.safetensors",
-            monitoring=Monitoring(checkpoint_minutes=0.01),
+            monitoring=MonitoringSettings(checkpoint_minutes=0.01),
         )
     print(", ".join(f"{mebibytes:.0f}" for mebibytes in held), "MiB after each epoch")
     print(f"first {held[0]:.0f}, most {max(held):.0f}, last {held[-1]:.0f} MiB")

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.export.onnx_file import Precision
 from imf_deploy.export.onnx_writer import OnnxPrecision
-from imf_deploy.export.stage import EngineConfig, engine_path, export, write_engine
+from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
 from imf_deploy.records.files import DeployableFile
+from imf_deploy.settings import QuantizeSettings
+from imf_deploy.settings.export import Precision
 from imf_deploy.stages import stage
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ def export_product(
     product: Product,
     data: DataSet,
     precisions: Sequence[Precision],
-    config: CalibrationConfig,
-    engines: EngineConfig | None,
+    config: QuantizeSettings,
+    engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
 ) -> tuple[list[DeployableFile], list[str]]:
@@ -67,8 +67,8 @@ def export_int8(
     product: Product,
     fp32: DeployableFile,
     data: DataSet,
-    config: CalibrationConfig,
-    engines: EngineConfig | None,
+    config: QuantizeSettings,
+    engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
 ) -> tuple[list[DeployableFile], list[str]]:

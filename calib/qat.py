@@ -2,75 +2,47 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from imf_deploy import defaults
 from imf_deploy.artifact import claim
 from imf_deploy.calib.fake_quantize import FakeQuantizedGraph, require_torchao
 from imf_deploy.compat import versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.data.evaluate import accuracy_of
-from imf_deploy.distillation.distill import Distilled, save_distilled
+from imf_deploy.distillation.distill import Distilled, recorded_settings, save_distilled
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import refit_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, fingerprint
-from imf_deploy.forms import read_typed
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.records.files import DistilledFile
 from imf_deploy.records.making import Tuned
+from imf_deploy.settings import (
+    DistillSettings,
+    Gate,
+    MonitoringSettings,
+    QatSettings,
+    QuantizeSettings,
+    TrainingSettings,
+)
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-
-
-@dataclass(frozen=True)
-class QatConfig:
-    """How long, and how gently.
-
-    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation that is
-    gone on from. Not so its schedule, whichever it was: the rate rises for a tenth of the steps and falls
-    as a cosine to 0, so that ranges come to rest. Nor what is for long trainings: mixup, CutMix and the
-    moving average of weights are off, and the last epoch's weights are kept.
-
-    Attributes:
-        epochs: Passes over the training split.
-        lr_factor: Largest learning rate as a part of the distillation's.
-        device: As :attr:`TrainConfig.device`.
-    """
-
-    epochs: int = 1
-    lr_factor: float = defaults.QAT_LR_FACTOR
-    device: str = "auto"
-
-    def check(self) -> None:
-        """Refuse values that no training can use, and a machine without torchao.
-
-        Raises:
-            UsageError: naming the option.
-            ImfDeployError: torchao cannot be used.
-        """
-        if self.epochs < 1:
-            raise UsageError(f"{self.epochs} epochs of QAT are too few", "Give 1 or more")
-        if not (self.lr_factor > 0 and math.isfinite(self.lr_factor)):
-            raise UsageError(f"--lr-factor {self.lr_factor} is out of range", "Give such as 0.02")
-        require_torchao()
+from imf_deploy.training.tensorboard import check_monitoring
 
 
 def qat(
     distilled: Distilled,
     data: DataSet,
     teacher: Teacher,
-    config: QatConfig,
+    config: QatSettings,
     path: Path,
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> DistilledFile:
     """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
 
@@ -94,10 +66,10 @@ def qat(
         UsageError: a setting out of range, other data, or another teacher.
         ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
     """
-    config.check()
-    monitoring.check()
+    require_torchao()
+    check_monitoring(monitoring)
     source = distilled.artifact
-    train, weights = _settings(distilled, config)
+    train = _settings(distilled, config)
     _check_origin(distilled, data, teacher)
     known = source.history
     settings = {
@@ -125,9 +97,9 @@ def qat(
 
     before = accuracy(graph)
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
-    images = choose_images(data.train, min(defaults.CALIBRATION_IMAGES, len(data.train)), train.seed)
+    images = choose_images(data.train, min(QuantizeSettings.images, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
-    task = ImfTask(rounded, teacher, distilled.teacher_features, weights, train.label_smoothing)
+    task = ImfTask(rounded, teacher, distilled.teacher_features, train, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
         # It is short: an eager step does.
@@ -143,14 +115,14 @@ def qat(
         fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
         if source.refitted:
             # What was fitted to features of before the tuning; the student's own head was tuned itself.
-            fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, weights, plain=False)
+            fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
         fields |= {"parent": source.sha256, "recipe": recipe}
         return save_distilled(path, graph, checkpoint, **fields)
 
     return on_first(finish)
 
 
-def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY_DROP) -> list[str]:
+def describe_qat(artifact: DistilledFile, allowed: float = Gate.max_accuracy_drop) -> list[str]:
     """Return what a reader has to know of files whose weights were tuned, as sentences.
 
     Args:
@@ -182,30 +154,27 @@ def describe_qat(artifact: DistilledFile, allowed: float = defaults.MAX_ACCURACY
     return sentences
 
 
-def _settings(distilled: Distilled, config: QatConfig) -> tuple[TrainConfig, LossWeights]:
-    """Return the distillation's settings with the changes that :class:`QatConfig` tells."""
+def _settings(distilled: Distilled, config: QatSettings) -> DistillSettings:
+    """Return the distillation's settings with the changes that :class:`QatSettings` describes."""
     try:
-        known = distilled.artifact.config
-        train, weights = read_typed(TrainConfig, known["train"]), read_typed(LossWeights, known["weights"])
-        train.check()
-        weights.check()
-    except (KeyError, ValueError, UsageError) as error:
+        known = recorded_settings(distilled.artifact)
+    except ImfDeployError as error:
         raise ImfDeployError(
             f"the record of {distilled.artifact.path} is damaged ({error})", "Distil again"
         ) from error
-    short = replace(
-        train,
+    return replace(
+        known,
         epochs=config.epochs,
-        lr=train.lr * config.lr_factor,
+        lr=known.largest_lr * config.lr_factor,
+        lr_base_size=0,
         device=config.device,
-        schedule="cosine",
-        warmup=defaults.WARMUP,
+        lr_schedule="cosine",
+        warmup=TrainingSettings.warmup,
         mixup=0.0,
         cutmix=0.0,
         ema=0.0,
         keep="last",
     )
-    return short, weights
 
 
 def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None:

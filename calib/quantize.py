@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
-from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.float_layers import keep_in_float
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.settings.quantize import Cpus, Target
 
 if TYPE_CHECKING:
     from onnx import ModelProto

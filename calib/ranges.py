@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imf_deploy.calib.config import Method
 from imf_deploy.calib.histogram import Histogram
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.observe import Observer
@@ -14,6 +13,7 @@ from imf_deploy.calib.threshold import PERCENTILE, Range, entropy_range, mse_ran
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.progress import track
+from imf_deploy.settings.quantize import Method
 
 Ranges = dict[str, Range]
 """Tensor to the smallest and the largest value that INT8 represents."""

@@ -9,7 +9,7 @@ from typing import Any
 from imf_deploy.errors import GateError
 from imf_deploy.progress import say
 from imf_deploy.records.making import Score
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
 
 Attempt = Callable[[tuple[str, ...]], tuple[bytes, Score]]
 """Layers that stay in float -> the file, and how it does on validation images."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from imf_deploy.calib.config import Cpus, Target
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.quantize import layers_of, quantize
 from imf_deploy.calib.ranges import Ranges
@@ -13,6 +12,7 @@ from imf_deploy.data import Split
 from imf_deploy.data.choice import choose_images
 from imf_deploy.progress import track
 from imf_deploy.records.making import LayerHarm
+from imf_deploy.settings.quantize import Cpus, Target
 
 
 def rank_layers(

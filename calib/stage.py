@@ -12,7 +12,6 @@ import numpy as np
 
 from imf_deploy.artifact import claim
 from imf_deploy.calib.cache import CacheKey, cached_ranges
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.engine_floats import choose_floats
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
@@ -41,6 +40,7 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
+from imf_deploy.settings import QuantizeSettings
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import Array
 
@@ -50,7 +50,7 @@ _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 def calibrate(
     path: Path,
     data: DataSet,
-    config: CalibrationConfig,
+    config: QuantizeSettings,
     folder: Path,
     preprocess: Preprocess | Path | None = None,
     ranges_file: Path | None = None,
@@ -82,7 +82,6 @@ def calibrate(
         GateError: INT8 misses the gate even after repair; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
-    config.check()
     model = open_float_model(path, preprocess, logits)
     _check_data(model, data)
     if config.images > (most := len(data.train)):
@@ -120,7 +119,7 @@ def calibrate(
     floats = choose_floats(model, ranges, images, _readable) if config.target == "tensorrt" else None
     about: dict[str, Any] = {
         "target": config.target,
-        **({"cpus": config.cpus} if config.target == "onnxruntime-cpu" else {}),
+        **({"cpus": config.int8_cpus} if config.target == "onnxruntime-cpu" else {}),
         **({ENGINE_FLOATS: floats} if floats else {}),
         "method": config.method,
         "images": config.images,
@@ -139,12 +138,12 @@ def calibrate(
             data.validation,
             config.sensitivity_images,
             config.seed,
-            config.cpus,
+            config.int8_cpus,
         )
 
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
-        content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.cpus)
+        content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.int8_cpus)
         return content, score(
             content_logits(content, model, data.validation), reference, labels, data.preprocess.task
         )
@@ -162,7 +161,7 @@ def calibrate(
         candidate.write_bytes(repaired.content)
         if config.target == "tensorrt":
             _check_tensorrt(candidate)
-        elif config.cpus == "all":
+        elif config.int8_cpus == "all":
             _check_portable(candidate)
         running = running_operators(candidate)
     ranked = ranking() if config.rank or repaired.excluded else []

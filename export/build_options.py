@@ -6,92 +6,57 @@ import contextlib
 import ctypes
 import importlib
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from imf_deploy.errors import UsageError
 from imf_deploy.export.flavour import import_tensorrt
-from imf_deploy.export.targets import Flavour
-
-LEVELS = range(6)
-"""Of the builder's optimisation: 0 builds fastest, 5 tries most."""
-_MOST_WORKSPACE_MIB = 1 << 20
+from imf_deploy.settings import BuildSettings
+from imf_deploy.settings.export import Flavour
 
 
-@dataclass(frozen=True)
-class BuildOptions:
-    """Options of a build; the defaults are TensorRT's own.
+def check_options(options: BuildSettings, flavour: Flavour) -> None:
+    """Refuse what cannot be built here, before anything is.
 
-    Attributes:
-        version_compatible: Whether later versions of the same major version of TensorRT load the engine too.
-        hardware_compatible: Whether other GPUs from Ampere on run it too.
-        level: How much the builder tries, 0 to 5.
-        workspace_mib: Most scratch memory of a layer in MiB; by default the memory of the GPU.
-        strip_weights: Whether the weights can be replaced later, and a plan without them is written too.
+    Raises:
+        UsageError: naming the option.
     """
+    if flavour == "tensorrt":
+        if options.version_compatible:
+            _check_lean_runtime(import_tensorrt(flavour).__version__)
+    elif given := next((name for name in changed_options(options) if name != "workspace"), ""):
+        raise UsageError(
+            f"`{given}` is an option of the full TensorRT, and TensorRT-RTX builds these engines",
+            "Leave it out, or give `trt` tensorrt on a machine with a GPU",
+        )
 
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    level: int | None = None
-    workspace_mib: int | None = None
-    strip_weights: bool = False
 
-    def __post_init__(self) -> None:
-        if self.level is not None and self.level not in LEVELS:
-            raise UsageError(f"--builder-level {self.level} is out of range", "Give 0 to 5")
-        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= _MOST_WORKSPACE_MIB:
-            raise UsageError(f"--workspace {self.workspace_mib} is out of range", "Give at least 1 MiB")
+def changed_options(options: BuildSettings) -> dict[str, Any]:
+    """Return the options of a build that are not at their default, for a record."""
+    values = {field.name: getattr(options, field.name) for field in fields(BuildSettings)}
+    return {name: value for name, value in values.items() if value is not None and value is not False}
 
-    def check(self, flavour: Flavour) -> None:
-        """Refuse what cannot be built here, before anything is.
 
-        Raises:
-            UsageError: naming the option.
-        """
-        if flavour == "tensorrt":
-            if self.version_compatible:
-                _check_lean_runtime(import_tensorrt(flavour).__version__)
-            return
-        given = {
-            "--version-compatible": self.version_compatible,
-            "--hardware-compatible": self.hardware_compatible,
-            "--builder-level": self.level is not None,
-            "--strip-weights": self.strip_weights,
-        }
-        if option := next((name for name, value in given.items() if value), ""):
-            raise UsageError(
-                f"{option} is an option of the full TensorRT, and TensorRT-RTX builds these engines",
-                "Leave it out, or give --trt tensorrt on a machine with a GPU",
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the options that are not at their default, for a record."""
-        return {
-            field.name: value
-            for field, value in zip(fields(self), asdict(self).values(), strict=True)
-            if value != field.default
-        }
-
-    def apply(self, trt: Any, config: Any) -> None:
-        """Set the options of an ``IBuilderConfig``."""
-        flags = trt.BuilderFlag
-        # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
-        config.clear_flag(flags.TF32)
-        # Layers with their formats and tactics, for whoever asks the engine; it runs no slower.
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # from 10.8 on; what is in the cache is built again alike
-            config.set_flag(flags.EDITABLE_TIMING_CACHE)
-        if self.version_compatible:
-            config.set_flag(flags.VERSION_COMPATIBLE)
-        if self.hardware_compatible:
-            config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        if self.level is not None:
-            config.builder_optimization_level = self.level
-        if self.workspace_mib is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, self.workspace_mib << 20)
-        if self.strip_weights:
-            config.set_flag(flags.REFIT)
-            config.set_flag(flags.STRIP_PLAN)
+def apply_options(options: BuildSettings, trt: Any, config: Any) -> None:
+    """Set the options of an ``IBuilderConfig``."""
+    flags = trt.BuilderFlag
+    # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
+    config.clear_flag(flags.TF32)
+    # Layers with their formats and tactics, for whoever asks the engine; it runs no slower.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # from 10.8 on; what is in the cache is built again alike
+        config.set_flag(flags.EDITABLE_TIMING_CACHE)
+    if options.version_compatible:
+        config.set_flag(flags.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.builder_level is not None:
+        config.builder_optimization_level = options.builder_level
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    if options.strip_weights:
+        config.set_flag(flags.REFIT)
+        config.set_flag(flags.STRIP_PLAN)
 
 
 def _check_lean_runtime(version: str) -> None:
@@ -108,6 +73,6 @@ def _check_lean_runtime(version: str) -> None:
         ctypes.CDLL(name)
     except OSError as error:
         raise UsageError(
-            f"--version-compatible needs TensorRT's lean runtime, and {name} cannot be loaded",
+            f"`version_compatible` needs TensorRT's lean runtime, and {name} cannot be loaded",
             f'Type: pip install "tensorrt_lean=={version}"',
         ) from error

@@ -12,7 +12,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_form import engine_source
 from imf_deploy.export.flavour import gpu_here, import_tensorrt
 from imf_deploy.export.library_log import library_log, one_line
-from imf_deploy.export.targets import Flavour
+from imf_deploy.settings.export import Flavour
 
 # Part of every plan. Without a name it would be "Unnamed Network 3", and the bytes of a plan would depend
 # on what was built before.

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from imf_deploy.errors import UsageError
-from imf_deploy.export.onnx_file import Precision
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-DEPLOY = "deploy"
-"""The ``--precisions`` that writes what is usually deployed, and nothing else."""
+from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, Precision
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class FileChoice:
         Args:
             engines: Whether engines are built.
         """
-        return [name for name in PRECISIONS if name in self.onnx or (engines and name in self.engines)]
+        return [name for name in EVERY_PRECISION if name in self.onnx or (engines and name in self.engines)]
 
     @property
     def int8(self) -> bool:
@@ -49,21 +45,10 @@ def every_form(names: Sequence[Precision]) -> FileChoice:
     return FileChoice(tuple(names), tuple(names))
 
 
-def choose_precisions(option: str) -> FileChoice:
-    """Read ``--precisions``: ``deploy``, or names separated by commas.
-
-    ``int8`` brings ``fp32``, which it is made from.
-
-    Raises:
-        UsageError: a precision that is not known.
-    """
-    names = [name.strip() for name in option.split(",") if name.strip()]
-    if names == [DEPLOY]:
+def choose_precisions(chosen: Literal["deploy"] | Sequence[Precision]) -> FileChoice:
+    """Return which files are written; ``int8`` brings ``fp32``, which it is made from."""
+    if chosen == DEPLOY:
         return DEPLOYED
-    unknown = [name for name in names if name not in PRECISIONS]
-    if unknown or not names:
-        raise UsageError(
-            f"--precisions has no '{', '.join(unknown)}'",
-            f"Give {DEPLOY} alone, or choose from: {', '.join(PRECISIONS)}",
-        )
-    return every_form([name for name in PRECISIONS if name in names or (name == "fp32" and "int8" in names)])
+    return every_form(
+        [name for name in EVERY_PRECISION if name in chosen or (name == "fp32" and "int8" in chosen)]
+    )

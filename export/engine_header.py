@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.export.targets import Flavour
 from imf_deploy.files import existing_file
+from imf_deploy.settings.export import Flavour
 
 _MAGIC: dict[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _HEADER = 40

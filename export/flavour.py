@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from imf_deploy.errors import DeviceError, UsageError
-from imf_deploy.export.targets import Flavour
-
-FlavourOption = Literal["auto", "rtx", "tensorrt", "off"]
+from imf_deploy.settings.export import Flavour, FlavourOption
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def import_tensorrt(flavour: Flavour) -> Any:
     if flavour == "tensorrt" and not gpu_here():
         raise DeviceError(
             "the full TensorRT builds only on a machine with a CUDA device",
-            "Use --trt rtx, which builds without one, or run this step on the GPU machine",
+            "Use `trt` rtx, which builds without one, or run this step on the GPU machine",
         )
     library = LIBRARIES[flavour]
     try:

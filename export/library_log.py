@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from imf_deploy.export.flavour import LIBRARIES
-from imf_deploy.export.targets import Flavour
+from imf_deploy.settings.export import Flavour
 
 # Said after every error on a machine without a GPU; it is not the cause.
 _NOISE = "CUDA driver version is insufficient"

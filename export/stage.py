@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,29 +12,20 @@ from typing import TYPE_CHECKING, Any, get_args
 from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
-from imf_deploy.export.build_options import BuildOptions
-from imf_deploy.export.choice import DEPLOY, PRECISIONS, FileChoice
+from imf_deploy.export.build_options import changed_options, check_options
+from imf_deploy.export.choice import FileChoice
 from imf_deploy.export.device import this_gpu
-from imf_deploy.export.flavour import LIBRARIES, FlavourOption, choose_flavour, gpu_here
-from imf_deploy.export.onnx_file import Precision
+from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
-from imf_deploy.export.targets import (
-    PORTABLE_CAPABILITIES,
-    TURING,
-    BatchRange,
-    Flavour,
-    parse_capability,
-    parse_profiles,
-    profiles_of,
-    profiles_text,
-    rtx_runs_on,
-)
+from imf_deploy.export.targets import PORTABLE_CAPABILITIES, profiles_text, rtx_runs_on
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
+from imf_deploy.settings import EngineSettings
+from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
@@ -45,109 +36,71 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EngineConfig:
-    """How engines are built.
+class EnginePlan:
+    """How engines are built, once that is decided.
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
-        batch: Sizes of the batch: one range, or one for each optimisation profile.
-        capabilities: Compute capabilities such as ``86``; none builds for RTX GPUs, Ampere and newer.
-        options: Of the build.
-        timing_cache: File that keeps timings; nothing keeps them beside the engines. It decides nothing
-            about an engine but how soon it is built.
+        settings: Batches, targets and options of the build.
         precisions: Which ONNX files an engine is built from.
     """
 
     flavour: Flavour
-    batch: BatchRange | tuple[BatchRange, ...]
-    capabilities: tuple[str, ...] = ()
-    options: BuildOptions = field(default_factory=BuildOptions)
-    timing_cache: Path | None = None
-    precisions: tuple[Precision, ...] = PRECISIONS
+    settings: EngineSettings = EngineSettings()
+    precisions: tuple[Precision, ...] = EVERY_PRECISION
 
     def recipe(self) -> dict[str, Any]:
         """Return what decides the content of an engine."""
         return {
             "flavour": self.flavour,
-            "batch": profiles_text(profiles_of(self.batch)),
-            "capabilities": self.capabilities,
-            "options": self.options.to_dict(),
+            "batch": profiles_text(self.settings.batch),
+            "capabilities": self.settings.compute_capability,
+            "options": changed_options(self.settings),
         }
 
 
-def choose_engines(
-    option: FlavourOption,
-    batch: str,
-    capabilities: Sequence[str],
-    choice: FileChoice,
-    options: BuildOptions | None = None,
-    timing_cache: Path | None = None,
-) -> tuple[EngineConfig | None, str]:
-    """Read ``--trt``, ``--batch`` and ``--compute-capability``, which have to fit ``--precisions``.
-
-    Args:
-        option: ``--trt``.
-        batch: ``--batch``.
-        capabilities: Of ``--compute-capability``.
-        precisions: Of ``--precisions``.
-        options: Of the build; nothing takes TensorRT's own.
-        timing_cache: ``--timing-cache``.
+def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[EnginePlan | None, str]:
+    """Decide how engines are built on this machine, which has to fit the files that are written.
 
     Returns:
-        How to build engines, or nothing; and what the user should know of it, empty where all is well.
+        How to build engines, or ``None``; and what the user should know of it, empty where all is well.
 
     Raises:
-        UsageError: a value that cannot be used, or a TensorRT that is not installed.
+        UsageError: values that do not go together, or a TensorRT that is not installed.
         DeviceError: the full TensorRT was asked for where there is no CUDA device.
     """
-    profiles, targets = parse_profiles(batch), tuple(parse_capability(text) for text in capabilities)
-    check_cache(timing_cache)
-    library = choose_flavour(option)
+    check_cache(settings.timing_cache)
+    library, targets = choose_flavour(settings.trt), settings.compute_capability
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
-    check_targets(library.flavour, targets, choice.engines)
-    options = options or BuildOptions()
-    options.check(library.flavour)
-    # Who names targets may build for other machines.
-    remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
-    return EngineConfig(library.flavour, profiles, targets, options, timing_cache, choice.engines), remark
-
-
-def check_targets(flavour: Flavour, targets: Sequence[str], precisions: Sequence[str]) -> None:
-    """Refuse targets that no engine can be built for.
-
-    Args:
-        flavour: The TensorRT that builds.
-        targets: Compute capabilities such as ``86``.
-        precisions: Of the ONNX files that engines are built from.
-
-    Raises:
-        UsageError: naming the target.
-    """
-    if flavour == "tensorrt" and targets:
+    if library.flavour == "tensorrt" and targets:
         raise UsageError(
             "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave --compute-capability out, or give --trt rtx",
+            "Leave `compute_capability` out, or give `trt` rtx",
         )
-    if TURING in targets and set(precisions) != {"fp16"}:
+    if TURING in targets and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give --precisions fp16 or {DEPLOY}, or leave 75 out",
+            f"Give `precisions` fp16 or {DEPLOY}, or leave 75 out",
         )
+    check_options(settings, library.flavour)
+    # Who names targets may build for other machines.
+    remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
+    return EnginePlan(library.flavour, settings, choice.engines), remark
 
 
 def _rtx_without_targets(here: str) -> str:
     """Return what to do where the GPU here does not run RTX engines that are built for no target."""
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
-    other = "--compute-capability 75 --precisions fp16" if here == TURING else LIBRARIES["tensorrt"].install
+    other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
     return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
 
 
 def export(
     product: Product,
     precisions: Sequence[OnnxPrecision],
-    engines: EngineConfig | None,
+    engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
 ) -> list[DeployableFile]:
@@ -191,9 +144,9 @@ def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
     return f"{file_stem(record.model['name'])}-{record.product}-{precision}"
 
 
-def engine_path(onnx_file: OnnxFile, engines: EngineConfig, folder: Path) -> Path:
+def engine_path(onnx_file: OnnxFile, engines: EnginePlan, folder: Path) -> Path:
     """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets where there are some."""
-    target = "".join(f"-sm{capability}" for capability in engines.capabilities)
+    target = "".join(f"-sm{capability}" for capability in engines.settings.compute_capability)
     return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
 
@@ -251,15 +204,13 @@ def write_onnx(
     ).save()
 
 
-def _built_on(engines: EngineConfig) -> str:
+def _built_on(engines: EnginePlan) -> str:
     """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
     gpu = None if engines.flavour == "rtx" else this_gpu()
     return str(gpu) if gpu else ""
 
 
-def write_engine(
-    onnx_file: OnnxFile, engines: EngineConfig, path: Path, overwrite: bool = False
-) -> EngineFile:
+def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:
     """Build an engine from an ONNX file, and write it with its sidecar.
 
     With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
@@ -282,10 +233,10 @@ def write_engine(
             onnx_file.path,
             path,
             engines.flavour,
-            engines.batch,
-            engines.capabilities,
-            engines.options,
-            engines.timing_cache,
+            engines.settings.batch,
+            engines.settings.compute_capability,
+            engines.settings,
+            engines.settings.timing_cache,
         )
     engine = EngineFile(
         path=path,
@@ -298,7 +249,7 @@ def write_engine(
         build=info.built(),
         **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
     )
-    if engines.options.strip_weights:
+    if engines.settings.strip_weights:
         plan = stripped_path(path)
         engine.revised(path=plan, sha256=sha256_file(plan), stripped=True).save()
     return engine.save()

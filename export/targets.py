@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from imf_deploy.errors import UsageError
+from imf_deploy.settings import BatchRange
+from imf_deploy.settings.export import RTX_CAPABILITIES
 
-Flavour = Literal["rtx", "tensorrt"]
-"""TensorRT-RTX, or the full TensorRT."""
-
-TURING = "75"
-RTX_CAPABILITIES = (TURING, "80", "86", "89", "120", "121")
-"""What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
 PORTABLE_CAPABILITIES = RTX_CAPABILITIES[1:]
 """What an engine without targets is built for, besides what is newer."""
 
@@ -30,67 +22,6 @@ def rtx_runs_on(capability: str, targets: Sequence[str] = RTX_CAPABILITIES) -> b
         targets: What it builds for, or what an engine without targets was built for.
     """
     return capability in targets or int(capability) > max(map(int, targets))
-
-
-@dataclass(frozen=True)
-class BatchRange:
-    """Sizes of the batch that an engine accepts, and the one it is tuned for.
-
-    Attributes:
-        min: Smallest batch.
-        opt: Batch to be fastest at.
-        max: Largest batch.
-    """
-
-    min: int
-    opt: int
-    max: int
-
-    def __post_init__(self) -> None:
-        # TensorRT takes a wrong range silently and then builds nothing.
-        if not 1 <= self.min <= self.opt <= self.max:
-            raise UsageError(
-                f"the batch range {self} does not rise from at least 1", "Give MIN:OPT:MAX, such as 1:8:32"
-            )
-
-    def __str__(self) -> str:
-        return f"{self.min}:{self.opt}:{self.max}"
-
-    @classmethod
-    def parse(cls, text: str) -> BatchRange:
-        """Read ``MIN:OPT:MAX``, or one number for a batch that never changes.
-
-        Raises:
-            UsageError: it has another form, or does not rise.
-        """
-        parts = text.split(":")
-        if len(parts) == 1:
-            parts *= 3
-        if len(parts) != 3 or not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
-            raise UsageError(f"'{text}' is no batch range", "Give MIN:OPT:MAX, such as 1:8:32, or one number")
-        return cls(*(int(part) for part in parts))
-
-
-_MOST_PROFILES = 16
-
-
-def profiles_of(batch: BatchRange | Sequence[BatchRange]) -> tuple[BatchRange, ...]:
-    """Return the optimisation profiles of an engine, one range of batches for each."""
-    return (batch,) if isinstance(batch, BatchRange) else tuple(batch)
-
-
-def parse_profiles(text: str) -> tuple[BatchRange, ...]:
-    """Read ``--batch``: ranges separated by commas, such as ``1,8:32:64``; each is tuned for by itself.
-
-    Raises:
-        UsageError: one is not a range, there are too many, or two are the same.
-    """
-    profiles = tuple(BatchRange.parse(part) for part in text.split(","))
-    if len(profiles) > _MOST_PROFILES or len(set(profiles)) < len(profiles):
-        raise UsageError(
-            f"'{text}' has {len(profiles)} batch ranges", f"Give up to {_MOST_PROFILES} different ones"
-        )
-    return profiles
 
 
 def profiles_text(profiles: Sequence[BatchRange]) -> str:
@@ -112,20 +43,3 @@ def choose_profile(profiles: Sequence[BatchRange], size: int) -> int | None:
         key=lambda index: max(size, profiles[index].opt) / min(size, profiles[index].opt),
         default=None,
     )
-
-
-def parse_capability(text: str) -> str:
-    """Return a compute capability as ``86``, however it is written: ``86``, ``sm86``, ``sm_86``, ``8.6``.
-
-    Raises:
-        UsageError: TensorRT-RTX cannot build for it.
-    """
-    match = re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])", text.strip().lower())
-    name = "".join(match.groups()) if match else ""
-    if name not in RTX_CAPABILITIES:
-        raise UsageError(
-            f"TensorRT-RTX cannot build for compute capability '{text}'",
-            f"Choose among {', '.join(RTX_CAPABILITIES)}, or give none for an engine that runs "
-            "on RTX GPUs, Ampere and newer",
-        )
-    return name

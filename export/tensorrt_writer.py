@@ -14,17 +14,18 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.background import run_in_background
-from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.build_options import apply_options, changed_options, check_options
 from imf_deploy.export.builder import Session, open_session
 from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
-from imf_deploy.export.targets import BatchRange, Flavour, parse_capability, profiles_of
 from imf_deploy.export.timing_cache import TimingCache, choose_cache
 from imf_deploy.files import write_bytes
 from imf_deploy.records.making import Built, CacheUse, Gpu
+from imf_deploy.settings import BatchRange, BuildSettings
+from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,13 @@ class EngineInfo:
     layers: int
     warnings: tuple[str, ...]
     seconds: float
-    options: BuildOptions
+    options: BuildSettings
     gpu: Gpu | None
     cache: CacheUse | None
 
     def built(self) -> Built:
         """Return what its record keeps of the build."""
-        return Built(round(self.seconds, 3), self.options.to_dict(), self.gpu, self.cache)
+        return Built(round(self.seconds, 3), changed_options(self.options), self.gpu, self.cache)
 
 
 def build_engine(
@@ -67,7 +68,7 @@ def build_engine(
     flavour: Flavour,
     batch: BatchRange | Sequence[BatchRange],
     compute_capability: tuple[str, ...] = (),
-    options: BuildOptions | None = None,
+    options: BuildSettings | None = None,
     timing_cache: Path | None = None,
 ) -> EngineInfo:
     """Build an engine from an ONNX file and write it atomically.
@@ -99,8 +100,8 @@ def build_engine(
             "the full TensorRT builds for the GPU of this machine and no other",
             "Leave --compute-capability out, or use --trt rtx",
         )
-    options = options or BuildOptions()
-    options.check(flavour)
+    options = options or BuildSettings()
+    check_options(options, flavour)
     onnx = describe_onnx(onnx_path)
     job = _Job(onnx_path, path, flavour, profiles_of(batch), targets, options, timing_cache)
     cancelled = threading.Event()
@@ -136,7 +137,7 @@ class _Job:
         flavour: Flavour,
         profiles: tuple[BatchRange, ...],
         targets: list[str],
-        options: BuildOptions,
+        options: BuildSettings,
         timing_cache: Path | None,
     ) -> None:
         self.profiles = profiles
@@ -155,7 +156,7 @@ class _Job:
         trt, log = session.trt, session.log
         network = session.parse(self._onnx_path)
         config = session.builder.create_builder_config()
-        self._options.apply(trt, config)
+        apply_options(self._options, trt, config)
         _set_targets(trt, config, self._targets)
         _set_batch(session, config, network, self.profiles)
         cache = self._attach_cache(session, config)

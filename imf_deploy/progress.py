@@ -19,8 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from imf_deploy.errors import visible
 from imf_deploy.processes import is_first
-from imf_deploy.untrusted import visible
 
 
 class _Remarks(Console):
@@ -34,12 +34,18 @@ console = _Remarks(stderr=True, highlight=False)
 """Where progress and remarks go; standard output carries results alone."""
 
 
+translate: list[Callable[[str], str]] = []
+"""Functions that remarks go through; the command line names settings as its options."""
+
+
 def say(message: str) -> None:
     """Print a remark, above any progress bar; ``message`` is plain text, not markup.
 
     Of several processes only the first speaks.
     """
     if is_first():
+        for change in translate:
+            message = change(message)
         with contextlib.suppress(OSError):  # a log on a full disk
             console.print(visible(message), markup=False, soft_wrap=True)
 

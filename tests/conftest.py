@@ -2,6 +2,10 @@
 
 import os
 
+from imf_deploy.records.files import Artifact
+from imf_deploy.settings import RunTeacher
+from imf_deploy.settings.run import DeploySettings
+
 os.environ["OMP_NUM_THREADS"] = "1"
 # As on the command line: threads of measurements that spin while they wait cost several times their work.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -23,13 +27,12 @@ import pytest
 import torch
 from PIL import Image
 
-from imf_deploy.artifact import Artifact
-from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.pipeline.job import distill_and_export
-from imf_deploy.run.config import RunConfig
-from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
-from imf_deploy.training.config import TrainConfig, choose_device
+from imf_deploy.settings import DataSettings, DistillSettings, RunSettings, TeacherSettings, TrainingSettings
+from imf_deploy.teaching.teacher import Teacher, load_teacher, train_teacher
+from imf_deploy.training.device import choose_device
 
 # Tiny networks gain nothing from threads, and lose much on a busy machine.
 torch.set_num_threads(1)
@@ -65,7 +68,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 COLOURS = ((220, 40, 40), (40, 220, 40), (40, 40, 220))
-TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
+TINY = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cpu")
 
 
 def write_images(folder: Path, counts: dict[str, int], classes: int = 3, size: int = 16) -> Path:
@@ -99,14 +102,14 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(image_folder: Path) -> DataSet:
     """That folder, opened."""
-    return open_data(DataConfig(str(image_folder)))
+    return open_data(DataSettings(str(image_folder)))
 
 
 @pytest.fixture(scope="session")
 def teacher_file(data: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a ``resnet8`` trained for one epoch, with their sidecar."""
     path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
-    return train_teacher(data, TeacherConfig("resnet8", TINY), path).path
+    return train_teacher(data, TeacherSettings(teacher="resnet8", **vars(TINY)), path).path
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +122,7 @@ def teacher(teacher_file: Path, data: DataSet) -> Teacher:
 def distilled_artifact(data: DataSet, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """A ``shufflenetv2`` distilled from it for one epoch."""
     path = tmp_path_factory.mktemp("distilled") / "distilled.safetensors"
-    return distill(data, teacher, DistillConfig("shufflenetv2", train=TINY), path)
+    return distill(data, teacher, DistillSettings(student="shufflenetv2", **vars(TINY)), path)
 
 
 @pytest.fixture
@@ -131,13 +134,12 @@ def distilled(distilled_artifact: Artifact) -> Distilled:
 @pytest.fixture(scope="session")
 def finished_run(image_folder: Path, teacher_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The main job on tiny data: one product, fp32 and fp16, no engines. Not to be changed."""
-    config = RunConfig(
-        data=DataConfig(str(image_folder)),
-        teacher_weights=str(teacher_file),
-        distill=DistillConfig("resnet8", train=TINY),
-        products="imf@1",
-        precisions="fp32,fp16",
-        trt="off",
+    config = RunSettings(
+        data=DataSettings(str(image_folder)),
+        teacher=RunTeacher(teacher_weights=str(teacher_file)),
+        distill=DistillSettings(student="resnet8", **vars(TINY)),
+        products=("imf@1",),
+        export=DeploySettings(precisions=("fp32", "fp16"), trt="off"),
     )
     folder = tmp_path_factory.mktemp("finished") / "run"
     distill_and_export(config, folder, "imf-deploy distill-and-export", bench_seconds=0)

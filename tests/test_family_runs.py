@@ -14,18 +14,24 @@ import torch
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import measure_ranges
-from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.export.stage import export
 from imf_deploy.method.products import load_product
 from imf_deploy.portability.graph import open_session_graph
+from imf_deploy.settings import (
+    DataSettings,
+    DistillSettings,
+    Gate,
+    GivenTeacher,
+    TeacherSettings,
+    TrainingSettings,
+)
 from imf_deploy.stripping.stage import strip
-from imf_deploy.teaching.teacher import Teacher, TeacherConfig, find_teacher, train_teacher
-from imf_deploy.training.config import TrainConfig
-from imf_deploy.verification.gate import Gate
+from imf_deploy.teaching.teacher import Teacher, find_teacher, train_teacher
 from imf_deploy.verification.stage import evaluate_product, verify
 
-SHORT = TrainConfig(epochs=1, batch_size=8, lr=0.01, device="cpu")
+SHORT = TrainingSettings(epochs=1, batch_size=8, lr=0.01, device="cpu")
 FAMILIES = {
     "MobileNetV2": "timm:mobilenetv2_035",
     "MobileNetV3": "timm:mobilenetv3_small_050",
@@ -45,15 +51,15 @@ FAMILIES = {
 def pictures(make_images: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     """Two steps' pictures of 32 pixels."""
     folder = make_images(tmp_path_factory.mktemp("pictures") / "p", {"train": 7, "val": 2}, size=32)
-    return open_data(DataConfig(str(folder)))
+    return open_data(DataSettings(str(folder)))
 
 
 @pytest.fixture(scope="module")
 def its_teacher(pictures: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     """A ``resnet8`` that saw them once."""
     path = tmp_path_factory.mktemp("teacher") / "t.safetensors"
-    train_teacher(pictures, TeacherConfig("resnet8", SHORT), path)
-    return find_teacher(str(path), "", pictures, "cpu")
+    train_teacher(pictures, TeacherSettings(teacher="resnet8", **vars(SHORT)), path)
+    return find_teacher(GivenTeacher(teacher_weights=str(path)), pictures, "cpu")
 
 
 def write_int8(path: Path, pictures: DataSet, output: Path) -> None:
@@ -80,7 +86,7 @@ def test_family(
     tmp_path: Path,
     family: str,
 ) -> None:
-    config = DistillConfig(FAMILIES[family], train=SHORT)
+    config = DistillSettings(student=FAMILIES[family], **vars(SHORT))
     distilled = load_distilled(distill(pictures, its_teacher, config, tmp_path / "d.safetensors"))
     for made in strip(distilled, ["plain", "imf@2"], tmp_path / "products"):
         assert made.strip.passed
@@ -88,9 +94,9 @@ def test_family(
         files = export(product, ["fp32"], None, tmp_path / "deploy")
         (verified,) = verify(product, files, pictures, Gate())
         found = verified.verify
-        assert (found["status"], found["agreement"]) == ("pass", 1.0), found
-        assert [rung["status"] for rung in found["ladder"]] == ["pass"] * len(found["ladder"])
-        assert "ONNX" in found["ladder"][-1]["name"]
+        assert (found.status, found.agreement) == ("pass", 1.0), found
+        assert [rung.status for rung in found.ladder] == ["pass"] * len(found.ladder)
+        assert "ONNX" in found.ladder[-1].name
         (tmp_path / "int8").mkdir(exist_ok=True)
         write_int8(files[0].path, pictures, tmp_path / "int8" / f"{made.product}.onnx")
     here, there = run_on("here", tmp_path / "int8"), run_on("haswell", tmp_path / "int8")

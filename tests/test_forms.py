@@ -6,9 +6,8 @@ from typing import Any, Literal
 import pytest
 
 from imf_deploy.forms import read_typed
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import Block, ModelSpec
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import LossSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def test_no_record_at_all(content: Any) -> None:
         read_typed(Outer, content)
 
 
-@pytest.mark.parametrize("record", [TrainConfig(), LossWeights(), Block("a.b", 3, 4, "tokens", True)])
+@pytest.mark.parametrize("record", [TrainingSettings(), LossSettings(), Block("a.b", 3, 4, "tokens", True)])
 def test_own_records_come_back(record: Any) -> None:
     import json
 

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
 
-from imf_deploy.data import DataConfig, DataSet, Split, open_data
+from imf_deploy.data import DataSet, Split, open_data
 from imf_deploy.data.dataset import MemoryImages
 from imf_deploy.data.given import DatasetImages, GivenSplit, count_batches, in_memory, read_batch
 from imf_deploy.errors import UsageError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings
 
 Data = Iterable[Any] | Dataset[Any] | Split | DataSet | str | Path
 """Batches ``(images, labels)`` from anything that yields them, such as a ``DataLoader``; a ``Dataset`` of
@@ -44,7 +45,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
         ImfDeployError: the named data cannot be opened, or has no such split.
     """
     if isinstance(data, str | Path):
-        data = open_data(DataConfig(str(data), image_size=0))
+        data = open_data(DataSettings(str(data)))
     if isinstance(data, DataSet):
         split: Split = getattr(data, role)
         if not len(split) or data.preprocess != preprocess:

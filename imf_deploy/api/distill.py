@@ -9,13 +9,15 @@ from torch import nn
 
 from imf_deploy.api.data import Data, as_split, as_training, data_set, first_side
 from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
-from imf_deploy.data import DataConfig, DataSet, open_data
-from imf_deploy.distillation.distill import DistillConfig, Distilled, run_distillation
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import Distilled, run_distillation, student_spec
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec, check_behaviour, check_student
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher, MonitoringSettings
 from imf_deploy.teaching.teacher import Teacher, find_teacher
-from imf_deploy.training.config import Monitoring, choose_device
+from imf_deploy.training.device import choose_device
+from imf_deploy.training.tensorboard import check_monitoring
 
 
 def distill(
@@ -23,11 +25,11 @@ def distill(
     teacher: nn.Module | str | Path,
     train: Data,
     validation: Data | None = None,
-    settings: DistillConfig = DistillConfig(),  # noqa: B008, frozen
+    settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
     *,
     preprocess: Preprocess | None = None,
     folder: str | Path | None = None,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> Distilled:
     """Distil a teacher into a student by IMF (Kim, Lee, Woo, IJCAI 2023; ``docs/method.md`` has our choices).
 
@@ -57,11 +59,10 @@ def distill(
 
     Raises:
         UsageError: an argument does not fit.
-        DeviceError: ``settings.train.device`` is not there.
+        DeviceError: ``settings.device`` is not there.
         ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
     """
-    settings.check()
-    monitoring.check()
+    check_monitoring(monitoring)
     data = _data(student, teacher, train, validation, preprocess, settings)
     preprocess = data.preprocess
     teaching = _teacher(teacher, data, settings)
@@ -71,13 +72,13 @@ def distill(
             "Give a teacher of the same classes",
         )
     if isinstance(student, str):
-        spec = replace(settings, student=student).spec(data)
+        spec = student_spec(replace(settings, student=student), data)
         check_student(spec)
     else:
         name = type(student).__name__
         fitting_preprocess(student, None, preprocess)
         check_behaviour(student, preprocess.size, name)
-        spec = ModelSpec(name, preprocess.num_classes, preprocess.size, taps=settings.taps)
+        spec = ModelSpec(name, preprocess.num_classes, preprocess.size, taps=settings.student_taps)
     checkpoint = Path(folder) / f"{spec.stem}.checkpoint" if folder else None
     if checkpoint:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def distill(
     run = run_distillation(
         spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given
     )
-    return distilled_in_memory(run.graph, spec, preprocess, settings.design, run.finish(data))
+    return distilled_in_memory(run.graph, spec, preprocess, settings, run.finish(data))
 
 
 def _data(
@@ -101,11 +102,11 @@ def _data(
     train: Data,
     validation: Data | None,
     preprocess: Preprocess | None,
-    settings: DistillConfig,
+    settings: DistillSettings,
 ) -> DataSet:
     """Return training and validation data as one data set."""
     if isinstance(train, str | Path | DataSet):
-        data = train if isinstance(train, DataSet) else open_data(DataConfig(str(train)))
+        data = train if isinstance(train, DataSet) else open_data(DataSettings(str(train)))
         if preprocess not in (None, data.preprocess):
             raise UsageError(f"preprocess is given, and {data.name} has its own", "Leave preprocess out")
     else:
@@ -115,19 +116,20 @@ def _data(
             if module is None or size is None:
                 raise UsageError("preprocess is not given", "Give preprocess=Preprocess(...)")
             preprocess = fitting_preprocess(module, size, None)
-        data = data_set(preprocess, train=as_training(train, preprocess, settings.train.batch_size))
+        data = data_set(preprocess, train=as_training(train, preprocess, settings.batch_size))
     if validation is None:
         return data
     held = as_split(validation, data.preprocess, "validation", "validation")
     return replace(data, validation=held, test=data.test if len(data.test) else held)
 
 
-def _teacher(teacher: nn.Module | str | Path, data: DataSet, settings: DistillConfig) -> Teacher:
-    device = settings.train.device
+def _teacher(teacher: nn.Module | str | Path, data: DataSet, settings: DistillSettings) -> Teacher:
     if not isinstance(teacher, nn.Module):
-        given = isinstance(teacher, Path) or Path(teacher).is_file()
-        return find_teacher(str(teacher) if given else "", "" if given else str(teacher), data, device)
+        weights = isinstance(teacher, Path) or Path(teacher).is_file()
+        name = str(teacher)
+        given = GivenTeacher(teacher_weights=name) if weights else GivenTeacher(teacher=name)
+        return find_teacher(given, data, settings.device)
     fitting_preprocess(teacher, None, data.preprocess)
     spec = ModelSpec(type(teacher).__name__, data.preprocess.num_classes, data.preprocess.size)
-    module = teacher.to(choose_device(device)).eval().requires_grad_(False)
+    module = teacher.to(choose_device(settings.device)).eval().requires_grad_(False)
     return Teacher(module, spec, hash_of(module, spec), None)

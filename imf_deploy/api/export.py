@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from imf_deploy.api.files import File, as_file
 from imf_deploy.api.modules import Network, as_product
 from imf_deploy.errors import UsageError
-from imf_deploy.export.build_options import BuildOptions
-from imf_deploy.export.flavour import FlavourOption, choose_flavour
+from imf_deploy.export.choice import FileChoice
 from imf_deploy.export.onnx_writer import OnnxPrecision
-from imf_deploy.export.stage import EngineConfig, check_targets, write_engine, write_onnx
-from imf_deploy.export.targets import BatchRange, parse_capability, profiles_of
-from imf_deploy.export.timing_cache import check_cache
+from imf_deploy.export.stage import choose_engines, write_engine, write_onnx
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, OnnxFile
+from imf_deploy.settings import EngineSettings
+from imf_deploy.settings.export import Precision
 
 
 def export_onnx(
@@ -62,27 +61,20 @@ def export_onnx(
 def build_engine(
     onnx: File,
     path: str | Path,
+    settings: EngineSettings = EngineSettings(),  # noqa: B008, frozen
     *,
-    batch: BatchRange | Sequence[BatchRange] = BatchRange(1, 1, 32),  # noqa: B008, frozen
-    flavour: FlavourOption = "auto",
-    compute_capability: Sequence[str] = (),
-    options: BuildOptions = BuildOptions(),  # noqa: B008, frozen
-    timing_cache: str | Path | None = None,
     overwrite: bool = True,
 ) -> EngineFile:
     """Build a TensorRT engine from an ONNX file, with its record ``<path>.json`` beside it.
 
     Example:
-        >>> imf_deploy.build_engine("network-fp16.onnx", "network-fp16.engine", compute_capability=["86"])
+        >>> settings = EngineSettings(batch=(BatchRange(1, 8, 32),), compute_capability=("86",))
+        >>> imf_deploy.build_engine("network-fp16.onnx", "network-fp16.engine", settings)
 
     Args:
         onnx: The ONNX file; the engine has its precision.
         path: The file to write, with the suffix ``.engine``.
-        batch: Sizes of the batch to accept: one range, or one for each optimisation profile.
-        flavour: ``rtx`` or ``tensorrt``; ``auto`` takes the one that fits this machine.
-        compute_capability: Targets of a TensorRT-RTX engine; none builds for RTX GPUs from Ampere on.
-        options: Of the build.
-        timing_cache: File that keeps timings; by default it lies beside the engine.
+        settings: Which TensorRT builds, for which batches and GPUs, and how.
         overwrite: Whether a file that is there already is replaced.
 
     Returns:
@@ -96,16 +88,10 @@ def build_engine(
     path, file = _with_suffix(path, ".engine"), as_file(onnx)
     if not isinstance(file, OnnxFile):
         raise UsageError(f"{file.path} is an engine", "Give the ONNX file that it was built from")
-    cache = Path(timing_cache) if timing_cache else None
-    check_cache(cache)
-    chosen = choose_flavour(flavour)
-    if not chosen.flavour:
-        raise UsageError(f"no engine can be built here: {chosen.reason}", "Install tensorrt-rtx")
-    targets = tuple(parse_capability(text) for text in compute_capability)
-    check_targets(chosen.flavour, targets, [file.precision])
-    options.check(chosen.flavour)
-    engines = EngineConfig(chosen.flavour, profiles_of(batch), targets, options, cache)
-    return write_engine(file, engines, path, overwrite)
+    plan, remark = choose_engines(settings, FileChoice((), (cast("Precision", file.precision),)))
+    if plan is None:
+        raise UsageError(remark, "Install tensorrt-rtx, which needs no GPU")
+    return write_engine(file, plan, path, overwrite)
 
 
 def _with_suffix(path: str | Path, suffix: str) -> Path:

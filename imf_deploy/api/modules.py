@@ -13,12 +13,13 @@ from torch import nn
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.errors import UsageError
-from imf_deploy.method.branches import BranchDesign, TrainingGraph
+from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.products import MODULE, Product, load_product
 from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DistilledFile, ProductFile
+from imf_deploy.settings import BranchSettings
 from imf_deploy.verification.proof import count_macs, count_parameters
 
 Network = nn.Module | Product | str | Path
@@ -129,14 +130,14 @@ def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Dis
         "data_config": {},
         "config": {},
     }
-    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.settings.design, fields)
+    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.settings, fields)
 
 
 def distilled_in_memory(
     graph: TrainingGraph,
     spec: ModelSpec,
     preprocess: Preprocess,
-    design: BranchDesign,
+    design: BranchSettings,
     fields: dict[str, Any],
 ) -> Distilled:
     """Return a copy of a training graph on the CPU with its record, as the strip stage takes it.

@@ -11,14 +11,13 @@ from torch import nn
 from imf_deploy.api.data import Data, as_split, data_set
 from imf_deploy.api.files import File, as_file
 from imf_deploy.api.modules import as_product
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.errors import UsageError
 from imf_deploy.export.stage import write_onnx
 from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate, QuantizeSettings
 
 
 def quantize(
@@ -28,7 +27,7 @@ def quantize(
     validation: Data,
     *,
     gate: Gate | None = None,
-    settings: CalibrationConfig = CalibrationConfig(),  # noqa: B008, frozen
+    settings: QuantizeSettings = QuantizeSettings(),  # noqa: B008, frozen
     image_size: int | None = None,
     preprocess: Preprocess | None = None,
     overwrite: bool = True,

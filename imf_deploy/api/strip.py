@@ -11,6 +11,7 @@ from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.method.products import Product, choose_products
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings.run import ALL
 from imf_deploy.stripping.stage import strip_in_memory
 
 
@@ -44,5 +45,5 @@ def strip(
         ImfDeployError: the student cannot be cut after a block.
     """
     trained = as_distilled(distilled, preprocess) if isinstance(distilled, ImfDistiller) else distilled
-    names = choose_products(",".join(products) or "all", len(trained.blocks))
+    names = choose_products(products or (ALL,), len(trained.blocks))
     return strip_in_memory(trained, names, images)

@@ -47,14 +47,17 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.failures import refusal
+    from imf_deploy.cli.app import all_options
+    from imf_deploy.cli.failures import refusal, with_flags
     from imf_deploy.errors import ImfDeployError
     from imf_deploy.processes import check_launcher, world_size
+    from imf_deploy.progress import translate
 
     set_thread_waits()
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, _interrupt)
     several = False
+    translate[:] = [lambda text: with_flags(text, all_options())]
     try:
         check_launcher()
         several = world_size() > 1
@@ -131,13 +134,16 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
+    from imf_deploy.cli.app import all_options
+    from imf_deploy.cli.failures import with_flags
     from imf_deploy.processes import is_connected, rank
 
+    what = with_flags(str(error), all_options())
     # Before they have met, all processes fail alike, and the first one says so.
     if is_connected() and rank():
-        _write(f"error: process {rank()}: {error}")
+        _write(f"error: process {rank()}: {what}")
     else:
-        _tell(f"error: {error}")
+        _tell(f"error: {what}")
 
 
 def _tell(line: str) -> None:

@@ -48,6 +48,11 @@ def options_of(command: str) -> set[str]:
     return {f"--{name.replace('_', '-')}" for name in known}
 
 
+def all_options() -> set[str]:
+    """Return the long names of the options of all commands."""
+    return set().union(*map(options_of, _COMMANDS))
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from imf_deploy import __version__

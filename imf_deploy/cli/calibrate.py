@@ -67,17 +67,15 @@ def calibrate(
 
     Exits with 3 if INT8 misses the gate even so.
     """
-    from imf_deploy.calib.config import CalibrationConfig
+    values = locals()
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
-    from imf_deploy.cli.read import model_data
+    from imf_deploy.cli.read import model_data, read
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.verification.gate import Gate
+    from imf_deploy.settings import Gate, QuantizeSettings
 
-    gate = Gate(max_accuracy_drop, min_agreement)
-    config = CalibrationConfig(target.value, method.value, images, seed, gate, cpus=int8_cpus.value)
-    config.check()
+    config = read(QuantizeSettings, values, gate=read(Gate, values))
     opened = model_data(open_float_model(model, preprocess, logits).artifact, data, data_root)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)
     write_yaml(made.path.with_suffix(".config.yaml"), settings)

@@ -11,7 +11,7 @@ import typer
 from imf_deploy.cli.options import EXPORT
 
 if TYPE_CHECKING:
-    from imf_deploy.export.build_options import BuildOptions
+    pass
 
 
 class Hardware(StrEnum):
@@ -68,22 +68,3 @@ TimingCache = Annotated[
         rich_help_panel=EXPORT,
     ),
 ]
-
-
-def build_options(
-    version_compatible: bool,
-    hardware_compatible: Hardware | None,
-    builder_level: int | None,
-    workspace: int | None,
-    strip_weights: bool,
-) -> BuildOptions:
-    """Return what these options ask for.
-
-    Raises:
-        UsageError: one is out of range.
-    """
-    from imf_deploy.export.build_options import BuildOptions
-
-    return BuildOptions(
-        version_compatible, hardware_compatible is not None, builder_level, workspace, strip_weights
-    )

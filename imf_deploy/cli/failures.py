@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from imf_deploy.errors import ImfDeployError
@@ -10,6 +11,24 @@ from imf_deploy.files import write_problem
 _MEMORY = ("can't allocate memory", "not enough memory", "bad allocation", "bad_alloc", "out of memory")
 # Options that decide how much memory a command takes; where a command has both, the first one matters.
 _BATCHES, _OTHERS = ("--batch-size", "--batch"), ("--image-size", "--jobs")
+
+
+_NAMED = re.compile("`([a-z][a-z0-9_]*)`")
+
+
+def with_flags(text: str, options: Collection[str]) -> str:
+    """Return a message in which the settings that it names are named as options: ``--max-accuracy-drop``.
+
+    Args:
+        text: The message of a library function, which names a setting as `` `max_accuracy_drop` ``.
+        options: The options that there are.
+    """
+
+    def flag(match: re.Match[str]) -> str:
+        option = f"--{match[1].replace('_', '-')}"
+        return option if option in options else match[0]
+
+    return _NAMED.sub(flag, text)
 
 
 def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | None:

@@ -12,6 +12,7 @@ from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Given, Settings
 from imf_deploy.cli.recipe import Recipe, with_recipe
+from imf_deploy.settings import Gate
 
 
 @with_recipe
@@ -78,73 +79,37 @@ def distill_and_export(
 
     The same command goes on where it was interrupted. Exits with 3 if a file misses its gate.
     """
-    from dataclasses import replace
-
+    values = locals()
     from rich.console import Console
 
-    from imf_deploy.cli.read import (
-        data_config,
-        distill_config,
-        teacher_config,
-        teacher_reading,
-        train_config,
-    )
-    from imf_deploy.cli.words import names
+    from imf_deploy.cli.read import data_settings, read, run_teacher
     from imf_deploy.method.names import PLAIN
     from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
-    from imf_deploy.run.config import RunConfig
-    from imf_deploy.verification.gate import Gate
+    from imf_deploy.settings import DistillSettings, RunSettings
+    from imf_deploy.settings.quantize import Int8Settings
+    from imf_deploy.settings.run import DeploySettings
 
     if quick:
         _check_quick(given)
-        epochs, teacher_epochs, products, refit = 1, 1, PLAIN, False
-        settings = settings | dict(zip(_SET_BY_QUICK, (epochs, teacher_epochs, products, refit), strict=True))
+        by_quick = {"epochs": 1, "teacher_epochs": 1, "products": PLAIN, "refit": False}
+        values |= by_quick
+        settings = settings | {name.replace("_", "-"): value for name, value in by_quick.items()}
         output = Path(defaults.QUICK_OUTPUT) if output == Path(defaults.OUTPUT) else output
-    train = train_config(
-        epochs,
-        batch_size,
-        lr,
-        lr_schedule,
-        lr_drops,
-        warmup,
-        nesterov,
-        shift,
-        augment,
-        train_precision,
-        device,
-        flip,
-        seed,
-    )
-    train = recipe.train(train)
-    config = RunConfig(
-        data=data_config(data, data_root, image_size, val_fraction, split_seed),
-        teacher=replace(
-            teacher_config(teacher, teacher_epochs, train, preset),
-            reading=teacher_reading(weights_key, teacher_options, teacher_stem_strides),
-        ),
-        teacher_weights=teacher_weights,
-        distill=distill_config(
-            student, stem_strides, student_taps, teacher_tap, (alpha, beta, temperature), train, refit
-        ),
+    values |= recipe.values
+    distill = read(DistillSettings, values)
+    config = RunSettings(
+        data=data_settings(values),
+        teacher=run_teacher(values, distill),
+        distill=distill,
         qat_epochs=qat_epochs,
-        products=products,
-        precisions=precisions,
-        trt=trt.value,
-        batch=batch,
-        capabilities=names(compute_capability),
-        build=e.build_options(
-            version_compatible, hardware_compatible, builder_level, workspace, strip_weights
-        ),
-        timing_cache=timing_cache,
-        gate=Gate(max_accuracy_drop, min_agreement),
-        int8_cpus=int8_cpus.value,
+        products=values["products"],
+        export=read(DeploySettings, values),
+        int8=read(Int8Settings, values, gate=read(Gate, values)),
         quick=quick,
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
-    report = run(
-        config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings, accept_weak_teacher
-    )
+    report = run(config, output, command, overwrite, bench_seconds, recipe.monitoring(), settings)
     if report is not None:
         Console().print(render_summary(report))
 

@@ -15,7 +15,7 @@ from imf_deploy import defaults
 from imf_deploy.cli.options import TRAINING
 
 if TYPE_CHECKING:
-    from imf_deploy.training.config import Monitoring, TrainConfig
+    from imf_deploy.settings import MonitoringSettings
 
 
 class OptimizerName(StrEnum):
@@ -38,25 +38,12 @@ class Recipe:
 
     values: dict[str, Any]
 
-    def train(self, config: TrainConfig) -> TrainConfig:
-        """Return a configuration with these values, its rate scaled to its batch size if that is wanted.
+    def monitoring(self) -> MonitoringSettings:
+        """Return what is kept and reported of the training while it runs."""
+        from imf_deploy.cli.read import read
+        from imf_deploy.settings import MonitoringSettings
 
-        Raises:
-            UsageError: the rate cannot be scaled.
-        """
-        from dataclasses import replace
-
-        given = {name: self.values[name] for name in inspect.signature(_recipe).parameters}
-        plain: dict[str, Any] = {
-            name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()
-        }
-        return replace(config, **plain).scaled(self.values["lr_base_size"])
-
-    def monitoring(self) -> Monitoring:
-        """Return what is kept and told of the training while it runs."""
-        from imf_deploy.training.config import Monitoring
-
-        return Monitoring(**{name: self.values[name] for name in inspect.signature(_monitoring).parameters})
+        return read(MonitoringSettings, self.values)
 
 
 def _option(*names: str, help: str) -> Any:
@@ -82,7 +69,7 @@ def _recipe(
         Keep, _option(help="The last epoch's weights, or those with the best validation accuracy.")
     ] = Keep.LAST,
 ) -> None:
-    """Fields of ``TrainConfig``."""
+    """Fields of ``TrainingSettings``."""
 
 
 def _scaling(
@@ -108,7 +95,7 @@ def _monitoring(
         bool, _option("--tensorboard", help="Write losses, rate and accuracy for TensorBoard.")
     ] = False,
 ) -> None:
-    """Fields of ``Monitoring``."""
+    """Fields of ``MonitoringSettings``."""
 
 
 Command = Callable[..., None]

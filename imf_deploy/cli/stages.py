@@ -11,6 +11,8 @@ from imf_deploy import defaults
 from imf_deploy.cli import engine_options as e
 from imf_deploy.cli import options as o
 from imf_deploy.cli.config import Settings
+from imf_deploy.settings import ExportSettings
+from imf_deploy.settings.base import words
 
 
 def strip(
@@ -34,7 +36,7 @@ def strip(
     from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model or ())
-    names = choose_products(products, len(loaded.blocks))
+    names = choose_products(words(products), len(loaded.blocks))
     folder = output or distilled.parent / "products"
     stripped = run(loaded, names, folder, overwrite=overwrite)
     write_yaml(folder / "strip.config.yaml", settings)
@@ -79,31 +81,27 @@ def export(
     The files carry the product's accuracy, so its data is opened and it is measured first. INT8 is
     calibrated on training images, and written where it holds its gate on validation images.
     """
-    from imf_deploy.calib.config import CalibrationConfig
+    values = locals()
     from imf_deploy.calib.product import export_product
-    from imf_deploy.cli.words import names
+    from imf_deploy.cli.read import read
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.files import write_yaml
     from imf_deploy.method.products import load_product
     from imf_deploy.progress import say
-    from imf_deploy.verification.gate import Gate
+    from imf_deploy.settings import Gate, QuantizeSettings
     from imf_deploy.verification.stage import evaluate_product
 
-    chosen = choose_precisions(precisions)
-    options = e.build_options(
-        version_compatible, hardware_compatible, builder_level, workspace, strip_weights
-    )
-    engines, remark = choose_engines(
-        trt.value, batch, names(compute_capability), chosen, options, timing_cache
-    )
+    wanted = read(ExportSettings, values)
+    chosen = choose_precisions(wanted.precisions)
+    engines, remark = choose_engines(wanted, chosen)
     if remark:
         say(remark)
     loaded = load_product(product, trust_model or ())
     opened = reopen_data(loaded.artifact.data_config, data, data_root)
     folder = output or product.resolve().parent.parent / "deploy"
-    config = CalibrationConfig(gate=Gate(max_accuracy_drop, min_agreement), cpus=int8_cpus.value)
+    config = read(QuantizeSettings, values, gate=read(Gate, values))
     files, declined = export_product(
         evaluate_product(loaded, opened),
         opened,

@@ -13,6 +13,7 @@ from imf_deploy import defaults
 from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
+from imf_deploy.settings import GivenTeacher
 
 STUDY = "Study"
 
@@ -84,37 +85,17 @@ def study(
     Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
     command goes on where it was interrupted, and a larger study takes what is there.
     """
-    from imf_deploy.cli.read import data_config, teacher_reading, thin_students
-    from imf_deploy.cli.words import names, whole_numbers
+    values = locals()
+    from imf_deploy.cli.read import data_settings, read
     from imf_deploy.progress import say
-    from imf_deploy.study.plan import StudyConfig
+    from imf_deploy.settings import StudySettings
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run
-    from imf_deploy.training.config import TrainConfig
 
-    train = TrainConfig(epochs, batch_size, lr, device=device, augment=augment.value, shift=shift, flip=flip)
-    config = StudyConfig(
-        students=names(students),
-        methods=names(methods),
-        seeds=whole_numbers("--seeds", seeds),
-        tries=tries,
-        tuning_seed=tuning_seed,
-        ablation_seeds=ablation_seeds,
-        grid=grid,
-        thin=thin_students(thin, epochs),
-        taps=names(student_taps),
-        train=train,
-    )
-    opened = data_config(data, data_root, image_size, val_fraction, split_seed)
+    config = read(StudySettings, values)
     bench = Bench(
-        opened,
-        teacher_weights,
-        teacher,
-        device,
-        output / "runs",
-        teacher_outputs_gb,
-        teacher_reading(weights_key, teacher_options, teacher_stem_strides),
+        data_settings(values), read(GivenTeacher, values), device, output / "runs", teacher_outputs_gb
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
-    run(config, bench, output, command, jobs, bench_seconds, settings, accept_weak_teacher)
+    run(config, bench, output, command, jobs, bench_seconds, settings)
     say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")

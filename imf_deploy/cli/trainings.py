@@ -12,6 +12,8 @@ from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
 from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
+from imf_deploy.distillation.distill import student_spec
+from imf_deploy.settings import DistillSettings, GivenTeacher
 
 
 @with_recipe
@@ -45,33 +47,19 @@ def train_teacher(
     settings: Settings,
 ) -> None:
     """Train a teacher by cross-entropy on a data set."""
-    from imf_deploy.cli.read import data_config, train_config
+    values = locals() | recipe.values
+    from imf_deploy.cli.read import data_settings, read
     from imf_deploy.data import open_data
     from imf_deploy.files import write_yaml
     from imf_deploy.progress import say
-    from imf_deploy.teaching.teacher import TeacherConfig
+    from imf_deploy.settings import TeacherSettings
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    opened = open_data(data_settings(values))
     for note in opened.notes:
         say(note)
-    train = train_config(
-        epochs,
-        batch_size,
-        lr,
-        lr_schedule,
-        lr_drops,
-        warmup,
-        nesterov,
-        shift,
-        augment,
-        train_precision,
-        device,
-        flip,
-        seed,
-    )
-    config = TeacherConfig(teacher, recipe.train(train))
+    config = read(TeacherSettings, values)
     made = run(opened, config, weights_file(output), overwrite, recipe.monitoring())
     leave()
     write_yaml(output.with_suffix(".config.yaml"), settings)
@@ -133,7 +121,8 @@ def distill(
     settings: Settings,
 ) -> None:
     """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
-    from imf_deploy.cli.read import data_config, distill_config, teacher_reading, train_config
+    values = locals() | recipe.values
+    from imf_deploy.cli.read import data_settings, read
     from imf_deploy.data import open_data
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.files import write_yaml
@@ -144,32 +133,12 @@ def distill(
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(data_config(data, data_root, image_size, val_fraction, split_seed))
+    opened = open_data(data_settings(values))
     for note in opened.notes:
         say(note)
-    train = train_config(
-        epochs,
-        batch_size,
-        lr,
-        lr_schedule,
-        lr_drops,
-        warmup,
-        nesterov,
-        shift,
-        augment,
-        train_precision,
-        device,
-        flip,
-        seed,
-    )
-    train = recipe.train(train)
-    train.check()
-    weights = (alpha, beta, temperature)
-    config = distill_config(student, stem_strides, student_taps, teacher_tap, weights, train, refit)
-    reading = teacher_reading(weights_key, teacher_options, teacher_stem_strides)
-    config.check()
-    check_student(config.spec(opened))  # takes less than looking at the teacher
-    found = find_teacher(teacher_weights, teacher, opened, device, reading)
+    config = read(DistillSettings, values)
+    check_student(student_spec(config, opened))  # takes less than looking at the teacher
+    found = find_teacher(read(GivenTeacher, values), opened, device)
     if doubt := check_teacher(found, opened, accept_weak_teacher):
         say(doubt)
     made = run(
@@ -210,7 +179,7 @@ def qat(
     The result is stripped, exported and calibrated like any distilled student.
     """
     from imf_deploy.artifact import load_artifact
-    from imf_deploy.calib.qat import QatConfig, describe_qat
+    from imf_deploy.calib.qat import describe_qat
     from imf_deploy.calib.qat import qat as run
     from imf_deploy.data import reopen_data
     from imf_deploy.distillation.distill import load_distilled
@@ -218,30 +187,27 @@ def qat(
     from imf_deploy.models import ModelSpec
     from imf_deploy.progress import say
     from imf_deploy.records.files import DistilledFile
-    from imf_deploy.teaching.reading import Reading
+    from imf_deploy.settings import QatSettings
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher
     from imf_deploy.training.distributed import leave
 
-    config = QatConfig(epochs, lr_factor, device)
-    config.check()
+    config = QatSettings(epochs, lr_factor, device)
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model or ())
     opened = reopen_data(loaded.artifact.data_config, data, data_root)
     # Its own record or the packaged one's says which architecture it is, and its hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.teacher, trust_model or ())
-    reading = (
-        Reading(loaded.artifact.teacher_key, known.settings, known.stem_strides)
-        if teacher_weights
-        else Reading()
-    )
-    found = find_teacher(
-        teacher_weights,
-        known.name if teacher_weights else "",
-        opened,
-        device,
-        reading,
-    )
+    given = GivenTeacher()
+    if teacher_weights:
+        given = GivenTeacher(
+            weights_key=loaded.artifact.teacher_key,
+            teacher_options=known.settings,
+            teacher_stem_strides=known.stem_strides,
+            teacher=known.name,
+            teacher_weights=teacher_weights,
+        )
+    found = find_teacher(given, opened, device)
     if doubt := check_teacher(found, opened, accept_weak_teacher):
         say(doubt)
     made = run(loaded, opened, found, config, path, overwrite, recipe.monitoring())

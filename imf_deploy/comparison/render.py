@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.stage import Comparison
+from imf_deploy.errors import visible
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import half_interval, label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

@@ -3,12 +3,13 @@
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import eval_batches, train_batches
 from imf_deploy.data.dataset import DataSet, Split
-from imf_deploy.data.open import DataConfig, is_named, open_data, reopen_data
+from imf_deploy.data.open import is_named, open_data, reopen_data
+from imf_deploy.settings import DataSettings
 
 __all__ = [
     "Augment",
-    "DataConfig",
     "DataSet",
+    "DataSettings",
     "Split",
     "eval_batches",
     "is_named",

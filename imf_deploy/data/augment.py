@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-AugmentName = Literal["shift-flip", "crop-flip", "none"]
+from imf_deploy.settings import BudgetSettings
 
 
 @dataclass(frozen=True)
@@ -26,22 +25,13 @@ class Augment:
     crop: bool = False
 
     @classmethod
-    def named(cls, name: AugmentName, size: int, flip: bool, shift: int | None) -> Augment:
-        """Return the augmentation that ``--augment`` names.
-
-        Args:
-            name: ``shift-flip``, ``crop-flip`` (random crops as for ImageNet) or ``none``.
-            size: Side of the network's input in pixels.
-            flip: Whether mirrored images keep their class.
-            shift: Pixels; ``None`` uses a 14th of the side.
-        """
-        if name == "none":
+    def of(cls, config: BudgetSettings, size: int) -> Augment:
+        """Return how a training changes pictures of ``size`` pixels a side."""
+        if config.augment == "none":
             return cls(0, False)
-        return (
-            cls(0, flip, True)
-            if name == "crop-flip"
-            else cls(round(size / 14) if shift is None else shift, flip)
-        )
+        if config.augment == "crop-flip":
+            return cls(0, config.flip, True)
+        return cls(round(size / 14) if config.shift is None else config.shift, config.flip)
 
     @property
     def views(self) -> int | None:

@@ -126,7 +126,7 @@ class DataSet:
         test: Images that are only used to report.
         fingerprint: Hash that identifies images and splits.
         notes: Decisions made for the user, such as a hold-out, to be printed.
-        config: ``DataConfig`` fields that open the data set again.
+        config: ``DataSettings`` fields that open the data set again.
     """
 
     name: str

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from imf_deploy import defaults
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, sha256_file
-from imf_deploy.forms import read_typed
-from imf_deploy.method.branches import BranchDesign, TrainingGraph
-from imf_deploy.method.losses import LossWeights
+from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.models import (
     Block,
     ModelSpec,
@@ -31,66 +28,27 @@ from imf_deploy.models import (
     tensor_hashes,
 )
 from imf_deploy.records.files import DistilledFile
+from imf_deploy.settings import BranchSettings, DistillSettings, MonitoringSettings
+from imf_deploy.settings.base import from_record
 from imf_deploy.stages import stage
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import History, check_finite
-from imf_deploy.training.config import Monitoring, TrainConfig
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
+from imf_deploy.training.tensorboard import check_monitoring
 
 
-@dataclass(frozen=True)
-class DistillConfig:
-    """Which student, and how it is distilled.
+def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
+    """Return the student's architecture for a data set.
 
-    Attributes:
-        student: Name of the architecture.
-        stem_strides: Strides at the first reductions; nothing chooses them by the image size.
-        weights: Of the terms of the loss, and the temperature.
-        train: Settings of the training.
-        taps: Modules of the student that end a block; empty finds them.
-        teacher_tap: Module of the teacher whose output is its features; empty takes its last block.
-        design: How the branches are made.
-        branch_warmup: Part of the training in which the weight of all that the branches say rises
-            linearly from 0 (ours).
-        refit: Whether linear heads are re-fitted at the end; see :mod:`imf_deploy.distillation.refit`.
+    Raises:
+        UsageError: there is no such student.
     """
-
-    student: str = defaults.STUDENT
-    stem_strides: tuple[int, ...] | None = None
-    weights: LossWeights = field(default_factory=LossWeights)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    taps: tuple[str, ...] = ()
-    teacher_tap: str = ""
-    design: BranchDesign = field(default_factory=BranchDesign)
-    branch_warmup: float = 0.0
-    refit: bool = True
-
-    def spec(self, data: DataSet) -> ModelSpec:
-        """Return the student's architecture for a data set.
-
-        Raises:
-            UsageError: there is no such student.
-        """
-        preprocess = data.preprocess
-        return ModelSpec.for_images(
-            self.student, preprocess.num_classes, preprocess.size, self.stem_strides, self.taps
-        )
-
-    def check(self) -> None:
-        """Refuse values that no training can use.
-
-        Raises:
-            UsageError: naming the option.
-        """
-        self.train.check()
-        self.weights.check()
-        self.design.check()
-        if not 0 <= self.branch_warmup < 1:
-            raise UsageError("the warm-up of the branches must be at least 0 and below 1")
-        if self.teacher_tap and self.design.match != "last":
-            raise UsageError("--teacher-tap names one map, and the branches learn several", "Leave it out")
+    preprocess = data.preprocess
+    return ModelSpec.for_images(
+        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.student_taps
+    )
 
 
 @dataclass(frozen=True)
@@ -111,16 +69,16 @@ class Distilled:
     graph: TrainingGraph
     blocks: list[Block]
     teacher_features: list[Block]
-    design: BranchDesign
+    design: BranchSettings
 
 
 def distill(
     data: DataSet,
     teacher: Teacher,
-    config: DistillConfig,
+    config: DistillSettings,
     path: Path,
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     checked: bool = False,
 ) -> DistilledFile:
     """Distil a teacher into a student and write both the student and its branches.
@@ -145,15 +103,14 @@ def distill(
         UsageError: unknown student, or a setting out of range.
         ImfDeployError: the teacher has other classes, the loss is not finite, or a file problem.
     """
-    config.check()
-    monitoring.check()
+    check_monitoring(monitoring)
     classes = data.preprocess.num_classes
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(
             f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
-    spec = config.spec(data)
+    spec = student_spec(config, data)
     settings = {
         "kind": "distilled",
         "student": spec.to_dict(),
@@ -197,7 +154,7 @@ class DistillationRun:
     """
 
     teacher: Teacher
-    config: DistillConfig
+    config: DistillSettings
     task: ImfTask
     graph: TrainingGraph
     blocks: list[Block]
@@ -209,8 +166,7 @@ class DistillationRun:
         heads = []
         if self.config.refit:
             with stage("refit"):
-                train, weights = self.config.train, self.config.weights
-                heads = refit_distilled(self.graph, self.task.teach, data, train, weights)
+                heads = refit_distilled(self.graph, self.task.teach, data, self.config, self.config)
         return {
             "history": self.history,
             "refitted": heads,
@@ -230,11 +186,11 @@ def run_distillation(
     spec: ModelSpec,
     teacher: Teacher,
     data: DataSet,
-    config: DistillConfig,
+    config: DistillSettings,
     checkpoint: Path | None,
     settings: Mapping[str, Any],
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     student: nn.Module | None = None,
 ) -> DistillationRun:
     """Train a student and its branches; nothing but the checkpoint is written.
@@ -250,20 +206,20 @@ def run_distillation(
         monitoring: What is kept and reported meanwhile.
         student: The student, which is trained in place; by default one with fresh weights.
     """
-    torch.manual_seed(config.train.seed)
+    torch.manual_seed(config.seed)
     recent = None
     if config.refit and monitoring.teacher_outputs_gb:
-        recent = RecentLogits(first_refitted(config.train.epochs) / config.train.epochs, FLOATS)
+        recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student)
     title = f"Distilling {spec.name}"
-    history = fit(task, data, config.train, title, checkpoint, settings, overwrite, monitoring)
+    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
 
 
 def imf_task(
     spec: ModelSpec,
     teacher: Teacher,
-    config: DistillConfig,
+    config: DistillSettings,
     recent: RecentLogits | None = None,
     student: nn.Module | None = None,
 ) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
@@ -280,9 +236,9 @@ def imf_task(
         The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
     """
     its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
-    graph, blocks, features = training_graph(spec, its, config.design, student)
-    smoothing = config.train.label_smoothing
-    task = ImfTask(graph, teacher, features, config.weights, smoothing, config.branch_warmup, recent)
+    graph, blocks, features = training_graph(spec, its, config, student)
+    smoothing = config.label_smoothing
+    task = ImfTask(graph, teacher, features, config, smoothing, config.branch_warmup, recent)
     return task, graph, blocks, features
 
 
@@ -305,6 +261,15 @@ def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any
     return artifact
 
 
+def recorded_settings(artifact: DistilledFile) -> DistillSettings:
+    """Return the settings that a distilled file was made with.
+
+    Raises:
+        ImfDeployError: they are damaged.
+    """
+    return from_record(DistillSettings, artifact.config)
+
+
 def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Distilled:
     """Build the training graph of a distilled file again.
 
@@ -319,10 +284,9 @@ def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Di
     spec = ModelSpec.from_dict(artifact.model, trusted)
     spec.check_preprocess(artifact.preprocess, str(artifact.path))
     try:
-        design = read_typed(BranchDesign, artifact.config["design"])
-        design.check()
+        design = recorded_settings(artifact)
         graph, blocks, features = training_graph(spec, artifact.teacher_features, design)
-    except (KeyError, IndexError, ValueError, UsageError) as error:
+    except (KeyError, IndexError, ValueError, ImfDeployError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
     tensors = read_weights(artifact.path)
     try:

@@ -9,13 +9,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.distillation.imf_task import attach_branches, warmed_up
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.branches import ImfBranches, Taps
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.models import ModelSpec, check_behaviour, find_blocks, only_logits
 from imf_deploy.models.blocks import probe
+from imf_deploy.settings import DistillSettings
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ImfDistiller(nn.Module):
         teacher: The same form, with the same classes, trained.
         image_size: ``S`` in pixels. The blocks of both networks are found at this size.
         settings: The weights of the loss, the design of the branches, and the taps. Of the settings of the
-            training loop, only ``train.label_smoothing`` is used.
+            training loop, only ``label_smoothing`` is used.
 
     Attributes:
         student: The student. ``imf.student(images)`` returns its logits.
@@ -79,10 +79,9 @@ class ImfDistiller(nn.Module):
         student: nn.Module,
         teacher: nn.Module,
         image_size: int = 224,
-        settings: DistillConfig = DistillConfig(),  # noqa: B008, frozen
+        settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
     ) -> None:
         super().__init__()
-        settings.check()
         if ours := [m for m in student.modules() if any(m is its for its in teacher.modules())]:
             raise UsageError(
                 f"student and teacher share {len(ours)} module(s), and the teacher must stay as it is",
@@ -100,11 +99,11 @@ class ImfDistiller(nn.Module):
         check_behaviour(student, image_size, name)
         teacher.eval().requires_grad_(False)
         tap = (settings.teacher_tap,) if settings.teacher_tap else ()
-        blocks = find_blocks(student, image_size, settings.taps)
+        blocks = find_blocks(student, image_size, settings.student_taps)
         self.graph, self.features = attach_branches(
-            student, blocks, find_blocks(teacher, image_size, tap), classes, settings.design
+            student, blocks, find_blocks(teacher, image_size, tap), classes, settings
         )
-        self.spec = ModelSpec(name, classes, image_size, taps=settings.taps)
+        self.spec = ModelSpec(name, classes, image_size, taps=settings.student_taps)
         self.blocks, self.settings, self.progress = blocks, settings, 0.0
         tapped = list(dict.fromkeys(self.features))
         sides = self.branches.sides
@@ -147,8 +146,8 @@ class ImfDistiller(nn.Module):
         with torch.no_grad():
             taught = TeacherOutputs.of(*self._teacher[1].run(images), self._targets)
         own, branches = self.graph(images)
-        smoothing = self.settings.train.label_smoothing
-        terms = imf_losses(own, branches, self._targets, taught, labels, self.settings.weights, smoothing)
+        smoothing = self.settings.label_smoothing
+        terms = imf_losses(own, branches, self._targets, taught, labels, self.settings, smoothing)
         terms = warmed_up(terms, self.progress, self.settings.branch_warmup)
         return ImfLosses(total=torch.stack([*terms.values()]).sum(), **terms, logits=own.detach())
 

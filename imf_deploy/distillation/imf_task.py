@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.method.branches import BranchDesign, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
+from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
+from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, device_of, student_blocks
 from imf_deploy.processes import world_size
+from imf_deploy.settings import BranchSettings, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
@@ -21,7 +22,7 @@ from imf_deploy.training.task import Known, risen
 
 
 def training_graph(
-    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchDesign, student: nn.Module | None = None
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings, student: nn.Module | None = None
 ) -> tuple[TrainingGraph, list[Block], list[Block]]:
     """Build a student and a branch with fresh weights on each of its blocks.
 
@@ -45,7 +46,7 @@ def attach_branches(
     blocks: Sequence[Block],
     teacher_blocks: Sequence[Block],
     classes: int,
-    design: BranchDesign,
+    design: BranchSettings,
 ) -> tuple[TrainingGraph, list[Block]]:
     """Put a branch with fresh weights beside each block of a student, on the student's device.
 
@@ -59,7 +60,7 @@ def attach_branches(
     Returns:
         The graph, and the teacher's block that each branch learns.
     """
-    features = design.features(teacher_blocks, len(blocks))
+    features = branch_features(design, teacher_blocks, len(blocks))
     branches = ImfBranches(blocks, features, classes, design).to(device_of(student))
     return TrainingGraph(student, blocks, branches), features
 
@@ -99,7 +100,7 @@ class ImfTask:
         graph: nn.Module,
         teacher: Teacher,
         features: Sequence[Block],
-        weights: LossWeights,
+        weights: LossSettings,
         label_smoothing: float = 0.0,
         branch_warmup: float = 0.0,
         recent: RecentLogits | None = None,

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import eval_batches
 from imf_deploy.data.given import train_loader
 from imf_deploy.distillation.heads import Head, OwnHead, branch_heads
 from imf_deploy.method.branches import TrainingGraph
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.refit import refit
 from imf_deploy.progress import say
 from imf_deploy.records.making import Refitted
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import LossSettings, TrainingSettings
 
 PASSES = 2
 """Over the training split, at most; each view is a new one where pictures are changed at random."""
@@ -54,8 +54,8 @@ def refit_heads(
     see: Callable[[Tensor], Features],
     teach: Callable[[Tensor], Tensor],
     data: DataSet,
-    config: TrainConfig,
-    weights: LossWeights,
+    config: TrainingSettings,
+    weights: LossSettings,
     device: torch.device,
 ) -> list[Refitted]:
     """Re-fit heads on training images and keep those that validation does not speak against.
@@ -110,7 +110,7 @@ def _look(
     see: Callable[[Tensor], Features],
     teach: Callable[[Tensor], Tensor],
     data: DataSet,
-    config: TrainConfig,
+    config: TrainingSettings,
     device: torch.device,
 ) -> Seen:
     """Run student and teacher on training images until there are enough features."""
@@ -118,7 +118,7 @@ def _look(
         data.train,
         data.preprocess,
         min(config.batch_size, BATCH),
-        config.augmentation(data.preprocess.size),
+        Augment.of(config, data.preprocess.size),
         config.seed,
         device=device,
     )
@@ -165,8 +165,8 @@ def refit_student(
     network: nn.Module,
     teach: Callable[[Tensor], Tensor],
     data: DataSet,
-    config: TrainConfig,
-    weights: LossWeights,
+    config: TrainingSettings,
+    weights: LossSettings,
     device: torch.device,
 ) -> list[Refitted]:
     """Re-fit the head of a network without branches; see :func:`refit_distilled`."""
@@ -186,8 +186,8 @@ def refit_distilled(
     graph: TrainingGraph,
     teach: Callable[[Tensor], Tensor],
     data: DataSet,
-    config: TrainConfig,
-    weights: LossWeights,
+    config: TrainingSettings,
+    weights: LossSettings,
     plain: bool = True,
 ) -> list[Refitted]:
     """Re-fit the heads of a distilled student, on the device that it is on.

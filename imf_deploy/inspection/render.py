@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from imf_deploy.errors import visible
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType

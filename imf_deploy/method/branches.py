@@ -4,66 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from imf_deploy.errors import UsageError
-from imf_deploy.method.ifd import MOST_REFINING, IntermediateFeatureDistiller, make_ifds
+from imf_deploy.method.ifd import IntermediateFeatureDistiller, make_ifds
 from imf_deploy.models import Block, only_logits, to_map
+from imf_deploy.settings import BranchSettings
 
-Attention = Literal["class", "branch", "mean"]
-"""What the attentive logit learns: a weight per class and branch, one per branch, or none."""
-Match = Literal["last", "stages"]
-"""Which of the teacher's feature maps the branches learn: the last, or the one at each branch's depth."""
 Target = tuple[int, int]
 """The target of a branch: the index of the teacher's map, and the side that it is averaged to."""
 
 
-@dataclass(frozen=True)
-class BranchDesign:
-    """The design of the branches (ours, except the paper's weights per class).
+def refining_units(design: BranchSettings, branches: int) -> list[int]:
+    """Return how many refining units each branch's IFD has.
 
-    Attributes:
-        attention: What the attentive logit learns.
-        match: Which of the teacher's feature maps the branches learn.
-        refining: Maximum number of units of an IFD in addition to those that lead to the teacher's
-            resolution; see :meth:`units`.
+    One for each block that comes after its own, since it stands in for them, up to ``design.refining``.
     """
+    return [min(design.refining, after) for after in reversed(range(branches))]
 
-    attention: Attention = "class"
-    match: Match = "last"
-    refining: int = 2
 
-    def check(self) -> None:
-        """Refuse unknown values.
-
-        Raises:
-            UsageError: naming the value.
-        """
-        for value, known in ((self.attention, Attention), (self.match, Match)):
-            if value not in get_args(known):
-                raise UsageError(f"'{value}' is not a branch design", f"Use {' or '.join(get_args(known))}")
-        if not 0 <= self.refining <= MOST_REFINING:
-            raise UsageError(
-                f"an IFD cannot have {self.refining} refining units", f"Use 0 to {MOST_REFINING}"
-            )
-
-    def units(self, branches: int) -> list[int]:
-        """Return the number of refining units of each branch's IFD.
-
-        There is one for each block after its own, because it stands in for them, up to :attr:`refining`.
-        """
-        return [min(self.refining, after) for after in reversed(range(branches))]
-
-    def features(self, teacher_blocks: Sequence[Block], branches: int) -> list[Block]:
-        """Return the teacher's block that each branch learns, given all of them in order."""
-        if self.match == "last":
-            return [teacher_blocks[-1]] * branches
-        count = len(teacher_blocks)
-        return [teacher_blocks[-(-(i + 1) * count // branches) - 1] for i in range(branches)]
+def branch_features(design: BranchSettings, teacher_blocks: Sequence[Block], branches: int) -> list[Block]:
+    """Return the teacher's block that each branch learns, given all of them in order."""
+    if design.match == "last":
+        return [teacher_blocks[-1]] * branches
+    count = len(teacher_blocks)
+    return [teacher_blocks[-(-(i + 1) * count // branches) - 1] for i in range(branches)]
 
 
 @dataclass(frozen=True)
@@ -103,10 +71,10 @@ class ImfBranches(nn.Module):
         blocks: Sequence[Block],
         teacher_features: Sequence[Block],
         num_classes: int,
-        design: BranchDesign = BranchDesign(),
+        design: BranchSettings = BranchSettings(),
     ) -> None:
         super().__init__()
-        self.refining = design.units(len(blocks))
+        self.refining = refining_units(design, len(blocks))
         self.ifds = make_ifds(blocks, teacher_features, self.refining)
         self.heads = nn.ModuleList(nn.Linear(t.channels, num_classes) for t in teacher_features)
         self.classes = num_classes

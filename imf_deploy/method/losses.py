@@ -4,64 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imf_deploy import defaults
-from imf_deploy.errors import UsageError
-from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.method.branches import BranchOutputs, Target
+from imf_deploy.settings import LossSettings
+from imf_deploy.settings.distill import Distance
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
-
-Distance = Literal["power", "raw", "l2", "channel"]
-"""How the distance between feature maps is made independent of the teacher's scale, if at all."""
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """The two weights of the loss (the paper's Eq. 5), the temperature, and the form of the terms (ours).
-
-    Attributes:
-        alpha: Weight of the distance between features.
-        beta: Weight of the divergence between softened logits.
-        temperature: Both sides' logits are divided by it (Hinton et al. 2015). The usual factor of its square
-            is left out (ours), so that ``beta`` keeps its meaning.
-        branches: Weight of the branches' own divergence, relative to 1 for the student's own head.
-        prefixes: Weight of the divergence of the attentive logits of every prefix, also relative to 1.
-        distance: Normalisation of the feature distance; see :func:`feature_distance`.
-        depth: How much less the features of early branches count; see :func:`depth_weights`.
-    """
-
-    alpha: float = defaults.ALPHA
-    beta: float = defaults.BETA
-    temperature: float = defaults.TEMPERATURE
-    branches: float = 1.0
-    prefixes: float = 1.0
-    distance: Distance = "power"
-    depth: float = 2.0
-
-    def check(self) -> None:
-        """Refuse values that no training can use.
-
-        Raises:
-            UsageError: naming the option.
-        """
-        if not all(0 <= weight <= LARGEST_NUMBER for weight in (self.alpha, self.beta)):
-            raise UsageError("--alpha and --beta must be finite, and at least 0")
-        if not 0 < self.temperature <= LARGEST_NUMBER:
-            raise UsageError("--temperature must be finite, and above 0")
-        fine = all(0 <= weight <= LARGEST_NUMBER for weight in (self.branches, self.prefixes))
-        if not fine or self.distance not in get_args(Distance):
-            raise UsageError(
-                f"branches {self.branches}, prefixes {self.prefixes}, {self.distance}: not an IMF loss",
-                f"Use weights of at least 0, and one of {', '.join(get_args(Distance))}",
-            )
-        if not 0 <= self.depth <= 8:
-            raise UsageError(f"depth {self.depth} is not a power for the feature distance", "Use 0 to 8")
 
 
 def depth_weights(branches: int, power: float) -> list[float]:
@@ -150,7 +103,7 @@ def imf_losses(
     targets: Sequence[Target],
     teacher: TeacherOutputs,
     labels: Tensor,
-    weights: LossWeights,
+    weights: LossSettings,
     label_smoothing: float = 0.0,
     task: Task = CLASSIFICATION,
 ) -> dict[str, Tensor]:

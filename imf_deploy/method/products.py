@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.method.fold import FoldedImf
-from imf_deploy.method.ifd import MOST_REFINING
 from imf_deploy.method.names import PLAIN, blocks_kept, imf
 from imf_deploy.models import (
     ModelSpec,
@@ -25,18 +24,18 @@ from imf_deploy.models import (
 )
 from imf_deploy.records.files import ProductFile
 from imf_deploy.records.making import Block
+from imf_deploy.settings.distill import MOST_REFINING
+from imf_deploy.settings.run import ALL, BEST
 
 MODULE = "module"
 """The format of a network that lies in memory, and the product of one that was not stripped."""
-BEST = "best"
-"""The ``--products`` value for which :mod:`imf_deploy.stripping.best` chooses."""
 
 
-def choose_products(option: str, blocks: int) -> list[str]:
-    """Read ``--products``: names separated by commas, or ``all``.
+def choose_products(wanted: Sequence[str], blocks: int) -> list[str]:
+    """Return the products that are asked for, in the order of their size.
 
     Args:
-        option: For example ``plain,imf@2``.
+        wanted: ``("all",)``, or names such as ``("plain", "imf@2")``.
         blocks: Number of blocks of the student.
 
     Raises:
@@ -44,16 +43,16 @@ def choose_products(option: str, blocks: int) -> list[str]:
             student and validation images.
     """
     known = [PLAIN, *(imf(k) for k in range(1, blocks + 1))]
-    if option == BEST:
+    if tuple(wanted) == (BEST,):
         raise UsageError(
-            "--products best is chosen by distill-and-export, on validation images",
+            "`products` best is chosen by distill-and-export, on validation images",
             f"Use all, or some of: {', '.join(known)}",
         )
-    names = known if option == "all" else [name.strip() for name in option.split(",") if name.strip()]
+    names = known if tuple(wanted) == (ALL,) else wanted
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(
-            f"--products has no product '{', '.join(unknown)}'", f"This student has: {', '.join(known)}"
+            f"`products` has no product '{', '.join(unknown)}'", f"This student has: {', '.join(known)}"
         )
     return [name for name in known if name in names]
 

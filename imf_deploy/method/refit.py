@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from imf_deploy.method.losses import LossWeights
+from imf_deploy.settings import LossSettings
 
 ITERATIONS = 100
 
@@ -16,7 +16,7 @@ def refit(
     teacher_logits: Tensor,
     labels: Tensor,
     start: tuple[Tensor, Tensor],
-    weights: LossWeights,
+    weights: LossSettings,
     label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Minimise the loss of one head over its weight and bias only.

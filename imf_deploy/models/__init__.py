@@ -6,7 +6,6 @@ from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.registry import (
-    OWN_STRIDES,
     SMALL_IMAGE,
     ModelSpec,
     build_deployable,
@@ -14,16 +13,13 @@ from imf_deploy.models.registry import (
     check_student,
     student_blocks,
 )
-from imf_deploy.models.settings import Settings, parse_settings
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
 from imf_deploy.records.making import Block
 
 __all__ = [
-    "OWN_STRIDES",
     "SMALL_IMAGE",
     "Block",
     "ModelSpec",
-    "Settings",
     "build_deployable",
     "build_model",
     "check_behaviour",
@@ -35,7 +31,6 @@ __all__ = [
     "load_weights",
     "not_finite",
     "only_logits",
-    "parse_settings",
     "read_weights",
     "resolve",
     "save_weights",

@@ -15,20 +15,18 @@ from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
-from imf_deploy.models.settings import Settings, check_settings, choices, read_settings
+from imf_deploy.models.settings import check_settings, choices
 from imf_deploy.models.sources import build, fixed_size
 from imf_deploy.models.strides import set_stem_strides
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.making import Block
+from imf_deploy.settings.network import NetworkSettings, read_settings
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 # Below this side, ImageNet's strides leave too small a map.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
-
-OWN_STRIDES = "own"
-"""The name in options for the library's own strides, which a spec stores as ``()``."""
 
 # Strides that other tools train small images with: the library's own, and none or one of them reduced.
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
@@ -53,7 +51,7 @@ class ModelSpec:
     image_size: int
     stem_strides: tuple[int, ...] = ()
     taps: tuple[str, ...] = ()
-    settings: Settings = ()
+    settings: NetworkSettings = ()
 
     @classmethod
     def for_images(

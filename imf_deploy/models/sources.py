@@ -16,7 +16,8 @@ from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models.names import Architecture
-from imf_deploy.models.settings import INCEPTIONS, Settings
+from imf_deploy.models.settings import INCEPTIONS
+from imf_deploy.settings.network import NetworkSettings
 
 
 def fixed_size(architecture: Architecture) -> bool:
@@ -33,7 +34,7 @@ def fixed_size(architecture: Architecture) -> bool:
 
 
 def build(
-    architecture: Architecture, num_classes: int, image_size: int, settings: Settings = ()
+    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings = ()
 ) -> nn.Module:
     """Build a network.
 
@@ -83,7 +84,7 @@ def _calm_head(network: nn.Module, num_classes: int) -> None:
 
 
 def _from_library(
-    architecture: Architecture, num_classes: int, image_size: int, settings: Settings
+    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings
 ) -> nn.Module:
     name = architecture.name
     if architecture.library == "cifar":
@@ -115,7 +116,7 @@ def _from_library(
     return build_torchvision(name, weights=None, **options)
 
 
-def _from_factory(name: str, num_classes: int, image_size: int, settings: Settings) -> nn.Module:
+def _from_factory(name: str, num_classes: int, image_size: int, settings: NetworkSettings) -> nn.Module:
     module_name, _, function_name = name.partition(":")
     try:
         with _working_folder_last():

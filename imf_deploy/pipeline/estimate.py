@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from imf_deploy import defaults
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
-from imf_deploy.distillation.distill import imf_task
+from imf_deploy.distillation.distill import imf_task, student_spec
 from imf_deploy.distillation.refit import FLOATS, PASSES
-from imf_deploy.method.products import BEST
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
 from imf_deploy.records.files import sidecar_path
+from imf_deploy.settings import MonitoringSettings, QuantizeSettings, TrainingSettings
+from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
 from imf_deploy.teaching.teacher import Teacher, teacher_spec
 from imf_deploy.training.checkpoint import steps_done
-from imf_deploy.training.config import TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import Supervised
 from imf_deploy.training.timing import time_call, time_steps, untouched_generators
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imf_deploy.pipeline.plan import Plan
-    from imf_deploy.run.config import RunConfig
     from imf_deploy.run.folder import RunFolder
+    from imf_deploy.settings import RunSettings
 
 SECONDS = 1.2
 """Time that the steps of one training are measured for."""
@@ -106,12 +106,12 @@ class _Speed:
 
 
 def estimate_run(
-    config: RunConfig,
+    config: RunSettings,
     plan: Plan,
     teacher: Teacher | None,
     folder: RunFolder,
     bench_seconds: float,
-    cuda_graph: bool = defaults.CUDA_GRAPH,
+    cuda_graph: bool = MonitoringSettings.cuda_graph,
 ) -> Estimate | None:
     """Time a few steps of the run on copies, and add up what is left to do.
 
@@ -123,7 +123,7 @@ def estimate_run(
         teacher: The given one; nothing where one is trained first.
         folder: Of the run; what is finished in it is not counted.
         bench_seconds: Time that each file's latency is measured for.
-        cuda_graph: As :class:`imf_deploy.training.config.Monitoring` has it.
+        cuda_graph: As :class:`imf_deploy.settings.MonitoringSettings` has it.
 
     Returns:
         The estimate; nothing where several processes train, whose steps have to be taken together.
@@ -131,7 +131,7 @@ def estimate_run(
     if world_size() > 1:
         return None
     data, products = plan.data, len(plan.names)
-    train, taught = config.distill.train, config.teacher.train
+    train, taught = config.distill, config.teacher
     steps = _steps_left(train.epochs, train, data, folder.distilled)
     teacher_steps = 0 if teacher else _steps_left(taught.epochs, taught, data, folder.teacher)
     tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
@@ -139,7 +139,7 @@ def estimate_run(
     with untouched_generators(device):
         speed = _measure(config, data, teacher, device, teacher_steps, steps or tuning_steps, cuda_graph)
     validation, test = len(data.validation), len(data.test)
-    made = min(products, 3) if config.products == BEST else products
+    made = min(products, 3) if config.products == (BEST,) else products
     fitted = min(PASSES * len(data.train), FLOATS // speed.floats) if config.distill.refit and steps else 0
     parts = {
         "teacher": teacher_steps * speed.teacher_step,
@@ -149,7 +149,7 @@ def estimate_run(
     }
     precisions = plan.choice.written(plan.engines is not None)
     quantised = "int8" in precisions
-    int8 = INT8_PASSES * (validation + defaults.CALIBRATION_IMAGES) * quantised
+    int8 = INT8_PASSES * (validation + QuantizeSettings.images) * quantised
     each = (test + validation) * (1 + FILE_PASSES * len(precisions)) + int8
     parts["files"] = made * (each * speed.cpu + TRACES * speed.build)
     parts["latencies"] = expected_seconds(made, made * len(precisions), bench_seconds)
@@ -157,11 +157,11 @@ def estimate_run(
     return Estimate({part: seconds for part, seconds in parts.items() if seconds > 0})
 
 
-def _per_epoch(config: TrainConfig, data: DataSet) -> int:
+def _per_epoch(config: TrainingSettings, data: DataSet) -> int:
     return len(data.train) // min(config.batch_size, len(data.train))
 
 
-def _steps_left(epochs: int, config: TrainConfig, data: DataSet, path: Path) -> int:
+def _steps_left(epochs: int, config: TrainingSettings, data: DataSet, path: Path) -> int:
     """Return how many steps a training has left, by the files that it wrote."""
     if sidecar_path(path).is_file():
         return 0
@@ -170,7 +170,7 @@ def _steps_left(epochs: int, config: TrainConfig, data: DataSet, path: Path) -> 
 
 
 def _measure(
-    config: RunConfig,
+    config: RunSettings,
     data: DataSet,
     teacher: Teacher | None,
     device: torch.device,
@@ -178,18 +178,16 @@ def _measure(
     steps: int,
     cuda_graph: bool,
 ) -> _Speed:
-    spec = config.distill.spec(data)
+    spec = student_spec(config.distill, data)
     teacher_step = 0.0
     if teacher is None:
         its = teacher_spec(config.teacher, data)
-        supervised = Supervised(build_model(its), config.teacher.train.label_smoothing)
+        supervised = Supervised(build_model(its), config.teacher.label_smoothing)
         if teacher_steps:
-            teacher_step = time_steps(
-                supervised, data, config.teacher.train, SECONDS, teacher_steps, cuda_graph
-            )
+            teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
     task, graph, _, _ = imf_task(spec, teacher, config.distill)
-    step = time_steps(task, data, config.distill.train, SECONDS, steps, cuda_graph) if steps else 0.0
+    step = time_steps(task, data, config.distill, SECONDS, steps, cuda_graph) if steps else 0.0
     images = next(
         eval_batches(data.train.subset(torch.arange(min(IMAGES, len(data.train)))), data.preprocess)
     )[0]

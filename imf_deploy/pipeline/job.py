@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 from imf_deploy import defaults
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
-from imf_deploy.method.products import BEST, Product, load_product
+from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.estimate import estimate_run
 from imf_deploy.pipeline.plan import Plan, make_plan
 from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
@@ -27,14 +26,15 @@ from imf_deploy.records.files import DeployableFile
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
-from imf_deploy.run.config import TRIAL, RunConfig
 from imf_deploy.run.folder import RunFolder, open_run
+from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings
+from imf_deploy.settings.run import BEST
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select
 from imf_deploy.stripping.stage import PROOF_IMAGES, strip
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.weak_teacher import weak_teacher
-from imf_deploy.training.config import Monitoring, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import leave, on_first
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
@@ -42,19 +42,19 @@ from imf_deploy.verification.stage import evaluate_product, verify
 if TYPE_CHECKING:
     from imf_deploy.records.report import Report
 
+TRIAL = "This is a trial (--quick): its accuracies are no result"
 TOLD = 3
 """Files that an error names with their reasons; the report has them all."""
 
 
 def distill_and_export(
-    config: RunConfig,
+    config: RunSettings,
     output: Path,
     command: str,
     overwrite: bool = False,
     bench_seconds: float = defaults.BENCH_SECONDS,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
-    accept_weak_teacher: bool = False,
 ) -> Report | None:
     """Run every stage, each going on from the files of the one before.
 
@@ -68,7 +68,6 @@ def distill_and_export(
         bench_seconds: Least time that each file's latency is measured for.
         monitoring: What is kept and told of trainings while they run.
         settings: The command's options, to be kept in ``config.yaml``.
-        accept_weak_teacher: Whether to go on with a given teacher whose accuracy is suspect.
 
     Returns:
         The content of ``report.json``, which is also written, with ``report.html``; nothing in the
@@ -87,7 +86,7 @@ def distill_and_export(
         notes = _Notes()
         notes.add(TRIAL if config.quick else "", *data.notes, plan.remark)
         with stage("teacher"):
-            given = given_teacher(config, data, accept_weak_teacher)
+            given = given_teacher(config, data)
         with stage("estimate"):
             expected = estimate_run(
                 config, plan, given[0] if given else None, folder, bench_seconds, monitoring.cuda_graph
@@ -150,13 +149,18 @@ class _Notes:
             say(sentence)
 
 
-def _trusted(config: RunConfig) -> tuple[str, ...]:
+def _trusted(config: RunSettings) -> tuple[str, ...]:
     """Return the factories whose code may run: the user named the student, so that the record may too."""
     return (config.distill.student,)
 
 
 def _train(
-    config: RunConfig, plan: Plan, teacher: Teacher, folder: RunFolder, monitoring: Monitoring, notes: _Notes
+    config: RunSettings,
+    plan: Plan,
+    teacher: Teacher,
+    folder: RunFolder,
+    monitoring: MonitoringSettings,
+    notes: _Notes,
 ) -> Distilled:
     """Distil the student, and tune it for INT8 where that is asked for."""
     data, trusted = plan.data, _trusted(config)
@@ -169,18 +173,18 @@ def _train(
         with stage("tune"):
             tuned = qat(distilled, data, teacher, plan.tuning, folder.qat, monitoring=monitoring)
         distilled = load_distilled(tuned, trusted)
-        notes.add(*describe_qat(tuned, config.gate.max_accuracy_drop))
+        notes.add(*describe_qat(tuned, config.int8.gate.max_accuracy_drop))
     return distilled
 
 
-def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) -> Selection | None:
+def _select(config: RunSettings, distilled: Distilled, plan: Plan, notes: _Notes) -> Selection | None:
     """Choose among products where ``best`` is asked for and there are images to choose by."""
-    if config.products != BEST:
+    if config.products != (BEST,):
         return None
     if not len(plan.data.validation):
         notes.add("All products are made: there are no validation images to choose by")
         return None
-    device = choose_device(config.distill.train.device)
+    device = choose_device(config.distill.device)
     with stage("choose"):
         selection = select(rate_products(distilled, plan.names, plan.data, device))
     notes.add(selection.sentence())
@@ -188,7 +192,7 @@ def _select(config: RunConfig, distilled: Distilled, plan: Plan, notes: _Notes) 
 
 
 def _make_files(
-    config: RunConfig, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
+    config: RunSettings, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[DeployableFile], list[str]]:
     """Return the products, their verified files, and why INT8 was declined where it was."""
     data, trusted = plan.data, _trusted(config)
@@ -197,7 +201,7 @@ def _make_files(
     names = selection.made if selection else plan.names
     with stage("strip"):
         stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    calibration = CalibrationConfig(gate=config.gate, cpus=config.int8_cpus)
+    calibration = QuantizeSettings(**vars(config.int8))
     products, files, declined = [], [], []
     with stage("files"), track("Exporting and verifying", len(stripped), leads=True) as advance:
         for artifact in stripped:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imf_deploy import defaults
-from imf_deploy.calib.qat import QatConfig
+from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import student_spec
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
-from imf_deploy.export.stage import EngineConfig, choose_engines
+from imf_deploy.export.stage import EnginePlan, choose_engines
 from imf_deploy.method.names import blocks_kept
-from imf_deploy.method.products import BEST, choose_products
+from imf_deploy.method.products import choose_products
 from imf_deploy.models import check_student, truncate
-from imf_deploy.run.config import RunConfig, choose_qat
-from imf_deploy.training.config import Monitoring
+from imf_deploy.settings import MonitoringSettings, QatSettings, RunSettings
+from imf_deploy.settings.run import ALL, BEST
+from imf_deploy.training.tensorboard import check_monitoring
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Plan:
     data: DataSet
     names: list[str]
     choice: FileChoice
-    engines: EngineConfig | None
+    engines: EnginePlan | None
     remark: str
-    tuning: QatConfig | None
+    tuning: QatSettings | None
 
 
-def make_plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -> Plan:
+def make_plan(config: RunSettings, bench_seconds: float, monitoring: MonitoringSettings) -> Plan:
     """Check everything that can be checked before anything is trained.
 
     Raises:
@@ -46,15 +47,10 @@ def make_plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -
     """
     if not bench_seconds >= 0:
         raise UsageError("--bench-seconds must be at least 0")
-    choice = choose_precisions(config.precisions)
-    engines, remark = choose_engines(
-        config.trt, config.batch, config.capabilities, choice, config.build, config.timing_cache
-    )
-    config.distill.check()
-    config.teacher.train.check()
-    monitoring.check()
-    config.gate.check()
-    tuning = choose_qat(config, choice)
+    choice = choose_precisions(config.export.precisions)
+    engines, remark = choose_engines(config.export, choice)
+    check_monitoring(monitoring)
+    tuning = _tuning(config, choice)
     data = open_data(config.data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
@@ -64,10 +60,28 @@ def make_plan(config: RunConfig, bench_seconds: float, monitoring: Monitoring) -
     return Plan(data, _products(config, data), choice, engines, remark, tuning)
 
 
-def _products(config: RunConfig, data: DataSet) -> list[str]:
+def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
+    """Return how a run is tuned for INT8; ``None`` where it is not.
+
+    Raises:
+        UsageError: there is no INT8 file to tune for.
+        ImfDeployError: torchao cannot be used.
+    """
+    if not config.qat_epochs:
+        return None
+    if not files.int8:
+        raise UsageError(
+            "`qat_epochs` tunes weights for INT8, and no INT8 file is asked for",
+            f"Give `precisions` {','.join(config.export.precisions)},int8, or leave it out",
+        )
+    require_torchao()
+    return QatSettings(config.qat_epochs, device=config.distill.device)
+
+
+def _products(config: RunSettings, data: DataSet) -> list[str]:
     """Return which products may be made; a student that cannot be cut is refused before it is trained."""
-    student, blocks = check_student(config.distill.spec(data))
-    wanted = defaults.EVERY_PRODUCT if config.products == BEST else config.products
+    student, blocks = check_student(student_spec(config.distill, data))
+    wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, len(blocks))
     if kept := max(blocks_kept(name) for name in names):
         truncate(student, blocks[:kept])

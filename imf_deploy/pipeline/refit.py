@@ -18,13 +18,13 @@ from imf_deploy.export.builder import open_session
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
-from imf_deploy.export.targets import parse_profiles
 from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
 from imf_deploy.records.making import RefitProof
 from imf_deploy.runners.engine_facts import require_gpu
+from imf_deploy.settings.export import parse_profiles
 from imf_deploy.verification.ladder import Array, Tolerance, file_tolerance, step
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def refit_engine(
 def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile | OnnxFile]:
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
     if not isinstance(old, EngineFile):
-        raise UsageError(f"{old.path} is a {old.kind}, not an engine", "Give ENGINE, then WEIGHTS")
+        raise UsageError(f"{old.path} is {old.title}, not an engine", "Give ENGINE, then WEIGHTS")
     if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
             f"{old.path} was not built with --strip-weights",
@@ -109,7 +109,7 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
         )
     if not isinstance(source, ProductFile | OnnxFile):
         raise UsageError(
-            f"{source.path} is a {source.kind}, which has no weights for an engine",
+            f"{source.path} is {source.title}, which has no weights for an engine",
             "Give an ONNX file, or what imf-deploy strip wrote",
         )
     if isinstance(source, ProductFile) and old.precision == "int8":

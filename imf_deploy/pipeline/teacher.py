@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from imf_deploy.data import DataSet
-from imf_deploy.run.config import RunConfig
 from imf_deploy.run.folder import RunFolder
+from imf_deploy.settings import GivenTeacher, MonitoringSettings, RunSettings
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
-from imf_deploy.training.config import Monitoring
 
 Found = tuple[Teacher, str]
 """A teacher, and the warning about its accuracy; empty where that is fine."""
 
 
-def given_teacher(config: RunConfig, data: DataSet, accept_weak: bool = False) -> Found | None:
+def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
     """Load the given teacher, or the packaged one where it fits the data; nothing where one is needed.
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.
     """
-    device, wanted = config.distill.train.device, config.teacher
     try:
-        teacher = find_teacher(config.teacher_weights, wanted.model, data, device, wanted.reading)
+        teacher = find_teacher(config.teacher, data, config.distill.device)
     except TeacherNeededError:
         return None
-    return teacher, check_teacher(teacher, data, accept_weak)
+    return teacher, check_teacher(teacher, data, config.teacher.accept_weak_teacher)
 
 
 def obtain_teacher(
-    config: RunConfig, data: DataSet, folder: RunFolder, monitoring: Monitoring, given: Found | None
+    config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
 ) -> Found:
     """Return the given teacher, or train one where none is given."""
     if given:
         return given
     trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
-    teacher = find_teacher(str(trained.path), config.teacher.model, data, config.distill.train.device)
+    made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
+    teacher = find_teacher(made, data, config.distill.device)
     # What it was trained with is known to fit, and how long it is trained is the user's choice.
     return teacher, check_teacher(teacher, data, accept=True)

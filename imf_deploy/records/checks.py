@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import computed_field
 
 from imf_deploy.forms import Measured, Number, Whole
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
 
 Status = Literal["pass", "fail", "not-run"]
 Interval = tuple[Number, Number]
@@ -60,7 +60,7 @@ class Removed:
     parameters: Whole
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StripProof:
     """What was compared, what was removed, and whether it holds.
 

@@ -15,7 +15,7 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import StripProof, Verification
 from imf_deploy.records.making import Block, Built, Calibrated, Epoch, RefitProof, Refitted, Tuned
 from imf_deploy.records.upgrade import SCHEMA
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
 
 Shapes = dict[str, list[Whole | str]]
 """Name to shape of each input or output; a string is a dynamic dimension."""
@@ -101,7 +101,7 @@ class DistilledFile(Artifact):
         teacher_accuracy: On the test split, from 0 to 1.
         teacher_tensors: Hashes of the teacher's weights.
         data: Name of the data.
-        data_config: As ``DataConfig``.
+        data_config: As ``DataSettings``.
         config: Settings of the distillation.
         qat: Quantisation-aware training; null where there was none.
     """
@@ -133,7 +133,7 @@ class ProductFile(Artifact):
         parameters: Number of trainable values; null where nobody counted, and so are MACs.
         macs: Multiply-accumulates for one image.
         data: Name of the data.
-        data_config: As ``DataConfig``.
+        data_config: As ``DataSettings``.
         evaluated_on: Fingerprint of the data that the accuracies are measured on; empty before.
         accuracy: In PyTorch, on the test split.
         validation_accuracy: The same on the validation split, to choose by.
@@ -172,7 +172,7 @@ class DeployableFile(Artifact):
         parameters: Of the product; null for a file of unknown origin, and so are the next three.
         macs: Of the product, for one image.
         data: Name of the data that the product was trained on.
-        data_config: As ``DataConfig``.
+        data_config: As ``DataSettings``.
         gate: What the file was made to pass.
         verify: What ``verify`` measured; null before.
     """
@@ -182,8 +182,8 @@ class DeployableFile(Artifact):
 
     product: str = ""
     precision: str = "fp32"
-    inputs: Shapes
-    outputs: Shapes
+    inputs: Shapes = {}
+    outputs: Shapes = {}
     source: str = ""
     parameters: Whole | None = None
     macs: Whole | None = None

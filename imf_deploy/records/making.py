@@ -11,7 +11,7 @@ from pydantic import Field
 from imf_deploy.forms import Measured, Number, Whole
 from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
 from imf_deploy.records.checks import Rung
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
 
 Epoch = dict[str, Measured]
 """``epoch``, ``lr``, terms of the loss by name, and ``validation_accuracy``."""

@@ -8,13 +8,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, visible
 from imf_deploy.files import existing_file, finite, read_json, write_json
 from imf_deploy.forms import STRICT, Number, Whole, from_json
 from imf_deploy.records.checks import StripProof, Verification
 from imf_deploy.records.making import Block, Calibration, Epoch, Refitted
 from imf_deploy.records.upgrade import SCHEMA, take_schema
-from imf_deploy.untrusted import visible
 
 LOSSES = {
     "cross_entropy": "cross-entropy",

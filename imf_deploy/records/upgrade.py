@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.settings.upgrade import upgrade_data, upgrade_distill
 from imf_deploy.untrusted import shorten
 
 SCHEMA = "0.2.0"
@@ -48,12 +49,13 @@ def upgrade_file(content: dict[str, Any]) -> dict[str, Any]:
     record = content | (evidence if isinstance(evidence, dict) else {})
     if record.get("kind") not in ("onnx", "engine"):
         record = {key: value for key, value in record.items() if key not in _DEPLOYED}
-    # Branches had no refining units at first, and all weighed alike.
-    model, config = (_object(record, name) for name in ("model", "config"))
+    # Branches had no refining units at first.
+    model = _object(record, "model")
     if isinstance(features := model.get("teacher_features"), list):
         model.setdefault("refining", [0] * len(features))
-    _object(config, "design").setdefault("refining", 0)
-    _object(config, "weights").setdefault("depth", 0.0)
+    for name, upgrade in (("config", upgrade_distill), ("data_config", upgrade_data)):
+        if isinstance(known := record.get(name), dict):
+            record[name] = upgrade(known)
     return record
 
 

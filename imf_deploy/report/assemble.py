@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from imf_deploy.data import DataSet
     from imf_deploy.distillation.distill import Distilled
     from imf_deploy.method.products import Product
-    from imf_deploy.run.config import RunConfig
+    from imf_deploy.settings import RunSettings
     from imf_deploy.stages import Spent
     from imf_deploy.teaching.teacher import Teacher
 
@@ -42,7 +42,7 @@ _EPSILON = 1e-9
 
 def assemble(
     *,
-    config: RunConfig,
+    config: RunSettings,
     data: DataSet,
     teacher: Teacher,
     distilled: Distilled,
@@ -78,7 +78,7 @@ def assemble(
         artifact_row(file, by_hash[file.source].artifact, latencies.get(file.sha256), folder)
         for file in files
     ]
-    train = config.distill.train
+    train = config.distill
     return Report(
         student=distilled.spec.name,
         teacher=teacher.spec.name,
@@ -95,7 +95,6 @@ def assemble(
         ],
         environment=conditions(),
         config={
-            **asdict(config.distill.weights),
             **asdict(train),
             "qat_epochs": config.qat_epochs,
             "quick": config.quick,

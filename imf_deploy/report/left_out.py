@@ -5,19 +5,19 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from imf_deploy import defaults
-from imf_deploy.export.choice import DEPLOY
 from imf_deploy.records.report import LeftOut, Report
+from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION
+from imf_deploy.settings.run import ALL
 
 if TYPE_CHECKING:
-    from imf_deploy.run.config import RunConfig
+    from imf_deploy.settings import RunSettings
     from imf_deploy.stripping.best import Selection
 
 _WITH_TENSORRT = ["the engines in fp32 and int8", "the INT8 ONNX file for TensorRT"]
 _WITHOUT = ["the fp16 ONNX file"]
 
 
-def left_out(config: RunConfig, selection: Selection | None, engines: bool, command: str) -> LeftOut | None:
+def left_out(config: RunSettings, selection: Selection | None, engines: bool, command: str) -> LeftOut | None:
     """Return what is not made because a default or a name chose for the user; nothing where all is made.
 
     Of a trial nothing is missed.
@@ -29,9 +29,9 @@ def left_out(config: RunConfig, selection: Selection | None, engines: bool, comm
         command: The command of the run.
     """
     products = [each.product for each in selection.left_out] if selection else []
-    files = [] if config.precisions != DEPLOY else _WITH_TENSORRT if engines else _WITHOUT
-    added = (["--products", defaults.EVERY_PRODUCT] if products else []) + (
-        ["--precisions", defaults.EVERY_FILE] if files else []
+    files = [] if config.export.precisions != DEPLOY else _WITH_TENSORRT if engines else _WITHOUT
+    added = (["--products", ALL] if products else []) + (
+        ["--precisions", ",".join(EVERY_PRECISION)] if files else []
     )
     if config.quick or not added:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
@@ -26,7 +27,6 @@ from imf_deploy.show.format import (
     significant,
 )
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 if TYPE_CHECKING:
     from rich.console import Group

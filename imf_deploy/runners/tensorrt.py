@@ -14,7 +14,7 @@ from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.export.library_log import library_log
 from imf_deploy.export.refit import lacks_weights
-from imf_deploy.export.targets import BatchRange, Flavour, choose_profile
+from imf_deploy.export.targets import choose_profile
 from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import (
@@ -25,6 +25,8 @@ from imf_deploy.runners.engine_facts import (
     without_weights,
 )
 from imf_deploy.runners.engine_layers import EngineLayer, profile_layers
+from imf_deploy.settings import BatchRange
+from imf_deploy.settings.export import Flavour
 
 if TYPE_CHECKING:
     import torch

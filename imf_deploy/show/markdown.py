@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from imf_deploy.untrusted import visible
+from imf_deploy.errors import visible
 
 # Every character that can begin markup in the middle of a line; a _ inside a word cannot.
 _SPECIAL = re.compile(r"[\\`*\[\]<>&|~#$!]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")

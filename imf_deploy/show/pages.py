@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from imf_deploy.errors import visible
 from imf_deploy.show import format as show
 from imf_deploy.show.palette import DARK, LIGHT, css_variables
 from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.untrusted import visible
 
 _UNUSUAL = re.compile(r"[^\n\t -~]+")
 

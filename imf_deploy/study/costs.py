@@ -8,15 +8,15 @@ from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.benchmark.products import measure_products, was_it_busy
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
-from imf_deploy.export.onnx_file import Precision
 from imf_deploy.method.products import Product, choose_products, load_product
 from imf_deploy.progress import say
 from imf_deploy.records.files import DeployableFile, DistilledFile
 from imf_deploy.runners.opening import open_file
+from imf_deploy.settings import QuantizeSettings
+from imf_deploy.settings.export import Precision
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
 from imf_deploy.verification.proof import count_macs, count_parameters
@@ -89,7 +89,7 @@ def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable
 
 def _export(student: str, product: Product, data: DataSet, folder: Path, int8: bool) -> _Exported:
     precisions: list[Precision] = ["fp32", "int8"] if int8 else ["fp32"]
-    config = CalibrationConfig(rank=False)
+    config = QuantizeSettings(rank=False)
     place = folder / "deploy" / product.artifact.path.stem
     files, declined = export_product(product, data, precisions, config, None, place, overwrite=True)
     for reason in declined:

@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from imf_deploy import defaults
-from imf_deploy.distillation.distill import DistillConfig
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
 
 Settings = Mapping[str, Any]
 """Values by name: of the loss, of the branches' design, and of the training."""
@@ -30,8 +26,8 @@ class Method:
     candidates: tuple[Settings, ...]
 
 
-_KD = {"beta": defaults.BETA, "temperature": defaults.TEMPERATURE}
-_IMF = {"alpha": defaults.ALPHA, **_KD}
+_KD = {"beta": LossSettings.beta, "temperature": LossSettings.temperature}
+_IMF = {"alpha": LossSettings.alpha, **_KD}
 _DKD = {"target": 1.0, "others": 8.0, "temperature": 4.0}
 
 _SLOW = {"lr": 0.025}
@@ -65,9 +61,7 @@ METHODS: dict[str, Method] = {
 }
 """Methods by the name that ``--methods`` takes."""
 
-_TRAINING = {field.name for field in fields(TrainConfig)}
-_LOSS = {field.name for field in fields(LossWeights)}
-_DESIGN = {field.name for field in fields(BranchDesign)}
+_TRAINING = {field.name for field in fields(TrainingSettings)}
 
 ABLATIONS: dict[str, Settings] = {
     "no loss on branches": {"branches": 0.0},
@@ -97,32 +91,20 @@ def grid() -> dict[str, Settings]:
     return {f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a in GRID for b in GRID}
 
 
-def candidates(method: str, lr: float = defaults.LR) -> tuple[Settings, ...]:
+def candidates(method: str, lr: float = TrainingSettings.lr) -> tuple[Settings, ...]:
     """Return the settings to choose from; their learning rates are as many times ``lr`` as of the default."""
-    scale = lr / defaults.LR
+    scale = lr / TrainingSettings.lr
     return tuple(
         {name: value * scale if name == "lr" else value for name, value in settings.items()}
         for settings in METHODS[method].candidates
     )
 
 
-def train_config(base: TrainConfig, settings: Settings) -> TrainConfig:
+def train_config(base: TrainingSettings, settings: Settings) -> TrainingSettings:
     """Return the training's settings: what all methods share, with what one has of its own."""
     return replace(base, **{name: value for name, value in settings.items() if name in _TRAINING})
 
 
-def imf_config(student: str, base: TrainConfig, settings: Settings) -> DistillConfig:
-    """Return IMF's settings from their flat form."""
-
-    def of(names: set[str]) -> dict[str, Any]:
-        return {name: value for name, value in settings.items() if name in names}
-
-    return DistillConfig(
-        student,
-        weights=LossWeights(**of(_LOSS)),
-        train=train_config(base, settings),
-        design=BranchDesign(**of(_DESIGN)),
-        taps=tuple(settings.get("taps", ())),
-        branch_warmup=float(settings.get("branch_warmup", 0.0)),
-        refit=bool(settings.get("refit", True)),
-    )
+def imf_config(student: str, base: TrainingSettings, settings: Settings) -> DistillSettings:
+    """Return the settings of a distillation: what all methods share, with what IMF has of its own."""
+    return DistillSettings(student=student, **(vars(base) | dict(settings)))

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from imf_deploy.files import finite
-from imf_deploy.study.plan import Chosen, StudyConfig
+from imf_deploy.settings import StudySettings
+from imf_deploy.study.plan import Chosen
 from imf_deploy.study.results import Network, Trained
 
 SCHEMA = 1
@@ -25,7 +26,7 @@ class Study:
         about: Data, teacher, versions and the command.
     """
 
-    config: StudyConfig
+    config: StudySettings
     chosen: Chosen
     tried: list[Trained]
     trained: list[Trained]

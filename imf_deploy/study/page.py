@@ -22,8 +22,8 @@ def page(study: Study) -> str:
         f"    {about['command']}",
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
         f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
-        f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.train.epochs} epochs, "
-        f"batches of {config.train.batch_size}. Every method sees the same images in the same order and "
+        f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.epochs} epochs, "
+        f"batches of {config.batch_size}. Every method sees the same images in the same order and "
         "changed in the same way, and starts from the same weights.",
     ]
     for student in config.students:
@@ -33,8 +33,8 @@ def page(study: Study) -> str:
         parts += ["### Goals", "\n".join(f"- {text(str(goal))}" for goal in aims)]
         if config.varied:
             parts += ["### What each part earns", tables.ablation_table(study.trained, student)]
-        if config.taps:
-            parts.append(f"IMF's blocks end with {', '.join(map(code, config.taps))}, named by hand.")
+        if config.student_taps:
+            parts.append(f"IMF's blocks end with {', '.join(map(code, config.student_taps))}, named by hand.")
         parts += ["### Settings", _settings(study, student)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
@@ -61,5 +61,5 @@ def _settings(study: Study, student: str) -> str:
 
 
 def _told(settings: Settings) -> str:
-    numbers = [f"{name} {value:g}" for name, value in settings.items() if name != "taps"]
+    numbers = [f"{name} {value:g}" for name, value in settings.items() if name != "student_taps"]
     return ", ".join(numbers) or "nothing of its own"

@@ -14,19 +14,18 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from imf_deploy import defaults
 from imf_deploy.compat import usable_cpus
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import write_error
 from imf_deploy.progress import say
+from imf_deploy.settings import DataSettings, GivenTeacher, MonitoringSettings
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
 from imf_deploy.study.sharing import Sharing
 from imf_deploy.teacher_memory.memory import TeacherMemory
-from imf_deploy.teaching.reading import FIND_OUT, Reading
 from imf_deploy.teaching.teacher import Teacher, find_teacher
-from imf_deploy.training.config import choose_device
+from imf_deploy.training.device import choose_device
 
 
 @dataclass(frozen=True)
@@ -35,22 +34,18 @@ class Bench:
 
     Attributes:
         data: The data set.
-        weights: The teacher's; empty takes the packaged one.
-        model: Its architecture; empty takes what its record names.
+        teacher: Its weights and architecture.
         device: As ``--device`` names it.
         folder: Where trainings are kept.
         memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
             lets each ask for itself. The results are the same, bit for bit.
-        reading: How the teacher's file is read.
     """
 
-    data: DataConfig
-    weights: str
-    model: str
+    data: DataSettings
+    teacher: GivenTeacher
     device: str
     folder: Path
-    memory_gb: float = defaults.TEACHER_OUTPUTS_GB
-    reading: Reading = FIND_OUT
+    memory_gb: float = MonitoringSettings.teacher_outputs_gb
 
     @property
     def memory(self) -> Path:
@@ -60,7 +55,7 @@ class Bench:
     def open(self) -> tuple[DataSet, Teacher]:
         """Open the data and load the teacher."""
         data = open_data(self.data)
-        teacher = find_teacher(self.weights, self.model, data, self.device, self.reading)
+        teacher = find_teacher(self.teacher, data, self.device)
         if self.memory_gb:
             memory = TeacherMemory(self.memory, teacher.identity, self.memory_gb * 1e9)
             teacher = replace(teacher, memory=memory)

@@ -17,20 +17,20 @@ from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.refit import refit_student
 from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, sha256_file, write_json
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.names import PLAIN, imf
 from imf_deploy.method.products import load_product
 from imf_deploy.models import ModelSpec, save_weights
 from imf_deploy.records.files import DistilledFile, ProductFile
+from imf_deploy.settings import LossSettings, MonitoringSettings, TrainingSettings
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
 from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import check_finite
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.loop import fit
 
-ALIKE = Monitoring(teacher_outputs_gb=0.0)
+ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
 """What the teacher says is shared by all trainings, or nobody keeps it: their times are compared."""
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
@@ -51,7 +51,7 @@ class Run:
     student: str
     method: str
     settings: Settings
-    train: TrainConfig
+    train: TrainingSettings
     variant: str = ""
     tested: bool = False
 
@@ -61,7 +61,7 @@ class Run:
         student: str,
         method: str,
         settings: Settings,
-        base: TrainConfig,
+        base: TrainingSettings,
         variant: str = "",
         tested: bool = False,
     ) -> Run:
@@ -90,7 +90,7 @@ def _effective(run: Run) -> dict[str, Any]:
     if run.method != "imf":
         return {}
     config = imf_config(run.student, run.train, run.settings)
-    return {"weights": asdict(config.weights), "design": asdict(config.design), "refit": config.refit}
+    return {name: value for name, value in finite(asdict(config)).items() if name not in vars(run.train)}
 
 
 def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path:
@@ -223,7 +223,6 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
     Returns:
         The record, which :func:`imf_deploy.method.products.load_product` reads.
     """
-    run.train.check()
     settings = run.key(data, teacher)
     if made := current_artifact(path, fingerprint(settings), ProductFile):
         return made
@@ -235,7 +234,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
     history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     # IMF's heads are re-fitted, so that everybody's are: by their own KD term, or by the default's.
     own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
-    weights = LossWeights(beta=0.0) if run.method == "ce" else LossWeights(**own)
+    weights = LossSettings(beta=0.0) if run.method == "ce" else LossSettings(**own)
     device = choose_device(run.train.device)
     heads = refit_student(task.student, teacher.logits, data, run.train, weights, device)
     check_finite(task.student.state_dict(), "at the end")

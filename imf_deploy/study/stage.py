@@ -15,11 +15,12 @@ from imf_deploy.files import write_json, write_text, write_yaml
 from imf_deploy.method.names import PLAIN
 from imf_deploy.progress import say, track
 from imf_deploy.run.folder import SETTINGS
+from imf_deploy.settings import StudySettings
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.outcome import Study
 from imf_deploy.study.page import page
 from imf_deploy.study.pictures import draw_pictures
-from imf_deploy.study.plan import StudyConfig, choose, main_runs, trials, varied_runs
+from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, finished, record_path, spec_of, weights_path
@@ -29,14 +30,13 @@ from imf_deploy.teaching.weak_teacher import check_teacher
 
 
 def study(
-    config: StudyConfig,
+    config: StudySettings,
     bench: Bench,
     output: Path,
     command: str,
     jobs: int = 1,
     bench_seconds: float = defaults.BENCH_SECONDS,
     options: Mapping[str, Any] | None = None,
-    accept_weak_teacher: bool = False,
 ) -> Study:
     """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
 
@@ -51,13 +51,12 @@ def study(
         jobs: Trainings side by side.
         bench_seconds: Least time that each network is measured for; 0 measures no latency.
         options: The command's, to be kept in ``config.yaml``.
-        accept_weak_teacher: Whether to go on with a teacher whose accuracy is suspect.
 
     Raises:
         UsageError: a setting, a name or a path that cannot be used.
         ImfDeployError: a training failed; those that were finished are kept.
     """
-    config.check()
+    check_study(config)
     for option, value, least in (
         ("--jobs", jobs, 1),
         ("--bench-seconds", bench_seconds, 0),
@@ -68,8 +67,8 @@ def study(
     if output.exists() and not output.is_dir():
         raise UsageError(f"--output {output} is a file", "Give a folder")
     data, teacher = bench.open()
-    config.check_data(data)
-    if doubt := check_teacher(teacher, data, accept_weak_teacher):
+    check_data(config, data)
+    if doubt := check_teacher(teacher, data, bench.teacher.accept_weak_teacher):
         say(doubt)
     if options is not None:
         write_yaml(output / SETTINGS, options)
@@ -128,7 +127,7 @@ def _train_all(
 
 
 def _one_of_each(
-    config: StudyConfig, runs: Sequence[Run], data: DataSet, teacher: Teacher, folder: Path
+    config: StudySettings, runs: Sequence[Run], data: DataSet, teacher: Teacher, folder: Path
 ) -> dict[str, Path]:
     """Return the weights of one training of each student: IMF's, which has all products, if there is one."""
     found: dict[str, Path] = {}

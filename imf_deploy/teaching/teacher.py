@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from imf_deploy import defaults
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
@@ -26,48 +25,36 @@ from imf_deploy.models import (
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
+from imf_deploy.settings import (
+    GivenTeacher,
+    MonitoringSettings,
+    ReadingSettings,
+    TeacherSettings,
+)
 from imf_deploy.teacher_memory.memory import TeacherMemory
-from imf_deploy.teaching.reading import FIND_OUT, Reading, best_built, build_teacher
+from imf_deploy.teaching.reading import FIND_OUT, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import train_classifier
 
-TEACHER_TRAINING = TrainConfig(defaults.TEACHER_EPOCHS, defaults.TEACHER_BATCH_SIZE, defaults.TEACHER_LR)
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """Which teacher, and how it is trained or read.
-
-    Attributes:
-        model: Name of the architecture; empty chooses by the size of the images.
-        train: Settings of the training.
-        reading: How a given file is read.
-    """
-
-    model: str = ""
-    train: TrainConfig = TEACHER_TRAINING
-    reading: Reading = FIND_OUT
 
 
 def train_teacher(
     data: DataSet,
-    config: TeacherConfig,
+    config: TeacherSettings,
     path: Path,
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> TeacherFile:
     """Train a teacher on a data set; see :func:`train_classifier`."""
-    return train_classifier(
-        teacher_spec(config, data), data, config.train, path, "teacher", overwrite, monitoring
-    )
+    return train_classifier(teacher_spec(config, data), data, config, path, "teacher", overwrite, monitoring)
 
 
-def teacher_spec(config: TeacherConfig, data: DataSet) -> ModelSpec:
+def teacher_spec(config: TeacherSettings, data: DataSet) -> ModelSpec:
     """Return the architecture of a teacher that is trained on a data set."""
     return ModelSpec.for_images(
-        config.model or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
+        config.teacher or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
     )
 
 
@@ -156,7 +143,7 @@ def load_teacher(
     model: str,
     data: DataSet,
     device: torch.device,
-    reading: Reading = FIND_OUT,
+    reading: ReadingSettings = FIND_OUT,
 ) -> Teacher:
     """Load a teacher's weights, and measure its accuracy on the test split.
 
@@ -175,16 +162,18 @@ def load_teacher(
     """
     existing_file(path, "weights")
     spec, history, recorded = _spec_of(path, model, data)
-    if reading.settings is not None:
-        spec = replace(spec, settings=reading.settings)
-    if reading.stem_strides is not None:
-        spec = replace(spec, stem_strides=reading.stem_strides)
-    module = build_teacher(spec, path, reading.key, device, say)
+    if reading.teacher_options is not None:
+        spec = replace(spec, settings=reading.teacher_options)
+    if reading.teacher_stem_strides is not None:
+        spec = replace(spec, stem_strides=reading.teacher_stem_strides)
+    module = build_teacher(spec, path, reading.weights_key, device, say)
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
         spec, module = best_built(spec, module, path, data, device, reading)
     accuracy = accuracy_of(module, data.test, data.preprocess, device) if len(data.test) else None
-    return Teacher(module, spec, sha256_file(path), accuracy, history, key=reading.key, recorded=recorded)
+    return Teacher(
+        module, spec, sha256_file(path), accuracy, history, key=reading.weights_key, recorded=recorded
+    )
 
 
 def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
@@ -220,36 +209,29 @@ class TeacherNeededError(UsageError):
     """No teacher was given, and the packaged one does not fit the data."""
 
 
-def find_teacher(
-    weights: str,
-    model: str,
-    data: DataSet,
-    device: str,
-    reading: Reading = FIND_OUT,
-) -> Teacher:
+def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Teacher:
     """Load the given teacher, or the packaged one where it fits the data.
 
     Args:
-        weights: Path of its weights; empty takes the packaged one.
-        model: Name of its architecture; empty takes what its sidecar names.
+        given: Its weights and architecture; see :func:`load_teacher`.
         data: What it will teach on.
-        device: Where it runs, as ``--device`` names it.
-        reading: What its file does not say; see :func:`load_teacher`.
+        device: Where it runs, such as ``cuda:1``; ``auto`` uses CUDA where there is one.
 
     Raises:
         TeacherNeededError: there is neither.
         UsageError: how to read a file, and no file.
         ImfDeployError: the weights do not fit.
     """
-    if not weights and reading != FIND_OUT:
+    reading = {name: getattr(given, name) for name in vars(FIND_OUT)}
+    if not given.teacher_weights and reading != vars(FIND_OUT):
         raise UsageError(
-            "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher",
-            "Add --teacher-weights FILE",
+            "`weights_key`, `teacher_options` and `teacher_stem_strides` are for a given teacher",
+            "Add `teacher_weights` FILE",
         )
-    path = Path(weights) if weights else packaged_teacher(model, data)
+    path = Path(given.teacher_weights) if given.teacher_weights else packaged_teacher(given.teacher, data)
     if path is None:
         raise TeacherNeededError(
             f"no teacher is given, and the packaged one does not know {data.name}",
-            "Train one with imf-deploy train-teacher, then give --teacher-weights",
+            "Train one with imf-deploy train-teacher, then give `teacher_weights`",
         )
-    return load_teacher(path, model, data, choose_device(device), reading)
+    return load_teacher(path, given.teacher, data, choose_device(device), given)

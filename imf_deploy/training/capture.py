@@ -16,7 +16,7 @@ from torch import Tensor
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.processes import world_size
 from imf_deploy.progress import say
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.untrusted import shorten
 
 Whole = Callable[[Tensor, Tensor], Tensor]
@@ -25,11 +25,11 @@ EAGER_STEPS = 3
 """Steps that run eagerly before the capture, as PyTorch asks for; they are steps of the training."""
 
 
-def why_eager(config: TrainConfig) -> str:
+def why_eager(config: TrainingSettings) -> str:
     """Return why steps of these settings cannot be captured; empty where nothing is known."""
     if world_size() > 1:
         return "several processes train together"
-    return "fp16 scales the loss by what earlier steps came to" if config.precision == "fp16" else ""
+    return "fp16 scales the loss by what earlier steps came to" if config.train_precision == "fp16" else ""
 
 
 class CapturedStep:

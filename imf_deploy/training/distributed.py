@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.processes import is_first, local_rank, world_size
-from imf_deploy.training.config import Precision
+from imf_deploy.settings.training import Precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.augment import Augment
 from imf_deploy.data.given import GivenSplit
 from imf_deploy.errors import UsageError
 from imf_deploy.files import fingerprint, finite
 from imf_deploy.processes import is_first, world_size
 from imf_deploy.progress import say, track
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
 from imf_deploy.teacher_memory.outputs import SUFFIX, OutputsFile
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import why_eager
 from imf_deploy.training.checkpoint import History
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
 from imf_deploy.training.cpu_layers import fast_layers
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.task import Task, TaughtTask
 from imf_deploy.training.tensorboard import scalars
@@ -28,12 +30,12 @@ from imf_deploy.training.training import Training
 def fit(
     task: Task,
     data: DataSet,
-    config: TrainConfig,
+    config: TrainingSettings,
     title: str,
     checkpoint: Path | None,
     settings: Mapping[str, Any],
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> History:
     """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
 
@@ -75,7 +77,7 @@ def fit(
     kept = isinstance(task, TaughtTask) and not capture and not isinstance(data.train, GivenSplit)
     space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
-        distributed.accelerator(device, config.precision) as accelerator,
+        distributed.accelerator(device, config.train_precision) as accelerator,
         fast_layers(task.module, device),
         _kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
@@ -107,7 +109,11 @@ def fit(
 
 @contextmanager
 def _kept_outputs(
-    checkpoint: Path | None, settings: Mapping[str, Any], data: DataSet, config: TrainConfig, limit: float
+    checkpoint: Path | None,
+    settings: Mapping[str, Any],
+    data: DataSet,
+    config: TrainingSettings,
+    limit: float,
 ) -> Iterator[OutputsFile | None]:
     """Give where a training keeps its teacher's outputs; nothing where that does not pay.
 
@@ -125,7 +131,7 @@ def _kept_outputs(
     if checkpoint is None:
         yield None
         return
-    path, views = checkpoint.with_suffix(SUFFIX), config.augmentation(data.preprocess.size).views
+    path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
     mixed = config.mixup or config.cutmix
     if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
         if is_first():

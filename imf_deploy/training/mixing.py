@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import TrainingSettings
 
 Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
-def mixing(config: TrainConfig, num_classes: int) -> Mixing | None:
+def mixing(config: TrainingSettings, num_classes: int) -> Mixing | None:
     """Return what mixes a batch with its neighbours, from torchvision; nothing where none is asked for.
 
     The function takes images ``[N + 1, C, H, W]``, labels ``int64 [N + 1]`` and the step, and returns

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import TrainingSettings
 
 
-def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(
+    module: nn.Module, config: TrainingSettings, ahead: bool = False
+) -> torch.optim.Optimizer:
     """Return SGD or AdamW for all parameters of a module.
 
     Args:
@@ -21,9 +23,9 @@ def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False)
     """
     groups = _parameters(module, config)
     fused = ahead or next(module.parameters()).device.type == "cpu" or None
-    lr: float | Tensor = config.lr
+    lr: float | Tensor = config.largest_lr
     if ahead:
-        lr = torch.tensor(config.lr, device=next(module.parameters()).device)
+        lr = torch.tensor(config.largest_lr, device=next(module.parameters()).device)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr, weight_decay=config.weight_decay, fused=fused, capturable=ahead)
     return torch.optim.SGD(
@@ -36,7 +38,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig, ahead: bool = False)
     )
 
 
-def _parameters(module: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+def _parameters(module: nn.Module, config: TrainingSettings) -> list[dict[str, Any]]:
     parameters = [p for p in module.parameters() if p.requires_grad]
     if config.decay_norms:
         return [{"params": parameters}]

@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from imf_deploy import defaults
 from imf_deploy.errors import UsageError
+from imf_deploy.settings import TrainingSettings
 
 _LOW_LR = 0.01
 _LOW = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
@@ -47,7 +47,7 @@ class Preset:
         student: Name of the student.
         data: Values of the options of the data panel, by the names of their parameters. An empty
             ``data`` has to be given by the user.
-        training: Fields of a ``TrainConfig`` that the recipe decides.
+        training: Fields of a ``TrainingSettings`` that the recipe decides.
         lr: The student's learning rate, where it is another than the teacher's.
     """
 
@@ -58,7 +58,7 @@ class Preset:
     lr: float | None = None
 
     def recipe(self, teacher: bool = False) -> dict[str, Any]:
-        """Return the fields of a ``TrainConfig`` that the recipe decides, for one of the two."""
+        """Return the fields of a ``TrainingSettings`` that the recipe decides, for one of the two."""
         return dict(self.training) | ({} if teacher or self.lr is None else {"lr": self.lr})
 
     def options(self, teacher: bool = False) -> dict[str, Any]:
@@ -68,13 +68,11 @@ class Preset:
             teacher: For ``train-teacher``: what is trained is the teacher.
         """
         recipe = self.recipe(teacher)
-        recipe["lr_schedule"] = recipe.pop("schedule")
-        recipe["lr_drops"] = ",".join(map(str, recipe.pop("drops")))
         own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
         return {"teacher": self.teacher} | dict(self.data) | own | recipe
 
 
-_STEPS = {"schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}
+_STEPS = {"lr_schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}
 _CIFAR = Preset(
     "",
     "",
@@ -84,7 +82,7 @@ _CIFAR = Preset(
         "epochs": 240,
         "batch_size": 64,
         "lr": 0.05,
-        "drops": defaults.LR_DROPS,
+        "lr_drops": TrainingSettings.lr_drops,
         "weight_decay": 5e-4,
         "augment": "shift-flip",
         "shift": 4,
@@ -100,7 +98,7 @@ _IMAGENET = Preset(
         "epochs": 100,
         "batch_size": 256,
         "lr": 0.1,
-        "drops": (0.3, 0.6, 0.9),
+        "lr_drops": (0.3, 0.6, 0.9),
         "weight_decay": 1e-4,
         "augment": "crop-flip",
     },

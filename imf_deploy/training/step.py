@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.processes import world_size
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.teacher_memory.outputs import OutputsFile
-from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.task import Known, Task, TaughtTask
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Step:
         task: Task,
         network: nn.Module,
         optimizer: AcceleratedOptimizer,
-        config: TrainConfig,
+        config: TrainingSettings,
         accelerator: Accelerator,
         outputs: OutputsFile | None = None,
     ) -> None:

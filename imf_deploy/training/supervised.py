@@ -16,12 +16,14 @@ from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
 from imf_deploy.records.files import TeacherFile
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.training.checkpoint import check_finite
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
+from imf_deploy.training.tensorboard import check_monitoring
 
 
 class Supervised:
@@ -60,11 +62,11 @@ class Supervised:
 def train_classifier(
     spec: ModelSpec,
     data: DataSet,
-    config: TrainConfig,
+    config: TrainingSettings,
     path: Path,
     kind: str,
     overwrite: bool = False,
-    monitoring: Monitoring = Monitoring(),  # noqa: B008, frozen
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> TeacherFile:
     """Train a network by cross-entropy alone and write its weights.
 
@@ -74,8 +76,7 @@ def train_classifier(
     Returns:
         The record of the file, with its accuracy on the test split.
     """
-    config.check()
-    monitoring.check()
+    check_monitoring(monitoring)
     settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")

@@ -9,6 +9,7 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.processes import is_first
+from imf_deploy.settings import MonitoringSettings
 
 Log = Callable[[Mapping[str, float]], None]
 
@@ -27,6 +28,16 @@ def require_tensorboard() -> Any:
             "Type: pip install 'imf-deploy[tensorboard]', or leave out --tensorboard",
         ) from error
     return SummaryWriter
+
+
+def check_monitoring(monitoring: MonitoringSettings) -> None:
+    """Refuse what cannot be written, before anything is trained.
+
+    Raises:
+        ImfDeployError: TensorBoard is asked for and not installed.
+    """
+    if monitoring.tensorboard:
+        require_tensorboard()
 
 
 @contextmanager

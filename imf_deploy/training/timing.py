@@ -11,10 +11,11 @@ from contextlib import contextmanager
 import torch
 
 from imf_deploy.data import DataSet
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import EAGER_STEPS, why_eager
-from imf_deploy.training.config import TrainConfig, choose_device
 from imf_deploy.training.cpu_layers import fast_layers
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.task import Task
 from imf_deploy.training.training import Training
 
@@ -26,7 +27,7 @@ PART = 0.1
 
 
 def time_steps(
-    task: Task, data: DataSet, config: TrainConfig, seconds: float, steps: int, cuda_graph: bool
+    task: Task, data: DataSet, config: TrainingSettings, seconds: float, steps: int, cuda_graph: bool
 ) -> float:
     """Return the wall-clock time of one step in seconds.
 
@@ -46,7 +47,7 @@ def time_steps(
     taken: list[float] = []
     with (
         untouched_generators(device),
-        distributed.accelerator(device, config.precision) as accelerator,
+        distributed.accelerator(device, config.train_precision) as accelerator,
         fast_layers(task.module, device),
     ):
         training = Training(task, data, config, device, accelerator, capture=capture)

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import Part
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.data.given import train_loader
 from imf_deploy.processes import rank, world_size
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.training import distributed
 from imf_deploy.training.capture import CapturedStep
@@ -26,7 +28,6 @@ from imf_deploy.training.checkpoint import (
     reading,
     save_checkpoint,
 )
-from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.ema import Ema
 from imf_deploy.training.generators import generator_state, seed_generators, set_generator_state
 from imf_deploy.training.mixing import mixing
@@ -59,7 +60,7 @@ class Training:
         self,
         task: Task,
         data: DataSet,
-        config: TrainConfig,
+        config: TrainingSettings,
         device: torch.device,
         accelerator: Accelerator,
         outputs: OutputsFile | None = None,
@@ -74,9 +75,9 @@ class Training:
         self._module = task.module.to(device)
         self._network = distributed.wrap(self._module, accelerator)
         # One process on a GPU launches steps ahead of it; gradient scaling and other processes make it wait.
-        self._ahead = device.type == "cuda" and world_size() == 1 and config.precision != "fp16"
+        self._ahead = device.type == "cuda" and world_size() == 1 and config.train_precision != "fp16"
         self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config, self._ahead))
-        self._rate = config.lr
+        self._rate = config.largest_lr
         self._step = Step(task, self._network, self._optimizer, config, accelerator, outputs)
         self._terms = Terms(READ_EVERY if self._ahead else 1)
         self._captured = CapturedStep(self._whole_step, device) if self._ahead and capture else None
@@ -91,7 +92,7 @@ class Training:
             data.train,
             data.preprocess,
             config.batch_size,
-            config.augmentation(data.preprocess.size),
+            Augment.of(config, data.preprocess.size),
             config.seed,
             Part(rank(), world_size(), leader=self._mix is not None),
             device,

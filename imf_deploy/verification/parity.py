@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from imf_deploy.settings import Gate
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 
 

@@ -15,8 +15,8 @@ from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import SATURATING, Portability
 from imf_deploy.records.files import DeployableFile, OnnxFile
+from imf_deploy.settings import Gate
 from imf_deploy.tasks.task import OUTPUT
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import Array
 
 _PIXELS = 1 << 19

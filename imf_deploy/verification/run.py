@@ -8,12 +8,13 @@ import numpy as np
 
 from imf_deploy.data import DataSet, Split, eval_batches
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.targets import choose_profile, parse_profiles
+from imf_deploy.export.targets import choose_profile
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import BatchCheck, Status
 from imf_deploy.records.files import DeployableFile, EngineFile
 from imf_deploy.runners.base import Runner
 from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.settings.export import parse_profiles
 from imf_deploy.verification.batches import check_batches
 from imf_deploy.verification.ladder import Array
 

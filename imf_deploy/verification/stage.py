@@ -17,10 +17,10 @@ from imf_deploy.records.checks import Rung, Verification, first_broken
 from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
+from imf_deploy.settings import Gate
 from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.ladder import (
     GIVEN,
     NOT_STRIPPED,

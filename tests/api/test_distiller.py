@@ -11,10 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import imf_deploy
 from imf_deploy import ImfDistiller
-from imf_deploy.distillation.distill import DistillConfig
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
+from imf_deploy.settings import DistillSettings
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -107,7 +105,7 @@ def test_the_terms_add_up_and_have_their_weights(student: nn.Module, big: nn.Mod
     found = []
     for alpha in (30.0, 60.0):
         torch.manual_seed(1)
-        settings = DistillConfig(weights=LossWeights(alpha=alpha), design=BranchDesign(match="stages"))
+        settings = DistillSettings(alpha=alpha, match="stages")
         imf = ImfDistiller(copy.deepcopy(student), big, 16, settings)
         found.append(imf(*loader[0]))
     for losses in found:
@@ -163,7 +161,7 @@ def test_what_does_not_fit_is_refused_before_training(student: nn.Module, big: n
 
 
 def test_the_branches_warm_up(student: nn.Module, big: nn.Module, loader: Batches) -> None:
-    imf = ImfDistiller(student, big, 16, DistillConfig(branch_warmup=0.5))
+    imf = ImfDistiller(student, big, 16, DistillSettings(branch_warmup=0.5))
     imf.eval()
     at = {}
     for progress in (0.0, 0.25, 1.0):

@@ -15,11 +15,10 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomS
 import imf_deploy
 from imf_deploy import ImfDistiller
 from imf_deploy.artifact import load_artifact
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.records.files import OnnxFile
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import EngineSettings, Gate, QuantizeSettings
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -109,7 +108,7 @@ def test_int8_that_misses_its_gate_is_not_written(
     trained: nn.Module, loader: Batches, tmp_path: Path
 ) -> None:
     dark = [(0.01 * images, labels) for images, labels in loader]
-    settings = CalibrationConfig(gate=Gate(0.0, 1.0), max_float_layers=0.0)
+    settings = QuantizeSettings(gate=Gate(0.0, 1.0), max_float_layers=0.0)
     with pytest.raises(GateError):
         imf_deploy.quantize(trained, tmp_path / "a.onnx", dark, loader, settings=settings, image_size=16)
     assert not list(tmp_path.iterdir())
@@ -117,13 +116,15 @@ def test_int8_that_misses_its_gate_is_not_written(
 
 def test_an_engine_from_a_module(trained: nn.Module, loader: Batches, tmp_path: Path) -> None:
     fp16 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", precision="fp16", image_size=16)
-    engine = imf_deploy.build_engine(fp16, tmp_path / "net.engine", compute_capability=["8.6"])
+    engine = imf_deploy.build_engine(
+        fp16, tmp_path / "net.engine", EngineSettings(compute_capability=("8.6",))
+    )
     assert engine.targets == ["86"]
     checked = imf_deploy.verify([fp16, engine], against=trained, data=loader)
     assert [record.verify.status if record.verify else "" for record in checked] == ["pass", "not-run"]
     with pytest.raises(UsageError, match="75"):
         fp32 = imf_deploy.export_onnx(trained, tmp_path / "whole.onnx", image_size=16)
-        imf_deploy.build_engine(fp32, tmp_path / "whole.engine", compute_capability=["75"])
+        imf_deploy.build_engine(fp32, tmp_path / "whole.engine", EngineSettings(compute_capability=("75",)))
 
 
 class Pairs(Dataset[tuple[Tensor, int]]):

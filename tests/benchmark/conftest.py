@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.artifact import describe
+from imf_deploy.files import sha256_file
 from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.models.weights import save_weights
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import ProductFile
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +18,9 @@ def product_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = ModelSpec.for_images("resnet8", 3, 16)
     save_weights(path, build_model(spec).state_dict())
     preprocess = Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("a", "b", "c"))
-    describe(
-        path, kind="product", format="safetensors", parent="", recipe="", model=spec.to_dict(),
+    ProductFile(
+        path=path, sha256=sha256_file(path), data="", data_config={}, parent="",
+        recipe="", model=spec.to_dict(),
         preprocess=preprocess, product="plain",
     ).save()  # fmt: skip
     return path

@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.benchmark import Choice, bench
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.flavour import choose_flavour
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.settings import BatchRange
 
 pytestmark = [
     pytest.mark.gpu,

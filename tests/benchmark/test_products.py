@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.benchmark.int8 import WORTH, compare, do_int8_engines_pay, does_int8_pay, int8_rows
 from imf_deploy.benchmark.latency import Latency, ratio
 from imf_deploy.benchmark.products import FileLatency, was_it_busy
 from imf_deploy.benchmark.result import BenchRow
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import EngineFile, OnnxFile
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Artifact]:
+def files(tmp_path: Path) -> list[OnnxFile]:
     """An fp32 and an INT8 file of one product; nothing but their records is read."""
     path = tmp_path / "net-plain-fp32.onnx"
     path.write_bytes(b"weights")
     preprocess = Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("a", "b", "c"))
-    fp32 = describe(
-        path, kind="onnx", format="onnx", parent="", recipe="", model={}, preprocess=preprocess,
+    fp32 = OnnxFile(
+        path=path, sha256=sha256_file(path), parent="", recipe="", model={}, preprocess=preprocess,
         product="plain", precision="fp32",
     )  # fmt: skip
-    return [fp32, replace(fp32, sha256="b", precision="int8")]
+    return [fp32, fp32.revised(sha256="b", precision="int8")]
 
 
 def drifting(factor: float, seed: int) -> Latency:
@@ -47,7 +48,7 @@ def drifting(factor: float, seed: int) -> Latency:
         (1.3, "INT8 of plain is slower than fp32: 1.30 times its latency (0.0"),
     ],
 )
-def test_each_answer_has_its_sentence(files: list[Artifact], factor: float, words: str) -> None:
+def test_each_answer_has_its_sentence(files: list[OnnxFile], factor: float, words: str) -> None:
     single, whole = drifting(1.0, 0), drifting(factor, 1)
     to_fp32, to_pytorch = ratio(whole, single), ratio(single, whole)
     latencies = {
@@ -91,12 +92,13 @@ def test_an_engine_has_to_be_worth_its_rounding(factor: float, words: str) -> No
     assert sentence(factor).endswith("Use fp16") == (factor == 0.92)
 
 
-def engine(path: Path, precision: str) -> Artifact:
+def engine(path: Path, precision: str) -> EngineFile:
     """An engine of the full TensorRT by its header, with its record."""
     path.write_bytes(b"ftrt" + bytes(20) + bytes([10, 6, 0, 26]) + precision.encode() + bytes(100))
     preprocess = Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("a", "b", "c"))
-    return describe(
-        path, kind="engine", format="tensorrt", parent="", recipe="", model={}, preprocess=preprocess,
+    return EngineFile(
+        path=path, sha256=sha256_file(path), format="tensorrt", targets=[], batch="1:1:1",
+        parent="", recipe="", model={}, preprocess=preprocess,
         product="imf@1", precision=precision,
     ).save()  # fmt: skip
 

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.artifact import describe
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.ranges import Ranges, measure_ranges
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
+from imf_deploy.files import sha256_file
+from imf_deploy.records.files import OnnxFile
+from imf_deploy.settings import DataSettings
 
 SIZE = 16
 CHANNELS = 8
@@ -61,7 +63,7 @@ class WideSums(Net):
 def many(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> DataSet:
     """3 classes with 40 training, 30 validation and 10 test pictures each."""
     folder = make_images(tmp_path_factory.mktemp("many") / "many", {"train": 40, "val": 30, "test": 10})
-    return open_data(DataConfig(str(folder)))
+    return open_data(DataSettings(str(folder)))
 
 
 @pytest.fixture(scope="session")
@@ -96,16 +98,18 @@ def write_onnx(many: DataSet) -> MakeOwn:
             "precision": "fp32",
         }
         export_onnx(net.eval(), path, "fp32", SIZE, metadata)
-        describe(
-            path,
-            kind="onnx",
-            format="onnx",
+        OnnxFile(
+            path=path,
+            sha256=sha256_file(path),
             parent="p" * 64,
             recipe="r",
             model={"name": "net"},
             preprocess=many.preprocess,
             product="plain",
-            evidence={"source": "p" * 64, "parameters": 1, "macs": 2, "data_config": many.config},
+            source="p" * 64,
+            parameters=1,
+            macs=2,
+            data_config=many.config,
         ).save()
         return path
 

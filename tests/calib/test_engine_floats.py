@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.engine_floats import choose_floats
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.export.engine_form import engine_source
+from imf_deploy.settings import QuantizeSettings
 
 
 def anything(path: Path) -> bool:
@@ -52,10 +52,10 @@ def test_fp32_where_tensorrt_takes_no_fp16(model: FloatModel, ranges: Ranges, ma
 
 
 def test_the_file_keeps_the_choice(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    config = CalibrationConfig(target="tensorrt", images=60, rank=False)
+    config = QuantizeSettings(target="tensorrt", images=60, rank=False)
     made = calibrate(whole, many, config, tmp_path)
     assert made.calibration.engine_floats == "fp16"
     assert engine_source(made.path) is not None
     cpu = calibrate(whole, many, replace(config, target="onnxruntime-cpu"), tmp_path)
-    assert "engine_floats" not in cpu.calibration
+    assert cpu.calibration.engine_floats is None
     assert engine_source(cpu.path) is None

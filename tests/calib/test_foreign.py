@@ -14,15 +14,16 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from imf_deploy.artifact import Artifact
-from imf_deploy.calib.config import CalibrationConfig
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.score import file_logits
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Output
+from imf_deploy.settings import QuantizeSettings
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=30)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=30)
 PRODUCED = "logits"
 
 
@@ -47,8 +48,7 @@ def behind_logits(path: Path, nodes: list[Any], outputs: list[str], **constants:
 
 
 def scores(artifact: Artifact) -> dict[str, Any]:
-    found: dict[str, Any] = artifact.calibration.validation
-    return found
+    return asdict(artifact.calibration.validation)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_convolutional_head(
     behind_logits(foreign, nodes, ["map"], axes=[2, 3])
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
     assert scores(made) == pytest.approx(plain, abs=1e-6)
-    assert made.calibration.logits == {"output": "map", "probabilities": False}
+    assert made.calibration.logits == Output("map", False)
 
 
 def test_features_before_the_logits(
@@ -116,7 +116,7 @@ def test_logits_after_a_softmax(
 ) -> None:
     behind_logits(foreign, [helper.make_node("Softmax", [PRODUCED], ["p"], axis=1)], ["p"])
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
-    assert made.calibration.logits == {"output": "p", "probabilities": True}
+    assert made.calibration.logits == Output("p", True)
     for name in ("accuracy", "float_accuracy", "agreement"):
         assert scores(made)[name] == plain[name]
     # The divergence is that of the probabilities, and not of their softmax.

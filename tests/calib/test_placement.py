@@ -23,10 +23,10 @@ from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.data import DataSet
 from imf_deploy.export.engine_form import ENGINE_FLOATS
 from imf_deploy.export.flavour import choose_flavour, import_tensorrt
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.settings import BatchRange
 
 SUMS = 3
 

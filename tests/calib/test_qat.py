@@ -2,32 +2,42 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from imf_deploy.artifact import Artifact, load_artifact
-from imf_deploy.calib.config import TARGETS, CalibrationConfig
-from imf_deploy.calib.qat import QatConfig, describe_qat, qat
+from imf_deploy.artifact import load_artifact
+from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.evaluate import accuracy_of
-from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled
+from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.export.stage import export
 from imf_deploy.method.products import load_product
 from imf_deploy.models import read_weights, save_weights, tensor_hashes
+from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Score, Tuned
+from imf_deploy.settings import (
+    DataSettings,
+    DistillSettings,
+    Gate,
+    QatSettings,
+    QuantizeSettings,
+    TeacherSettings,
+    TrainingSettings,
+)
+from imf_deploy.settings.quantize import Target
 from imf_deploy.stripping.stage import strip
-from imf_deploy.teaching.teacher import Teacher, TeacherConfig, load_teacher, train_teacher
+from imf_deploy.teaching.teacher import Teacher, load_teacher, train_teacher
 from imf_deploy.training import loop
-from imf_deploy.training.config import TrainConfig, choose_device
-from imf_deploy.verification.gate import Gate
+from imf_deploy.training.device import choose_device
 from imf_deploy.verification.stage import evaluate_product
 
-GENTLE = QatConfig(epochs=2, lr_factor=0.1, device="cpu")
+GENTLE = QatSettings(epochs=2, lr_factor=0.1, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,24 +67,24 @@ def test_its_record(tuned: Artifact, distilled_artifact: Artifact, data: DataSet
     assert history[: len(known)] == known
     assert [record["epoch"] for record in history] == [1, 2, 3]
     about = tuned.qat
-    assert (about["epochs"], about["calibration_images"]) == (2, len(data.train))
-    assert about["lr"] == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
-    assert history[-1]["lr"] < about["lr"]
-    assert about["rounded_after"] == pytest.approx(history[-1]["validation_accuracy"])
+    assert (about.epochs, about.calibration_images) == (2, len(data.train))
+    assert about.lr == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
+    assert history[-1]["lr"] < about.lr
+    assert about.rounded_after == pytest.approx(history[-1]["validation_accuracy"])
     heads = distilled_artifact.refitted
     plain = heads[0]
-    assert about["float_before"] == pytest.approx(plain["after"] if plain["kept"] else plain["before"])
-    assert plain["before"] == pytest.approx(known[-1]["validation_accuracy"])
+    assert about.float_before == pytest.approx(plain.after if plain.kept else plain.before)
+    assert plain.before == pytest.approx(known[-1]["validation_accuracy"])
     # The student's own head was tuned itself; those of its exits are fitted again.
-    assert [head["head"] for head in heads] == ["plain", "imf@1", "imf@2"]
-    assert [head["head"] for head in tuned.refitted] == ["imf@1", "imf@2"]
+    assert [head.head for head in heads] == ["plain", "imf@1", "imf@2"]
+    assert [head.head for head in tuned.refitted] == ["imf@1", "imf@2"]
 
 
 def test_exits_are_fitted_again_to_what_was_tuned(
     tuned: Artifact, distilled_artifact: Artifact, data: DataSet
 ) -> None:
     before, after = read_weights(distilled_artifact.path), read_weights(tuned.path)
-    kept = {head["head"]: head["kept"] for head in tuned.refitted}
+    kept = {head.head: head.kept for head in tuned.refitted}
     for k in (1, 2):
         name = f"imf.prefix_heads.{k - 1}.weight"
         assert (name in after) == kept[f"imf@{k}"]
@@ -94,9 +104,7 @@ def test_exits_are_fitted_again_to_what_was_tuned(
 def test_heads_that_were_not_fitted_are_not_fitted_now(
     data: DataSet, teacher: Teacher, tmp_path: Path
 ) -> None:
-    config = DistillConfig(
-        "resnet8", train=TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu"), refit=False
-    )
+    config = DistillSettings(student="resnet8", epochs=1, batch_size=8, lr=0.02, device="cpu", refit=False)
     source = load_distilled(distill(data, teacher, config, tmp_path / "d.safetensors"))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
     assert made.refitted == []
@@ -161,7 +169,7 @@ def test_an_interrupted_one_ends_the_same(
         made = qat(distilled, data, teacher, GENTLE, path)
     assert any("going on after epoch 1 of 2" in message for message in seen)
     assert made.sha256 == tuned.sha256
-    assert made.evidence == tuned.evidence
+    assert made.revised(path=tuned.path) == tuned
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
@@ -169,7 +177,7 @@ def test_the_schedule_is_its_own(
     distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
 ) -> None:
     known = distilled.artifact.config
-    long: dict[str, Any] = {"schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
+    long: dict[str, Any] = {"lr_schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
     long |= {"ema": 0.9, "keep": "best"}
     config = known | {"train": known["train"] | long}
     source = replace(distilled, artifact=distilled.artifact.revised(config=config))
@@ -177,29 +185,10 @@ def test_the_schedule_is_its_own(
     assert made.sha256 == tuned.sha256
 
 
-def test_a_record_without_depth_is_of_features_weighed_alike(
-    distilled: Distilled, data: DataSet, teacher: Teacher, tuned: Artifact, tmp_path: Path
-) -> None:
-    known = distilled.artifact.config
-    rest = {name: value for name, value in known["weights"].items() if name != "depth"}
-    hashes = []
-    for number, weights in enumerate((rest, rest | {"depth": 0.0})):
-        artifact = distilled.artifact.revised(config=known | {"weights": weights})
-        source = replace(distilled, artifact=artifact)
-        hashes.append(qat(source, data, teacher, GENTLE, tmp_path / f"{number}.safetensors").sha256)
-    assert hashes[0] == hashes[1] != tuned.sha256
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [(QatConfig(0), "0 epochs"), (QatConfig(lr_factor=0), "--lr-factor"),
-     (QatConfig(lr_factor=float("nan")), "--lr-factor")],
-)  # fmt: skip
-def test_settings_that_cannot_be_used(
-    distilled: Distilled, data: DataSet, teacher: Teacher, tmp_path: Path, config: QatConfig, said: str
-) -> None:
-    with pytest.raises(UsageError, match=said):
-        qat(distilled, data, teacher, config, tmp_path / "q.safetensors")
+@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("lr_factor", 0), ("lr_factor", float("nan"))])
+def test_settings_that_cannot_be_used(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value} is out of range"):
+        QatSettings(**{name: value})  # type: ignore[arg-type]
 
 
 def test_what_it_cannot_go_on_from(
@@ -224,9 +213,7 @@ def test_what_it_cannot_go_on_from(
 
 @pytest.mark.parametrize(("after", "sentences"), [(0.895, 1), (0.88, 2), (None, 1)])
 def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences: int) -> None:
-    about: dict[str, Any] = {"epochs": 1, "float_before": 0.9, "float_after": after, "rounded_after": 0.89}
-    if after is None:
-        about["float_before"] = None
+    about = Tuned(1, 0.1, 8, None if after is None else 0.9, after, 0.89)
     said = describe_qat(tuned.revised(qat=about))
     assert len(said) == sentences
     assert "also those in float" in said[0]
@@ -266,36 +253,41 @@ def plant(student: torch.nn.Module, factor: float) -> None:
 
 def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> None:
     counts = {"train": 64, "val": 60, "test": 10}
-    data = open_data(DataConfig(str(shades(tmp_path / "shades", counts))))
-    training = TrainConfig(epochs=3, batch_size=16, lr=0.02, device="cpu")
-    weights = train_teacher(data, TeacherConfig("resnet14", training), tmp_path / "teacher.safetensors").path
+    data = open_data(DataSettings(str(shades(tmp_path / "shades", counts))))
+    training = TrainingSettings(epochs=3, batch_size=16, lr=0.02, device="cpu")
+    weights = train_teacher(
+        data, TeacherSettings(teacher="resnet14", **vars(training)), tmp_path / "teacher.safetensors"
+    ).path
     teacher = load_teacher(weights, "", data, choose_device("cpu"))
     path = tmp_path / "distilled.safetensors"
-    made = distill(data, teacher, DistillConfig("resnet8", train=replace(training, epochs=5)), path)
+    made = distill(
+        data, teacher, DistillSettings(student="resnet8", **vars(replace(training, epochs=5))), path
+    )
     loaded = load_distilled(made)
     with torch.no_grad():
         plant(loaded.graph.student, 250)
     save_weights(path, loaded.graph.state_dict())
-    planted = load_distilled(replace(made, sha256="p" * 64))
-    tuned = qat(planted, data, teacher, QatConfig(4, 0.4, "cpu"), tmp_path / "tuned.safetensors")
+    planted = load_distilled(made.revised(sha256="p" * 64))
+    tuned = qat(planted, data, teacher, QatSettings(4, 0.4, "cpu"), tmp_path / "tuned.safetensors")
 
-    def int8(distilled: Distilled, target: Any) -> dict[str, Any]:
+    def int8(distilled: Distilled, target: Any) -> Score:
         folder = tmp_path / distilled.artifact.path.stem
         (artifact,) = strip(distilled, ["plain"], folder / "products", overwrite=True)
         product = evaluate_product(load_product(artifact.path), data)
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
-        config = CalibrationConfig(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
-        scores: dict[str, Any] = calibrate(fp32.path, data, config, folder / "deploy").calibration
-        assert scores["float_layers"] == []
-        return scores["validation"]  # type: ignore[no-any-return]
+        config = QuantizeSettings(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
+        made = calibrate(fp32.path, data, config, folder / "deploy").calibration
+        assert made
+        assert made.float_layers == []
+        return made.validation
 
     before = tuned.qat.float_before
     assert before > 0.9
-    for target in TARGETS:
+    for target in get_args(Target):
         with pytest.raises(GateError, match="is declined"):
             int8(planted, target)
         scores = int8(load_distilled(tuned), target)
         # Neither hidden by a loss in float, nor by agreement with a worse network.
-        assert scores["accuracy"] >= before - 0.05
-        assert scores["float_accuracy"] >= before - 0.05
+        assert scores.accuracy >= before - 0.05
+        assert scores.float_accuracy >= before - 0.05

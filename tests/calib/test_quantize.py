@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -10,7 +11,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.calib import quantize as module
-from imf_deploy.calib.config import TARGETS, Target
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import layers_of, quantize
@@ -18,10 +18,11 @@ from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import DataSet
 from imf_deploy.export.flavour import import_tensorrt
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.portability.pairs import LARGEST_SUM, can_saturate, conv_matrix, in_pairs
+from imf_deploy.settings import BatchRange
+from imf_deploy.settings.quantize import Target
 
 LAYERS = 4
 
@@ -119,7 +120,7 @@ def test_form_for_tensorrt(model: FloatModel, ranges: Ranges, tmp_path: Path) ->
     assert {v.dtype for n, v in values.items() if n.endswith("scale")} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_both_answer_like_the_float_model(
     model: FloatModel, ranges: Ranges, many: DataSet, target: Target
 ) -> None:
@@ -130,7 +131,7 @@ def test_both_answer_like_the_float_model(
     assert 0 < result.mse < 0.01 * float((reference**2).mean())
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_same_bytes(model: FloatModel, ranges: Ranges, target: Target) -> None:
     before = model.proto.SerializeToString(deterministic=True)
     assert quantize(model, ranges, target) == quantize(model, ranges, target)
@@ -142,7 +143,7 @@ def test_metadata_is_carried_over(model: FloatModel, ranges: Ranges) -> None:
     assert {p.key: p.value for p in proto.metadata_props} == model.metadata | {"precision": "int8"}
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 @pytest.mark.parametrize("index", range(LAYERS))
 def test_an_excluded_layer_is_float_in_a_default_session(
     model: FloatModel, ranges: Ranges, many: DataSet, tmp_path: Path, target: Target, index: int
@@ -225,7 +226,7 @@ def test_what_old_exporters_leave_is_folded_first(many: DataSet, whole: Path, tm
     assert "BatchNormalization" not in {node.op_type for node in model.proto.graph.node}
     reference = file_logits(path, model, many.validation)
     found = measure_ranges(model, many.train, "minmax")
-    for target in TARGETS:
+    for target in get_args(Target):
         logits = content_logits(quantize(model, found, target), model, many.validation)
         assert np.abs(logits - reference).max() < 0.05 * np.abs(reference).max()
 
@@ -258,7 +259,7 @@ def test_a_residual_network_is_quantised_whole(
     assert (integer_layers(left), left.get("QLinearAdd", 0), left["Add"]) == (3, 0, 1)
     assert add not in layers_of(model, "tensorrt")
     reference = file_logits(model.artifact.path, model, many.validation)
-    for target in TARGETS:
+    for target in get_args(Target):
         logits = content_logits(quantize(model, found, target), model, many.validation)
         assert np.abs(logits - reference).max() < 0.1 * max(float(np.abs(reference).max()), 0.1)
 
@@ -272,7 +273,7 @@ TAILS = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 @pytest.mark.parametrize("tail", TAILS, ids="-".join)
 def test_answers_stay_float_whatever_computes_them(
     tail: list[str], target: Target, many: DataSet, whole: Path, tmp_path: Path

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -11,14 +11,15 @@ import preloaded
 import pytest
 import torch
 
-from imf_deploy.calib.config import METHODS, Method
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import quantize
 from imf_deploy.calib.ranges import Ranges, measure_ranges
-from imf_deploy.calib.score import Score, content_logits, file_logits, score
+from imf_deploy.calib.score import content_logits, file_logits, score
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.records.making import Score
+from imf_deploy.settings.quantize import Method
 
 Make = Callable[..., Path]
 
@@ -37,7 +38,7 @@ def test_every_float_activation_has_a_range(model: FloatModel, ranges: Ranges) -
     assert produced <= set(ranges)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", get_args(Method))
 def test_ranges_lie_within_the_extremes(
     model: FloatModel, ranges: Ranges, many: DataSet, method: Method
 ) -> None:

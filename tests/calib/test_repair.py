@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from imf_deploy.calib.config import TARGETS, Target
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.calib.repair import repair
-from imf_deploy.calib.score import Score, score
+from imf_deploy.calib.score import score
 from imf_deploy.calib.sensitivity import rank_layers
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.verification.gate import Gate
+from imf_deploy.records.making import Score
+from imf_deploy.settings import Gate
+from imf_deploy.settings.quantize import Target
 
 LAYERS = [f"layer{index}" for index in range(20)]
 GATE = Gate(1.0, 0.97)
@@ -78,7 +80,7 @@ def test_score() -> None:
     assert score(reference + 100, reference, np.zeros(4, np.int64)).divergence == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_ranking_finds_the_planted_layer(planted: Path, many: DataSet, target: Target) -> None:
     model = open_float_model(planted)
     found: Ranges = measure_ranges(model, many.train, "minmax")

@@ -4,25 +4,26 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.calib import stage
-from imf_deploy.calib.config import TARGETS, CalibrationConfig, Target
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import GateError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.records.files import Artifact
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
+from imf_deploy.settings.quantize import Target
 
-CONFIG = CalibrationConfig(images=60, sensitivity_images=60)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=60)
 NAMES = {"onnxruntime-cpu": "net-plain-int8.onnx", "tensorrt": "net-plain-int8-trt.onnx"}
 
 
@@ -34,10 +35,12 @@ def files(folder: Path) -> list[str]:
 def made(whole: Path, many: DataSet, tmp_path_factory: pytest.TempPathFactory) -> dict[Target, Artifact]:
     """The trained network for both targets, in one folder."""
     folder = tmp_path_factory.mktemp("made")
-    return {target: calibrate(whole, many, replace(CONFIG, target=target), folder) for target in TARGETS}
+    return {
+        target: calibrate(whole, many, replace(CONFIG, target=target), folder) for target in get_args(Target)
+    }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_file_and_record(made: dict[Target, Artifact], whole: Path, many: DataSet, target: Target) -> None:
     artifact = load_artifact(made[target].path)
     source = load_artifact(whole)
@@ -47,21 +50,21 @@ def test_file_and_record(made: dict[Target, Artifact], whole: Path, many: DataSe
     assert artifact.preprocess == many.preprocess
     assert artifact.product == "plain"
     assert artifact.source == source.source
-    assert artifact.gate == {"max_accuracy_drop": 1.0, "min_agreement": 0.97}
+    assert artifact.gate == Gate(1.0, 0.97)
     about = artifact.calibration
     images = choose_images(many.train, 60, 0)
-    assert (about["images"], about["images_sha256"]) == (60, hash_images(images))
-    assert (about["target"], about["method"], about["seed"]) == (target, "minmax", 0)
-    assert (about["layers"], about["float_layers"]) == (4, [])
-    assert len(about["sensitivity"]) == 4
-    order = [harm["divergence"] for harm in about["sensitivity"]]
+    assert (about.images, about.images_sha256) == (60, hash_images(images))
+    assert (about.target, about.method, about.seed) == (target, "minmax", 0)
+    assert (about.layers, about.float_layers) == (4, [])
+    assert len(about.sensitivity) == 4
+    order = [harm.divergence for harm in about.sensitivity]
     assert order == sorted(order, reverse=True)
-    assert about["validation"]["images"] == len(many.validation)
+    assert about.validation.images == len(many.validation)
     if target == "onnxruntime-cpu":
-        assert about["session_integer_layers"] == 4
+        assert about.session_integer_layers == 4
     info = describe_onnx(artifact.path)
     assert info.precision == "int8"
-    assert json.loads(info.metadata["quantization"])["images_sha256"] == about["images_sha256"]
+    assert json.loads(info.metadata["quantization"])["images_sha256"] == about.images_sha256
     assert info.metadata.items() >= (describe_onnx(whole).metadata | {"precision": "int8"}).items()
     onnx.checker.check_model(onnx.load(artifact.path), full_check=True)
 
@@ -85,7 +88,7 @@ def test_both_targets_share_one_measurement(
     folder = made["tensorrt"].path.parent
     assert len(list((folder / "calib").iterdir())) == 1
     monkeypatch.setattr(stage, "measure_ranges", forbidden)
-    for target in TARGETS:
+    for target in get_args(Target):
         # Another gate makes another file, from the same ranges.
         config = replace(CONFIG, target=target, gate=Gate(1.0, 0.5))
         made_anew = calibrate(whole, many, config, folder, overwrite=True)
@@ -112,16 +115,16 @@ def test_repair_puts_the_planted_layer_back(
     artifact = calibrate(planted, many, replace(CONFIG, target=target), tmp_path)
     about = artifact.calibration
     third = [node.name for node in onnx.load(planted).graph.node if node.op_type == "Conv"][2]
-    assert len(about["float_layers"]) == count
-    assert third in about["float_layers"]
-    assert about["tries"][0]["agreement"] < 0.9
-    assert about["validation"]["agreement"] >= 0.97
+    assert len(about.float_layers) == count
+    assert third in about.float_layers
+    assert about.tries[0]["agreement"] < 0.9
+    assert about.validation.agreement >= 0.97
     if target == "onnxruntime-cpu":
-        assert about["session_integer_layers"] == 4 - count
+        assert about.session_integer_layers == 4 - count
     # Without the user's doing anything, the float layers are float.
     by_name = {node.name: node for node in onnx.load(artifact.path).graph.node}
     weights = {tensor.name: tensor for tensor in onnx.load(artifact.path).graph.initializer}
-    for name in about["float_layers"]:
+    for name in about.float_layers:
         assert weights[by_name[name].input[1]].data_type == onnx.TensorProto.FLOAT
 
 
@@ -129,16 +132,16 @@ def test_repair_puts_sums_back(wide_sums: Path, many: DataSet, tmp_path: Path) -
     sums = [node.name for node in onnx.load(wide_sums).graph.node if node.op_type == "Add"]
     assert len(sums) == 2
     about = calibrate(wide_sums, many, CONFIG, tmp_path).calibration
-    assert about["tries"][0]["agreement"] < 0.9
-    assert sorted(about["float_layers"]) == sorted(sums)
-    assert (about["layers"], about["session_integer_layers"]) == (6, 4)
-    assert about["session_operators"]["Add"] == 2
-    assert "QLinearAdd" not in about["session_operators"]
-    assert {harm["op_type"] for harm in about["sensitivity"][:2]} == {"Add"}
-    assert about["validation"]["agreement"] >= 0.97
+    assert about.tries[0]["agreement"] < 0.9
+    assert sorted(about.float_layers) == sorted(sums)
+    assert (about.layers, about.session_integer_layers) == (6, 4)
+    assert about.session_operators["Add"] == 2
+    assert "QLinearAdd" not in about.session_operators
+    assert {harm.op_type for harm in about.sensitivity[:2]} == {"Add"}
+    assert about.validation.agreement >= 0.97
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", get_args(Target))
 def test_int8_is_declined(hopeless: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     config = replace(CONFIG, target=target)
     with pytest.raises(
@@ -211,7 +214,7 @@ def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any])
     opset = [onnx.helper.make_opsetid("", 17)]
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     record = tmp_path / "preprocess.json"
-    record.write_text(json.dumps(asdict(open_data(DataConfig()).preprocess)))
+    record.write_text(json.dumps(asdict(open_data(DataSettings()).preprocess)))
     lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16]
     done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
     assert done.code == 0, done.err

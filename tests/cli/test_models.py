@@ -11,6 +11,8 @@ import torch
 import torchvision
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.records.files import DistilledFile
+from imf_deploy.records.making import Block
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -52,10 +54,9 @@ def test_networks_of_ones_own_and_a_transformer_that_teaches(
     assert f"add --teacher {TEACHER}" in error(refused, 2)
     given = ["--teacher", TEACHER, "--teacher-weights", "teacher.safetensors", "--student-taps", "2,4"]
     assert here("distill", *train, "--student", STUDENT, *given, "--output", "run").code == 0
-    evidence = load_artifact(Path("run/distilled.safetensors")).evidence
-    encoder = {"name": "encoder", "channels": 12, "size": 4, "layout": "tokens", "overwritten": False}
-    assert evidence["teacher_features"] == [encoder] * 2
-    assert [block["name"] for block in evidence["blocks"]] == ["2", "4"]
+    record = load_artifact(Path("run/distilled.safetensors"), DistilledFile)
+    assert record.teacher_features == [Block("encoder", 12, 4, "tokens")] * 2
+    assert [block.name for block in record.blocks] == ["2", "4"]
 
     trust = ["--trust-model", STUDENT]
     for command in ("strip", "qat"):

@@ -13,6 +13,7 @@ import preloaded
 import pytest
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.records.files import DistilledFile
 from imf_deploy.run.folder import SETTINGS
 
 Cli = Callable[..., Any]
@@ -59,7 +60,7 @@ def test_the_rate_is_scaled_and_the_speed_reported(
     assert given.code == 0, given.err
     made = [load_artifact(tmp_path / name / "distilled.safetensors") for name in ("scaled", "given")]
     assert (made[0].sha256, made[0].recipe) == (made[1].sha256, made[1].recipe)
-    assert made[0].evidence == made[1].evidence
+    assert made[0].revised(path=made[1].path) == made[1]
     refused = here(*command, "--optimizer", "adamw", "--lr-base-size", "4", "--output", tmp_path / "refused")
     assert refused.code == 2
     assert "not of adamw" in refused.err
@@ -89,8 +90,8 @@ def test_heads_are_left_alone_if_asked_for(
     left = here(*command, "--no-refit", "--output", tmp_path / "left")
     assert left.code == 0, left.err
     assert "Heads re-fitted" not in left.err
-    record = load_artifact(tmp_path / "left" / "distilled.safetensors").evidence
-    assert (record["refitted"], record["config"]["refit"]) == ([], False)
+    record = load_artifact(tmp_path / "left" / "distilled.safetensors", DistilledFile)
+    assert (record.refitted, record.config["refit"]) == ([], False)
     assert "refit: false" in (tmp_path / "left" / SETTINGS).read_text()
     again = here("distill", "--config", tmp_path / "left" / SETTINGS, "--output", tmp_path / "again")
     assert again.code == 0, again.err

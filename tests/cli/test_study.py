@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from imf_deploy.cli.read import thin_students
-from imf_deploy.cli.words import whole_numbers
 from imf_deploy.errors import UsageError
-from imf_deploy.study.plan import Thin
+from imf_deploy.settings import StudySettings
+from imf_deploy.settings.study import Thin
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -156,14 +155,17 @@ def test_an_output_that_is_a_file_is_refused(
 
 
 def test_numbers_and_thin_students_are_read() -> None:
-    assert whole_numbers("--seeds", " 3, 1,2 ,") == (3, 1, 2)
-    assert whole_numbers("--seeds", "") == ()
-    assert thin_students("", 7) == ()
-    assert thin_students("mobilenetv2x0.5:10, cifar:resnet8x0.5,my.module:make,my.module:make:3", 7) == (
+    def read(**texts: Any) -> StudySettings:
+        return StudySettings(**texts)
+
+    assert read(seeds=" 3, 1,2 ,").seeds == (3, 1, 2)
+    assert read(seeds="").seeds == ()
+    assert read(thin="").thin == ()
+    assert read(thin="mobilenetv2x0.5:10, cifar:resnet8x0.5,my.module:make,my.module:make:3").thin == (
         Thin("mobilenetv2x0.5", 10),
-        Thin("cifar:resnet8x0.5", 7),
-        Thin("my.module:make", 7),
+        Thin("cifar:resnet8x0.5"),
+        Thin("my.module:make"),
         Thin("my.module:make", 3),
     )
     with pytest.raises(UsageError, match="trains for no epoch"):
-        thin_students("resnet8:0", 7)
+        read(thin="resnet8:0")

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from imf_deploy.cli.read import teacher_reading
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.teaching.reading import Reading
+from imf_deploy.settings import DataSettings, GivenTeacher
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher, weak_teacher
 
@@ -109,7 +108,11 @@ def greys(tmp_path: Path) -> DataSet:
             place.mkdir(parents=True)
             for number in range(count):
                 Image.new("RGB", (32, 32), (level + number % 3,) * 3).save(place / f"{number}.png")
-    return open_data(DataConfig(str(tmp_path / "greys")))
+    return open_data(DataSettings(str(tmp_path / "greys")))
+
+
+def given(path: Path, name: str, **reading: Any) -> GivenTeacher:
+    return GivenTeacher(teacher=name, teacher_weights=str(path), **reading)
 
 
 @torch.no_grad()
@@ -136,15 +139,17 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
     network = build_model(replace(ModelSpec.for_images("googlenet", 3, 32), settings=turned))
     fit_head(network, greys)
     torch.save(network.state_dict(), path)
-    found = find_teacher(str(path), "googlenet", greys, "cpu")
+    found = find_teacher(given(path, "googlenet"), greys, "cpu")
     assert found.spec.settings == turned
     assert found.accuracy == 1
     assert (
-        "--teacher-options transform_input=true is chosen, since it gets 100.0% of" in capfd.readouterr().err
+        "`teacher_options` transform_input=true is chosen, since it gets 100.0% of" in capfd.readouterr().err
     )
     assert ModelSpec.from_dict(json.loads(json.dumps(found.spec.to_dict()))) == found.spec
-    as_it_is = Reading(settings=(("transform_input", False),), stem_strides=(2, 1))
-    plain = find_teacher(str(path), "googlenet", greys, "cpu", as_it_is)
+    as_it_is = given(
+        path, "googlenet", teacher_options=(("transform_input", False),), teacher_stem_strides=(2, 1)
+    )
+    plain = find_teacher(as_it_is, greys, "cpu")
     assert plain.accuracy < 0.7
     assert plain.identity != found.identity
 
@@ -158,13 +163,13 @@ def test_weights_that_were_trained_with_the_strides_of_the_library(
     network = build_model(ModelSpec("resnet18", 3, 32))
     fit_head(network, greys)
     torch.save(network.state_dict(), path)
-    found = find_teacher(str(path), "resnet18", greys, "cpu")
+    found = find_teacher(given(path, "resnet18"), greys, "cpu")
     assert found.accuracy == 1
-    usual = find_teacher(str(path), "resnet18", greys, "cpu", Reading(stem_strides=(2, 1)))
+    usual = find_teacher(given(path, "resnet18", teacher_stem_strides=(2, 1)), greys, "cpu")
     assert usual.accuracy < 0.7
     assert found.spec.stem_strides == ()
-    assert "--teacher-stem-strides own is chosen, since it gets" in capfd.readouterr().err
-    told = find_teacher(str(path), "resnet18", greys, "cpu", teacher_reading("", "", "own"))
+    assert "`teacher_stem_strides` own is chosen, since it gets" in capfd.readouterr().err
+    told = find_teacher(given(path, "resnet18", teacher_stem_strides="own"), greys, "cpu")
     assert (told.spec, told.identity) == (found.spec, found.identity)
 
 
@@ -174,7 +179,7 @@ def test_weights_that_want_their_input_as_it_is(greys: DataSet, tmp_path: Path) 
     network = build_model(ModelSpec.for_images("googlenet", 3, 32))
     fit_head(network, greys)
     torch.save(network.state_dict(), path)
-    found = find_teacher(str(path), "googlenet", greys, "cpu")
+    found = find_teacher(given(path, "googlenet"), greys, "cpu")
     assert found.spec.settings == ()
     assert found.accuracy == 1
 

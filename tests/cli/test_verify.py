@@ -12,12 +12,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
-from imf_deploy.export.stage import EngineConfig, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan, export
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import load_product
+from imf_deploy.records.files import Artifact
+from imf_deploy.settings import BatchRange, EngineSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 
@@ -35,7 +36,7 @@ def made(
     try:
         import tensorrt_rtx  # noqa: F401
 
-        engines = EngineConfig("rtx", BatchRange(1, 1, 8))
+        engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
     except ImportError:
         engines = None
     return stripped.path, export(product, ["fp32"], engines, folder / "deploy")
@@ -116,9 +117,7 @@ def test_a_file_that_lost_its_accuracy(here: Here, made: tuple[Path, list[Artifa
     bias.CopyFrom(numpy_helper.from_array(np.array([50, 0, 0], np.float32), bias.name))
     path = tmp_path / "broken.onnx"
     onnx.save(model, path)
-    fields = {name: getattr(files[0], name) for name in files[0].__dataclass_fields__}
-    del fields["path"], fields["sha256"]
-    describe(path, **fields).save()
+    files[0].revised(path=path, sha256=sha256_file(path)).save()
     result = here("verify", path, "--against", product)
     assert result.code == 3
     assert "broken.onnx missed its gate: at ONNX fp32, largest logit difference" in result.err

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.data import DataConfig, open_data
+from imf_deploy.data import open_data
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings
 
 MakeImages = Callable[..., Path]
 
@@ -20,7 +21,7 @@ def folder(tmp_path: Path, make_images: MakeImages) -> Path:
 
 def problem(folder: Path, **options: object) -> ImfDeployError:
     with pytest.raises(ImfDeployError) as caught:
-        open_data(DataConfig(str(folder), **options))  # type: ignore[arg-type]
+        open_data(DataSettings(str(folder), **options))  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     assert caught.value.hint
@@ -95,7 +96,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_an_impossible_fraction(folder: Path, fraction: float) -> None:
     with pytest.raises(UsageError, match="--val-fraction"):
-        open_data(DataConfig(str(folder), validation_fraction=fraction))
+        open_data(DataSettings(str(folder), val_fraction=fraction))
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

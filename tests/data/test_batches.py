@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.data import Augment, DataConfig, DataSet, eval_batches, open_data, train_batches
+from imf_deploy.data import Augment, DataSet, eval_batches, open_data, train_batches
 from imf_deploy.data.batches import Part, TrainLoader
 from imf_deploy.data.dataset import EncodedImages, Split
 from imf_deploy.data.pictures import FilePictures
+from imf_deploy.settings import DataSettings
 
 
 def pictures(count: int = 64) -> torch.Tensor:
@@ -147,7 +148,7 @@ def test_an_epoch_can_be_entered_anywhere(data: DataSet) -> None:
 
 
 def test_workers_fetch_the_same_and_live_on(make_images: Callable[..., Path], tmp_path: Path) -> None:
-    opened = open_data(DataConfig(str(make_images(tmp_path / "few", {"train": 6, "val": 2}))))
+    opened = open_data(DataSettings(str(make_images(tmp_path / "few", {"train": 6, "val": 2}))))
     paths = tuple(sorted((tmp_path / "few" / "train").rglob("*.png")))
     pictures = FilePictures(tmp_path, paths)
     source = EncodedImages(pictures, torch.arange(len(paths)), opened.preprocess, workers=1)
@@ -169,7 +170,7 @@ def test_evaluation_between_epochs_needs_no_workers_of_its_own(
     make_images: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_images(tmp_path / "few", {"train": 6, "val": 2})
-    opened = open_data(DataConfig(str(folder)))
+    opened = open_data(DataSettings(str(folder)))
     splits = []
     for part in ("train", "val"):
         paths = tuple(sorted((folder / part).rglob("*.png")))

@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 
 from imf_deploy import upright
-from imf_deploy.data import DataConfig, encoded, open_data
+from imf_deploy.data import encoded, open_data
 from imf_deploy.data.crops import RandomCrop
 from imf_deploy.data.pictures import LONGEST_RATIO, MOST_PIXELS, FilePictures, decode
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 PREPROCESS = Preprocess(224, "crop", 256, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
@@ -128,7 +129,7 @@ def test_in_shards(
     members[-2] = (members[-2][0], header_of(13_300, 13_300))
     shard = make_shard(tmp_path / "train-0.tar", members)
     with pytest.raises(ImfDeployError) as caught:
-        data = open_data(DataConfig(str(shard), validation_fraction=0.0))
+        data = open_data(DataSettings(str(shard), val_fraction=0.0))
         for split in (data.train, data.test):
             split.fetch(torch.arange(len(split)))
     assert f"{shard}, member {members[-2][0]} (it has 13300x13300 pixels" in caught.value.what

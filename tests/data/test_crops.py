@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2.functional import resized_crop
 
-from imf_deploy.data import Augment, DataConfig, DataSet, encoded, open_data, train_batches
+from imf_deploy.data import Augment, DataSet, encoded, open_data, train_batches
 from imf_deploy.data.crops import RandomCrop, random_crops
 from imf_deploy.data.dataset import EncodedImages, Split
+from imf_deploy.settings import DataSettings, TrainingSettings
+from imf_deploy.settings.training import AugmentName
 
 MakeImages = Callable[..., Path]
 
@@ -62,7 +65,7 @@ def photos(tmp_path: Path, make_images: MakeImages) -> Path:
 
 def test_the_part_is_taken_of_the_whole_photo(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
-    data = open_data(DataConfig(str(photos), image_size=16, validation_fraction=0.0))
+    data = open_data(DataSettings(str(photos), image_size=16, val_fraction=0.0))
     source = data.train.source
     assert isinstance(source, EncodedImages)
     order = positions_of(batches(data, Augment(0, False)), data)
@@ -75,7 +78,7 @@ def test_the_part_is_taken_of_the_whole_photo(photos: Path, monkeypatch: pytest.
 
 
 def test_in_memory_the_part_is_taken_of_the_prepared_picture(photos: Path) -> None:
-    data = open_data(DataConfig(str(photos), image_size=16, validation_fraction=0.0))
+    data = open_data(DataSettings(str(photos), image_size=16, val_fraction=0.0))
     whole = data.train.fetch(torch.arange(len(data.train)))
     order = positions_of(batches(data, Augment(0, False)), data)
     cropped = torch.cat(batches(data, Augment(0, False, crop=True)))
@@ -86,7 +89,7 @@ def test_in_memory_the_part_is_taken_of_the_prepared_picture(photos: Path) -> No
 
 def test_workers_change_nothing_and_epochs_do(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
-    data = open_data(DataConfig(str(photos), image_size=16, validation_fraction=0.0))
+    data = open_data(DataSettings(str(photos), image_size=16, val_fraction=0.0))
     source = data.train.source
     assert isinstance(source, EncodedImages)
 
@@ -100,7 +103,10 @@ def test_workers_change_nothing_and_epochs_do(photos: Path, monkeypatch: pytest.
 
 
 def test_names() -> None:
-    assert Augment.named("shift-flip", 28, True, None) == Augment(2, True)
-    assert Augment.named("shift-flip", 28, False, 4) == Augment(4, False)
-    assert Augment.named("crop-flip", 28, True, None) == Augment(0, True, crop=True)
-    assert Augment.named("none", 28, True, None) == Augment(0, False)
+    def of(augment: AugmentName, **settings: Any) -> Augment:
+        return Augment.of(TrainingSettings(augment=augment, **settings), 28)
+
+    assert of("shift-flip") == Augment(2, True)
+    assert of("shift-flip", flip=False, shift=4) == Augment(4, False)
+    assert of("crop-flip") == Augment(0, True, crop=True)
+    assert of("none") == Augment(0, False)

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from imf_deploy.data import DataConfig, DataSet, open_data, reopen_data
+from imf_deploy.data import DataSet, open_data, reopen_data
+from imf_deploy.settings import DataSettings
 
 
 @pytest.fixture(scope="module")
 def embedded() -> DataSet:
-    return open_data(DataConfig())
+    return open_data(DataSettings())
 
 
 def test_counts_and_preprocessing(embedded: DataSet) -> None:
@@ -46,7 +47,7 @@ def test_training_and_validation_share_no_position(embedded: DataSet) -> None:
 
 
 def test_opening_twice_gives_the_same_and_a_seed_another(embedded: DataSet) -> None:
-    again, other = open_data(DataConfig()), open_data(DataConfig(seed=1))
+    again, other = open_data(DataSettings()), open_data(DataSettings(split_seed=1))
     assert again.fingerprint == embedded.fingerprint
     assert torch.equal(again.validation.positions, embedded.validation.positions)
     assert other.fingerprint != embedded.fingerprint
@@ -55,5 +56,5 @@ def test_opening_twice_gives_the_same_and_a_seed_another(embedded: DataSet) -> N
 
 
 def test_no_validation_split_if_none_is_wanted() -> None:
-    data = open_data(DataConfig(validation_fraction=0.0))
+    data = open_data(DataSettings(val_fraction=0.0))
     assert (len(data.train), len(data.validation), len(data.test)) == (10_000, 0, 2000)

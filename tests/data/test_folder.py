@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.data import DataConfig, DataSet, encoded, open_data, reopen_data
+from imf_deploy.data import DataSet, encoded, open_data, reopen_data
 from imf_deploy.data.dataset import EncodedImages
+from imf_deploy.settings import DataSettings
 
 MakeImages = Callable[..., Path]
 
@@ -29,7 +30,7 @@ def test_train_and_val(data: DataSet) -> None:
 
 def test_train_val_and_test(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"train": 5, "val": 3, "test": 4}, classes=2)
-    data = open_data(DataConfig(str(folder)))
+    data = open_data(DataSettings(str(folder)))
     assert sizes(data) == (10, 6, 8)
     assert data.notes == ()
 
@@ -37,7 +38,7 @@ def test_train_val_and_test(tmp_path: Path, make_images: MakeImages) -> None:
 @pytest.mark.parametrize("split", ["", "train"])
 def test_one_split_gets_a_hold_out_that_is_said(tmp_path: Path, make_images: MakeImages, split: str) -> None:
     folder = make_images(tmp_path / "d", {split: 10}, classes=2)
-    data = open_data(DataConfig(str(folder), seed=3))
+    data = open_data(DataSettings(str(folder), split_seed=3))
     assert sizes(data) == (14, 2, 4)
     assert data.test.labels.tolist() == [0, 0, 1, 1]
     assert "4 of 20 images were held out" in data.notes[0]
@@ -49,12 +50,12 @@ def test_one_split_gets_a_hold_out_that_is_said(tmp_path: Path, make_images: Mak
 @pytest.mark.parametrize("name", ["valid", "validation"])
 def test_other_names_of_val(tmp_path: Path, make_images: MakeImages, name: str) -> None:
     folder = make_images(tmp_path / "d", {"train": 4, name: 2}, classes=2)
-    assert sizes(open_data(DataConfig(str(folder), validation_fraction=0.0))) == (8, 0, 4)
+    assert sizes(open_data(DataSettings(str(folder), val_fraction=0.0))) == (8, 0, 4)
 
 
 def test_the_split_is_seeded(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"": 12}, classes=2)
-    opened = [open_data(DataConfig(str(folder), seed=seed)) for seed in (0, 0, 1)]
+    opened = [open_data(DataSettings(str(folder), split_seed=seed)) for seed in (0, 0, 1)]
     assert torch.equal(opened[0].test.positions, opened[1].test.positions)
     assert not torch.equal(opened[0].test.positions, opened[2].test.positions)
     assert opened[0].fingerprint == opened[1].fingerprint != opened[2].fingerprint
@@ -68,7 +69,7 @@ def test_the_size_of_the_input(
     tmp_path: Path, make_images: MakeImages, pixels: int, asked: int, size: int, resize_to: int
 ) -> None:
     folder = make_images(tmp_path / "d", {"": 2}, classes=2, size=pixels)
-    data = open_data(DataConfig(str(folder), image_size=asked, validation_fraction=0.0))
+    data = open_data(DataSettings(str(folder), image_size=asked, val_fraction=0.0))
     assert (data.preprocess.size, data.preprocess.resize_to) == (size, resize_to)
     assert data.test.fetch(torch.tensor([0])).shape == (1, 3, size, size)
 
@@ -77,14 +78,14 @@ def test_pictures_of_different_sizes_take_the_large_one(tmp_path: Path, make_ima
     folder = make_images(tmp_path / "d", {"": 2}, classes=2)
     make_images(tmp_path / "other", {"": 1}, classes=1, size=17)
     (tmp_path / "other" / "class0" / "00.png").rename(folder / "class0" / "00.png")
-    assert open_data(DataConfig(str(folder), validation_fraction=0.0)).preprocess.size == 224
+    assert open_data(DataSettings(str(folder), val_fraction=0.0)).preprocess.size == 224
 
 
 def test_too_many_pictures_for_memory_are_read_from_disk(
     image_folder: Path, data: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
-    lazy = open_data(DataConfig(str(image_folder)))
+    lazy = open_data(DataSettings(str(image_folder)))
     assert isinstance(lazy.train.source, EncodedImages)
     positions = torch.tensor([0, 7, 41])
     assert torch.equal(lazy.train.fetch(positions), data.train.fetch(positions))
@@ -93,7 +94,7 @@ def test_too_many_pictures_for_memory_are_read_from_disk(
 
 def test_a_folder_that_moved_is_opened_again(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"": 4}, classes=2)
-    config = open_data(DataConfig(str(folder), seed=2)).config
+    config = open_data(DataSettings(str(folder), split_seed=2)).config
     moved = folder.rename(tmp_path / "elsewhere")
     assert len(reopen_data(config, str(moved)).test) == 2
 
@@ -104,7 +105,7 @@ def test_folders_inside_a_class_folder_are_of_that_class(tmp_path: Path, make_im
     for number in (3, 4):
         name = f"{number:02}.png"
         (folder / "train" / "class1" / name).rename(folder / "train" / "class1" / "deep" / "er" / name)
-    data = open_data(DataConfig(str(folder), validation_fraction=0.0))
+    data = open_data(DataSettings(str(folder), val_fraction=0.0))
     assert data.train.labels.bincount().tolist() == [5, 5]
     assert data.notes == (
         "There is no test split: " + str(folder / "val") + " is used only to report, never to choose",
@@ -113,14 +114,14 @@ def test_folders_inside_a_class_folder_are_of_that_class(tmp_path: Path, make_im
 
 def test_other_files_are_said_and_hidden_ones_are_not(tmp_path: Path, make_images: MakeImages) -> None:
     folder = make_images(tmp_path / "d", {"train": 3, "val": 2}, classes=2)
-    clean = open_data(DataConfig(str(folder)))
+    clean = open_data(DataSettings(str(folder)))
     (folder / "train" / "README.md").write_text("x")
     (folder / "train" / "loose.png").write_bytes(b"x")
     (folder / "val" / "class0" / "notes.txt").write_text("x")
     for hidden in ("train/class0/._00.png", "train/class1/.DS_Store", "train/.cache/a.png"):
         (folder / hidden).parent.mkdir(exist_ok=True)
         (folder / hidden).write_bytes(b"x")
-    data = open_data(DataConfig(str(folder)))
+    data = open_data(DataSettings(str(folder)))
     assert data.notes[0].startswith("3 file(s) were ignored")
     assert all(name in data.notes[0] for name in ("README.md", "loose.png", "notes.txt"))
     assert data.fingerprint == clean.fingerprint
@@ -133,7 +134,7 @@ def test_links_are_followed_and_said(tmp_path: Path, make_images: MakeImages) ->
     (folder / "class0" / "outside.png").symlink_to(pool / "00.png")
     (folder / "class1" / "more").symlink_to(pool)
     (folder / "class1" / "loop").symlink_to(folder)
-    data = open_data(DataConfig(str(folder), validation_fraction=0.0))
+    data = open_data(DataSettings(str(folder), val_fraction=0.0))
     assert "4 image(s) are links to files outside" in data.notes[0]
     assert torch.cat([data.train.labels, data.test.labels]).bincount().tolist() == [6, 7]
 
@@ -147,4 +148,4 @@ def test_unicode_names(tmp_path: Path, make_images: MakeImages) -> None:
     if os.name == "posix":
         broken = os.fsencode(folder / "train" / "花") + b"/\xff.png"
         (folder / "train" / "花" / "01.png").rename(os.fsdecode(broken))
-    assert open_data(DataConfig(str(folder))).preprocess.labels == ("café ☕", "花")
+    assert open_data(DataSettings(str(folder))).preprocess.labels == ("café ☕", "花")

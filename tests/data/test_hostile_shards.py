@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imf_deploy.data import DataConfig, DataSet, open_data, shards
+from imf_deploy.data import DataSet, open_data, shards
 from imf_deploy.data.shard_index import index_shards
 from imf_deploy.data.shards import SHARDS_LIMIT, expand
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings
 
 Members = list[tuple[str, bytes]]
 MakeShard = Callable[[Path, Members], Path]
@@ -20,7 +21,7 @@ MakeSamples = Callable[..., Members]
 
 
 def opened(data: object) -> DataSet:
-    return open_data(DataConfig(str(data), validation_fraction=0.0))
+    return open_data(DataSettings(str(data), val_fraction=0.0))
 
 
 def problem(data: object) -> ImfDeployError:

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.layout import find_layout
 from imf_deploy.data.roles import role_of, word_in
 from imf_deploy.errors import UsageError
+from imf_deploy.settings import DataSettings
 
 MakeImages = Callable[..., Path]
 
 
 def opened(folder: Path) -> DataSet:
-    return open_data(DataConfig(str(folder), validation_fraction=0.0))
+    return open_data(DataSettings(str(folder), val_fraction=0.0))
 
 
 def flat(folder: Path, count: int = 4) -> Path:

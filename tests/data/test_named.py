@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.data import DataConfig, open_data
+from imf_deploy.data import open_data
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -35,11 +36,11 @@ def write(folder: Path, packed: bool, part: str, count: int) -> np.ndarray:
 def test_the_files_are_read(tmp_path: Path, packed: bool, place: str) -> None:
     write(tmp_path / place, packed, "train", 40)
     test = write(tmp_path / place, packed, "t10k", 20)
-    data = open_data(DataConfig("fashion_mnist", str(tmp_path)))
+    data = open_data(DataSettings("fashion_mnist", str(tmp_path)))
     assert (len(data.train), len(data.validation), len(data.test)) == (30, 10, 20)
     assert np.array_equal(data.test.fetch(torch.arange(20))[:, 0].numpy(), test)
     assert data.test.labels.tolist() == [*range(10), *range(10)]
-    assert data.preprocess == open_data(DataConfig()).preprocess  # so that the packaged teacher fits
+    assert data.preprocess == open_data(DataSettings()).preprocess  # so that the packaged teacher fits
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -49,7 +50,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, packed: bool) -> None:
     bad = tmp_path / f"train-images-idx3-ubyte{'.gz' if packed else ''}"
     bad.write_bytes(bad.read_bytes()[:-50])
     with pytest.raises(ImfDeployError, match=r"train-images-idx3-ubyte.* is not a complete IDX file"):
-        open_data(DataConfig("fashion_mnist", str(tmp_path)))
+        open_data(DataSettings("fashion_mnist", str(tmp_path)))
 
 
 def test_an_empty_file_is_named(tmp_path: Path) -> None:
@@ -57,10 +58,10 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
         write(tmp_path, False, part, 20)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"")
     with pytest.raises(ImfDeployError, match="t10k-labels-idx1-ubyte is not a complete IDX file"):
-        open_data(DataConfig("fashion_mnist", str(tmp_path)))
+        open_data(DataSettings("fashion_mnist", str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100"])
 def test_a_name_needs_a_root(name: str) -> None:
     with pytest.raises(UsageError, match="needs --data-root"):
-        open_data(DataConfig(name))
+        open_data(DataSettings(name))

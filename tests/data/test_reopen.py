@@ -10,19 +10,21 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.data import DataConfig, open_data, reopen_data
+from imf_deploy.data import open_data, reopen_data
 from imf_deploy.data.encoded import open_parts
 from imf_deploy.data.named import NAMED
+from imf_deploy.data.open import recorded_data
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings
 
 GOOD: dict[str, Any] = {
     "data": "fashion-mnist-subset",
-    "root": "",
+    "data_root": "",
     "image_size": 0,
-    "validation_fraction": 0.1,
-    "seed": 0,
+    "val_fraction": 0.1,
+    "split_seed": 0,
 }
 
 
@@ -30,12 +32,12 @@ GOOD: dict[str, Any] = {
     ("name", "value"),
     [
         ("data", None), ("data", ""), ("data", 3), ("data", ["a"]), ("data", "x" * (1 << 21)),
-        ("root", None), ("root", 1), ("root", "x" * (1 << 21)),
+        ("data_root", None), ("data_root", 1), ("data_root", "x" * (1 << 21)),
         ("image_size", -3), ("image_size", 10**7), ("image_size", 1.5), ("image_size", True),
         ("image_size", None),
-        ("validation_fraction", 1), ("validation_fraction", -0.1), ("validation_fraction", float("nan")),
-        ("validation_fraction", "0.1"), ("validation_fraction", None),
-        ("seed", 1 << 63), ("seed", 10**400), ("seed", 0.5), ("seed", None),
+        ("val_fraction", 1), ("val_fraction", -0.1), ("val_fraction", float("nan")),
+        ("val_fraction", "0.1"), ("val_fraction", None),
+        ("split_seed", 1 << 63), ("split_seed", 10**400), ("split_seed", 0.5), ("split_seed", None),
         ("other", 1), ("", ""), (None, None), (7, 7), ("\x1b[31m", 1),
     ],
 )  # fmt: skip
@@ -45,24 +47,29 @@ def test_damaged_fields(name: Any, value: Any) -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("record", [None, [], "text", {}, {"root": ""}])
+@pytest.mark.parametrize("record", [None, [], "text", {}, {"data_root": ""}])
 def test_what_is_not_a_record(record: Any) -> None:
     with pytest.raises(ImfDeployError, match="the record of the data is damaged"):
         reopen_data(record)
 
 
 def test_a_whole_record_is_read() -> None:
-    assert DataConfig.from_record(GOOD) == DataConfig()
-    assert DataConfig.from_record(GOOD | {"validation_fraction": 0}).validation_fraction == 0
+    assert recorded_data(GOOD) == DataSettings()
+    assert recorded_data(GOOD | {"val_fraction": 0}).val_fraction == 0
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"image_size": LARGEST_SIDE + 1}, {"image_size": -3}, {"seed": 1 << 70}, {"data": "x" * (1 << 21)}],
+    [
+        {"image_size": LARGEST_SIDE + 1},
+        {"image_size": -3},
+        {"split_seed": 1 << 70},
+        {"data": "x" * (1 << 21)},
+    ],
 )
 def test_options_out_of_their_bounds(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        open_data(DataConfig(**options))
+        open_data(DataSettings(**options))
 
 
 @pytest.mark.parametrize("name", list(NAMED))
@@ -118,7 +125,7 @@ def test_preprocessing_without_a_field() -> None:
 
 def test_the_largest_input_can_be_recorded(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     folder = make_images(tmp_path / "d", {"train": 2, "val": 1}, classes=2)
-    data = open_data(DataConfig(str(folder), image_size=LARGEST_SIDE // 8))
+    data = open_data(DataSettings(str(folder), image_size=LARGEST_SIDE // 8))
     assert Preprocess.from_dict(json.loads(json.dumps(asdict(data.preprocess)))) == data.preprocess
     edge = PREPROCESS | {"size": LARGEST_SIDE, "resize_to": round(LARGEST_SIDE * 256 / 224)}
     assert Preprocess.from_dict(edge).size == LARGEST_SIDE
@@ -127,7 +134,7 @@ def test_the_largest_input_can_be_recorded(tmp_path: Path, make_images: Callable
 @pytest.mark.skipif(os.name != "posix", reason="names are bytes on POSIX only")
 def test_a_root_that_is_not_utf_8() -> None:
     with pytest.raises(UsageError, match="is not UTF-8"):
-        open_data(DataConfig("cifar10", os.fsdecode(b"/tmp/caf\xe9")))
+        open_data(DataSettings("cifar10", os.fsdecode(b"/tmp/caf\xe9")))
 
 
 def test_more_classes_than_a_record_may_name() -> None:

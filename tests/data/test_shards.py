@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from imf_deploy.data import Augment, DataConfig, DataSet, encoded, open_data, reopen_data, train_batches
+from imf_deploy.data import Augment, DataSet, encoded, open_data, reopen_data, train_batches
 from imf_deploy.data.dataset import EncodedImages, MemoryImages
 from imf_deploy.data.pictures import FORMATS
 from imf_deploy.data.shards import expand
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec
-from imf_deploy.teaching.teacher import train_classifier
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import DataSettings, TrainingSettings
+from imf_deploy.training.supervised import train_classifier
 
 Members = list[tuple[str, bytes]]
 MakeShard = Callable[[Path, Members], Path]
@@ -24,7 +24,7 @@ MakeSamples = Callable[..., Members]
 
 
 def opened(data: object, **options: object) -> DataSet:
-    return open_data(DataConfig(str(data), **options))  # type: ignore[arg-type]
+    return open_data(DataSettings(str(data), **options))  # type: ignore[arg-type]
 
 
 def by_class(data: DataSet) -> list[list[bytes]]:
@@ -122,7 +122,7 @@ def test_a_training_on_them_and_nothing_unpacked(
 ) -> None:
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
     before = sorted(shards.rglob("*"))
-    config = TrainConfig(epochs=1, batch_size=16, device="cpu")
+    config = TrainingSettings(epochs=1, batch_size=16, device="cpu")
     path = tmp_path / "out" / "t.safetensors"
     made = train_classifier(ModelSpec("resnet8", 3, 16), opened(shards), config, path, "teacher")
     assert made.images == 42

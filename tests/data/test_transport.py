@@ -18,9 +18,9 @@ from imf_deploy.data import DataSet, encoded, eval_batches, open_data, transport
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.dataset import Split
-from imf_deploy.data.open import DataConfig
 from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.settings import DataSettings
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def lazy(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     """The pictures of ``image_folder``, which two processes decode each time."""
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
     monkeypatch.setattr(encoded, "usable_cpus", lambda: 2)
-    return open_data(DataConfig(str(image_folder)))
+    return open_data(DataSettings(str(image_folder)))
 
 
 def free(monkeypatch: pytest.MonkeyPatch, amount: int | None) -> None:
@@ -123,9 +123,9 @@ def test_a_piped_batch_holds_no_tensor() -> None:
 
 SCRIPT = """
 import sys, torch
-from imf_deploy.data import DataConfig, encoded, eval_batches, open_data
+from imf_deploy.data import encoded, eval_batches, open_data
 encoded.MEMORY_LIMIT, encoded.usable_cpus = 100, lambda: 2
-data = open_data(DataConfig(sys.argv[1], image_size=224))
+data = open_data(DataSettings(sys.argv[1], image_size=224))
 print(sum(len(labels) for _ in range(3) for _, labels in eval_batches(data.test, data.preprocess, 6)))
 """
 

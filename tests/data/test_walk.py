@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.data import DataConfig, DataSet, open_data, walk
+from imf_deploy.data import DataSet, open_data, walk
 from imf_deploy.data.classes import class_name
 from imf_deploy.data.pictures import LARGEST_FILE
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings
 
 MakeImages = Callable[..., Path]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="named pipes and devices are POSIX")
@@ -23,7 +24,7 @@ def folder(tmp_path: Path, make_images: MakeImages) -> Path:
 
 
 def opened(data: object) -> DataSet:
-    return open_data(DataConfig(str(data), validation_fraction=0.0))
+    return open_data(DataSettings(str(data), val_fraction=0.0))
 
 
 def problem(data: object) -> ImfDeployError:

@@ -7,28 +7,26 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
+from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.products import choose_products, load_product
 from imf_deploy.models import ModelSpec, find_blocks
+from imf_deploy.records.files import Artifact
+from imf_deploy.settings import BranchSettings, DistillSettings, LossSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 
-TRAIN = TrainConfig(epochs=1, batch_size=16, lr=0.02, device="cpu")
-STUDENT = DistillConfig("resnet8", train=TRAIN, refit=False)
+TRAIN = TrainingSettings(epochs=1, batch_size=16, lr=0.02, device="cpu")
+STUDENT = DistillSettings(student="resnet8", **vars(TRAIN), refit=False)
 DESIGNS = {
-    "per-branch": replace(STUDENT, design=BranchDesign("branch")),
-    "averaged": replace(STUDENT, design=BranchDesign("mean")),
-    "stages": replace(STUDENT, design=BranchDesign(match="stages"), refit=True),
-    "l2": replace(STUDENT, weights=LossWeights(distance="l2", branches=0.5)),
-    "channel": replace(STUDENT, weights=LossWeights(distance="channel", prefixes=0)),
-    "warmed": replace(STUDENT, student="resnet8x0.5", weights=LossWeights(distance="raw"), branch_warmup=0.6),
+    "per-branch": replace(STUDENT, attention="branch"),
+    "averaged": replace(STUDENT, attention="mean"),
+    "stages": replace(STUDENT, match="stages", refit=True),
+    "l2": replace(STUDENT, distance="l2", branches=0.5),
+    "channel": replace(STUDENT, distance="channel", prefixes=0),
+    "warmed": replace(STUDENT, student="resnet8x0.5", distance="raw", branch_warmup=0.6),
 }
 
 
@@ -43,13 +41,13 @@ def made(
 def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Tensor, tmp_path: Path) -> None:
     name, artifact = made
     loaded = load_distilled(artifact)
-    assert loaded.design == DESIGNS[name].design
+    assert loaded.design == DESIGNS[name]
     sizes = [(block.channels, block.size) for block in loaded.teacher_features]
     assert sizes == ([(16, 16), (32, 8), (64, 4)] if name == "stages" else [(64, 4)] * 3)
     assert loaded.graph.imf.attention.shape == (3, 1 if name in ("per-branch", "averaged") else 3)
     if name == "averaged":
         assert not loaded.graph.imf.attention.any()
-    products = strip(loaded, choose_products("all", 3), tmp_path / "products", images)
+    products = strip(loaded, choose_products(["all"], 3), tmp_path / "products", images)
     assert all(product.strip.passed for product in products)
     with torch.inference_mode():
         _, outputs = loaded.graph(images)
@@ -60,27 +58,24 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
             assert torch.allclose(module(images), outputs.attentive[k], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "change", [{"design": {"attention": "classes"}}, {"design": {"depth": 2}}, {"design": None}]
-)
+@pytest.mark.parametrize("change", [{"attention": "classes"}, {"wings": 2}, {"refining": "2"}, {"lr": None}])
 def test_a_record_of_another_design(distilled_artifact: Artifact, change: dict[str, Any]) -> None:
-    config = {k: v for k, v in distilled_artifact.config.items() if k != "design"}
-    odd = distilled_artifact.revised(config=config | change)
+    odd = distilled_artifact.revised(config=distilled_artifact.config | change)
     with pytest.raises(ImfDeployError, match=r"the record of .* is damaged"):
         load_distilled(odd)
 
 
 def test_a_record_of_an_older_version(distilled_artifact: Artifact) -> None:
-    config = {k: v for k, v in distilled_artifact.config.items() if k != "design"}
+    config = {"student": "shufflenetv2", "train": {}, "weights": {}}
     with pytest.raises(ImfDeployError, match=r"made by an older version of imf-deploy.*Distil again"):
         load_distilled(distilled_artifact.revised(config=config))
 
 
 def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> None:
     its = find_blocks(teacher.module, 16)
-    graph, _, features = training_graph(ModelSpec("resnet8", 3, 16), its, BranchDesign(match="stages"))
+    graph, _, features = training_graph(ModelSpec("resnet8", 3, 16), its, BranchSettings(match="stages"))
     assert features == its
-    task = ImfTask(graph, teacher, features, LossWeights())
+    task = ImfTask(graph, teacher, features, LossSettings())
     (target,) = task.targets([torch.randn(4, 3, 16, 16)])
     shapes = {key: tuple(map_.shape) for key, map_ in target.maps.items()}
     assert shapes == {(0, 16): (4, 16, 16, 16), (1, 8): (4, 32, 8, 8), (2, 4): (4, 64, 4, 4)}
@@ -94,12 +89,12 @@ def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> Non
 def test_a_warm_up_of_the_branches(teacher: Teacher, warmup: float, progress: float, factor: float) -> None:
     torch.manual_seed(0)
     graph, _, features = training_graph(
-        ModelSpec("resnet8", 3, 16), find_blocks(teacher.module, 16), BranchDesign()
+        ModelSpec("resnet8", 3, 16), find_blocks(teacher.module, 16), BranchSettings()
     )
     images, labels = torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
     terms = []
     for length, part in ((0.0, 0.0), (warmup, progress)):
-        task = ImfTask(graph.eval(), teacher, features, LossWeights(), branch_warmup=length)
+        task = ImfTask(graph.eval(), teacher, features, LossSettings(), branch_warmup=length)
         task.progress = part
         (target,) = task.targets([images])
         terms.append({n: t.item() for n, t in task.losses(graph, images, labels, target).items()})
@@ -111,12 +106,11 @@ def test_a_warm_up_of_the_branches(teacher: Teacher, warmup: float, progress: fl
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, float("nan")])
 def test_a_warm_up_that_never_ends(warmup: float) -> None:
-    with pytest.raises(UsageError, match="warm-up of the branches"):
-        DistillConfig(branch_warmup=warmup).check()
+    with pytest.raises(UsageError, match="`branch_warmup` .* is out of range"):
+        DistillSettings(branch_warmup=warmup)
 
 
 def test_one_map_by_hand_for_branches_that_learn_several() -> None:
-    config = DistillConfig(teacher_tap="layer3", design=BranchDesign(match="stages"))
-    with pytest.raises(UsageError, match="--teacher-tap names one map"):
-        config.check()
-    replace(config, design=BranchDesign()).check()
+    with pytest.raises(UsageError, match="`teacher_tap` names one map"):
+        DistillSettings(teacher_tap="layer3", match="stages")
+    assert DistillSettings(teacher_tap="layer3").match == "last"

@@ -8,9 +8,9 @@ from torch import nn
 
 from imf_deploy.distillation.heads import OwnHead, branch_heads
 from imf_deploy.distillation.imf_task import training_graph
-from imf_deploy.method.branches import BranchDesign
 from imf_deploy.method.fold import folded_classifier
 from imf_deploy.models import Block, ModelSpec, build_model
+from imf_deploy.settings import BranchSettings
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -98,7 +98,7 @@ def test_hooks_come_off_a_network_that_fails() -> None:
 
 def test_branches_begin_as_their_attentive_logits_and_are_kept_one_by_one() -> None:
     torch.manual_seed(0)
-    graph, _, _ = training_graph(ModelSpec("resnet8", 3, 32), [Block("t", 6, 8)], BranchDesign())
+    graph, _, _ = training_graph(ModelSpec("resnet8", 3, 32), [Block("t", 6, 8)], BranchSettings())
     nn.init.normal_(graph.imf.attention)
     graph.imf.add_prefix_head(1)
     heads = branch_heads(graph)

@@ -10,22 +10,21 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
-from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
+from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.heads import Head, OwnHead
 from imf_deploy.distillation.refit import refit_heads, refit_student
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
+from imf_deploy.records.files import Artifact
+from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 
-TRAIN = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
+TRAIN = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cpu")
 CPU = torch.device("cpu")
 
 
@@ -51,16 +50,16 @@ def without_validation(data: DataSet) -> DataSet:
 
 
 def fitted(student: torch.nn.Module, data: DataSet, teacher: Teacher, **fields: Any) -> list[dict[str, Any]]:
-    return refit_student(student, teacher.module, data, replace(TRAIN, **fields), LossWeights(), CPU)
+    return refit_student(student, teacher.module, data, replace(TRAIN, **fields), LossSettings(), CPU)
 
 
 def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None:
     student = Student()
     (record,) = fitted(student, data, teacher)
-    assert (record["head"], record["kept"]) == ("plain", True)
-    assert record["before"] == pytest.approx(1 / 3, abs=0.34)
-    assert record["after"] > record["before"]
-    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record["after"])
+    assert (record.head, record.kept) == ("plain", True)
+    assert record.before == pytest.approx(1 / 3, abs=0.34)
+    assert record.after > record.before
+    assert accuracy_of(student, data.validation, data.preprocess, CPU) == pytest.approx(record.after)
     assert not student.fc._forward_pre_hooks
 
 
@@ -85,8 +84,8 @@ def test_a_head_that_gets_worse_stays(
     monkeypatch.setattr(module, "refit", worse)
     monkeypatch.setattr(module, "say", said.append)
     (record,) = fitted(student, data, teacher)
-    assert not record["kept"]
-    assert record["after"] < record["before"]
+    assert not record.kept
+    assert record.after < record.before
     assert torch.equal(student.fc.weight, before)
     assert "left as it was" in said[0]
 
@@ -95,8 +94,8 @@ def test_an_equal_head_is_taken(data: DataSet, teacher: Teacher, monkeypatch: py
     student = Student()
     monkeypatch.setattr(module, "refit", lambda *a: (a[3][0] * 2, a[3][1] * 2))
     (record,) = fitted(student, data, teacher)
-    assert record["kept"]
-    assert record["after"] == record["before"]
+    assert record.kept
+    assert record.after == record.before
     assert torch.allclose(student.fc.bias, torch.full((3,), 0.2))
 
 
@@ -161,7 +160,7 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
         return {"own": own.features, "unused": torch.zeros(10**6)}
 
     refit_heads(
-        [head], see, teacher.module, without_validation(data), replace(TRAIN, epochs=3), LossWeights(), CPU
+        [head], see, teacher.module, without_validation(data), replace(TRAIN, epochs=3), LossSettings(), CPU
     )
     assert asked == [1, 2]
     assert kept == [1]
@@ -171,7 +170,7 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
 def made(data: DataSet, teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
     """The same distillation with and without."""
     place = tmp_path_factory.mktemp("refit")
-    config = DistillConfig("resnet8", train=TRAIN)
+    config = DistillSettings(student="resnet8", **vars(TRAIN))
     return [
         distill(data, teacher, replace(config, refit=refit), place / f"{refit}.safetensors")
         for refit in (True, False)
@@ -185,13 +184,13 @@ def test_only_heads_differ(made: Sequence[Artifact]) -> None:
         for name in fitted
         if name not in plain or not torch.equal(fitted[name], plain[name])
     }
-    kept = {record["head"] for record in made[0].refitted if record["kept"]}
+    kept = {record.head for record in made[0].refitted if record.kept}
     layers = {f"imf@{k + 1}": f"imf.prefix_heads.{k}" for k in range(3)} | {"plain": "student.fc"}
     assert changed == {layers[head] for head in kept}
     assert plain.keys() <= fitted.keys()
     assert kept
     assert made[1].refitted == []
-    assert [record["head"] for record in made[0].refitted] == ["plain", "imf@1", "imf@2", "imf@3"]
+    assert [record.head for record in made[0].refitted] == ["plain", "imf@1", "imf@2", "imf@3"]
 
 
 def test_without_it_the_attentive_logits_are_deployed(
@@ -219,24 +218,24 @@ def test_what_validation_said_is_what_the_files_have(
         pairs = zip(products, [own, *outputs.attentive], strict=True)
         for artifact, expected in pairs:
             proof = artifact.strip
-            assert proof["passed"], proof
+            assert proof.passed, proof
             assert torch.allclose(load_product(artifact.path).module(images), expected, atol=1e-6, rtol=1e-6)
-    removed = {row["module"] for row in products[2].strip.removed}
+    removed = {row.module for row in products[2].strip.removed}
     assert "imf.prefix_heads.1" not in removed  # became the product's only layer
     assert {"imf.prefix_heads.0", "imf.prefix_heads.2", "imf.heads.0", "imf.attention"} <= removed
     network = build_model(loaded.spec)
     network.load_state_dict(load_file(products[0].path), strict=True)
     for record, product in zip(made[0].refitted, products, strict=True):
-        if record["kept"]:
+        if record.kept:
             deployed = load_product(product.path).module
             accuracy = accuracy_of(deployed, data.validation, data.preprocess, CPU)
-            assert accuracy == pytest.approx(record["after"])
+            assert accuracy == pytest.approx(record.after)
 
 
 def test_plain_of_torchvision_loads_strictly(
     distilled_artifact: Artifact, images: torch.Tensor, tmp_path: Path
 ) -> None:
-    assert "plain" in {record["head"] for record in distilled_artifact.refitted}
+    assert "plain" in {record.head for record in distilled_artifact.refitted}
     (artifact,) = strip(load_distilled(distilled_artifact), ["plain"], tmp_path, images)
     assert artifact.strip.logits_identical
     library = torchvision.models.shufflenet_v2_x1_0(num_classes=3)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.settings import BatchRange
 
 SIZE = 16
 CLASSES = 7

@@ -9,8 +9,8 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.export import builder
 from imf_deploy.export.builder import open_session
 from imf_deploy.export.library_log import library_log
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine, check_readable
+from imf_deploy.settings import BatchRange
 
 pytestmark = pytest.mark.usefixtures("rtx")
 BATCH = BatchRange(1, 2, 4)

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_form import ENGINE_FLOATS, engine_source, half_form
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.settings import BatchRange
 
 CHANNELS = 4
 

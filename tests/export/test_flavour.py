@@ -10,6 +10,7 @@ from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.export.choice import every_form
 from imf_deploy.export.flavour import choose_flavour, import_tensorrt
 from imf_deploy.export.stage import choose_engines
+from imf_deploy.settings import EngineSettings
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -68,7 +69,7 @@ print(*({{"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}} & set(sys
                      "pip install 'imf-deploy[tensorrt]'"),
         ((9, 0), ["86"], ""),
         ((7, 5), [], "(SM75) will not run these TensorRT-RTX engines; for others, type: "
-                     "--compute-capability 75 --precisions fp16"),
+                     "`compute_capability` 75 `precisions` fp16"),
     ],
 )  # fmt: skip
 def test_engines_that_this_gpu_does_not_run_are_told_of(
@@ -81,7 +82,7 @@ def test_engines_that_this_gpu_does_not_run_are_told_of(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    engines, told = choose_engines("auto", "1:1:32", targets, every_form(["fp32"]))
+    engines, told = choose_engines(EngineSettings(compute_capability=tuple(targets)), every_form(["fp32"]))
     assert engines is not None
     assert engines.flavour == "rtx"
     assert told.removeprefix("The GPU here ") == remark

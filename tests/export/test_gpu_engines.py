@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,26 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from imf_deploy.artifact import Artifact, describe, load_artifact
-from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.product import export_product
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export import builder
-from imf_deploy.export.build_options import BuildOptions
+from imf_deploy.export.build_options import changed_options, check_options
 from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.refit import stripped_path
-from imf_deploy.export.stage import EngineConfig, export
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
-from imf_deploy.records.files import sidecar_path
+from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
+from imf_deploy.settings import BatchRange, BuildSettings, EngineSettings, Gate, QuantizeSettings
 from imf_deploy.stripping.stage import strip
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.stage import evaluate_product, verify
 
 from .test_monitor import SCRIPT
@@ -47,10 +45,12 @@ pytestmark = [
     ),
 ]
 BATCH = BatchRange(1, 2, 4)
-FAST = BuildOptions(level=0)
+FAST = BuildSettings(builder_level=0)
 
 
-def built(onnx_file: Path, path: Path, options: BuildOptions = FAST, cache: Path | None = None) -> EngineInfo:
+def built(
+    onnx_file: Path, path: Path, options: BuildSettings = FAST, cache: Path | None = None
+) -> EngineInfo:
     return build_engine(onnx_file, path, "tensorrt", BATCH, options=options, timing_cache=cache)
 
 
@@ -72,7 +72,7 @@ def check_answers(
 def cached(onnx_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[EngineInfo, Path]:
     """An engine, and the timing cache that its build began."""
     folder = tmp_path_factory.mktemp("cached")
-    info = built(onnx_files["fp16"], folder / "a.engine", BuildOptions())
+    info = built(onnx_files["fp16"], folder / "a.engine", BuildSettings())
     (cache,) = folder.glob("*.timing-cache")
     return info, cache
 
@@ -85,7 +85,7 @@ def test_a_second_build_takes_every_timing_from_the_cache(
     assert (info.cache.file, info.cache.found, info.cache.complete) == (cache.name, False, False)
     assert f"sm{gpu_here()}" in cache.name
     before = cache.read_bytes()
-    again = built(onnx_files["fp16"], cache.parent / "b.engine", BuildOptions())
+    again = built(onnx_files["fp16"], cache.parent / "b.engine", BuildSettings())
     assert again.cache is not None
     assert (again.cache.found, again.cache.complete) == (True, True)
     assert cache.read_bytes() == before
@@ -97,14 +97,14 @@ def test_a_second_build_takes_every_timing_from_the_cache(
 IGNORING = """
 import sys
 from pathlib import Path
-from imf_deploy.export.build_options import BuildOptions
-from imf_deploy.export.targets import BatchRange
+
+
 from imf_deploy.export.tensorrt_writer import build_engine
 
 model, folder = Path(sys.argv[1]), Path(sys.argv[2])
 for name in sys.argv[3:]:
     info = build_engine(
-        model, folder / "a.engine", "tensorrt", BatchRange(1, 1, 1), (), BuildOptions(level=0), folder / name
+        model, folder / "a.engine", "tensorrt", BatchRange(1, 1, 1), (), BuildSettings(builder_level=0), folder / name
     )
     print(name, info.cache.found, info.cache.complete)
 """
@@ -158,25 +158,25 @@ def test_each_batch_of_several_profiles(onnx_files: dict[str, Path], tmp_path: P
 @pytest.mark.parametrize(
     "options",
     [
-        BuildOptions(hardware_compatible=True, level=0),
-        BuildOptions(level=5, workspace_mib=64),
+        BuildSettings(hardware_compatible="ampere+", builder_level=0),
+        BuildSettings(builder_level=5, workspace=64),
     ],
     ids=str,
 )
 def test_options_build_engines_that_answer(
-    onnx_files: dict[str, Path], tmp_path: Path, options: BuildOptions
+    onnx_files: dict[str, Path], tmp_path: Path, options: BuildSettings
 ) -> None:
     info = built(onnx_files["fp16"], tmp_path / "a.engine", options)
-    assert info.to_record()["options"] == options.to_dict()
+    assert info.built().options == changed_options(options)
     assert info.seconds > 0
     check_answers(info.path, onnx_files["fp16"])
 
 
 def test_an_engine_for_other_versions(onnx_files: dict[str, Path], tmp_path: Path) -> None:
-    options = BuildOptions(version_compatible=True, level=0)
+    options = BuildSettings(version_compatible=True, builder_level=0)
     path = tmp_path / "a.engine"
     try:
-        options.check("tensorrt")
+        check_options(options, "tensorrt")
     except UsageError as error:
         assert "tensorrt_lean" in error.hint
         with pytest.raises(UsageError):
@@ -211,23 +211,25 @@ def product(data: DataSet, distilled_artifact: Artifact, tmp_path_factory: pytes
 def test_every_precision_of_a_product_passes_its_verification(
     product: Product, data: DataSet, tmp_path: Path
 ) -> None:
-    engines = EngineConfig("tensorrt", (BatchRange(1, 1, 1), BatchRange(2, 8, 16)), options=FAST)
-    config = CalibrationConfig(gate=Gate(100, 0), rank=False)
+    engines = EnginePlan(
+        "tensorrt", EngineSettings(batch=(BatchRange(1, 1, 1), BatchRange(2, 8, 16)), **vars(FAST))
+    )
+    config = QuantizeSettings(gate=Gate(100, 0), rank=False)
     files, declined = export_product(
         product, data, ["fp32", "fp16", "int8"], config, engines, tmp_path / "deploy"
     )
     assert declined == []
     results = {file.precision: file.verify for file in verify(product, files, data) if file.kind == "engine"}
-    assert {name: (result["status"], result["reason"]) for name, result in results.items()} == dict.fromkeys(
-        ["fp32", "fp16", "int8"], ("pass", None)
-    )
-    assert all(result["batches"]["batch"] == 16 for result in results.values())
+    assert {
+        name: (result.status, result.reason) for name, result in results.items() if result
+    } == dict.fromkeys(["fp32", "fp16", "int8"], ("pass", None))
+    assert all(result and result.batches and result.batches.batch == 16 for result in results.values())
 
 
 @pytest.fixture(scope="module")
 def strippable(product: Product) -> dict[str, Artifact]:
     """Engines whose weights can be replaced, and their ONNX files, by format and precision."""
-    config = EngineConfig("tensorrt", BATCH, options=BuildOptions(strip_weights=True, level=0))
+    config = EnginePlan("tensorrt", EngineSettings(batch=(BATCH,), strip_weights=True, builder_level=0))
     folder = product.artifact.path.parent.parent / "deploy"
     return {
         f"{file.kind} {file.precision}": file for file in export(product, ["fp32", "fp16"], config, folder)
@@ -244,16 +246,7 @@ def other(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Artifac
         for name, tensor in load_file(product.artifact.path).items()
     }
     save_file(tensors, path)
-    return replace(
-        product.artifact, path=path, sha256=describe(path, **_fields(product.artifact)).sha256
-    ).save()
-
-
-def _fields(artifact: Artifact) -> dict[str, object]:
-    return {
-        name: getattr(artifact, name)
-        for name in ("kind", "format", "parent", "recipe", "model", "preprocess")
-    }
+    return product.artifact.revised(path=path, sha256=sha256_file(path)).save()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -268,7 +261,8 @@ def test_new_weights_go_into_an_engine(
     made = refit_engine(stripped_path(engine.path), source, tmp_path / "new.engine")
     check_answers(made.path, onnx_file.path)
     assert made.source == other.sha256
-    assert {check["status"] for check in made.refit.checks} == {"pass"}
+    assert made.refit
+    assert {check.status for check in made.refit.checks} == {"pass"}
     # The old weights answer otherwise, or this would show nothing.
     with pytest.raises(AssertionError):
         check_answers(engine.path, onnx_file.path)
@@ -299,7 +293,7 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
     whole = strippable["engine fp16"]
     path.write_bytes(whole.path.read_bytes())
     record = json.loads(sidecar_path(whole.path).read_text())
-    record["evidence"]["build"]["gpu"] |= {"name": "NVIDIA L4", "capability": "89"}
+    record["build"]["gpu"] |= {"name": "NVIDIA L4", "capability": "89"}
     sidecar_path(path).write_text(json.dumps(record))
     with pytest.raises(DeviceError, match=r"built on NVIDIA L4 \(SM89\), and the GPU here is") as caught:
         TensorRTRunner(path).__enter__()
@@ -318,10 +312,11 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
 
 
 def test_the_record_tells_how_an_engine_was_built(strippable: dict[str, Artifact]) -> None:
-    record = load_artifact(strippable["engine fp16"].path).build
+    record = load_artifact(strippable["engine fp16"].path, EngineFile).build
+    assert record
     gpu = this_gpu()
     assert gpu is not None
-    assert record["gpu"] == asdict(gpu)
+    assert record.gpu == gpu
     assert gpu.cuda_driver
-    assert record["options"] == {"level": 0, "strip_weights": True}
-    assert record["timing_cache"]["file"].endswith(".timing-cache")
+    assert record.options == {"level": 0, "strip_weights": True}
+    assert (record.timing_cache or pytest.fail("no cache")).file.endswith(".timing-cache")

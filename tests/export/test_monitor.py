@@ -13,8 +13,8 @@ import pytest
 from imf_deploy.export import tensorrt_writer
 from imf_deploy.export.flavour import import_tensorrt
 from imf_deploy.export.monitor import PERCENT, Progress, build_monitor
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.settings import BatchRange
 
 BATCH = BatchRange(1, 2, 4)
 
@@ -94,7 +94,7 @@ from pathlib import Path
 from imf_deploy.cli import _interrupt
 from imf_deploy.export import tensorrt_writer
 from imf_deploy.export.monitor import build_monitor
-from imf_deploy.export.targets import BatchRange
+
 
 model, folder, flavour = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 signal.signal(signal.SIGTERM, _interrupt)

@@ -3,14 +3,9 @@ from __future__ import annotations
 import pytest
 
 from imf_deploy.errors import UsageError
-from imf_deploy.export.targets import (
-    BatchRange,
-    choose_profile,
-    parse_capability,
-    parse_profiles,
-    profiles_of,
-    profiles_text,
-)
+from imf_deploy.export.targets import choose_profile, profiles_text
+from imf_deploy.settings import BatchRange
+from imf_deploy.settings.export import parse_capability, parse_profiles, profiles_of
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.export.targets import BatchRange
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.settings import BatchRange
 
 pytestmark = pytest.mark.usefixtures("rtx")
 BATCH = BatchRange(1, 2, 4)
@@ -186,7 +186,7 @@ import resource, pathlib
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.export.targets import BatchRange
+
 from imf_deploy.export.tensorrt_writer import build_engine
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 folder = pathlib.Path({str(tmp_path)!r})

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from imf_deploy.errors import UsageError
-from imf_deploy.export.device import Gpu
-from imf_deploy.export.timing_cache import CacheFile, CacheUse, TimingCache, check_cache, choose_cache
+from imf_deploy.export.timing_cache import CacheFile, TimingCache, check_cache, choose_cache
+from imf_deploy.records.making import CacheUse, Gpu
 
 H200 = Gpu("NVIDIA H200", "90", "13.0")
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.artifact import describe
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.files import sha256_file
 from imf_deploy.inspection import inspect
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.checks import Verification
+from imf_deploy.records.files import EngineFile
 
 
 def rtx_header(mask: int = 2 | 4 | 8 | 16 | 32 | 64) -> bytes:
@@ -25,16 +27,18 @@ def engine(tmp_path: Path) -> Path:
 
 
 def add_record(path: Path, format_: str = "tensorrt_rtx") -> None:
-    describe(
-        path,
-        kind="engine",
+    EngineFile(
+        path=path,
+        sha256=sha256_file(path),
         format=format_,
         parent="",
         recipe="",
         model={"name": "resnet8"},
         preprocess=Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("a", "b")),
         product="plain",
-        evidence={"verify": {"status": "not-run", "reason": "no CUDA device"}},
+        targets=[],
+        batch="1:1:8",
+        verify=Verification(status="not-run", reason="no CUDA device", gate=Gate(), ladder=[]),
     ).save()
 
 
@@ -47,7 +51,7 @@ def test_an_engine_with_its_record(engine: Path) -> None:
     assert found.warnings == []
     assert found.record is not None
     assert found.record["matches"]
-    assert found.record["evidence"]["verify"]["reason"] == "no CUDA device"
+    assert found.record["verify"]["reason"] == "no CUDA device"
 
 
 @pytest.mark.parametrize("suffix", [".engine", ".trt", ".plan"])

@@ -29,8 +29,8 @@ def test_a_file_of_ours_tells_what_it_is_and_what_was_measured(ours: Path) -> No
     assert facts["metadata"]["labels"] == ["class0", "class1", "class2"]
     assert record is not None
     assert record["matches"]
-    assert record["evidence"]["source"] == facts["metadata"]["source_sha256"]
-    assert record["evidence"]["verify"]["images"] == 18
+    assert record["source"] == facts["metadata"]["source_sha256"]
+    assert record["verify"]["images"] == 18
     assert record["preprocess"]["size"] == 16
 
 

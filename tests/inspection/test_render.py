@@ -69,15 +69,15 @@ def test_foreign_names_steer_no_terminal(foreign_onnx: Path) -> None:
 def test_a_record_full_of_nonsense_prints(run: Path) -> None:
     sidecar = run / "deploy" / "resnet8-imf@1-fp32.onnx.json"
     sidecar.write_text(
-        '{"schema": 1, "sha256": "x", "kind": "onnx", "format": "onnx", "inputs": [1], "outputs": "y",'
+        '{"schema": "0.2.0", "sha256": "x", "kind": "onnx", "format": "onnx", "inputs": [1], "outputs": "y",'
         ' "preprocess": {"labels": 5}, "product": {"a": []}, "evidence": {"verify": {"accuracy": 0.5,'
         ' "accuracy_interval": ["a"], "status": ["?"], "reason": {}, "agreement": null}, "big_bytes": 1'
         + "0" * 400
         + ', "nan": NaN}}'
     )
     text = printed(inspect(run / "deploy" / "resnet8-imf@1-fp32.onnx"))
-    assert "belongs to other content" in text
-    assert "50.0 %" in text
+    assert "Its sidecar cannot be used" in text
+    assert "Its record" not in text
 
 
 def test_deep_nesting_is_refused_before_it_exhausts_the_stack(run: Path, foreign_onnx: Path) -> None:

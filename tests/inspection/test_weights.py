@@ -16,8 +16,8 @@ def test_products_and_distilled_students_of_ours(run: Path) -> None:
     product = inspect(run / "products" / "resnet8-imf@1.safetensors")
     assert product.title == "a stripped student: resnet8, product imf@1"
     assert product.record is not None
-    assert product.record["evidence"]["strip"]["passed"] is True
-    assert "removed" not in product.record["evidence"]["strip"]
+    assert product.record["strip"]["passed"] is True
+    assert "removed" not in product.record["strip"]
     student = inspect(run / "distilled.safetensors")
     assert student.title == "a distilled student with its branches: resnet8"
     assert student.facts["values"] > product.facts["values"]

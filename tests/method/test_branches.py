@@ -1,14 +1,17 @@
 """Attentive logits by hand, and a student that branches do not touch."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.method.branches import Attention, BranchDesign, ImfBranches, Taps, TrainingGraph
+from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features, refining_units
 from imf_deploy.method.ifd import IntermediateFeatureDistiller
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks
+from imf_deploy.settings import BranchSettings
+from imf_deploy.settings.distill import Attention
 
 BLOCKS = [Block("a", 4, 8), Block("b", 6, 4), Block("c", 8, 2)]
 TEACHER = Block("t", 5, 4)
@@ -58,7 +61,7 @@ def test_every_prefix_by_hand(branches: ImfBranches) -> None:
 @pytest.mark.parametrize(("attention", "count"), [("class", 3 * CLASSES), ("branch", 3), ("mean", 0)])
 def test_what_each_attention_learns(attention: Attention, count: int) -> None:
     torch.manual_seed(0)
-    made = ImfBranches(BLOCKS, [TEACHER] * 3, CLASSES, BranchDesign(attention))
+    made = ImfBranches(BLOCKS, [TEACHER] * 3, CLASSES, BranchSettings(attention))
     learned = made.attention.numel() if made.attention.requires_grad else 0
     assert learned == count
     assert torch.allclose(made.weights(2), torch.full((2, CLASSES), 0.5))
@@ -79,23 +82,23 @@ def test_what_each_attention_learns(attention: Attention, count: int) -> None:
 )
 def test_branches_learn_what_is_as_deep_as_they_are(count: int, branches: int, expected: str) -> None:
     its = [Block(name, 4, 4) for name in "abcde"[:count]]
-    found = BranchDesign(match="stages").features(its, branches)
+    found = branch_features(BranchSettings(match="stages"), its, branches)
     assert "".join(block.name for block in found) == expected
-    assert BranchDesign().features(its, branches) == [its[-1]] * branches
+    assert branch_features(BranchSettings(), its, branches) == [its[-1]] * branches
     # What was found is found again where nothing else is known, as when a file is loaded.
-    assert BranchDesign(match="stages").features(found, branches) == found
+    assert branch_features(BranchSettings(match="stages"), found, branches) == found
 
 
-@pytest.mark.parametrize("design", [BranchDesign("classes"), BranchDesign(match="first")])  # type: ignore[arg-type]
-def test_designs_that_are_not_there(design: BranchDesign) -> None:
-    with pytest.raises(UsageError, match="is not a branch design"):
-        design.check()
+@pytest.mark.parametrize(("name", "value"), [("attention", "classes"), ("match", "first")])
+def test_designs_that_are_not_there(name: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value} is not known"):
+        BranchSettings(**{name: value})
 
 
 @pytest.mark.parametrize("units", [-1, 101])
 def test_refining_units_have_bounds(units: int) -> None:
-    with pytest.raises(UsageError, match=f"cannot have {units} refining units. Use 0 to 100"):
-        BranchDesign(refining=units).check()
+    with pytest.raises(UsageError, match=f"`refining` {units} is out of range"):
+        BranchSettings(refining=units)
 
 
 @torch.no_grad()
@@ -199,8 +202,8 @@ def test_pooling_trains_as_it_infers(branches: ImfBranches, memory: torch.memory
     [(2, 4, [2, 2, 1, 0]), (2, 3, [2, 1, 0]), (2, 1, [0]), (0, 3, [0, 0, 0]), (5, 3, [2, 1, 0])],
 )
 def test_earlier_branches_have_more_units(most: int, branches: int, units: list[int]) -> None:
-    design = BranchDesign(refining=most)
-    assert design.units(branches) == units
+    design = BranchSettings(refining=most)
+    assert refining_units(design, branches) == units
     made = ImfBranches(BLOCKS[:1] * branches, [TEACHER] * branches, CLASSES, design)
     longer = [len(ifd.layers) for ifd in made.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
     assert [(length - longer[-1]) // 4 for length in longer] == units

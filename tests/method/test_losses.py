@@ -8,9 +8,11 @@ import torch
 
 from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import BranchOutputs, ImfBranches, Taps, TrainingGraph
-from imf_deploy.method.losses import Distance, LossWeights, TeacherOutputs, depth_weights, imf_losses
+from imf_deploy.method.losses import TeacherOutputs, depth_weights, imf_losses
 from imf_deploy.method.losses import feature_distance as distance_to
 from imf_deploy.models import ModelSpec, build_model, find_blocks
+from imf_deploy.settings import LossSettings
+from imf_deploy.settings.distill import Distance
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 
@@ -147,7 +149,7 @@ def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) 
     outputs = BranchOutputs([first, last], torch.randn(2, 4, 3), torch.randn(2, 4, 3))
     labels = torch.tensor([0, 2, 1, 1])
     its = TeacherOutputs.of(teacher, [target], [(0, 3)])
-    terms = imf_losses(student, outputs, [(0, 3)] * 2, its, labels, LossWeights(7.0, 5.0, 2.0, depth=3.0))
+    terms = imf_losses(student, outputs, [(0, 3)] * 2, its, labels, LossSettings(7.0, 5.0, 2.0, depth=3.0))
     chances = [softmax(row, 1.0)[label] for row, label in zip(student.tolist(), labels.tolist(), strict=True)]
     expected = {
         "cross_entropy": -sum(map(math.log, chances)) / 4,
@@ -179,7 +181,7 @@ def test_gradients_reach_student_and_branches_and_never_the_teacher() -> None:
     own, outputs = graph(images)
     targets = [(0, side) for side in graph.imf.sides]
     its = TeacherOutputs.of(teacher_logits, [teacher_features], targets)
-    sum(imf_losses(own, outputs, targets, its, labels, LossWeights()).values()).backward()
+    sum(imf_losses(own, outputs, targets, its, labels, LossSettings()).values()).backward()
     trained = [(name, p) for name, p in graph.named_parameters() if p.requires_grad]
     without = [name for name, p in trained if p.grad is None or not p.grad.abs().sum() > 0]
     # A softmax over the one branch of the first prefix is constant, but later prefixes train all rows.
@@ -196,7 +198,7 @@ def test_the_branch_terms_train_the_student_s_blocks_too(term: str) -> None:
     own, outputs = graph(torch.randn(4, 3, 16, 16))
     targets = [(0, side) for side in graph.imf.sides]
     its = TeacherOutputs.of(torch.randn(4, 3), [torch.rand(4, 64, 4, 4)], targets)
-    terms = imf_losses(own, outputs, targets, its, torch.tensor([0, 1, 2, 0]), LossWeights())
+    terms = imf_losses(own, outputs, targets, its, torch.tensor([0, 1, 2, 0]), LossSettings())
     terms[term].backward()
     assert student.layer1[0].conv1.weight.grad.abs().sum() > 0
     assert student.fc.weight.grad is None
@@ -206,27 +208,27 @@ def test_the_branch_terms_train_the_student_s_blocks_too(term: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "option"),
     [
-        *(((bad, 1, 1), "--alpha") for bad in (-1, float("nan"), float("inf"), 1e30)),
-        *(((1, bad, 1), "--beta") for bad in (-1, float("nan"), float("inf"))),
-        *(((1, 1, bad), "--temperature") for bad in (0, -2, float("nan"), float("inf"))),
+        *(((bad, 1, 1), "`alpha`") for bad in (-1, float("nan"), float("inf"), 1e30)),
+        *(((1, bad, 1), "`beta`") for bad in (-1, float("nan"), float("inf"))),
+        *(((1, 1, bad), "`temperature`") for bad in (0, -2, float("nan"), float("inf"))),
     ],
 )
 def test_impossible_weights(weights: tuple[float, float, float], option: str) -> None:
     with pytest.raises(UsageError, match=option):
-        LossWeights(*weights).check()
-    LossWeights(0, 0, 0.5).check()
+        LossSettings(*weights)
+    assert LossSettings(0, 0, 0.5).temperature == 0.5
 
 
 @pytest.mark.parametrize(
     "fields", [{"branches": -1}, {"prefixes": float("nan")}, {"distance": "cosine"}, {"distance": ["raw"]}]
 )
 def test_impossible_terms(fields: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="not an IMF loss"):
-        LossWeights(**fields).check()
-    LossWeights(branches=0, prefixes=0.5, distance="l2", depth=0).check()
+    with pytest.raises(UsageError, match=f"`{next(iter(fields))}`"):
+        LossSettings(**fields)
+    LossSettings(branches=0, prefixes=0.5, distance="l2", depth=0)
     for depth in (-0.5, 8.5, float("nan")):
         with pytest.raises(UsageError, match="depth"):
-            LossWeights(depth=depth).check()
+            LossSettings(depth=depth)
 
 
 def test_branches_and_prefixes_have_weights_of_their_own() -> None:
@@ -234,8 +236,8 @@ def test_branches_and_prefixes_have_weights_of_their_own() -> None:
     outputs = BranchOutputs([torch.rand(4, 2, 3, 3)], torch.randn(1, 4, 3), torch.randn(1, 4, 3))
     its = TeacherOutputs.of(torch.randn(4, 3), [torch.rand(4, 2, 3, 3)], [(0, 3)])
     rest = torch.randn(4, 3), outputs, [(0, 3)], its, torch.tensor([0, 1, 2, 0])
-    usual = imf_losses(*rest, LossWeights(1, 1))
-    other = imf_losses(*rest, LossWeights(1, 1, branches=0.5, prefixes=0.0))
+    usual = imf_losses(*rest, LossSettings(1, 1))
+    other = imf_losses(*rest, LossSettings(1, 1, branches=0.5, prefixes=0.0))
     factors = {"branch_kd": 0.5, "prefix_kd": 0.0}
     assert {n: t.item() for n, t in other.items()} == pytest.approx(
         {n: t.item() * factors.get(n, 1.0) for n, t in usual.items()}

@@ -5,12 +5,12 @@ import torch
 from torch.nn import functional
 
 from imf_deploy.method import refit as module
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.method.refit import refit
+from imf_deploy.settings import LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 Head = tuple[torch.Tensor, torch.Tensor]
-WEIGHTS = LossWeights(beta=3.0, temperature=2.0)
+WEIGHTS = LossSettings(beta=3.0, temperature=2.0)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_features_that_say_nothing_end_at_the_part_of_each_class() -> None:
         torch.zeros(10, 3),
         labels,
         (torch.zeros(3, 4), torch.zeros(3)),
-        LossWeights(beta=0),
+        LossSettings(beta=0),
     )
     assert torch.allclose(bias.softmax(0), torch.tensor([0.6, 0.3, 0.1]), atol=1e-4)
 
@@ -78,7 +78,7 @@ def test_what_a_linear_teacher_says_can_be_learned_whole(
     its = torch.randn(3, 4, generator=torch.Generator().manual_seed(5))
     taught = features @ its.T
     # At a weight beside which labels do not count, the least divergence is none.
-    weight, bias = refit(features, taught, labels, start, LossWeights(beta=1e4, temperature=1.0))
+    weight, bias = refit(features, taught, labels, start, LossSettings(beta=1e4, temperature=1.0))
     assert torch.allclose((features @ weight.T + bias).softmax(1), taught.softmax(1), atol=1e-2)
 
 

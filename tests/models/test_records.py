@@ -15,11 +15,13 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
 from imf_deploy.method.names import blocks_kept
 from imf_deploy.method.products import choose_products, load_product
-from imf_deploy.models import ModelSpec, build_model, parse_settings
+from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.models.names import resolve
-from imf_deploy.models.settings import check_settings, read_settings
+from imf_deploy.models.settings import check_settings
 from imf_deploy.records.files import Artifact, DistilledFile
 from imf_deploy.records.making import Block
+from imf_deploy.settings import ReadingSettings
+from imf_deploy.settings.network import read_settings
 from imf_deploy.stripping.stage import strip
 
 SPEC = {"name": "resnet8", "num_classes": 3, "image_size": 16, "stem_strides": [], "taps": []}
@@ -75,12 +77,14 @@ def test_a_record_cannot_have_files_fetched(setting: str) -> None:
 
 
 def test_settings_of_the_command_line() -> None:
-    read = parse_settings("transform_input = True, bn_eps=1e-3,global_pool=max, n=-2", "--teacher-options")
+    text: Any = "transform_input = True, bn_eps=1e-3,global_pool=max, n=-2"
+    read = ReadingSettings(teacher_options=text).teacher_options
+    assert read
     assert dict(read) == {"transform_input": True, "bn_eps": 1e-3, "global_pool": "max", "n": -2}
     assert read == read_settings(json.loads(json.dumps(dict(read))))
     for text in ("a", "=1", "a=", "a=1,a=2", "a=/etc", "A=1", "a=b=c"):
-        with pytest.raises(UsageError, match="--teacher-options"):
-            parse_settings(text, "--teacher-options")
+        with pytest.raises(UsageError, match="`teacher_options`"):
+            ReadingSettings(teacher_options=text)
     check_settings(resolve("timm:mobilenetv2_035"), (("act_layer", "silu"),))
     network = build_model(ModelSpec("timm:mobilenetv2_035", 3, 32, settings=(("bn_eps", 0.25),)))
     assert network.bn1.eps == 0.25
@@ -107,8 +111,8 @@ def test_names_that_are_not_products(name: str) -> None:
     with pytest.raises(ValueError, match="is not a product"):
         blocks_kept(name)
     if name.strip() not in ("imf@1", ""):
-        with pytest.raises(UsageError, match="--products has no product"):
-            choose_products(name or " ", 3)
+        with pytest.raises(UsageError, match="`products` has no product"):
+            choose_products([name], 3)
 
 
 def test_names_that_are() -> None:

@@ -7,29 +7,39 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.distillation.distill import distill
 from imf_deploy.export.choice import choose_precisions
-from imf_deploy.export.stage import EngineConfig
-from imf_deploy.export.targets import BatchRange
+from imf_deploy.export.stage import EnginePlan
 from imf_deploy.method.products import choose_products
 from imf_deploy.pipeline.estimate import Estimate, estimate_run
 from imf_deploy.pipeline.plan import Plan
-from imf_deploy.run.config import RunConfig
 from imf_deploy.run.folder import RunFolder
-from imf_deploy.teaching.teacher import Teacher, TeacherConfig
+from imf_deploy.settings import (
+    BatchRange,
+    DistillSettings,
+    EngineSettings,
+    RunSettings,
+    RunTeacher,
+    TrainingSettings,
+)
+from imf_deploy.settings.run import DeploySettings
+from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import steps_done
-from imf_deploy.training.config import TrainConfig
 
-TINY = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
-CONFIG = RunConfig(teacher=TeacherConfig("resnet8", TINY), distill=DistillConfig("resnet8", train=TINY))
+TINY = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cpu")
+FP32 = DeploySettings(precisions=("fp32",))
+CONFIG = RunSettings(
+    teacher=RunTeacher(teacher="resnet8", **vars(TINY)),
+    distill=DistillSettings(student="resnet8", **vars(TINY)),
+)
 
 
 def expected(
-    config: RunConfig, data: DataSet, teacher: Teacher | None, folder: Path, bench_seconds: float = 1.0
+    config: RunSettings, data: DataSet, teacher: Teacher | None, folder: Path, bench_seconds: float = 1.0
 ) -> dict[str, float]:
-    names = choose_products("all" if config.products == "best" else config.products, 3)
-    engines = EngineConfig("rtx", BatchRange(1, 1, 8))
-    plan = Plan(data, names, choose_precisions(config.precisions), engines, "", None)
+    names = choose_products(("all",) if config.products == ("best",) else config.products, 3)
+    engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
+    plan = Plan(data, names, choose_precisions(config.export.precisions), engines, "", None)
     found = estimate_run(config, plan, teacher, RunFolder(folder), bench_seconds)
     assert found is not None
     return found.parts
@@ -60,7 +70,7 @@ def test_what_is_asked_for_is_counted(data: DataSet, teacher: Teacher, tmp_path:
     assert all(seconds > 0 for seconds in parts.values())
     given = expected(CONFIG, data, teacher, tmp_path)
     assert "teacher" not in given
-    few = replace(CONFIG, distill=replace(CONFIG.distill, refit=False), precisions="fp32", products="plain")
+    few = replace(CONFIG, distill=replace(CONFIG.distill, refit=False), export=FP32, products=("plain",))
     assert "refit" not in expected(few, data, teacher, tmp_path)
     longer = expected(CONFIG, data, teacher, tmp_path, bench_seconds=60)
     # Three products with three files each, and the products themselves.
@@ -79,7 +89,7 @@ def a_step_takes_an_hour(monkeypatch: pytest.MonkeyPatch) -> float:
 def test_a_long_training_is_a_multiple_of_a_short_one(
     data: DataSet, teacher: Teacher, tmp_path: Path, a_step_takes_an_hour: float
 ) -> None:
-    long = replace(CONFIG, distill=replace(CONFIG.distill, train=replace(TINY, epochs=100)))
+    long = replace(CONFIG, distill=replace(CONFIG.distill, epochs=100))
     steps = len(data.train) // TINY.batch_size
     found = expected(long, data, None, tmp_path)
     assert found["distil"] == pytest.approx(100 * steps * a_step_takes_an_hour, rel=1e-3)
@@ -93,8 +103,7 @@ def test_what_is_done_is_not_counted(
     monkeypatch: pytest.MonkeyPatch,
     a_step_takes_an_hour: float,
 ) -> None:
-    train = replace(TINY, epochs=4)
-    config = replace(CONFIG, distill=replace(CONFIG.distill, train=train))
+    config = replace(CONFIG, distill=replace(CONFIG.distill, epochs=4))
     folder = RunFolder(tmp_path)
 
     def cut_off(epoch: dict[str, float], _epochs: int) -> str:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, UsageError
 from imf_deploy.export.stage import export
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import load_product
 from imf_deploy.pipeline.refit import refit_engine
+from imf_deploy.records.files import Artifact, EngineFile, OnnxFile
+from imf_deploy.records.making import Built
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product
 
 Cli = Callable[..., Any]
-BUILD = {"seconds": 1.0, "options": {"strip_weights": True}, "gpu": None, "timing_cache": None}
+BUILD = Built(1.0, {"strip_weights": True})
+SHARED = ("parent", "recipe", "model", "preprocess", "product", "precision", "inputs", "outputs")
 
 
 @pytest.fixture(scope="module")
@@ -46,27 +48,29 @@ def engine(files: dict[str, Artifact], tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / "deploy" / "a-stripped.engine"
         path.parent.mkdir()
         path.write_bytes(b"ftrt" + bytes(20) + bytes((10, 6, 0, 26)) + bytes(100))
-        evidence = {"batch": "1:1:8", "build": BUILD, "stripped": True}
-        record = replace(files["fp16"], path=path, kind="engine", format="tensorrt", evidence=evidence)
-        record = replace(record, **fields)
-        replace(record, sha256=describe(path, **_known(record)).sha256).save()
+        half = files["fp16"]
+        shared = {name: getattr(half, name) for name in SHARED}
+        engine: Any = {
+            "format": "tensorrt",
+            "targets": [],
+            "batch": "1:1:8",
+            "build": BUILD,
+            "stripped": True,
+        }
+        kind = OnnxFile if fields.get("format") == "onnx" else EngineFile
+        own = {"path": path, "sha256": sha256_file(path)}
+        kind(**shared | (engine if kind is EngineFile else {}) | own | fields).save()
         return path
 
     return write
-
-
-def _known(record: Artifact) -> dict[str, Any]:
-    return {
-        name: getattr(record, name) for name in ("kind", "format", "parent", "recipe", "model", "preprocess")
-    }
 
 
 @pytest.mark.parametrize(
     ("fields", "weights", "why"),
     [
         ({"format": "tensorrt_rtx"}, "fp16", "was not built with --strip-weights"),
-        ({"evidence": {"batch": "1:1:8"}}, "fp16", "was not built with --strip-weights"),
-        ({"kind": "onnx"}, "fp16", "is a onnx, not an engine"),
+        ({"build": None}, "fp16", "was not built with --strip-weights"),
+        ({"format": "onnx"}, "fp16", "is an ONNX file, not an engine"),
         ({}, "fp32", "which differs in precision"),
         ({}, "imf", "which differs in product"),
         ({"precision": "int8"}, "plain", "no ranges for its activations"),

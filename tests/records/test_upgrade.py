@@ -15,8 +15,6 @@ from imf_deploy.artifact import load_artifact, read_record
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import sha256_file
 from imf_deploy.forms import read_typed
-from imf_deploy.method.branches import BranchDesign
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.records.files import (
     Artifact,
     DistilledFile,
@@ -28,7 +26,7 @@ from imf_deploy.records.files import (
 )
 from imf_deploy.records.report import read_report
 from imf_deploy.records.upgrade import SCHEMA
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import BranchSettings, LossSettings, TrainingSettings
 
 FIRST: dict[str, dict[str, Any]] = json.loads(Path(__file__).with_name("release_0_1_0.json").read_text())
 KINDS = {
@@ -84,9 +82,9 @@ def test_the_settings_of_the_first_release_are_read(tmp_path: Path) -> None:
     config = old["evidence"]["config"]
     del config["design"]["refining"], config["weights"]["depth"], old["evidence"]["teacher_key"]
     record = load_artifact(write(tmp_path, old), DistilledFile)
-    assert read_typed(BranchDesign, record.config["design"]).refining == 0
-    assert read_typed(LossWeights, record.config["weights"]).depth == 0.0
-    assert read_typed(TrainConfig, record.config["train"]).epochs == 1
+    assert read_typed(BranchSettings, record.config["design"]).refining == 0
+    assert read_typed(LossSettings, record.config["weights"]).depth == 0.0
+    assert read_typed(TrainingSettings, record.config["train"]).epochs == 1
     assert record.teacher_key == ""
     product = copy.deepcopy(FIRST["imf@1"])
     del product["model"]["refining"]

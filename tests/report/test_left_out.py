@@ -11,15 +11,17 @@ from imf_deploy.report.html import render_html
 from imf_deploy.report.left_out import left_out
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.terminal import summary_lines
-from imf_deploy.run.config import RunConfig
+from imf_deploy.settings import RunSettings
+from imf_deploy.settings.run import DeploySettings
 from imf_deploy.stripping.best import Candidate, select
 
+FP32 = DeploySettings(precisions=("fp32",))
 COMMAND = "imf-deploy distill-and-export --data 'my photos' --overwrite --products best"
 CHOSEN = select([Candidate("plain", 100, 0.9), Candidate("imf@1", 20, 0.5), Candidate("imf@2", 30, 0.9)])
 
 
 def test_the_command_adds_what_is_missing_and_removes_nothing() -> None:
-    left = left_out(RunConfig(), CHOSEN, True, COMMAND)
+    left = left_out(RunSettings(), CHOSEN, True, COMMAND)
     assert left is not None
     assert left.products == ["imf@1"]
     assert any("INT8" in words for words in left.files)
@@ -31,21 +33,21 @@ def test_the_command_adds_what_is_missing_and_removes_nothing() -> None:
 
 
 def test_what_was_asked_for_by_name_is_not_left_out() -> None:
-    assert left_out(RunConfig(products="plain", precisions="fp32"), None, True, COMMAND) is None
-    left = left_out(RunConfig(products="plain"), None, False, "a caller's own")
+    assert left_out(RunSettings(products=("plain",), export=FP32), None, True, COMMAND) is None
+    left = left_out(RunSettings(products=("plain",)), None, False, "a caller's own")
     assert left is not None
     assert (left.products, left.files) == ([], ["the fp16 ONNX file"])
     assert left.command.endswith("--precisions fp32,fp16,int8")
     assert "--products" not in left.command
     everything = select([Candidate("plain", 100, 0.9), Candidate("imf@1", 20, 0.95)])
-    assert left_out(RunConfig(precisions="fp32"), everything, True, COMMAND) is None
+    assert left_out(RunSettings(export=FP32), everything, True, COMMAND) is None
 
 
 @pytest.mark.parametrize("nothing", [None, "missing"])
 def test_the_first_paragraph_of_every_report_says_what_was_left_out(
     report: dict[str, Any], nothing: str
 ) -> None:
-    left = left_out(RunConfig(), CHOSEN, True, COMMAND)
+    left = left_out(RunSettings(), CHOSEN, True, COMMAND)
     assert left is not None
     report["left_out"] = asdict(left)
     said = "Left out: the product imf@1; of each product the engines in fp32 and int8 and the INT8 ONNX file"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.device import Gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import EngineFile
+from imf_deploy.records.making import Built, Gpu
 from imf_deploy.runners import TensorRTRunner, engine_facts
 from imf_deploy.runners.engine_facts import (
     engine_host_code,
@@ -28,11 +29,11 @@ HEADER = EngineHeader("tensorrt", "10.6.0.26", 0, 100, (), portable=False)
 H200 = Gpu("NVIDIA H200", "90", "13.0")
 
 
-def record_of(path: Path, gpu: Gpu | None = H200, **options: object) -> Artifact:
+def record_of(path: Path, gpu: Gpu | None = H200, **options: object) -> EngineFile:
     """Write the record of an engine that was built with options."""
-    return describe(
-        path,
-        kind="engine",
+    return EngineFile(
+        path=path,
+        sha256=sha256_file(path),
         format="tensorrt",
         parent="",
         recipe="",
@@ -40,14 +41,9 @@ def record_of(path: Path, gpu: Gpu | None = H200, **options: object) -> Artifact
         preprocess=Preprocess(16, "none", 16, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("a", "b")),
         product="imf@2",
         precision="fp16",
-        evidence={
-            "build": {
-                "seconds": 1.0,
-                "options": options,
-                "gpu": asdict(gpu) if gpu else None,
-                "timing_cache": None,
-            }
-        },
+        targets=[],
+        batch="1:1:1",
+        build=Built(1.0, options, gpu),
     ).save()
 
 
@@ -123,7 +119,7 @@ def test_an_engine_is_rebuilt_by_what_runs_here(
     path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, options: str
 ) -> None:
     monkeypatch.setattr(engine_facts, "gpu_here", lambda: capability)
-    record = replace(record_of(path), format="tensorrt_rtx")
+    record = record_of(path).revised(format="tensorrt_rtx")
     assert rebuild_command(path, record).endswith(f"--precisions fp16 {options} --overwrite")
 
 

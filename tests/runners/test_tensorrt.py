@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.artifact import describe
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.engine_header import EngineHeader
 from imf_deploy.export.flavour import gpu_here
 from imf_deploy.export.targets import rtx_runs_on
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.records.files import sidecar_path
+from imf_deploy.records.files import EngineFile, sidecar_path
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
-from imf_deploy.runners.engine_facts import EngineHeader, require_gpu, what_runs
+from imf_deploy.runners.engine_facts import require_gpu, what_runs
 from imf_deploy.runners.tensorrt import load_library
 
 needs_gpu = pytest.mark.skipif(
@@ -44,8 +45,9 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def save_sidecar(path: Path) -> None:
     preprocess = Preprocess(8, "none", 8, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), ("a", "b", "c", "d"))
-    describe(
-        path, kind="engine", format="tensorrt_rtx", parent="", recipe="", model={}, preprocess=preprocess,
+    EngineFile(
+        path=path, sha256=sha256_file(path), format="tensorrt_rtx", targets=[], batch="1:1:1",
+        parent="", recipe="", model={}, preprocess=preprocess,
         product="imf@1", precision="fp16", inputs={"images": ["batch", 3, 8, 8]},
         outputs={"logits": ["batch", 4]},
     ).save()  # fmt: skip

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.artifact import describe
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.imf_task import training_graph
-from imf_deploy.method.branches import BranchDesign
+from imf_deploy.files import sha256_file
 from imf_deploy.models import Block, ModelSpec, save_weights
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DistilledFile
+from imf_deploy.settings import BranchSettings
 
 LABELS = tuple("abcdefghij")
 FEATURES = Block("layer3", 24, 4)
-DESIGN = BranchDesign()
+DESIGN = BranchSettings()
 
 
 @pytest.fixture
@@ -32,21 +33,22 @@ def make_distilled(tmp_path: Path) -> Callable[[str], Distilled]:
         graph.eval()
         path = tmp_path / "distilled.safetensors"
         save_weights(path, graph.state_dict())
-        artifact = describe(
-            path,
-            kind="distilled",
-            format="safetensors",
+        artifact = DistilledFile(
+            path=path,
+            sha256=sha256_file(path),
             parent="0" * 64,
             recipe="recipe",
             model=spec.to_dict(),
             preprocess=Preprocess(32, "none", 32, (0.5,) * 3, (0.5,) * 3, LABELS),
-            evidence={
-                "teacher_features": [asdict(block) for block in features],
-                "config": {"design": asdict(DESIGN)},
-                "teacher_tensors": [],
-                "data": "random",
-                "data_config": {},
-            },
+            history=[],
+            blocks=blocks,
+            teacher_features=features,
+            teacher={},
+            teacher_accuracy=None,
+            teacher_tensors=[],
+            data="random",
+            data_config={},
+            config={"design": asdict(DESIGN)},
         ).save()
         return Distilled(artifact, spec, graph, blocks, features, DESIGN)
 

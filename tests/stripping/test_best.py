@@ -62,17 +62,17 @@ def test_exactly_one_point_below_plain_is_within_one_point() -> None:
 def test_the_training_graph_is_as_accurate_as_the_products_that_come_from_it(
     distilled: Distilled, data: DataSet, tmp_path: Path
 ) -> None:
-    names = choose_products("all", len(distilled.blocks))
+    names = choose_products(["all"], len(distilled.blocks))
     rated = rate_products(distilled, names, data, torch.device("cpu"))
     made = strip(distilled, names, tmp_path)
     assert [each.product for each in rated] == names
     for each, artifact in zip(rated, made, strict=True):
-        evidence = evaluate_product(load_product(artifact.path), data).artifact.evidence
-        assert each.validation_accuracy == evidence["validation_accuracy"]
-        assert each.macs == evidence["macs"]
+        record = evaluate_product(load_product(artifact.path), data).artifact
+        assert each.validation_accuracy == record.validation_accuracy
+        assert each.macs == record.macs
 
 
 def test_best_needs_images_and_a_student() -> None:
     with pytest.raises(UsageError, match="distill-and-export") as caught:
-        choose_products("best", 2)
+        choose_products(["best"], 2)
     assert "plain, imf@1, imf@2" in str(caught.value.hint)

@@ -39,15 +39,15 @@ def test_the_proof(make_distilled: Callable[[str], Distilled], tmp_path: Path) -
     distilled = make_distilled("resnet8")
     (artifact,) = strip(distilled, ["plain"], tmp_path / "products")
     proof = artifact.strip
-    assert proof["passed"]
-    assert proof["logits_identical"]
-    assert (proof["max_abs_diff"], proof["images"]) == (0.0, 64)
-    (rung,) = proof["ladder"]
-    assert (rung["name"], rung["max_abs_diff"], rung["tolerance"]) == ("stripped", 0.0, 0.0)
-    assert proof["keys_match"]
-    assert {row["module"] for row in proof["removed"]} == {
+    assert proof.passed
+    assert proof.logits_identical
+    assert (proof.max_abs_diff, proof.images) == (0.0, 64)
+    (rung,) = proof.ladder
+    assert (rung.name, rung.max_abs_diff, rung.tolerance) == ("stripped", 0.0, 0.0)
+    assert proof.keys_match
+    assert {row.module for row in proof.removed} == {
         *(f"imf.{part}.{i}" for part in ("ifds", "heads") for i in range(3)), "imf.attention",
     }  # fmt: skip
-    gone = sum(row["parameters"] for row in proof["removed"])
-    assert proof["parameters_before"] - proof["parameters_after"] == gone
-    assert proof["macs_before"] > proof["macs_after"] == artifact.macs
+    gone = sum(row.parameters for row in proof.removed)
+    assert proof.parameters_before - proof.parameters_after == gone
+    assert proof.macs_before > proof.macs_after == artifact.macs

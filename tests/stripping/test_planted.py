@@ -10,10 +10,10 @@ import torch
 
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
+from imf_deploy.forms import to_json
+from imf_deploy.records.checks import Rung, StripProof
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.verification.ladder import Rung
-from imf_deploy.verification.proof import StripProof
 
 stage = importlib.import_module("imf_deploy.stripping.stage")
 Make = Callable[[str], Distilled]
@@ -108,4 +108,4 @@ def test_each_part_of_the_proof_counts(change: dict[str, object], reason: str) -
     whole = StripProof("plain", [HOLDS], True, 0.0, 64, 9, 5, 90, 50, [], True, 0, 0)
     proof = dataclasses.replace(whole, **change)
     assert reason in proof.broken
-    assert proof.passed == proof.to_dict()["passed"] == (reason == "")
+    assert proof.passed == to_json(proof)["passed"] == (reason == "")

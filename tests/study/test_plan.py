@@ -9,17 +9,24 @@ import torch
 
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
-from imf_deploy.method.losses import LossWeights
+from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
+from imf_deploy.settings.study import Thin
 from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
-from imf_deploy.study.plan import StudyConfig, Thin, choose, main_runs, trials, varied_runs
+from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run
 from imf_deploy.study.selection import TITLES
-from imf_deploy.training.config import TrainConfig
 
-BASE = TrainConfig(epochs=3, batch_size=8, device="cpu")
-CONFIG = StudyConfig(
-    ("resnet8", "resnet14"), ("ce", "kd", "imf"), (0, 1), tries=2, thin=(Thin("resnet8x0.5", 5),), train=BASE
+BASE = TrainingSettings(epochs=3, batch_size=8, device="cpu")
+CONFIG = StudySettings(
+    students=("resnet8", "resnet14"),
+    methods=("ce", "kd", "imf"),
+    seeds=(0, 1),
+    tries=2,
+    thin=(Thin("resnet8x0.5", 5),),
+    epochs=3,
+    batch_size=8,
+    device="cpu",
 )
 
 
@@ -30,13 +37,13 @@ def result(run: Run, accuracy: float) -> Trained:
 
 
 def test_every_setting_is_known_to_whom_it_is_for() -> None:
-    shared = {field.name for field in fields(TrainConfig)}
+    shared = {field.name for field in fields(TrainingSettings)}
     own = {
         "ce": set(),
         "kd": {"beta", "temperature"},
         "fitnet": {"beta", "temperature", "hint"},
         "dkd": {"target", "others", "temperature"},
-        "imf": {field.name for field in fields(LossWeights)},
+        "imf": {field.name for field in fields(LossSettings)},
     }
     for name, method in METHODS.items():
         for settings in method.candidates:
@@ -53,7 +60,7 @@ def test_rates_that_are_tried_are_multiples() -> None:
         assert candidates(name) == method.candidates
         for whole, half in zip(method.candidates, candidates(name, 0.025), strict=True):
             assert half == {**whole, **({"lr": whole["lr"] / 2} if "lr" in whole else {})}
-    config = replace(CONFIG, train=replace(BASE, lr=0.01))
+    config = replace(CONFIG, lr=0.01)
     firsts = main_runs(config, choose(config, [], []))
     assert {run.train.lr for run in firsts} == {0.01}
 
@@ -62,8 +69,6 @@ def test_every_ablation_changes_the_training() -> None:
     base = candidates("imf")[0]
     usual = imf_config("resnet8", BASE, base)
     changed = [imf_config("resnet8", BASE, {**base, **change}) for change in ABLATIONS.values()]
-    for config in changed:
-        config.check()
     assert all(config != usual for config in changed)
     assert len({str(config) for config in changed}) == len(ABLATIONS)
 
@@ -98,16 +103,16 @@ def test_the_best_on_validation_is_chosen_and_of_equals_the_first() -> None:
 
 
 def test_blocks_that_are_named_are_imfs_alone(data: DataSet) -> None:
-    config = replace(CONFIG, students=("resnet8",), taps=("layer1", "layer3"))
-    config.check()
-    config.check_data(data)
+    config = replace(CONFIG, students=("resnet8",), student_taps=("layer1", "layer3"))
+    check_study(config)
+    check_data(config, data)
     runs = [*trials(config), *main_runs(config, choose(config, [], []))]
     for run in runs:
-        assert run.settings.get("taps", ()) == (config.taps if run.method == "imf" else ())
+        assert run.settings.get("student_taps", ()) == (config.student_taps if run.method == "imf" else ())
     imf = next(run for run in runs if run.method == "imf")
-    assert imf_config(imf.student, imf.train, imf.settings).taps == config.taps
+    assert imf_config(imf.student, imf.train, imf.settings).student_taps == config.student_taps
     with pytest.raises(UsageError, match="no module 'layer9' to tap"):
-        replace(config, taps=("layer9",)).check_data(data)
+        check_data(replace(config, student_taps=("layer9",)), data)
 
 
 def test_main_runs() -> None:
@@ -146,49 +151,49 @@ def test_varied_runs() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"students": ()}, "--students"),
-        ({"students": ("resnet8", "resnet8")}, "--students"),
-        ({"students": ("resnet8", "cifar:resnet8")}, "--students"),  # their files have one name
-        ({"thin": (Thin("resnet8", 9),)}, "--thin"),
-        ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "--thin"),
-        ({"thin": (Thin("resnet8x0.5", 0),)}, "--thin"),
-        ({"methods": ()}, "--methods"),
-        ({"methods": ("kd", "crd")}, "--methods has no 'crd'"),
-        ({"methods": ("kd", "imf", "kd")}, "--methods"),
-        ({"methods": ("ce", "imf")}, "--thin cannot be used. Thin students learn by KD"),
-        ({"seeds": ()}, "--seeds"),
-        ({"seeds": (0, 1, 0)}, "--seeds"),
-        ({"seeds": (0, -1)}, "--seeds"),
-        ({"tries": 0}, "--tries"),
-        ({"tries": 5}, "--tries"),
-        ({"tuning_seed": 1}, "--tuning-seed"),
-        ({"tuning_seed": -1}, "--tuning-seed"),
-        ({"ablation_seeds": 3}, "--ablation-seeds"),
-        ({"ablation_seeds": -1}, "--ablation-seeds"),
-        ({"ablation_seeds": 1, "methods": ("kd",)}, "--ablation-seeds"),
+        ({"students": ()}, "`students`"),
+        ({"students": ("resnet8", "resnet8")}, "`students`"),
+        ({"students": ("resnet8", "cifar:resnet8")}, "`students`"),  # their files have one name
+        ({"thin": (Thin("resnet8", 9),)}, "`thin`"),
+        ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "`thin`"),
+        ({"thin": "resnet8x0.5:0"}, "`thin` resnet8x0.5:0 trains for no epoch"),
+        ({"methods": ()}, "`methods`"),
+        ({"methods": ("kd", "crd")}, "`methods` crd is not known"),
+        ({"methods": ("kd", "imf", "kd")}, "`methods`"),
+        ({"methods": ("ce", "imf")}, "`thin` cannot be used. Thin students learn by KD"),
+        ({"seeds": ()}, "`seeds`"),
+        ({"seeds": (0, 1, 0)}, "`seeds`"),
+        ({"seeds": (0, -1)}, "`seeds`"),
+        ({"tries": 0}, "`tries`"),
+        ({"tries": 5}, "`tries`"),
+        ({"tuning_seed": 1}, "`tuning_seed`"),
+        ({"tuning_seed": -1}, "`tuning_seed`"),
+        ({"ablation_seeds": 3}, "`ablation_seeds`"),
+        ({"ablation_seeds": -1}, "`ablation_seeds`"),
+        ({"ablation_seeds": 1, "methods": ("kd",)}, "`ablation_seeds`"),
         ({"grid": True, "methods": ("kd",)}, "imf"),
-        ({"taps": ("layer1",)}, "--student-taps cannot be used. Give one of --students"),
-        ({"taps": ("layer1",), "students": ("resnet8",), "methods": ("kd",)}, "Add imf to --methods"),
-        ({"train": replace(BASE, epochs=0)}, "--epochs"),
+        ({"student_taps": ("layer1",)}, "`student_taps` cannot be used. Give one of `students`"),
+        ({"student_taps": ("layer1",), "students": ("resnet8",), "methods": ("kd",)}, "Add imf to `methods`"),
+        ({"epochs": 0}, "`epochs`"),
     ],
 )
 def test_what_no_study_can_use_is_refused(change: dict[str, Any], said: str) -> None:
-    CONFIG.check()
+    check_study(CONFIG)
     with pytest.raises(UsageError, match=re.escape(said)):
-        replace(CONFIG, **change).check()
+        check_study(replace(CONFIG, **change))
 
 
 def test_unknown_students_are_refused_before_anything_is_trained(data: DataSet) -> None:
-    CONFIG.check_data(data)
+    check_data(CONFIG, data)
     for change in ({"students": ("resnet8", "resnet9")}, {"thin": (Thin("resnet9x0.5", 5),)}):
         with pytest.raises(UsageError, match="unknown model 'resnet9"):
-            replace(CONFIG, **change).check_data(data)
+            check_data(replace(CONFIG, **change), data)
 
 
 @pytest.mark.parametrize("change", [{"tries": 2}, {"grid": True}, {"ablation_seeds": 1}])
 def test_without_validation_images_nothing_is_chosen(data: DataSet, change: dict[str, Any]) -> None:
     blind = replace(data, validation=data.train.subset(torch.arange(0)))
     alone = replace(CONFIG, tries=1)
-    alone.check_data(blind)
+    check_data(alone, blind)
     with pytest.raises(UsageError, match="there are none"):
-        replace(alone, **change).check_data(blind)
+        check_data(replace(alone, **change), blind)

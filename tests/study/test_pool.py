@@ -14,14 +14,14 @@ from pathlib import Path
 import preloaded
 import pytest
 
-from imf_deploy.data import DataConfig, DataSet
+from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings, GivenTeacher, TrainingSettings
 from imf_deploy.study.pool import Bench, trainer
 from imf_deploy.study.run import Run, train
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 
-BASE = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cpu")
+BASE = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cpu")
 ENDLESS = Run.of("resnet8", "ce", {}, replace(BASE, epochs=1_000_000))
 
 
@@ -32,7 +32,12 @@ def bench(
     # As many threads as the tests themselves have.
     monkeypatch.setattr("imf_deploy.study.pool.usable_cpus", lambda: 1)
     before = set(multiprocessing.active_children())
-    yield Bench(DataConfig(str(image_folder)), str(teacher_file), "", "cpu", tmp_path / "runs")
+    yield Bench(
+        DataSettings(str(image_folder)),
+        GivenTeacher(teacher_weights=str(teacher_file)),
+        "cpu",
+        tmp_path / "runs",
+    )
     assert set(multiprocessing.active_children()) == before
 
 
@@ -57,7 +62,7 @@ def test_two_jobs_train_what_one_would(bench: Bench, data: DataSet, teacher: Tea
         Run.of("resnet8", method, settings, BASE, tested=True)
         for method, settings in (("ce", {}), ("imf", {"alpha": 2.0, "beta": 20.0, "temperature": 4.0}))
     ]
-    bad = Run.of("resnet8", "kd", {"beta": 20.0, "temperature": 4.0, "lr": -1.0}, BASE)
+    bad = Run.of("resnet9", "kd", {"beta": 20.0, "temperature": 4.0}, BASE)
     with trainer(bench, 2) as train_all:
         found = dict(train_all(runs))
         assert len(multiprocessing.active_children()) == 2
@@ -68,7 +73,7 @@ def test_two_jobs_train_what_one_would(bench: Bench, data: DataSet, teacher: Tea
         with pytest.raises(UsageError) as failed:
             list(train_all([runs[0], bad]))
     assert found == again
-    assert str(failed.value) == ("resnet8 kd seed 0: --lr is out of range. See imf-deploy distill --help.")
+    assert str(failed.value).startswith("resnet9 kd seed 0: unknown model 'resnet9'")
     for index, run in enumerate(runs):
         expected = train(run, data, teacher, tmp_path / "alone")
         assert replace(found[index], cpu_seconds=None) == replace(expected, cpu_seconds=None)

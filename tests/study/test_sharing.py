@@ -2,13 +2,13 @@
 
 import pytest
 
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.study.run import Run
 from imf_deploy.study.sharing import Sharing
-from imf_deploy.training.config import TrainConfig
 
 
 def run(method: str, epochs: int = 2) -> Run:
-    return Run.of("resnet8", method, {}, TrainConfig(epochs=epochs))
+    return Run.of("resnet8", method, {}, TrainingSettings(epochs=epochs))
 
 
 def test_only_trainings_of_one_kind_are_compared() -> None:

@@ -15,8 +15,9 @@ from imf_deploy.calib.score import score
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.method.branches import BranchOutputs
-from imf_deploy.method.losses import LossWeights, TeacherOutputs, imf_losses
+from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Outputs, Shares, Task
 from imf_deploy.training.supervised import Supervised
@@ -83,7 +84,7 @@ def test_distillation_imitates_as_it_says() -> None:
     branches = BranchOutputs([torch.randn(2, 5, 3, 3)], torch.randn(1, 2, 4), torch.randn(1, 2, 4))
     maps = {(0, 3): torch.randn(2, 5, 3, 3)}
     teacher = TeacherOutputs(torch.randn(2, 4), maps, {key: torch.ones(5) for key in maps})
-    weights = LossWeights(beta=2.0, temperature=3.0)
+    weights = LossSettings(beta=2.0, temperature=3.0)
     terms = imf_losses(own, branches, [(0, 3)], teacher, labels, weights, task=MANY)
     assert torch.equal(terms["cross_entropy"], MANY.loss(own, labels, 0.0))
     assert torch.equal(terms["student_kd"], 2 * MANY.imitation(own, teacher.logits, 3.0))

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.distillation.distill import distill
 from imf_deploy.distillation.refit import PASSES, first_refitted
 from imf_deploy.models import read_weights
+from imf_deploy.settings import DistillSettings, MonitoringSettings, TrainingSettings
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Monitoring, TrainConfig
 
-TRAIN = TrainConfig(epochs=3, batch_size=8, lr=0.02, device="cpu")
+TRAIN = TrainingSettings(epochs=3, batch_size=8, lr=0.02, device="cpu")
 
 
 def batch(seed: int) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_the_teacher_sees_each_batch_of_a_distillation_once(
 ) -> None:
     seen: list[int] = []
     hook = teacher.module.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-    config = DistillConfig("resnet8", train=TRAIN)
+    config = DistillSettings(student="resnet8", **vars(TRAIN))
     try:
         distill(data, teacher, replace(config, refit=False), tmp_path / "a.safetensors")
         without = len(seen)
@@ -76,11 +76,15 @@ def test_the_teacher_is_asked_again_where_nothing_may_be_kept(
 ) -> None:
     seen: list[int] = []
     hook = teacher.module.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-    config = DistillConfig("resnet8", train=TRAIN)
+    config = DistillSettings(student="resnet8", **vars(TRAIN))
     steps = len(data.train) // TRAIN.batch_size
     try:
         distill(
-            data, teacher, config, tmp_path / "a.safetensors", monitoring=Monitoring(teacher_outputs_gb=0.0)
+            data,
+            teacher,
+            config,
+            tmp_path / "a.safetensors",
+            monitoring=MonitoringSettings(teacher_outputs_gb=0.0),
         )
     finally:
         hook.remove()
@@ -90,7 +94,7 @@ def test_the_teacher_is_asked_again_where_nothing_may_be_kept(
 def test_a_batch_that_was_not_kept_makes_no_difference(
     data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DistillConfig("resnet8", train=TRAIN)
+    config = DistillSettings(student="resnet8", **vars(TRAIN))
     kept = distill(data, teacher, config, tmp_path / "a.safetensors")
     monkeypatch.setattr(RecentLogits, "keep", lambda *_: None)
     asked = distill(data, teacher, config, tmp_path / "b.safetensors")

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from imf_deploy.data import DataSet
 from imf_deploy.models import read_weights
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.study.run import Run, train
 from imf_deploy.teacher_memory import memory as teacher_memory
 from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 
-BASE = TrainConfig(epochs=2, batch_size=16, lr=0.02, device="cpu")
+BASE = TrainingSettings(epochs=2, batch_size=16, lr=0.02, device="cpu")
 KD = {"beta": 20.0, "temperature": 4.0}
 
 

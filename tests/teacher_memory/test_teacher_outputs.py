@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact
 from imf_deploy.data import DataSet
+from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import TrainLoader
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.distillation.distill import distill
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.method.losses import LossWeights
 from imf_deploy.models import read_weights
+from imf_deploy.records.files import Artifact
+from imf_deploy.settings import DistillSettings, LossSettings, MonitoringSettings, TrainingSettings
 from imf_deploy.teacher_memory import outputs as teacher_outputs
 from imf_deploy.teacher_memory.outputs import OutputsFile
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import Monitoring, TrainConfig
 
-CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.01, device="cpu", augment="none")
-NONE = Monitoring(teacher_outputs_gb=0)
+CONFIG = TrainingSettings(epochs=4, batch_size=16, lr=0.01, device="cpu", augment="none")
+NONE = MonitoringSettings(teacher_outputs_gb=0)
 RECIPES: dict[str, dict[str, Any]] = {
     "one view": {},
     "flips": {"augment": "shift-flip", "shift": 0, "epochs": 5},
@@ -48,16 +48,18 @@ def watched(teacher: Teacher) -> Iterator[list[int]]:
 
 
 def run(
-    data: DataSet, teacher: Teacher, path: Path, monitoring: Monitoring | None = None, **fields: Any
+    data: DataSet, teacher: Teacher, path: Path, monitoring: MonitoringSettings | None = None, **fields: Any
 ) -> Artifact:
     # Other batches round otherwise, and long steps make that grow, on some processors past any tolerance.
-    calm = LossWeights(alpha=2.0)
-    config = DistillConfig("resnet8", refit=False, weights=calm, train=replace(CONFIG, **fields))
-    return distill(data, teacher, config, path / "d.safetensors", monitoring=monitoring or Monitoring())
+    calm = LossSettings(alpha=2.0)
+    config = DistillSettings(student="resnet8", refit=False, **vars(calm), **vars(replace(CONFIG, **fields)))
+    return distill(
+        data, teacher, config, path / "d.safetensors", monitoring=monitoring or MonitoringSettings()
+    )
 
 
-def distinct_views(data: DataSet, config: TrainConfig) -> int:
-    augment = config.augmentation(data.preprocess.size)
+def distinct_views(data: DataSet, config: TrainingSettings) -> int:
+    augment = Augment.of(config, data.preprocess.size)
     loader = TrainLoader(data.train, data.preprocess, config.batch_size, augment, config.seed)
     seen: set[int] = set()
     for epoch in range(config.epochs):
@@ -146,7 +148,7 @@ def test_a_training_cut_off_within_a_write_ends_the_same(
             raise Cut
 
         place = tmp_path / f"cut-{last}"
-        monitoring = Monitoring(checkpoint_minutes=minutes)
+        monitoring = MonitoringSettings(checkpoint_minutes=minutes)
         with monkeypatch.context() as patch:
             patch.setattr(OutputsFile, "_write", torn)
             try:
@@ -188,7 +190,7 @@ def test_a_limit_is_kept_and_said(
     monkeypatch.setattr(teacher_outputs, "say", said.append)
     plain = run(data, teacher, tmp_path / "plain", NONE)
     assert said == []
-    small = run(data, teacher, tmp_path / "small", Monitoring(teacher_outputs_gb=1e-4))
+    small = run(data, teacher, tmp_path / "small", MonitoringSettings(teacher_outputs_gb=1e-4))
     assert small.sha256 == plain.sha256
     (line,) = said
     assert "more than --teacher-outputs-gb allows" in line

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.artifact import (
-    Artifact,
-    claim,
-    current_artifact,
-    describe,
-    load_artifact,
-    sidecar_path,
-)
+from imf_deploy.artifact import claim, current_artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import Artifact, sidecar_path
+from imf_deploy.verification.processors import describe
 
 PREPROCESS = Preprocess(16, "none", 16, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from imf_deploy.calib.qat import QatConfig, qat
+from imf_deploy.calib.qat import qat
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import TrainLoader
-from imf_deploy.distillation.distill import DistillConfig, distill, load_distilled
+from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.errors import DivergedError
 from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.settings import DistillSettings, MonitoringSettings, QatSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study import run as study_run
 from imf_deploy.study.methods import METHODS
@@ -27,7 +28,7 @@ from imf_deploy.teaching.teacher import load_teacher
 from imf_deploy.training import capture, loop
 from imf_deploy.training.capture import EAGER_STEPS, CapturedStep
 from imf_deploy.training.checkpoint import History
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
+from imf_deploy.training.device import choose_device
 from imf_deploy.training.loop import fit
 from imf_deploy.training.training import Training
 
@@ -37,9 +38,9 @@ pytestmark = [
 ]
 CUDA = torch.device("cuda")
 SPEC = ModelSpec("resnet8", 3, 16)
-CONFIG = TrainConfig(epochs=4, batch_size=8, lr=0.02, device="cuda")  # five steps an epoch
+CONFIG = TrainingSettings(epochs=4, batch_size=8, lr=0.02, device="cuda")  # five steps an epoch
 SETTINGS = {"name": "mine"}
-GRAPH = Monitoring(cuda_graph=True)
+GRAPH = MonitoringSettings(cuda_graph=True)
 
 
 class Task:
@@ -113,11 +114,11 @@ def test_a_captured_distillation_loses_what_an_eager_one_does(
 ) -> None:
     teacher = load_teacher(teacher_file, "", data, CUDA)
     train = replace(CONFIG, **RECIPES[recipe])
-    config = DistillConfig("resnet8", train=train, branch_warmup=0.5, refit=False)
+    config = DistillSettings(student="resnet8", **vars(train), branch_warmup=0.5, refit=False)
     found = []
     for graph in (True, False):
         path = tmp_path / f"{graph}.safetensors"
-        monitoring = Monitoring(cuda_graph=graph, teacher_outputs_gb=0)
+        monitoring = MonitoringSettings(cuda_graph=graph, teacher_outputs_gb=0)
         found.append(losses(distill(data, teacher, config, path, monitoring=monitoring).history))
     assert captured == [True, False]
     assert found[0] == pytest.approx(found[1], rel=0.05 if recipe == "bf16" else 0.01, abs=2e-3)
@@ -143,7 +144,11 @@ def test_rivals_are_captured(
 def test_a_training_resumes(data: DataSet, tmp_path: Path, stop: int, after: str) -> None:
     config = replace(CONFIG, ema=0.5, optimizer="adamw", lr=0.001)
     whole = fit(Task(), data, config, "whole", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
-    cut, path, often = Task(), tmp_path / "b.checkpoint", Monitoring(checkpoint_minutes=0, cuda_graph=False)
+    cut, path, often = (
+        Task(),
+        tmp_path / "b.checkpoint",
+        MonitoringSettings(checkpoint_minutes=0, cuda_graph=False),
+    )
     cut.stop = stop
     with pytest.raises(KeyboardInterrupt):
         fit(cut, data, config, "cut", path, SETTINGS, monitoring=often)
@@ -201,7 +206,7 @@ def spoil(task: Task, loss: Tensor) -> Tensor:
 @pytest.mark.parametrize("graph", [True, False])
 def test_divergence_is_found_and_the_checkpoint_kept(data: DataSet, tmp_path: Path, graph: bool) -> None:
     path = tmp_path / "a.checkpoint"
-    monitoring = Monitoring(cuda_graph=graph)
+    monitoring = MonitoringSettings(cuda_graph=graph)
     with pytest.raises(DivergedError, match=r"became nan at step 7 \(epoch 2\)"):
         fit(Task(spoil), data, CONFIG, "a", path, SETTINGS, monitoring=monitoring)
     said: list[str] = []
@@ -277,10 +282,12 @@ def test_batches_are_those_of_the_cpu(data: DataSet, augment: Augment) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_distilling_and_stripping(data: DataSet, teacher_file: Path, tmp_path: Path, precision: str) -> None:
-    train = TrainConfig(epochs=1, batch_size=8, lr=0.02, device="cuda", precision=precision)  # type: ignore[arg-type]
+    train = TrainingSettings(epochs=1, batch_size=8, lr=0.02, device="cuda", train_precision=precision)  # type: ignore[arg-type]
     teacher = load_teacher(teacher_file, "", data, choose_device("cuda"))
-    made = distill(data, teacher, DistillConfig("shufflenetv2", train=train), tmp_path / "d.safetensors")
-    config = QatConfig(device="cuda")
+    made = distill(
+        data, teacher, DistillSettings(student="shufflenetv2", **vars(train)), tmp_path / "d.safetensors"
+    )
+    config = QatSettings(device="cuda")
     tuned = qat(load_distilled(made), data, teacher, config, tmp_path / "q.safetensors")
     for distilled in (made, tuned):
         products = strip(load_distilled(distilled), ["plain", "imf@1"], tmp_path / distilled.path.stem)

@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.teaching.teacher import TeacherConfig, train_teacher
+from imf_deploy.settings import TeacherSettings
+from imf_deploy.teaching.teacher import train_teacher
 from imf_deploy.training import training
-from imf_deploy.training.config import TrainConfig
 
-CONFIG = TeacherConfig("resnet8", TrainConfig(epochs=2, batch_size=8, lr=0.02, device="cpu"))
+CONFIG = TeacherSettings(teacher="resnet8", epochs=2, batch_size=8, lr=0.02, device="cpu")
 KEY = "imf-deploy-checkpoint"
 Tensors = dict[str, torch.Tensor]
 Change = Callable[[dict[str, Any], Tensors], object]

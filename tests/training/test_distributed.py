@@ -23,20 +23,23 @@ from pathlib import Path
 import torch
 
 torch.set_num_threads(1)
-from imf_deploy.data import DataConfig, open_data
+from imf_deploy.settings import DataSettings
+from imf_deploy.data import open_data
 from imf_deploy.processes import rank, world_size
 from imf_deploy.training import loop
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
+from imf_deploy.training.device import choose_device
+from imf_deploy.settings import DistillSettings
+from imf_deploy.distillation.distill import distill
 from imf_deploy.training.distributed import leave
 from imf_deploy.teaching.teacher import load_teacher
 
 images, weights, out = map(Path, sys.argv[1:4])
 fields = json.loads(sys.argv[4])
-still, monitoring = fields.pop("still"), Monitoring(fields.pop("minutes"))
+still, monitoring = fields.pop("still"), MonitoringSettings(fields.pop("minutes"))
 student, dies = fields.pop("student", "resnet8"), fields.pop("dies", -1)
 refit = fields.pop("refit", True)
-data = open_data(DataConfig(str(images)))
+data = open_data(DataSettings(str(images)))
 epochs = []
 seen = []
 states = []
@@ -68,8 +71,8 @@ class Watched(loop.Training):
 
 loop.Training = Watched
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
-train = TrainConfig(**{"batch_size": 16, "lr": 0.01, "device": "cpu", **fields})
-made = distill(data, teacher, DistillConfig(student, train=train, refit=refit), out / "d.safetensors",
+train = TrainingSettings(**{"batch_size": 16, "lr": 0.01, "device": "cpu", **fields})
+made = distill(data, teacher, DistillSettings(student=student, **vars(train), refit=refit), out / "d.safetensors",
                monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "epochs": epochs, "seen": seen, "states": states, "sha256": made.sha256,

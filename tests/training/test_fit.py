@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from imf_deploy.artifact import Artifact, load_artifact
+from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.distill import DistillConfig, Distilled, distill, load_distilled, save_distilled
+from imf_deploy.distillation.distill import Distilled, distill, load_distilled, save_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.models import Block, ModelSpec, build_model, not_finite
-from imf_deploy.records.files import sidecar_path
+from imf_deploy.records.files import Artifact, sidecar_path
+from imf_deploy.settings import DistillSettings, GivenTeacher, TrainingSettings
 from imf_deploy.teaching.teacher import Teacher, find_teacher, load_teacher
 from imf_deploy.training.checkpoint import load_checkpoint
-from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.loop import fit
 from imf_deploy.training.supervised import Supervised, train_classifier
 
@@ -25,7 +25,7 @@ TERMS = {"cross_entropy", "student_kd", "branch_kd", "prefix_kd", "feature"}
 
 
 def test_it_learns(data: DataSet, tmp_path: Path) -> None:
-    config = TrainConfig(epochs=8, batch_size=8, lr=0.05, device="cpu")
+    config = TrainingSettings(epochs=8, batch_size=8, lr=0.05, device="cpu")
     made = train_classifier(ModelSpec("resnet8", 3, 16), data, config, tmp_path / "t.safetensors", "teacher")
     assert made.accuracy >= 0.9
     losses = [record["cross_entropy"] for record in made.history]
@@ -35,8 +35,10 @@ def test_it_learns(data: DataSet, tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_teacher_is_not_changed(data: DataSet, teacher: Teacher, tmp_path: Path, precision: str) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}
-    train = TrainConfig(epochs=2, batch_size=16, lr=0.05, device="cpu", precision=precision)  # type: ignore[arg-type]
-    made = distill(data, teacher, DistillConfig("resnet8", train=train), tmp_path / "d.safetensors")
+    train = TrainingSettings(epochs=2, batch_size=16, lr=0.05, device="cpu", train_precision=precision)  # type: ignore[arg-type]
+    made = distill(
+        data, teacher, DistillSettings(student="resnet8", **vars(train)), tmp_path / "d.safetensors"
+    )
     after = teacher.module.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not any(module.training for module in teacher.module.modules())
@@ -58,7 +60,7 @@ def teacher_with(history: Any, teacher_file: Path, folder: Path) -> Path:
     path = folder / "t.safetensors"
     shutil.copy(teacher_file, path)
     record = json.loads(sidecar_path(teacher_file).read_text())
-    record["evidence"]["history"] = history
+    record["history"] = history
     sidecar_path(path).write_text(json.dumps(record))
     return path
 
@@ -75,7 +77,7 @@ def test_a_damaged_history_is_refused(
     data: DataSet, teacher_file: Path, tmp_path: Path, history: Any
 ) -> None:
     path = teacher_with(history, teacher_file, tmp_path)
-    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(evidence\.history"):
+    with pytest.raises(ImfDeployError, match=r"t\.safetensors\.json is damaged \(history"):
         load_teacher(path, "", data, torch.device("cpu"))
 
 
@@ -102,14 +104,14 @@ def test_training_reads_no_test_picture(
             raise AssertionError("a test picture was read")
 
     guarded = dataclasses.replace(data, test=dataclasses.replace(data.test, source=Forbidden()))
-    config = DistillConfig("resnet8", train=TrainConfig(epochs=1, batch_size=16, device="cpu"))
+    config = DistillSettings(student="resnet8", epochs=1, batch_size=16, device="cpu")
     distill(guarded, teacher, config, tmp_path / "d.safetensors")
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_epochs(
     data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(epochs=2, batch_size=4, lr=1e18, warmup=0.0, device="cpu")
+    config = TrainingSettings(epochs=2, batch_size=4, lr=1e18, warmup=0.0, device="cpu")
     path = tmp_path / "t.safetensors"
     with pytest.raises(ImfDeployError, match=r"the loss became (nan|inf) at step \d+ \(epoch") as caught:
         train_classifier(ModelSpec("resnet8", 3, 16), data, config, path, "teacher")
@@ -134,7 +136,7 @@ class Overflowing(torch.nn.Module):
 
 
 def test_a_statistic_that_is_not_finite_stops_and_keeps_the_checkpoint(data: DataSet, tmp_path: Path) -> None:
-    config = TrainConfig(epochs=3, batch_size=16, lr=0.01, device="cpu")
+    config = TrainingSettings(epochs=3, batch_size=16, lr=0.01, device="cpu")
     task, path = Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
     with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2, as running") as caught:
         fit(task, data, config, "t", path, {})
@@ -161,19 +163,20 @@ def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
     labels = (*data.preprocess.labels, "another")
     other = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, labels=labels))
     with pytest.raises(ImfDeployError, match=r"other preprocessing or classes .* \(3 classes for 4\)"):
-        find_teacher(str(teacher_file), "", other, "cpu")
+        find_teacher(GivenTeacher(teacher_weights=str(teacher_file)), other, "cpu")
     preprocess = dataclasses.replace(data.preprocess, labels=("a", "b", "c"), resize_to=20)
     other = dataclasses.replace(data, preprocess=preprocess)
     with pytest.raises(ImfDeployError, match=r"\(other labels, resize_to\)"):
-        find_teacher(str(teacher_file), "", other, "cpu")
+        find_teacher(GivenTeacher(teacher_weights=str(teacher_file)), other, "cpu")
 
 
 def test_a_teacher_of_another_architecture(data: DataSet, teacher_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ImfDeployError, match="holds a resnet8, not a resnet14") as caught:
-        find_teacher(str(teacher_file), "resnet14", data, "cpu")
+        find_teacher(GivenTeacher(teacher="resnet14", teacher_weights=str(teacher_file)), data, "cpu")
     assert "--teacher resnet8" in caught.value.hint
     bare = tmp_path / "bare.safetensors"  # without its sidecar
     bare.write_bytes(teacher_file.read_bytes())
     with pytest.raises(ImfDeployError, match=r"does not belong to CifarResNet \(missing: layer1\.1"):
-        find_teacher(str(bare), "resnet14", data, "cpu")
-    assert find_teacher(str(bare), "resnet8", data, "cpu").spec.name == "resnet8"
+        find_teacher(GivenTeacher(teacher="resnet14", teacher_weights=str(bare)), data, "cpu")
+    found = find_teacher(GivenTeacher(teacher="resnet8", teacher_weights=str(bare)), data, "cpu")
+    assert found.spec.name == "resnet8"

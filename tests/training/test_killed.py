@@ -29,14 +29,17 @@ from pathlib import Path
 import accelerate, torch, torch._dynamo, torch.fx  # else each start imports them
 
 torch.set_num_threads(1)
-from imf_deploy.data import DataConfig, open_data
-from imf_deploy.training.config import Monitoring, TrainConfig, choose_device
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.settings import DataSettings
+from imf_deploy.data import open_data
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
+from imf_deploy.training.device import choose_device
+from imf_deploy.settings import DistillSettings
+from imf_deploy.distillation.distill import distill
 from imf_deploy.teaching.teacher import load_teacher
 
 images, weights = map(Path, sys.argv[1:3])
 student, fields, kills = map(json.loads, sys.argv[3:6])
-data = open_data(DataConfig(str(images)))
+data = open_data(DataSettings(str(images)))
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -67,8 +70,8 @@ def start(kill, out):
         if isinstance(kill, list):
             arm(*kill)
         teacher = load_teacher(weights, "", data, choose_device("cpu"))
-        config = DistillConfig(student, train=TrainConfig(**fields))
-        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=Monitoring(0))
+        config = DistillSettings(student=student, **fields)
+        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=MonitoringSettings(0))
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -98,7 +101,7 @@ def end_of(images: Path, teacher: Path, place: Path, kills: list[object]) -> lis
     made, whole = (place / folder / "d.safetensors" for folder in ("cut", "whole"))
     assert made.read_bytes() == whole.read_bytes()
     records = [json.loads(Path(f"{path}.json").read_text()) for path in (made, whole)]
-    assert records[0]["evidence"]["history"] == records[1]["evidence"]["history"]
+    assert records[0]["history"] == records[1]["history"]
     names = [path.name for path in (place / "cut").iterdir() if not path.name.startswith(".tmp-")]
     assert sorted(names) == ["d.safetensors", "d.safetensors.json"]
     return ended

@@ -5,7 +5,7 @@ import pytest
 from imf_deploy.errors import UsageError
 from imf_deploy.models import ModelSpec, resolve
 from imf_deploy.models.names import Architecture
-from imf_deploy.training.config import TrainConfig
+from imf_deploy.settings import TrainingSettings
 from imf_deploy.training.presets import PRESETS, find_preset
 
 CIFAR = {name: preset for name, preset in PRESETS.items() if name.startswith("cifar100/")}
@@ -28,10 +28,9 @@ def test_thirteen_pairs_of_networks_that_there_are() -> None:
 def test_the_recipe(name: str, lr: float) -> None:
     preset = find_preset(f"cifar100/{name}")
     for config, rate in (
-        (TrainConfig(**preset.recipe()), lr),
-        (TrainConfig(**preset.recipe(teacher=True)), 0.05),
+        (TrainingSettings(**preset.recipe()), lr),
+        (TrainingSettings(**preset.recipe(teacher=True)), 0.05),
     ):
-        config.check()
         assert (config.epochs, config.batch_size, config.weight_decay) == (240, 64, 5e-4)
         assert (config.nesterov, config.shift, config.flip) == (False, 4, True)
         per_epoch = 782
@@ -58,11 +57,10 @@ def test_two_pairs_on_imagenet() -> None:
 @pytest.mark.parametrize("teacher", [False, True])
 def test_the_recipe_on_imagenet(name: str, teacher: bool) -> None:
     preset = find_preset(name)
-    config = TrainConfig(**preset.recipe(teacher))
-    config.check()
+    config = TrainingSettings(**preset.recipe(teacher))
     assert (config.epochs, config.batch_size, config.weight_decay) == (100, 256, 1e-4)
     assert (config.optimizer, config.momentum, config.nesterov) == ("sgd", 0.9, False)
-    assert (config.augment, config.flip, config.precision) == ("crop-flip", True, "fp32")
+    assert (config.augment, config.flip, config.train_precision) == ("crop-flip", True, "fp32")
     assert (config.label_smoothing, config.mixup, config.cutmix, config.ema) == (0, 0, 0, 0)
     per_epoch = 5004
     rates = [config.learning_rate(epoch * per_epoch + 1, 100 * per_epoch) for epoch in range(100)]

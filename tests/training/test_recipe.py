@@ -10,17 +10,18 @@ import torch
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
-from imf_deploy.distillation.distill import DistillConfig, ImfTask, distill
+from imf_deploy.distillation.distill import distill
+from imf_deploy.distillation.imf_task import ImfTask
 from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.settings import DistillSettings, TrainingSettings
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.config import TrainConfig
 from imf_deploy.training.ema import Ema
 from imf_deploy.training.loop import fit
 from imf_deploy.training.mixing import mixing
 from imf_deploy.training.optimizer import build_optimizer
 
 CPU = torch.device("cpu")
-CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.05, device="cpu")
+CONFIG = TrainingSettings(epochs=4, batch_size=16, lr=0.05, device="cpu")
 
 
 class Task:
@@ -87,7 +88,7 @@ def test_the_average_is_measured_and_kept(data: DataSet, tmp_path: Path) -> None
 
 def test_the_best_epoch_is_kept(data: DataSet, tmp_path: Path) -> None:
     # A rate that never falls, and far too large: accuracy goes up and down.
-    wild = {"lr": 1.0, "schedule": "constant", "epochs": 8, "seed": 3}
+    wild = {"lr": 1.0, "lr_schedule": "constant", "epochs": 8, "seed": 3}
     last, history = run(data, tmp_path / "last", **wild)
     best, same = run(data, tmp_path / "best", keep="best", **wild)
     assert [r["validation_accuracy"] for r in history] == [r["validation_accuracy"] for r in same]
@@ -188,7 +189,9 @@ def test_the_teacher_sees_the_mixed_images(
 
     monkeypatch.setattr(ImfTask, "targets", watch_targets)
     monkeypatch.setattr(ImfTask, "losses", watch_losses)
-    config = DistillConfig("resnet8", train=replace(CONFIG, epochs=1, cutmix=1.0, label_smoothing=0.1))
+    config = DistillSettings(
+        student="resnet8", **vars(replace(CONFIG, epochs=1, cutmix=1.0, label_smoothing=0.1))
+    )
     distill(data, teacher, config, tmp_path / "d.safetensors")
     assert len(taught) == 2
     assert all(torch.equal(a, b) for a, b in zip(taught, learned, strict=True))

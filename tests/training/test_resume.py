@@ -12,23 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation import refit
-from imf_deploy.distillation.distill import DistillConfig, distill
+from imf_deploy.distillation.distill import distill
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec, build_model, read_weights
-from imf_deploy.teaching.teacher import (
-    TEACHER_TRAINING,
-    Teacher,
-    TeacherConfig,
-    train_teacher,
+from imf_deploy.settings import (
+    DataSettings,
+    DistillSettings,
+    MonitoringSettings,
+    TeacherSettings,
+    TrainingSettings,
 )
+from imf_deploy.teaching.teacher import Teacher, train_teacher
 from imf_deploy.training import loop
-from imf_deploy.training.config import Monitoring, TrainConfig
 from imf_deploy.training.loop import fit
 from imf_deploy.training.supervised import train_classifier
 
-CONFIG = TrainConfig(epochs=3, batch_size=16, lr=0.05, device="cpu")
+CONFIG = TrainingSettings(epochs=3, batch_size=16, lr=0.05, device="cpu")
 SPEC = ModelSpec("resnet8", 3, 16)
 SETTINGS = {"name": "mine"}
 
@@ -66,10 +67,16 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "adamw": {"optimizer": "adamw", "lr": 0.002, "decay_norms": False, "clip_grad": 0.5, "schedule": "step"},
+    "adamw": {
+        "optimizer": "adamw",
+        "lr": 0.002,
+        "decay_norms": False,
+        "clip_grad": 0.5,
+        "lr_schedule": "step",
+    },
     "averaged": {"ema": 0.9, "grad_accumulation": 2, "keep": "best", "label_smoothing": 0.1},
-    "mixed": {"mixup": 0.2, "cutmix": 1.0, "ema": 0.5, "schedule": "constant", "optimizer": "adamw"},
-    "bf16": {"precision": "bf16", "momentum": 0.0},
+    "mixed": {"mixup": 0.2, "cutmix": 1.0, "ema": 0.5, "lr_schedule": "constant", "optimizer": "adamw"},
+    "bf16": {"train_precision": "bf16", "momentum": 0.0},
 }
 
 
@@ -79,11 +86,10 @@ def test_an_interrupted_training_ends_the_same(
     data: DataSet, tmp_path: Path, stop: int, minutes: float, recipe: str
 ) -> None:
     config = replace(CONFIG, **RECIPES[recipe])
-    config.check()
     whole = Task()
     history = fit(whole, data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
     path = tmp_path / "b.checkpoint"
-    monitoring = Monitoring(checkpoint_minutes=minutes)
+    monitoring = MonitoringSettings(checkpoint_minutes=minutes)
     with pytest.raises(KeyboardInterrupt):
         fit(Task(stop), data, config, "cut", path, SETTINGS, monitoring=monitoring)
     assert path.exists() == (stop >= 2)
@@ -101,7 +107,7 @@ def test_every_step_can_be_the_last(data: DataSet, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=2, batch_size=8, ema=0.9)  # five steps an epoch
     whole, path = Task(), tmp_path / "b.checkpoint"
     history = fit(whole, data, config, "whole", tmp_path / "a.checkpoint", SETTINGS)
-    monitoring = Monitoring(checkpoint_minutes=0)
+    monitoring = MonitoringSettings(checkpoint_minutes=0)
     for _ in range(9):
         with pytest.raises(KeyboardInterrupt):
             fit(Task(stop=1), data, config, "cut", path, SETTINGS, monitoring=monitoring)
@@ -157,7 +163,7 @@ def test_a_checkpoint_is_safetensors_and_runs_no_code(data: DataSet, tmp_path: P
 def test_a_distillation_goes_on(
     data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DistillConfig("resnet8", train=CONFIG)
+    config = DistillSettings(student="resnet8", **vars(CONFIG))
     whole = distill(data, teacher, config, tmp_path / "whole.safetensors")
     path = tmp_path / "cut.safetensors"
     seen: list[str] = []
@@ -184,7 +190,7 @@ def test_a_distillation_goes_on(
 def test_a_distillation_that_ends_while_heads_are_fitted_goes_on(
     data: DataSet, teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = DistillConfig("resnet8", train=replace(CONFIG, epochs=1, ema=0.9))
+    config = DistillSettings(student="resnet8", **vars(replace(CONFIG, epochs=1, ema=0.9)))
     whole = distill(data, teacher, config, tmp_path / "whole.safetensors")
     fitted, calls = refit.refit, []
 
@@ -245,8 +251,8 @@ def test_a_killed_process_goes_on(
     result = cli(*command)
     assert result.code == 0, result.err
     assert "going on after epoch" in result.err
-    training = replace(TEACHER_TRAINING, epochs=12, device="cpu", **fields)
-    whole = train_teacher(data, TeacherConfig("resnet8", training), tmp_path / "whole.safetensors")
+    training = TeacherSettings(epochs=12, device="cpu", **fields)
+    whole = train_teacher(data, replace(training, teacher="resnet8"), tmp_path / "whole.safetensors")
     assert equal(read_weights(path), read_weights(whole.path))
 
 
@@ -269,8 +275,10 @@ def test_a_killed_distillation_goes_on_with_what_its_teacher_said(
     assert result.code == 0, result.err
     assert "going on after epoch" in result.err
     assert not (out / "distilled.teacher-outputs").exists()
-    train = TrainConfig(epochs=8, batch_size=8, augment="none", device="cpu")
-    whole = distill(data, teacher, DistillConfig("resnet8", train=train), tmp_path / "whole.safetensors")
+    train = TrainingSettings(epochs=8, batch_size=8, augment="none", device="cpu")
+    whole = distill(
+        data, teacher, DistillSettings(student="resnet8", **vars(train)), tmp_path / "whole.safetensors"
+    )
     assert equal(read_weights(out / "distilled.safetensors"), read_weights(whole.path))
 
 
@@ -278,8 +286,8 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(
     image_folder: Path, data: DataSet, tmp_path: Path
 ) -> None:
     def made(name: str, seed: int) -> str:
-        config = TrainConfig(epochs=1, batch_size=16, lr=0.05, device="cpu", seed=seed)
-        opened = open_data(DataConfig(str(image_folder)))
+        config = TrainingSettings(epochs=1, batch_size=16, lr=0.05, device="cpu", seed=seed)
+        opened = open_data(DataSettings(str(image_folder)))
         return train_classifier(SPEC, opened, config, tmp_path / name, "teacher").sha256
 
     first, same, other = made("a.safetensors", 0), made("b.safetensors", 0), made("c.safetensors", 1)

@@ -12,11 +12,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from imf_deploy.artifact import Artifact, describe
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.export.stage import export
+from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
+from imf_deploy.records.files import Artifact
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.batches import check_batches
 from imf_deploy.verification.stage import evaluate_product, verify
@@ -53,9 +54,7 @@ def negated_alone(good: Artifact, path: Path) -> Artifact:
         ]
     )
     onnx.save(model, path)
-    fields: dict[str, Any] = {name: getattr(good, name) for name in good.__dataclass_fields__}
-    del fields["path"], fields["sha256"]
-    return describe(path, **fields).save()
+    return good.revised(path=path, sha256=sha256_file(path)).save()
 
 
 def test_good_files_answer_alone_as_in_a_batch(
@@ -63,10 +62,10 @@ def test_good_files_answer_alone_as_in_a_batch(
 ) -> None:
     for verified in verify(product, exported, data):
         result = verified.verify
-        check = result["batches"]
-        assert result["status"] == "pass"
-        assert (check["images"], check["batch"], check["agreement"], check["reason"]) == (18, 100, 1, "")
-        assert check["max_abs_diff"] <= check["tolerance"]
+        check = result.batches
+        assert result.status == "pass"
+        assert (check.images, check.batch, check.agreement, check.reason) == (18, 100, 1, "")
+        assert check.max_abs_diff <= check.tolerance
 
 
 def test_a_file_that_depends_on_the_batch_fails(
@@ -74,14 +73,14 @@ def test_a_file_that_depends_on_the_batch_fails(
 ) -> None:
     bad = negated_alone(exported[0], tmp_path / "bad.onnx")
     first, second = (file.verify for file in verify(product, [bad, exported[1]], data))
-    assert first["agreement"] == 1  # at the batch of the whole test
-    assert first["status"] == "fail"
-    assert first["reason"].startswith("at ONNX fp32, its answers depend on the other images of the batch")
-    assert "alone, 18 of 18 images" in first["reason"]
-    assert first["ladder"][-1]["status"] == "fail"
-    assert first["batches"]["agreement"] == 0
-    assert second["batches"]["reason"] == ""
-    assert "ladder breaks at ONNX fp32 (its answers depend" in second["reason"]
+    assert first.agreement == 1  # at the batch of the whole test
+    assert first.status == "fail"
+    assert first.reason.startswith("at ONNX fp32, its answers depend on the other images of the batch")
+    assert "alone, 18 of 18 images" in first.reason
+    assert first.ladder[-1].status == "fail"
+    assert first.batches.agreement == 0
+    assert second.batches.reason == ""
+    assert "ladder breaks at ONNX fp32 (its answers depend" in second.reason
 
 
 class NegatedAlone(nn.Module):
@@ -102,9 +101,9 @@ def test_a_product_that_depends_on_the_batch_fails_every_file(
     bad = Product(product.artifact, NegatedAlone(product.module).eval())
     for verified in verify(bad, exported, data):
         result = verified.verify
-        assert result["status"] == "fail"
-        assert result["reason"].startswith("the ladder breaks at stripped (its answers depend on the other")
-        assert result["batches"]["reason"] == ""
+        assert result.status == "fail"
+        assert result.reason.startswith("the ladder breaks at stripped (its answers depend on the other")
+        assert result.batches.reason == ""
 
 
 def test_images_lie_apart_and_are_few(data: DataSet) -> None:

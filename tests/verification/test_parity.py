@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from imf_deploy.settings import Gate
 from imf_deploy.tasks.classification import wilson_interval
-from imf_deploy.verification.gate import Gate
 from imf_deploy.verification.parity import compare
 
 

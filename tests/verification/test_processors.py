@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from imf_deploy.artifact import Artifact, describe, load_artifact
-from imf_deploy.calib.config import CalibrationConfig
+from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.data import DataConfig, DataSet, open_data
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.verification.gate import Gate
+from imf_deploy.files import sha256_file
+from imf_deploy.records.checks import Portability, Verification
+from imf_deploy.records.files import OnnxFile
+from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.processors import judge
 
@@ -43,7 +45,7 @@ class Dense(nn.Module):
 @pytest.fixture(scope="module")
 def folder(make_images, tmp_path_factory: pytest.TempPathFactory) -> DataSet:  # type: ignore[no-untyped-def]
     place = make_images(tmp_path_factory.mktemp("some") / "some", {"train": 20, "val": 10, "test": 10})
-    return open_data(DataConfig(str(place)))
+    return open_data(DataSettings(str(place)))
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +58,24 @@ def network() -> nn.Module:
 def float_file(network: nn.Module, folder: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("float") / "dense-plain-fp32.onnx"
     export_onnx(network, path, "fp32", 16, {})
-    describe(
-        path,
-        kind="onnx",
-        format="onnx",
+    OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
         parent="p" * 64,
         recipe="r",
         model={"name": "dense"},
         preprocess=folder.preprocess,
         product="plain",
-        evidence={"source": "p" * 64, "parameters": 1, "macs": 2, "data_config": folder.config},
+        source="p" * 64,
+        parameters=1,
+        macs=2,
+        data_config=folder.config,
     ).save()
     return path
 
 
-def made(float_file: Path, folder: DataSet, output: Path, cpus: str) -> Artifact:
-    config = CalibrationConfig(images=30, gate=LOOSE, rank=False, cpus=cpus)  # type: ignore[arg-type]
+def made(float_file: Path, folder: DataSet, output: Path, cpus: str) -> OnnxFile:
+    config = QuantizeSettings(images=30, gate=LOOSE, rank=False, cpus=cpus)  # type: ignore[arg-type]
     return calibrate(float_file, folder, config, output)
 
 
@@ -83,14 +87,21 @@ def reference(network: nn.Module, folder: DataSet) -> np.ndarray:
     return logits
 
 
+def measured(file: OnnxFile, portability: Portability) -> OnnxFile:
+    found = Verification(status="pass", reason=None, gate=LOOSE, ladder=[], portability=portability)
+    return file.revised(verify=found)
+
+
 def test_a_file_for_all_processors_is_portable(
     float_file: Path, folder: DataSet, reference: np.ndarray, tmp_path: Path
 ) -> None:
     file = made(float_file, folder, tmp_path, "all")
-    assert load_artifact(file.path).calibration.cpus == "all"
+    assert load_artifact(file.path) == file
+    assert file.calibration
+    assert file.calibration.cpus == "all"
     record, reason = judge(file, folder.test, folder.preprocess, reference, Gate(1, 0.99))
-    assert (record["status"], record["cpus"], record["images"], reason) == ("portable", "all", 0, "")
-    (sentence,) = describe_processors([file.revised(verify={"portability": record})])
+    assert (record.status, record.cpus, record.images, reason) == ("portable", "all", 0, "")
+    (sentence,) = describe_processors([measured(file, record)])
     assert sentence == f"INT8 portable: no input can make a sum saturate, on any processor: {file.path.name}"
 
 
@@ -99,10 +110,10 @@ def test_a_file_for_vnni_differs_elsewhere_and_says_what_it_is_for(
 ) -> None:
     file = made(float_file, folder, tmp_path, "vnni")
     record, reason = judge(file, folder.test, folder.preprocess, reference, Gate(1, 0.99))
-    assert (record["status"], record["cpus"], record["images"], reason) == ("differs", "vnni", 30, "")
-    assert record["layers"] >= 1
-    assert record["agreement"] < 1
-    (sentence,) = describe_processors([file.revised(verify={"portability": record})])
+    assert (record.status, record.cpus, record.images, reason) == ("differs", "vnni", 30, "")
+    assert record.layers >= 1
+    assert (record.agreement or 0) < 1
+    (sentence,) = describe_processors([measured(file, record)])
     assert "different answers" in sentence
     assert "made for processors with VNNI" in sentence
 
@@ -112,10 +123,10 @@ def test_a_file_that_differs_is_held_to_its_gate(
 ) -> None:
     """A file with full-range weights whose record does not say that it is for processors with VNNI."""
     file = made(float_file, folder, tmp_path, "vnni")
-    calibration = {k: v for k, v in file.calibration.items() if k != "cpus"}
-    older = replace(file, evidence={**file.evidence, "calibration": calibration})
+    assert file.calibration
+    older = file.revised(calibration=replace(file.calibration, cpus="all"))
     record, reason = judge(older, folder.test, folder.preprocess, reference, Gate(100, 1))
-    assert record["status"] == "differs"
+    assert record.status == "differs"
     assert reason.startswith("on x86 processors without VNNI")
     assert "top-1 agreement" in reason
     assert judge(older, folder.test, folder.preprocess, reference, LOOSE)[1] == ""

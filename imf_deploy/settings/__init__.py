@@ -1,0 +1,37 @@
+"""Every setting, declared once: type, default, bounds and help text.
+
+The command line, ``--config`` files, error messages and the record of a run follow from these classes.
+"""
+
+from imf_deploy.settings.data import DataSettings
+from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSettings, QatSettings
+from imf_deploy.settings.export import BatchRange, BuildSettings, EngineSettings, ExportSettings
+from imf_deploy.settings.gate import Gate
+from imf_deploy.settings.quantize import QuantizeSettings
+from imf_deploy.settings.run import RunSettings
+from imf_deploy.settings.study import StudySettings
+from imf_deploy.settings.teacher import GivenTeacher, ReadingSettings, RunTeacher, TeacherSettings
+from imf_deploy.settings.training import BudgetSettings, MonitoringSettings, TrainingSettings
+
+__all__ = [
+    "BatchRange",
+    "BranchSettings",
+    "BudgetSettings",
+    "BuildSettings",
+    "DataSettings",
+    "DistillSettings",
+    "EngineSettings",
+    "ExportSettings",
+    "Gate",
+    "GivenTeacher",
+    "LossSettings",
+    "MonitoringSettings",
+    "QatSettings",
+    "QuantizeSettings",
+    "ReadingSettings",
+    "RunSettings",
+    "RunTeacher",
+    "StudySettings",
+    "TeacherSettings",
+    "TrainingSettings",
+]

@@ -1,0 +1,140 @@
+"""How a setting is declared: type, default, bounds and help text in one line of a frozen dataclass.
+
+Values are validated when an object is made, in Python, on the command line and in ``--config`` alike. A message
+names a field as `` `name` ``; the command line shows it as the option ``--name``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
+
+import pydantic.dataclasses
+from cyclopts import Parameter
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.limits import LARGEST_NUMBER, LONGEST
+from imf_deploy.untrusted import shorten
+
+Class = TypeVar("Class")
+
+
+@dataclass_transform(frozen_default=True)
+def settings(**defaults: Any) -> Callable[[type[Class]], type[Class]]:
+    """Make a class of settings: a frozen dataclass whose fields are validated.
+
+    Args:
+        defaults: Other defaults for inherited fields.
+    """
+
+    def make(own: type[Class]) -> type[Class]:
+        inherited = get_type_hints(own, include_extras=True) if defaults else {}
+        for name, value in defaults.items():
+            own.__annotations__[name] = inherited[name]
+            setattr(own, name, value)
+        config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=LONGEST)
+        made: Any = pydantic.dataclasses.dataclass(frozen=True, config=config)(own)
+        for field in fields(made):  # where the command line looks for help
+            about = made.__pydantic_fields__[field.name].description
+            field.metadata = MappingProxyType({"help": about})
+        validate = made.__init__
+
+        def __init__(self: Any, *args: Any, **values: Any) -> None:
+            try:
+                validate(self, **made.__signature__.bind(*args, **values).arguments)
+            except ValidationError as error:
+                raise UsageError(*_problem(error)) from error
+
+        __init__.__signature__ = made.__signature__  # type: ignore[attr-defined]
+        made.__init__ = __init__
+        return made  # type: ignore[no-any-return]
+
+    return make
+
+
+def from_record(kind: type[Class], content: Any) -> Class:
+    """Build settings from the JSON of a record, without any conversion of types.
+
+    Raises:
+        ImfDeployError: a field is unknown, of another type, or out of its bounds; the message names it.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        what, hint = _problem(error)
+        raise ImfDeployError(what, hint) from error
+    except UsageError as error:
+        raise ImfDeployError(error.what, error.hint) from error
+
+
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def _problem(error: ValidationError) -> tuple[str, str]:
+    """Return what is wrong with the first field that does not fit, and what fits."""
+    first = error.errors(include_url=False)[0]
+    name = f"`{shorten(str(first['loc'][0]), 40)}`" if first["loc"] else ""
+    context: Mapping[str, Any] = first.get("ctx", {})
+    given = shorten(str(first["input"]), 60)
+    if bound := next((key for key in _BOUNDS if key in context), None):
+        return f"{name} {given} is out of range", f"Give {_BOUNDS[bound]} {context[bound]:g}"
+    if first["type"] == "finite_number":
+        return f"{name} {given} is out of range", "Give a finite number"
+    if first["type"] == "literal_error":
+        return f"{name} {given} is not known", f"Use {context['expected'].replace(chr(39), '')}"
+    if first["type"] == "string_unicode":
+        return f"{name} {given} is not UTF-8", "Rename the file or the folder, or give a link to it"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name} {given} cannot be used ({message[:1].lower()}{message[1:]})".strip(), ""
+
+
+@dataclass(frozen=True)
+class Text:
+    """How a value is written as text, on the command line and in YAML; Python accepts both.
+
+    Attributes:
+        read: Text -> what the type accepts. It may raise ``ValueError`` or ``UsageError``.
+        write: The value -> text.
+    """
+
+    read: Callable[[str], Any]
+    write: Callable[[Any], str] = lambda value: ",".join(map(str, value))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        """Return the schema of the type, with text accepted in addition."""
+
+        def parse(value: Any) -> Any:
+            # JSON has lists where Python has tuples.
+            return (
+                self.read(value)
+                if isinstance(value, str)
+                else tuple(value)
+                if isinstance(value, list)
+                else value
+            )
+
+        return core_schema.no_info_before_validator_function(parse, handler(source))
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Read words separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+Count = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
+"""A whole number from 1."""
+Whole = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+"""A whole number from 0, such as a seed."""
+Weight = Annotated[float, Field(ge=0, le=LARGEST_NUMBER)]
+"""A number from 0."""
+Part = Annotated[float, Field(ge=0, lt=1)]
+"""From 0 to below 1."""
+Words = Annotated[tuple[str, ...], Text(words), Field(max_length=LONGEST)]
+"""Names, on the command line separated by commas."""
+INTERNAL: Any = Parameter(parse=False, show=False)
+"""Marks a field that Python alone sets: the command line has no option for it."""

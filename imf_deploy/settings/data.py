@@ -1,0 +1,55 @@
+"""Which data, and how it is divided."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from imf_deploy.errors import UsageError
+from imf_deploy.limits import LARGEST_NUMBER, LARGEST_SIDE
+from imf_deploy.settings.base import Part, settings
+
+EMBEDDED = "fashion-mnist-subset"
+"""The data set that comes with the package."""
+LONGEST_PATH = 1 << 20
+"""Characters of ``--data``; a list of a thousand shards fits."""
+
+
+@settings()
+class DataSettings:
+    """Which data, and how it is divided."""
+
+    data: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="A folder with train/CLASS/*.png; shards such as 'train-{000..009}.tar'; or "
+            f"{EMBEDDED} (embedded), fashion_mnist, cifar10 …",
+        ),
+    ] = EMBEDDED
+    data_root: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Folder that torchvision's data sets are in, or are downloaded to.",
+        ),
+    ] = ""
+    image_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=LARGEST_SIDE,
+            description="Side of the network's input in pixels; 0 derives it from the images.",
+        ),
+    ] = 0
+    val_fraction: Annotated[Part, Field(description="Part of the training data held out to choose by.")] = 0.1
+    split_seed: Annotated[
+        int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, description="Seed of every hold-out.")
+    ] = 0
+
+    @model_validator(mode="after")
+    def _check_size(self) -> DataSettings:
+        if 0 < self.image_size < 8:
+            raise UsageError(f"`image_size` {self.image_size} is too small", "Give 8 pixels or more")
+        return self

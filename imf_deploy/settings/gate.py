@@ -1,0 +1,49 @@
+"""What a deployable file may cost in accuracy: the gate that every file has to pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import Field
+
+from imf_deploy.settings.base import settings
+
+# Rounding of fractions such as 0.97 must not decide.
+_EPSILON = 1e-9
+
+
+@settings()
+class Gate:
+    """What a file may lose against the float model that it was made from, on the same images."""
+
+    max_accuracy_drop: Annotated[
+        float,
+        Field(ge=0, le=100, description="Gate: points of accuracy that a file may lose to PyTorch."),
+    ] = 1.0
+    min_agreement: Annotated[
+        float,
+        Field(ge=0, le=1, description="Gate: smallest part of the images that keep their class, 0 to 1."),
+    ] = 0.97
+
+    def reason(self, accuracy: float, reference: float, agreement: float) -> str:
+        """Return why a file does not pass, and by how much; empty where it does.
+
+        Args:
+            accuracy: Of the file, from 0 to 1.
+            reference: Of the float model.
+            agreement: Part of the images on which both choose the same class.
+        """
+        drop = (reference - accuracy) * 100
+        if drop > self.max_accuracy_drop + _EPSILON:
+            return (
+                f"accuracy falls by {drop:.2f} points from {reference:.2%}, "
+                f"and {self.max_accuracy_drop:g} are allowed"
+            )
+        if agreement < self.min_agreement - _EPSILON:
+            return f"top-1 agreement {agreement:.2%} is below {self.min_agreement:.2%}"
+        return ""
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the form that records hold."""
+        return asdict(self)

@@ -1,0 +1,68 @@
+"""What decides the results of the main job."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from imf_deploy.files import finite
+from imf_deploy.settings.base import Words, settings
+from imf_deploy.settings.data import DataSettings
+from imf_deploy.settings.distill import DistillSettings, TuningSettings
+from imf_deploy.settings.export import DEPLOY, ExportSettings
+from imf_deploy.settings.quantize import Int8Settings
+from imf_deploy.settings.teacher import RunTeacher
+
+BEST = "best"
+ALL = "all"
+
+
+@settings()
+class ProductSettings:
+    """Which products are made."""
+
+    products: Annotated[Words, Field(description="all, or names such as plain,imf@2.")] = (ALL,)
+
+
+@settings(precisions=DEPLOY)
+class DeploySettings(ExportSettings):
+    """Which files the main job writes of each product, and how engines are built."""
+
+
+@settings()
+class RunSettings(TuningSettings):
+    """Everything that decides the results of the main job."""
+
+    data: DataSettings = DataSettings()
+    teacher: RunTeacher = RunTeacher()
+    distill: DistillSettings = DistillSettings()
+    export: DeploySettings = DeploySettings()
+    int8: Int8Settings = Int8Settings()
+    products: Annotated[
+        Words,
+        Field(
+            description="best: plain, the smallest imf@k within a point of it, and the most accurate of at "
+            "most half its size; all; or names such as plain,imf@2."
+        ),
+    ] = (BEST,)
+    quick: Annotated[
+        bool,
+        Field(
+            description="A trial of one epoch (of the teacher's training too) and of plain alone, without "
+            "--refit, in imf-deploy-quick; its accuracies are not a result."
+        ),
+    ] = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that the run folder keeps."""
+        # Timings decide when an engine is built, not what; and consent decides no result.
+        decisive = replace(
+            self,
+            export=replace(self.export, timing_cache=None),
+            teacher=replace(self.teacher, accept_weak_teacher=False),
+        )
+        # Lists in place of tuples, as JSON reads them back.
+        content: dict[str, Any] = finite(asdict(decisive))
+        return content

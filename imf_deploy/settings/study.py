@@ -1,0 +1,104 @@
+"""Which methods a study compares, and with which budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imf_deploy.errors import UsageError
+from imf_deploy.settings.base import Text, Whole, Words, settings, words
+from imf_deploy.settings.distill import DistillSettings
+from imf_deploy.settings.training import BudgetSettings, TrainingSettings
+
+MOST_TRIES = 4
+MethodName = Literal["ce", "kd", "fitnet", "dkd", "imf"]
+
+
+@dataclass(frozen=True)
+class Thin:
+    """A thinner student, the rival of ``imf@k``.
+
+    Attributes:
+        student: Name of the architecture.
+        epochs: Passes over the training split, more than the whole student's, so that its training takes as
+            long; ``None`` uses as many.
+    """
+
+    student: str
+    epochs: int | None = None
+
+    def __str__(self) -> str:
+        return self.student if self.epochs is None else f"{self.student}:{self.epochs}"
+
+
+def _read_thin(text: str) -> tuple[Thin, ...]:
+    thin = []
+    for word in words(text):
+        name, _, count = word.rpartition(":")
+        with_epochs = bool(name) and count.isascii() and count.isdigit() and len(count) < 19
+        thin.append(Thin(name, int(count)) if with_epochs else Thin(word))
+        if thin[-1].epochs == 0:
+            raise UsageError(f"`thin` {word} trains for no epoch", "Give such as mobilenetv2x0.5:10")
+    return tuple(thin)
+
+
+@settings()
+class StudySettings(BudgetSettings):
+    """What is compared, and with which budget."""
+
+    students: Annotated[
+        Words, Field(description="Students, separated by commas, each named as --student elsewhere.")
+    ] = (DistillSettings.student,)
+    methods: Annotated[
+        tuple[MethodName, ...],
+        Text(words),
+        Field(description="Some of ce, kd, fitnet, dkd and imf: cross-entropy, KD, hints, DKD and IMF."),
+    ] = ("ce", "kd", "fitnet", "dkd", "imf")
+    seeds: Annotated[
+        tuple[Whole, ...],
+        Text(words),
+        Field(description="Seeds of weights, order and augmentation; the same for all."),
+    ] = (0, 1, 2, 3, 4)
+    tries: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=MOST_TRIES,
+            description="Settings of each method that are tried on validation images; 1 tries none.",
+        ),
+    ] = 3
+    tuning_seed: Annotated[Whole, Field(description="Seed of these trials.")] = 1000
+    ablation_seeds: Annotated[
+        Whole,
+        Field(description="Seeds that each part of IMF is left out or changed with; 0 leaves it."),
+    ] = 0
+    grid: Annotated[bool, Field(description="Also train IMF with alpha and beta of 10, 20, 30 and 40.")] = (
+        False
+    )
+    thin: Annotated[
+        tuple[Thin, ...],
+        Text(_read_thin),
+        Field(
+            description="Rivals of imf@k, trained by KD: thinner students and epochs, such as "
+            "mobilenetv2x0.5:10."
+        ),
+    ] = ()
+    student_taps: Annotated[
+        Words,
+        Field(
+            description="Modules of the student that end a block, such as layer2,layer3; empty finds them."
+        ),
+    ] = ()
+
+    @property
+    def training(self) -> TrainingSettings:
+        """What all trainings share."""
+        shared = {field.name: getattr(self, field.name) for field in fields(BudgetSettings)}
+        return TrainingSettings(**shared)
+
+    @property
+    def varied(self) -> bool:
+        """Whether variants of IMF are trained."""
+        return self.grid or self.ablation_seeds > 0

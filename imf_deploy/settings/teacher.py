@@ -1,0 +1,69 @@
+"""Which teacher, how its file is read, and how one is trained where none is given."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from imf_deploy.settings.base import settings
+from imf_deploy.settings.network import NetworkOptions, Strides
+from imf_deploy.settings.training import TrainingSettings
+
+
+@settings()
+class ReadingSettings:
+    """How a given file of weights is read; what neither these nor the file say is found by trying."""
+
+    weights_key: Annotated[
+        str,
+        Field(description="Which weights of the teacher's file to use, such as model_ema; empty finds them."),
+    ] = ""
+    teacher_options: Annotated[
+        NetworkOptions,
+        Field(
+            description="Settings of the teacher's network that its weights do not show, such as "
+            "transform_input=true."
+        ),
+    ] = None
+    teacher_stem_strides: Annotated[
+        Strides,
+        Field(
+            description="Strides at the given teacher's first reductions, such as 1,2, or own; empty finds "
+            "them."
+        ),
+    ] = None
+
+
+@settings()
+class _Named:
+    teacher: Annotated[
+        str, Field(description="Named as a student is; vision transformers too; empty chooses.")
+    ] = ""
+
+
+@settings()
+class GivenTeacher(ReadingSettings, _Named):
+    """A teacher that is there, with weights of its own or the packaged ones."""
+
+    teacher_weights: Annotated[
+        str,
+        Field(description="safetensors, .pt, .pth or .ckpt; empty uses the packaged teacher or trains one."),
+    ] = ""
+    accept_weak_teacher: Annotated[
+        bool,
+        Field(
+            description="Train even if the teacher's accuracy is that of chance, or another use of it is "
+            "better."
+        ),
+    ] = False
+
+
+@settings(epochs=24, batch_size=128, lr=0.1)
+class TeacherSettings(TrainingSettings, _Named):
+    """Which teacher, and how it is trained."""
+
+
+@settings(epochs=24, batch_size=128, lr=0.1)
+class RunTeacher(TeacherSettings, GivenTeacher):
+    """A given teacher, or how one is trained where none is given."""

@@ -1,0 +1,34 @@
+"""Choose the device that a training runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.processes import local_rank, world_size
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that ``--device`` names; of several processes each has a GPU of its own.
+
+    Raises:
+        UsageError: not a device name.
+        DeviceError: CUDA was asked for and is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name} is not a device", "Use auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name} is not supported", "Use auto, cpu or cuda")
+    if device.type == "cuda" and world_size() > 1:
+        if device.index is not None:
+            raise UsageError(f"--device {name} names one GPU for several processes", "Use auto or cuda")
+        device = torch.device("cuda", local_rank())
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= found:
+        what = f"--device {device} is not there, CUDA finds {found}" if found else "no CUDA device was found"
+        raise DeviceError(what, "Use --device cpu")
+    return device
