@@ -1,4 +1,4 @@
-"""How an engine is built beyond its batches: options of the full TensorRT, and what both take."""
+"""Options of an engine's build besides its batches: the full TensorRT's, and those of both libraries."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def apply_options(options: BuildSettings, trt: Any, config: Any) -> None:
 
 
 def _check_lean_runtime(version: str) -> None:
-    """Check that the runtime that goes into an engine for other versions can be loaded.
+    """Check that the runtime that is included in an engine for other versions can be loaded.
 
     Raises:
         UsageError: it is not installed.
     """
     major = version.partition(".")[0]
     with contextlib.suppress(ImportError, OSError):
-        importlib.import_module("tensorrt_lean")  # it loads the library, which then is found by its name
+        importlib.import_module("tensorrt_lean")  # it loads the library, which is then found by its name
     name = f"nvinfer_lean_{major}.dll" if sys.platform == "win32" else f"libnvinfer_lean.so.{major}"
     try:
         ctypes.CDLL(name)

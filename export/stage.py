@@ -46,11 +46,11 @@ class EnginePlan:
     """
 
     flavour: Flavour
-    settings: EngineSettings = EngineSettings()
+    settings: EngineSettings = EngineSettings()  # noqa: RUF009, frozen
     precisions: tuple[Precision, ...] = EVERY_PRECISION
 
     def recipe(self) -> dict[str, Any]:
-        """Return what decides the content of an engine."""
+        """Return the settings that determine the content of an engine."""
         return {
             "flavour": self.flavour,
             "batch": profiles_text(self.settings.batch),
@@ -90,7 +90,7 @@ def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[Engine
 
 
 def _rtx_without_targets(here: str) -> str:
-    """Return what to do where the GPU here does not run RTX engines that are built for no target."""
+    """Return what to do if this GPU does not run RTX engines that are built without targets."""
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
@@ -106,15 +106,15 @@ def export(
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is.
+    Files that the same product and options already made are returned unchanged.
 
     Args:
-        product: As :func:`imf_deploy.method.products.load_product` gives it, best after
-            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: Of the ONNX files: ``fp32`` and ``fp16``.
-        engines: How to build engines, and of which precisions; nothing builds none.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        product: A product from :func:`imf_deploy.method.products.load_product`, preferably after
+            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file contains its accuracy.
+        precisions: Precisions of the ONNX files: ``fp32`` and ``fp16``.
+        engines: How to build engines, and in which precisions; ``None`` builds none.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -129,7 +129,7 @@ def export(
             "Give fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
         )
     made: list[DeployableFile] = []
-    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         path = folder / f"{_stem(product.artifact, precision)}.onnx"
@@ -213,7 +213,7 @@ def _built_on(engines: EnginePlan) -> str:
 def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:
     """Build an engine from an ONNX file, and write it with its sidecar.
 
-    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+    With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
 
     Args:
         onnx_file: The record of the ONNX file.

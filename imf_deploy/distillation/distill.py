@@ -125,18 +125,20 @@ def distill(
     if not checked:
         check_student(spec)
     run = run_distillation(spec, teacher, data, config, checkpoint, settings, overwrite, monitoring)
-    return on_first(
-        lambda: save_distilled(
-            path,
-            run.graph,
-            checkpoint,
+
+    def finish() -> DistilledFile:
+        record = DistilledFile(
+            path=path,
+            sha256="",
             parent=teacher.sha256,
             recipe=recipe,
             model=spec.to_dict(),
             preprocess=data.preprocess,
             **run.finish(data),
         )
-    )
+        return save_distilled(record, run.graph, checkpoint)
+
+    return on_first(finish)
 
 
 @dataclass(frozen=True)
@@ -242,23 +244,22 @@ def imf_task(
     return task, graph, blocks, features
 
 
-def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> DistilledFile:
+def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
     """Write a training graph with its record, and remove the checkpoint that led to it.
 
     Args:
-        path: Where to write.
+        record: What is known of the file, but for its hash.
         graph: Student and branches.
         checkpoint: Of the training that is done.
-        fields: Of its record.
 
     Raises:
         ImfDeployError: a weight or a statistic is not finite; nothing is written.
     """
     check_finite(graph.state_dict(), "at the end")
-    save_weights(path, graph.state_dict())
-    artifact = DistilledFile(path=path, sha256=sha256_file(path), **fields).save()
+    save_weights(record.path, graph.state_dict())
+    saved = record.revised(sha256=sha256_file(record.path)).save()
     checkpoint.unlink(missing_ok=True)
-    return artifact
+    return saved
 
 
 def recorded_settings(artifact: DistilledFile) -> DistillSettings:
