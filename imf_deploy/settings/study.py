@@ -44,7 +44,7 @@ def _read_thin(text: str) -> tuple[Thin, ...]:
     return tuple(thin)
 
 
-@settings()
+@settings("Study")
 class StudySettings(BudgetSettings):
     """What is compared, and with which budget."""
 
