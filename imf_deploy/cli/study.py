@@ -98,4 +98,4 @@ def study(
     )
     command = shlex.join(["imf-deploy", *sys.argv[1:]])
     run(config, bench, output, command, jobs, bench_seconds, settings)
-    say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")
+    say(f"{output / 'study.md'}: tables, comparisons and settings; pictures beside it")

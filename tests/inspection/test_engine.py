@@ -11,6 +11,7 @@ from imf_deploy.inspection import inspect
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import Verification
 from imf_deploy.records.files import EngineFile
+from imf_deploy.settings import Gate
 
 
 def rtx_header(mask: int = 2 | 4 | 8 | 16 | 32 | 64) -> bytes:
