@@ -10,10 +10,10 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 
 class GraphEdits:
-    """Indexes of a graph; they know the pairs that are added through them.
+    """Indexes of a graph; they include the pairs that are added through this class.
 
     Args:
-        model: With weights as initializers; edited in place.
+        model: Model with weights as initializers; edited in place.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -30,12 +30,12 @@ class GraphEdits:
                 self._readers.setdefault(name, []).append(node)
 
     def producer(self, name: str) -> NodeProto | None:
-        """Return the node that computes a tensor; nothing for inputs and weights."""
+        """Return the node that computes a tensor; ``None`` for inputs and weights."""
         found = self._producers.get(name)
         return found[1] if found else None
 
     def position(self, name: str) -> int:
-        """Return the place of a tensor's node in the order of the graph."""
+        """Return the position of a tensor's node in the order of the graph."""
         return self._producers[name][0]
 
     def readers(self, name: str) -> list[NodeProto]:
@@ -60,7 +60,7 @@ class GraphEdits:
         return source is not None and source.op_type == "DequantizeLinear"
 
     def dequantised_form(self, name: str) -> str:
-        """Return the output of the Q/DQ pair that a tensor has already, or nothing."""
+        """Return the output of the Q/DQ pair that a tensor already has, or an empty string."""
         for quantize in self.readers(name):
             if quantize.op_type == "QuantizeLinear":
                 for dequantize in self.readers(quantize.output[0]):

@@ -1,4 +1,4 @@
-"""Run a float model and look at every activation, one batch at a time."""
+"""Run a float model and yield every activation, one batch at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.errors import ImfDeployError
 
 Activations = dict[str, npt.NDArray[np.float32]]
-# Pixels of one batch: the activations of MobileNetV2 at 224 pixels are 55 MB an image.
+# Pixels in one batch: the activations of MobileNetV2 at 224 pixels take 55 MB per image.
 _PIXELS = 1 << 15
 _LARGEST_BATCH = 32
 
 
 class Observer:
-    """A session of a float model whose activations are outputs.
+    """A session of a float model with activations as outputs.
 
     Args:
         model: The model.
@@ -35,8 +35,8 @@ class Observer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = usable_cpus()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
-        options.log_severity_level = 4  # whatever matters is raised as well
-        # Fusing would move the activations that are asked for.
+        options.log_severity_level = 4  # errors are raised anyway
+        # Fusing would remove the requested activations.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(

@@ -1,4 +1,4 @@
-"""Bring an ONNX graph of any exporter into the form that quantisation works on; its answers stay."""
+"""Convert an ONNX graph from any exporter to the form that quantisation needs, with the same answers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ OPSET = 13
 _IR = 8
 _RESIZE_WITH_MODES = 11
 _PLACE = re.compile(r"^.{,300}? failed: ?")
-# A batch norm of its own would be quantised apart, and weights behind a node are no constants.
+# A separate batch norm would be quantised separately, and weights behind a node are not constants.
 _FOLDED = ("BatchNormalization", "Constant", "Dropout", "Identity")
 
 
 def prepare(path: Path) -> ModelProto:
     """Return the graph of a file with its weights, names for all nodes, and inferred shapes.
 
-    Files older than :data:`OPSET` are upgraded. Weights are initializers and not inputs, constants or
+    Files older than :data:`OPSET` are upgraded. Weights become initializers if they are inputs, constants or
     behind other operators; batch norm is folded; functions are inlined; a batch of -1 is free.
 
     Raises:
-        ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot bring it into this form.
+        ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot convert it to this form.
     """
     model = read_model(path)
     try:
@@ -47,11 +47,11 @@ def prepare(path: Path) -> ModelProto:
         inferred = _with_shapes(model)
     except ImfDeployError:
         raise
-    except Exception as error:  # ONNX and ONNX Runtime raise whatever they meet
+    except Exception as error:  # ONNX and ONNX Runtime may raise anything
         raise ImfDeployError(
             f"{path} cannot be prepared for quantisation ({_reason(error)})", "Export it again"
         ) from error
-    # The mark by which onnxruntime.quantization knows that shapes are there.
+    # This tells onnxruntime.quantization that shapes are inferred.
     inferred.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
     return inferred
 
@@ -70,7 +70,7 @@ def _take_weights_from_inputs(model: ModelProto) -> None:
 
 
 def _free_negative_sizes(model: ModelProto) -> None:
-    """Give sizes below zero, which some exporters write for free ones, a name."""
+    """Name sizes below zero, which some exporters write for free ones."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for place, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.dim_value < 0:
@@ -123,7 +123,7 @@ def _folded(model: ModelProto) -> ModelProto:
         source, output = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
         onnx.save(model, source)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # whatever matters is raised as well
+        options.log_severity_level = 4  # errors are raised anyway
         options.optimized_model_filepath = str(output)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
@@ -132,7 +132,7 @@ def _folded(model: ModelProto) -> ModelProto:
 
 
 def _name_nodes(model: ModelProto) -> None:
-    """Give every node a name of its own."""
+    """Give every node a unique name."""
     taken = {node.name for node in model.graph.node}
     seen = {""}
     for index, node in enumerate(model.graph.node):
@@ -155,5 +155,5 @@ def _with_shapes(model: ModelProto) -> ModelProto:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error, without the source line or temporary file that it begins with."""
+    """Return the first line of an error, without the source line or temporary file at its beginning."""
     return shorten(_PLACE.sub("", str(error))) or type(error).__name__

@@ -43,20 +43,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """How engines are built, once that is decided.
+    """The decision how engines are built.
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
         settings: Batches, targets and options of the build.
-        precisions: Which ONNX files an engine is built from.
+        precisions: Precisions of the ONNX files that an engine is built from.
     """
 
     flavour: Flavour
-    settings: EngineSettings = EngineSettings()
+    settings: EngineSettings = EngineSettings()  # noqa: RUF009, frozen
     precisions: tuple[Precision, ...] = EVERY_PRECISION
 
     def recipe(self) -> dict[str, Any]:
-        """Return what decides the content of an engine."""
+        """Return the settings that determine the content of an engine."""
         return {
             "flavour": self.flavour,
             "batch": profiles_text(self.settings.batch),
@@ -66,41 +66,41 @@ class EnginePlan:
 
 
 def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[EnginePlan | None, str]:
-    """Decide how engines are built on this machine, which has to fit the files that are written.
+    """Decide how engines are built on this machine, in accordance with the files that are written.
 
     Returns:
-        How to build engines, or ``None``; and what the user should know of it, empty where all is well.
+        How to build engines, or ``None``; and a note for the user, which may be empty.
 
     Raises:
-        UsageError: values that do not go together, or a TensorRT that is not installed.
-        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+        UsageError: values are incompatible, or a TensorRT is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
     """
     check_cache(settings.timing_cache)
     library, targets = choose_flavour(settings.trt), settings.compute_capability
     if library.flavour == "tensorrt" and targets:
         raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave `compute_capability` out, or give `trt` rtx",
+            "the full TensorRT only builds for the GPU of this machine",
+            "Leave `compute_capability` out, or use `trt` rtx",
         )
     if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give `precisions` fp16 or {DEPLOY}, or leave 75 out",
+            f"Use `precisions` fp16 or {DEPLOY}, or leave 75 out",
         )
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
     check_options(settings, library.flavour)
-    # Who names targets may build for other machines.
+    # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EnginePlan(library.flavour, settings, choice.engines), remark
 
 
 def _rtx_without_targets(here: str) -> str:
-    """Return what to do where the GPU here does not run RTX engines that are built for no target."""
+    """Return what to do if this GPU does not run RTX engines that are built without targets."""
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
-    return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
+    return f"This GPU (SM{here}) cannot run these TensorRT-RTX engines; for others, use: {other}"
 
 
 def export(
@@ -112,16 +112,16 @@ def export(
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    What the same product and options already made is taken as it is. ``int8`` is left out: it needs
-    images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
+    Files that the same product and options already made are returned unchanged. ``int8`` is left out: it
+    needs images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
 
     Args:
-        product: As :func:`imf_deploy.method.products.load_product` gives it, best after
-            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file carries its accuracy.
-        precisions: Of the ONNX files, as :meth:`FileChoice.written` gives them.
-        engines: How to build engines, and of which precisions; nothing builds none.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        product: A product from :func:`imf_deploy.method.products.load_product`, preferably after
+            :func:`imf_deploy.verification.stage.evaluate_product`, so that the file contains its accuracy.
+        precisions: Precisions of the ONNX files; see :meth:`FileChoice.written`.
+        engines: How to build engines, and in which precisions; ``None`` builds none.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -130,7 +130,7 @@ def export(
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     made: list[DeployableFile] = []
-    # Only when a file is missing, and once for all precisions: tracing takes seconds.
+    # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
         if precision == "int8":
@@ -148,7 +148,7 @@ def _stem(product: Product, precision: str) -> str:
 
 
 def _fields(product: Product, precision: str) -> dict[str, Any]:
-    """Return what the records of all files made from a product share."""
+    """Return the fields that the records of all files made from a product share."""
     record, size = product.artifact, product.image_size
     return {
         "model": record.model,
@@ -197,7 +197,7 @@ def _write_onnx(
 
 
 def _built_on(engines: EnginePlan) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
+    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
     gpu = None if engines.flavour == "rtx" else this_gpu()
     return str(gpu) if gpu else ""
 
@@ -207,7 +207,7 @@ def write_engine(
 ) -> EngineFile:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
 
-    With ``strip_weights`` a plan without weights is written beside it, ``…-stripped.engine``.
+    With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
 
     Raises:
         ImfDeployError: TensorRT refuses the file.

@@ -15,7 +15,7 @@ import psutil
 
 from imf_deploy.compat import cpu_model, usable_cpus, versions
 
-# The instructions that matrix kernels choose between; fewer flags can mean several times the latency.
+# Instruction sets that matrix kernels choose from; fewer of them can mean several times the latency.
 _ISA = (
     "fma", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
@@ -26,13 +26,13 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
     """Return what the numbers depend on, as a dictionary for JSON.
 
     Args:
-        threads: What the runners were given; by default every CPU that the process may use.
+        threads: Number of threads of the runners; by default every CPU that the process may use.
 
     Returns:
-        ``time`` (UTC), ``os``, ``cpu``, ``isa`` (flags that matter), ``cpus`` (of the machine),
-        ``usable_cpus`` (affinity and cgroup), ``threads``, ``governor`` (``None`` where the kernel
-        gives none), ``load_average`` (1, 5 and 15 minutes; ``None`` on Windows), ``gpu`` (``None``
-        without one) and ``versions``.
+        ``time`` (UTC), ``os``, ``cpu``, ``isa`` (relevant flags), ``cpus`` (of the machine), ``usable_cpus``
+        (affinity and cgroup), ``threads``, ``governor`` (``None`` if the kernel reports none),
+        ``load_average`` (1, 5 and 15 minutes; ``None`` on Windows), ``gpu`` (``None`` without one) and
+        ``versions``.
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -50,7 +50,7 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
 
 
 def isa_flags() -> list[str]:
-    """Return the CPU's instruction sets that matter for inference; empty where unknown."""
+    """Return the CPU's instruction sets that matter for inference; empty if unknown."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.startswith(("flags", "Features")):
             has = set(line.split(":", 1)[1].split())
@@ -59,13 +59,13 @@ def isa_flags() -> list[str]:
 
 
 def governor() -> str | None:
-    """Return what sets the clock of the first CPU, such as ``performance``; nothing where unknown."""
+    """Return the frequency governor of the first CPU, such as ``performance``; ``None`` if unknown."""
     return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def _gpu() -> str | None:
     """Return the name of the CUDA device."""
-    # Whatever ran on a GPU has imported PyTorch; nothing else is worth the import.
+    # Code that ran on a GPU has imported PyTorch; otherwise the import is not worth its time.
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
@@ -73,7 +73,7 @@ def _gpu() -> str | None:
 
 
 def _read(path: str) -> str | None:
-    """Return the text of a kernel file, or nothing."""
+    """Return the text of a kernel file, or ``None``."""
     try:
         return Path(path).read_text().strip()
     except OSError:

@@ -20,14 +20,14 @@ _LONGEST = 60
 
 
 def check_layers(paths: Sequence[Path], ways: Sequence[Way]) -> None:
-    """Refuse files whose layers nobody can list, before anything is measured.
+    """Refuse files whose layers cannot be listed, before anything is measured.
 
     Raises:
         UsageError: none of them is an engine.
     """
     if not any(way.runtime == "tensorrt" for way in ways):
         names = ", ".join(path.name for path in paths)
-        raise UsageError(f"--layers lists the layers of engines, and there is none among {names}")
+        raise UsageError(f"--layers lists the layers of engines, but none of {names} is an engine")
 
 
 def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
@@ -35,10 +35,10 @@ def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
 
     Args:
         way: The engine.
-        batch: Input of every run; it decides the shapes.
+        batch: Input of every run, which determines the shapes.
 
     Raises:
-        ImfDeployError: the engine cannot be loaded or does not take the batch.
+        ImfDeployError: the engine cannot be loaded or does not accept the batch.
     """
     with TensorRTRunner(way.path, cuda_graph=False, device=way.device) as runner:
         return runner.layers(batch, RUNS)
@@ -58,7 +58,7 @@ def render_layers(name: str, images: int, layers: Sequence[EngineLayer]) -> Tabl
         words = (layer.kind, _shortened(layer.name), _shortened(layer.tactic))
         table.add_row(took, layer.types, *map(escape, words))
     if not any(layer.types for layer in layers):
-        table.caption = "The engine was built without details: build it again to see formats and tactics"
+        table.caption = "The engine was built without details; rebuild it to see formats and tactics"
     return table
 
 

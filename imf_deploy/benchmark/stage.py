@@ -1,4 +1,4 @@
-"""Measure deployable files: what each one takes, on one batch, side by side."""
+"""Measure the latency of deployable files, on one batch, side by side."""
 
 from __future__ import annotations
 
@@ -41,33 +41,32 @@ def bench(
     clients: Sequence[int] = (),
     seed: int = 0,
 ) -> BenchResult:
-    """Measure files side by side, each in the ways that are asked for, at each batch size.
+    """Measure files side by side, each in the requested ways, at each batch size.
 
-    The input is normal noise of mean 0 and deviation 1, the scale of normalised pictures; of whole
-    numbers where a file takes those, as :func:`imf_deploy.benchmark.inputs.noise` says.
+    The input is normal noise of mean 0 and standard deviation 1, the scale of normalised images; for integer
+    inputs see :func:`imf_deploy.benchmark.inputs.noise`.
 
     Args:
-        paths: ONNX files, engines and stripped weights that take the same input; a file may come
-            twice.
+        paths: ONNX files, engines and stripped weights that take the same input; a file may be listed twice.
         choice: Runtimes, devices and modes; by default ONNX Runtime and PyTorch on the CPU.
         batch_sizes: Images in a batch.
-        duration_s: Least time that each row is measured for, in seconds.
-        iterations: Least number of inferences of each row.
-        warmup_s: Least time of each warm-up, in seconds.
-        rounds: As :func:`measure` takes it.
-        loads: How often each file is loaded; to compare takes six.
+        duration_s: Minimum time in seconds that each row is measured for.
+        iterations: Minimum number of inferences of each row.
+        warmup_s: Minimum time of each warm-up in seconds.
+        rounds: See :func:`measure`.
+        loads: Number of loads of each file; a comparison needs six.
         image_size: Height and width in pixels, for files that leave them free.
-        baseline: Name or path of the file, or name of the row, that ratios are against; by default
-            the first row.
+        baseline: Name or path of the file, or name of the row, that ratios are relative to; by default the
+            first row.
         startup: Whether to measure load time, first inference and memory, each in a new process.
         layers: Whether to list the layers of engines, with the time of each.
-        clients: Numbers of clients that send requests at the same time; each row is measured with them too.
-        seed: Of the input and of the resampling.
+        clients: Numbers of clients that send requests at the same time; each row is also measured with them.
+        seed: Seed of the input and of the resampling.
 
     Raises:
-        UsageError: a file cannot be told by its suffix, files or options do not fit together, or an
-            input is larger than a gibibyte.
-        DeviceError: an engine or a device, and no GPU for it.
+        UsageError: a file has an unknown suffix, files or options are incompatible, or an input is larger
+            than a gibibyte.
+        DeviceError: there is no GPU for an engine or a device.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
     choice = choice or Choice()
@@ -83,7 +82,7 @@ def bench(
         check_layers(paths, list(ways.values()))
     blocks = loads if loads > 1 else rounds or 1
     if len(ways) > 1 and blocks < MIN_BLOCKS:
-        raise UsageError(f"to compare files takes {MIN_BLOCKS} loads or more, not {loads}")
+        raise UsageError(f"a comparison of files needs {MIN_BLOCKS} loads or more, not {loads}")
     first = _baseline(ways, baseline)
     runners = {name: way.open() for name, way in ways.items()}
     taken = common_input(runners, image_size)
@@ -143,7 +142,7 @@ def bench(
 
 
 def _named(paths: Sequence[Path], choice: Choice) -> dict[str, Way]:
-    """Return every way of every file, by a name that tells them apart."""
+    """Return every way of every file, by a unique name."""
     named: dict[str, Way] = {}
     for name, path in zip(_names(paths), paths, strict=True):
         ways = ways_of(path, choice)
@@ -153,7 +152,7 @@ def _named(paths: Sequence[Path], choice: Choice) -> dict[str, Way]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return short names that tell the files apart."""
+    """Return short unique names of the files."""
     names: list[str] = []
     same = Counter(path.name for path in paths)
     for path in paths:
@@ -164,7 +163,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _baseline(ways: dict[str, Way], wanted: str) -> str:
-    """Return the name of the row that ratios are against."""
+    """Return the name of the row that ratios are relative to."""
     for name, way in ways.items():
         if wanted in ("", name, way.path.name, str(way.path)):
             return name
@@ -172,5 +171,5 @@ def _baseline(ways: dict[str, Way], wanted: str) -> str:
 
 
 def _told(runner: str, way: Way) -> str:
-    """Return what ran a file and how, such as ``pytorch, compile``."""
+    """Return the runtime of a file and its mode, such as ``pytorch, compile``."""
     return runner if not way.label or way.label.startswith(way.runtime) else f"{runner}, {way.label}"

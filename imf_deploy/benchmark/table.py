@@ -54,7 +54,7 @@ def render_clients(result: BenchResult) -> Table:
 
 
 def beside(result: BenchResult) -> list[str]:
-    """Return lines on what the table has no room for: start, memory, energy, GPU parts; a busy machine."""
+    """Return lines that the table has no space for: start, memory, energy, GPU parts; a busy machine."""
     busy = busy_machine(result.conditions["other_cpus"], result.settings["threads"])
     return [line for line in (busy, *map(_beside, result.rows), *int8_rows(result.rows)) if line]
 
@@ -70,7 +70,7 @@ def _beside(row: BenchRow) -> str:
         if start["memory"]:
             facts.append(f"memory {_significant(start['memory']['of_file_mib'])} MiB")
     if row.latency.energy_j is not None:
-        facts.append(f"{_significant(1e3 * row.latency.energy_j / row.latency.count)} mJ an inference")
+        facts.append(f"{_significant(1e3 * row.latency.energy_j / row.latency.count)} mJ per inference")
     if row.gpu_ms:
         parts = {part: row.gpu_ms[f"{part}_ms"]["p50"] for part in ("enqueue", "h2d", "compute", "d2h")}
         facts += [f"{part} {_significant(value)} ms" for part, value in parts.items()]
@@ -83,5 +83,5 @@ def _beside(row: BenchRow) -> str:
 
 
 def _significant(value: float) -> str:
-    """Return a positive number with four significant digits, and no more than four decimals."""
+    """Return a positive number with four significant digits, and at most four decimals."""
     return f"{value:.{min(max(3 - math.floor(math.log10(value)), 0), 4)}f}" if value > 0 else "0"

@@ -12,7 +12,6 @@ from imf_deploy.cli import options as o
 from imf_deploy.cli import teacher_options as t
 from imf_deploy.cli.config import Settings
 from imf_deploy.cli.recipe import Recipe, with_monitoring, with_recipe
-from imf_deploy.distillation.distill import student_spec
 from imf_deploy.settings import DistillSettings, GivenTeacher
 
 
@@ -125,6 +124,7 @@ def distill(
     from imf_deploy.cli.read import data_settings, read
     from imf_deploy.data import open_data
     from imf_deploy.distillation.distill import distill as run
+    from imf_deploy.distillation.distill import student_spec
     from imf_deploy.files import write_yaml
     from imf_deploy.models import check_student
     from imf_deploy.progress import say

@@ -91,7 +91,7 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
     cpus = usable_cpus()
     read = sum(len(part.pictures) for part in parts if keep or part.check)
     sources: list[ImageSource] = []
-    with ThreadPoolExecutor(cpus) as pool, track("ReadingSettings images", read) as advance:
+    with ThreadPoolExecutor(cpus) as pool, track("Reading images", read) as advance:
         for part in parts:
             pictures, labels = part.pictures, torch.as_tensor(part.labels, dtype=torch.int64)
             count = len(pictures) if keep else 0

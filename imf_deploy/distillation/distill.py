@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -140,10 +139,9 @@ def distill(
         if config.refit:
             with stage("refit"):
                 heads = refit_distilled(graph, task.teach, data, config, config)
-        return save_distilled(
-            path,
-            graph,
-            checkpoint,
+        record = DistilledFile(
+            path=path,
+            sha256="",
             parent=teacher.sha256,
             recipe=recipe,
             model=spec.to_dict(),
@@ -160,6 +158,7 @@ def distill(
             data_config=data.config,
             config=finite(asdict(config)),
         )
+        return save_distilled(record, graph, checkpoint)
 
     return on_first(finish)
 
@@ -185,23 +184,22 @@ def imf_task(
     return task, graph, blocks, features
 
 
-def save_distilled(path: Path, graph: nn.Module, checkpoint: Path, **fields: Any) -> DistilledFile:
+def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
     """Write a training graph with its record, and remove the checkpoint that led to it.
 
     Args:
-        path: Where to write.
+        record: What is known of the file, but for its hash.
         graph: Student and branches.
         checkpoint: Of the training that is done.
-        fields: Of its record.
 
     Raises:
         ImfDeployError: a weight or a statistic is not finite; nothing is written.
     """
     check_finite(graph.state_dict(), "at the end")
-    save_weights(path, graph.state_dict())
-    artifact = DistilledFile(path=path, sha256=sha256_file(path), **fields).save()
+    save_weights(record.path, graph.state_dict())
+    saved = record.revised(sha256=sha256_file(record.path)).save()
     checkpoint.unlink(missing_ok=True)
-    return artifact
+    return saved
 
 
 def recorded_settings(artifact: DistilledFile) -> DistillSettings:

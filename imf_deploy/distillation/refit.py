@@ -21,7 +21,7 @@ from imf_deploy.records.making import Refitted
 from imf_deploy.settings import LossSettings, TrainingSettings
 
 PASSES = 2
-"""Over the training split, at most; each view is a new one where pictures are changed at random."""
+"""Over the training split, at most; each view is a new one where images are changed at random."""
 FLOATS = 32_000_000
 """Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
 PER_CLASS = 20

@@ -71,7 +71,7 @@ class ImfBranches(nn.Module):
         blocks: Sequence[Block],
         teacher_features: Sequence[Block],
         num_classes: int,
-        design: BranchSettings = BranchSettings(),
+        design: BranchSettings = BranchSettings(),  # noqa: B008, frozen
     ) -> None:
         super().__init__()
         self.refining = refining_units(design, len(blocks))

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class ProductRunner:
     """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar.
 
-    The file is read once; entering again runs a fresh copy of the weights, at other addresses.
+    The file is read once; each entry runs a fresh copy of the weights, at other addresses.
 
     Args:
         path: The file.
-        device: As :class:`PyTorchRunner` takes it, like all that follow.
+        device: See :class:`PyTorchRunner`, also for the other arguments.
         threads: Threads of PyTorch's pool.
         mode: How the network runs.
-        cuda_graph: On a CUDA device, capture runs as CUDA graphs.
+        cuda_graph: Whether runs on a CUDA device are captured as CUDA graphs.
     """
 
     name = "pytorch"
@@ -51,8 +51,8 @@ class ProductRunner:
 
         Raises:
             UsageError: there is no such file.
-            DeviceError: the device is not there.
-            ImfDeployError: the file is no product, or damaged.
+            DeviceError: the device does not exist.
+            ImfDeployError: the file is not a product, or is damaged.
         """
         from imf_deploy.method.products import load_product
 
@@ -79,15 +79,15 @@ class ProductRunner:
             inner.__exit__(kind, error, trace)
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits, as :meth:`PyTorchRunner.infer` does."""
+        """Return the logits, like :meth:`PyTorchRunner.infer`."""
         return self._opened().infer(batch)
 
     def trace(self, batch: Batch) -> GpuTimes | None:
-        """Return the parts of one run on a GPU, as :meth:`PyTorchRunner.trace` does."""
+        """Return the parts of one run on a GPU, like :meth:`PyTorchRunner.trace`."""
         return self._opened().trace(batch)
 
     def share(self) -> Runner:
-        """Return a runner of the same network for another thread, as :meth:`PyTorchRunner.share` does."""
+        """Return a runner of the same network for another thread, like :meth:`PyTorchRunner.share`."""
         return self._opened().share()
 
     def _opened(self) -> PyTorchRunner:

@@ -1,7 +1,7 @@
 """How a setting is declared: type, default, bounds and help text in one line of a frozen dataclass.
 
-Values are validated when an object is made, in Python, on the command line and in ``--config`` alike. A message
-names a field as `` `name` ``; the command line shows it as the option ``--name``.
+Values are validated when an object is made, in Python, on the command line and in ``--config`` alike. A
+message names a field as `` `name` ``; the command line shows it as the option ``--name``.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ Attention = Literal["class", "branch", "mean"]
 class LossSettings:
     """The two weights of the loss (the paper's Eq. 5), the temperature, and what the terms are (ours).
 
-    The usual factor of the temperature's square (Hinton et al. 2015) is left out (ours), so that ``beta`` keeps
-    its meaning.
+    The usual factor of the temperature's square (Hinton et al. 2015) is left out (ours), so that ``beta``
+    keeps its meaning.
     """
 
     alpha: Annotated[Weight, Field(description="Weight of the feature distance.")] = 30.0
@@ -128,9 +128,9 @@ class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
 class QatSettings:
     """How long a student is tuned for INT8, and how gently.
 
-    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation. The schedule is
-    not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges come to rest. Mixup,
-    CutMix and the moving average of weights are off, and the last epoch's weights are kept.
+    Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation. The schedule
+    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges come to rest.
+    Mixup, CutMix and the moving average of weights are off, and the last epoch's weights are kept.
     """
 
     epochs: Annotated[int, Field(ge=1, le=LARGEST_NUMBER, description="Passes over the training split.")] = 1

@@ -22,8 +22,8 @@ class Int8Settings:
     int8_cpus: Annotated[
         Cpus,
         Field(
-            description="Processors that INT8 files for ONNX Runtime are for: all, or only those with VNNI or "
-            "another dot product of bytes."
+            description="Processors that INT8 files for ONNX Runtime are for: all, or only those with VNNI "
+            "or another dot product of bytes."
         ),
     ] = "all"
     gate: Gate = Gate()

@@ -65,4 +65,5 @@ class RunSettings(TuningSettings):
         )
         # Lists in place of tuples, as JSON reads them back.
         content: dict[str, Any] = finite(asdict(decisive))
-        return content
+        # Beside the products: these two decide which files are made, and nothing of what is in them.
+        return content | {"precisions": content["export"].pop("precisions")}

@@ -1,4 +1,4 @@
-"""What a frozen teacher says of each view of a picture, kept in a file: it has to look but once."""
+"""What a frozen teacher says of each view of an image, kept in a file: it has to look but once."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class OutputsFile:
 
     A row for each view holds the step that wrote it, as ``int64`` counted from 1, and the values, maps
     as channels-last. A row counts in later steps only. So a training that goes on from a checkpoint asks
-    the teacher again for what was written after it, with the same pictures beside each other, and sees
+    the teacher again for what was written after it, with the same images beside each other, and sees
     the numbers of one that was left alone, whenever it was killed.
 
     Args:
         path: Where. A file of the same training is gone on from, any other is replaced.
         key: Stands for everything that decides the outputs.
-        rows: Pictures times views of a picture.
+        rows: Images times views of an image.
         limit: Largest size in bytes. Above it, or above half of what the disk has left, nothing is
             kept, and a remark says so.
     """
@@ -63,7 +63,7 @@ class OutputsFile:
         """
         try:
             if not self._open:
-                self._begin(run(images[:1]))  # one picture tells the shapes
+                self._begin(run(images[:1]))  # one image tells the shapes
             if self._file is None:
                 return list(run(images))
             rows = self._read(self._file, views)

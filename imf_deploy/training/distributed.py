@@ -95,7 +95,7 @@ def batch_mean(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
 
     Args:
         values: ``[K]`` for each part of this process.
-        counts: Pictures of each part.
+        counts: Images of each part.
     """
     total = torch.stack([value.double() * count for value, count in zip(values, counts, strict=True)]).sum(0)
     sums = all_sum(torch.cat([total, total.new_tensor([sum(counts)])]))

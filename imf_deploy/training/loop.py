@@ -111,8 +111,8 @@ def _kept_outputs(
 ) -> Iterator[OutputsFile | None]:
     """Give where a training keeps its teacher's outputs; nothing where that does not pay.
 
-    It pays where epochs outnumber the views of a picture, no pictures are mixed, and one process
-    trains: of several, each meets other pictures in each epoch. The file is removed when the training
+    It pays where epochs outnumber the views of an image, no images are mixed, and one process
+    trains: of several, each meets other images in each epoch. The file is removed when the training
     is done, and stays where it was cut off.
 
     Args:

@@ -3,7 +3,7 @@
 CIFAR-100: Tian et al. 2019, "Contrastive Representation Distillation", tables 1 and 2, and the authors'
 published settings (RepDistiller): SGD with momentum 0.9 (not Nesterov's), weight decay 5e-4, batches of
 64, 240 epochs, learning rate 0.05, or 0.01 for MobileNetV2 and ShuffleNet students, divided by 10 after
-epochs 150, 180 and 210; pictures padded by 4 pixels, cropped and mirrored.
+epochs 150, 180 and 210; images padded by 4 pixels, cropped and mirrored.
 
 ImageNet: PyTorch's example of an ImageNet training, which the distillation literature runs for 100 epochs
 (such as Heo et al. 2019, "A Comprehensive Overhaul of Feature Distillation"): SGD with momentum 0.9,
@@ -69,7 +69,8 @@ class Preset:
         """
         recipe = self.recipe(teacher)
         own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
-        return {"teacher": self.teacher} | dict(self.data) | own | recipe
+        own |= {"lr_drops": ",".join(map(str, recipe["lr_drops"]))}
+        return {"teacher": self.teacher} | dict(self.data) | recipe | own
 
 
 _STEPS = {"lr_schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}

@@ -70,7 +70,7 @@ class Known:
 
 @runtime_checkable
 class TaughtTask(Task, Protocol):
-    """A task whose teacher is frozen, so that it has to see each view of a picture only once."""
+    """A task whose teacher is frozen, so that it has to see each view of an image only once."""
 
     def known_targets(self, parts: Sequence[Tensor], known: Sequence[Known | None]) -> Sequence[Any]:
         """Return what :meth:`targets` does, with what is kept for each part, and keep what is new."""

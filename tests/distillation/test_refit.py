@@ -19,6 +19,7 @@ from imf_deploy.distillation.refit import refit_heads, refit_student
 from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
 from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Refitted
 from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
@@ -65,7 +66,7 @@ def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None
 def test_without_validation_images_what_was_fitted_is_kept(data: DataSet, teacher: Teacher) -> None:
     student = Student()
     (record,) = fitted(student, without_validation(data), teacher)
-    assert record == {"head": "plain", "before": None, "after": None, "kept": True}
+    assert record == Refitted("plain", None, None, kept=True)
     assert student.fc.weight.abs().sum() > 0
 
 

@@ -104,7 +104,13 @@ from imf_deploy.export.tensorrt_writer import build_engine
 model, folder = Path(sys.argv[1]), Path(sys.argv[2])
 for name in sys.argv[3:]:
     info = build_engine(
-        model, folder / "a.engine", "tensorrt", BatchRange(1, 1, 1), (), BuildSettings(builder_level=0), folder / name
+        model,
+        folder / "a.engine",
+        "tensorrt",
+        BatchRange(1, 1, 1),
+        (),
+        BuildSettings(builder_level=0),
+        folder / name,
     )
     print(name, info.cache.found, info.cache.complete)
 """

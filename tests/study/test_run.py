@@ -235,7 +235,7 @@ def test_half_a_record_is_named(place: Place) -> None:
 
 @pytest.mark.parametrize("method", ["kd", "imf"])
 def test_a_setting_out_of_range_is_the_users(method: str) -> None:
-    with pytest.raises(UsageError, match="`lr` -1.0 is out of range"):
+    with pytest.raises(UsageError, match=r"`lr` -1\.0 is out of range"):
         run_of(method, lr=-1.0)
 
 

@@ -72,8 +72,8 @@ class Watched(loop.Training):
 loop.Training = Watched
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
 train = TrainingSettings(**{"batch_size": 16, "lr": 0.01, "device": "cpu", **fields})
-made = distill(data, teacher, DistillSettings(student=student, **vars(train), refit=refit), out / "d.safetensors",
-               monitoring=monitoring)
+config = DistillSettings(student=student, **vars(train), refit=refit)
+made = distill(data, teacher, config, out / "d.safetensors", monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "epochs": epochs, "seen": seen, "states": states, "sha256": made.sha256,
     "history": made.history, "world": world_size(), "refitted": made.refitted,

@@ -56,8 +56,7 @@ def test_the_form_of_records() -> None:
     ],
 )
 def test_records_that_hold_no_gate(content: object) -> None:
-    with pytest.raises(ImfDeployError, match=".") as caught:
+    with pytest.raises(ImfDeployError, match=r"cannot be used|out of range") as caught:
         from_record(Gate, content)
     assert not isinstance(caught.value, UsageError)
     assert len(str(caught.value)) < 200
-    assert "`max" not in str(caught.value)
