@@ -35,4 +35,4 @@ def study(
 
     bench = Bench(data, teacher, config.device, output / "runs", memory.teacher_outputs_gb)
     run(config, bench, output, common.command, jobs, latency.bench_seconds, common.settings)
-    say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")
+    say(f"{output / 'study.md'}: tables, comparisons and settings; pictures beside it")
