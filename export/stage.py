@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """How engines are built, once that is decided.
+    """The decision how engines are built.
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
         settings: Batches, targets and options of the build.
-        precisions: Which ONNX files an engine is built from.
+        precisions: Precisions of the ONNX files that an engine is built from.
     """
 
     flavour: Flavour
@@ -60,14 +60,14 @@ class EnginePlan:
 
 
 def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[EnginePlan | None, str]:
-    """Decide how engines are built on this machine, which has to fit the files that are written.
+    """Decide how engines are built on this machine, in accordance with the files that are written.
 
     Returns:
-        How to build engines, or ``None``; and what the user should know of it, empty where all is well.
+        How to build engines, or ``None``; and a note for the user, which may be empty.
 
     Raises:
-        UsageError: values that do not go together, or a TensorRT that is not installed.
-        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+        UsageError: values are incompatible, or a TensorRT is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
     """
     check_cache(settings.timing_cache)
     library, targets = choose_flavour(settings.trt), settings.compute_capability
@@ -75,16 +75,16 @@ def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[Engine
         return None, f"No TensorRT engines: {library.reason}"
     if library.flavour == "tensorrt" and targets:
         raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave `compute_capability` out, or give `trt` rtx",
+            "the full TensorRT only builds for the GPU of this machine",
+            "Leave `compute_capability` out, or use `trt` rtx",
         )
     if TURING in targets and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give `precisions` fp16 or {DEPLOY}, or leave 75 out",
+            f"Use `precisions` fp16 or {DEPLOY}, or leave 75 out",
         )
     check_options(settings, library.flavour)
-    # Who names targets may build for other machines.
+    # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EnginePlan(library.flavour, settings, choice.engines), remark
 
@@ -94,7 +94,7 @@ def _rtx_without_targets(here: str) -> str:
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
-    return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
+    return f"This GPU (SM{here}) cannot run these TensorRT-RTX engines; for others, use: {other}"
 
 
 def export(
@@ -205,7 +205,7 @@ def write_onnx(
 
 
 def _built_on(engines: EnginePlan) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
+    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
     gpu = None if engines.flavour == "rtx" else this_gpu()
     return str(gpu) if gpu else ""
 

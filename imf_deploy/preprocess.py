@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
@@ -75,6 +75,14 @@ class Preprocess:
     std: tuple[_Positive, _Positive, _Positive]
     labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_its_color(cls, content: Any) -> Any:
+        # Nothing is guessed of a record.
+        if isinstance(content, dict) and "color" not in content:
+            raise ValueError("Input lacks 'color'")
+        return content
 
     @classmethod
     def of_tensors(cls, size: int, labels: tuple[str, ...]) -> Preprocess:
