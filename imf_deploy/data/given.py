@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -110,18 +110,28 @@ def in_memory(batches: Iterable[Any], preprocess: Preprocess, name: str) -> Spli
     return Split.whole(MemoryImages(images, labels))
 
 
-def count_batches(batches: Iterable[Any], name: str) -> int:
-    """Return how many batches an iterable yields, each time.
+class Batches(Protocol):
+    """Batches that can be counted, and iterated over repeatedly."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each."""
+
+
+def counted(batches: Any, name: str) -> Batches:
+    """Return batches that can be counted.
 
     Raises:
-        UsageError: it does not say, or can be iterated over only once.
+        UsageError: they have no length, or can be iterated over only once.
     """
-    if not isinstance(batches, Sized) or isinstance(batches, Iterator):
+    if not (isinstance(batches, Sized) and isinstance(batches, Iterable)) or isinstance(batches, Iterator):
         raise UsageError(
             f"{name} has no length, which the learning rate depends on",
             "Give a DataLoader of a Dataset with a length, or a list of batches",
         )
-    return len(batches)
+    return batches
 
 
 @dataclass(frozen=True)
@@ -133,23 +143,22 @@ class GivenSplit(Split):
         batch_size: Images of the first batch.
     """
 
-    batches: Iterable[Any]
+    batches: Batches
     batch_size: int
 
     @classmethod
-    def of(cls, batches: Iterable[Any], preprocess: Preprocess, name: str) -> GivenSplit:
+    def of(cls, batches: Batches, preprocess: Preprocess, name: str) -> GivenSplit:
         """Look at the first batch.
 
         Raises:
-            UsageError: the batches cannot be counted, there is none, or the first one has another form.
+            UsageError: there is none, or the first one has another form.
         """
-        count = count_batches(batches, name)
         first = next(iter(batches), None)
         if first is None:
             raise UsageError(f"{name} yields no batch", "Give at least one")
         images, labels = read_batch(first, preprocess, name)
         known = MemoryImages(images.cpu(), labels.cpu())
-        return cls(known, torch.arange(count * len(images)), batches, len(images))
+        return cls(known, torch.arange(len(batches) * len(images)), batches, len(images))
 
 
 class GivenLoader:
