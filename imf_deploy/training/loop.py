@@ -36,31 +36,31 @@ def fit(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> History:
-    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
+    """Train ``task.module`` in place; resume from ``checkpoint`` if it belongs to ``settings``.
 
-    Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
-    and started again ends with the same weights as one that was left alone (same device, processes
-    and number of threads).
+    Order, augmentation and dropout depend only on the seed and the epoch, so a run that was killed and
+    started again ends with the same weights as an uninterrupted one (same device, processes and number of
+    threads).
 
     Args:
-        task: What to train. Its module is moved to the device.
-        data: Training and validation splits; the test split is not touched.
+        task: Task to train. Its module is moved to the device.
+        data: Training and validation splits; the test split is not used.
         config: Settings.
-        title: What the progress bar says.
-        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says.
-        settings: Everything that decides the result, as JSON values.
+        title: Title of the progress bar.
+        checkpoint: File written after every epoch, and within epochs according to ``monitoring``.
+        settings: Everything that determines the result, as JSON values.
         overwrite: Whether a checkpoint of other settings may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
+        One record per epoch: every loss term, ``lr`` and ``validation_accuracy``.
 
     Raises:
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
-        raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
+        raise UsageError("--keep best needs validation images, but there are none", "Use --keep last")
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
@@ -84,7 +84,7 @@ def fit(
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
-            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
+            say(f"{title}: resuming after epoch {done.epoch} of {config.epochs}{within}")
         log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
         with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
@@ -109,24 +109,24 @@ def fit(
 def _kept_outputs(
     checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainingSettings, limit: float
 ) -> Iterator[OutputsFile | None]:
-    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
+    """Yield the file in which a training stores its teacher's outputs, or ``None`` if that is not worthwhile.
 
-    It pays where epochs outnumber the views of an image, no images are mixed, and one process
-    trains: of several, each meets other images in each epoch. The file is removed when the training
-    is done, and stays where it was cut off.
+    It is worthwhile if there are more epochs than views of an image, no images are mixed, and one process
+    trains: several processes each see other images in each epoch. The file is removed when the training ends,
+    and kept if it is interrupted.
 
     Args:
-        checkpoint: Of the training; the file lies beside it.
-        settings: Everything that decides the training's result, as JSON values.
-        data: What it trains on.
-        config: Of the training.
+        checkpoint: Checkpoint of the training; the file is stored next to it.
+        settings: Everything that determines the training's result, as JSON values.
+        data: Data of the training.
+        config: Settings of the training.
         limit: Largest size of the file in bytes; 0 for none.
     """
     path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
     mixed = config.mixup or config.cutmix
     if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
         if is_first():
-            path.unlink(missing_ok=True)  # of another training, which was cut off
+            path.unlink(missing_ok=True)  # left by another, interrupted training
         yield None
         return
     outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)
