@@ -107,7 +107,6 @@ def qat(
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
     finally:
-        task.close()
         rounded.remove()
     about = Tuned(config.epochs, train.lr, len(images), before, accuracy(graph), rounded_after)
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]

@@ -1,3 +1,53 @@
-"""Distil a light image classifier (IMF), strip it, export it, and check what came out."""
+"""Distil a light image classifier (IMF), strip it, export it, and check what came out.
+
+The verbs work on objects: networks, batches, files. They are imported when they are first used, so that
+``import imf_deploy`` is fast and imports no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from imf_deploy.api.bench import bench
+    from imf_deploy.api.distill import distill
+    from imf_deploy.api.export import build_engine, export_onnx
+    from imf_deploy.api.quantize import quantize
+    from imf_deploy.api.strip import strip
+    from imf_deploy.api.verify import verify
+    from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
 
 __version__ = "0.2.0.dev0"
+__all__ = [
+    "ImfDistiller",
+    "ImfLosses",
+    "bench",
+    "build_engine",
+    "distill",
+    "export_onnx",
+    "quantize",
+    "strip",
+    "verify",
+]
+
+_MODULES = {
+    "ImfDistiller": "distillation.distiller",
+    "ImfLosses": "distillation.distiller",
+    "bench": "api.bench",
+    "build_engine": "api.export",
+    "distill": "api.distill",
+    "export_onnx": "api.export",
+    "quantize": "api.quantize",
+    "strip": "api.strip",
+    "verify": "api.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

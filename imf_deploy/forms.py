@@ -96,7 +96,7 @@ def first_problem(error: ValidationError, skip: int = 0) -> str:
         f"[{step}]" if isinstance(step, int) else f".{shorten(step, 60)}" for step in found["loc"][skip:]
     )
     place = "".join(steps).lstrip(".")[-200:] or "it"
-    message = found["msg"]
+    message = found["msg"].removeprefix("Value error, ")
     return f"{place}{message[5:]}" if message.startswith("Input ") else f"{place}: {message}"
 
 

@@ -15,6 +15,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import Gate, QuantizeSettings
 from imf_deploy.settings.quantize import Target
@@ -72,7 +73,7 @@ def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     assert artifact.preprocess == many.preprocess
     # The file says it too, without its record.
     metadata = describe_onnx(artifact.path).metadata
-    assert json.loads(metadata["preprocess"]) == asdict(many.preprocess)
+    assert Preprocess.from_dict(json.loads(metadata["preprocess"])) == many.preprocess
     assert json.loads(metadata["labels"]) == list(many.preprocess.labels)
 
 

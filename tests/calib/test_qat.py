@@ -98,7 +98,7 @@ def test_exits_are_fitted_again_to_what_was_tuned(
             data.preprocess,
             torch.device("cpu"),
         )
-        assert accuracy == pytest.approx(record["after"] if record["kept"] else record["before"])
+        assert accuracy == pytest.approx(record.after if record.kept else record.before)
 
 
 def test_heads_that_were_not_fitted_are_not_fitted_now(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,8 @@ def test_the_record_of_a_distillation(data: DataSet, teacher: Teacher, distilled
     (epoch,) = distilled_artifact.history
     assert epoch.keys() == TERMS | {"epoch", "lr", "validation_accuracy"}
     assert 0 <= epoch["validation_accuracy"] <= 1
-    assert [block["name"] for block in distilled_artifact.blocks] == ["stage2", "stage3"]
-    assert distilled_artifact.teacher_features == [asdict(Block("layer3", 64, 4))] * 2
+    assert [block.name for block in distilled_artifact.blocks] == ["stage2", "stage3"]
+    assert distilled_artifact.teacher_features == [Block("layer3", 64, 4)] * 2
     assert distilled_artifact.parent == teacher.sha256
     assert distilled_artifact.preprocess == data.preprocess
 
