@@ -66,11 +66,11 @@ class Teacher:
         module: ``[N, 3, S, S]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
-        accuracy: On the test split of the data at hand, from 0 to 1; ``None`` where there is none.
-        history: One record an epoch of its training, where its sidecar has them.
-        memory: What it said to other trainings, if they share that.
-        key: Which weights of the file it has; empty for the file's only or usual ones.
-        recorded: Whether a record says that it was trained with the preprocessing and classes of the data.
+        accuracy: Accuracy on the test split of the data, from 0 to 1; ``None`` if there is none.
+        history: One record per epoch of its training, if its sidecar has them.
+        memory: Outputs shared with other trainings, if any.
+        key: Key of its weights in the file; empty for the file's only or usual ones.
+        recorded: Whether a record states that it was trained with the preprocessing and classes of the data.
     """
 
     module: nn.Module

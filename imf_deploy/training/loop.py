@@ -47,9 +47,10 @@ def fit(
         task: Task to train. Its module is moved to the device.
         data: Training and validation splits; the test split is not used.
         config: Settings.
-        title: What the progress bar says.
-        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says; ``None`` writes none.
-        settings: Everything that decides the result, as JSON values.
+        title: Title of the progress bar.
+        checkpoint: File written after every epoch, and within epochs according to ``monitoring``; ``None``
+            writes none.
+        settings: Everything that determines the result, as JSON values.
         overwrite: Whether a checkpoint of other settings may be replaced.
         monitoring: What is recorded and reported during the training.
 
@@ -85,7 +86,7 @@ def fit(
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
-            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
+            say(f"{title}: resuming after epoch {done.epoch} of {config.epochs}{within}")
         place = checkpoint or Path("imf-deploy")
         log = place.parent / "tensorboard" / place.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
@@ -122,11 +123,12 @@ def _kept_outputs(
     and kept if it is interrupted.
 
     Args:
-        checkpoint: Of the training; the file lies beside it, and without one nothing is kept.
-        settings: Everything that decides the training's result, as JSON values.
-        data: What it trains on.
-        config: Of the training.
-        limit: Largest size of the file in bytes; 0 for none.
+        checkpoint: Checkpoint of the training; the file is stored next to it, and without one nothing is
+            stored.
+        settings: Everything that determines the training's result, as JSON values.
+        data: Data of the training.
+        config: Settings of the training.
+        limit: Maximum size of the file in bytes; 0 for none.
     """
     if checkpoint is None:
         yield None

@@ -137,7 +137,7 @@ class Overflowing(torch.nn.Module):
 def test_a_statistic_that_is_not_finite_stops_and_keeps_the_checkpoint(data: DataSet, tmp_path: Path) -> None:
     config = TrainingSettings(epochs=3, batch_size=16, lr=0.01, device="cpu")
     task, path = Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
-    with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2, as running") as caught:
+    with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2: running") as caught:
         fit(task, data, config, "t", path, {})
     assert "--lr" in caught.value.hint
     kept = load_checkpoint(path, {}, overwrite=False)
