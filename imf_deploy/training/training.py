@@ -223,7 +223,7 @@ class Training:
         return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
     def save(self, path: Path | None, settings: Mapping[str, Any]) -> None:
-        """Write a checkpoint, where there is a path; all processes wait for the first one, which does."""
+        """Write a checkpoint, if there is a path; all processes wait for the first one, which writes it."""
         if path is None:
             return
         done = self._progress

@@ -143,7 +143,7 @@ def test_it_is_taken_as_it_is(
 
     monkeypatch.setattr("imf_deploy.calib.qat.fit", never)
     assert qat(distilled, data, teacher, GENTLE, tuned.path) == tuned
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         qat(distilled, data, teacher, replace(GENTLE, epochs=3), tuned.path)
 
 
