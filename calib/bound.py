@@ -1,26 +1,24 @@
-"""Weights that no processor saturates on: scales and rounding under the bound on pairs."""
+"""Weights on which no processor saturates: scales and rounding under the bound on pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from imf_deploy.calib.layers import LAYER_TYPES
 from imf_deploy.portability.pairs import bounded_scales, round_within_bound
 from imf_deploy.portability.products import from_matrix, output_axis, weight_matrix
 
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
-
 Scales = Mapping[str, npt.NDArray[np.float32]]
-"""Weight to the scale of each of its output channels."""
+"""For each weight, the scale of each of its output channels."""
 
 
 def own_weights(model: ModelProto) -> None:
-    """Give every layer weights that no other operator reads, in place: their order in pairs is its own."""
+    """Give every layer its own copy of its weights, in place, because the order of pairs differs by layer."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     taken: set[str] = set()
     for node in model.graph.node:
@@ -38,7 +36,7 @@ def find_scales(model: ModelProto) -> Scales:
     """Return the smallest scales at which no pair of weights can saturate, for each layer that has pairs.
 
     Args:
-        model: In float32, after :func:`own_weights`.
+        model: The model in float32, after :func:`own_weights`.
     """
     found = {}
     for node, weights, matrix in _layers(model):
@@ -50,7 +48,7 @@ def find_scales(model: ModelProto) -> Scales:
 
 
 def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, Any]]]:
-    """Return scales, of some weights or all, as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
+    """Return scales of some or all weights as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
     overrides = {}
     for node, weights, _ in _layers(model):
         if node.input[1] not in scales:
@@ -65,15 +63,13 @@ def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, 
 def bound_weights(quantised: ModelProto, model: ModelProto) -> None:
     """Round the weights of an INT8 model again so that no pair of them can saturate, in place.
 
-    At the scales of :func:`find_scales` this changes nothing. The quantiser raises a scale where a bias
-    would not fit into 32 bits otherwise, and rounding at another scale may exceed the bound.
+    At the scales of :func:`find_scales` this changes nothing. But the quantiser raises a scale if a bias
+    would otherwise not fit into 32 bits, and rounding at another scale may exceed the bound.
 
     Args:
-        quantised: What onnxruntime.quantization made of ``model``.
+        quantised: The result of onnxruntime.quantization for ``model``.
         model: The float32 model.
     """
-    from onnx import numpy_helper
-
     tensors = {tensor.name: tensor for tensor in quantised.graph.initializer}
     for node, weights, matrix in _layers(model):
         name = f"{node.input[1]}_quantized"
@@ -89,8 +85,6 @@ Layer = tuple["NodeProto", npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 def _layers(model: ModelProto) -> Iterator[Layer]:
     """Yield each layer with pairs: its node, its weights, and the same as ``[O, K]``."""
-    from onnx import numpy_helper
-
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type in LAYER_TYPES and node.input[1] in tensors:

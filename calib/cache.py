@@ -1,4 +1,4 @@
-"""Ranges kept in a JSON file, so that a second target or another gate need not measure them again."""
+"""Ranges stored in a JSON file, so that they are measured once for both targets and any gate."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SCHEMA = 2
 _PARTS = {
     "model": "another model",
     "images": "other images",
-    "preprocess": "another preprocessing",
+    "preprocess": "other preprocessing",
     "method": "another method",
 }
 
 
 @dataclass(frozen=True)
 class CacheKey:
-    """What ranges belong to.
+    """The key of stored ranges.
 
     Attributes:
         model: SHA-256 of the float ONNX file and of its weights in other files.
         images: SHA-256 of the calibration images.
-        preprocess: Fingerprint of how images become input: mean and deviation decide every range.
-        method: How ranges were chosen, with its parameters.
+        preprocess: Fingerprint of the preprocessing: mean and deviation affect every range.
+        method: The method that chose the ranges, with its parameters.
     """
 
     model: str
@@ -36,21 +36,20 @@ class CacheKey:
     method: str
 
     def path(self, folder: Path) -> Path:
-        """Return where ranges with this key lie in a folder of caches."""
+        """Return the path of ranges with this key in a folder of caches."""
         return folder / f"ranges-{fingerprint(asdict(self))[:16]}.json"
 
 
 def cached_ranges(path: Path, key: CacheKey, measure: Callable[[], Ranges]) -> Ranges:
-    """Return the ranges at ``path``, or measure them and keep them there.
+    """Return the ranges at ``path``, or measure and store them.
 
     Args:
         path: The cache file.
-        key: What the ranges have to belong to.
-        measure: Called where there is no such file.
+        key: The key that the ranges must have.
+        measure: Called if the file does not exist.
 
     Raises:
-        UsageError: the file belongs to another model, other images, another preprocessing or another
-            method.
+        UsageError: the file belongs to another model, other images, other preprocessing or another method.
         ImfDeployError: the file is damaged, or cannot be written.
     """
     if path.is_file():
@@ -64,11 +63,11 @@ def cached_ranges(path: Path, key: CacheKey, measure: Callable[[], Ranges]) -> R
 def _read(path: Path, key: CacheKey) -> Ranges:
     content = read_json(path)
     if content.get("schema") != SCHEMA:
-        raise ImfDeployError(f"{path} is no calibration cache of this version", "Delete it")
+        raise ImfDeployError(f"{path} is not a calibration cache of this version", "Delete it")
     for name, called in _PARTS.items():
         if content.get(name) != getattr(key, name):
             raise UsageError(
-                f"the calibration cache {path} belongs to {called}", "Give another --cache, or delete it"
+                f"the calibration cache {path} belongs to {called}", "Use another --cache, or delete it"
             )
     try:
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in content["ranges"].items()}

@@ -1,4 +1,4 @@
-"""Decide what an engine computes in where its INT8 file is not quantised: fp16 where the answers stay."""
+"""Choose the float type of an engine for layers that are not quantised: fp16 if the answers stay the same."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from imf_deploy.export.half import LARGEST_HALF
 
 IMAGES = 32
 _LEAST_AGREEMENT = 0.9
-# Images that were not calibrated on may have activations twice as large.
+# Activations of images that were not calibrated on may be twice as large.
 _HEADROOM = 2
 
 
 def choose_floats(
     model: FloatModel, ranges: Ranges, images: Split, readable: Callable[[Path], bool]
 ) -> Floats:
-    """Return ``fp16`` where the fp16 form of an INT8 file answers as the file itself does, else ``fp32``.
+    """Return ``fp16`` if the fp16 form of an INT8 file answers as the file itself does, else ``fp32``.
 
-    Rounding to fp16 moves an activation by a tenth of an INT8 step at most, so that few images change their
-    class. A network whose numbers do not fit into fp16 changes many, or has no finite logits.
+    Rounding to fp16 changes an activation by at most a tenth of an INT8 step, so few images change their
+    class. If the numbers of a network do not fit into fp16, many images change, or its logits are not finite.
 
     Args:
         model: The float model.
-        ranges: Of its activations.
-        images: ``IMAGES`` of them are run in ONNX Runtime.
-        readable: Whether the TensorRT of this machine reads a file; not every version takes fp16 scales.
+        ranges: Ranges of its activations.
+        images: Images, of which ``IMAGES`` are run in ONNX Runtime.
+        readable: Whether this machine's TensorRT reads a file; not every version accepts fp16 scales.
     """
     import onnx
 

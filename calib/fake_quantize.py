@@ -1,8 +1,8 @@
-"""Fake quantisation of a training graph from outside: the graph, its keys and its hooks stay as they are.
+"""Fake quantisation of a training graph from outside: the graph, its keys and its hooks do not change.
 
-The rounding itself is torchao's: one wheel without dependencies, and its ``FakeQuantize`` modules work in
-eager mode. NVIDIA's ``nvidia-modelopt`` converts convolutions by itself, but brings scipy, pulp and nine
-more packages, and its 0.47 cannot be imported with those alone (it also wants ``requests``).
+torchao does the rounding: it is one wheel without dependencies, and its ``FakeQuantize`` modules work in
+eager mode. NVIDIA's ``nvidia-modelopt`` converts convolutions by itself, but depends on scipy, pulp and nine
+more packages, and its 0.47 cannot be imported with those alone (it also needs ``requests``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
 
 LIMIT = 127
-"""Both ends of the integers: -128 is left out, as in the INT8 files."""
+"""Both ends of the integers: -128 is not used, as in the INT8 files."""
 _LAYERS = (nn.Conv2d, nn.Linear)
 _SUMMANDS = (nn.Conv2d, nn.BatchNorm2d)
 _PASSING = (nn.Identity, nn.Dropout)
@@ -31,13 +31,13 @@ def require_torchao() -> tuple[Any, Any]:
     """Return torchao's modules ``pt2e.fake_quantize`` and ``pt2e.observer``.
 
     Raises:
-        ImfDeployError: they are missing, or do not fit the installed PyTorch.
+        ImfDeployError: the modules are missing, or do not fit the installed PyTorch.
     """
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it calls a function of PyTorch that has become needless
+    logging.disable(logging.WARNING)  # it calls a deprecated function of PyTorch
     try:
         from torchao.quantization.pt2e import fake_quantize, observer
-    except Exception as error:  # a build for another PyTorch raises whatever it meets
+    except Exception as error:  # a build for another PyTorch may raise anything
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImfDeployError(
             f"quantisation-aware training needs torchao, which cannot be imported ({reason})",
@@ -51,20 +51,20 @@ def require_torchao() -> tuple[Any, Any]:
 class FakeQuantizedGraph(nn.Module):
     """A training graph whose forward pass rounds like an INT8 file, with straight-through gradients.
 
-    What is rounded is what :mod:`imf_deploy.calib.quantize` writes: the weights of every convolution and
-    linear layer (int8, symmetric, one scale for each output channel: batch norm scales whole channels,
-    so rounding before it is folded is rounding after), and, with one scale a tensor, what enters those
-    layers. That is all that TensorRT's form quantises. ONNX Runtime's form also quantises summands, so
-    what an addition or a concatenation takes straight from a convolution or a batch norm is rounded as
-    well. Activations are symmetric int8 for both: after a ReLU that is half as fine as the other form's
-    uint8, and what survives it survives both. Logits stay float.
+    It rounds what :mod:`imf_deploy.calib.quantize` writes as INT8. This includes the weights of every
+    convolution and linear layer: int8, symmetric, one scale for each output channel. (Batch norm scales whole
+    channels, so rounding before it is folded is the same as rounding after.) It also includes, with one scale
+    per tensor, the inputs of those layers. TensorRT's form quantises nothing else. ONNX Runtime's form also
+    quantises summands, so inputs that an addition or a concatenation reads directly from a convolution or a
+    batch norm are also rounded. Activations are symmetric int8 for both: after a ReLU that is half as fine as
+    the other form's uint8, and a network that tolerates it tolerates both. Logits stay float.
 
-    Ranges of activations are moving averages of each batch's extremes, and stand still in evaluation
-    mode. Statistics of batch norm stand still always: INT8 files have them folded into weights.
-    Source: Jacob et al. 2018; the gradient is the straight-through estimator, Bengio et al. 2013.
+    Ranges of activations are moving averages of each batch's extremes, and are frozen in evaluation mode.
+    Statistics of batch norm are always frozen, because INT8 files have them folded into weights. Source:
+    Jacob et al. 2018; the gradient is the straight-through estimator, Bengio et al. 2013.
 
     Args:
-        graph: Student and branches; it gets hooks, which :meth:`remove` takes off again.
+        graph: Student and branches; it gets hooks, which :meth:`remove` removes.
         image_size: Side of its images in pixels.
 
     Raises:
@@ -83,7 +83,7 @@ class FakeQuantizedGraph(nn.Module):
         )
         weight = fake_quantize.FakeQuantize.with_args(
             observer=observer.MovingAveragePerChannelMinMaxObserver,
-            averaging_constant=1.0,  # the weights as they are now
+            averaging_constant=1.0,  # the current weights
             quant_min=-LIMIT,
             quant_max=LIMIT,
             dtype=torch.qint8,
@@ -102,13 +102,14 @@ class FakeQuantizedGraph(nn.Module):
             for layer, quantizer in zip(layers.values(), self.inputs, strict=True)
         ]
         self._hooks += [
-            # Before the hooks that tap a block, so that branches see what the next block sees.
+            # These hooks come before those that tap a block, so that branches see the same values as the next
+            # block.
             graph.get_submodule(name).register_forward_hook(_round_output(quantizer), prepend=True)
             for name, quantizer in zip(summands, self.summands, strict=True)
         ]
 
     def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
-        """``[N, 3, S, S]`` -> what the graph says with rounded weights and activations."""
+        """``[N, 3, S, S]`` -> the outputs of the graph with rounded weights and activations."""
         rounded = {
             name: quantizer(self.graph.get_parameter(name))
             for name, quantizer in zip(self._weight_names, self.weights, strict=True)
@@ -117,7 +118,7 @@ class FakeQuantizedGraph(nn.Module):
         return result
 
     def train(self, mode: bool = True) -> FakeQuantizedGraph:
-        """Switch modes; batch norm keeps its statistics, and ranges follow only while training."""
+        """Switch modes; batch norm keeps its statistics, and ranges are updated only in training mode."""
         super().train(mode)
         for module in self.graph.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -130,9 +131,9 @@ class FakeQuantizedGraph(nn.Module):
         """Set the ranges of activations to the mean extremes of the float graph's batches.
 
         Args:
-            images: Training images; they pass once.
-            preprocess: How they become input.
-            device: Where the graph is.
+            images: Training images; they are read once.
+            preprocess: How they are prepared as input.
+            device: Device of the graph.
         """
         self.eval()
         self._observe(True)
@@ -147,7 +148,7 @@ class FakeQuantizedGraph(nn.Module):
         self._observe(False)
 
     def remove(self) -> None:
-        """Take the hooks off the graph."""
+        """Remove the hooks from the graph."""
         for hook in self._hooks:
             hook.remove()
 
@@ -161,18 +162,19 @@ class FakeQuantizedGraph(nn.Module):
 
 
 def find_summands(graph: nn.Module, image_size: int) -> list[str]:
-    """Return the convolutions and batch norms whose maps no other module takes, in order.
+    """Return the convolutions and batch norms whose maps no other module reads, in order.
 
-    Their maps go straight into an addition or a concatenation, which is no module. (Nor is a
-    functional ReLU: there a map is rounded that the file does not round, and training is harder than
-    it need be.) The graph is run once; which tensor goes where is seen from outside (ours).
+    Their maps go directly into an addition or a concatenation, which is not a module. (Neither is a
+    functional
+    ReLU: there, a map is rounded that the file does not round, and training is harder than necessary.) The
+        graph is run once; the path of each tensor is observed from outside (ours).
 
     Args:
         graph: Any network; not changed.
         image_size: Side of its images in pixels.
     """
     names = {module: name for name, module in graph.named_modules() if not list(module.children())}
-    # Tensors are kept, so that no other gets their id; their version tells an addition in place.
+    # Tensors are kept, so that their ids are not reused; their version reveals an in-place addition.
     made: dict[int, tuple[str, Tensor, int]] = {}
     taken: set[int] = set()
 
@@ -198,7 +200,7 @@ def find_summands(graph: nn.Module, image_size: int) -> list[str]:
 
 def _round_input(quantizer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor]]:
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
-        # In float32 also under autocast: bfloat16 has as many digits as the grid, and none to spare.
+        # In float32 also under autocast: bfloat16 has no more digits than the grid.
         return (quantizer(inputs[0].float()),)
 
     return hook

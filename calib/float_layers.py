@@ -1,4 +1,4 @@
-"""Layers that stay in float inside an INT8 file, and what a session makes of them."""
+"""Layers that stay in float inside an INT8 file, and the operators that a session runs for them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
+import onnx
+from onnx import ModelProto, helper
 
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger")
 
 
 def keep_in_float(model: ModelProto, layers: Collection[str]) -> None:
-    """Put an identity after some layers that onnxruntime does not see through, in place.
+    """Insert an identity after some layers that onnxruntime does not remove, in place.
 
-    A float layer between DQ and Q is quantised again, with weights of its own choice, by its
-    ``WeightBiasQuantization`` optimiser, in every session with default options. ``LeakyRelu`` with a
-    slope of 1 changes no value, breaks that pattern, and is fused into the layer before it; other
-    identities are removed before the pattern is looked for. Operators without weights would be fused
-    with their DQ and Q likewise, to such as ``QLinearAdd``. Source: ours.
+    In every session with default options, onnxruntime's ``WeightBiasQuantization`` optimiser would quantise a
+    float layer between DQ and Q again, with its own weights. ``LeakyRelu`` with a slope of 1 changes no
+    value, breaks that pattern, and is fused into the preceding layer; other identities are removed before the
+    pattern is searched for. Operators without weights would likewise be fused with their DQ and Q, for
+    example to ``QLinearAdd``. Source: ours.
     """
-    from onnx import helper
-
     nodes = list(model.graph.node)
     del model.graph.node[:]
     for node in nodes:
@@ -38,17 +35,16 @@ def keep_in_float(model: ModelProto, layers: Collection[str]) -> None:
 
 
 def running_operators(path: Path) -> dict[str, int]:
-    """Return what a session with default options runs of an ONNX file: operator type to number.
+    """Return the operators that a session with default options runs for an ONNX file, with their numbers.
 
-    Read from the graph that onnxruntime saves after all of its optimisations.
+    They are read from the graph that onnxruntime saves after all of its optimisations.
     """
-    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # it warns that the saved graph is bound to this CPU
+        options.log_severity_level = 4  # it warns that the saved graph is specific to this CPU
         options.optimized_model_filepath = str(optimised)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(optimised).graph

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 
 class GraphEdits:
-    """Indexes of a graph; they know the pairs that are added through them.
+    """Indexes of a graph; they include the pairs that are added through this class.
 
     Args:
-        model: With weights as initializers; edited in place.
+        model: Model with weights as initializers; edited in place.
     """
 
     def __init__(self, model: ModelProto) -> None:
@@ -32,12 +30,12 @@ class GraphEdits:
                 self._readers.setdefault(name, []).append(node)
 
     def producer(self, name: str) -> NodeProto | None:
-        """Return the node that computes a tensor; nothing for inputs and weights."""
+        """Return the node that computes a tensor; ``None`` for inputs and weights."""
         found = self._producers.get(name)
         return found[1] if found else None
 
     def position(self, name: str) -> int:
-        """Return the place of a tensor's node in the order of the graph."""
+        """Return the position of a tensor's node in the order of the graph."""
         return self._producers[name][0]
 
     def readers(self, name: str) -> list[NodeProto]:
@@ -49,9 +47,7 @@ class GraphEdits:
         return name in self._outputs
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the value of a weight; nothing for other tensors."""
-        from onnx import numpy_helper
-
+        """Return the value of a weight; ``None`` for other tensors."""
         return numpy_helper.to_array(self._tensors[name]) if self.is_constant(name) else None
 
     def is_constant(self, name: str) -> bool:
@@ -64,7 +60,7 @@ class GraphEdits:
         return source is not None and source.op_type == "DequantizeLinear"
 
     def dequantised_form(self, name: str) -> str:
-        """Return the output of the Q/DQ pair that a tensor has already, or nothing."""
+        """Return the output of the Q/DQ pair that a tensor already has, or an empty string."""
         for quantize in self.readers(name):
             if quantize.op_type == "QuantizeLinear":
                 for dequantize in self.readers(quantize.output[0]):
@@ -75,8 +71,6 @@ class GraphEdits:
 
     def add_pair(self, name: str, scale: float) -> str:
         """Quantise a tensor with a symmetric scale; return the output of its new Q/DQ pair."""
-        from onnx import helper, numpy_helper
-
         for kind, value in (("scale", np.float32(scale)), ("zero_point", np.int8(0))):
             tensor = numpy_helper.from_array(np.array(value), f"{name}_{kind}")
             self._graph.initializer.append(tensor)

@@ -1,20 +1,18 @@
-"""What of a graph INT8 is decided for, one operator at a time, and what always stays float."""
+"""The operators of a graph that are quantised or left in float one by one, and those always in float."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from onnx import ModelProto, TensorProto
 
 from imf_deploy.calib.graph_edits import GraphEdits
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 LAYER_TYPES = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Types of operators that have weights, where one operand is a constant."""
+"""Types of operators that have weights if one operand is a constant."""
 _ACTIVATIONS = ("Relu", "Clip")
 _RESHAPING = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
-# Their result has the range of what they read, and onnxruntime quantises it only where that is.
+# Their result has the range of their input, and onnxruntime quantises it only if the input is quantised.
 _PASSING = (
     *_ACTIVATIONS, *_RESHAPING, "ArgMax", "AveragePool", "Gather", "GatherElements", "MaxPool", "Pad",
     "Resize", "Slice", "Split", "TopK",
@@ -27,8 +25,8 @@ class Layer:
     """An operator that is quantised or left in float, and the activation that directly follows it.
 
     Attributes:
-        name: Of the operator's node.
-        op_type: Such as ``Conv``.
+        name: Name of the operator's node.
+        op_type: For example ``Conv``.
         nodes: Names of the nodes that are quantised or left in float together.
     """
 
@@ -38,20 +36,20 @@ class Layer:
 
 
 def find_layers(model: ModelProto) -> tuple[Layer, ...]:
-    """Return the operators of a graph that INT8 can harm, each with an activation that it alone feeds.
+    """Return the operators that INT8 can harm, each with the activation that only it feeds.
 
-    These are layers with weights, and every other operator that onnxruntime quantises with a range of
-    its own. Source: ours.
+    These are layers with weights, and every other operator that onnxruntime quantises with its own range.
+    Source: ours.
 
     Args:
-        model: With a name for each node, and inferred shapes.
+        model: Model with a name for each node, and inferred shapes.
     """
     graph, floats = GraphEdits(model), _float_tensors(model)
     others = set(quantisable_types()) - {*LAYER_TYPES, *_PASSING}
     layers = []
     for node in model.graph.node:
         weighted = node.op_type in LAYER_TYPES and any(map(graph.is_constant, node.input[1:2]))
-        # A product of two activations has no weights, but ranges of its own.
+        # A product of two activations has no weights, but its own ranges.
         other = node.op_type in others or (node.op_type == "MatMul" and not weighted)
         if not (weighted or (other and node.output[0] in floats)):
             continue
@@ -67,13 +65,13 @@ def find_layers(model: ModelProto) -> tuple[Layer, ...]:
 
 
 def answer_tensors(model: ModelProto) -> set[str]:
-    """Return the tensors that hold a graph's answers, which are never rounded to 256 steps.
+    """Return the tensors that contain a graph's answers, which are never rounded to 256 steps.
 
-    These are its outputs, and what they are before operators that only reshape, clip or squash them;
-    not those that another operator reads too, which may need them in 8 bits. Source: ours.
+    These are its outputs, and their values before operators that only reshape, clip or squash them, unless
+    another operator also reads them and may need them in 8 bits. Source: ours.
 
     Args:
-        model: With a name for each node.
+        model: Model with a name for each node.
     """
     graph = GraphEdits(model)
     answers: set[str] = set()
@@ -89,14 +87,12 @@ def answer_tensors(model: ModelProto) -> set[str]:
 
 
 def quantisable_types() -> list[str]:
-    """Return every operator type that onnxruntime can quantise, as its ``quantize_static`` takes them."""
+    """Return every operator type that onnxruntime can quantise, for its ``quantize_static``."""
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
     return sorted({*QDQRegistry, *QLinearOpsRegistry})
 
 
 def _float_tensors(model: ModelProto) -> set[str]:
-    from onnx import TensorProto
-
     known = [*model.graph.value_info, *model.graph.output]
     return {value.name for value in known if value.type.tensor_type.elem_type == TensorProto.FLOAT}

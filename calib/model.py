@@ -1,4 +1,4 @@
-"""The float ONNX model that INT8 files are made from: read, checked, and cut into layers."""
+"""The float ONNX model that INT8 files are made from: read, checked, and divided into layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 _PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
-# Images of noise that say which output holds the logits, and what it holds.
+# Number of noise images that determine which output holds the logits, and their form.
 _PROBE = 4
 _SAME = 1e-4
 _STEADY = 1e-3
@@ -34,19 +34,19 @@ _STEADY = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class FloatModel:
-    """A float32 classifier in ONNX that can be calibrated; equal to itself alone.
+    """A float32 classifier in ONNX that can be calibrated; compared by identity.
 
     Attributes:
-        artifact: What the file is; for files without a sidecar, read from the file itself.
-        identity: SHA-256 of all that decides its answers, weights in other files included.
+        artifact: The file's record; for files without a sidecar, read from the file itself.
+        identity: SHA-256 of everything that affects its answers, including weights in other files.
         proto: Its graph, with weights and inferred shapes; never changed.
-        input: Name of its one input.
-        free_batch: Whether it takes batches of any size; else it takes one image at a time.
+        input: Name of its only input.
+        free_batch: Whether it accepts any batch size; otherwise it accepts one image at a time.
         logits: Name of the output that holds the logits.
         probabilities: Whether that output is behind a softmax.
-        layers: What can be quantised or left in float, in the order of the graph.
+        layers: Operators that can be quantised or left in float, in the order of the graph.
         metadata: Key-value pairs of the file.
-        notes: What of the file was ignored or changed.
+        notes: Parts of the file that were ignored or changed.
     """
 
     artifact: OnnxFile
@@ -62,23 +62,23 @@ class FloatModel:
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures become its input."""
+        """How images are prepared as its input."""
         return self.artifact.preprocess
 
 
-def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "") -> FloatModel:
-    """Read a float32 ONNX classifier, ours or anybody's.
+def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, logits: str = "") -> FloatModel:
+    """Read a float32 ONNX classifier from any exporter.
 
     Args:
         path: The file.
-        preprocess: JSON file in the form of :meth:`Preprocess.to_dict`, for files that do not
-            carry their preprocessing; it takes precedence where both are there.
-        logits: Name of the output that holds the logits; empty takes the one that fits the labels.
+        preprocess: Preprocessing, or a JSON file that holds it, for files that do not contain theirs; it
+            takes precedence if both exist.
+        logits: Name of the output that holds the logits; if empty, the output that fits the labels.
 
     Raises:
-        UsageError: the file is quantised already, or not float32, or takes batches of one size that
-            is not 1; nothing says how pictures become its input; no output fits the labels.
-        ImfDeployError: it is damaged, or has nothing to quantise.
+        UsageError: the file is already quantised, is not float32, or accepts only batches of one size that is
+            not 1; its preprocessing is unknown; no output fits the labels.
+        ImfDeployError: the file is damaged, or has nothing to quantise.
     """
     info = describe_onnx(path)
     _refuse_other_types(path, info)
@@ -94,11 +94,11 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
     )
     if not fits:
         raise ImfDeployError(
-            f"the input '{name}' of {path} is {shape}, and pictures become [batch, 3, {size}, {size}]",
-            "Give the preprocessing that it was trained with",
+            f"the input '{name}' of {path} is {shape}, but images are prepared as [batch, 3, {size}, {size}]",
+            "Use the preprocessing that it was trained with",
         )
     if isinstance(shape[0], int) and shape[0] != 1:
-        raise UsageError(f"{path} takes batches of {shape[0]} and no other", "Export it with a free batch")
+        raise UsageError(f"{path} accepts only batches of {shape[0]}", "Export it with a free batch")
     free = isinstance(shape[0], str)
     proto = prepare(path)
     layers = find_layers(proto)
@@ -111,12 +111,12 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
         images, answers = _probe(runner, images)
         if free and len(images) == 1:
             free = False
-            notes.append(f"{path} takes one image at a time, although its batch is declared free")
+            notes.append(f"{path} accepts one image at a time, although its batch is declared free")
         output = runner.output_name
         _check_steady(path, answers, runner.infer(images), runner.infer(images[:1]))
     _check_same(path, answers, _answers(path, proto, name, output, images))
     if info.opset < OPSET:
-        notes.append(f"{path} has opset {info.opset}: the INT8 file has {OPSET}")
+        notes.append(f"{path} has opset {info.opset}; the INT8 file has {OPSET}")
     return FloatModel(
         artifact=artifact,
         identity=content_hash(path),
@@ -132,9 +132,9 @@ def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "
 
 
 def _probe(runner: OnnxRuntimeRunner, images: Batch) -> tuple[Batch, Batch]:
-    """Return images that a file takes and its logits: a batch, or the first one where only that works.
+    """Return images that a file accepts and its logits: a batch, or only the first image.
 
-    Exporters bake the batch of their example into shapes, and declare it free all the same.
+    Some exporters bake the batch of their example into shapes, but declare it free.
 
     Raises:
         ImfDeployError: not even one image works; the error is that of the whole batch.
@@ -153,7 +153,7 @@ def _answers(path: Path, proto: ModelProto, name: str, output: str, images: Batc
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # whatever matters is raised as well
+    options.log_severity_level = 4  # errors are raised anyway
     try:
         session = onnxruntime.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -171,37 +171,37 @@ def _check_steady(path: Path, answers: Batch, again: Batch, alone: Batch) -> Non
 
     Args:
         path: The file.
-        answers: Of a batch.
-        again: Of the same batch in another run.
-        alone: Of its first image.
+        answers: Answers for a batch.
+        again: Answers for the same batch in another run.
+        alone: Answers for its first image.
 
     Raises:
         ImfDeployError: the answers are random, or depend on the other images of the batch.
     """
     if not np.isfinite(answers).all():
-        return  # what is not finite is found on images
+        return  # values that are not finite are reported later, on images
     allowed = _STEADY * max(float(np.abs(answers).max()), 1.0)
     for other, fault in ((again, "in every run"), (alone, "for an image alone than for one in a batch")):
         if not float(np.abs(other - answers[: len(other)]).max()) <= allowed:
             raise ImfDeployError(
-                f"{path} answers otherwise {fault}",
+                f"{path} answers differently {fault}",
                 "Export it in evaluation mode, without active dropout and with the statistics of batch norm",
             )
 
 
 def _check_same(path: Path, before: Batch, after: Batch) -> None:
-    """Refuse a file whose answers change when it is prepared, as ONNX's converter of opsets may do.
+    """Refuse a file whose answers change when it is prepared, as may happen with ONNX's opset converter.
 
     Raises:
-        ImfDeployError: they change by more than the order of sums does.
+        ImfDeployError: they change by more than the order of sums explains.
     """
     if not np.isfinite(before).all():
-        return  # what is not finite is found on images
+        return  # values that are not finite are reported later, on images
     same_shape = after.size == before.size
     difference = float(np.abs(after.reshape(before.shape) - before).max()) if same_shape else np.inf
     if not difference <= _SAME * max(float(np.abs(before).max()), 1.0):
         raise ImfDeployError(
-            f"{path} answers otherwise after its graph was prepared for quantisation "
+            f"{path} answers differently after its graph was prepared for quantisation "
             f"(a logit changes by {difference:.2g})",
             f"Export it again with opset {OPSET} or newer",
         )
@@ -210,27 +210,28 @@ def _check_same(path: Path, before: Batch, after: Batch) -> None:
 def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
     if info.precision.startswith(("int", "float8", "float4")):
         raise UsageError(
-            f"{path} is quantised already: {info.precision}", "Give the float32 file that it was made from"
+            f"{path} is already quantised: {info.precision}", "Use the float32 file that it was made from"
         )
     if info.precision != "fp32":
-        raise UsageError(f"{path} is {info.precision}", "Give the float32 file of the same product")
+        raise UsageError(f"{path} is {info.precision}", "Use the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[OnnxFile, list[str]]:
-    """Return the file's record and notes: its sidecar, or what its metadata and ``--preprocess`` say."""
-    given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
+def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[OnnxFile, list[str]]:
+    """Return the file's record and notes, from its sidecar, or from its metadata and ``--preprocess``."""
+    given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)
         if given and given != artifact.preprocess:
             raise UsageError(
-                f"{preprocess} contradicts the record of {path}", "Leave --preprocess out for this file"
+                f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
+                "Leave --preprocess out for this file",
             )
         return artifact, []
     own, problem = _own_preprocess(path, info.metadata)
     chosen = given or own
     if chosen is None:
         raise UsageError(
-            problem, "Give --preprocess FILE.json with size, resize, resize_to, mean, std, labels and color"
+            problem, "Use --preprocess FILE.json with size, resize, resize_to, mean, std, labels and color"
         )
     ignored = {
         "preprocess": "preprocess" in info.metadata and own != chosen,
@@ -253,11 +254,10 @@ def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[OnnxFi
 
 
 def _own_preprocess(path: Path, metadata: dict[str, str]) -> tuple[Preprocess | None, str]:
-    """Return the preprocessing in a file's metadata, or why there is none; other tools use the key too."""
+    """Return the preprocessing in a file's metadata, or why there is none; other tools also use the key."""
     if "preprocess" not in metadata:
         return None, (
-            f"{path} does not say how pictures become its input: it has no sidecar and no 'preprocess' "
-            "in its metadata"
+            f"the preprocessing of {path} is unknown: it has no sidecar and no 'preprocess' in its metadata"
         )
     name = f"the metadata 'preprocess' of {path}"
     try:
@@ -268,7 +268,7 @@ def _own_preprocess(path: Path, metadata: dict[str, str]) -> tuple[Preprocess | 
 
 
 def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """Return the model in a file's metadata where this tool wrote it, else nothing."""
+    """Return the model in a file's metadata if imf-deploy wrote it, else an empty dict."""
     try:
         content = parse_object(metadata.get("model", "{}"), f"the metadata 'model' of {path}")
     except ImfDeployError:
@@ -277,6 +277,6 @@ def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def _product(metadata: dict[str, str]) -> str:
-    """Return the product in a file's metadata where this tool wrote it, else nothing."""
+    """Return the product in a file's metadata if imf-deploy wrote it, else an empty string."""
     product = metadata.get("product", "")
     return product if _PRODUCT.fullmatch(product) else ""

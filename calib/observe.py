@@ -1,29 +1,27 @@
-"""Run a float model and look at every activation, one batch at a time."""
+"""Run a float model and yield every activation, one batch at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, TensorProto
+from onnx import ModelProto as Proto
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.errors import ImfDeployError
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 Activations = dict[str, npt.NDArray[np.float32]]
-# Pixels of one batch: the activations of MobileNetV2 at 224 pixels are 55 MB an image.
+# Pixels in one batch: the activations of MobileNetV2 at 224 pixels take 55 MB per image.
 _PIXELS = 1 << 15
 _LARGEST_BATCH = 32
 
 
 class Observer:
-    """A session of a float model whose activations are outputs.
+    """A session of a float model with activations as outputs.
 
     Args:
         model: The model.
@@ -37,8 +35,8 @@ class Observer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = usable_cpus()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
-        options.log_severity_level = 4  # whatever matters is raised as well
-        # Fusing would move the activations that are asked for.
+        options.log_severity_level = 4  # errors are raised anyway
+        # Fusing would remove the requested activations.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(
@@ -62,9 +60,6 @@ class Observer:
 
 def _expose(model: ModelProto, input_name: str) -> tuple[ModelProto, list[str]]:
     """Return a copy whose float activations are outputs, and their names, the input first."""
-    from onnx import ModelProto as Proto
-    from onnx import TensorProto
-
     exposed = Proto()
     exposed.CopyFrom(model)
     produced = {name for node in model.graph.node for name in node.output}

@@ -1,9 +1,9 @@
-"""Where Q/DQ stands in an INT8 file for TensorRT.
+"""Positions of Q/DQ in an INT8 file for TensorRT.
 
-TensorRT fuses what stands between two Q/DQ pairs into one kernel. A convolution writes int8 only where
-everything that is fused into it reads int8 as well: a float tensor in a residual sum makes it write floats,
-and the next layer has to quantise them again.
-Source: NVIDIA TensorRT documentation, "Explicit Quantization", recommendations for the placement of Q/DQ.
+TensorRT fuses the operators between two Q/DQ pairs into one kernel. A convolution writes int8 only if
+everything that is fused into it also reads int8: with a float tensor in a residual sum it writes floats, and
+the next layer has to quantise them again. Source: NVIDIA TensorRT documentation, "Explicit Quantization",
+recommendations for the placement of Q/DQ.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from onnx import ModelProto, NodeProto
+
 from imf_deploy.calib.graph_edits import GraphEdits
 from imf_deploy.export.engine_form import LEVELS
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
-
     from imf_deploy.calib.ranges import Ranges
 
 Sums = Literal["shared", "skip", "both"]
-"""Which inputs of a residual sum are quantised: those that a layer reads too, the one that no convolution is
-fused with, or both."""
+"""The inputs of a residual sum that are quantised: those that a layer also reads, the one that is not fused
+with a convolution, or both."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class Placement:
     """The form of an INT8 file for TensorRT.
 
     Attributes:
-        sums: Which inputs of residual sums are quantised.
-        relu: Whether a ``Clip`` whose upper end the following Q repeats becomes a ``Relu``.
+        sums: Inputs of residual sums that are quantised.
+        relu: Whether a ``Clip`` whose upper end equals that of the following Q becomes a ``Relu``.
     """
 
     sums: Sums = "skip"
     relu: bool = True
 
     def apply(self, model: ModelProto, ranges: Ranges) -> None:
-        """Bring a model with Q/DQ around its layers into this form, in place.
+        """Convert a model with Q/DQ around its layers to this form, in place.
 
         Args:
-            model: What onnxruntime.quantization wrote.
-            ranges: Of its activations.
+            model: Model written by onnxruntime.quantization.
+            ranges: Ranges of its activations.
         """
         if self.sums != "shared":
             quantize_sums(model, ranges, both=self.sums == "both")
@@ -53,16 +53,16 @@ class Placement:
 def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> int:
     """Let residual sums read int8, in place.
 
-    A sum counts where one input is a quantised convolution that nothing else reads. TensorRT fuses the two,
-    and the other input decides whether the kernel can write int8.
+    This concerns sums of which one input is a quantised convolution that nothing else reads. TensorRT fuses
+    the two, and the other input decides whether the kernel can write int8.
 
     Args:
-        model: With Q/DQ around its layers.
-        ranges: Of its activations.
-        both: Quantise the output of the fused convolution as well.
+        model: Model with Q/DQ around its layers.
+        ranges: Ranges of its activations.
+        both: Whether to quantise the output of the fused convolution as well.
 
     Returns:
-        How many pairs of Q and DQ were added.
+        Number of pairs of Q and DQ that were added.
     """
     edits = GraphEdits(model)
     added = 0
@@ -83,7 +83,7 @@ def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> i
 
 
 def scale_of(low: float, high: float) -> float:
-    """Return the scale of a symmetric int8 activation; 1 where it is always zero."""
+    """Return the scale of a symmetric int8 activation; 1 if it is always zero."""
     return max(-low, high) / LEVELS or 1.0
 
 
@@ -103,12 +103,12 @@ def _fused_input(edits: GraphEdits, node: NodeProto) -> int | None:
 
 
 def clips_to_relu(model: ModelProto) -> int:
-    """Put a ``Relu`` in place of each ``Clip`` from 0 whose readers all saturate at its upper end, in place.
+    """Replace each ``Clip`` from 0 whose readers all saturate at its upper end by a ``Relu``, in place.
 
     The answers stay the same, because Q saturates there, and TensorRT fuses ``Relu`` into every convolution.
 
     Returns:
-        How many were replaced.
+        Number of replacements.
     """
     edits = GraphEdits(model)
     changed = 0

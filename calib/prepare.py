@@ -1,4 +1,4 @@
-"""Bring an ONNX graph of any exporter into the form that quantisation works on; its answers stay."""
+"""Convert an ONNX graph from any exporter to the form that quantisation needs, with the same answers."""
 
 from __future__ import annotations
 
@@ -6,36 +6,32 @@ import itertools
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
+from onnx import ModelProto, helper, inliner, version_converter
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import read_model
 from imf_deploy.untrusted import shorten
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 OPSET = 13
 """The first opset whose Q/DQ operators have a scale for each channel; older files are upgraded to it."""
 _IR = 8
 _RESIZE_WITH_MODES = 11
 _PLACE = re.compile(r"^.{,300}? failed: ?")
-# A batch norm of its own would be quantised apart, and weights behind a node are no constants.
+# A separate batch norm would be quantised separately, and weights behind a node are not constants.
 _FOLDED = ("BatchNormalization", "Constant", "Dropout", "Identity")
 
 
 def prepare(path: Path) -> ModelProto:
     """Return the graph of a file with its weights, names for all nodes, and inferred shapes.
 
-    Files older than :data:`OPSET` are upgraded. Weights are initializers and not inputs, constants or
+    Files older than :data:`OPSET` are upgraded. Weights become initializers if they are inputs, constants or
     behind other operators; batch norm is folded; functions are inlined; a batch of -1 is free.
 
     Raises:
-        ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot bring it into this form.
+        ImfDeployError: the file is damaged, or ONNX or ONNX Runtime cannot convert it to this form.
     """
-    import onnx
-    from onnx import inliner
-
     model = read_model(path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -51,11 +47,11 @@ def prepare(path: Path) -> ModelProto:
         inferred = _with_shapes(model)
     except ImfDeployError:
         raise
-    except Exception as error:  # ONNX and ONNX Runtime raise whatever they meet
+    except Exception as error:  # ONNX and ONNX Runtime may raise anything
         raise ImfDeployError(
             f"{path} cannot be prepared for quantisation ({_reason(error)})", "Export it again"
         ) from error
-    # The mark by which onnxruntime.quantization knows that shapes are there.
+    # This tells onnxruntime.quantization that shapes are inferred.
     inferred.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
     return inferred
 
@@ -74,7 +70,7 @@ def _take_weights_from_inputs(model: ModelProto) -> None:
 
 
 def _free_negative_sizes(model: ModelProto) -> None:
-    """Give sizes below zero, which some exporters write for free ones, a name."""
+    """Name sizes below zero, which some exporters write for free ones."""
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         for place, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.dim_value < 0:
@@ -87,9 +83,6 @@ def _upgraded(path: Path, model: ModelProto) -> ModelProto:
     Raises:
         ImfDeployError: the converter does not know an operator.
     """
-    import onnx
-    from onnx import version_converter
-
     try:
         upgraded = version_converter.convert_version(model, OPSET)
     except Exception as error:  # its errors share no base class
@@ -105,8 +98,6 @@ def _upgraded(path: Path, model: ModelProto) -> ModelProto:
 
 def _resize_as_before(model: ModelProto) -> None:
     """Let ``Resize`` sample as older opsets do; the converter leaves it the default of newer ones."""
-    from onnx import helper
-
     for node in model.graph.node:
         if node.op_type == "Resize":
             modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
@@ -126,14 +117,13 @@ def _wants_folding(model: ModelProto) -> bool:
 
 def _folded(model: ModelProto) -> ModelProto:
     """Return the model after ONNX Runtime's basic optimisations, which keep to standard operators."""
-    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
         onnx.save(model, source)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # whatever matters is raised as well
+        options.log_severity_level = 4  # errors are raised anyway
         options.optimized_model_filepath = str(output)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
@@ -142,7 +132,7 @@ def _folded(model: ModelProto) -> ModelProto:
 
 
 def _name_nodes(model: ModelProto) -> None:
-    """Give every node a name of its own."""
+    """Give every node a unique name."""
     taken = {node.name for node in model.graph.node}
     seen = {""}
     for index, node in enumerate(model.graph.node):
@@ -155,9 +145,7 @@ def _name_nodes(model: ModelProto) -> None:
 
 
 def _with_shapes(model: ModelProto) -> ModelProto:
-    """Return the model with inferred shapes; the ones that it has are dropped where they contradict them."""
-    import onnx
-
+    """Return the model with inferred shapes; its own shapes are dropped if they contradict them."""
     try:
         inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError:
@@ -167,5 +155,5 @@ def _with_shapes(model: ModelProto) -> ModelProto:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error, without the source line or temporary file that it begins with."""
+    """Return the first line of an error, without the source line or temporary file at its beginning."""
     return shorten(_PLACE.sub("", str(error))) or type(error).__name__

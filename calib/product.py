@@ -1,4 +1,4 @@
-"""Every file of one product: float ones, and INT8 ones for every runtime that is asked for."""
+"""Every file of one product: float files, and INT8 files for every requested runtime."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.export.stage import EnginePlan, export, write_engine
+from imf_deploy.export.onnx_writer import OnnxPrecision
+from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
 from imf_deploy.records.files import DeployableFile
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.settings.export import Precision
@@ -32,23 +33,24 @@ def export_product(
     """Write a product in each precision, as ONNX files and engines.
 
     Args:
-        product: Evaluated, so that its files carry its accuracy.
-        data: What INT8 is calibrated on and judged by.
-        precisions: As :meth:`imf_deploy.export.choice.FileChoice.written` gives them.
-        config: How INT8 is made, with no more images than there are; and the gate of every file, which
+        product: The product, evaluated, so that its files contain its accuracy.
+        data: Data that INT8 is calibrated and judged on.
+        precisions: See :meth:`imf_deploy.export.choice.FileChoice.written`.
+        config: How INT8 is made, with at most as many images as there are; and the gate of every file, which
             its record keeps.
-        engines: How to build engines, and of which precisions; nothing builds none.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        engines: How to build engines, and in which precisions; ``None`` builds none.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
-        The artifacts, each behind the one that it was made from. And where INT8 was declined, why.
+        The artifacts, each after the one that it was made from; and for each declined INT8 file, the reason.
 
     Raises:
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
     with stage("export"):
-        made = export(product, precisions, engines, folder, overwrite)
+        floats: list[OnnxPrecision] = [precision for precision in precisions if precision != "int8"]
+        made = export(product, floats, engines, folder, overwrite)
     declined: list[str] = []
     if "int8" in precisions:
         images = min(config.images, len(data.train))
@@ -57,7 +59,7 @@ def export_product(
                 product, made[0], data, replace(config, images=images), engines, folder, overwrite
             )
         made += quantised
-    # Whoever verifies a file later holds it to the gate that it was made for.
+    # A later verification applies the gate that the file was made for.
     return [file.revised(gate=config.gate).save() for file in made], declined
 
 
@@ -75,17 +77,17 @@ def export_int8(
     Args:
         product: The PyTorch model.
         fp32: Its fp32 ONNX file.
-        data: Images to calibrate on and to judge by.
-        config: How; for its target each is put. Layers are ranked for ONNX Runtime's CPU alone, where
-            ``rank`` asks for it, and wherever some have to go back to float.
-        engines: How to build the engine; without an INT8 engine only the file for ONNX Runtime's CPU is
+        data: Images to calibrate and judge on.
+        config: Settings; the target is set for each file. Layers are ranked only for ONNX Runtime's CPU, if
+            ``rank`` is set, and whenever some have to return to float.
+        engines: How to build the engine; without an INT8 engine, only the file for ONNX Runtime's CPU is
             made.
-        folder: Where to write.
-        overwrite: Whether files that were made in another way may be replaced.
+        folder: Output folder.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
-        The artifacts: for ONNX Runtime, then for TensorRT, then the engine. And for each target that
-        missed its gate, why: such a product is shipped in float.
+        The artifacts: for ONNX Runtime, then for TensorRT, then the engine. And the reason for each target
+        that missed its gate: such a product is deployed in float.
 
     Raises:
         ImfDeployError: a target refuses the model.
@@ -106,5 +108,6 @@ def export_int8(
         except GateError as error:
             declined.append(error.what)
         else:
-            made += [quantised, write_engine(product, quantised, engines, folder, overwrite)]
+            path = engine_path(quantised, engines, folder)
+            made += [quantised, write_engine(quantised, engines, path, overwrite)]
     return made, declined

@@ -44,27 +44,27 @@ def qat(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> DistilledFile:
-    """Distil a student further, by the same losses, while its forward pass rounds like an INT8 file.
+    """Distil a student further, with the same losses, while its forward pass rounds like an INT8 file.
 
-    Ranges are calibrated first, on training images. A file that the same recipe made before is taken
-    as it is; a checkpoint beside it is gone on from, and removed at the end.
+    Ranges are calibrated first, on training images. A file that the same recipe already made is returned
+    unchanged; a training is resumed from a checkpoint next to it, which is removed at the end.
 
     Args:
-        distilled: What to start from; not changed.
-        data: That it was distilled on; the test split is not touched.
-        teacher: That it was distilled from.
+        distilled: The distilled student to start from; not changed.
+        data: Data that it was distilled on; the test split is not used.
+        teacher: Teacher that it was distilled from.
         config: Settings.
-        path: Where to write; tensors have the names that they have in the distilled file.
+        path: Output file; tensors have the same names as in the distilled file.
         overwrite: Whether a file that another recipe made may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        An artifact of the kind ``distilled``, whose parent is the distilled file. Its ``history`` goes
-        on from that file's, and ``qat`` holds what the tuning did.
+        An artifact of the type ``distilled``, whose parent is the distilled file. Its ``history``
+        continues that of the file, and ``qat`` holds the results of the tuning.
 
     Raises:
-        UsageError: a setting out of range, other data, or another teacher.
-        ImfDeployError: torchao cannot be used, the loss is not finite, or a file problem.
+        UsageError: a setting is out of range, or the data or the teacher differ.
+        ImfDeployError: torchao cannot be used, the loss is not finite, or a file cannot be read or written.
     """
     require_torchao()
     check_monitoring(monitoring)
@@ -85,7 +85,7 @@ def qat(
         return made
     device = choose_device(train.device)
     graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
-    # What took the place of the attentive logits was fitted to features that change now.
+    # The layers that replaced the attentive logits were fitted to features that change now.
     state = distilled.graph.state_dict().items()
     graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
     graph.to(device).eval()
@@ -102,45 +102,52 @@ def qat(
     task = ImfTask(rounded, teacher, distilled.teacher_features, train, train.label_smoothing)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
-        # It is short: an eager step does.
+        # The training is short, so eager steps are sufficient.
         eager = replace(monitoring, cuda_graph=False)
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
     finally:
-        task.close()
         rounded.remove()
     about = Tuned(config.epochs, train.lr, len(images), before, accuracy(graph), rounded_after)
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
 
     def finish() -> DistilledFile:
-        fields = dict(source) | {"history": [*known, *later], "qat": about, "tools": versions()}
-        if source.refitted:
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
-            fields["refitted"] = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
-        fields |= {"parent": source.sha256, "recipe": recipe}
-        return save_distilled(path, graph, checkpoint, **fields)
+        heads = source.refitted
+        if heads:
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
+            heads = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
+        record = source.revised(
+            path=path,
+            parent=source.sha256,
+            recipe=recipe,
+            history=[*known, *later],
+            refitted=heads,
+            qat=about,
+            tools=versions(),
+        )
+        return save_distilled(record, graph, checkpoint)
 
     return on_first(finish)
 
 
 def describe_qat(artifact: DistilledFile, allowed: float = Gate.max_accuracy_drop) -> list[str]:
-    """Return what a reader has to know of files whose weights were tuned, as sentences.
+    """Return what readers must know about files with tuned weights, as sentences.
 
     Args:
-        artifact: As :func:`qat` gives it.
-        allowed: Points of accuracy that a file may lose; what more QAT cost in float is told.
+        artifact: Result of :func:`qat`.
+        allowed: Points of accuracy that a file may lose; a larger loss of QAT in float is reported.
     """
     about = artifact.qat
     if about is None:
         return []
     epochs = f"{about.epochs} epoch{'s' if about.epochs > 1 else ''}"
     tuned = (
-        f"All files, also those in float, hold weights that were tuned for INT8 in {epochs} of "
+        f"All files, including those in float, contain weights that were tuned for INT8 in {epochs} of "
         "quantisation-aware training"
     )
     before, after = about.float_before, about.float_after
     if before is None or after is None:
-        return [f"{tuned}; without validation images nothing says what that did to them"]
+        return [f"{tuned}; without validation images, the effect is unknown"]
     sentences = [
         f"{tuned}: on validation images the student has {after:.2%} in float and "
         f"{about.rounded_after:.2%} with fake quantisation; before it had {before:.2%} in float"
@@ -182,20 +189,20 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
     source = distilled.artifact
     if source.qat:
         raise UsageError(
-            f"{source.path} went through QAT before", "Give what imf-deploy distill wrote, and more --epochs"
+            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more --epochs"
         )
     if (teacher.sha256, teacher.key) != (source.parent, source.teacher_key):
         raise UsageError(
-            f"{source.path} was distilled from another teacher", "Give that one with --teacher-weights"
+            f"{source.path} was distilled from another teacher", "Select it with --teacher-weights"
         )
     if changed := differences(source.teacher, teacher.spec.to_dict()):
         raise UsageError(
-            f"{source.path} was distilled from a teacher that was built in another way "
+            f"{source.path} was distilled from a teacher that was built differently "
             f"(other {', '.join(changed)})",
             "Load the teacher with the settings and strides of the record",
         )
     if data.preprocess != source.preprocess:
         raise UsageError(
-            f"{data.name} has other preprocessing or classes than {source.path} was distilled on",
-            "Give the data that it was distilled on",
+            f"{data.name} has other preprocessing or classes than {source.path} was distilled with",
+            "Use the data that it was distilled on",
         )

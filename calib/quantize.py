@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PLACEMENT = Placement()
-"""The form whose engines are fastest."""
+"""The form with the fastest engines."""
 
 
 @dataclass(frozen=True)
 class _Form:
-    """The Q/DQ that a target wants.
+    """The form of Q/DQ that a target needs.
 
     Attributes:
-        signed: Whether activations are int8; else uint8.
-        operators: Types to quantise; nothing takes every type that onnxruntime can quantise.
+        signed: Whether activations are int8; otherwise uint8.
+        operators: Types to quantise; ``None`` uses every type that onnxruntime can quantise.
         options: ``extra_options`` of ``onnxruntime.quantization``.
     """
 
@@ -42,10 +42,10 @@ class _Form:
 
 
 _FORMS: dict[Target, _Form] = {
-    # Asymmetric uint8 lets activation functions vanish into the ranges.
+    # With asymmetric uint8, activation functions disappear into the ranges.
     "onnxruntime-cpu": _Form(False, (), {"WeightSymmetric": True}),
-    # TensorRT takes no other zero point than 0 and no int32 biases. Only the inputs of layers are
-    # quantised, where NVIDIA's guide wants them: it fuses what follows a layer before the next Q.
+    # TensorRT accepts no other zero point than 0 and no int32 biases. Only the inputs of layers are
+    # quantised, as NVIDIA's guide recommends: TensorRT fuses the operators between a layer and the next Q.
     "tensorrt": _Form(
         True,
         LAYER_TYPES,
@@ -60,7 +60,7 @@ _FORMS: dict[Target, _Form] = {
 
 
 def layers_of(model: FloatModel, target: Target) -> tuple[Layer, ...]:
-    """Return what of a model the form of a target quantises, in the order of the graph."""
+    """Return the layers of a model that a target's form quantises, in the order of the graph."""
     operators = _FORMS[target].operators
     return tuple(layer for layer in model.layers if not operators or layer.op_type in operators)
 
@@ -77,20 +77,20 @@ def quantize(
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
-    Weights are int8, symmetric, one scale for each output channel. For ONNX Runtime's CPU provider no pair of
-    them can saturate on a processor without VNNI, unless the file is for processors with VNNI alone. The
-    outputs are not rounded: 256 steps make ties between classes, and what computes the last of them costs
-    nothing.
+    Weights are int8, symmetric, with one scale for each output channel. For ONNX Runtime's CPU provider no
+    pair of them can saturate on a processor without VNNI, unless the file is only for processors with VNNI.
+    The outputs are not rounded: 256 steps would cause ties between classes, and float is free for the
+    operator that computes them.
 
     Args:
         model: The float model; not changed.
-        ranges: As :func:`imf_deploy.calib.ranges.measure_ranges` gives them.
-        target: Who is to run it.
+        ranges: Ranges from :func:`imf_deploy.calib.ranges.measure_ranges`.
+        target: The runtime of the file.
         excluded: Names of layers that stay in float.
-        only: Quantise this layer and nothing else.
+        only: Quantise only this layer.
         metadata: Key-value pairs of the file; by default the model's own with another precision.
-        cpus: Which processors the file is for, where ONNX Runtime's CPU provider runs it.
-        placement: Where Q/DQ stands besides the inputs of layers, in a file for TensorRT.
+        cpus: Processors that the file is for, if ONNX Runtime's CPU provider runs it.
+        placement: Positions of Q/DQ besides the inputs of layers, in a file for TensorRT.
 
     Raises:
         ImfDeployError: onnxruntime.quantization cannot write the model.
@@ -109,9 +109,9 @@ def quantize(
     tensors = _tensors_of(proto, only)
     if bounded:
         options["TensorQuantOverrides"] = as_overrides(proto, _only(tensors, _scales(model)))
-    floats = _copy(proto)  # the quantiser changes what it is given
+    floats = _copy(proto)  # the quantiser changes its input
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # it warns of every tensor that it leaves in float
+    logging.disable(logging.WARNING)  # it warns about every tensor that it leaves in float
     try:
         quantizer = QDQQuantizer(
             proto,
@@ -126,15 +126,15 @@ def quantize(
             extra_options=options,
         )
         for name in answer_tensors(proto):
-            # It quantises no tensor whose type it does not know, whoever asks for it.
+            # It quantises no tensor whose type it does not know, even if requested.
             quantizer.value_infos.pop(name, None)
         quantizer.quantize_model()
         written: ModelProto = quantizer.model.model
-    except Exception as error:  # it raises whatever it meets, with the tensor in the message
+    except Exception as error:  # it may raise anything, with the tensor in the message
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImfDeployError(
             f"{model.artifact.path} cannot be quantised for {target} ({reason})",
-            "Keep to fp32 or fp16 for this model",
+            "Use fp32 or fp16 for this model",
         ) from error
     finally:
         logging.disable(before)
@@ -143,7 +143,7 @@ def quantize(
     if target == "tensorrt" and only is None:
         placement.apply(written, ranges)
     keep_in_float(written, {layer.name for layer in kept})
-    # The quantiser appends its nodes at the end, but ONNX wants operators in the order of their data.
+    # The quantiser appends its nodes at the end, but ONNX requires operators in the order of their data.
     OnnxModel(written).topological_sort(is_deterministic=True)
     entries = model.metadata | {"precision": "int8"} if metadata is None else metadata
     set_model_props(written, dict(sorted(entries.items())))
@@ -153,25 +153,24 @@ def quantize(
 
 @lru_cache(maxsize=1)
 def _scales(model: FloatModel) -> Scales:
-    """Return the bounded scales of a model; a calibration quantises the same one many times."""
+    """Return the bounded scales of a model; a calibration quantises the same model many times."""
     proto = _copy(model.proto)
     own_weights(proto)
     return find_scales(proto)
 
 
 def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
-    """Return the metadata of an INT8 file: its model's, with ``precision`` and ``quantization`` new.
+    """Return the metadata of an INT8 file: its model's, with new ``precision`` and ``quantization``.
 
-    The preprocessing and the classes are in it, wherever the model's came from. Accuracies become
-    ``float_accuracy`` and so on: they are not this file's own.
+    It includes the preprocessing and the classes, even if they were given separately. Accuracies become
+    ``float_accuracy`` and so on, because they are not those of this file.
     """
     kept = {
         f"float_{key}" if key in ("accuracy", "validation_accuracy") else key: value
         for key, value in model.metadata.items()
     }
     return kept | {
-        "labels": json.dumps(model.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(asdict(model.preprocess), ensure_ascii=False),
+        **model.preprocess.metadata(),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }
@@ -186,7 +185,7 @@ def _copy(proto: ModelProto) -> ModelProto:
 
 
 def _tensors_of(proto: ModelProto, layer: Layer | None) -> set[str] | None:
-    """Return the tensors that a layer reads and writes; nothing for all of the model's."""
+    """Return the tensors that a layer reads and writes; ``None`` for all of the model's."""
     if layer is None:
         return None
     nodes = [node for node in proto.graph.node if node.name in layer.nodes]
@@ -194,7 +193,7 @@ def _tensors_of(proto: ModelProto, layer: Layer | None) -> set[str] | None:
 
 
 def _only(tensors: set[str] | None, values: Mapping[str, T]) -> dict[str, T]:
-    """Return what is known of some tensors; the quantiser takes its time over every one that it is given."""
+    """Return the values of some tensors only; the quantiser is slow for every one that it is given."""
     return {name: value for name, value in values.items() if tensors is None or name in tensors}
 
 

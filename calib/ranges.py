@@ -6,17 +6,23 @@ from collections.abc import Callable
 
 import numpy as np
 
-from imf_deploy.calib.histogram import Histogram
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.observe import Observer
-from imf_deploy.calib.threshold import PERCENTILE, Range, entropy_range, mse_range, percentile_range
+from imf_deploy.calib.threshold import (
+    PERCENTILE,
+    Histogram,
+    Range,
+    entropy_range,
+    mse_range,
+    percentile_range,
+)
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.progress import track
 from imf_deploy.settings.quantize import Method
 
 Ranges = dict[str, Range]
-"""Tensor to the smallest and the largest value that INT8 represents."""
+"""For each tensor, the smallest and the largest value that INT8 represents."""
 
 _FROM_HISTOGRAM: dict[Method, Callable[[Histogram], Range]] = {
     "entropy": entropy_range,
@@ -28,13 +34,13 @@ _FROM_HISTOGRAM: dict[Method, Callable[[Histogram], Range]] = {
 def measure_ranges(model: FloatModel, images: Split, method: Method) -> Ranges:
     """Return the range of every float activation of a model.
 
-    Images pass once for ``minmax``, else twice: once for the extremes, once for histograms between
-    them. What is kept depends on the number of tensors alone. (onnxruntime's own histogram
-    calibrators keep every activation of a data reader until it ends.)
+    Images are read once for ``minmax``, otherwise twice: once for the extremes, once for histograms between
+    them. Memory depends only on the number of tensors. (onnxruntime's own histogram calibrators keep every
+    activation of a data reader until it ends.)
 
     Args:
         model: The float model.
-        images: What it sees.
+        images: Images to run it on.
         method: How ranges are chosen.
 
     Raises:
@@ -55,12 +61,12 @@ def measure_ranges(model: FloatModel, images: Split, method: Method) -> Ranges:
 
 
 def method_key(method: Method) -> str:
-    """Return the method with its parameters, as a cache has to know them."""
+    """Return the method with its parameters, as the key of a cache needs them."""
     return f"percentile {PERCENTILE}" if method == "percentile" else method
 
 
 def _extremes(model: FloatModel, observer: Observer, images: Split, advance: Callable[[int], None]) -> Ranges:
-    # Zero is always in: padding and ReLU need it to be exact.
+    # Zero is always included: padding and ReLU need it to be exact.
     extremes: Ranges = dict.fromkeys(observer.tensors, (0.0, 0.0))
     for activations in observer.batches(images):
         for name, values in activations.items():

@@ -1,4 +1,4 @@
-"""Put layers back into float, worst first, until the gate holds; or decline INT8."""
+"""Return layers to float, most harmful first, until the gate holds; otherwise decline INT8."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imf_deploy.records.making import Score
 from imf_deploy.settings import Gate
 
 Attempt = Callable[[tuple[str, ...]], tuple[bytes, Score]]
-"""Layers that stay in float -> the file, and how it does on validation images."""
+"""Layers that stay in float -> the file, and its score on validation images."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Repaired:
 
     Attributes:
         content: The serialised ONNX.
-        excluded: Layers that stay in float, worst first.
-        score: On validation images.
-        tries: Number of layers in float and the score, of every attempt, in order.
+        excluded: Layers that stay in float, most harmful first.
+        score: Score on validation images.
+        tries: Number of layers in float and the score, for every attempt in order.
     """
 
     content: bytes
@@ -35,18 +35,18 @@ class Repaired:
 def repair(
     attempt: Attempt, rank: Callable[[], list[str]], layers: int, gate: Gate, most: int, name: str
 ) -> Repaired:
-    """Return the file with the fewest layers in float, of those that were tried, that passes.
+    """Return the passing file with the fewest layers in float, of those that were tried.
 
-    First none, then 1, 2, 4, … of the most harmful layers; once some number passes, numbers between
-    it and the last failure are tried by halves. Source: ours.
+    First none are in float, then 1, 2, 4, … of the most harmful layers; after a number has passed, the
+    interval between it and the last failure is bisected. Source: ours.
 
     Args:
         attempt: Makes and scores a file.
-        rank: Returns all layers, worst first; called when the first attempt fails.
-        layers: How many there are.
-        gate: What has to hold.
+        rank: Returns all layers, most harmful first; called when the first attempt fails.
+        layers: Number of layers.
+        gate: Gate that has to hold.
         most: Largest number of layers in float.
-        name: What remarks and the error call the model.
+        name: Name of the model in messages.
 
     Raises:
         GateError: not even ``most`` layers in float are enough.
@@ -76,7 +76,7 @@ def repair(
         raise GateError(
             f"INT8 is declined for {name}: {reason}, with {failed} of {layers} layers in float "
             f"(with none: {whole})",
-            "Ship fp32 or fp16, or try another --method or more --images",
+            "Deploy fp32 or fp16, or try another --method or more --images",
         )
     while passed - failed > 1:
         middle = (passed + failed) // 2

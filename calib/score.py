@@ -1,4 +1,4 @@
-"""How an INT8 file does beside its float model on validation images."""
+"""The score of an INT8 file relative to its float model on validation images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:
     """Return the runner of a model's own file, or of an INT8 one that was made from it.
 
-    Sums of an INT8 file are exact, as on processors with VNNI and in TensorRT, whatever this machine has.
+    Sums of an INT8 file are exact, as on processors with VNNI and in TensorRT, on any machine.
     """
     classes = model.preprocess.num_classes
     return OnnxRuntimeRunner(
@@ -35,7 +35,7 @@ def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) ->
 
 
 def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Tensor], Array]:
-    """Return a function of network input, ``[N, 3, S, S] -> [N, classes]``, whatever batches it takes."""
+    """Return a function of network input, ``[N, 3, S, S] -> [N, classes]``, for any batch size."""
 
     def predict(images: Tensor) -> Array:
         batch = np.ascontiguousarray(images.numpy())
@@ -48,13 +48,13 @@ def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Ten
 def file_logits(path: Path, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
     """Return the logits of a file in ONNX Runtime, ``float32 [N, classes]``.
 
-    Of a model behind a softmax these are the logarithms of its probabilities.
+    For a model behind a softmax these are the logarithms of its probabilities.
 
     Args:
         path: The model's own file, or an INT8 one that was made from it.
-        model: The float model; it says which output to read, and how.
-        images: What to run it on.
-        keep_floats: As :class:`OnnxRuntimeRunner` takes it.
+        model: The float model, which determines the output to read, and how.
+        images: Images to run it on.
+        keep_floats: See :class:`OnnxRuntimeRunner`.
     """
     with model_runner(model, path, keep_floats=keep_floats) as runner:
         logits = np.concatenate(
@@ -67,11 +67,11 @@ def file_logits(path: Path, model: FloatModel, images: Split, *, keep_floats: bo
 
 
 def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
-    """Return the logits of an ONNX file that is not written yet, as :func:`file_logits`."""
+    """Return the logits of an ONNX file that is not yet written, like :func:`file_logits`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
         path.write_bytes(content)
-        take_as_checked(path)  # it is this process's own, and has no data elsewhere
+        take_as_checked(path)  # this process wrote it, and it has no external data
         return file_logits(path, model, images, keep_floats=keep_floats)
 
 
@@ -82,9 +82,9 @@ def score(
 
     Args:
         logits: ``[N, classes]``.
-        reference: Of the float model, ``[N, classes]``.
-        labels: Right classes, ``[N]``.
-        task: What counts as right, and as the same answer.
+        reference: Logits of the float model, ``[N, classes]``.
+        labels: Correct classes, ``[N]``.
+        task: Defines which answers are correct, and which are the same.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
     return Score(

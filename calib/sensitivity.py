@@ -1,4 +1,4 @@
-"""Rank layers by the harm that quantising each one alone does."""
+"""Rank layers by the harm of quantising each one alone."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def rank_layers(
 ) -> list[LayerHarm]:
     """Return every layer that a target's form quantises, the most harmful first. Source: ours.
 
-    Each layer is quantised with the ranges and in the form that the whole file has, and run by the
-    same session. The divergence orders them: a few dozen images seldom change their class.
+    Each layer is quantised with the ranges and in the form of the whole file, and run by the same session.
+    Layers are ordered by divergence, because a few dozen images seldom change their class.
 
     Args:
         model: The float model.
-        ranges: Of its activations.
+        ranges: Ranges of its activations.
         target: Form of the Q/DQ.
-        validation: Images, none of which was calibrated on.
-        count: How many of them are used at most.
-        seed: Of their choice.
-        cpus: Which processors the file is for.
+        validation: Images that were not used for calibration.
+        count: Maximum number of images to use.
+        seed: Seed of their choice.
+        cpus: Processors that the file is for.
     """
     images = choose_images(validation, min(count, len(validation)), seed)
     labels = images.labels.numpy()

@@ -1,4 +1,4 @@
-"""Stage: an INT8 ONNX file from a float one, calibrated, ranked, repaired and inside its gate."""
+"""Stage: make an INT8 ONNX file from a float one: calibrate, rank, repair, and pass the gate."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, sha256_file, write_bytes
 from imf_deploy.portability.graph import open_session_graph
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
@@ -51,31 +52,33 @@ def calibrate(
     data: DataSet,
     config: QuantizeSettings,
     folder: Path,
-    preprocess: Path | None = None,
+    preprocess: Preprocess | Path | None = None,
     ranges_file: Path | None = None,
     overwrite: bool = False,
     logits: str = "",
+    output: Path | None = None,
 ) -> OnnxFile:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
-    What the same model, images and settings already made is taken as it is.
+    A file that the same model, images and settings already made is returned unchanged.
 
     Args:
         path: A float32 ONNX classifier.
-        data: Ranges come from its training split, the ranking and the gate from its validation split.
+        data: Its training split gives the ranges, its validation split the ranking and the gate.
         config: Target, method, images and gate.
-        folder: Where to write; ranges are kept in its ``calib`` folder.
-        preprocess: For files that do not say how pictures become their input.
-        ranges_file: File that keeps the ranges, instead of one in the ``calib`` folder.
-        overwrite: Whether a file that was made in another way may be replaced.
-        logits: Name of the output that holds the logits; empty takes the one that fits the labels.
+        folder: Output folder; ranges are stored in its ``calib`` folder.
+        preprocess: Preprocessing for files that do not contain it.
+        ranges_file: File that stores the ranges, instead of one in the ``calib`` folder.
+        overwrite: Whether a file made with other settings may be replaced.
+        logits: Name of the output that holds the logits; if empty, the output that fits the labels.
+        output: The file to write, in ``folder``, under another name.
 
     Returns:
         The record of the file; see :class:`imf_deploy.records.making.Calibrated`.
 
     Raises:
-        UsageError: fewer images than asked for, a model that is quantised or has no preprocessing,
-            no output that fits the labels, other data than it was made for, a cache of something else.
+        UsageError: there are too few images, the model is quantised or has no preprocessing, no output fits
+            the labels, the data differs from the model's, or the cache belongs to something else.
         GateError: INT8 misses the gate even after repair; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
@@ -83,13 +86,13 @@ def calibrate(
     _check_data(model, data)
     if config.images > (most := len(data.train)):
         raise UsageError(
-            f"{config.images} calibration images were asked for, and there are {most} training images",
-            f"Give --images {most} or fewer",
+            f"{config.images} calibration images were requested, but there are only {most} training images",
+            f"Use --images {most} or fewer",
         )
     images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
     record = model.artifact
-    output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
+    output = output or folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     form = asdict(PLACEMENT) if config.target == "tensorrt" else {}
     recipe = fingerprint(
         ["int8", model.identity, model.logits, asdict(config), form, images_hash, data.fingerprint,
@@ -106,7 +109,7 @@ def calibrate(
         )
     if reason := _doubt(model, data, reference):
         say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
-    # It raises with the name of an operator that it does not know, before any work is done.
+    # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
     key = CacheKey(model.identity, images_hash, prepared, method_key(config.method))
@@ -202,27 +205,27 @@ def calibrate(
 
 
 def _check_data(model: FloatModel, data: DataSet) -> None:
-    """Refuse data whose pictures become other input than the model was made for."""
+    """Refuse data whose images give other input than the model was made for."""
     want, have = model.preprocess, data.preprocess
     # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
     for name in ("size", "resize", "resize_to", "color", "labels"):
         if getattr(want, name) != getattr(have, name):
             raise UsageError(
                 f"{data.name} has other preprocessing than {model.artifact.path} "
-                f"({name}: {getattr(have, name)}, and the model wants {getattr(want, name)})",
-                "Give the data that it was made for",
+                f"({name}: {getattr(have, name)}, but the model needs {getattr(want, name)})",
+                "Use the data that it was made for",
             )
     if not len(data.validation):
         raise UsageError(
-            f"{data.name} has no validation images to judge INT8 by", "Give a --val-fraction above 0"
+            f"{data.name} has no validation images to judge INT8 by", "Use a --val-fraction above 0"
         )
 
 
 def _doubt(model: FloatModel, data: DataSet, reference: Array) -> str:
-    """Return why the float model's accuracy is suspect, or nothing.
+    """Return why the float model's accuracy is suspect, or an empty string.
 
-    Other orders of the classes and other preprocessing are tried for files without a record: the record
-    of this tool's own files holds both.
+    Other orders of the classes and other preprocessing are tried for files without a record, because the
+    record of a file of imf-deploy contains both.
     """
     if model.artifact.parent:
         return doubt(reference, data.validation, model.preprocess)
@@ -231,10 +234,10 @@ def _doubt(model: FloatModel, data: DataSet, reference: Array) -> str:
 
 
 def _check_tensorrt(path: Path) -> str:
-    """Let TensorRT parse a file, where there is one; return what did, or why nothing could.
+    """Let TensorRT parse a file, if it is installed; return the library's name, or why none could.
 
     Raises:
-        ImfDeployError: it refuses the file; the message names the operator.
+        ImfDeployError: TensorRT refuses the file; the message names the operator.
     """
     choice = choose_flavour("auto")
     if not choice.flavour:
@@ -244,7 +247,7 @@ def _check_tensorrt(path: Path) -> str:
 
 
 def _readable(path: Path) -> bool:
-    """Return whether TensorRT takes a file, or no TensorRT is here to ask."""
+    """Return whether TensorRT accepts a file; true if TensorRT is not installed."""
     try:
         _check_tensorrt(path)
     except ImfDeployError:
@@ -256,7 +259,7 @@ def _check_portable(path: Path) -> None:
     """Prove that no input can make a sum saturate, from the operators that a session runs.
 
     Raises:
-        ImfDeployError: one can.
+        ImfDeployError: an input can.
     """
     if saturating := open_session_graph(path).saturating:
         raise ImfDeployError(

@@ -1,9 +1,9 @@
 """Run native code that calls back into Python, so that an interrupt is not lost inside a callback.
 
-Python raises ``KeyboardInterrupt`` between two bytecodes of the main thread. While a C++ library holds
-that thread, the only bytecodes are those of its callbacks, and the library prints and drops whatever
-a callback raises. Here the library works in a thread of its own, where no signal is delivered, and the
-main thread waits for it in Python.
+Python raises ``KeyboardInterrupt`` between two bytecodes of the main thread. While a C++ library holds that
+thread, the only bytecodes are those of its callbacks, and the library prints and drops whatever a callback
+raises. Here the library runs in a separate thread, where no signal is delivered, and the main thread waits
+for it in Python.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import threading
 from collections.abc import Callable
 
 _POLL_S = 0.1
-"""On Windows a signal does not end a wait, so the wait is cut into pieces."""
+"""On Windows a signal does not end a wait, so the wait is divided into intervals."""
 
 
 def run_in_background(work: Callable[[], object], cancelled: threading.Event | None = None) -> None:
     """Run ``work`` to its end in another thread, on the current CUDA device of this one.
 
     Args:
-        work: What to run. It keeps its own result, which is dropped where an interrupt arrives.
+        work: Function to run. It stores its own result, which is dropped if an interrupt arrives.
         cancelled: Set when an interrupt arrives; ``work`` may watch it and end early.
 
     Raises:
-        KeyboardInterrupt: it arrived meanwhile; raised when ``work`` has ended, whatever that made.
-        BaseException: as ``work`` raised it.
+        KeyboardInterrupt: an interrupt arrived; raised when ``work`` has ended, whatever its result.
+        BaseException: raised by ``work``.
     """
     cancelled = cancelled or threading.Event()
     waited_for, abandoned, done = threading.Event(), threading.Event(), threading.Event()
@@ -41,9 +41,9 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
             if device is not None:
                 import torch
 
-                torch.cuda.set_device(device)  # each thread has a current device of its own
+                torch.cuda.set_device(device)  # each thread has its own current device
             context.run(work)
-        except BaseException as error:  # raised again in the thread that waits
+        except BaseException as error:  # raised again in the waiting thread
             errors.append(error)
         finally:
             done.set()
@@ -51,7 +51,7 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
     try:
         threading.Thread(target=body, name="imf-deploy-background").start()
         interrupt = _wait(waited_for, done, cancelled)
-    except KeyboardInterrupt:  # before the work began
+    except KeyboardInterrupt:  # before the work started
         abandoned.set()
         raise
     finally:
@@ -65,7 +65,7 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
 def _wait(
     waited_for: threading.Event, done: threading.Event, cancelled: threading.Event
 ) -> KeyboardInterrupt | None:
-    """Wait until the work is done; return the first interrupt that arrived meanwhile."""
+    """Wait until the work is done; return the first interrupt that arrived during the wait."""
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
@@ -73,14 +73,14 @@ def _wait(
             while not done.wait(_POLL_S):
                 pass
             break
-        except KeyboardInterrupt as error:  # another one while the work ends changes nothing
+        except KeyboardInterrupt as error:  # further ones are ignored while the work ends
             interrupt = interrupt or error
             cancelled.set()
     return interrupt
 
 
 def _cuda_device() -> int | None:
-    """Return the current CUDA device of this thread; nothing where there is none."""
+    """Return the current CUDA device of this thread, or ``None``."""
     import torch
 
     return torch.cuda.current_device() if torch.cuda.is_available() else None

@@ -1,4 +1,4 @@
-"""One builder of TensorRT for all engines of a command: the full one loads kernels for seconds."""
+"""One builder of TensorRT for all engines of a command, as the full one takes seconds to load kernels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from imf_deploy.export.flavour import gpu_here, import_tensorrt
 from imf_deploy.export.library_log import library_log, one_line
 from imf_deploy.settings.export import Flavour
 
-# Part of every plan. Without a name it would be "Unnamed Network 3", and the bytes of a plan would depend
-# on what was built before.
+# The name is part of every plan. By default it is "Unnamed Network 3", and the bytes of a plan would depend
+# on previous builds.
 _NAME = "imf-deploy"
 
 
 @dataclass(frozen=True)
 class Session:
-    """What builds engines of one flavour, on one CUDA device.
+    """The builder of engines of one flavour, on one CUDA device.
 
     Attributes:
         trt: The Python module.
@@ -40,30 +40,30 @@ class Session:
             ImfDeployError: TensorRT refuses the model; the message names the operator.
         """
         trt = self.trt
-        # By name: the values of the flags differ between TensorRT 10, 11 and RTX.
+        # The values of the flags differ between TensorRT 10, 11 and RTX, so they are looked up by name.
         network = self.builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         network.name = _NAME
         parser = trt.OnnxParser(network, self.log)
         source = engine_source(onnx_path)
-        # It refuses Path objects.
+        # parse_from_file does not accept Path objects.
         if not (parser.parse(source) if source else parser.parse_from_file(str(onnx_path))):
             raise ImfDeployError(
                 f"{trt.__name__} cannot read {onnx_path} ({parser_problems(parser)})",
                 "Export a model of operators that TensorRT supports",
             )
-        # An empty file parses well, into a network of nothing.
+        # An empty file parses without an error, into an empty network.
         if network.num_outputs == 0 or network.num_inputs != 1:
             raise self.failed(f"{onnx_path} is not a model with one input and at least one output")
         return network
 
     def failed(self, what: str) -> ImfDeployError:
-        """Return an error that ends with TensorRT's own last words."""
+        """Return an error that ends with TensorRT's last messages."""
         why = self.log.reason()
         hint = ""
         if "Turing" in why and "FP32" in why:
             hint = "Use --precisions fp16, or leave compute capability 75 out"
         elif "OutOfMemory" in why or "insufficient workspace" in why.lower():
-            hint = "Give a larger --workspace, or leave it out"
+            hint = "Use a larger --workspace, or leave it out"
         return ImfDeployError(f"{what} ({why})", hint)
 
 
@@ -72,7 +72,7 @@ def open_session(flavour: Flavour) -> Session:
 
     Raises:
         UsageError: the flavour is not installed.
-        DeviceError: the full TensorRT, and no CUDA device.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: the library does not start.
     """
     trt = import_tensorrt(flavour)
@@ -91,12 +91,12 @@ def _builder(flavour: Flavour, device: int) -> Any:
     return builder
 
 
-# Before the interpreter takes the modules apart, which the builder's destructor still needs.
+# This runs before the interpreter removes modules that the builder's destructor still needs.
 atexit.register(_builder.cache_clear)
 
 
 def _current_device() -> int:
-    """Return the index of the current CUDA device; -1 where there is none."""
+    """Return the index of the current CUDA device, or -1."""
     import torch
 
     return torch.cuda.current_device() if gpu_here() else -1

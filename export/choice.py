@@ -1,4 +1,4 @@
-"""Choose which files are written of each product, from ``--precisions``."""
+"""Choose which files are written for each product, from ``--precisions``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, Precision
 
 @dataclass(frozen=True)
 class FileChoice:
-    """Which files are written of each product.
+    """The files that are written for each product.
 
     Attributes:
-        onnx: Precisions of the ONNX files that stand for themselves; ``int8`` is the file for CPUs.
-        engines: Precisions of the engines, where there is a TensorRT. The ONNX file that an engine is
-            built from is written too; for ``int8`` it is another one than the file for CPUs.
+        onnx: Precisions of the ONNX files that are deployed themselves; ``int8`` is the file for CPUs.
+        engines: Precisions of the engines, if TensorRT is installed. The ONNX file that an engine is built
+            from is also written; for ``int8`` it differs from the file for CPUs.
     """
 
     onnx: tuple[Precision, ...]
@@ -32,7 +32,7 @@ class FileChoice:
 
     @property
     def int8(self) -> bool:
-        """Whether images are needed: INT8 is calibrated on them and judged by them."""
+        """Whether images are needed, because INT8 is calibrated and judged on them."""
         return "int8" in (*self.onnx, *self.engines)
 
 
@@ -46,7 +46,7 @@ def every_form(names: Sequence[Precision]) -> FileChoice:
 
 
 def choose_precisions(chosen: Literal["deploy"] | Sequence[Precision]) -> FileChoice:
-    """Return which files are written; ``int8`` brings ``fp32``, which it is made from."""
+    """Return which files are written; ``int8`` includes ``fp32``, from which it is made."""
     if chosen == DEPLOY:
         return DEPLOYED
     return every_form(

@@ -1,4 +1,4 @@
-"""The GPU at hand, as far as engines depend on it."""
+"""The current GPU, as far as engines depend on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imf_deploy.records.making import Gpu
 
 
 def this_gpu() -> Gpu | None:
-    """Return the current CUDA device; nothing where PyTorch finds none."""
+    """Return the current CUDA device; ``None`` if PyTorch finds none."""
     import torch
 
     capability = gpu_here()
@@ -18,9 +18,9 @@ def this_gpu() -> Gpu | None:
 
 
 def cuda_driver() -> str:
-    """Return the newest CUDA version that the installed driver serves; empty where there is no driver.
+    """Return the newest CUDA version that the installed driver supports; empty if there is no driver.
 
-    The driver itself is asked, since PyTorch finds no device at all behind one that is too old.
+    The driver itself is queried, because PyTorch finds no device at all if the driver is too old.
     """
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -1,32 +1,31 @@
-"""The form in which TensorRT reads an ONNX file: what is not quantised in an INT8 file becomes fp16.
+"""The form in which TensorRT reads an ONNX file: what an INT8 file does not quantise becomes fp16.
 
-The file itself keeps float32, which every runtime on a CPU computes quickly and right. Engines are strongly
-typed, so that operators which stay in float would run in float32 there.
+The file itself keeps float32, which every runtime on a CPU computes quickly and correctly. Engines are
+strongly typed, so operators that stay in float would run in float32 there.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import LARGEST_HALF, to_half
 from imf_deploy.export.onnx_file import read_model
 
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
-
 Floats = Literal["fp16", "fp32"]
-"""What an engine computes in where an INT8 file is not quantised."""
+"""The type that an engine computes in where an INT8 file is not quantised."""
 
 ENGINE_FLOATS = "engine_floats"
 """Key in the ``quantization`` metadata of an INT8 file for TensorRT."""
 HALF_QDQ_OPSET = 19
-"""The first opset whose Q/DQ operators take fp16."""
+"""The first opset whose Q/DQ operators accept fp16."""
 
 _SMALLEST_HALF = 2.0**-24
 LEVELS = 127
@@ -34,17 +33,15 @@ LEVELS = 127
 
 
 def engine_source(path: Path) -> bytes | None:
-    """Return what TensorRT has to parse in place of a file; nothing where it parses the file itself.
+    """Return the model that TensorRT parses instead of a file; ``None`` if it parses the file itself.
 
     Args:
-        path: An ONNX file; its metadata say whether its engine computes in fp16 between INT8 layers.
+        path: ONNX file, whose metadata says whether its engine computes in fp16 between INT8 layers.
 
     Raises:
         UsageError: there is no such file.
         ImfDeployError: the file is damaged.
     """
-    from onnx.external_data_helper import load_external_data_for_model
-
     model = read_model(path)
     if _floats({entry.key: entry.value for entry in model.metadata_props}) != "fp16":
         return None
@@ -57,7 +54,7 @@ def half_form(model: ModelProto) -> ModelProto:
     """Return the fp16 form of an INT8 model with Q/DQ; inputs and outputs stay fp32.
 
     Args:
-        model: In float32 where it is not quantised; changed in place on the way.
+        model: Model that is float32 where it is not quantised; changed in place.
 
     Raises:
         ImfDeployError: a weight or a scale is too large for fp16.
@@ -76,7 +73,7 @@ def _floats(metadata: dict[str, str]) -> str:
 
 
 def _drop_identities(model: ModelProto) -> None:
-    """Remove ``LeakyRelu`` with a slope of 1, in place; it only matters in ONNX Runtime."""
+    """Remove ``LeakyRelu`` with a slope of 1, in place; it is only needed in ONNX Runtime."""
     identities = {
         node.output[0]: node.input[0]
         for node in model.graph.node
@@ -98,10 +95,8 @@ def _output_names(model: ModelProto) -> set[str]:
 def _round_scales(model: ModelProto) -> None:
     """Round every scale to an fp16 number above zero, and int8 weights to their new scales, in place.
 
-    A scale near the smallest fp16 number would change by up to a half, or become zero, when it is converted.
+    Otherwise, a scale near the smallest fp16 number could change by half, or become zero, in the conversion.
     """
-    from onnx import numpy_helper
-
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[1] not in tensors:
@@ -120,8 +115,6 @@ def _round_scales(model: ModelProto) -> None:
 
 def _requantise(node: NodeProto, weights: TensorProto, ratio: npt.NDArray[np.float32]) -> None:
     """Round int8 weights again after their scales were divided by ``ratio``, in place."""
-    from onnx import numpy_helper
-
     levels = numpy_helper.to_array(weights)
     if ratio.ndim:
         axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)

@@ -1,8 +1,8 @@
 """Read the header of a TensorRT engine without TensorRT and without a GPU.
 
-Loading a foreign or damaged engine can crash the whole process, so its header is checked first.
-The layout was found by comparing engines that were built with different settings; the place of
-the version is NVIDIA's own word (github.com/NVIDIA/TensorRT/issues/3073).
+Loading an untrusted or damaged engine can crash the whole process, so its header is checked first. The layout
+was found by comparing engines that were built with different settings; the position of the version is
+documented by NVIDIA (github.com/NVIDIA/TensorRT/issues/3073).
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from imf_deploy.settings.export import Flavour
 _MAGIC: dict[bytes, Flavour] = {b"ftrt": "tensorrt", b"vtrt": "rtx"}
 _HEADER = 40
 _TARGETS = {1: "75", 2: "80", 4: "86", 8: "89", 16: "120", 32: "121"}
-# What an engine without targets has at least: 1.4 sets these bits, 1.7 one more that has no name.
+# Minimum for an engine without targets: 1.4 sets these bits, 1.7 one more that has no name.
 _PORTABLE = 2 | 4 | 8 | 16 | 32
-# Ultralytics writes its metadata before the plan; more than this is no metadata.
+# Ultralytics writes its metadata before the plan; a longer prefix is not metadata.
 _LONGEST_PREFIX = 1 << 20
 
 
 @dataclass(frozen=True)
 class EngineHeader:
-    """What the first bytes of an engine say.
+    """The contents of the first bytes of an engine.
 
     Attributes:
         flavour: ``rtx`` (TensorRT-RTX) or ``tensorrt``.
-        version: Of the library that built it, such as ``1.7.1.116``; another one may refuse it.
-        offset: Where the plan begins, in bytes; above zero where a JSON prefix comes first.
-        size: Of the plan in bytes; for ``rtx`` it is checked against the file.
-        targets: Compute capabilities such as ``86`` that an RTX engine was built for; empty for
-            ``tensorrt``, which builds for the GPU at hand and does not say which.
+        version: Version of the library that built it, such as ``1.7.1.116``; another version may refuse it.
+        offset: Offset of the plan in bytes; above zero if there is a JSON prefix.
+        size: Size of the plan in bytes; for ``rtx`` it is compared with the file.
+        targets: Compute capabilities such as ``86`` that an RTX engine was built for; empty for ``tensorrt``,
+            which builds for the current GPU and does not record which.
         portable: Whether an RTX engine covers every architecture from Ampere on that has a name here.
     """
 
@@ -51,7 +51,7 @@ def read_engine_header(path: Path) -> EngineHeader:
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is no TensorRT engine, or a truncated one.
+        ImfDeployError: the file is not a TensorRT engine, or is truncated.
     """
     existing_file(path, "the TensorRT engine")
     try:
@@ -65,7 +65,7 @@ def read_engine_header(path: Path) -> EngineHeader:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
     flavour = _MAGIC.get(header[:4])
     if flavour is None:
-        raise ImfDeployError(f"{path} is no TensorRT engine", "Build it again from its ONNX file")
+        raise ImfDeployError(f"{path} is not a TensorRT engine", "Build it again from its ONNX file")
     if len(header) < _HEADER:
         raise ImfDeployError(f"{path} is truncated after {total} bytes", "Build it again")
     version = ".".join(str(number) for number in header[24:28])

@@ -15,9 +15,9 @@ class Library:
     """One of the two libraries.
 
     Attributes:
-        name: What people call it.
-        module: What Python imports.
-        install: What to type where it is not installed.
+        name: Its usual name.
+        module: Its Python module.
+        install: Command that installs it.
     """
 
     name: str
@@ -33,11 +33,11 @@ LIBRARIES: dict[Flavour, Library] = {
 
 @dataclass(frozen=True)
 class FlavourChoice:
-    """Which TensorRT builds the engines.
+    """The TensorRT that builds the engines.
 
     Attributes:
-        flavour: The one chosen; nothing where no engine is built.
-        reason: Why, in words for the report.
+        flavour: The chosen one; ``None`` if no engine is built.
+        reason: The reason, in words for the report.
     """
 
     flavour: Flavour | None
@@ -45,20 +45,19 @@ class FlavourChoice:
 
 
 def choose_flavour(option: FlavourOption) -> FlavourChoice:
-    """Decide which TensorRT builds the engines on this machine.
+    """Choose which TensorRT builds the engines on this machine.
 
-    ``auto`` takes the full TensorRT where it can work, else TensorRT-RTX, which builds without a
-    GPU, else none.
+    ``auto`` uses the full TensorRT if it can work, else TensorRT-RTX, which builds without a GPU, else none.
 
     Raises:
-        UsageError: the one asked for is not installed.
-        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+        UsageError: the requested one is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
     """
     if option == "off":
         return FlavourChoice(None, "switched off")
     if option in ("rtx", "tensorrt"):
         import_tensorrt(option)
-        return FlavourChoice(option, "asked for")
+        return FlavourChoice(option, "requested")
     order: tuple[tuple[Flavour, str], ...] = (
         ("tensorrt", "a CUDA device was found"),
         ("rtx", "it builds without a GPU"),
@@ -75,7 +74,7 @@ def choose_flavour(option: FlavourOption) -> FlavourChoice:
 
 
 def gpu_here() -> str:
-    """Return the compute capability of the current CUDA device, such as ``89``; empty where there is none."""
+    """Return the compute capability of the current CUDA device, such as ``89``; empty if there is none."""
     import torch
 
     return "".join(map(str, torch.cuda.get_device_capability())) if torch.cuda.is_available() else ""
@@ -85,12 +84,13 @@ def import_tensorrt(flavour: Flavour) -> Any:
     """Return the Python module of a flavour; both have the same interface.
 
     Raises:
-        UsageError: it is not installed.
-        DeviceError: the full TensorRT, and no CUDA device; it cannot even begin to build there.
+        UsageError: the library is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device, which it needs even to
+            build.
     """
     if flavour == "tensorrt" and not gpu_here():
         raise DeviceError(
-            "the full TensorRT builds only on a machine with a CUDA device",
+            "the full TensorRT only builds on a machine with a CUDA device",
             "Use `trt` rtx, which builds without one, or run this step on the GPU machine",
         )
     library = LIBRARIES[flavour]

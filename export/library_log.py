@@ -1,4 +1,4 @@
-"""What TensorRT says: kept off the terminal, for whoever asks."""
+"""TensorRT's messages: collected, and kept off the terminal."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.settings.export import Flavour
 
-# Said after every error on a machine without a GPU; it is not the cause.
+# Logged after every error on a machine without a GPU; it is not the cause.
 _NOISE = "CUDA driver version is insufficient"
 
 
 @cache
 def library_log(flavour: Flavour) -> Any:
-    """Return the one logger of a library, for builders, parsers and runtimes alike.
+    """Return the only logger of a library, for builders, parsers and runtimes.
 
-    TensorRT keeps the first logger that a process gives it, and sends everything there.
+    TensorRT keeps the first logger of a process, and sends all messages to it.
 
     Returns:
-        An ``ILogger`` with ``errors`` and ``warnings`` (the last 20 of each, one line each), ``clear``
-        and ``reason``.
+        An ``ILogger`` with ``errors`` and ``warnings`` (the last 20 of each, one line each), ``clear`` and
+        ``reason``.
     """
     trt = importlib.import_module(LIBRARIES[flavour].module)
 
-    # The module is chosen while running, so its classes are not types.
+    # The module is chosen at run time, so its classes are not types.
     class Collector(trt.ILogger):  # type: ignore[misc,name-defined]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)

@@ -13,21 +13,21 @@ class Progress:
     """The nested phases of a build as one fraction that never falls.
 
     Args:
-        advance: Called with the percent points that were gained.
+        advance: Called with the number of percentage points gained.
     """
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self._advance = advance
         self._parents: dict[str, str | None] = {}
-        self._steps: dict[str, tuple[int, int]] = {}  # done, of
+        self._steps: dict[str, tuple[int, int]] = {}  # done, total
         self._shown = 0
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
-        """Begin a phase inside another one."""
+        """Start a phase inside another one."""
         self._parents[phase], self._steps[phase] = parent, (0, max(steps, 1))
 
     def step(self, phase: str, number: int) -> None:
-        """Count step ``number``, from 0, of a phase as done."""
+        """Mark step ``number``, from 0, of a phase as done."""
         if phase in self._steps:
             _, steps = self._steps[phase]
             self._steps[phase] = (min(number + 1, steps), steps)
@@ -61,15 +61,15 @@ def build_monitor(trt: Any, advance: Callable[[int], None], cancelled: threading
 
     Args:
         trt: The library's module.
-        advance: Called with the percent points that were gained.
-        cancelled: The build ends at its next step once this is set.
+        advance: Called with the number of percentage points gained.
+        cancelled: If set, the build ends at its next step.
 
     Returns:
-        The monitor. Its ``error`` is the first exception that a callback raised, which cancels the
-        build, since TensorRT itself would drop it; to be raised when the build has returned.
+        The monitor. Its ``error`` is the first exception that a callback raised. It cancels the build,
+        because TensorRT would drop it, and is raised by the caller after the build has returned.
     """
 
-    # The module is chosen while running, so its classes are not types.
+    # The module is chosen at run time, so its classes are not types.
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)

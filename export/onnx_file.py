@@ -1,4 +1,4 @@
-"""Read what an ONNX file says about itself; nothing of it is trusted before it was checked."""
+"""Read the contents of an ONNX file; nothing in it is trusted before it is checked."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Precision = Literal["fp32", "fp16", "int8"]
-"""What this tool writes."""
+"""Precisions that imf-deploy writes."""
 Shapes = dict[str, list[int | str]]
-"""Name to shape; a string is a dynamic dimension."""
+"""For each name, its shape; a string is a dynamic dimension."""
 
 
 @dataclass(frozen=True)
 class OnnxInfo:
-    """What an ONNX file holds, read from the file itself.
+    """The contents of an ONNX file, read from the file itself.
 
     Attributes:
         path: The file.
-        precision: Such as ``fp32``; see :func:`imf_deploy.export.precision.precision_of`.
-        inputs: Name to shape of each input.
-        outputs: Name to shape of each output.
-        operators: Operator type to how often it occurs.
+        precision: For example ``fp32``; see :func:`imf_deploy.export.precision.precision_of`.
+        inputs: For each input, its shape.
+        outputs: For each output, its shape.
+        operators: For each operator type, the number of its occurrences.
         metadata: The key-value pairs of the file.
         opset: Version of the standard operator set.
     """
@@ -45,11 +45,11 @@ class OnnxInfo:
 
 
 def read_model(path: Path) -> ModelProto:
-    """Parse an ONNX file; weights that lie in other files are not loaded.
+    """Parse an ONNX file; weights in other files are not loaded.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: the file is truncated or no ONNX, or names data outside its own folder.
+        ImfDeployError: the file is truncated or not ONNX, or names data outside its own folder.
     """
     model = parse_model(path)
     for location in external_data(path, model):
@@ -59,15 +59,15 @@ def read_model(path: Path) -> ModelProto:
 
 
 def parse_model(path: Path) -> ModelProto:
-    """Parse an ONNX file without asking where its other files lie, to say what it is.
+    """Parse an ONNX file to describe it, without checking its external files.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: the file is truncated or no ONNX.
+        ImfDeployError: the file is truncated or not ONNX.
     """
     import onnx
 
-    # protobuf comes with onnx, and without types.
+    # protobuf is installed with onnx, but has no type annotations.
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     existing_file(path, "the ONNX model")
@@ -77,24 +77,24 @@ def parse_model(path: Path) -> ModelProto:
         raise ImfDeployError(f"cannot read {path}: {error.strerror}") from error
     except (DecodeError, ValueError) as error:
         raise _damaged(path, str(error)) from error
-    # Protobuf accepts an empty file, and much that only looks like the format.
+    # Protobuf accepts an empty file, and many that only resemble the format.
     if not (model.graph.node and model.graph.output and model.opset_import):
         raise _damaged(path, "it has no operators or no outputs")
     for message in messages(model):
         for field, value in message.ListFields():
-            # Bytes that are no text come back as bytes, and break whoever reads them as a name.
+            # Bytes that are not text are returned as bytes, and break code that reads them as a name.
             if field.type == field.TYPE_STRING and any(
                 isinstance(text, bytes) for text in ([value] if isinstance(value, bytes | str) else value)
             ):
-                raise _damaged(path, f"its {field.name} is no text")
+                raise _damaged(path, f"its {field.name} is not text")
     return model
 
 
 def external_data(path: Path, model: ModelProto) -> list[str]:
-    """Return the names of the files that a model keeps weights in, as it gives them; none is opened.
+    """Return the names of the files that a model stores weights in, as written; none is opened.
 
     Raises:
-        ImfDeployError: a name is no text.
+        ImfDeployError: a name is not text.
     """
     names = [
         entry.value
@@ -110,12 +110,12 @@ def external_data(path: Path, model: ModelProto) -> list[str]:
 
 
 def content_hash(path: Path) -> str:
-    """Return the SHA-256 of an ONNX file together with the files that it keeps weights in.
+    """Return the SHA-256 of an ONNX file together with the files that it stores weights in.
 
-    Without such files it is the file's own.
+    Without such files it is the SHA-256 of the file itself.
 
     Raises:
-        ImfDeployError: as :func:`read_model`.
+        ImfDeployError: see :func:`read_model`.
     """
     parts = [sha256_file(path.parent / location) for location in external_data(path, read_model(path))]
     own = sha256_file(path)
@@ -126,31 +126,31 @@ def read_metadata(path: Path) -> dict[str, str]:
     """Return the key-value pairs of an ONNX file.
 
     Raises:
-        ImfDeployError: as :func:`read_model`.
+        ImfDeployError: see :func:`read_model`.
     """
     return {entry.key: entry.value for entry in read_model(path).metadata_props}
 
 
 def operators(path: Path) -> dict[str, int]:
-    """Return how often each type of operator occurs in an ONNX file, by name.
+    """Return the number of occurrences of each type of operator in an ONNX file.
 
     Raises:
-        ImfDeployError: as :func:`read_model`.
+        ImfDeployError: see :func:`read_model`.
     """
     return _count(read_model(path))
 
 
 def describe_onnx(path: Path) -> OnnxInfo:
-    """Return everything that an ONNX file says about itself.
+    """Return a description of an ONNX file.
 
     Raises:
-        ImfDeployError: as :func:`read_model`.
+        ImfDeployError: see :func:`read_model`.
     """
     return describe_model(path, read_model(path))
 
 
 def describe_model(path: Path, model: ModelProto) -> OnnxInfo:
-    """Return what a parsed ONNX file says about itself; ``path`` is only kept."""
+    """Return a description of a parsed ONNX file; ``path`` is only stored."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxInfo(
         path=path,
@@ -167,7 +167,7 @@ def describe_model(path: Path, model: ModelProto) -> OnnxInfo:
 
 
 def _damaged(path: Path, why: str) -> ImfDeployError:
-    return ImfDeployError(f"{path} is damaged or no ONNX file ({why})", "Export it again")
+    return ImfDeployError(f"{path} is damaged or not an ONNX file ({why})", "Export it again")
 
 
 def messages(message: Any) -> Iterator[Any]:
@@ -180,17 +180,17 @@ def messages(message: Any) -> Iterator[Any]:
 
 
 def external_problem(path: Path, location: str) -> ImfDeployError | None:
-    """Return what is wrong with external data: a file outside the model's folder, links followed, or none."""
+    """Return the error for external data that is missing or outside the model's folder, links followed."""
     folder = path.parent.resolve()
     try:
         target = (folder / location).resolve()
         missing = not target.is_file()
-    except (OSError, ValueError):  # too long, or with a zero inside
+    except (OSError, ValueError):  # too long, or with a null character
         return _damaged(path, "an impossible name of external data")
     if not target.is_relative_to(folder):
         return ImfDeployError(
             f"{path} asks for data outside its own folder ({location})",
-            "Do not use this file unless you made it yourself",
+            "Do not use this file unless you created it yourself",
         )
     if missing:
         return ImfDeployError(f"{path} needs {target.name}, which is missing", "Keep the files together")
@@ -210,7 +210,7 @@ def _precision(model: ModelProto) -> str:
 
 
 def tensor_shape(value: Any) -> list[int | str]:
-    """Return the shape of an input or output, as ONNX describes it; empty for what is no tensor.
+    """Return the shape of an input or output, as ONNX describes it; empty if it is not a tensor.
 
     Some exporters write -1 for a free dimension.
     """

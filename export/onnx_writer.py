@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import onnx
+from onnx import ModelProto
+
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
@@ -18,15 +21,14 @@ from imf_deploy.files import write_bytes
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
     from torch import nn
 
 OnnxPrecision = Literal["fp32", "fp16"]
 
 OPSET = 20
 BATCH = "batch"
-# The product of two such weights is the smallest normal float32; below it, numbers become
-# denormal, which makes a network an order of magnitude slower on a CPU.
+# The product of two such weights is the smallest normal float32. Smaller numbers are denormal, which makes a
+# network an order of magnitude slower on a CPU.
 TINY = 2.0**-63
 
 
@@ -39,18 +41,18 @@ def export_onnx(
 ) -> OnnxInfo:
     """Write ``module`` to ``path``, atomically: ``images [batch, 3, S, S]`` -> ``logits [batch, C]``.
 
-    Batch norm is folded into convolutions, the batch is dynamic, inputs and outputs are float32 in
-    both precisions. The same module gives the same bytes.
+    Batch norm is folded into convolutions, the batch is dynamic, and inputs and outputs are float32 in both
+    precisions. The same module gives the same bytes.
 
     Args:
-        module: In eval mode, float32; it is copied, not changed.
-        path: The file to write.
-        precision: Of weights and arithmetic.
+        module: Module in eval mode, float32; it is copied, not changed.
+        path: Output file.
+        precision: Precision of weights and arithmetic.
         image_size: ``S`` in pixels.
-        metadata: Key-value pairs to keep in the file.
+        metadata: Key-value pairs to store in the file.
 
     Returns:
-        What the written file holds.
+        A description of the written file.
 
     Raises:
         ValueError: the module is in training mode.
@@ -62,16 +64,14 @@ def export_onnx(
 def save_onnx(
     traced: ModelProto, path: Path, precision: OnnxPrecision, metadata: Mapping[str, str]
 ) -> OnnxInfo:
-    """Write what :func:`trace_onnx` gave, in one precision; see :func:`export_onnx`.
+    """Write the result of :func:`trace_onnx` in one precision; see :func:`export_onnx`.
 
     Args:
-        traced: In fp32; not changed, so that one trace serves every precision.
-        path: The file to write.
-        precision: Of weights and arithmetic.
-        metadata: Key-value pairs to keep in the file.
+        traced: Model in fp32; not changed, so that one trace serves every precision.
+        path: Output file.
+        precision: Precision of weights and arithmetic.
+        metadata: Key-value pairs to store in the file.
     """
-    import onnx
-
     model = onnx.ModelProto()
     model.CopyFrom(traced)
     flush_tiny(model, TINY)
@@ -88,7 +88,7 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
     """Trace a module into an fp32 ONNX model; by far the slowest part of an export.
 
     Args:
-        module: In eval mode, float32; it is copied, not changed.
+        module: Module in eval mode, float32; it is copied, not changed.
         image_size: ``S`` in pixels.
 
     Raises:
@@ -115,7 +115,7 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
                 verbose=False,
             )
-    except Exception as error:  # the exporter raises whatever the traced code and its own passes raise
+    except Exception as error:  # the traced code and the exporter may raise anything
         raise ImfDeployError(
             f"cannot export {type(module).__name__} to ONNX ({_first_line(error)})",
             "Use a model without control flow that depends on its input",
@@ -127,19 +127,19 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
 
 
 def _prepared(module: nn.Module) -> nn.Module:
-    """Return a copy that answers the same and that the exporter takes half the time for."""
+    """Return a copy with the same answers that the exporter traces in half the time."""
     import torch
     from torch.fx.experimental.optimization import fuse
 
-    # A copy on the CPU: the exporter must not touch the caller's module, and constants that are
-    # folded on a GPU would round differently.
-    # Channels last would come out as a Range, a Gather and six more operators around every flatten.
+    # The copy is on the CPU: the exporter must not change the caller's module, and constants that are folded
+    # on a GPU would round differently. Channels-last would be exported as a Range, a Gather and six more
+    # operators around every flatten.
     copied: Any = copy.deepcopy(module).cpu().to(memory_format=torch.contiguous_format)
     for part in copied.modules():
         if getattr(part, "inplace", False):
             part.inplace = False
-    # Folds batch norm into convolutions. Symbolic tracing raises whatever the model's code raises on
-    # it; such a model is decomposed whole, and onnxscript folds its batch norm.
+    # This folds batch norm into convolutions. Symbolic tracing may raise anything for a model's code; such a
+    # model is decomposed as a whole, and onnxscript folds its batch norm.
     with contextlib.suppress(Exception):
         fused: nn.Module = fuse(copied).eval()
         return fused
@@ -170,7 +170,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _clear_notes(model: ModelProto) -> None:
-    """Remove doc strings and metadata at every depth: they hold stack traces with local paths."""
+    """Remove doc strings and metadata at every depth: they contain stack traces with local paths."""
     for message in list(messages(model)):
         for name in ("doc_string", "metadata_props"):
             if name in message.DESCRIPTOR.fields_by_name:
@@ -179,8 +179,6 @@ def _clear_notes(model: ModelProto) -> None:
 
 def _check(model: ModelProto) -> None:
     """Check the whole model with ONNX's own checker, and its interface with ours."""
-    import onnx
-
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,4 +1,4 @@
-"""Tell the precision of an ONNX graph from its weights and operators, whoever wrote it."""
+"""Determine the precision of an ONNX graph from its weights and operators, from any exporter."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def precision_of(
 ) -> str:
     """Return the precision that a graph computes in.
 
-    ``fp32``, ``fp16``, ``bf16`` or ``float64`` is the type of its weights; two types are both named, as
-    ``mixed (bf16, fp32)``. ``int8`` has fixed ranges, in Q/DQ or in integer operators; ``float8`` is Q/DQ
-    of that type. ``int8 (dynamic)`` takes the ranges from each input. In ``int8 weights``,
-    ``int4 weights`` and so on only the weights are quantised.
+    ``fp32``, ``fp16``, ``bf16`` or ``float64`` is the type of its weights; if there are two types, both are
+    named, as ``mixed (bf16, fp32)``. ``int8`` has fixed ranges, in Q/DQ or in integer operators; ``float8``
+    is Q/DQ of that type. ``int8 (dynamic)`` computes the ranges from each input. In ``int8 weights``, ``int4
+    weights`` and so on only the weights are quantised.
 
     Args:
-        nodes: All operators, those of subgraphs and functions included.
+        nodes: All operators, including those of subgraphs and functions.
         tensors: All stored tensors: initializers and constants.
-        inputs: Of the graph; their type counts where no float is stored.
+        inputs: Inputs of the graph, whose type counts if no float is stored.
     """
     nodes = list(nodes)
     operators = {node.op_type for node in nodes}
@@ -46,7 +46,7 @@ def precision_of(
 
 
 def _weight_types(tensors: Sequence[TensorProto]) -> set[str]:
-    """Return the float types of matrices and kernels; where there are none, of all tensors."""
+    """Return the float types of matrices and kernels; if there are none, of all tensors."""
     return _known(tensor.data_type for tensor in tensors if len(tensor.dims) > 1) or _known(
         tensor.data_type for tensor in tensors
     )
@@ -60,7 +60,7 @@ def _known(types: Iterable[int]) -> set[str]:
 
 
 def _narrowest(tensors: Sequence[TensorProto]) -> str:
-    """Return the narrowest type that weights are stored in: biases are int32, and shapes int64."""
+    """Return the narrowest type of stored weights: biases are int32, and shapes int64."""
     matches = [re.fullmatch(r"U?(INT|FLOAT)([248])(E.*)?", _type_name(tensor)) for tensor in tensors]
     found = [(int(match[2]), match[1].lower()) for match in matches if match]
     bits, kind = min(found, default=(8, "int"))

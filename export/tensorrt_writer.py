@@ -1,6 +1,6 @@
-"""Build a TensorRT engine from an ONNX file; one way for TensorRT 10, 11 and TensorRT-RTX.
+"""Build a TensorRT engine from an ONNX file, in the same way for TensorRT 10, 11 and TensorRT-RTX.
 
-Networks are strongly typed, the only kind that all of them have: the precision is the ONNX file's.
+Networks are strongly typed, which all of them support: the precision is that of the ONNX file.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What was built.
+    """A built engine.
 
     Attributes:
         path: The engine.
-        header: What the written file says about itself.
-        batch: Sizes of the batch that it accepts, one range for each optimisation profile.
-        onnx: What it was built from: names, shapes and precision are the same in the engine, which
-            cannot be asked for them without a GPU.
+        header: The header of the written file.
+        batch: Batch sizes that it accepts, one range for each optimisation profile.
+        onnx: The ONNX file that it was built from. Names, shapes and precision are the same in the engine,
+            which cannot be queried for them without a GPU.
         layers: Number of layers of the parsed network.
-        warnings: What TensorRT warned of, each once.
-        seconds: How long the build took, from the ONNX file to the plan.
-        options: How it was built.
-        gpu: What the full TensorRT built it on.
-        cache: What the build took from a timing cache; TensorRT-RTX has none.
+        warnings: TensorRT's warnings, each once.
+        seconds: Duration of the build in seconds, from the ONNX file to the plan.
+        options: Options of the build.
+        gpu: GPU that the full TensorRT built it on.
+        cache: Use of a timing cache; TensorRT-RTX has none.
     """
 
     path: Path
@@ -73,22 +73,22 @@ def build_engine(
 ) -> EngineInfo:
     """Build an engine from an ONNX file and write it atomically.
 
-    An interrupt cancels the build at its next step; nothing is written then.
+    An interrupt cancels the build at its next step; no file is written then.
 
     Args:
-        onnx_path: A model whose first dimension is the batch.
-        path: The engine to write. Where weights are stripped, the plan without them is written beside
-            it, and the engine is that plan with the weights put in again.
+        onnx_path: Model whose first dimension is the batch.
+        path: Output engine. If weights are stripped, the plan without them is written next to it, and the
+            engine is that plan with the weights restored.
         flavour: The TensorRT to build with and for.
-        batch: Sizes of the batch to accept: one range, or one for each optimisation profile.
-        compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; none makes an engine
-            that runs on RTX GPUs, Ampere and newer.
-        options: Of the build; nothing takes TensorRT's own.
-        timing_cache: File that keeps timings; nothing keeps them beside the engine.
+        batch: Batch sizes to accept: one range, or one for each optimisation profile.
+        compute_capability: Targets of a TensorRT-RTX engine, such as ``86``; if empty, the engine runs on RTX
+            GPUs, Ampere and newer.
+        options: Options of the build; ``None`` uses TensorRT's own.
+        timing_cache: File that stores timings; if ``None``, they are stored next to the engine.
 
     Raises:
         UsageError: the flavour is not installed, or a target, the batch range or an option does not fit.
-        DeviceError: the full TensorRT, and no CUDA device.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: TensorRT refuses the model, or the engine cannot be written.
         KeyboardInterrupt: raised when the build has ended.
     """
@@ -97,7 +97,7 @@ def build_engine(
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
     if targets and flavour == "tensorrt":
         raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
+            "the full TensorRT only builds for the GPU of this machine",
             "Leave --compute-capability out, or use --trt rtx",
         )
     options = options or BuildSettings()
@@ -128,7 +128,7 @@ def check_readable(onnx_path: Path, flavour: Flavour) -> None:
 
 
 class _Job:
-    """One build; what it gave is in its attributes once :meth:`run` has returned."""
+    """One build; its results are in the attributes after :meth:`run` has returned."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _Job:
         self._targets, self._options, self._timing_cache = targets, options, timing_cache
 
     def run(self, advance: Callable[[int], None], cancelled: threading.Event) -> None:
-        """Build the plan, and keep its timings."""
+        """Build the plan, and store its timings."""
         start = time.perf_counter()
         session = open_session(self._flavour)
         trt, log = session.trt, session.log
@@ -177,7 +177,7 @@ class _Job:
         self.seconds = time.perf_counter() - start
 
     def _attach_cache(self, session: Session, config: Any) -> TimingCache | None:
-        if self._flavour == "rtx":  # it measures nothing while it builds
+        if self._flavour == "rtx":  # it does not time kernels while it builds
             return None
         self.gpu = this_gpu()
         file = choose_cache(self._timing_cache, self._path.parent, session.trt.__version__, self.gpu)
@@ -188,7 +188,7 @@ def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:
     if not targets:
         return
     config.num_compute_capabilities = len(targets)
-    for index, target in enumerate(targets):  # an empty slot fails the build without a word
+    for index, target in enumerate(targets):  # an empty slot silently fails the build
         capability = getattr(trt.ComputeCapability, f"SM{target}", None)
         if capability is None or not config.set_compute_capability(capability, index):
             raise UsageError(
@@ -203,15 +203,15 @@ def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[Batc
     if -1 in rest:
         raise ImfDeployError(
             f"the input '{images.name}' has dynamic dimensions besides the batch",
-            "Export it again with a fixed size of the picture",
+            "Export it again with a fixed image size",
         )
     if dynamic != -1:
         if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):
-            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Give --batch {dynamic}")
+            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use --batch {dynamic}")
         return
     for batch in profiles:
         profile = session.builder.create_optimization_profile()
         profile.set_shape(images.name, *((size, *rest) for size in (batch.min, batch.opt, batch.max)))
-        # Neither call raises where TensorRT does not like the range.
+        # Neither call raises if TensorRT rejects the range.
         if not profile or config.add_optimization_profile(profile) < 0:
             raise session.failed(f"TensorRT refuses the batch range {batch}")

@@ -1,6 +1,6 @@
-"""Keep TensorRT's timings in a file, so that the next build need not measure them again.
+"""Store TensorRT's timings in a file, so that the next build need not measure them again.
 
-The file is TensorRT's own, as ``trtexec --timingCacheFile`` reads and writes it.
+The format of the file is TensorRT's own, as for ``trtexec --timingCacheFile``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from imf_deploy.files import write_bytes
 from imf_deploy.records.making import CacheUse, Gpu
 
 _LARGEST = 1 << 30
-"""Bytes; caches of a few networks have megabytes."""
+"""Maximum size in bytes; caches of a few networks have megabytes."""
 
 
 @dataclass(frozen=True)
 class CacheFile:
-    """Where timings are kept.
+    """The file in which timings are stored.
 
     Attributes:
         path: The file.
@@ -33,13 +33,13 @@ class CacheFile:
 
 
 def choose_cache(shared: Path | None, folder: Path, version: str, gpu: Gpu | None) -> CacheFile:
-    """Return the cache that the user named, or the one beside the engines.
+    """Return the cache that the user named, or the one next to the engines.
 
     Args:
-        shared: What the user named.
-        folder: Of the engines.
-        version: Of TensorRT.
-        gpu: What the engines are built on; it and the version are in the name of the file.
+        shared: File named by the user.
+        folder: Folder of the engines.
+        version: Version of TensorRT.
+        gpu: GPU that the engines are built on; it and the version are in the name of the file.
     """
     if shared:
         return CacheFile(shared, shared=True)
@@ -52,23 +52,23 @@ def check_cache(path: Path | None) -> None:
     """Refuse a file for ``--timing-cache`` that cannot be one, before anything is built.
 
     Raises:
-        UsageError: it is not a regular file, or far too large.
+        UsageError: the path is not a regular file, or the file is far too large.
     """
     if path is None or not path.exists():
         return
     if not path.is_file():
-        raise UsageError(f"--timing-cache {path} is not a regular file", "Give a file, which need not exist")
+        raise UsageError(f"--timing-cache {path} is not a regular file", "Use a file, which need not exist")
     if path.stat().st_size > _LARGEST:
-        raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Give another file")
+        raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Use another file")
 
 
 class TimingCache:
     """The timings of one build.
 
     Args:
-        session: What builds.
+        session: The session that builds.
         config: ``IBuilderConfig`` that the timings are attached to.
-        file: Where they are read from, and written to by :meth:`save`.
+        file: File that they are read from, and written to by :meth:`save`.
     """
 
     def __init__(self, session: Session, config: Any, file: CacheFile) -> None:
@@ -77,12 +77,12 @@ class TimingCache:
         known = _read(file.path)
         self._found = bool(known) and self._attach(known)
         if known and not self._found:
-            session.log.clear()  # what it says of the mismatch is not about the build
+            session.log.clear()  # messages about the mismatch do not concern the build
             self._keep = not file.shared
             _say(
                 f"The timing cache {file.path} was not made by {session.trt.__name__} "
                 f"{session.trt.__version__} on this GPU, and is "
-                + ("ignored" if file.shared else "made anew")
+                + ("ignored" if file.shared else "created again")
                 + ("; delete it to start another there" if file.shared else "")
             )
         if not self._found and not self._attach(b""):
@@ -90,13 +90,13 @@ class TimingCache:
         self._before = self._size()
 
     def save(self) -> CacheUse:
-        """Write the timings, atomically, where the build added some; a failure is only a remark."""
+        """Write the timings, atomically, if the build added some; a failure is only reported."""
         complete = self._found and self._size() == self._before
         if self._keep and not complete:
             try:
                 write_bytes(self._file.path, bytes(self._config.get_timing_cache().serialize()))
             except ImfDeployError as error:
-                _say(f"The timing cache is not kept: {error}")
+                _say(f"The timing cache is not stored: {error}")
         return CacheUse(self._file.path.name, self._found, complete)
 
     def _attach(self, content: bytes) -> bool:
@@ -109,7 +109,7 @@ class TimingCache:
 
 
 def _read(path: Path) -> bytes:
-    """Return the content of a cache; empty where there is none, or it cannot be read."""
+    """Return the content of a cache; empty if it does not exist, or cannot be read."""
     try:
         return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
     except OSError as error:

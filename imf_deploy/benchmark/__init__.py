@@ -1,4 +1,4 @@
-"""Latency, measured honestly."""
+"""Benchmarking: latency, start-up, memory and energy of deployable files."""
 
 from imf_deploy.benchmark.conditions import conditions
 from imf_deploy.benchmark.latency import Latency, Ratio, ratio

@@ -1,4 +1,4 @@
-"""Concurrent requests: how much several clients get through together, and how long each request takes."""
+"""Concurrent requests: the throughput of several clients together, and the time of each request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.opening import Way
 
 Sessions = Literal["shared", "own"]
-"""Whether all clients use one loaded file, or each has loaded it for itself."""
+"""Whether all clients use one loaded file, or each has loaded its own."""
 
 MOST_CLIENTS = 256
 ROUNDS = 6
@@ -29,19 +29,19 @@ LEAST_ROUND_S = 0.02
 
 @dataclass(frozen=True)
 class ClientLoad:
-    """What a number of clients got through; each sends its next request when the last one is answered.
+    """The results of a number of clients; each sends its next request when the previous one is answered.
 
     Attributes:
-        clients: Threads that send requests.
+        clients: Number of threads that send requests.
         sessions: Whether they share one loaded file.
-        threads: Threads of each session's own pool on a CPU.
-        images: In the batch of one request.
-        count: Requests of all clients.
-        images_per_second: Of all clients together.
+        threads: Number of threads in each session's own pool on a CPU.
+        images: Images in the batch of one request.
+        count: Number of requests of all clients.
+        images_per_second: Throughput of all clients together.
         p50_ms: Median time of a request.
         p90_ms: 90th percentile.
         p99_ms: 99th percentile.
-        speed: Images a second divided by those of one client in the same rounds.
+        speed: Images per second divided by those of one client in the same rounds.
     """
 
     clients: int
@@ -70,13 +70,13 @@ class _Mode:
 
 
 def check_clients(counts: Sequence[int]) -> None:
-    """Refuse numbers of clients that mean nothing.
+    """Refuse invalid numbers of clients.
 
     Raises:
         UsageError: naming the option.
     """
     if any(not 1 <= count <= MOST_CLIENTS for count in counts):
-        raise UsageError(f"--clients takes 1 to {MOST_CLIENTS}, not {','.join(map(str, counts))}")
+        raise UsageError(f"--clients accepts 1 to {MOST_CLIENTS}, not {','.join(map(str, counts))}")
 
 
 def measure_clients(
@@ -84,16 +84,16 @@ def measure_clients(
 ) -> list[ClientLoad]:
     """Measure one file under concurrent requests: with one session for all clients, and with one for each.
 
-    One client is measured as well, and everything takes turns in ``ROUNDS`` rounds. Where each client has a
-    session of its own, the threads of a CPU are divided among them. On a GPU, clients that share an engine or
-    a module have a stream, buffers and an execution context each.
+    One client is also measured, and all take turns in ``ROUNDS`` rounds. If each client has its own session,
+    the threads of a CPU are divided among them. On a GPU, clients that share an engine or a module have a
+    stream, buffers and an execution context each.
 
     Args:
         way: The file and how to run it.
         batch: Input of every request.
         counts: Numbers of clients.
-        duration_s: Least time that each number of clients is measured for, in seconds.
-        warmup_s: Least time of the warm-up before each, in seconds.
+        duration_s: Minimum time in seconds that each number of clients is measured for.
+        warmup_s: Minimum time in seconds of the warm-up before each.
 
     Returns:
         One client first, then for each count ``shared`` and ``own``.
@@ -128,7 +128,7 @@ def _open(way: Way, batch: Batch, count: int, kind: Sessions, opened: contextlib
             runners.append(opened.enter_context(replace(way, threads=threads).open()))
         else:
             runners.append(opened.enter_context(first.share()))
-        # One after the other: a CUDA graph must not be captured while another client runs.
+        # Clients are opened one after the other: a CUDA graph must not be captured while another client runs.
         runners[-1].infer(batch)
     return _Mode(load, runners, [])
 
@@ -178,7 +178,7 @@ def _round(runners: Sequence[Runner], batch: Batch, seconds: float) -> list[Nano
 
 
 def _throughput(taken: Sequence[Sequence[Nanoseconds]], images: int) -> float:
-    """Return images a second of all clients together, over all rounds."""
+    """Return images per second of all clients together, over all rounds."""
     rates = [sum(len(samples) / samples.sum() for samples in clients) for clients in taken]
     return float(np.mean(rates)) * images * 1e9
 

@@ -1,17 +1,21 @@
-"""Under which conditions something was measured: without them a latency says nothing."""
+"""The conditions of a measurement, and how much other work the machine did during it."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import psutil
 
 from imf_deploy.compat import cpu_model, usable_cpus, versions
 
-# The instructions that matrix kernels choose between; fewer flags can mean several times the latency.
+# Instruction sets that matrix kernels choose from; fewer of them can mean several times the latency.
 _ISA = (
     "fma", "avx", "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16",
     "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2",
@@ -22,13 +26,13 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
     """Return what the numbers depend on, as a dictionary for JSON.
 
     Args:
-        threads: What the runners were given; by default every CPU that the process may use.
+        threads: Number of threads of the runners; by default every CPU that the process may use.
 
     Returns:
-        ``time`` (UTC), ``os``, ``cpu``, ``isa`` (flags that matter), ``cpus`` (of the machine),
-        ``usable_cpus`` (affinity and cgroup), ``threads``, ``governor`` (``None`` where the kernel
-        gives none), ``load_average`` (1, 5 and 15 minutes; ``None`` on Windows), ``gpu`` (``None``
-        without one) and ``versions``.
+        ``time`` (UTC), ``os``, ``cpu``, ``isa`` (relevant flags), ``cpus`` (of the machine), ``usable_cpus``
+        (affinity and cgroup), ``threads``, ``governor`` (``None`` if the kernel reports none),
+        ``load_average`` (1, 5 and 15 minutes; ``None`` on Windows), ``gpu`` (``None`` without one) and
+        ``versions``.
     """
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,7 +50,7 @@ def conditions(threads: int | None = None) -> dict[str, Any]:
 
 
 def isa_flags() -> list[str]:
-    """Return the CPU's instruction sets that matter for inference; empty where unknown."""
+    """Return the CPU's instruction sets that matter for inference; empty if unknown."""
     for line in (_read("/proc/cpuinfo") or "").splitlines():
         if line.startswith(("flags", "Features")):
             has = set(line.split(":", 1)[1].split())
@@ -55,13 +59,13 @@ def isa_flags() -> list[str]:
 
 
 def governor() -> str | None:
-    """Return what sets the clock of the first CPU, such as ``performance``; nothing where unknown."""
+    """Return the frequency governor of the first CPU, such as ``performance``; ``None`` if unknown."""
     return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def _gpu() -> str | None:
     """Return the name of the CUDA device."""
-    # Whatever ran on a GPU has imported PyTorch; nothing else is worth the import.
+    # Code that ran on a GPU has imported PyTorch; otherwise the import is not worth its time.
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None
@@ -69,8 +73,61 @@ def _gpu() -> str | None:
 
 
 def _read(path: str) -> str | None:
-    """Return the text of a kernel file, or nothing."""
+    """Return the text of a kernel file, or ``None``."""
     try:
         return Path(path).read_text().strip()
     except OSError:
         return None
+
+
+_NEGLIGIBLE = 0.1
+"""Fraction of the measurement's own CPUs that may be missing without a message."""
+
+
+class OtherWork:
+    """Observes the machine in a ``with`` block, from the kernel's counters of idle and own time (ours).
+
+    Attributes:
+        cpus: Number of CPUs' worth of time used by anything but this process and its finished children: other
+            processes, and time stolen by a hypervisor. Set on exit.
+    """
+
+    cpus: float = 0.0
+
+    def __enter__(self) -> OtherWork:
+        """Start observing."""
+        self._began = _times()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Compute the result."""
+        wall, idle, own = (after - before for after, before in zip(_times(), self._began, strict=True))
+        taken = wall * (psutil.cpu_count() or 1) - idle - own
+        self.cpus = max(taken / wall, 0.0) if wall else 0.0
+
+
+def _times() -> tuple[float, float, float]:
+    """Return the time, and in seconds of one CPU the idle time of all and the own time of this process."""
+    machine, mine = psutil.cpu_times(), psutil.Process().cpu_times()
+    idle = machine.idle + getattr(machine, "iowait", 0.0)
+    own = mine.user + mine.system + mine.children_user + mine.children_system
+    return time.perf_counter(), idle, own
+
+
+def busy_machine(other_cpus: float, threads: int) -> str:
+    """Return a sentence if the threads of a measurement cannot all have had a CPU; otherwise an empty text.
+
+    Args:
+        other_cpus: Result of :class:`OtherWork`.
+        threads: Number of threads of the measurement.
+    """
+    present = psutil.cpu_count() or 1
+    if other_cpus <= present - threads + _NEGLIGIBLE * threads:
+        return ""
+    return (
+        f"The machine was busy: other work used {other_cpus:.1f} of its {present} CPUs while {threads} "
+        f"thread{'s were' if threads > 1 else ' was'} measured. Latencies and speed-ups are not those of an "
+        "idle machine: measure again with imf-deploy bench"
+    )

@@ -1,4 +1,4 @@
-"""Energy of the processor, where the kernel lets it be read (RAPL through powercap)."""
+"""Energy of the processor, if the kernel allows reading it (RAPL through powercap)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ POWERCAP = Path("/sys/class/powercap")
 
 @dataclass(frozen=True)
 class EnergyMeter:
-    """Counters of all processor packages; they count what every process of the machine uses.
+    """Counters of all processor packages; they count the energy of every process on the machine.
 
-    Source: Linux, Documentation/power/powercap/powercap.rst. The counters move about every
-    millisecond, so spans of a tenth of a second and more are meant.
+    Source: Linux, Documentation/power/powercap/powercap.rst. The counters are updated about every
+        millisecond, so they are meant for spans of a tenth of a second and more.
 
     Attributes:
-        counters: Path of each package's ``energy_uj`` and the value after which it starts again.
+        counters: Path of each package's ``energy_uj`` and the value after which it wraps.
     """
 
     counters: tuple[tuple[Path, int], ...]
@@ -26,7 +26,7 @@ class EnergyMeter:
         return tuple(int(path.read_text()) for path, _ in self.counters)
 
     def joules(self, before: tuple[int, ...], after: tuple[int, ...]) -> float:
-        """Return the energy between two readings; each counter may have started again once."""
+        """Return the energy between two readings; each counter may have wrapped once."""
         spans = (
             stop - start if stop >= start else stop - start + most + 1
             for start, stop, (_, most) in zip(before, after, self.counters, strict=True)
@@ -38,10 +38,10 @@ def find_energy_meter(root: Path = POWERCAP) -> EnergyMeter | str:
     """Return the meter of this machine, or why there is none.
 
     Args:
-        root: Where the kernel shows its power zones.
+        root: Folder of the kernel's power zones.
     """
     counters = []
-    # Packages alone: cores and memory lie inside them, and psys holds the whole board.
+    # Only packages are read: cores and memory are part of them, and psys covers the whole board.
     for zone in sorted(root.glob("*")):
         try:
             if not (zone / "name").read_text().startswith("package"):
@@ -50,7 +50,7 @@ def find_energy_meter(root: Path = POWERCAP) -> EnergyMeter | str:
             int(counter.read_text())
             counters.append((counter, int((zone / "max_energy_range_uj").read_text())))
         except PermissionError:
-            return f"{zone}/energy_uj is readable for root alone"
+            return f"{zone}/energy_uj is readable only by root"
         except (OSError, ValueError):
             continue  # a zone of another kind
     if not counters:

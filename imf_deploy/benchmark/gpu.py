@@ -1,4 +1,4 @@
-"""What a GPU adds to a measurement: the parts of a run, and the state of the device."""
+"""Additional measurements on a GPU: the parts of a run, and the state of the device."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def gpu_parts(
 ) -> dict[str, Any] | None:
     """Return enqueue, host-to-device, compute and device-to-host times of a runner, by CUDA events.
 
-    Measured apart from the latency, because the events cost time of their own.
+    This is measured separately from the latency, because the events take time themselves.
 
     Args:
-        runner: Not open yet.
+        runner: Runner that is not open yet.
         batch: Input of every inference.
-        duration_s: Least time in seconds.
-        iterations: Least number of inferences.
-        warmup_s: Least time of the warm-up in seconds.
+        duration_s: Minimum time in seconds.
+        iterations: Minimum number of inferences.
+        warmup_s: Minimum time of the warm-up in seconds.
 
     Returns:
-        Milliseconds: for each part ``p50`` to ``p99`` and ``mean``; ``None`` where the runner does
-        not run on a GPU, or cannot be taken apart.
+        Milliseconds: for each part ``p50`` to ``p99`` and ``mean``; ``None`` if the runner does not run on a
+            GPU, or cannot be timed in parts.
     """
     if not isinstance(runner, TracedRunner):
         return None
@@ -63,16 +63,16 @@ def _trace_for(runner: TracedRunner, batch: Batch, seconds: float, iterations: i
 
 
 def gpu_state() -> list[dict[str, str]] | str:
-    """Return clocks, temperature and power of each NVIDIA GPU now, or why they are not known."""
+    """Return clocks, temperature and power of each NVIDIA GPU now, or why they are unknown."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return "nvidia-smi is not installed"
     command = [tool, f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader"]
     try:
-        # No shell, and no argument of a user's.
+        # No shell, and no argument from a user.
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi does not answer: {error}"
+        return f"nvidia-smi does not respond: {error}"
     if done.returncode:
         return f"nvidia-smi fails: {(done.stdout + done.stderr).strip().splitlines()[-1:]}"
     return [

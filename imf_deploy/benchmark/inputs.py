@@ -1,4 +1,4 @@
-"""The one input that all files of a measurement are given."""
+"""The input that all files of a measurement share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape
 
 LARGEST_BYTES = 1 << 30
-"""A declared shape may ask for any number; nothing above this is a picture."""
+"""Maximum size of an input; a declared shape may have any size, but nothing above this is an image."""
 _COLOURS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
 class Input:
-    """What all files of a measurement take.
+    """The input of all files of a measurement.
 
     Attributes:
-        shape: Only the first dimension, the batch, may be free (``None``).
+        shape: Shape of which only the first dimension, the batch, may be free (``None``).
         type: NumPy's name of the type.
     """
 
@@ -29,7 +29,7 @@ class Input:
     type: str
 
     def check(self, batch_sizes: Sequence[int]) -> None:
-        """Refuse what cannot be measured, before anything is.
+        """Refuse inputs that cannot be measured, before anything is measured.
 
         Raises:
             UsageError: the files take another batch size, or the input is larger than ``LARGEST_BYTES``.
@@ -37,55 +37,55 @@ class Input:
         for number in batch_sizes:
             if self.shape[0] not in (None, number):
                 raise UsageError(
-                    f"a file takes batches of {self.shape[0]} only, not {number}",
-                    f"Give --batch {self.shape[0]}",
+                    f"a file accepts only batches of {self.shape[0]}, not {number}",
+                    f"Use --batch {self.shape[0]}",
                 )
             size = number * math.prod(side or 1 for side in self.shape[1:]) * np.dtype(self.type).itemsize
             if size > LARGEST_BYTES:
                 raise UsageError(
                     f"an input of {[number, *self.shape[1:]]} {self.type} takes {size / 2**30:.1f} GiB, "
-                    f"and {LARGEST_BYTES / 2**30:.0f} GiB is the most that is measured",
-                    "Give a smaller --batch or --image-size, or export the file for smaller images",
+                    f"but at most {LARGEST_BYTES / 2**30:.0f} GiB can be measured",
+                    "Use a smaller --batch or --image-size, or export the file for smaller images",
                 )
 
 
 def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None) -> Input:
-    """Return the one input of all files; loads each file once."""
+    """Return the common input of all files; loads each file once."""
     found: dict[str, Input] = {}
     for name, runner in runners.items():
-        # Before anything is timed: a file that does not load must not cost the others' minutes.
+        # A file that does not load must not waste the minutes of the others, so this comes before any timing.
         with runner:
             label = f"{name} (input {runner.input_name})"
             found[name] = Input(_filled(label, runner.input_shape, image_size), runner.input_type)
     if len({(one.shape[1:], one.type) for one in found.values()}) > 1:
         told = ", ".join(f"{name} {list(one.shape[1:])} {one.type}" for name, one in found.items())
-        raise UsageError(f"the files take different images: {told}", "Measure them apart")
+        raise UsageError(f"the files have different image sizes: {told}", "Measure them separately")
     fixed = {one.shape[0] for one in found.values()} - {None}
     if len(fixed) > 1:
         told = ", ".join(f"{name} {one.shape[0] or 'any'}" for name, one in found.items())
-        raise UsageError(f"the files take different batch sizes: {told}", "Measure them apart")
+        raise UsageError(f"the files have different batch sizes: {told}", "Measure them separately")
     first = next(iter(found.values()))
     return Input((fixed.pop() if fixed else None, *first.shape[1:]), first.type)
 
 
 def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
-    """Return a file's input shape with the free dimensions of pictures filled in; the batch stays free."""
+    """Return a file's input shape with the free dimensions of images filled in; the batch stays free."""
     if not shape:
         raise UsageError(f"{name} is a single number: there is no batch", "Only networks are measured")
     if len(shape) != 4:
         if None in shape[1:]:
             raise UsageError(
-                f"{name} has the shape {_told(shape)}: only the batch and the sides of pictures may be free",
+                f"{name} has the shape {_told(shape)}: only the batch and the sides of images may be free",
                 "Fix the others in the file: python -m onnxruntime.tools.make_dynamic_shape_fixed",
             )
         return shape
-    # [N, H, W, C] where the last dimension alone counts colours, else [N, C, H, W].
+    # [N, H, W, C] if only the last dimension can be channels, else [N, C, H, W].
     height = 1 if shape[3] in _COLOURS and shape[1] not in _COLOURS else 2
     sides = shape[height : height + 2]
     if image_size is None and None in sides:
-        raise UsageError(f"{name} leaves the size of its images free", "Give --image-size PIXELS")
+        raise UsageError(f"{name} leaves the size of its images free", "Use --image-size PIXELS")
     if image_size is not None and any(side not in (None, image_size) for side in sides):
-        raise UsageError(f"{name} takes images of {list(sides)} only", "Leave --image-size out")
+        raise UsageError(f"{name} accepts only images of {list(sides)}", "Leave --image-size out")
     return (
         shape[0],
         *((side or image_size) if height <= place < height + 2 else side or 3
@@ -98,14 +98,14 @@ def _told(shape: InputShape) -> str:
 
 
 def noise(shape: Sequence[int], kind: str, seed: int) -> Batch:
-    """Return an input of a shape: normal noise, or for whole numbers all values that a pixel has.
+    """Return an input of a shape: normal noise, or for integers all values that a pixel can have.
 
-    Whole numbers of more than 8 bits are mostly indices, and only 0 and 1 are valid everywhere.
+    Integers of more than 8 bits are mostly indices, and only 0 and 1 are always valid.
 
     Args:
-        shape: With the batch.
+        shape: Shape including the batch.
         kind: NumPy's name of the type.
-        seed: Of the noise.
+        seed: Seed of the noise.
     """
     generator = np.random.default_rng(seed)
     dtype = np.dtype(kind)

@@ -1,4 +1,4 @@
-"""Whether INT8 pays on this machine: sentences for terminals and reports."""
+"""Whether INT8 is worthwhile on this machine: sentences for terminals and reports."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.show.format import significant
 
 WORTH = 1.15
-"""How many times as fast as fp16 an INT8 engine has to be to be worth its loss of accuracy."""
+"""Minimum speed relative to fp16 at which an INT8 engine is worth its loss of accuracy."""
 
 
 def does_int8_pay(files: Sequence[DeployableFile], latencies: dict[str, FileLatency]) -> list[str]:
-    """Return a sentence for each INT8 file that was timed beside fp32: faster, slower, or neither."""
+    """Return a sentence for each INT8 file that was timed next to fp32: faster, slower, or no difference."""
     return [
         compare(f"INT8 of {file.product}", timed.file, timed.to_fp32, "fp32", worth=1.0)
         for file in files
@@ -33,11 +33,11 @@ def does_int8_pay(files: Sequence[DeployableFile], latencies: dict[str, FileLate
 
 
 def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list[str]:
-    """Measure INT8 engines beside the fp16 ones of the same products, at batch 1, where a GPU here runs them.
+    """Measure INT8 engines against the fp16 engines of the same products, at batch 1, if a GPU runs them.
 
     Args:
-        files: All files of a run; engines that this machine does not run are left out.
-        seconds: Least time that each engine is measured for.
+        files: All files of a run; engines that this machine cannot run are left out.
+        seconds: Minimum time in seconds that each engine is measured for.
 
     Returns:
         A sentence for each pair.
@@ -57,7 +57,7 @@ def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list
         runners = {file.precision: TensorRTRunner(file.path) for file in (half, int8)}
         try:
             found = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
-        except ImfDeployError as error:  # whether INT8 pays is a remark, and must not end a run
+        except ImfDeployError as error:  # this is only advice, and must not end a run
             sentences.append(f"The engines of {name} were not timed: {error}")
         else:
             sentences.append(_engine_sentence(name, found["int8"], found["fp16"]))
@@ -65,7 +65,7 @@ def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list
 
 
 def int8_rows(rows: Sequence[BenchRow]) -> list[str]:
-    """Return a sentence for each INT8 engine that was measured beside an fp16 one of the same product.
+    """Return a sentence for each INT8 engine that was measured next to an fp16 one of the same product.
 
     Both have the same batch, and both run with a CUDA graph or both without one.
     """
@@ -81,7 +81,7 @@ def int8_rows(rows: Sequence[BenchRow]) -> list[str]:
 
 
 def _product(path: Path) -> tuple[str, str]:
-    """Return product and precision of an engine, empty where it has no record."""
+    """Return product and precision of an engine, empty if it has no record."""
     try:
         record = load_artifact(path, DeployableFile)
     except ImfDeployError:
@@ -94,20 +94,20 @@ def _engine_sentence(name: str, int8: Latency, half: Latency) -> str:
 
 
 def compare(name: str, int8: Latency, seen: Ratio, other: str, worth: float) -> str:
-    """Return a sentence on a ratio of latencies.
+    """Return a sentence about a ratio of latencies.
 
     Args:
-        name: What the sentence is about.
+        name: Subject of the sentence.
         int8: Its latency.
         seen: The ratio of its latency to the other's.
         other: Precision of the other.
-        worth: How many times as fast INT8 has to be; below that the sentence advises the other.
+        worth: Minimum speed relative to the other; below it the sentence recommends the other.
     """
     beside = f"{significant(int8.p50)} ms; 95 % interval"
     faster, interval = 1 / seen.value, f"{1 / seen.high:.2f} to {1 / seen.low:.2f}"
     if not seen.differs:
         return (
-            f"{name} does not pay here: no difference from {other} can be told "
+            f"{name} is not faster here: no difference from {other} was found "
             f"({seen.value:.2f} times its latency, {beside} {seen.low:.2f} to {seen.high:.2f})"
         )
     if seen.value > 1:
@@ -117,7 +117,7 @@ def compare(name: str, int8: Latency, seen: Ratio, other: str, worth: float) -> 
         )
     if faster < worth:
         return (
-            f"{name} does not pay here: it is only {faster:.2f} times as fast as {other} "
-            f"({beside} {interval}), and {worth} is the least that is worth its rounding. Use {other}"
+            f"{name} is not worthwhile here: it is only {faster:.2f} times as fast as {other} "
+            f"({beside} {interval}), and rounding is worthwhile from {worth} on. Use {other}"
         )
     return f"{name} is {faster:.2f} times as fast as {other} ({beside} {interval})"

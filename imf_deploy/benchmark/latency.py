@@ -1,4 +1,4 @@
-"""What was measured of one runner, and how two of them compare."""
+"""The measured latency of a runner, and the comparison of two."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from imf_deploy.errors import UsageError
 Nanoseconds = npt.NDArray[np.int64]
 
 MIN_BLOCKS = 6
-"""Fewest blocks for a 95 % interval: the range of five cannot cover a median that often."""
+"""Minimum number of blocks for a 95 % interval: the range of five cannot cover a median that often."""
 _RESAMPLES = 10_000
 _QUANTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, eq=False)
 class Latency:
-    """Every latency of one runner; none is left out.
+    """All latencies of one runner; none is left out.
 
     Attributes:
-        rounds: Duration of each inference in nanoseconds, one array ``[inferences]`` a round.
+        rounds: Duration of each inference in nanoseconds, one array ``[inferences]`` per round.
         images: Images in the batch of one inference.
-        block: Rounds between two loads of the file. What a load decides, such as where its weights
-            lie and on which core its threads run, is the same for all rounds of a block.
-        energy_j: What the processor used during all of these inferences, in joules; ``None`` where
-            it cannot be read.
+        block: Number of rounds between two loads of the file. Effects of a load, such as the address of its
+            weights and the cores of its threads, are the same for all rounds of a block.
+        energy_j: Energy of the processor during all of these inferences, in joules; ``None`` if it cannot be
+            read.
     """
 
     rounds: tuple[Nanoseconds, ...]
@@ -41,7 +41,7 @@ class Latency:
 
     @cached_property
     def samples_ms(self) -> npt.NDArray[np.float64]:
-        """All latencies in milliseconds, ``[count]``, in the order they were taken."""
+        """All latencies in milliseconds, ``[count]``, in the order in which they were measured."""
         return np.concatenate(self.rounds) / 1e6
 
     @cached_property
@@ -95,11 +95,11 @@ class Latency:
 
     @property
     def throughput(self) -> float:
-        """Images a second, one batch after the other: images in a batch divided by the mean."""
+        """Images per second, one batch after the other: images in a batch divided by the mean."""
         return self.images * 1e3 / self.mean
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; the medians of the rounds are enough to take any ratio again."""
+        """Return the JSON form; the medians of the rounds are sufficient to compute any ratio again."""
         return {
             "images": self.images,
             "count": self.count,
@@ -130,25 +130,24 @@ class Ratio:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval leaves out 1: a difference that is more than noise."""
+        """Whether the interval excludes 1: a difference that is more than noise."""
         return not self.low <= 1.0 <= self.high
 
 
 def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
-    """Return latency of ``a`` divided by latency of ``b``, measured together by ``measure``.
+    """Return the latency of ``a`` divided by that of ``b``, measured together by ``measure``.
 
-    The medians of the two are divided within each round, where both met the same machine; the value
-    of a block is the median of these ratios over its rounds, and the value is the median over the
-    blocks. A slow round, or a machine that drifts, cancels. The interval is a percentile bootstrap
-    that resamples blocks, the same ones for both: rounds between two loads are not independent of
-    each other, and resampling them would promise too much.
-    Sources: Efron and Tibshirani 1993, chapters 8 and 13; for few blocks, Hesterberg 2015, What
-    Teachers Should Know About the Bootstrap, The American Statistician 69/4.
+    The medians of the two are divided within each round, in which the conditions were the same for both. The
+    value of a block is the median of these ratios over its rounds, and the result is the median over the
+    blocks. A slow round, or a machine that drifts, cancels. The interval is a percentile bootstrap that
+    resamples blocks, the same ones for both: rounds between two loads are not independent, and resampling
+    them would give too narrow an interval. Sources: Efron and Tibshirani 1993, chapters 8 and 13; for few
+    blocks, Hesterberg 2015, What Teachers Should Know About the Bootstrap, The American Statistician 69/4.
 
     Args:
-        a: Measured in the same call as ``b``.
+        a: Latency measured in the same call as ``b``.
         b: The baseline.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
 
     Raises:
         UsageError: they differ in rounds or blocks, or there are fewer blocks than ``MIN_BLOCKS``.
@@ -156,7 +155,7 @@ def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
     rounds, blocks = len(a.rounds), len(a.rounds) // a.block
     if rounds != len(b.rounds) or a.block != b.block or rounds % a.block or blocks < MIN_BLOCKS:
         raise UsageError(
-            f"a ratio needs two latencies of the same {MIN_BLOCKS} or more blocks of rounds, these have "
+            f"a ratio needs two latencies with the same {MIN_BLOCKS} or more blocks of rounds; these have "
             f"{rounds} and {len(b.rounds)} rounds in blocks of {a.block} and {b.block}"
         )
     paired = np.median((a.round_p50_ms / b.round_p50_ms).reshape(blocks, a.block), axis=1)
@@ -167,11 +166,11 @@ def ratio(a: Latency, b: Latency, seed: int = 0) -> Ratio:
 
 
 def _tail_percent(count: int) -> float:
-    """Return what to cut from each end of the bootstrap distribution, in percent; 2.5 for very many.
+    """Return the percentage to cut from each end of the bootstrap distribution; 2.5 for very many values.
 
-    A plain percentile interval of few values is too narrow. Hesterberg's expanded one cuts where a
-    Student interval of as many values would end. The quantile is its expansion around the normal
-    one, which is within 1 % from six values on.
+    A plain percentile interval of few values is too narrow. Hesterberg's expanded interval cuts where a
+    Student interval of as many values would end. The quantile is its expansion around the normal one, which
+    is within 1 % from six values on.
     """
     z, freedom = 1.959964, count - 1
     student = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

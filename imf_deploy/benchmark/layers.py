@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch
@@ -12,22 +15,19 @@ from imf_deploy.runners.engine_layers import EngineLayer
 from imf_deploy.runners.opening import Way
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 RUNS = 50
 _LONGEST = 60
 
 
 def check_layers(paths: Sequence[Path], ways: Sequence[Way]) -> None:
-    """Refuse files whose layers nobody can list, before anything is measured.
+    """Refuse files whose layers cannot be listed, before anything is measured.
 
     Raises:
         UsageError: none of them is an engine.
     """
     if not any(way.runtime == "tensorrt" for way in ways):
         names = ", ".join(path.name for path in paths)
-        raise UsageError(f"--layers lists the layers of engines, and there is none among {names}")
+        raise UsageError(f"--layers lists the layers of engines, but none of {names} is an engine")
 
 
 def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
@@ -35,10 +35,10 @@ def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
 
     Args:
         way: The engine.
-        batch: Input of every run; it decides the shapes.
+        batch: Input of every run, which determines the shapes.
 
     Raises:
-        ImfDeployError: the engine cannot be loaded or does not take the batch.
+        ImfDeployError: the engine cannot be loaded or does not accept the batch.
     """
     with TensorRTRunner(way.path, cuda_graph=False, device=way.device) as runner:
         return runner.layers(batch, RUNS)
@@ -46,10 +46,6 @@ def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:
 
 def render_layers(name: str, images: int, layers: Sequence[EngineLayer]) -> Table:
     """Return the layers of one engine as a table for a terminal."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     total = sum(layer.milliseconds or 0.0 for layer in layers)
     title = f"Layers of {escape(name)}, batch {images}: {total:.3f} ms with a profiler between them"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
@@ -62,7 +58,7 @@ def render_layers(name: str, images: int, layers: Sequence[EngineLayer]) -> Tabl
         words = (layer.kind, _shortened(layer.name), _shortened(layer.tactic))
         table.add_row(took, layer.types, *map(escape, words))
     if not any(layer.types for layer in layers):
-        table.caption = "The engine was built without details: build it again to see formats and tactics"
+        table.caption = "The engine was built without details; rebuild it to see formats and tactics"
     return table
 
 

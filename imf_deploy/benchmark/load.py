@@ -1,4 +1,4 @@
-"""Load runners again and again while they are measured: two loads of one file differ."""
+"""Reload runners during a measurement, because two loads of one file differ."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, Self
 from imf_deploy.runners.base import Batch, Runner
 
 SLOW_LOAD_S = 2.0
-"""What takes longer to load and to run once, such as ``torch.compile``, is loaded once."""
+"""Runners that take longer to load and to run once, for example with ``torch.compile``, are loaded once."""
 
 
 class Loads:
-    """Runners that are open at the same time, and can all be loaded anew.
+    """Runners that are open at the same time, and can be reloaded together.
 
     Attributes:
-        infer: What runs each one, by name; from the first :meth:`reload` on.
-        slow: Names of those that took more than ``SLOW_LOAD_S`` and stay as they are.
+        infer: The function that runs each one, by name; available after the first :meth:`reload`.
+        slow: Names of those that took more than ``SLOW_LOAD_S`` and are not reloaded.
 
     Args:
         runners: Names and runners; none is open yet.
-        batch: Input of the first inference, which belongs to loading: much is compiled only then.
+        batch: Input of the first inference, which is part of loading: many runtimes only compile then.
     """
 
     def __init__(self, runners: Mapping[str, Runner], batch: Batch) -> None:
@@ -34,7 +34,7 @@ class Loads:
         self._kept, self._loaded = contextlib.ExitStack(), contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Open nothing yet."""
+        """Enter without opening anything."""
         return self
 
     def __exit__(
@@ -45,11 +45,11 @@ class Loads:
             pass
 
     def reload(self, index: int) -> list[str]:
-        """Close all that is not slow, open it again, and run it once; return what was loaded.
+        """Close all runners that are not slow, open them again, and run each once; return what was loaded.
 
         Args:
-            index: Number of this load. The first to be loaded takes the best place in memory, so
-                each name has its turn.
+            index: Number of this load. The first runner to be loaded gets the best place in memory, so each
+                name is first in turn.
         """
         self._loaded.close()
         names = [name for name in self._runners if name not in self.slow]

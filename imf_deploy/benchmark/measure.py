@@ -17,12 +17,12 @@ from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
 
 SETTLE_S = 0.01
-"""Pause before a slice, in which the thread pool of the runner before it stops spinning."""
+"""Pause in seconds before a slice, in which the thread pool of the previous runner stops spinning."""
 LEAD_IN_S = 0.005
-"""Untimed inferences at the start of a slice, which bring threads, clocks and caches back."""
+"""Time in seconds of untimed inferences at the start of a slice, which wake threads, clocks and caches."""
 
 MOST_ROUNDS = 120
-"""What a busy neighbour does lasts tens of milliseconds; short slices meet it together."""
+"""Disturbances by a busy neighbour last tens of milliseconds, so short slices share them."""
 
 
 def measure(
@@ -38,22 +38,22 @@ def measure(
 ) -> dict[str, Latency]:
     """Measure the latency of runners on one batch.
 
-    The rounds are cut into blocks. At the start of each block all runners are loaded anew and warmed
-    up, because two loads of one file differ: its weights lie elsewhere, and its threads run on other
-    cores. Each round gives every runner one short slice, in the order of :func:`slice_orders`; only
-    ``infer`` is timed, and Python's garbage collector rests meanwhile.
+    The rounds are divided into blocks. At the start of each block all runners are reloaded and warmed up,
+    because two loads of one file differ: its weights are at other addresses, and its threads run on other
+    cores. Each round gives every runner one short slice, in the order of :func:`slice_orders`; only ``infer``
+    is timed, and Python's garbage collector is off meanwhile.
 
     Args:
-        runners: Names and runners, each runner an object of its own; none is open yet.
+        runners: Names and runners, each runner a separate object; none is open yet.
         batch: Input of every inference, ``float32 [N, C, H, W]``.
-        duration_s: Least time that each runner is measured for, in seconds, over all rounds.
-        iterations: Least number of inferences of each runner, over all rounds.
-        warmup_s: Least time of a runner's warm-up after each load, in seconds; one inference always
-            happens.
-        rounds: Number of rounds, rounded up to a multiple of ``loads``; by default ``MOST_ROUNDS``, or
-            fewer where one inference is longer than ``duration_s`` divided by that.
-        loads: How often each runner is loaded; a confidence interval needs six. Runners that take
-            more than ``SLOW_LOAD_S`` (``load.py``) are loaded once. With 1 every round is a block.
+        duration_s: Minimum time in seconds that each runner is measured for, over all rounds.
+        iterations: Minimum number of inferences of each runner, over all rounds.
+        warmup_s: Minimum time in seconds of a runner's warm-up after each load; at least one inference is
+            run.
+        rounds: Number of rounds, rounded up to a multiple of ``loads``; by default ``MOST_ROUNDS``, or fewer
+            if one inference is longer than ``duration_s`` divided by that.
+        loads: Number of loads of each runner; a confidence interval needs six. Runners that take more than
+            ``SLOW_LOAD_S`` (``load.py``) are loaded once. With 1, every round is a block.
         meter: Reads the energy of each slice.
 
     Returns:
@@ -101,9 +101,9 @@ def _load(opened: Loads, index: int, batch: Batch, warmup_s: float) -> float:
 def slice_orders(names: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]:
     """Yield the order of the slices of each round: A B, B A, B A, A B for two names.
 
-    Every second round runs backwards, and every pair of rounds starts one name later. Over each
-    ``2 * len(names)`` rounds every name takes every place equally often, and a drift that is even in
-    time costs all names the same.
+    Every second round runs in reverse order, and every pair of rounds starts one name later. Over each ``2 *
+    len(names)`` rounds every name is in every position equally often, and a drift that is even in time
+    affects all names equally.
     """
     for index in range(rounds):
         start = index // 2 % max(len(names), 1)
@@ -112,7 +112,7 @@ def slice_orders(names: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]
 
 
 def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: int, loads: int = 1) -> None:
-    """Check what a user can get wrong.
+    """Check the settings of a measurement.
 
     Raises:
         UsageError: a number is negative, infinite, or not a number, or there is no round.

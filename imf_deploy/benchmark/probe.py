@@ -24,21 +24,21 @@ _LIBRARIES = {
 
 
 def probe(way: Way, batch_shape: list[int], batch_type: str, seed: int, iterations: int) -> dict[str, Any]:
-    """Return what loading and the first inference cost, for a process that holds nothing else.
+    """Return the cost of loading and of the first inference, for a process that does nothing else.
 
-    The runtime's libraries are imported before anything is measured. Where an ONNX file keeps its
-    weights is taken as checked: whoever asks has done that.
+    The runtime's libraries are imported before anything is measured. The location of an ONNX file's weights
+    is not checked again, because the parent process has done that.
 
     Args:
         way: The file and how to run it.
-        batch_shape: With the batch.
+        batch_shape: Shape including the batch.
         batch_type: NumPy's name of the type.
-        seed: Of the input.
-        iterations: Further inferences, before the peak of memory is read.
+        seed: Seed of the input.
+        iterations: Number of further inferences before the peak of memory is read.
 
     Returns:
-        ``load_ms``, ``first_inference_ms`` and ``memory``: resident memory of the process in MiB
-        before loading, at its peak from then on, and the difference; ``device_mib`` on a GPU.
+        ``load_ms``, ``first_inference_ms`` and ``memory``: resident memory of the process in MiB before
+        loading, at its peak from then on, and the difference; ``device_mib`` on a GPU.
     """
     _import_libraries(way)
     batch = noise(batch_shape, batch_type, seed)
@@ -71,7 +71,7 @@ def _import_libraries(way: Way) -> None:
         try:
             importlib.import_module(library)
         except ImportError:
-            return  # the runner says it better
+            return  # the runner reports it better
 
 
 def _device_free(way: Way) -> int | None:
@@ -84,7 +84,7 @@ def _device_free(way: Way) -> int | None:
 
 
 def _start_peak() -> float | None:
-    """Set the peak of this process back to what it holds now, in MiB; ``None`` where it is unknown."""
+    """Reset the peak of this process to its current memory, in MiB; ``None`` if it is unknown."""
     try:
         _CLEAR.write_text("5")  # Linux, Documentation/filesystems/proc.rst
     except OSError:
@@ -101,7 +101,7 @@ def _status_mib(field: str) -> float | None:
 
 
 def main() -> None:
-    """Read the order from the command line, and print the answer as the last line."""
+    """Read the request from the command line, and print the answer as the last line."""
     order = json.loads(sys.argv[1])
     try:
         way = Way.from_dict(order.pop("way"))

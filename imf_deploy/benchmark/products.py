@@ -1,4 +1,4 @@
-"""Latency of deployable files beside the PyTorch models they came from."""
+"""Latency of deployable files next to the PyTorch models that they were made from."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imf_deploy.benchmark.conditions import OtherWork, busy_machine
 from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
-from imf_deploy.benchmark.others import OtherWork, busy_machine
 from imf_deploy.benchmark.startup import start_up
 from imf_deploy.compat import usable_cpus
 from imf_deploy.progress import say
@@ -25,28 +25,28 @@ if TYPE_CHECKING:
 
 ROUNDS = 36
 LOADS = 6
-# After each of the loads.
+# Seconds after each load.
 WARMUP_S = 0.05
-# A process that loads and runs one file, to tell what memory it needs.
+# Seconds of a process that loads and runs one file to measure its memory.
 START_S = 1.0
-# Latencies this close are taken as equal where there is no interval.
+# Latencies this close are treated as equal if there is no interval.
 NOISE = 0.03
 
 
 @dataclass(frozen=True)
 class FileLatency:
-    """One file's latency at batch 1, and its PyTorch model's in the same rounds.
+    """One file's latency at batch 1, and that of its PyTorch model in the same rounds.
 
     Attributes:
-        file: Of the file.
-        pytorch: Of its PyTorch model, channels-last and not compiled, as ``PyTorchRunner`` runs it by
-            default.
+        file: Latency of the file.
+        pytorch: Latency of its PyTorch model, channels-last and not compiled, which is the default of
+            ``PyTorchRunner``.
         speedup: PyTorch's latency divided by the file's.
-        threads: Threads of both.
-        memory_bytes: What a process of its own needs more at its peak once it has loaded and run the
-            file; null where the kernel does not tell.
-        to_fp32: Of an INT8 file: its latency divided by that of the same product's fp32 file.
-        other_cpus: CPUs that other work took meanwhile.
+        threads: Number of threads of both.
+        memory_bytes: Additional peak memory of a separate process that has loaded and run the file; null if
+            the kernel does not report it.
+        to_fp32: For an INT8 file: its latency divided by that of the same product's fp32 file.
+        other_cpus: Number of CPUs that other work used meanwhile.
     """
 
     file: Latency
@@ -61,17 +61,17 @@ class FileLatency:
 def measure_products(
     products: list[Product], files: Sequence[DeployableFile], seconds: float
 ) -> dict[str, FileLatency]:
-    """Measure every ONNX file and every product in PyTorch, interleaved, at batch 1 on the CPU.
+    """Measure every ONNX file, and every product in PyTorch, in alternating rounds, at batch 1 on the CPU.
 
-    The memory of each file is measured afterwards, in a process of its own.
+    The memory of each file is measured afterwards, in a separate process.
 
     Args:
         products: The PyTorch models.
         files: ONNX files made from them; engines, and Q/DQ written for TensorRT, are left out.
-        seconds: Least time that each is measured for.
+        seconds: Minimum time in seconds that each is measured for.
 
     Returns:
-        For each ONNX file, by its hash.
+        The latency of each ONNX file, by its hash.
     """
     threads = usable_cpus()
     onnx_files = [file for file in files if isinstance(file, OnnxFile) and _for_the_cpu(file)]
@@ -108,12 +108,12 @@ def _timing_seconds(models: int, seconds: float) -> float:
 
 
 def expected_seconds(products: int, files: int, seconds: float) -> float:
-    """Return how long :func:`measure_products` will take, in seconds.
+    """Return the expected duration of :func:`measure_products` in seconds.
 
     Args:
-        products: How many.
-        files: ONNX files that are measured.
-        seconds: Least time that each is measured for.
+        products: Number of products.
+        files: Number of ONNX files that are measured.
+        seconds: Minimum time in seconds that each is measured for.
     """
     return _timing_seconds(products + files, seconds) + files * START_S
 
@@ -123,7 +123,7 @@ def _for_the_cpu(file: OnnxFile) -> bool:
 
 
 def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:
-    """Return a sentence if other work took CPUs that the measurement wanted; else nothing."""
+    """Return a sentence if other work took CPUs that the measurement needed, else an empty list."""
     one = next(iter(latencies.values()), None)  # all were measured together
     busy = busy_machine(one.other_cpus, one.threads) if one else ""
     return [busy] if busy else []

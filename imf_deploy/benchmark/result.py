@@ -1,4 +1,4 @@
-"""Everything that a measurement of files says."""
+"""The result of a measurement of files."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class BenchRow:
     """One file, run in one way, at one batch size.
 
     Attributes:
-        name: The file's name, as short as the others allow, and its way where it has several.
+        name: The file's name, as short as possible, and its way if it has several.
         path: The file.
-        sha256: Of the file, so that its latency meets its own accuracy.
-        runner: What ran it, and how.
+        sha256: SHA-256 of the file, by which its latency is matched with its accuracy.
+        runner: The runtime, and how it ran the file.
         way: The same as plain values: runtime, provider, device, mode, threads.
-        latency: What was measured.
-        ratio: Latency against the baseline's in the same rounds; ``None`` for the baseline itself.
-        start_up: Load time, first inference and memory in a process of its own, or a ``reason``;
-            ``None`` where it was not asked for.
-        gpu_ms: Parts of a run on a GPU; ``None`` where it does not run on one, or has no parts.
-        session: What ONNX Runtime made of the wish: its ``providers``, and ``operators_on_cpu``: whether
-            any operator runs there; ``None`` for other runtimes.
-        layers: Of an engine, where they were asked for; they belong to its first row at each batch size.
-        clients: What several clients got through at the same time, where that was asked for.
+        latency: The measured latency.
+        ratio: Latency relative to the baseline's in the same rounds; ``None`` for the baseline itself.
+        start_up: Load time, first inference and memory in a separate process, or a ``reason``; ``None`` if
+            not requested.
+        gpu_ms: Parts of a run on a GPU; ``None`` if it does not run on one, or has no parts.
+        session: Decisions of ONNX Runtime: its ``providers``, and ``operators_on_cpu``: whether any operator
+            runs there; ``None`` for other runtimes.
+        layers: Layers of an engine, if requested; they belong to its first row at each batch size.
+        clients: Results of several concurrent clients, if requested.
     """
 
     name: str
@@ -50,14 +50,14 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Everything a reader of the numbers needs.
+    """Everything needed to interpret the numbers.
 
     Attributes:
-        rows: By batch size, then in the order of the files.
+        rows: Rows by batch size, then in the order of the files.
         settings: Durations, iterations, loads and the baseline.
-        conditions: Machine and versions, taken before the first measurement; the state of the GPU
-            before and after; why there is no energy, where there is none; ``other_cpus``: how many CPUs
-            other work took meanwhile, at the batch size where it took the most.
+        conditions: Machine and versions, recorded before the first measurement; the state of the GPU before
+            and after; the reason if there is no energy; ``other_cpus``: number of CPUs that other work used,
+            at the batch size where it used the most.
     """
 
     rows: tuple[BenchRow, ...]

@@ -1,32 +1,33 @@
-"""Measure deployable files: what each one takes, on one batch, side by side."""
+"""Measure the latency of deployable files, on one batch, side by side."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from imf_deploy.benchmark.clients import check_clients, measure_clients
-from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.conditions import OtherWork, conditions
 from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.benchmark.inputs import common_input, noise
 from imf_deploy.benchmark.latency import MIN_BLOCKS, ratio
 from imf_deploy.benchmark.layers import check_layers, engine_layers
 from imf_deploy.benchmark.measure import check_settings, measure
-from imf_deploy.benchmark.others import OtherWork
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Choice, ways_of
+from imf_deploy.benchmark.ways import Choice, ways_of, where
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.runners.base import SessionRunner
+from imf_deploy.method.products import Product
+from imf_deploy.runners.base import Batch, SessionRunner
 from imf_deploy.runners.opening import Way
 
 
 def bench(
-    paths: Sequence[Path],
+    files: Sequence[Path | Product],
     choice: Choice | None = None,
     *,
     batch_sizes: Sequence[int] = (1,),
@@ -42,49 +43,49 @@ def bench(
     clients: Sequence[int] = (),
     seed: int = 0,
 ) -> BenchResult:
-    """Measure files side by side, each in the ways that are asked for, at each batch size.
+    """Measure files side by side, each in the requested ways, at each batch size.
 
-    The input is normal noise of mean 0 and deviation 1, the scale of normalised pictures; of whole
-    numbers where a file takes those, as :func:`imf_deploy.benchmark.inputs.noise` says.
+    The input is normal noise of mean 0 and standard deviation 1, the scale of normalised images; for integer
+    inputs see :func:`imf_deploy.benchmark.inputs.noise`.
 
     Args:
-        paths: ONNX files, engines and stripped weights that take the same input; a file may come
-            twice.
+        files: ONNX files, engines, stripped weights, and products in memory that take the same input; a
+            file may be listed twice.
         choice: Runtimes, devices and modes; by default ONNX Runtime and PyTorch on the CPU.
         batch_sizes: Images in a batch.
-        duration_s: Least time that each row is measured for, in seconds.
-        iterations: Least number of inferences of each row.
-        warmup_s: Least time of each warm-up, in seconds.
-        rounds: As :func:`measure` takes it.
-        loads: How often each file is loaded; to compare takes six.
+        duration_s: Minimum time in seconds that each row is measured for.
+        iterations: Minimum number of inferences of each row.
+        warmup_s: Minimum time of each warm-up in seconds.
+        rounds: See :func:`measure`.
+        loads: Number of loads of each file; a comparison needs six.
         image_size: Height and width in pixels, for files that leave them free.
-        baseline: Name or path of the file, or name of the row, that ratios are against; by default
-            the first row.
+        baseline: Name or path of the file, or name of the row, that ratios are relative to; by default the
+            first row.
         startup: Whether to measure load time, first inference and memory, each in a new process.
         layers: Whether to list the layers of engines, with the time of each.
-        clients: Numbers of clients that send requests at the same time; each row is measured with them too.
-        seed: Of the input and of the resampling.
+        clients: Numbers of clients that send requests at the same time; each row is also measured with them.
+        seed: Seed of the input and of the resampling.
 
     Raises:
-        UsageError: a file cannot be told by its suffix, files or options do not fit together, or an
-            input is larger than a gibibyte.
-        DeviceError: an engine or a device, and no GPU for it.
+        UsageError: a file has an unknown suffix, files or options are incompatible, or an input is larger
+            than a gibibyte.
+        DeviceError: there is no GPU for an engine or a device.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
     choice = choice or Choice()
     choice.check()
     check_settings(duration_s, iterations, warmup_s, rounds or 1, loads)
-    if not paths or not batch_sizes:
+    if not files or not batch_sizes:
         raise UsageError("there is nothing to measure", "Name a file and a batch size")
     if min(batch_sizes) < 1:
         raise UsageError("--batch must be 1 or more")
     check_clients(clients)
-    ways = _named(paths, choice)
+    ways = _named(files, choice)
     if layers:
-        check_layers(paths, list(ways.values()))
+        check_layers([where(file) for file in files], list(ways.values()))
     blocks = loads if loads > 1 else rounds or 1
     if len(ways) > 1 and blocks < MIN_BLOCKS:
-        raise UsageError(f"to compare files takes {MIN_BLOCKS} loads or more, not {loads}")
+        raise UsageError(f"a comparison of files needs {MIN_BLOCKS} loads or more, not {loads}")
     first = _baseline(ways, baseline)
     runners = {name: way.open() for name, way in ways.items()}
     taken = common_input(runners, image_size)
@@ -100,7 +101,7 @@ def bench(
         "input_type": taken.type, "baseline": first, "seed": seed,
         "clients": list(clients),
     }  # fmt: skip
-    hashes = {path: sha256_file(path) for path in paths}
+    hashes = {where(f): sha256_file(f) if isinstance(f, Path) else f.artifact.sha256 for f in files}
     rows: list[BenchRow] = []
     other_cpus = 0.0
     for batch_size in batch_sizes:
@@ -131,7 +132,7 @@ def bench(
                     way=way.to_dict(),
                     latency=latency,
                     ratio=None if name == first else ratio(latency, found[first], seed),
-                    start_up=start_up(way, batch, seed) if startup else None,
+                    start_up=_start_up(way, batch, seed) if startup else None,
                     gpu_ms=gpu_parts(runner, batch, duration_s, iterations, warmup_s),
                     session=runner.session if isinstance(runner, SessionRunner) else None,
                     layers=tuple(engine_layers(way, batch)) if wanted else (),
@@ -143,18 +144,22 @@ def bench(
     return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state(), "other_cpus": other_cpus})
 
 
-def _named(paths: Sequence[Path], choice: Choice) -> dict[str, Way]:
-    """Return every way of every file, by a name that tells them apart."""
+def _start_up(way: Way, batch: Batch, seed: int) -> dict[str, Any]:
+    return {"reason": "it is in memory"} if way.product else start_up(way, batch, seed)
+
+
+def _named(files: Sequence[Path | Product], choice: Choice) -> dict[str, Way]:
+    """Return every way of every file, by a unique name."""
     named: dict[str, Way] = {}
-    for name, path in zip(_names(paths), paths, strict=True):
-        ways = ways_of(path, choice)
+    for name, file in zip(_names([where(file) for file in files]), files, strict=True):
+        ways = ways_of(file, choice)
         for way in ways:
             named[f"{name} ({way.label})" if len(ways) > 1 else name] = way
     return named
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return short names that tell the files apart."""
+    """Return short unique names of the files."""
     names: list[str] = []
     same = Counter(path.name for path in paths)
     for path in paths:
@@ -165,7 +170,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _baseline(ways: dict[str, Way], wanted: str) -> str:
-    """Return the name of the row that ratios are against."""
+    """Return the name of the row that ratios are relative to."""
     for name, way in ways.items():
         if wanted in ("", name, way.path.name, str(way.path)):
             return name
@@ -173,5 +178,5 @@ def _baseline(ways: dict[str, Way], wanted: str) -> str:
 
 
 def _told(runner: str, way: Way) -> str:
-    """Return what ran a file and how, such as ``pytorch, compile``."""
+    """Return the runtime of a file and its mode, such as ``pytorch, compile``."""
     return runner if not way.label or way.label.startswith(way.runtime) else f"{runner}, {way.label}"

@@ -1,4 +1,4 @@
-"""What a file costs before its steady state: load time, first inference and memory, each time anew."""
+"""The cost of a file before its steady state: load time, first inference and memory, in a new process."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from imf_deploy.runners.onnx_data import check_onnx_data
 from imf_deploy.runners.opening import Way
 
 ITERATIONS = 3
-"""Inferences after the first one, before the peak of memory is read."""
+"""Number of inferences after the first one, before the peak of memory is read."""
 _LIMIT_S = 900.0
 
 
 def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -> dict[str, Any]:
-    """Load a file and run it in a process of its own; see :func:`imf_deploy.benchmark.probe.probe`.
+    """Load a file and run it in a separate process; see :func:`imf_deploy.benchmark.probe.probe`.
 
     In this process, memory and caches would be those of all files together.
 
     Args:
         way: The file and how to run it.
-        batch: Its shape and type are used; the other process makes the same input from ``seed``.
-        seed: Of the input.
-        limit_s: When to give up, in seconds.
+        batch: Batch whose shape and type are used; the other process makes the same input from ``seed``.
+        seed: Seed of the input.
+        limit_s: Timeout in seconds.
 
     Returns:
-        The answer of ``probe``; or ``reason`` alone, where the other process failed.
+        The answer of ``probe``; or only ``reason``, if the other process failed.
     """
     if way.path.suffix.lower() == ".onnx":
         try:
@@ -43,10 +43,10 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
         "seed": seed,
         "iterations": ITERATIONS,
     }
-    # -P: a folder named imf_deploy in the current one must not hide the installed package.
+    # -P: a folder named imf_deploy in the current folder must not hide the installed package.
     command = [sys.executable, "-P", "-m", "imf_deploy.benchmark.probe", json.dumps(order)]
     try:
-        # No shell: what the user named is inside one JSON argument.
+        # No shell: the user's values are inside one JSON argument.
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)  # noqa: S603
     except (subprocess.TimeoutExpired, OSError) as error:
         return {"reason": f"the other process did not end: {error}"}

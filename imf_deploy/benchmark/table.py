@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from imf_deploy.benchmark.conditions import busy_machine
 from imf_deploy.benchmark.int8 import int8_rows
-from imf_deploy.benchmark.others import busy_machine
 from imf_deploy.benchmark.result import BenchResult, BenchRow
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _UNSTEADY = 0.1
 
 
 def render(result: BenchResult) -> Table:
     """Return the result as a table for a terminal of 80 columns; times are in milliseconds."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     title = f"Latency in ms (threads: {result.settings['threads']}, CPU: {result.conditions['cpu']})"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("file", overflow="fold", min_width=12)
@@ -44,10 +40,6 @@ def render(result: BenchResult) -> Table:
 
 def render_clients(result: BenchResult) -> Table:
     """Return what several clients got through as a table; times are in milliseconds."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(title="Concurrent requests", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("file", overflow="fold", min_width=12)
     for heading in ("batch", "clients", "sessions", "threads", "images/s", "to 1", "p50", "p99"):
@@ -62,7 +54,7 @@ def render_clients(result: BenchResult) -> Table:
 
 
 def beside(result: BenchResult) -> list[str]:
-    """Return lines on what the table has no room for: start, memory, energy, GPU parts; a busy machine."""
+    """Return lines that the table has no space for: start, memory, energy, GPU parts; a busy machine."""
     busy = busy_machine(result.conditions["other_cpus"], result.settings["threads"])
     return [line for line in (busy, *map(_beside, result.rows), *int8_rows(result.rows)) if line]
 
@@ -78,7 +70,7 @@ def _beside(row: BenchRow) -> str:
         if start["memory"]:
             facts.append(f"memory {_significant(start['memory']['of_file_mib'])} MiB")
     if row.latency.energy_j is not None:
-        facts.append(f"{_significant(1e3 * row.latency.energy_j / row.latency.count)} mJ an inference")
+        facts.append(f"{_significant(1e3 * row.latency.energy_j / row.latency.count)} mJ per inference")
     if row.gpu_ms:
         parts = {part: row.gpu_ms[f"{part}_ms"]["p50"] for part in ("enqueue", "h2d", "compute", "d2h")}
         facts += [f"{part} {_significant(value)} ms" for part, value in parts.items()]
@@ -91,5 +83,5 @@ def _beside(row: BenchRow) -> str:
 
 
 def _significant(value: float) -> str:
-    """Return a positive number with four significant digits, and no more than four decimals."""
+    """Return a positive number with four significant digits, and at most four decimals."""
     return f"{value:.{min(max(3 - math.floor(math.log10(value)), 0), 4)}f}" if value > 0 else "0"

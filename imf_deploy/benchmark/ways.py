@@ -1,10 +1,11 @@
-"""The ways of a deployable file that are measured: which runtimes, on which devices, in which modes."""
+"""The ways in which a deployable file is measured: runtimes, devices, modes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.compat import usable_cpus
@@ -14,22 +15,25 @@ from imf_deploy.runners.onnxruntime import PROVIDERS
 from imf_deploy.runners.opening import Way
 from imf_deploy.runners.pytorch import PYTORCH_MODES, PyTorchMode
 
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
+
 RUNTIMES = ("onnxruntime", "openvino")
 CUDA_GRAPHS = ("on", "off")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is asked for: each list that concerns a file multiplies its ways.
+    """The requested ways: each list that concerns a file multiplies its ways.
 
     Attributes:
         threads: Threads of CPU runners; by default every CPU that this process may use.
-        device: Where weights run, and ONNX files unless ``providers`` says otherwise.
-        runtimes: For ONNX files.
-        providers: For ONNX files in ONNX Runtime; empty follows ``device``.
-        pytorch: For weights.
-        cuda_graph: For engines, and for weights on a CUDA device.
-        logits: Output of ONNX files that is read; empty chooses.
+        device: Device of weights, and of ONNX files unless ``providers`` is given.
+        runtimes: Runtimes for ONNX files.
+        providers: Providers for ONNX files in ONNX Runtime; if empty, those of ``device``.
+        pytorch: Modes for weights.
+        cuda_graph: Whether CUDA graphs are used, for engines, and for weights on a CUDA device.
+        logits: Output of ONNX files to read; if empty, it is chosen.
     """
 
     threads: int | None = None
@@ -41,10 +45,10 @@ class Choice:
     logits: str = ""
 
     def check(self) -> None:
-        """Refuse words that mean nothing.
+        """Refuse unknown values.
 
         Raises:
-            UsageError: one of them.
+            UsageError: naming the option.
         """
         for option, given, known in (
             ("--runtime", self.runtimes, RUNTIMES),
@@ -58,7 +62,7 @@ class Choice:
                     f"{option} has no '{', '.join(unknown)}'", f"Choose from: {', '.join(known)}"
                 )
             if len(set(given)) < len(given):
-                raise UsageError(f"{option} {','.join(given)} names one twice", "Give each once")
+                raise UsageError(f"{option} {','.join(given)} names one twice", "Name each once")
         kind, _, index = self.device.partition(":")
         if self.device not in ("cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
             raise UsageError(f"--device has no '{self.device}'", "Choose from: cpu, cuda, cuda:N")
@@ -66,18 +70,26 @@ class Choice:
             raise UsageError(f"--threads must be 1 or more, not {self.threads}")
 
 
-def ways_of(path: Path, choice: Choice) -> list[Way]:
-    """Return the ways to run a file.
+def ways_of(file: Path | Product, choice: Choice) -> list[Way]:
+    """Return the ways to run a file, or a product in memory.
 
     Raises:
-        UsageError: there is no such file, or its suffix is none of ``WAYS``.
+        UsageError: there is no such file, or its suffix is not one of ``WAYS``.
     """
+    path = where(file)
+    if not isinstance(file, Path):
+        return [replace(way, product=file) for way in _weights_ways(path, choice)]
     ways = WAYS.get(path.suffix.lower())
     if ways is None:
         raise UsageError(
-            f"{path} cannot be measured: its suffix is none of {', '.join(WAYS)}", "Rename or export it"
+            f"{path} cannot be measured: its suffix is not one of {', '.join(WAYS)}", "Rename or export it"
         )
     return ways(existing_file(path, "the file to measure"), choice)
+
+
+def where(file: Path | Product) -> Path:
+    """Return the path of a file, or a name that stands for it if a product is in memory."""
+    return file if isinstance(file, Path) else file.artifact.path
 
 
 def _onnx_ways(path: Path, choice: Choice) -> list[Way]:
@@ -103,7 +115,7 @@ def _onnx_ways(path: Path, choice: Choice) -> list[Way]:
 
 
 def _labels(path: Path) -> int | None:
-    """Return the number of labels in the record of a file, or nothing: any file may be measured."""
+    """Return the number of labels in the record of a file, or ``None``: any file may be measured."""
     try:
         return load_artifact(path).preprocess.num_classes
     except ImfDeployError:
@@ -144,4 +156,4 @@ WAYS: dict[str, Callable[[Path, Choice], list[Way]]] = {
     ".trt": _engine_ways,
     ".plan": _engine_ways,
 }
-"""Suffix to the ways of a file of that kind that a choice asks for."""
+"""For each suffix, the function that returns the ways of a file for a choice."""

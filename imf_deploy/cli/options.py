@@ -35,12 +35,12 @@ Logits = Annotated[
 ]
 
 
-def to(help: str, *names: str) -> Parameter:  # noqa: A002, as libraries call it
+def to(help: str, *names: str) -> Parameter:
     """Return an option for a place to write to."""
     return Parameter(name=names or ("--output", "-o"), help=help)
 
 
-def flag(help: str, *names: str) -> Parameter:  # noqa: A002
+def flag(help: str, *names: str) -> Parameter:
     """Return a flag that is off unless it is given."""
     return Parameter(name=names or None, help=help, negative=(), show_default=False)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 from imf_deploy.settings import DataSettings, GivenTeacher, StudySettings
 from imf_deploy.settings.run import LatencySettings
 from imf_deploy.settings.training import MemorySettings
@@ -35,4 +35,4 @@ def study(
 
     bench = Bench(data, teacher, config.device, output / "runs", memory.teacher_outputs_gb)
     run(config, bench, output, common.command, jobs, latency.bench_seconds, common.settings)
-    say(f"{output / 'study.md'}: tables, goals and settings; pictures beside it")
+    say(f"{output / 'study.md'}: tables, comparisons and settings; pictures beside it")

@@ -1,11 +1,26 @@
-"""A comparison as one self-contained page."""
+"""A comparison as one self-contained page, with accuracy against latency and against size."""
 
 from __future__ import annotations
 
-from imf_deploy.comparison.entry import LATENCY, SIZE
-from imf_deploy.comparison.picture import front_picture
+from collections.abc import Sequence
+from typing import Any
+
+from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
 from imf_deploy.comparison.stage import Comparison
+from imf_deploy.show.format import significant
+from imf_deploy.show.labels import label_points
 from imf_deploy.show.pages import render_template
+from imf_deploy.show.palette import SERIES
+from imf_deploy.show.scatter import (
+    MARKERS,
+    Point,
+    cost_axis,
+    covered,
+    draw,
+    make_point,
+    ring_around,
+)
+from imf_deploy.show.svg import inline_svg, panel, style
 
 
 def render_page(comparison: Comparison) -> str:
@@ -23,3 +38,71 @@ def render_page(comparison: Comparison) -> str:
         # The SVG text escapes its own labels.
         pictures={name: Markup(svg) for name, svg in pictures.items() if svg},  # noqa: S704
     )
+
+
+_AXES = {
+    "latency": ("median latency of one inference (ms); further left is better", "ms"),
+    "size": ("size of the file (MB); further left is better", "MB"),
+}
+
+
+def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) -> str | None:
+    """Return test accuracy against a cost: a colour for every run, files on the front filled.
+
+    Args:
+        entries: All files; those without an accuracy or that cost are left out.
+        front: ``latency`` or ``size``.
+        chosen: The recommended file, which gets a ring.
+
+    Returns:
+        An ``<svg>`` element, or nothing if there is no point to draw.
+    """
+    drawn = [(entry, point) for entry in entries if (point := _point(entry, front))]
+    if not drawn:
+        return None
+    title, unit = _AXES[front]
+    points = [point for _, point in drawn]
+    with style():
+        figure, axes = panel(340)
+        # Matplotlib's own legend leaves out names that begin with an underscore, as a folder's may.
+        keys: list[Any] = []
+        names = list(dict.fromkeys(point.series for point in points))
+        for place, run in enumerate(names):
+            # Shifted once round, so that ten runs have ten different marks.
+            marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
+            own = [(p, front not in entry.fronts) for entry, p in drawn if p.series == run]
+            parts = [[p for p, hollow in own if hollow == wanted] for wanted in (True, False)]
+            marks = [
+                draw(axes, part, marker, SERIES[place % len(SERIES)], hollow)
+                for part, hollow in zip(parts, (True, False), strict=True)
+                if part
+            ]
+            keys.append(marks[-1])  # filled, where there is any
+        for entry, point in drawn:
+            if entry is chosen:
+                keys += ring_around(axes, point)
+                names.append("recommended")
+        cost_axis(axes, [point.cost for point in points])
+        axes.set_xlabel(title)
+        axes.set_ylabel("test accuracy (%)")
+        figure.legend(keys, names, loc="outside upper left", ncols=2)
+        labels = [
+            (f"{entry.row.product} {entry.row.precision}", point.cost, point.accuracy)
+            for entry, point in drawn
+            if front in entry.fronts or entry is chosen
+        ]
+        label_points(axes, labels, covered(points))
+        told = (
+            f"{entry.name} {point.accuracy:.1f} % at {significant(point.cost)} {unit}"
+            for entry, point in drawn
+        )
+        return inline_svg(figure, f"front-{front}", f"Accuracy against {front}: {'; '.join(told)}.")
+
+
+def _point(entry: Entry, front: str) -> Point | None:
+    row = entry.row
+    if front == LATENCY:
+        cost = row.latency_ms.p50 if row.latency_ms else None
+    else:
+        cost = row.size_bytes / 1e6
+    return make_point(entry.run.name, row.product, cost, row.accuracy, row.accuracy_interval)

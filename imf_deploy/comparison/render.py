@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.stage import Comparison
@@ -10,9 +11,6 @@ from imf_deploy.errors import visible
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import half_interval, label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-
-if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
 
 COLUMNS = (
     Column("file", "left"),
@@ -30,9 +28,6 @@ _MEMORY = [column.heading for column in COLUMNS].index("memory")
 
 def render(comparison: Comparison) -> Group:
     """Return the tables, warnings, and the sentence what to deploy, for a rich console."""
-    from rich.console import Group
-    from rich.text import Text
-
     has_memory = any(entry.row.memory_bytes for entry in comparison.entries)
     kept = [place for place in range(len(COLUMNS)) if has_memory or place != _MEMORY]
     sections = []

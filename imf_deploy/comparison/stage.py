@@ -9,7 +9,6 @@ from typing import Any
 
 from imf_deploy.comparison.choose import Budget, Choice, choose
 from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
-from imf_deploy.comparison.front import pareto_front
 from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
 from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
@@ -127,3 +126,22 @@ def _latency(entry: Entry) -> float:
 
 def _accuracy(entry: Entry) -> float:
     return entry.row.validation_accuracy or 0.0
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the places of the points that no other point dominates, cheapest first.
+
+    A point dominates another if it costs no more and earns no less, and is better in one of both.
+    Points that are equal in both are all on the front, or none is.
+
+    Args:
+        points: Cost (latency, size) and earnings (accuracy) of each; all finite.
+    """
+    order = sorted(range(len(points)), key=lambda place: (points[place][0], -points[place][1]))
+    front: list[int] = []
+    for place in order:
+        cost, earned = points[place]
+        # Everything before costs no more, so only what earns more than all of it is new.
+        if not front or earned > points[front[-1]][1] or (cost, earned) == points[front[-1]]:
+            front.append(place)
+    return front

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
-from imf_deploy.data.batches import TrainLoader, eval_batches
+from imf_deploy.data.batches import eval_batches
+from imf_deploy.data.given import train_loader
 from imf_deploy.distillation.heads import Head, OwnHead, branch_heads
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.refit import refit
@@ -21,7 +22,7 @@ from imf_deploy.records.making import Refitted
 from imf_deploy.settings import LossSettings, TrainingSettings
 
 PASSES = 2
-"""Over the training split, at most; each view is a new one where pictures are changed at random."""
+"""Over the training split, at most; each view is a new one where images are changed at random."""
 FLOATS = 32_000_000
 """Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
 PER_CLASS = 20
@@ -113,7 +114,7 @@ def _look(
     device: torch.device,
 ) -> Seen:
     """Run student and teacher on training images until there are enough features."""
-    loader = TrainLoader(
+    loader = train_loader(
         data.train,
         data.preprocess,
         min(config.batch_size, BATCH),

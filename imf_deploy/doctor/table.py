@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from imf_deploy.doctor.finding import Finding
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def render(findings: dict[str, dict[str, Finding]]) -> Table:
     """Return a row for each part: what is there, then what is missing and the command for it."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("to", style="dim")
     table.add_column("part")

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from imf_deploy.errors import visible
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
@@ -12,9 +16,6 @@ from imf_deploy.show.format import label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
-    from rich.table import Table
-
     from imf_deploy.inspection.finding import Finding
 
 _TABLES = ("files", "tensors")
@@ -24,9 +25,6 @@ _HIDDEN = ("settings", "tools", "ir_version", "plan_offset", "kind", "format", "
 
 def render(finding: Finding) -> Group:
     """Return a finding, to be printed on a rich console."""
-    from rich.console import Group
-    from rich.text import Text
-
     facts, record = finding.facts, finding.record
     hidden = [*_TABLES, *_HIDDEN]
     if record and record["matches"]:
@@ -52,9 +50,6 @@ def _warnings(warnings: Sequence[str]) -> list[str]:
 
 
 def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -67,9 +62,6 @@ def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
 
 def _listing(name: str, items: list[dict[str, Any]]) -> RenderableType:
     """Return a table of files or tensors."""
-    from rich.console import Group
-    from rich.text import Text
-
     shown = items if name == "files" else items[:SHOWN]
     if name == "files":
         columns = [

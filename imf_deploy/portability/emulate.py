@@ -7,14 +7,13 @@ operators runs in ONNX Runtime, whose other kernels give the same integers every
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from onnx import ModelProto, NodeProto, helper
 
 from imf_deploy.portability.graph import Session, constant_values
 from imf_deploy.portability.kernels import OPERATORS, Array
 from imf_deploy.portability.products import graphs_of
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
 
 
 class Emulator:
@@ -84,7 +83,6 @@ class _Segment:
 
     def _open(self, values: dict[str, Array]) -> None:
         import onnxruntime
-        from onnx import helper
 
         tensors = [tensor for tensor in self._model.graph.initializer if tensor.name in self.reads]
         constants = {tensor.name for tensor in tensors}

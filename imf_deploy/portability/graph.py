@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from imf_deploy.portability.pairs import can_saturate
 from imf_deploy.portability.products import (
@@ -21,9 +23,6 @@ from imf_deploy.portability.products import (
     weights_index,
     zero_index,
 )
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
 
 # Fused forms of MatMulInteger with float sums: as separate operators, their integers can be emulated.
 _APART = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
@@ -50,7 +49,6 @@ def open_session_graph(path: Path) -> Session:
     Args:
         path: The file, which must load.
     """
-    import onnx
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
@@ -79,8 +77,6 @@ def open_session_graph(path: Path) -> Session:
 
 def constant_values(model: ModelProto) -> dict[str, npt.NDArray[Any]]:
     """Return the constants of a graph by name."""
-    from onnx import numpy_helper
-
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 

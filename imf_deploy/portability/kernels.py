@@ -7,16 +7,14 @@ compare them bit for bit with an emulated processor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import NodeProto
 
 from imf_deploy.portability.pairs import can_saturate, conv_matrix
 from imf_deploy.portability.products import attribute, weight_matrix
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
 
 Array = npt.NDArray[Any]
 _BLOCK = 1 << 22

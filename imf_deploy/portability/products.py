@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import GraphProto, NodeProto, helper
 
 from imf_deploy.portability.pairs import conv_matrix
-
-if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
 
 EMULATED = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 """Operators whose saturating sums :mod:`imf_deploy.portability.kernels` computes."""
@@ -26,8 +24,6 @@ _MATMULS = ("MatMul", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 
 def attribute(node: NodeProto, name: str, default: Any) -> Any:
     """Return an attribute of a node, or its default if it is absent."""
-    from onnx import helper
-
     return next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)
 
 

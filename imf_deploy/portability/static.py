@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from imf_deploy.portability.pairs import can_saturate
 from imf_deploy.portability.products import (
@@ -21,9 +22,6 @@ from imf_deploy.portability.products import (
     zero_index,
 )
 from imf_deploy.records.checks import PORTABLE, SATURATING
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto, TensorProto
 
 _FLOAT_FORMS = ("Conv", "Gemm", "MatMul")
 _QUANTISING = ("QuantizeLinear", "DynamicQuantizeLinear")
@@ -112,8 +110,6 @@ class _Graph:
 
     def values(self, name: str) -> npt.NDArray[Any] | None:
         """Return a constant; ``None`` if it is stored in another file."""
-        from onnx import numpy_helper
-
         tensor = self.constants[name]
         return None if tensor.data_location == tensor.EXTERNAL else numpy_helper.to_array(tensor)
 

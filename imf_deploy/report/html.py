@@ -10,10 +10,8 @@ from imf_deploy.records.report import Report
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.ladder import broken_sentence, ladder_rows
-from imf_deploy.report.latency import accuracy_against_latency
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
-from imf_deploy.report.sensitivity import sensitivity_bars
 from imf_deploy.show import format as show
 from imf_deploy.show.pages import render_template
 
@@ -25,6 +23,7 @@ def render_html(report: Report) -> str:
     return render_template(
         "report.html.j2",
         report=report,
+        title=verdict.title(report),
         best=verdict.recommended(report),
         deploy=verdict.deploy_sentence(report),
         left_out=left_out_sentence(report),
@@ -76,7 +75,7 @@ def _pictures(report: Report) -> dict[str, Any]:
     taught = report.teacher_history
     tuned = tuned_epochs(report)
     pictures = {
-        "latency": accuracy_against_latency(report.artifacts, best.path if best else None),
+        "latency": plots.accuracy_against_latency(report.artifacts, best.path if best else None),
         "losses": plots.loss_curves(report.history, tuned=tuned),
         "validation": plots.validation_curve(report.history, tuned=tuned),
         "teacher_losses": plots.loss_curves(taught, "teacher-losses"),
@@ -93,7 +92,7 @@ def _quantised(report: Report) -> list[dict[str, Any]]:
     from markupsafe import Markup
 
     made = [(row, row.calibration) for row in report.artifacts if row.calibration]
-    pictures = [sensitivity_bars(how, f"sensitivity-{index}") for index, (_, how) in enumerate(made)]
+    pictures = [plots.sensitivity_bars(how, f"sensitivity-{index}") for index, (_, how) in enumerate(made)]
     # As above.
     return [
         {"row": row, "picture": Markup(svg) if svg else None}  # noqa: S704

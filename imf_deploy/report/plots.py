@@ -1,4 +1,4 @@
-"""Pictures of the training and of the strip proof, each as inline SVG, or nothing without data."""
+"""Pictures of a run, each as inline SVG, or nothing without data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from imf_deploy.records.checks import StripProof
-from imf_deploy.records.making import Epoch
-from imf_deploy.records.report import LOSSES
-from imf_deploy.show.format import known, percent, scaled, significant
-from imf_deploy.show.palette import INK, PAPER, SERIES
+from imf_deploy.records.making import Calibration, Epoch
+from imf_deploy.records.report import LOSSES, ArtifactRow, Percentiles
+from imf_deploy.show.format import known, label, percent, scaled, significant
+from imf_deploy.show.labels import label_points
+from imf_deploy.show.palette import INK, PAPER, RULE, SERIES
+from imf_deploy.show.scatter import MARKERS, Point, cost_axis, covered, draw, make_point, ring_around
 from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:
@@ -142,3 +144,115 @@ def _epoch_axis(axes: Axes, history: Sequence[Epoch], tuned: int) -> None:
         axes.annotate("QAT", (border, 1), (4, -2), place, textcoords="offset points", va="top", fontsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
+
+
+_PYTORCH = "PyTorch fp32"
+
+
+def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = None) -> str | None:
+    """Return accuracy against median latency: a point for every measured file, PyTorch's hollow.
+
+    Args:
+        rows: All files; those without a measured latency are left out.
+        best: Path of the recommended file, which gets a ring.
+
+    Returns:
+        An ``<svg>`` element, or nothing if no file was measured.
+    """
+    points = _points(rows)
+    if not points:
+        return None
+    with style():
+        figure, axes = panel(340)
+        for place, series in enumerate(dict.fromkeys(point.series for point in points)):
+            hollow = series == _PYTORCH
+            color = INK if hollow else SERIES[place % len(SERIES)]
+            chosen = [point for point in points if point.series == series]
+            draw(axes, chosen, "o" if hollow else MARKERS[place % len(MARKERS)], color, hollow, series)
+        keys, names = axes.get_legend_handles_labels()
+        for ring in (point for point in points if best and point.path == best):
+            keys += ring_around(axes, ring)
+            names.append("recommended")
+        families = [
+            sorted((p for p in points if p.product == product), key=lambda p: p.cost)
+            for product in dict.fromkeys(point.product for point in points)
+        ]
+        for family in families:
+            axes.plot([p.cost for p in family], [p.accuracy for p in family], color=RULE, zorder=1)
+        cost_axis(axes, [point.cost for point in points])
+        axes.set_xlabel("median latency of one inference (ms); further left is better")
+        axes.set_ylabel("test accuracy (%)")
+        figure.legend(keys, names, loc="outside upper left", ncols=2)
+        label_points(
+            axes,
+            [(family[0].product, family[0].cost, family[0].accuracy) for family in families],
+            covered(points),
+        )
+        told = (f"{p.product} {p.series} {p.accuracy:.1f} % at {significant(p.cost)} ms" for p in points)
+        return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(told)}.")
+
+
+def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
+    files: list[Point] = []
+    pytorch: dict[str, Point] = {}
+    for row in rows:
+        series = f"{label(row.format)} {row.precision}"
+        point = make_point(series, row.product, _p50(row.latency_ms), row.accuracy, row.accuracy_interval)
+        if point:
+            files.append(point._replace(path=row.path))
+        other = make_point(
+            _PYTORCH,
+            row.product,
+            _p50(row.pytorch_latency_ms),
+            row.pytorch_accuracy,
+            row.pytorch_accuracy_interval,
+        )
+        if other:
+            # Every file of a product is compared with the same model: one point is enough.
+            pytorch.setdefault(row.product, other)
+    return files + list(pytorch.values())
+
+
+def _p50(latency: Percentiles | None) -> float | None:
+    return latency.p50 if latency else None
+
+
+SHOWN = 12
+"""Layers in a picture; the record of the file has them all."""
+
+
+def sensitivity_bars(calibration: Calibration, name: str) -> str | None:
+    """Return bars of the divergence that each layer causes when it alone is quantised, worst first.
+
+    Layers that went back to float have another colour. The axis is logarithmic, since a few layers
+    cause a hundred times what the others do.
+
+    Args:
+        calibration: Of one INT8 file.
+        name: Prefix of the picture's ids, unique on the page.
+    """
+    harms = calibration.sensitivity[:SHOWN]
+    values = [harm.divergence for harm in harms]
+    largest = max((value for value in values if known(value)), default=0.0)
+    if not harms or largest <= 0:
+        return None
+    # A layer that ruins the network has no number: its bar is longer than all others.
+    lengths = [value if known(value) else 10 * largest for value in values]
+    floor = max(min((length for length in lengths if length > 0), default=largest) / 3, largest * 1e-6)
+    floats = set(calibration.float_layers)
+    with style():
+        figure, axes = panel(96 + 22 * len(harms))
+        for kept, colour, words in ((False, SERIES[0], "INT8"), (True, SERIES[1], "back in float")):
+            rows = [row for row, harm in enumerate(harms) if (harm.layer in floats) == kept]
+            if rows:
+                widths = [max(lengths[row], floor) for row in rows]
+                axes.barh(rows, widths, 0.7, color=colour, hatch="//" if kept else "", label=words)
+        axes.set_xscale("log")
+        axes.set_xlim(floor, 3 * max(lengths))
+        axes.set_yticks(range(len(harms)), [harm.layer for harm in harms])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel("KL divergence from float, this layer alone quantised")
+        figure.legend(loc="outside upper left", ncols=2)
+        told = (f"{harm.layer} {significant(harm.divergence)}" for harm in harms)
+        return inline_svg(figure, name, f"Divergence that each layer causes alone: {'; '.join(told)}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.console import Group
+from rich.text import Text
 
 from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
@@ -27,9 +28,6 @@ from imf_deploy.show.format import (
     significant,
 )
 from imf_deploy.tasks.classification import CLASSIFICATION
-
-if TYPE_CHECKING:
-    from rich.console import Group
 
 _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 
@@ -92,8 +90,5 @@ def _some(paths: list[str]) -> str:
 
 def render_summary(report: Report) -> Group:
     """Return the table and its sentences, to be printed on a rich console."""
-    from rich.console import Group
-    from rich.text import Text
-
     table = [summary_table(report)] if report.artifacts else []
     return Group(*table, *(Text(visible(line)) for line in summary_lines(report)))

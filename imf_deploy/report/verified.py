@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from imf_deploy.records.checks import BatchCheck, Portability, Verification
 from imf_deploy.report.ladder import rung_line
 from imf_deploy.show.format import accuracy, difference, percent
-
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
 
 WORST = 3
 """Images that are named; the record of the file has more."""
@@ -23,9 +22,6 @@ def render_verification(name: str, result: Verification) -> Group:
         name: Of the file.
         result: What was measured; the file was run.
     """
-    from rich.console import Group
-    from rich.text import Text
-
     gate = result.gate
     head = [
         f"{name}: {result.status}" + (f", {result.reason}" if result.reason else ""),
@@ -73,10 +69,6 @@ def _processor_lines(portability: Portability | None) -> list[str]:
 
 
 def _classes(result: Verification) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     table.add_column("class", overflow="fold")
     for heading in ("images", "PyTorch right", "file right", "in another class"):

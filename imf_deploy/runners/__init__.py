@@ -1,4 +1,4 @@
-"""Runners: one way to run a deployable file, whatever runs it."""
+"""Runners: one interface to run a deployable file in any runtime."""
 
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape, Logits, Runner
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner

@@ -1,4 +1,4 @@
-"""The protocol that verification and benchmarking know; they know no runtime."""
+"""The protocol that verification and benchmarking use; they do not depend on any runtime."""
 
 from __future__ import annotations
 
@@ -11,70 +11,70 @@ import numpy as np
 import numpy.typing as npt
 
 Batch = npt.NDArray[Any]
-"""Network input, ``float32 [N, 3, S, S]`` but for other people's files."""
+"""Network input, ``float32 [N, 3, S, S]`` except for files from other tools."""
 Logits = npt.NDArray[np.float32]
 """Network output, ``float32 [N, classes]``."""
 
 InputShape = tuple[int | None, ...]
-"""What a file takes, mostly ``[N, C, H, W]``; ``None`` is a dimension that it leaves free."""
+"""Input shape of a file, usually ``[N, C, H, W]``; ``None`` is a dimension that it leaves free."""
 
 INPUT_TYPES = ("float32", "float16", "uint8", "int8", "int32", "int64")
-"""What can be measured; whatever else runs a file gives it float32."""
+"""Input types that can be benchmarked; everything else passes float32."""
 
 
 class Runner(Protocol):
-    """A deployable file, loaded when entered and released when left."""
+    """A deployable file, loaded on entry and released on exit."""
 
     name: str
-    """What reports call it, such as ``onnxruntime``."""
+    """Its name in reports, such as ``onnxruntime``."""
 
     def __enter__(self) -> Self:
         """Load the file.
 
         Raises:
-            ImfDeployError: it is damaged, or the runner does not take it.
-            DeviceError: this machine lacks the device that it needs.
+            ImfDeployError: the file is damaged, or the runner does not support it.
+            DeviceError: this machine lacks the required device.
         """
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release what was loaded."""
+        """Release the loaded file."""
 
     def infer(self, batch: Batch) -> Logits:
         """Return the logits of a batch of any size that the file allows."""
 
 
 class DeployableRunner(Runner, Protocol):
-    """A runner of a file that says itself what it takes; known once entered."""
+    """A runner of a file that declares its input; known after entry."""
 
     input_name: str
     input_shape: InputShape
     input_type: str
-    """NumPy's name, such as ``float32``; an array of another type is not converted."""
+    """NumPy's name, such as ``float32``; arrays of other types are not converted."""
 
     def share(self) -> Runner:
-        """Return a runner for another thread; it uses what this one has loaded, and must be left first."""
+        """Return a runner for another thread that uses the loaded file; it must be exited before this one."""
 
 
 @runtime_checkable
 class SessionRunner(Protocol):
-    """A runner whose runtime decides for itself what runs where."""
+    """A runner whose runtime decides by itself what runs where."""
 
     session: dict[str, Any]
-    """What it decided, as plain values; known once entered."""
+    """The runtime's decisions, as plain values; known after entry."""
 
 
 @dataclass(frozen=True)
 class GpuTimes:
     """The parts of one inference on a GPU, in milliseconds, as ``trtexec`` defines them.
 
-    Source: NVIDIA TensorRT developer guide, "Performance Benchmarking", and trtexec's own
-    explanations of its numbers.
+    Source: NVIDIA TensorRT developer guide, "Performance Benchmarking", and trtexec's own explanations of its
+    numbers.
 
     Attributes:
-        enqueue_ms: Host time to enqueue the run. Where it is longer than ``compute_ms``, the GPU
-            waits for the host.
+        enqueue_ms: Host time to enqueue the run. If it is longer than ``compute_ms``, the GPU waits for the
+            host.
         h2d_ms: Copy of the input from pinned host memory, by CUDA events.
         compute_ms: Run of the kernels, by CUDA events.
         d2h_ms: Copy of the output to pinned host memory, by CUDA events.
@@ -87,12 +87,12 @@ class GpuTimes:
 
 
 class Borrowed:
-    """A runner that uses what another one has loaded.
+    """A runner that uses what another runner has loaded.
 
     Args:
-        name: Of the runner.
-        infer: What runs a batch; no other thread calls it at the same time, unless it allows that.
-        close: Releases what belongs to this runner alone.
+        name: Name of the runner.
+        infer: Function that runs a batch; it is called by one thread at a time, unless it allows more.
+        close: Function that releases what belongs only to this runner.
     """
 
     def __init__(
@@ -108,17 +108,17 @@ class Borrowed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release what is this runner's own."""
+        """Release what belongs only to this runner."""
         self._close()
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits, as the other runner does."""
+        """Return the logits, like the other runner."""
         return self._infer(batch)
 
 
 @runtime_checkable
 class TracedRunner(Protocol):
-    """A runner whose inference can be taken apart."""
+    """A runner whose inference can be timed in parts."""
 
     def trace(self, batch: Batch) -> GpuTimes | None:
-        """Run once more and return the parts; ``None`` where it does not run on a GPU."""
+        """Run once more and return the parts; ``None`` if it does not run on a GPU."""

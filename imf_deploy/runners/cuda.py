@@ -1,4 +1,4 @@
-"""One inference on a CUDA device, whatever runs it: copy in, run, copy out, on a stream of its own."""
+"""One inference on a CUDA device for any runtime: copy in, run, copy out, on a separate stream."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class CudaPipe:
-    """Pinned host buffers, device buffers, and what computes from one to the other.
+    """Pinned host buffers, device buffers, and the function that computes one from the other.
 
-    The stream is never the default one, on which everything would wait for everything.
+    The stream is never the default one, which synchronises with all other streams.
     """
 
     def __init__(self) -> None:
         import torch
 
-        # PyTorch leaves it untyped.
+        # PyTorch does not annotate Stream.
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._execute: Callable[[], None] = lambda: None
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -36,15 +36,15 @@ class CudaPipe:
         *,
         cuda_graph: bool,
     ) -> None:
-        """Take buffers on the device and what fills the second from the first; run it once.
+        """Set buffers on the device and the function that computes the second from the first; run it once.
 
-        Addresses are part of a captured graph, so new buffers always mean a new capture.
+        Addresses are part of a captured graph, so new buffers always need a new capture.
 
         Args:
             source: Input on the device.
             result: Output on the device.
-            execute: Enqueues one run on ``stream``, which is the current one meanwhile.
-            cuda_graph: Capture the run as a CUDA graph, and replay it from then on.
+            execute: Enqueues one run on ``stream``, which is the current stream during the call.
+            cuda_graph: Whether to capture the run as a CUDA graph, and replay it from then on.
         """
         import torch
 
@@ -53,10 +53,10 @@ class CudaPipe:
             torch.empty(tuple(source.shape), dtype=source.dtype, pin_memory=True),
             torch.empty(tuple(result.shape), dtype=result.dtype, pin_memory=True),
         )
-        # The buffers come from PyTorch's current stream; what it still does with them must end first.
+        # The buffers come from PyTorch's current stream, which must finish its work on them first.
         torch.cuda.synchronize()
         with torch.cuda.stream(self.stream):
-            execute()  # loads and compiles whatever is lazy; that must not happen while capturing
+            execute()  # triggers lazy loading and compiling, which is not allowed during a capture
         self.stream.synchronize()
         if cuda_graph:
             graph = torch.cuda.CUDAGraph()
@@ -65,7 +65,7 @@ class CudaPipe:
             self._graph = graph
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the output as ``float32``; ends when it is in host memory."""
+        """Return the output as ``float32``; returns when it is in host memory."""
         import torch
 
         (source, result), (host_source, host_result) = self._buffers()
@@ -75,12 +75,12 @@ class CudaPipe:
             self._run()
             host_result.copy_(result, non_blocking=True)
         self.stream.synchronize()
-        # A copy, because the next run writes into the same pinned buffer.
+        # A copy is needed because the next run writes into the same pinned buffer.
         logits: Logits = host_result.float().clone().numpy()
         return logits
 
     def trace(self, batch: Batch) -> GpuTimes:
-        """Run once as :meth:`infer` does, with CUDA events between the parts."""
+        """Run once like :meth:`infer`, with CUDA events between the parts."""
         import torch
 
         (source, result), (host_source, host_result) = self._buffers()
@@ -106,7 +106,7 @@ class CudaPipe:
         )
 
     def close(self) -> None:
-        """Wait for what still runs, then drop the graph and the buffers."""
+        """Wait for unfinished work, then release the graph and the buffers."""
         self.stream.synchronize()
         self._graph = self._device = self._host = None
         self._execute = lambda: None
@@ -124,7 +124,7 @@ class CudaPipe:
 
 
 def use_device(device: str) -> None:
-    """Make ``cuda:N`` the current device of this process; plain ``cuda`` keeps the one that is.
+    """Make ``cuda:N`` the current device of this process; plain ``cuda`` keeps the current one.
 
     Raises:
         DeviceError: there is no such device.

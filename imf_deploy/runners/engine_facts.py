@@ -1,4 +1,4 @@
-"""Say what a TensorRT engine is and what would run it, without TensorRT and without a GPU."""
+"""Describe a TensorRT engine and what can run it, without TensorRT and without a GPU."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ AMPERE = 80
 
 
 def describe_engine(path: Path) -> str:
-    """Return what an engine is, in one clause: library, version, targets and its sidecar's facts.
+    """Return a description of an engine in one clause: library, version, targets and its sidecar's facts.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is no whole engine, or its sidecar is damaged or belongs to another.
+        ImfDeployError: the engine is incomplete, or its sidecar is damaged or belongs to another engine.
     """
     header = read_engine_header(path)
     text = f"a {LIBRARIES[header.flavour].name} {header.version} engine"
@@ -44,7 +44,7 @@ def targets_text(header: EngineHeader) -> str:
 
 
 def what_runs(header: EngineHeader, record: EngineFile | None = None) -> str:
-    """Return what an engine needs to run, as the hint of an error."""
+    """Return what is needed to run an engine, as the hint of an error."""
     if header.flavour == "rtx":
         return (
             f"It needs an NVIDIA RTX GPU ({targets_text(header)}), its driver, a CUDA build of PyTorch "
@@ -62,16 +62,16 @@ def what_runs(header: EngineHeader, record: EngineFile | None = None) -> str:
 
 
 def rebuild_command(path: Path, record: EngineFile | None) -> str:
-    """Return the command that builds an engine again on this machine, as the hint of an error.
+    """Return the command that rebuilds an engine on this machine, as the hint of an error.
 
     Args:
         path: The engine.
-        record: Its own; nothing where it has none.
+        record: Record of the engine, or ``None``.
     """
     from imf_deploy.models.names import file_stem  # the package imports PyTorch
 
     if record is None:
-        return "Build it again here, from its ONNX file"
+        return "Rebuild it here from its ONNX file"
     here = gpu_here()
     if record.format != "tensorrt_rtx" or (here and not rtx_runs_on(here)):
         library = "tensorrt"
@@ -81,18 +81,18 @@ def rebuild_command(path: Path, record: EngineFile | None) -> str:
     source = path.parent.parent / "products" / product
     found = source if source.is_file() else Path(product)
     options = [f"--precisions {record.precision}", f"--trt {library}", "--overwrite"]
-    return f"Build it again here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
+    return f"Rebuild it here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
 
 
 def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
-    """Return why nothing here runs an engine, as a clause; empty where the GPU may.
+    """Return why no GPU here can run an engine, as a clause; empty if the GPU may be able to.
 
-    An RTX engine without targets runs on the architectures that it names and on newer ones. One of the
-    full TensorRT runs on the compute capability that it was built on, which only its record says.
+    An RTX engine without targets runs on the architectures that it names and on newer ones. An engine of the
+    full TensorRT runs on the compute capability that it was built on, which only its record contains.
 
     Args:
-        header: Of the engine.
-        record: Its own; nothing where it has none.
+        header: Header of the engine.
+        record: Record of the engine, or ``None``.
     """
     here = gpu_here()
     if not here:
@@ -112,32 +112,32 @@ def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
 
 
 def old_driver() -> str:
-    """Return that the driver is older than PyTorch's CUDA, as a clause; empty where it is not."""
+    """Return that the driver is older than PyTorch's CUDA, as a clause; empty if it is not."""
     import torch
 
     driver, needed = cuda_driver(), torch.version.cuda or ""
     if not driver or not needed or int(driver.partition(".")[0]) >= int(needed.partition(".")[0]):
         return ""
-    return f"the NVIDIA driver here serves CUDA {driver}, and PyTorch is built for CUDA {needed}"
+    return f"the NVIDIA driver here supports CUDA {driver}, but PyTorch is built for CUDA {needed}"
 
 
 def refusal(path: Path, header: EngineHeader, installed: str, reason: str) -> ImfDeployError:
-    """Return the error for an engine that its library refuses, with what does not fit.
+    """Return the error for an engine that its library refuses, with the mismatch.
 
     Args:
         path: The engine.
-        header: Its own.
-        installed: Version of the library here.
-        reason: The library's own words.
+        header: Header of the engine.
+        installed: Version of the installed library.
+        reason: The library's message.
     """
     library, record = LIBRARIES[header.flavour].name, _record(path)
     if not _loads(header.version, installed, later=_option(_build(record), "version_compatible")):
-        what = f"{path} was built by {library} {header.version}, and {library} {installed} is installed here"
+        what = f"{path} was built by {library} {header.version}, but {library} {installed} is installed here"
         return ImfDeployError(what, rebuild_command(path, record))
     built, here = _build(record), cuda_driver()
     if "driver" in reason.lower() and built and built.gpu and here:
         there = built.gpu.cuda_driver
-        what = f"{path} was built with a driver for CUDA {there}, and the driver here serves CUDA {here}"
+        what = f"{path} was built with a driver for CUDA {there}, but the driver here supports CUDA {here}"
         return ImfDeployError(
             f"{what} ({reason})", f"Update the NVIDIA driver. {rebuild_command(path, record)}"
         )
@@ -148,15 +148,15 @@ def without_weights(path: Path) -> ImfDeployError:
     """Return the error for an engine that was built without its weights."""
     return ImfDeployError(
         f"{path} has no weights",
-        f"Put some in: imf-deploy refit-engine {shlex.quote(str(path))} WEIGHTS --output FILE",
+        f"Add them: imf-deploy refit-engine {shlex.quote(str(path))} WEIGHTS --output FILE",
     )
 
 
 def require_weights(path: Path) -> None:
-    """Check that an engine has weights, as far as its record tells; without any it would answer nonsense.
+    """Check from its record that an engine has weights; without them its answers would be meaningless.
 
     Raises:
-        ImfDeployError: it has none.
+        ImfDeployError: the engine has none.
     """
     record = _record(path)
     if record and record.stripped:
@@ -164,21 +164,21 @@ def require_weights(path: Path) -> None:
 
 
 def engine_host_code(path: Path, header: EngineHeader) -> bool:
-    """Return whether an engine may run code of its own on this machine's CPU.
+    """Return whether an engine may run its own code on this machine's CPU.
 
-    One that is compatible with other versions brings its runtime along. Its record has to say so and to
-    belong to it: an engine of unknown origin runs nothing but kernels.
+    An engine that is compatible with other versions contains its runtime. Its record must say so and belong
+    to it: an engine of unknown origin may run nothing but kernels.
     """
     return header.flavour == "tensorrt" and _option(_build(_record(path)), "version_compatible")
 
 
 def _loads(built: str, installed: str, *, later: bool) -> bool:
-    """Return whether a version loads engines of another, as far as versions decide it.
+    """Return whether a version can load engines of another, judging by the versions only.
 
     Args:
         built: Four numbers, from the engine.
-        installed: Of the library, with three or more numbers.
-        later: Whether the engine was built for later versions of the same major one too.
+        installed: Version of the library, with three or more numbers.
+        later: Whether the engine was also built for later versions of the same major version.
     """
     engine, library = _numbers(built), _numbers(installed)
     if later:
@@ -203,11 +203,11 @@ def _option(built: Built | None, name: str) -> bool:
 
 
 def why_not_here(path: Path) -> str:
-    """Return why no GPU here runs an engine, with what it is for but without its name; empty where one may.
+    """Return why no GPU here runs an engine, and its targets, without its name; empty if one may run it.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is no whole engine.
+        ImfDeployError: the engine is incomplete.
     """
     header = read_engine_header(path)
     missing = missing_gpu(header, _record(path))
@@ -218,10 +218,10 @@ def why_not_here(path: Path) -> str:
 def require_gpu(path: Path, header: EngineHeader) -> None:
     """Check that this machine has a GPU for an engine, before anything is deserialised.
 
-    TensorRT may end the whole process with a segmentation fault where there is none.
+    Without one, TensorRT may end the whole process with a segmentation fault.
 
     Raises:
-        DeviceError: it has none; the message says what the engine is and what would run it.
+        DeviceError: there is none; the message describes the engine and what can run it.
         ImfDeployError: the engine's sidecar is damaged or belongs to another file.
     """
     record = _record(path)
@@ -231,7 +231,7 @@ def require_gpu(path: Path, header: EngineHeader) -> None:
     hint = what_runs(header, record)
     if gpu_here():
         hint = f"{hint}. {rebuild_command(path, record)}"
-    raise DeviceError(f"{path} is {describe_engine(path)}, and {missing}", hint)
+    raise DeviceError(f"{path} is {describe_engine(path)}, but {missing}", hint)
 
 
 def _io(tensors: dict[str, list[int | str]]) -> str:

@@ -1,4 +1,4 @@
-"""What an engine runs, layer by layer: formats, tactics and times, from TensorRT's inspector and profiler."""
+"""The layers that an engine runs: formats, tactics and times, from TensorRT's inspector and profiler."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _TYPE = re.compile("|".join(_TYPES), re.IGNORECASE)
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer of an engine, after everything that TensorRT fused.
+    """One layer of an engine, after all fusions by TensorRT.
 
     Attributes:
         name: The names of the fused layers, joined.
-        kind: Such as ``CaskConvolution`` or ``Reformat``; empty in an engine that was built without details.
-        inputs: Format and type of each input, in TensorRT's words.
-        outputs: Of each output.
+        kind: For example ``CaskConvolution`` or ``Reformat``; empty in an engine built without details.
+        inputs: Format and type of each input, in TensorRT's terms.
+        outputs: Format and type of each output.
         tactic: The kernel.
-        milliseconds: Median over the runs, with the profiler between layers; ``None`` where it reports none.
+        milliseconds: Median over the runs, with the profiler between layers; ``None`` if it is not reported.
     """
 
     name: str
@@ -49,7 +49,7 @@ class EngineLayer:
 
 
 def short_type(text: str) -> str:
-    """Return the type in TensorRT's description of a format, such as ``int8``; ``?`` where it names none."""
+    """Return the type in TensorRT's description of a format, such as ``int8``; ``?`` if it contains none."""
     found = _TYPE.search(text)
     return _TYPES[found[0].lower()] if found else "?"
 
@@ -63,18 +63,18 @@ def profile_layers(
 ) -> list[EngineLayer]:
     """Run an engine with a profiler and return its layers in the order of the engine.
 
-    The profiler waits after every layer, so that the sum of the layers is longer than a run. The context
-    keeps the profiler.
+    The profiler waits after every layer, so the sum of the layers is longer than a run. The context keeps the
+    profiler.
 
     Args:
         trt: The library's module.
-        engine: Deserialised.
-        context: Of the engine, with its shapes set and without a captured graph.
-        run: One inference that ends when its result is there.
+        engine: Deserialised engine.
+        context: Context of the engine, with its shapes set and without a captured graph.
+        run: Runs one inference, and returns when its result is available.
         runs: Number of inferences.
 
     Raises:
-        ImfDeployError: the library gives no layer information.
+        ImfDeployError: the library provides no layer information.
     """
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context
@@ -91,16 +91,16 @@ def read_layers(text: str) -> list[EngineLayer]:
     """Read the inspector's JSON.
 
     Raises:
-        ImfDeployError: it has another form.
+        ImfDeployError: the text has another form.
     """
     found = parse_object(text, "TensorRT's layer information").get("Layers")
     if not isinstance(found, list):
-        raise ImfDeployError("TensorRT gives no layer information for this engine", "Build it again")
+        raise ImfDeployError("TensorRT provides no layer information for this engine", "Build it again")
     return [_layer(entry) for entry in found]
 
 
 def _layer(entry: object) -> EngineLayer:
-    # An engine that was built without details names its layers and says no more.
+    # For an engine that was built without details, layers are only names.
     if not isinstance(entry, dict):
         return EngineLayer(str(entry))
     return EngineLayer(
@@ -125,10 +125,10 @@ def _formats(tensors: object) -> tuple[str, ...]:
 
 
 def with_times(layers: Sequence[EngineLayer], times: Mapping[str, Sequence[float]]) -> list[EngineLayer]:
-    """Return layers with the median of their times; what only the profiler knows is added at the end.
+    """Return layers with the median of their times; layers that only the profiler reports are appended.
 
     Args:
-        layers: As the inspector lists them.
+        layers: Layers from the inspector.
         times: Milliseconds of every run, by name.
     """
     timed = [
@@ -146,9 +146,9 @@ def _median(taken: Sequence[float] | None) -> float | None:
 
 
 def _profiler(trt: Any) -> Any:
-    # The module is chosen while running, so its classes are no types.
+    # The module is chosen at run time, so its classes are not types.
     class Times(trt.IProfiler):  # type: ignore[misc]
-        """Keeps the milliseconds of every layer."""
+        """Stores the milliseconds of every layer."""
 
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)

@@ -1,7 +1,7 @@
-"""Which output of a network holds the logits, and how it is read.
+"""Find the output of a network that holds the logits, and read it.
 
-Files of other tools may have several outputs, or logits of another shape. They are judged by what a run
-returns: declared shapes are often missing or wrong.
+Files from other tools may have several outputs, or logits of another shape. They are judged by the results of
+a run, because declared shapes are often missing or wrong.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.untrusted import shorten
 
 _SHOWN = 8
-"""Outputs that an error lists."""
+"""Maximum number of outputs that an error lists."""
 _LONGEST = 60
-"""Characters of a name."""
+"""Maximum number of characters of a name."""
 
 
 def find_logits(path: Path, outputs: Mapping[str, Any], images: int, classes: int, wanted: str = "") -> str:
     """Return the name of the output that holds the logits.
 
     Args:
-        path: What errors call the network.
+        path: Name of the network in errors.
         outputs: Every output of one run, by name.
         images: Images in the batch of that run.
         classes: Number of classes; the logits have one column for each.
-        wanted: Name that the user gave; empty takes the one output that fits.
+        wanted: Name given by the user; if empty, the only output that fits.
 
     Raises:
         UsageError: no output fits the classes, several do, or the wanted one does not or does not exist.
@@ -48,13 +48,13 @@ def find_logits(path: Path, outputs: Mapping[str, Any], images: int, classes: in
         raise UsageError(
             f"{path} has {len(fitting)} outputs with a column for each of {classes} labels: "
             f"{_listed({name: outputs[name] for name in fitting})}",
-            "Give --logits and the name of one, or export the file with one output",
+            "Use --logits with the name of one, or export the file with one output",
         )
     return fitting[0]
 
 
 def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
-    """Return the output that is wanted, or the first one.
+    """Return the wanted output, or the first one.
 
     Raises:
         UsageError: there is no output of that name.
@@ -68,12 +68,12 @@ def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
 def read_logits(path: Path, name: str, values: Any, images: int, classes: int) -> Logits:
     """Return the values of an output as ``float32 [N, classes]``.
 
-    Axes of length 1 behind the batch are removed: convolutional heads return ``[N, classes, 1, 1]``.
+    Axes of length 1 after the batch are removed: convolutional heads return ``[N, classes, 1, 1]``.
 
     Args:
-        path: What errors call the network.
-        name: Of the output.
-        values: What a run returned for it.
+        path: Name of the network in errors.
+        name: Name of the output.
+        values: Result of a run for it.
         images: Images in the batch, ``N``.
         classes: Number of classes.
 
@@ -102,7 +102,7 @@ def _unfit(path: Path, outputs: Mapping[str, Any], images: int, classes: int) ->
     return UsageError(
         f"{path} has no output with one column for each of {classes} labels: for a batch of {images} it "
         f"returns {_listed(outputs)}",
-        f"Give data with the classes that it was trained on{', or --logits and a name' if several else ''}",
+        f"Use data with the classes that it was trained on{', or --logits with a name' if several else ''}",
     )
 
 

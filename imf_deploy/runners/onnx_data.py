@@ -1,4 +1,4 @@
-"""Look where the weights of an ONNX file lie before a runtime is asked to load it."""
+"""Check where the weights of an ONNX file are stored before a runtime loads it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 from imf_deploy.export.onnx_file import read_model
 from imf_deploy.files import existing_file
 
-# A file is loaded many times while it is measured, and looked into once.
+# During a measurement, a file is loaded many times but checked once.
 _checked: dict[Path, tuple[int, int]] = {}
 
 
 def check_onnx_data(path: Path) -> None:
-    """Refuse a file that would read data outside its own folder; once for each state of the file.
+    """Refuse a file that would read data outside its own folder; checked once for each state of the file.
 
-    Not every version of ONNX Runtime refuses ``../`` and links that lead out, and OpenVINO's rules
-    are its own.
+    Not every version of ONNX Runtime refuses ``../`` and links that lead outside the folder, and OpenVINO has
+    its own rules.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it names data outside its own folder, or is damaged.
+        ImfDeployError: the file names data outside its own folder, or is damaged.
     """
     existing_file(path, "the ONNX model")
     if _checked.get(path) != _state(path):
@@ -28,9 +28,9 @@ def check_onnx_data(path: Path) -> None:
 
 
 def take_as_checked(path: Path) -> None:
-    """Skip the check of a file in this process, because the one that started it has made it.
+    """Skip the check of a file in this process, because the parent process has done it.
 
-    Parsing the file would count as memory of the runtime where that is measured.
+    In a memory measurement, parsing the file would count as memory of the runtime.
     """
     if path.is_file():
         _checked[path] = _state(path)

@@ -1,4 +1,4 @@
-"""Run an ONNX file, ours or anybody's, in ONNX Runtime."""
+"""Run an ONNX file from any exporter in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ PROVIDERS: dict[str, tuple[str, ...]] = {
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", *CPU),
     "rtx": ("NvTensorRTRTXExecutionProvider", "CUDAExecutionProvider", *CPU),
 }
-"""Short name to execution providers, in order of preference: what the first cannot run, the next does."""
+"""Short name to execution providers, in order of preference: operators that one cannot run use the next."""
 
 
 class OnnxRuntimeRunner:
     """An ONNX file with one input.
 
-    ``infer`` returns the logits where ``classes`` is given, else the output that ``logits`` names or the
-    first one, as it is.
+    ``infer`` returns the logits if ``classes`` is given, otherwise the output that ``logits`` names, or the
+    first one, unchanged.
 
-    On a GPU the session is first asked to run every operator there (``session.disable_cpu_ep_fallback``).
-    Where it cannot, it is loaded again with the CPU for the rest, and ``session`` says so.
+    On a GPU the session is first required to run every operator there (``session.disable_cpu_ep_fallback``).
+    If it cannot, the file is loaded again with the CPU for the rest, which ``session`` reports.
 
     Args:
         path: The file.
-        threads: Threads for one operator; by default every CPU that this process may use, since
-            ONNX Runtime's own default ignores affinity masks and cgroup quotas.
-        providers: Execution providers, in order of preference. The first one must be there:
-            ONNX Runtime alone would fall back to the CPU with no more than a log line.
-        device_id: Number of the GPU, for providers that use one.
-        any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
-        exact_sums: Widen the int8 products that saturate on x86 processors without VNNI, so that this machine
-            answers like all others. It is slower there, and changes nothing elsewhere.
-        keep_floats: Do not let ONNX Runtime quantise biases and weights that the file has as floats. TensorRT
-            does not, and of fp16 ones ONNX Runtime makes wrong numbers.
-        classes: Number of classes. The first inference decides which output holds the logits; see
+        threads: Threads for one operator; by default every CPU that this process may use, because ONNX
+            Runtime's own default ignores affinity masks and cgroup quotas.
+        providers: Execution providers, in order of preference. The first one must be available: ONNX Runtime
+            would only log that it falls back to the CPU.
+        device_id: Index of the GPU, for providers that use one.
+        any_type: Whether to accept an input of any type in ``INPUT_TYPES``, not only float32.
+        exact_sums: Whether to widen the int8 products that saturate on x86 processors without VNNI, so that
+            this machine answers like all others. It is slower there, and changes nothing elsewhere.
+        keep_floats: Whether to keep ONNX Runtime from quantising biases and weights that are floats in the
+            file. TensorRT does not quantise them, and for fp16 ones ONNX Runtime gives wrong numbers.
+        classes: Number of classes. The first inference determines the output that holds the logits; see
             :func:`imf_deploy.runners.logits.find_logits`.
-        logits: Name of an output; empty chooses.
-        spin: Whether threads spin while they wait for work, as ONNX Runtime's own do. Without it, what is not
-            timed takes less processor time, and less time beside a busy neighbour.
+        logits: Name of an output; if empty, it is chosen.
+        spin: Whether threads spin while they wait for work, as is ONNX Runtime's default. If not, work that
+            is not timed uses less processor time, and less time next to a busy neighbour.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class OnnxRuntimeRunner:
         self._outputs: list[str] = []
 
     def __enter__(self) -> Self:
-        """Load and optimise the file at the highest level; sets what is known once entered.
+        """Load and optimise the file at the highest level, and set the attributes that are known after entry.
 
         Raises:
             UsageError: there is no such file, or no output of the given name.
             DeviceError: the first provider is not available on this machine.
-            ImfDeployError: the file is damaged, reads data outside its own folder, or is no network with
-                one input of a type that is taken.
+            ImfDeployError: the file is damaged, reads data outside its own folder, or is not a network with
+                one input of an accepted type.
         """
         import onnxruntime
 
@@ -107,21 +107,21 @@ class OnnxRuntimeRunner:
         if self._providers[0] not in available:
             raise DeviceError(
                 f"ONNX Runtime has no {self._providers[0]} here, only {', '.join(available)}",
-                "Install the ONNX Runtime package that brings it (onnxruntime-gpu for CUDA and TensorRT), "
+                "Install the ONNX Runtime package that includes it (onnxruntime-gpu for CUDA and TensorRT), "
                 "or use the CPUExecutionProvider",
             )
         if self._providers[0] not in CPU:
-            # A GPU's sessions write what they do instead to the process's logger; whatever matters is raised.
+            # Sessions on a GPU log their fallbacks to the process's logger; errors are raised anyway.
             onnxruntime.set_default_logger_severity(4)
             if hasattr(onnxruntime, "preload_dlls"):
-                onnxruntime.preload_dlls()  # the CUDA libraries that came with PyTorch or from PyPI
+                onnxruntime.preload_dlls()  # the CUDA libraries from PyTorch or PyPI
         providers = [name for name in self._providers if name in available]
         try:
             session, on_cpu = self._start(onnxruntime, providers)
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"ONNX Runtime cannot load {self._path}: {_reason(error)}",
-                "Check that it is a whole ONNX file, or export it again",
+                "Check that it is a complete ONNX file, or export it again",
             ) from error
         if session.get_providers()[0] != self._providers[0]:
             raise DeviceError(
@@ -132,12 +132,12 @@ class OnnxRuntimeRunner:
         if len(inputs) != 1 or _TYPES.get(inputs[0].type) not in self._types:
             found = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, and it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
         self.input_name, self.input_type = inputs[0].name, _TYPES[inputs[0].type]
         self._outputs = [output.name for output in session.get_outputs()]
         if self._classes is None or len(self._outputs) == 1:
             self.output_name = named_output(self._path, self._outputs, self._wanted)
-        # A free dimension comes as its name, or as None where it has no name.
+        # A free dimension is given as its name, or as None if it has no name.
         self.input_shape = tuple(d if isinstance(d, int) else None for d in inputs[0].shape)
         self._session = session
         self.session = {"providers": session.get_providers(), "operators_on_cpu": on_cpu}
@@ -150,7 +150,7 @@ class OnnxRuntimeRunner:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = self._threads
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-            options.log_severity_level = 4  # whatever matters is raised as well
+            options.log_severity_level = 4  # errors are raised anyway
             for key, value in {**self._settings, **settings}.items():
                 options.add_session_config_entry(key, value)
             own = [self._provider_options(name) for name in providers]
@@ -160,13 +160,13 @@ class OnnxRuntimeRunner:
                 providers=providers,
                 provider_options=own,
                 disabled_optimizers=self._disabled,
-                enable_fallback=0,  # Python's own, which would go on with other providers
+                enable_fallback=0,  # Python's own fallback, which would use other providers
             )
 
         if self._providers[0] in CPU:
             return session(providers, {}), True
         try:
-            # The CPU must not be named beside this setting.
+            # The CPU must not be listed with this setting.
             strict = [name for name in providers if name not in CPU]
             return session(strict, {_NO_FALLBACK: "1"}), False
         except Exception as error:  # its errors share no base class
@@ -175,7 +175,7 @@ class OnnxRuntimeRunner:
         return session(providers, {}), True
 
     def _provider_options(self, provider: str) -> dict[str, str]:
-        """Return the GPU's number; float32 in CUDA means float32, as in engines, and not TF32."""
+        """Return the GPU's index, and float32 without TF32 in CUDA, as in engines."""
         if provider in CPU:
             return {}
         exact = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
@@ -188,11 +188,11 @@ class OnnxRuntimeRunner:
         self._session = None
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits, ``float32 [N, classes]``, or one output as it is; see the class.
+        """Return the logits, ``float32 [N, classes]``, or one output unchanged; see the class.
 
         Raises:
-            UsageError: no output is the logits of the given classes.
-            ImfDeployError: the file does not take this batch, or the runner was not entered.
+            UsageError: no output fits the given number of classes.
+            ImfDeployError: the file does not accept this batch, or the runner was not entered.
         """
         if self._session is None:
             raise ImfDeployError("this OnnxRuntimeRunner is not open", "Use it in a with statement")
@@ -206,7 +206,7 @@ class OnnxRuntimeRunner:
         return read_logits(self._path, self.output_name, values[self.output_name], len(batch), self._classes)
 
     def share(self) -> Runner:
-        """Return a runner of the same session for another thread; sessions take calls from all threads."""
+        """Return a runner of the same session for another thread; sessions accept calls from all threads."""
         return Borrowed(self.name, self.infer)
 
     def _run(self, outputs: list[str], batch: Batch) -> list[Any]:

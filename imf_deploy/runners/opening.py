@@ -1,11 +1,11 @@
-"""How a deployable file is opened for inference: one entry for each runtime."""
+"""Open a deployable file for inference: one entry for each runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.runners.base import DeployableRunner
@@ -15,25 +15,29 @@ from imf_deploy.runners.product import ProductRunner
 from imf_deploy.runners.pytorch import PyTorchMode
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
+
 
 @dataclass(frozen=True)
 class Way:
-    """One file and how to run it; plain values, so that another process can be told.
+    """One file and how to run it, as plain values that can be sent to another process.
 
     Attributes:
         path: The file.
         threads: Threads of a CPU runner; by default every CPU that this process may use.
         device: ``cpu``, ``cuda``, ``cuda:1`` …
         runtime: A key of :data:`RUNTIMES`.
-        provider: Of an ONNX file in ONNX Runtime: a key of ``PROVIDERS``.
-        pytorch: Mode of weights.
+        provider: For an ONNX file in ONNX Runtime: a key of ``PROVIDERS``.
+        pytorch: Mode for weights.
         cuda_graph: Whether engines, and weights on a CUDA device, run as a CUDA graph.
-        label: What tells it from the other ways of the same file.
-        logits: Of an ONNX file: output that is read; empty takes the one that fits ``classes``, or the
-            first. The whole network runs whichever is read.
-        classes: Of an ONNX file: number of labels in its record; null where it has none.
-        measured: Whether its time counts: threads spin while they wait, and any type of input is taken.
+        label: Name that distinguishes it from other ways to run the same file.
+        logits: For an ONNX file: the output to read; if empty, the one that fits ``classes``, or the first.
+            The whole network runs in any case.
+        classes: For an ONNX file: number of labels in its record; null if there is none.
+        measured: Whether it is timed: threads spin while they wait, and any type of input is accepted.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
+        product: A network that lies in memory, in place of a file; no other process can run it.
     """
 
     path: Path
@@ -48,14 +52,15 @@ class Way:
     classes: int | None = None
     measured: bool = True
     exact_sums: bool = False
+    product: Product | None = None
 
     def open(self) -> DeployableRunner:
         """Return the runner; nothing is loaded yet."""
         return RUNTIMES[self.runtime](self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return vars(self) | {"path": str(self.path)}
+        """Return the JSON form, without the network of a product in memory."""
+        return {k: v for k, v in vars(self).items() if k != "product"} | {"path": str(self.path)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Way:
@@ -66,14 +71,14 @@ class Way:
 def open_file(
     path: Path, file_format: str, classes: int | None = None, exact_sums: bool = False, logits: str = ""
 ) -> DeployableRunner:
-    """Return the runner of a file whose time is not measured; it loads when entered.
+    """Return the runner of a file that is not timed; it loads on entry.
 
     Args:
         path: The file.
         file_format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
-        classes: As :class:`Way` takes it, like all that follow.
+        classes: See :class:`Way`, also for the other arguments.
         exact_sums: Whether INT8 is computed as processors with VNNI do.
-        logits: Output of an ONNX file that is read.
+        logits: Output of an ONNX file to read.
     """
     runtime = "onnxruntime" if file_format == "onnx" else "tensorrt"
     return Way(
@@ -107,7 +112,9 @@ def _openvino(way: Way) -> DeployableRunner:
 
 
 def _pytorch(way: Way) -> DeployableRunner:
-    return ProductRunner(way.path, way.device, way.threads, way.pytorch, cuda_graph=way.cuda_graph)
+    return ProductRunner(
+        way.product or way.path, way.device, way.threads, way.pytorch, cuda_graph=way.cuda_graph
+    )
 
 
 def _tensorrt(way: Way) -> DeployableRunner:
@@ -120,4 +127,4 @@ RUNTIMES: dict[str, Callable[[Way], DeployableRunner]] = {
     "pytorch": _pytorch,
     "tensorrt": _tensorrt,
 }
-"""Runtime to what opens a file in it."""
+"""For each runtime, the function that opens a file in it."""

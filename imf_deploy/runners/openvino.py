@@ -1,4 +1,4 @@
-"""Run an ONNX file in OpenVINO on the CPU; an optional runtime beside ONNX Runtime."""
+"""Run an ONNX file in OpenVINO on the CPU; an optional runtime in addition to ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _TYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i8": "int8", "i32"
 
 
 class OpenVinoRunner:
-    """The same ONNX file that ONNX Runtime reads; ``infer`` returns one output as it is.
+    """The same ONNX file that ONNX Runtime reads; ``infer`` returns one output unchanged.
 
-    Every new shape is compiled apart, at its first inference: OpenVINO is slower on a free batch.
+    Every new shape is compiled separately at its first inference, because OpenVINO is slower with a free
+    batch.
 
     Args:
         path: The file.
         threads: Threads of one inference; by default every CPU that this process may use.
-        any_type: Take an input of any type in ``INPUT_TYPES``, and not float32 alone.
-        logits: Name of the output; empty takes the first.
+        any_type: Whether to accept an input of any type in ``INPUT_TYPES``, not only float32.
+        logits: Name of the output; if empty, the first.
     """
 
     name = "openvino"
@@ -42,7 +43,7 @@ class OpenVinoRunner:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads or usable_cpus()),
-            # On CPUs with AMX it would otherwise compute fp32 files in bf16, without a word.
+            # Otherwise it would silently compute fp32 files in bf16 on CPUs with AMX.
             "INFERENCE_PRECISION_HINT": "f32",
         }
         self._core: Any = None
@@ -53,12 +54,12 @@ class OpenVinoRunner:
         self._shape: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
-        """Read the file; sets what is known once entered, and compiles at once where the shape is fixed.
+        """Read the file and set the attributes known after entry; compile at once if the shape is fixed.
 
         Raises:
             UsageError: there is no such file, or no output of the given name.
-            ImfDeployError: OpenVINO is not installed, or the file is damaged, reads data outside its
-                own folder, or is no network with one input of a type that is taken.
+            ImfDeployError: OpenVINO is not installed, or the file is damaged, reads data outside its own
+                folder, or is not a network with one input of an accepted type.
         """
         check_onnx_data(self._path)
         try:
@@ -71,25 +72,25 @@ class OpenVinoRunner:
             ) from error
         self._core = openvino.Core()
         try:
-            # Core.read_model would try every format that OpenVINO knows.
+            # Core.read_model would try every format that OpenVINO supports.
             frontend = FrontEndManager().load_by_framework("onnx")
             self._model = frontend.convert(frontend.load(str(self._path)))
-        except Exception as error:  # RuntimeError, whatever is wrong
+        except Exception as error:  # a RuntimeError for every problem
             raise ImfDeployError(
                 f"OpenVINO cannot read {self._path}: {_reason(error)}",
-                "Check that it is a whole ONNX file, or export it again",
+                "Check that it is a complete ONNX file, or export it again",
             ) from error
         inputs = self._model.inputs
         if len(inputs) != 1 or _TYPES.get(inputs[0].element_type.get_type_name()) not in self._types:
             found = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, and it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
         self.input_name = inputs[0].any_name
         self.input_type = _TYPES[inputs[0].element_type.get_type_name()]
         self.input_shape = tuple(
             None if dim.is_dynamic else dim.get_length() for dim in inputs[0].partial_shape
         )
-        # Inner names of the same tensor count too.
+        # Inner names of the same tensor also count.
         names = [sorted(output.names) for output in self._model.outputs]
         self.output_name = named_output(self._path, [name for some in names for name in some], self._wanted)
         self._output = next(index for index, some in enumerate(names) if self.output_name in some)
@@ -108,19 +109,19 @@ class OpenVinoRunner:
         """Return the chosen output.
 
         Raises:
-            ImfDeployError: the file does not take this batch, or the runner was not entered.
+            ImfDeployError: the file does not accept this batch, or the runner was not entered.
         """
         if self._model is None:
             raise ImfDeployError("this OpenVinoRunner is not open", "Use it in a with statement")
         if batch.shape != self._shape:
             self._compile(batch.shape)
         self._request.infer([batch], share_inputs=True)
-        # A copy, because the next run writes into the same buffer.
+        # A copy is needed because the next run writes into the same buffer.
         logits: Logits = self._request.get_output_tensor(self._output).data.copy()
         return logits
 
     def share(self) -> Runner:
-        """Return a runner with a request of its own for another thread."""
+        """Return a runner with its own request for another thread."""
         other = copy.copy(self)
         if self._compiled is not None:
             other._request = self._compiled.create_infer_request()
@@ -134,7 +135,7 @@ class OpenVinoRunner:
                 self._model.reshape(list(shape))
             self._compiled = self._core.compile_model(self._model, "CPU", self._settings)
             self._request = self._compiled.create_infer_request()
-        except Exception as error:  # RuntimeError, whatever is wrong
+        except Exception as error:  # a RuntimeError for every problem
             raise ImfDeployError(
                 f"{self._path} fails in OpenVINO on an input of shape {list(shape)}: {_reason(error)}",
                 f"Its input is declared as {list(self.input_shape)}; None is free",
@@ -143,6 +144,6 @@ class OpenVinoRunner:
 
 
 def _reason(error: Exception) -> str:
-    """Return the last line of an OpenVINO error that says something: the first ones name its source."""
+    """Return the last informative line of an OpenVINO error: the first ones name its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(". ")

@@ -14,18 +14,20 @@ from imf_deploy.tasks.task import INPUT
 if TYPE_CHECKING:
     from torch import nn
 
+    from imf_deploy.method.products import Product
+
 
 class ProductRunner:
-    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar.
+    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar, or a product in memory.
 
-    The file is read once; entering again runs a fresh copy of the weights, at other addresses.
+    The file is read once; each entry runs a fresh copy of the weights, at other addresses.
 
     Args:
-        path: The file.
-        device: As :class:`PyTorchRunner` takes it, like all that follow.
+        source: The file, or the product.
+        device: See :class:`PyTorchRunner`, also for the other arguments.
         threads: Threads of PyTorch's pool.
         mode: How the network runs.
-        cuda_graph: On a CUDA device, capture runs as CUDA graphs.
+        cuda_graph: Whether runs on a CUDA device are captured as CUDA graphs.
     """
 
     name = "pytorch"
@@ -33,7 +35,7 @@ class ProductRunner:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Product,
         device: str = "cpu",
         threads: int | None = None,
         mode: PyTorchMode = "channels-last",
@@ -41,7 +43,7 @@ class ProductRunner:
         cuda_graph: bool = False,
     ) -> None:
         self.input_shape: InputShape = ()
-        self._path = path
+        self._source = source
         self._device, self._threads, self._mode, self._cuda_graph = device, threads, mode, cuda_graph
         self._module: nn.Module | None = None
         self._inner: PyTorchRunner | None = None
@@ -51,13 +53,13 @@ class ProductRunner:
 
         Raises:
             UsageError: there is no such file.
-            DeviceError: the device is not there.
-            ImfDeployError: the file is no product, or damaged.
+            DeviceError: the device does not exist.
+            ImfDeployError: the file is not a product, or is damaged.
         """
         from imf_deploy.method.products import load_product
 
         if self._module is None:
-            product = load_product(self._path)
+            product = load_product(self._source) if isinstance(self._source, Path) else self._source
             self._module = product.module
             self.input_shape = (None, 3, product.image_size, product.image_size)
         self._inner = PyTorchRunner(
@@ -79,15 +81,15 @@ class ProductRunner:
             inner.__exit__(kind, error, trace)
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits, as :meth:`PyTorchRunner.infer` does."""
+        """Return the logits, like :meth:`PyTorchRunner.infer`."""
         return self._opened().infer(batch)
 
     def trace(self, batch: Batch) -> GpuTimes | None:
-        """Return the parts of one run on a GPU, as :meth:`PyTorchRunner.trace` does."""
+        """Return the parts of one run on a GPU, like :meth:`PyTorchRunner.trace`."""
         return self._opened().trace(batch)
 
     def share(self) -> Runner:
-        """Return a runner of the same network for another thread, as :meth:`PyTorchRunner.share` does."""
+        """Return a runner of the same network for another thread, like :meth:`PyTorchRunner.share`."""
         return self._opened().share()
 
     def _opened(self) -> PyTorchRunner:

@@ -1,4 +1,4 @@
-"""Run a PyTorch module: the reference that every exported file is held against."""
+"""Run a PyTorch module: the reference for every exported file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
-"""How a module runs: as it is, with its weights and input in NHWC order, or by ``torch.compile``, in its
-default mode or in the one that measures which kernels are fastest."""
+"""How a module runs: eagerly, with its weights and input in NHWC order, or by ``torch.compile`` in its
+default mode or in the mode that times kernels to find the fastest."""
 PYTORCH_MODES: tuple[PyTorchMode, ...] = get_args(PyTorchMode)
-# The runner captures CUDA graphs itself, where they are asked for.
+# The runner captures CUDA graphs itself, if requested.
 _COMPILE_MODES: dict[PyTorchMode, str] = {
     "compile": "default",
     "max-autotune": "max-autotune-no-cudagraphs",
@@ -28,17 +28,16 @@ _COMPILE_MODES: dict[PyTorchMode, str] = {
 
 
 class PyTorchRunner:
-    """A module in evaluation mode; it works on a copy, the module stays as it is.
+    """A module in evaluation mode; the runner works on a copy.
 
     Args:
-        module: Takes ``float32 [N, C, H, W]``, returns ``[N, classes]``.
+        module: Module that takes ``float32 [N, C, H, W]`` and returns ``[N, classes]``.
         device: ``cpu``, ``cuda``, ``cuda:1`` … Copies to and from it are part of ``infer``.
-        threads: Threads of PyTorch's pool; by default every CPU that this process may use. The
-            count is global to the process: it is set for this runner's calls, and what was set
-            before comes back on exit.
-        input_shape: What the module takes, ``[N, C, H, W]``; ``None`` is a free dimension.
+        threads: Threads of PyTorch's pool; by default every CPU that this process may use. The count is
+            global to the process: it is set for this runner's calls, and restored on exit.
+        input_shape: Input shape of the module, ``[N, C, H, W]``; ``None`` is a free dimension.
         mode: How it runs. ``compile`` and ``max-autotune`` compile at the first inference of every shape.
-        cuda_graph: On a CUDA device, capture the run of every new shape as a CUDA graph.
+        cuda_graph: Whether the run of every new shape on a CUDA device is captured as a CUDA graph.
     """
 
     name = "pytorch"
@@ -70,14 +69,14 @@ class PyTorchRunner:
         """Copy the module to its device.
 
         Raises:
-            DeviceError: the device is not there.
+            DeviceError: the device does not exist.
         """
         import torch
 
         if self._device.startswith("cuda"):
             use_device(self._device)
             self._pipe = CudaPipe()
-            # Float32 means float32, as in engines; PyTorch's own default is TF32 for convolutions.
+            # TF32 is PyTorch's default for convolutions; float32 is computed in float32 here, as in engines.
             self._tf32_before = torch.backends.cudnn.allow_tf32
             torch.backends.cudnn.allow_tf32 = False
         model: Any = copy.deepcopy(self._module).eval()
@@ -90,7 +89,7 @@ class PyTorchRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Drop the copy and give the process its thread count back."""
+        """Release the copy and restore the thread count of the process."""
         import torch
 
         if self._pipe is not None:
@@ -100,7 +99,7 @@ class PyTorchRunner:
         self._model, self._pipe, self._shape = None, None, ()
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the logits, ``float32 [N, classes]``; ends when they are in host memory.
+        """Return the logits, ``float32 [N, classes]``; returns when they are in host memory.
 
         Raises:
             ImfDeployError: the runner was not entered, or ``torch.compile`` fails.
@@ -109,7 +108,7 @@ class PyTorchRunner:
 
         if self._model is None:
             raise ImfDeployError("this PyTorchRunner is not open", "Use it in a with statement")
-        # Two runners may be open at once with different counts; asking costs far less than setting.
+        # Two runners may be open at once with different counts; querying costs far less than setting.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
@@ -119,7 +118,7 @@ class PyTorchRunner:
         return logits
 
     def trace(self, batch: Batch) -> GpuTimes | None:
-        """Run once more on the GPU; return enqueue, copies and compute apart. Nothing on the CPU."""
+        """Run once more on the GPU, and return times of enqueue, copies and compute; ``None`` on the CPU."""
         import torch
 
         if self._model is None or self._pipe is None:
@@ -128,7 +127,7 @@ class PyTorchRunner:
             return self._bound(self._pipe, batch).trace(batch)
 
     def share(self) -> Runner:
-        """Return a runner of the same module for another thread; on a GPU with a stream of its own."""
+        """Return a runner of the same module for another thread; on a GPU with its own stream."""
         if self._pipe is None:
             return Borrowed(self.name, self.infer)
         other = copy.copy(self)
@@ -136,7 +135,7 @@ class PyTorchRunner:
         return Borrowed(self.name, other.infer, other._pipe.close)
 
     def _format(self) -> torch.memory_format:
-        """Return the order of weights and input; ``torch.compile`` chooses its own inside."""
+        """Return the order of weights and input; ``torch.compile`` chooses its own internally."""
         import torch
 
         return torch.channels_last if self._mode == "channels-last" else torch.contiguous_format
@@ -148,7 +147,7 @@ class PyTorchRunner:
             return logits
         try:
             logits = self._model(images)
-        except Exception as error:  # the compiler raises what any of its parts raises
+        except Exception as error:  # any part of the compiler may raise
             raise ImfDeployError(
                 f"torch.compile cannot run this network ({_cause(error)})",
                 f"It needs a C++ compiler such as g++; or leave --pytorch {self._mode} out",

@@ -1,4 +1,4 @@
-"""Run an engine of TensorRT or TensorRT-RTX; the file's header says which of the two it is."""
+"""Run an engine of TensorRT or TensorRT-RTX; the header of the file determines which."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _FLOATS = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 
 class TensorRTRunner:
-    """An engine with one float input; its first output counts as the logits.
+    """An engine with one float input; its first output is used as the logits.
 
-    ``infer`` copies from host to device, runs, and copies back, on a stream of its own.
+    ``infer`` copies from host to device, runs, and copies back, on a separate stream.
 
     Args:
         path: The file.
-        cuda_graph: Capture the run as a CUDA graph for every new shape, after one eager run.
+        cuda_graph: Whether to capture the run as a CUDA graph for every new shape, after one eager run.
         device: ``cuda``, ``cuda:1`` …
     """
 
     name = "tensorrt"
-    input_type = "float32"  # converted on the way to the device, as the engine takes it
+    input_type = "float32"  # converted to the engine's type on the way to the device
 
     def __init__(self, path: Path, *, cuda_graph: bool = True, device: str = "cuda") -> None:
         self.input_name = ""
@@ -62,7 +62,7 @@ class TensorRTRunner:
         self._outputs: list[str] = []
         self._profiles: list[BatchRange] = []
         self._shape: tuple[int, ...] = ()
-        self._buffers: dict[str, torch.Tensor] = {}  # of all outputs, also of those that nobody reads
+        self._buffers: dict[str, torch.Tensor] = {}  # of all outputs, including those that are not read
 
     def __enter__(self) -> Self:
         """Check the header and the GPU, then load the engine; sets ``name`` and ``input_shape``.
@@ -70,7 +70,7 @@ class TensorRTRunner:
         Raises:
             UsageError: there is no such file.
             DeviceError: there is no CUDA device, or not the one that the engine was built for.
-            ImfDeployError: the file is damaged, its library is not installed, or it refuses the
+            ImfDeployError: the file is damaged, its library is not installed, or the library refuses the
                 engine.
         """
         header = read_engine_header(self._path)
@@ -87,34 +87,33 @@ class TensorRTRunner:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Release the graph and the buffers, then the context and what it belongs to."""
+        """Release the graph and the buffers, then the context and its owners."""
         if self._pipe is not None:
             self._pipe.close()
         self._buffers, self._shape = {}, ()
         self._context = self._engine = self._runtime = self._pipe = None
 
     def infer(self, batch: Batch) -> Logits:
-        """Return the first output, ``float32 [N, classes]``; ends when it is in host memory.
+        """Return the first output, ``float32 [N, classes]``; returns when it is in host memory.
 
         Raises:
-            ImfDeployError: the engine does not take this shape, a run fails, or the runner was not
-                entered.
+            ImfDeployError: the engine does not accept this shape, a run fails, or the runner was not entered.
         """
         return self._bound(batch).infer(batch)
 
     def trace(self, batch: Batch) -> GpuTimes:
-        """Run once more; return enqueue, copies and compute apart.
+        """Run once more, and return times of enqueue, copies and compute.
 
         Raises:
-            ImfDeployError: as :meth:`infer`.
+            ImfDeployError: see :meth:`infer`.
         """
         return self._bound(batch).trace(batch)
 
     def share(self) -> Runner:
-        """Return a runner of the same engine for another thread, with a context and a stream of its own.
+        """Return a runner of the same engine for another thread, with its own context and stream.
 
         Raises:
-            ImfDeployError: the GPU has no room for another context.
+            ImfDeployError: the GPU has no memory for another context.
         """
         other = copy.copy(self)
         other._context = self._new_context(importlib.import_module(self.name))
@@ -122,14 +121,14 @@ class TensorRTRunner:
         return Borrowed(self.name, other.infer, other._pipe.close)
 
     def layers(self, batch: Batch, runs: int) -> list[EngineLayer]:
-        """Return what the engine runs for a batch, layer by layer, with the time of each.
+        """Return the layers that the engine runs for a batch, with the time of each.
 
         Args:
             batch: Input of every run.
             runs: Number of runs; the times are their medians.
 
         Raises:
-            ImfDeployError: the runner replays CUDA graphs, which no profiler sees into; or as :meth:`infer`.
+            ImfDeployError: the runner replays CUDA graphs, which cannot be profiled; see also :meth:`infer`.
         """
         if self._cuda_graph:
             raise ImfDeployError("layers cannot be timed inside a CUDA graph", "Use cuda_graph=False")
@@ -163,14 +162,14 @@ class TensorRTRunner:
         self._context = self._new_context(trt)
 
     def _read_tensors(self, trt: Any) -> None:
-        """Take names, shape and types from the engine itself."""
+        """Read names, shape and types from the engine itself."""
         engine = self._engine
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in inputs]
         types = {name: engine.get_tensor_dtype(name).name for name in names}
         if len(inputs) != 1 or not self._outputs or not set(types.values()) <= _FLOATS.keys():
-            raise ImfDeployError(f"{self._path} must have one float input and float outputs, it has {types}")
+            raise ImfDeployError(f"{self._path} needs one float input and float outputs, but has {types}")
         self.input_name = inputs[0]
         self.input_shape = tuple(d if d >= 0 else None for d in engine.get_tensor_shape(self.input_name))
         shapes = [
@@ -198,7 +197,7 @@ class TensorRTRunner:
         if profile is None or not self._take(pipe, profile, shape):
             accepted = ", or ".join(f"{batch.min} to {batch.max}" for batch in self._profiles)
             raise ImfDeployError(
-                f"{self._path} does not take an input of shape {list(shape)}",
+                f"{self._path} does not accept an input of shape {list(shape)}",
                 f"It was built for batches of {accepted} of {list(self.input_shape[1:])}",
             )
         for name in (self.input_name, *self._outputs):
@@ -206,7 +205,7 @@ class TensorRTRunner:
             kind = getattr(torch, _FLOATS[self._engine.get_tensor_dtype(name).name])
             self._buffers[name] = torch.empty(size, dtype=kind, device="cuda")
             if not self._context.set_tensor_address(name, self._buffers[name].data_ptr()):
-                raise ImfDeployError(f"{self._path} does not take a buffer for {name}")
+                raise ImfDeployError(f"{self._path} does not accept a buffer for {name}")
         source, result = self._buffers[self.input_name], self._buffers[self._outputs[0]]
         pipe.bind(source, result, lambda: self._execute(pipe), cuda_graph=self._cuda_graph)
         self._shape = shape
@@ -221,16 +220,16 @@ class TensorRTRunner:
         return bool(context.set_input_shape(self.input_name, shape)) and not context.infer_shapes()
 
     def _execute(self, pipe: CudaPipe) -> None:
-        """Enqueue one run on the own stream."""
+        """Enqueue one run on the runner's stream."""
         if not self._context.execute_async_v3(pipe.stream.cuda_stream):
             raise ImfDeployError(f"{self._path} fails to run", "Check the GPU with nvidia-smi")
 
 
 def load_library(header: EngineHeader) -> Any:
-    """Import the library that made an engine.
+    """Import the library that built an engine.
 
     Raises:
-        ImfDeployError: it is not installed or does not load.
+        ImfDeployError: the library is not installed or does not load.
     """
     library = LIBRARIES[header.flavour]
     try:
@@ -248,6 +247,6 @@ def _context(trt: Any, engine: Any, flavour: Flavour) -> Any:
     if flavour != "rtx":
         return engine.create_execution_context()
     config = engine.create_runtime_config()
-    # LAZY would run a fallback kernel until the compiler ends, in the middle of a measurement.
+    # LAZY would run a fallback kernel until the compiler finishes, during a measurement.
     config.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
     return engine.create_execution_context(config)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
 
 from imf_deploy.errors import visible
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.table import Table
 
 Cell = str | tuple[str, str]
 """Plain text, or text and its style; names in it may hold what rich takes for markup."""
@@ -61,9 +63,6 @@ class FittingTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the tables with as many columns as fit."""
-        from rich.cells import cell_len
-        from rich.text import Text
-
         rows = [row for section in self.sections for row in section.rows]
         widths = [
             max(map(cell_len, [column.heading, *(_plain(row[index])[0] for row in rows)]))
@@ -85,10 +84,6 @@ class FittingTable:
 
     def _table(self, section: Section, kept: Sequence[int], widths: Sequence[int], heading: bool) -> Table:
         """Return one section's table of the columns that are kept, by number."""
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, show_header=heading)
         for index in kept:
             column, width = self.columns[index], widths[index]

@@ -9,6 +9,7 @@ from typing import Any
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
+from imf_deploy.data.given import GivenSplit
 from imf_deploy.errors import UsageError
 from imf_deploy.files import fingerprint, finite
 from imf_deploy.processes import is_first, world_size
@@ -31,36 +32,37 @@ def fit(
     data: DataSet,
     config: TrainingSettings,
     title: str,
-    checkpoint: Path,
+    checkpoint: Path | None,
     settings: Mapping[str, Any],
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> History:
-    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
+    """Train ``task.module`` in place; resume from ``checkpoint`` if it belongs to ``settings``.
 
-    Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
-    and started again ends with the same weights as one that was left alone (same device, processes
-    and number of threads).
+    Order, augmentation and dropout depend only on the seed and the epoch, so a run that was killed and
+    started again ends with the same weights as an uninterrupted one (same device, processes and number of
+    threads).
 
     Args:
-        task: What to train. Its module is moved to the device.
-        data: Training and validation splits; the test split is not touched.
+        task: Task to train. Its module is moved to the device.
+        data: Training and validation splits; the test split is not used.
         config: Settings.
-        title: What the progress bar says.
-        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says.
-        settings: Everything that decides the result, as JSON values.
+        title: Title of the progress bar.
+        checkpoint: File written after every epoch, and within epochs according to ``monitoring``; ``None``
+            writes none.
+        settings: Everything that determines the result, as JSON values.
         overwrite: Whether a checkpoint of other settings may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
+        One record per epoch: every loss term, ``lr`` and ``validation_accuracy``.
 
     Raises:
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
-        raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
+        raise UsageError("--keep best needs validation images, but there are none", "Use --keep last")
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
@@ -69,11 +71,11 @@ def fit(
             "Raise --batch-size: each part needs two images",
         )
     device = choose_device(config.device)
-    capture = device.type == "cuda" and monitoring.cuda_graph
+    capture = device.type == "cuda" and monitoring.cuda_graph and not isinstance(data.train, GivenSplit)
     if capture and (why := why_eager(config)):
         capture = False
         say(f"Training steps run without a CUDA graph: {why}")
-    kept = isinstance(task, TaughtTask) and not capture
+    kept = isinstance(task, TaughtTask) and not capture and not isinstance(data.train, GivenSplit)
     space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
         distributed.accelerator(device, config.train_precision) as accelerator,
@@ -84,8 +86,9 @@ def fit(
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
-            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
-        log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
+            say(f"{title}: resuming after epoch {done.epoch} of {config.epochs}{within}")
+        place = checkpoint or Path("imf-deploy")
+        log = place.parent / "tensorboard" / place.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
         with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
@@ -107,26 +110,34 @@ def fit(
 
 @contextmanager
 def _kept_outputs(
-    checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainingSettings, limit: float
+    checkpoint: Path | None,
+    settings: Mapping[str, Any],
+    data: DataSet,
+    config: TrainingSettings,
+    limit: float,
 ) -> Iterator[OutputsFile | None]:
-    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
+    """Yield the file in which a training stores its teacher's outputs, or ``None`` if that is not worthwhile.
 
-    It pays where epochs outnumber the views of a picture, no pictures are mixed, and one process
-    trains: of several, each meets other pictures in each epoch. The file is removed when the training
-    is done, and stays where it was cut off.
+    It is worthwhile if there are more epochs than views of an image, no images are mixed, and one process
+    trains: several processes each see other images in each epoch. The file is removed when the training ends,
+    and kept if it is interrupted.
 
     Args:
-        checkpoint: Of the training; the file lies beside it.
-        settings: Everything that decides the training's result, as JSON values.
-        data: What it trains on.
-        config: Of the training.
-        limit: Largest size of the file in bytes; 0 for none.
+        checkpoint: Checkpoint of the training; the file is stored next to it, and without one nothing is
+            stored.
+        settings: Everything that determines the training's result, as JSON values.
+        data: Data of the training.
+        config: Settings of the training.
+        limit: Maximum size of the file in bytes; 0 for none.
     """
+    if checkpoint is None:
+        yield None
+        return
     path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
     mixed = config.mixup or config.cutmix
     if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
         if is_first():
-            path.unlink(missing_ok=True)  # of another training, which was cut off
+            path.unlink(missing_ok=True)  # left by another, interrupted training
         yield None
         return
     outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)

@@ -1,1 +1,1 @@
-"""Verification: a deployable file against the PyTorch model it came from."""
+"""Verification: a deployable file compared with the PyTorch model that it was made from."""

@@ -1,4 +1,4 @@
-"""Whether a network answers the same for an image alone and among the others of a batch."""
+"""Whether a network gives the same answer for an image alone and among other images of a batch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from imf_deploy.runners.base import Batch
 from imf_deploy.verification.ladder import Array, Tolerance, step
 
 IMAGES = 32
-"""Images that are run alone."""
-# Kernels for another batch run the same sums in another order. Rounding to 8 or 11 bits makes a step of
-# it here and there; what depends on its neighbours moves by much more.
+"""Maximum number of images that are run alone."""
+# Kernels for another batch compute the same sums in another order. Rounding to 8 or 11 bits occasionally
+# turns that into a step; answers that depend on other images differ by much more.
 _TOLERANCES = {"fp32": Tolerance(1e-3, 0.999), "fp16": Tolerance(2e-2, 0.9), "int8": Tolerance(5e-2, 0.9)}
 
 
@@ -32,18 +32,18 @@ def check_batches(
 ) -> BatchCheck:
     """Run a few images of a split one at a time, and compare the logits with those of a larger batch.
 
-    The images lie apart, because folders are sorted by class, and a batch of one class hides what depends
-    on the others.
+    The images are spread over the split, because folders are sorted by class, and a batch of one class hides
+    dependence on the other images.
 
     Args:
         infer: ``float32 [small, 3, S, S]`` -> ``float32 [small, classes]``.
         together: Logits of the whole split at the larger batch, ``[N, classes]``.
         split: The images.
-        preprocess: How they become input.
+        preprocess: Preprocessing of the network.
         batch: Images in the larger batch.
-        precision: Of the network, which decides what may differ.
-        small: Images in the batches that are compared with the larger one; above 1 each image fills a
-            batch by itself.
+        precision: Precision of the network, which determines the tolerance.
+        small: Images in the batches that are compared with the larger one; above 1 each image fills a batch
+            by itself.
     """
     positions = np.unique(np.linspace(0, len(split) - 1, IMAGES).round().astype(np.int64))
     chosen = split.subset(torch.from_numpy(positions))
@@ -74,7 +74,7 @@ def check_batches(
 
 
 def with_batches(rung: Rung, check: BatchCheck | None) -> Rung:
-    """Return a rung that fails as well where the answers of its network depend on the batch."""
+    """Return a rung that also fails if the answers of its network depend on the batch."""
     if check is None or not check.reason:
         return rung
     reason = f"{rung.reason}; {check.reason}" if rung.reason else check.reason

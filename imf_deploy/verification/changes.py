@@ -1,6 +1,6 @@
-"""What a file decides otherwise than PyTorch: class by class, and on which images most.
+"""Differences between the decisions of a file and of PyTorch: by class, and for the most different images.
 
-Single-label classification's own: another task has other tables.
+These tables are specific to single-label classification.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from imf_deploy.tasks.classification import CLASSIFICATION, log_softmax, same_cl
 from imf_deploy.verification.ladder import Array
 
 WORST = 8
-"""Images that are kept of every file."""
+"""Number of images that are kept for every file."""
 
 
 def class_changes(
     logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], names: Sequence[str]
 ) -> list[ClassChange]:
-    """Return every class with what PyTorch and the file make of it, in the order of the classes.
+    """Return every class with the results of PyTorch and of the file, in the order of the classes.
 
     Args:
-        logits: Of the file, ``[N, classes]``.
-        pytorch: Of the PyTorch model, ``[N, classes]``.
-        labels: Right classes, ``[N]``.
+        logits: Logits of the file, ``[N, classes]``.
+        pytorch: Logits of the PyTorch model, ``[N, classes]``.
+        labels: Correct classes, ``[N]``.
         names: Names of the classes.
     """
     chosen, expected = logits.argmax(1), pytorch.argmax(1)
@@ -49,16 +49,16 @@ def class_changes(
 def worst_inputs(
     logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], names: Sequence[str], count: int = WORST
 ) -> list[WorstInput]:
-    """Return the images that a file is farthest from PyTorch on, changed classes first.
+    """Return the images for which a file differs most from PyTorch, changed classes first.
 
-    There are none where a logit is not finite.
+    If a logit is not finite, there are none.
 
     Args:
-        logits: Of the file, ``[N, classes]``.
-        pytorch: Of the PyTorch model, ``[N, classes]``.
-        labels: Right classes, ``[N]``.
+        logits: Logits of the file, ``[N, classes]``.
+        pytorch: Logits of the PyTorch model, ``[N, classes]``.
+        labels: Correct classes, ``[N]``.
         names: Names of the classes.
-        count: At most so many.
+        count: Maximum number of images.
     """
     if not np.isfinite(logits).all():
         return []

@@ -1,4 +1,4 @@
-"""Whether a network is better than guessing on the data that a file is judged by."""
+"""Whether a network is better than chance on the data that a file is judged on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.verification.ladder import Array
 
 IMAGES = 256
-"""Images that other ways to use the network are tried on."""
+"""Maximum number of images that other ways to use the network are tried on."""
 
 
 def doubt(
@@ -23,14 +23,14 @@ def doubt(
     preprocess: Preprocess,
     predict: Callable[[Tensor], Tensor | Array] | None = None,
 ) -> str:
-    """Return why an accuracy is no evidence that a network is used rightly; empty where it is.
+    """Return why an accuracy is not evidence that a network is used correctly; empty if it is.
 
     Args:
-        logits: Of the network on the split, ``[N, classes]``.
+        logits: Logits of the network on the split, ``[N, classes]``.
         split: The images.
-        preprocess: How they became input.
-        predict: The network, to try other orders of the classes and other preprocessing on up to
-            :data:`IMAGES` images; nothing judges the accuracy alone.
+        preprocess: Preprocessing of the images.
+        predict: The network, for trying other orders of the classes and other preprocessing on up to
+            :data:`IMAGES` images; with ``None``, only the accuracy is judged.
     """
     labels = split.labels.numpy()
     right = int((logits.argmax(1) == labels).sum())

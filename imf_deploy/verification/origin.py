@@ -1,4 +1,4 @@
-"""Which file a file was made from: the rung before it on the parity ladder."""
+"""The file that a file was made from, and the check of a file against its record."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.export.engine_header import read_engine_header
+from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.records.files import DeployableFile, OnnxFile
 
 
 def made_from(artifact: DeployableFile, files: Sequence[DeployableFile]) -> DeployableFile | None:
-    """Return the file that a file was made from; nothing where that is not among ``files``."""
+    """Return the file that a file was made from; ``None`` if it is not among ``files``."""
     return next((file for file in files if _is_origin(file, artifact)), None)
 
 
 def with_origins(artifact: DeployableFile) -> list[DeployableFile]:
-    """Return a file behind those that it was made from, as far as they lie in the same folder."""
+    """Return a file after those that it was made from, as far as they are in the same folder."""
     beside = _neighbours(artifact)
     chain: list[DeployableFile] = [artifact]
     while (origin := made_from(chain[0], beside)) and origin not in chain:
@@ -26,7 +28,7 @@ def with_origins(artifact: DeployableFile) -> list[DeployableFile]:
 def _is_origin(file: DeployableFile, artifact: DeployableFile) -> bool:
     if artifact.parent == file.sha256:
         return True
-    # An fp16 ONNX file is the fp32 one of the same trace in half precision.
+    # An fp16 ONNX file is the fp32 file of the same trace in half precision.
     return (
         artifact.format == file.format == "onnx"
         and (artifact.precision, file.precision) == ("fp16", "fp32")
@@ -35,11 +37,31 @@ def _is_origin(file: DeployableFile, artifact: DeployableFile) -> bool:
 
 
 def _neighbours(artifact: DeployableFile) -> list[OnnxFile]:
-    """Return the ONNX files beside a file that are whole, with their records."""
+    """Return the complete ONNX files next to a file, with their records."""
     found = []
     for path in sorted(artifact.path.parent.glob("*.onnx")):
         try:
             found.append(load_artifact(path, OnnxFile))
         except ImfDeployError:
-            continue  # a neighbour that is damaged is no rung, and no reason to fail
+            continue  # a damaged neighbour is not a rung, and not a reason to fail
     return found
+
+
+def check_record(artifact: DeployableFile) -> None:
+    """Check that a file has the format, and for ONNX the precision, that its record states.
+
+    The precision of an engine cannot be read without its device.
+
+    Raises:
+        ImfDeployError: record and file disagree, or the file is neither ONNX nor an engine.
+    """
+    if artifact.path.suffix == ".onnx":
+        found = f"onnx {describe_onnx(artifact.path).precision}"
+        said = f"{artifact.format} {artifact.precision}"
+    else:
+        header = read_engine_header(artifact.path)
+        found, said = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt", artifact.format
+    if found != said:
+        raise ImfDeployError(
+            f"the record of {artifact.path} calls it {said}, but it is {found}", "Create the file again"
+        )

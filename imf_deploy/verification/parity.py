@@ -1,4 +1,4 @@
-"""How a file does beside the PyTorch model it came from: logits, decisions, accuracy."""
+"""Comparison of a file with the PyTorch model that it was made from: logits, decisions, accuracy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from imf_deploy.verification.ladder import Array
 
 @dataclass(frozen=True)
 class Parity:
-    """A file against its PyTorch model, on the same images.
+    """A file compared with its PyTorch model, on the same images.
 
     Attributes:
-        images: How many.
+        images: Number of images.
         max_abs_diff: Largest absolute difference of any logit.
         mean_abs_diff: Mean absolute difference of all logits.
-        cosine: Cosine of the angle between all logits of one and of the other.
-        agreement: Part of the images on which both choose the same class.
-        accuracy: Of the file, from 0 to 1.
+        cosine: Cosine of the angle between all logits of both.
+        agreement: Fraction of the images on which both choose the same class.
+        accuracy: Accuracy of the file, from 0 to 1.
         accuracy_interval: Its 95 % confidence interval (Wilson).
-        pytorch_accuracy: Of the PyTorch model.
+        pytorch_accuracy: Accuracy of the PyTorch model.
         pytorch_accuracy_interval: Its 95 % confidence interval.
     """
 
@@ -40,7 +40,7 @@ class Parity:
     pytorch_accuracy_interval: tuple[float, float]
 
     def missed(self, gate: Gate) -> str:
-        """Return why the file misses a gate; empty where it passes."""
+        """Return why the file misses a gate; empty if it passes."""
         return gate.reason(self.accuracy, self.pytorch_accuracy, self.agreement)
 
 
@@ -50,13 +50,13 @@ def compare(
     """Compare the logits of a file with the PyTorch model's.
 
     Args:
-        logits: Of the file, ``[N, classes]``.
-        pytorch: Of the PyTorch model, ``[N, classes]``.
-        labels: Right classes, ``[N]``.
-        task: What counts as right, and as the same answer.
+        logits: Logits of the file, ``[N, classes]``.
+        pytorch: Logits of the PyTorch model, ``[N, classes]``.
+        labels: Correct classes, ``[N]``.
+        task: Defines which answers are correct, and which are the same.
     """
     wide, reference = logits.astype(np.float64), pytorch.astype(np.float64)
-    with np.errstate(invalid="ignore"):  # infinities: the ladder says so, a warning need not
+    with np.errstate(invalid="ignore"):  # infinities are reported by the ladder
         difference = np.abs(wide - reference)
         norms = float(np.linalg.norm(wide) * np.linalg.norm(reference))
         product = float((wide * reference).sum())

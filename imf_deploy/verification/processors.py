@@ -1,4 +1,4 @@
-"""An INT8 file on processors that are not at hand: the same gate, on emulated sums."""
+"""An INT8 file on other processors: the same gate, on emulated sums."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.ladder import Array
 
 _PIXELS = 1 << 19
-"""Of all images that are emulated, where that is more than ``_LEAST`` images."""
+"""Fraction of the images that are emulated, if that is more than ``_LEAST`` images."""
 _LEAST = 200
 _BATCH_PIXELS = 1 << 18
-"""Of a batch: the matrices of VGG-16 at 224 pixels have 29 MB an image."""
+"""Size of a batch: the matrices of VGG-16 at 224 pixels take 29 MB per image."""
 
 
 def runs_in_integers_on_cpus(artifact: DeployableFile) -> TypeGuard[OnnxFile]:
@@ -36,7 +36,7 @@ def runs_in_integers_on_cpus(artifact: DeployableFile) -> TypeGuard[OnnxFile]:
 
 
 def logits_output(artifact: DeployableFile) -> str:
-    """Return the output that a calibration chose for the logits; empty where the record names none."""
+    """Return the output that a calibration chose for the logits; empty if the record names none."""
     made = artifact.calibration if isinstance(artifact, OnnxFile) else None
     return made.logits.output if made else ""
 
@@ -48,12 +48,12 @@ def portability_of(
 
     Args:
         artifact: An INT8 file for ONNX Runtime's CPU provider.
-        split: What to run it on: more images where they are small, 200 or all.
-        preprocess: The file's own.
+        split: Images to run it on: more if they are small, at least 200 or all.
+        preprocess: Preprocessing of the file.
 
     Returns:
-        The result; the logits on processors whose sums saturate, or ``None`` where no sum can; and the
-        positions of the images in the split.
+        The result; the logits on processors whose sums saturate, or ``None`` if no sum can; and the positions
+        of the images in the split.
     """
     batch = max(_BATCH_PIXELS // preprocess.size**2, 1)
     count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
@@ -68,7 +68,7 @@ def portability_of(
 
 
 def describe(files: Sequence[DeployableFile]) -> list[str]:
-    """Return on which processors verified INT8 files answer alike; files of one result share a sentence."""
+    """Return the processors on which verified INT8 files answer alike, one sentence for each result."""
     groups: dict[str, list[str]] = {}
     for file in files:
         if file.verify and (found := file.verify.portability):
@@ -80,18 +80,18 @@ def describe(files: Sequence[DeployableFile]) -> list[str]:
 def judge(
     artifact: OnnxFile, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
 ) -> tuple[Portability, str]:
-    """Return how a file answers on all processors, and why it misses its gate on some.
+    """Return a file's answers on all processors, and why it misses its gate on some.
 
     Args:
         artifact: An INT8 file for ONNX Runtime's CPU provider.
         split: The test split.
-        preprocess: The file's own.
+        preprocess: Preprocessing of the file.
         reference: Logits of the PyTorch model on the split, ``[N, classes]``.
-        gate: What the file has to pass on every processor that it is for.
+        gate: Gate that the file must pass on every processor that it is for.
 
     Returns:
-        What its record keeps; and the reason, empty where the gate holds or where
-        the file is for processors with VNNI alone.
+        The part of its record; and the reason, empty if the gate holds or if the file is only for processors
+        with VNNI.
     """
     portability, logits, positions = portability_of(artifact, split, preprocess)
     record = replace(portability, cpus=artifact.calibration.cpus if artifact.calibration else "all")

@@ -32,7 +32,7 @@ def removed_modules(before: Mapping[str, Tensor], kept: set[str]) -> list[Remove
 
     Args:
         before: ``state_dict`` of the training graph.
-        kept: Its keys that are in the product.
+        kept: Keys of it that are in the product.
     """
     sizes: dict[str, int] = {}
     for name, tensor in before.items():

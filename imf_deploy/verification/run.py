@@ -1,4 +1,4 @@
-"""Run a file for verification: at which batches, on which images, and why it could not be run."""
+"""Run a file for verification: choose batches and images, and report why it could not be run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 
     Args:
         runner: Any runner.
-        split: What to run it on.
-        preprocess: The file's own.
-        size: Images in every batch; the last one is filled up, since an engine may have a least batch.
+        split: Images to run it on.
+        preprocess: Preprocessing of the file.
+        size: Images in every batch; the last one is padded, because an engine may have a minimum batch.
     """
     outputs = []
     for images, _ in eval_batches(split, preprocess, size):
@@ -40,9 +40,9 @@ def runner_logits(runner: Runner, split: Split, preprocess: Preprocess, size: in
 def check_sizes(
     runner: Runner, artifact: DeployableFile, logits: Array, data: DataSet, largest: int
 ) -> BatchCheck | None:
-    """Run a few images one at a time where the file takes that, and not only that.
+    """Run a few images one at a time if the file accepts that batch and others.
 
-    An engine with several optimisation profiles is run in each, and the first that differs is returned.
+    An engine with several optimisation profiles is run in each, and the first difference is returned.
     """
     if not isinstance(artifact, EngineFile):
         sizes = [1]
@@ -59,14 +59,14 @@ def check_sizes(
 
 
 def not_run(engine: Path, error: Exception) -> tuple[Status, str]:
-    """Return whether an engine failed or had no device, and why."""
+    """Return whether an engine failed or had no device, and the reason."""
     told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
-    reason = told.replace(str(engine), "it")  # engines of which the same is true are told of together
+    reason = told.replace(str(engine), "it")  # engines with the same reason are reported together
     return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 
 def largest_batch(artifact: DeployableFile) -> int:
-    """Return the batch to verify with: what an engine accepts at most, or :data:`BATCH`."""
+    """Return the batch to verify with: the maximum of an engine, or :data:`BATCH`."""
     if not isinstance(artifact, EngineFile):
         return BATCH
     sizes = [max(min(profile.max, BATCH), profile.min) for profile in parse_profiles(artifact.batch)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.method.products import Product
+from imf_deploy.method.products import MODULE, Product
 from imf_deploy.records.checks import Rung, Verification, first_broken
 from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
@@ -21,19 +21,32 @@ from imf_deploy.settings import Gate
 from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.ladder import Array, file_tolerance, rung_name, step
-from imf_deploy.verification.origin import made_from
+from imf_deploy.verification.ladder import (
+    GIVEN,
+    NOT_STRIPPED,
+    STRIPPED,
+    Array,
+    file_tolerance,
+    rung_name,
+    step,
+)
+from imf_deploy.verification.origin import check_record, made_from
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
-from imf_deploy.verification.record import check_record
 from imf_deploy.verification.run import check_sizes, largest_batch, not_run, runner_logits
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:
-    """Measure a product's accuracy in PyTorch and keep it in its sidecar.
+    """Measure a product's accuracy as :func:`measure_accuracy` does, and store it in its sidecar."""
+    measured = measure_accuracy(product, data)
+    return product if measured is product else replace(measured, artifact=measured.artifact.save())
 
-    It then holds ``accuracy`` (test split, to report) and ``validation_accuracy`` (to choose by; null
-    where there is no validation split), from 0 to 1.
+
+def measure_accuracy(product: Product, data: DataSet) -> Product:
+    """Return a product with its accuracy in PyTorch.
+
+    Its record then has ``accuracy`` (test split, to report) and ``validation_accuracy`` (for choices; null
+    if there is no validation split), from 0 to 1.
     """
     if product.artifact.evaluated_on == data.fingerprint:
         return product
@@ -48,7 +61,7 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
         validation_accuracy=validation,
         images=len(data.test),
     )
-    return Product(evaluated.save(), product.module)
+    return replace(product, artifact=evaluated)
 
 
 def verify(
@@ -61,32 +74,32 @@ def verify(
 ) -> list[DeployableFile]:
     """Compare files with the product that they were made from, on the whole test split.
 
-    Each file is also compared with the file that it was made from, where that one is among
-    ``files`` and comes first: a step of the parity ladder.
+    Each file is also compared with the file that it was made from, if that one precedes it in ``files``: a
+    step of the parity ladder.
 
     Args:
         product: The PyTorch model.
-        files: ONNX files and engines; each has to name the product's hash as its parent or source.
+        files: ONNX files and engines; each must name the product's hash as its parent or source.
         data: Data with the product's own preprocessing.
-        gate: What each file has to pass; nothing takes the gate that the file was made for, else
-            the default one.
-        search: Whether other orders of the classes and other preprocessing are tried, in search of one
-            that the product is clearly better with.
+        gate: Gate that each file must pass; ``None`` uses the gate that the file was made for, or otherwise
+            the default.
+        search: Whether to try other orders of the classes and other preprocessing, in search of one that is
+            clearly better for the product.
 
     Returns:
-        The files' records, not saved, with what was measured in ``verify``. A file fails when a rung of its
-        ladder breaks, when its answers or those of the product depend on the batch, or when its gate is
-        missed; the reason names the first that broke. Without a device for it a file was not run; an engine
-        that does not load or run on its device has failed.
+        The files' records, not saved, with the measurements in ``verify``. A file fails if a rung of its
+        ladder breaks, if its answers or those of the product depend on the batch, or if its gate is missed;
+        the reason names the first of these. Without a suitable device a file is not run; an engine that does
+        not load or run on its device has failed.
 
     Raises:
-        ImfDeployError: a file belongs to another product, is not what its record says, or cannot be
-            run by ONNX Runtime; or the data belongs to other preprocessing.
+        ImfDeployError: a file belongs to another product, does not match its record, or cannot be run by ONNX
+            Runtime; or the data has other preprocessing.
     """
     if data.preprocess != product.artifact.preprocess:
         raise ImfDeployError(
-            f"{data.name} is preprocessed otherwise than {product.artifact.path} was trained with",
-            "Give the data and the options that it was distilled with",
+            f"{data.name} has other preprocessing than {product.artifact.path} was trained with",
+            "Use the data and the options that it was distilled with",
         )
     check_files(product, files)
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
@@ -107,7 +120,7 @@ def verify(
         own_gate = gate or artifact.gate or Gate()
         result: dict[str, Any] = {"gate": own_gate, "doubt": reason_to_doubt}
         try:
-            # What is measured must not depend on the processor at hand; the others are emulated below.
+            # The measurement must not depend on this machine's processor; the others are emulated below.
             output = logits_output(artifact)
             with open_file(
                 artifact.path, artifact.format, classes=classes, exact_sums=True, logits=output
@@ -118,7 +131,7 @@ def verify(
         except (ImfDeployError, RuntimeError) as error:  # CUDA raises the latter
             if artifact.format == "onnx":
                 raise
-            # One engine that this GPU refuses must not cost the report on everything else.
+            # One engine that this GPU refuses must not prevent the report on all other files.
             status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
         else:
@@ -143,10 +156,10 @@ def verify(
 
 
 def check_files(product: Product, files: Sequence[DeployableFile]) -> None:
-    """Check that files were made from a product and are what their records say; none is run.
+    """Check that files were made from a product and match their records; none is run.
 
     Raises:
-        ImfDeployError: one of them is not.
+        ImfDeployError: one of them does not.
     """
     for artifact in files:
         check_parent(product.artifact, artifact)
@@ -174,33 +187,35 @@ def check_parent(product: ProductFile, artifact: DeployableFile) -> None:
     """
     if product.sha256 not in (artifact.parent, artifact.source):
         raise ImfDeployError(
-            f"{artifact.path} was not made from {product.path}", "Give the weights that it was exported from"
+            f"{artifact.path} was not made from {product.path}", "Use the weights that it was exported from"
         )
 
 
 @dataclass(frozen=True)
 class _Verified:
-    """The ladder down to one form of the network, and what that form answers."""
+    """The ladder down to one form of the network, and the answers of that form."""
 
     ladder: list[Rung]
     logits: Array
 
 
 def failure(ladder: list[Rung], missed: str) -> str:
-    """Return why a file fails, with the rung; empty where its ladder holds and its gate is passed.
+    """Return why a file fails, with the rung; empty if its ladder holds and its gate is passed.
 
     Args:
-        ladder: Down to the file.
-        missed: Why it misses its gate; empty where it does not.
+        ladder: Ladder down to the file.
+        missed: Why it misses its gate; empty if it does not.
     """
     own, first = ladder[-1], first_broken(ladder)
     if first and first is not own:
-        return f"the ladder breaks at {first.name} ({first.reason}), which {own.name} stands on"
+        return f"the ladder breaks at {first.name} ({first.reason}), on which {own.name} depends"
     reason = own.reason or missed
     return f"at {own.name}, {reason}" if reason else ""
 
 
 def _strip_ladder(product: ProductFile) -> list[Rung]:
+    if product.format == MODULE and product.strip is None:
+        return [Rung(GIVEN, STRIPPED, "not-run", NOT_STRIPPED)]
     if not (product.strip and product.strip.ladder):
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
     return product.strip.ladder

@@ -44,7 +44,7 @@ def drifting(factor: float, seed: int) -> Latency:
     ("factor", "words"),
     [
         (0.5, "INT8 of plain is 2.00 times as fast as fp32 (0.0"),
-        (1.0, "INT8 of plain does not pay here: no difference from fp32 can be told (1.00 times its latency"),
+        (1.0, "INT8 of plain is not faster here: no difference from fp32 was found (1.00 times its latency"),
         (1.3, "INT8 of plain is slower than fp32: 1.30 times its latency (0.0"),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_busy_machine_is_told_once() -> None:
     busy = replace(quiet, other_cpus=1e3)
     assert was_it_busy({}) == was_it_busy({"a": quiet}) == []
     (sentence,) = was_it_busy({"a": busy, "b": busy})
-    assert "other work took 1000.0 of its" in sentence
+    assert "other work used 1000.0 of its" in sentence
 
 
 def sentence(factor: float) -> str:
@@ -82,8 +82,8 @@ def sentence(factor: float) -> str:
     ("factor", "words"),
     [
         (0.5, "The INT8 engine of plain is 2.00 times as fast as fp16 (0.0"),
-        (0.92, "The INT8 engine of plain does not pay here: it is only 1.09 times as fast as fp16 (0.0"),
-        (1.0, "The INT8 engine of plain does not pay here: no difference from fp16 can be told"),
+        (0.92, "The INT8 engine of plain is not worthwhile here: it is only 1.09 times as fast as fp16 (0.0"),
+        (1.0, "The INT8 engine of plain is not faster here: no difference from fp16 was found"),
         (1.3, "The INT8 engine of plain is slower than fp16: 1.30 times its latency"),
     ],
 )

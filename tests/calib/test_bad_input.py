@@ -15,6 +15,7 @@ from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import Gate, QuantizeSettings
 from imf_deploy.settings.quantize import Target
@@ -49,7 +50,7 @@ def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path)
 @pytest.mark.parametrize("target", get_args(Target))
 def test_quantised_already(whole: Path, many: DataSet, tmp_path: Path, target: Target) -> None:
     artifact = calibrate(whole, many, replace(CONFIG, target=target), tmp_path)
-    error = refused(artifact.path, many, tmp_path, "is quantised already")
+    error = refused(artifact.path, many, tmp_path, "is already quantised")
     assert isinstance(error, UsageError)
 
 
@@ -63,7 +64,7 @@ def test_fp16(trained: dict[str, torch.Tensor], many: DataSet, tmp_path: Path, w
 
 
 def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(foreign, many, tmp_path / "out", "does not say how pictures become its input")
+    error = refused(foreign, many, tmp_path / "out", "the preprocessing of")
     assert "--preprocess" in str(error)
     record = tmp_path / "preprocess.json"
     record.write_text(json.dumps(asdict(many.preprocess)))
@@ -72,7 +73,7 @@ def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     assert artifact.preprocess == many.preprocess
     # The file says it too, without its record.
     metadata = describe_onnx(artifact.path).metadata
-    assert json.loads(metadata["preprocess"]) == asdict(many.preprocess)
+    assert Preprocess.from_dict(json.loads(metadata["preprocess"])) == many.preprocess
     assert json.loads(metadata["labels"]) == list(many.preprocess.labels)
 
 
@@ -93,7 +94,7 @@ def test_bad_preprocess_files(foreign: Path, whole: Path, many: DataSet, tmp_pat
     record.write_text(json.dumps(other))
     refused(whole, many, out, "contradicts the record", preprocess=record)
     record.write_text(json.dumps(other | {"size": 32, "resize_to": 32}))
-    refused(foreign, many, out, "pictures become", preprocess=record)
+    refused(foreign, many, out, "images are prepared as", preprocess=record)
 
 
 def test_other_data(whole: Path, many: DataSet, tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_damaged_files(whole: Path, many: DataSet, tmp_path: Path) -> None:
     path.parent.mkdir()
     refused(path, many, tmp_path / "out", "there is no file")
     path.write_bytes(whole.read_bytes()[:1000])
-    refused(path, many, tmp_path / "out", "damaged or no ONNX")
+    refused(path, many, tmp_path / "out", "damaged or not an ONNX")
     path.write_bytes(whole.read_bytes())
     sidecar_path(path).write_bytes(sidecar_path(whole).read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
     refused(path, many, tmp_path / "out", "was changed after its sidecar")
@@ -247,7 +248,7 @@ def test_ranges_belong_to_a_preprocessing(foreign: Path, many: DataSet, tmp_path
         foreign,
         many,
         tmp_path / "other",
-        "belongs to another preprocessing",
+        "belongs to other preprocessing",
         preprocess=records[0],
         ranges_file=cache,
         config=gate,
@@ -272,7 +273,7 @@ def test_weights_in_another_file_are_part_of_the_model(whole: Path, many: DataSe
     cache = tmp_path / "ranges.json"
     calibrate(path, many, CONFIG, tmp_path / "out", ranges_file=cache)
     assert save(2) == before
-    refused(path, many, tmp_path / "out", "made in another way")
+    refused(path, many, tmp_path / "out", "made with other settings")
     refused(path, many, tmp_path / "other", "belongs to another model", ranges_file=cache)
 
 

@@ -91,7 +91,7 @@ def test_two_outputs_that_fit_are_asked_about(
     assert scores(made)["float_accuracy"] == plain["float_accuracy"]
     assert made.calibration.logits.output == PRODUCED
     # Another output makes another file, whose float accuracy is its own.
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits="reversed")
     other = calibrate(foreign, many, CONFIG, tmp_path / "other", preprocess, logits="reversed")
     assert scores(other)["float_accuracy"] < 0.1
@@ -280,12 +280,12 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
                 helper.make_node("Sub", [PRODUCED, "batch_mean"], ["y"]),
             ],
             {"batch_axis": [0]},
-            "answers otherwise for an image alone",
+            "answers differently for an image alone",
         ),
         (
             [helper.make_node("Dropout", [PRODUCED, "ratio", "training"], ["y"])],
             {"ratio": np.float32(0.5), "training": np.bool_(True)},
-            "answers otherwise in every run",
+            "answers differently in every run",
         ),
     ],
     ids=["batch norm", "dropout"],
@@ -317,7 +317,7 @@ def test_dynamic_int8_is_refused_by_name(foreign: Path, preprocess: Path, tmp_pa
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(foreign, tmp_path / "dynamic.onnx")
-    with pytest.raises(UsageError, match=r"quantised already: int8 \(dynamic\)"):
+    with pytest.raises(UsageError, match=r"already quantised: int8 \(dynamic\)"):
         open_float_model(tmp_path / "dynamic.onnx", preprocess)
 
 

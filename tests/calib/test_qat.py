@@ -98,7 +98,7 @@ def test_exits_are_fitted_again_to_what_was_tuned(
             data.preprocess,
             torch.device("cpu"),
         )
-        assert accuracy == pytest.approx(record["after"] if record["kept"] else record["before"])
+        assert accuracy == pytest.approx(record.after if record.kept else record.before)
 
 
 def test_heads_that_were_not_fitted_are_not_fitted_now(
@@ -143,7 +143,7 @@ def test_it_is_taken_as_it_is(
 
     monkeypatch.setattr("imf_deploy.calib.qat.fit", never)
     assert qat(distilled, data, teacher, GENTLE, tuned.path) == tuned
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         qat(distilled, data, teacher, replace(GENTLE, epochs=3), tuned.path)
 
 
@@ -167,7 +167,7 @@ def test_an_interrupted_one_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "say", seen.append)
         made = qat(distilled, data, teacher, GENTLE, path)
-    assert any("going on after epoch 1 of 2" in message for message in seen)
+    assert any("resuming after epoch 1 of 2" in message for message in seen)
     assert made.sha256 == tuned.sha256
     assert made.revised(path=tuned.path) == tuned
     assert not list(tmp_path.glob("*.checkpoint"))
@@ -198,7 +198,7 @@ def test_what_it_cannot_go_on_from(
     with pytest.raises(UsageError, match="another teacher"):
         qat(distilled, data, replace(teacher, sha256="0" * 64), GENTLE, path)
     for change in ({"settings": (("transform_input", True),)}, {"stem_strides": (1, 1)}):
-        with pytest.raises(UsageError, match=rf"built in another way \(other {next(iter(change))}\)"):
+        with pytest.raises(UsageError, match=rf"built differently \(other {next(iter(change))}\)"):
             qat(distilled, data, replace(teacher, spec=replace(teacher.spec, **change)), GENTLE, path)
     with pytest.raises(UsageError, match="went through QAT before"):
         qat(load_distilled(tuned), data, teacher, GENTLE, path)
@@ -216,7 +216,7 @@ def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences
     about = Tuned(1, 0.1, 8, None if after is None else 0.9, after, 0.89)
     said = describe_qat(tuned.revised(qat=about))
     assert len(said) == sentences
-    assert "also those in float" in said[0]
+    assert "including those in float" in said[0]
     assert (sentences == 2) == ("cost the float student 2.00 points" in said[-1])
     assert len(describe_qat(tuned.revised(qat=about), allowed=5)) == 1
 

@@ -104,7 +104,7 @@ def test_another_fixed_batch(whole: Path, tmp_path: Path) -> None:
     proto = onnx.load(whole)
     proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
     onnx.save(proto, tmp_path / "four.onnx")
-    with pytest.raises(UsageError, match="takes batches of 4 and no other"):
+    with pytest.raises(UsageError, match="accepts only batches of 4"):
         open_float_model(tmp_path / "four.onnx")
 
 

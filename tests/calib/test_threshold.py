@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from imf_deploy.calib.histogram import Histogram
-from imf_deploy.calib.threshold import Range, entropy_range, mse_range, percentile_range
+from imf_deploy.calib.threshold import Histogram, Range, entropy_range, mse_range, percentile_range
 
 RANDOM = np.random.default_rng(0)
 NORMAL = RANDOM.normal(0, 1, 200_000).astype(np.float32)

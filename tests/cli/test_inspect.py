@@ -27,7 +27,7 @@ def test_mistakes(here: Cli, error: Error, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"PK\x03\x04")
     assert "pickle" in error(here("inspect", "a.pt"), 2)
     (tmp_path / "a.engine").write_bytes(b"nothing")
-    assert "no TensorRT engine" in error(here("inspect", "a.engine"), 1)
+    assert "not a TensorRT engine" in error(here("inspect", "a.engine"), 1)
     (tmp_path / "a.onnx").write_bytes(b"nothing")
     assert "no ONNX file" in error(here("inspect", "a.onnx"), 1)
 

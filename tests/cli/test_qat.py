@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.records.files import DistilledFile
 
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
@@ -22,7 +23,7 @@ def test_products_come_from_the_tuned_weights(
     out = tmp_path / "out"
     result = here(*quick, *INT8, "--output", out)
     assert result.code == 0, result.err
-    tuned = load_artifact(out / "distilled-qat.safetensors")
+    tuned = load_artifact(out / "distilled-qat.safetensors", DistilledFile)
     assert tuned.parent == load_artifact(out / "distilled.safetensors").sha256
     assert load_artifact(out / "products" / "resnet8-imf@1.safetensors").parent == tuned.sha256
     report = json.loads((out / "report.json").read_text())
@@ -30,7 +31,7 @@ def test_products_come_from_the_tuned_weights(
     assert [record["epoch"] for record in report["history"]] == [1, 2]
     (note,) = [note for note in report["notes"] if "tuned for INT8 in 1 epoch of" in note]
     for name in ("float_before", "float_after", "rounded_after"):
-        assert f"{tuned.qat[name]:.2%}" in note
+        assert f"{getattr(tuned.qat, name):.2%}" in note
     assert note in result.err
 
     message = error(here("qat", out / "distilled.safetensors", "--device", "cpu"), 2)

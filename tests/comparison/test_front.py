@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from imf_deploy.comparison.front import pareto_front
+from imf_deploy.comparison.stage import pareto_front
 
 
 @pytest.mark.parametrize(

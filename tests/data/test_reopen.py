@@ -98,7 +98,9 @@ def test_data_that_is_given_replaces_what_is_recorded(
     assert len(reopen_data(GOOD | {"data": "/"}, str(folder)).test) == 4
 
 
-PREPROCESS: dict[str, Any] = Preprocess(16, "crop", 18, (0.5,) * 3, (0.5,) * 3, ("a", "b")).to_dict()
+PREPROCESS: dict[str, Any] = json.loads(
+    json.dumps(asdict(Preprocess(16, "crop", 18, (0.5,) * 3, (0.5,) * 3, ("a", "b"))))
+)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
 from imf_deploy.distillation.distill import distill, load_distilled
@@ -19,6 +20,7 @@ from imf_deploy.distillation.refit import refit_heads, refit_student
 from imf_deploy.method.products import load_product
 from imf_deploy.models import build_model, read_weights
 from imf_deploy.records.files import Artifact
+from imf_deploy.records.making import Refitted
 from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.teaching.teacher import Teacher
@@ -65,7 +67,7 @@ def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None
 def test_without_validation_images_what_was_fitted_is_kept(data: DataSet, teacher: Teacher) -> None:
     student = Student()
     (record,) = fitted(student, without_validation(data), teacher)
-    assert record == {"head": "plain", "before": None, "after": None, "kept": True}
+    assert record == Refitted("plain", None, None, kept=True)
     assert student.fc.weight.abs().sum() > 0
 
 
@@ -137,13 +139,13 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
     data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    epoch = module.TrainLoader.epoch
+    epoch = TrainLoader.epoch
 
     def watched(self: Any, number: int, *rest: Any) -> Any:
         asked.append(number)
         return epoch(self, number, *rest)
 
-    monkeypatch.setattr(module.TrainLoader, "epoch", watched)
+    monkeypatch.setattr(TrainLoader, "epoch", watched)
     monkeypatch.setattr(module, "FLOATS", 80 * 48)
     student = Student().eval()
     own = OwnHead(student, torch.zeros(2, 3, 16, 16))

@@ -65,10 +65,10 @@ print(*({{"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}} & set(sys
     ("capability", "targets", "remark"),
     [
         ((8, 9), [], ""),
-        ((9, 0), [], "(SM90) will not run these TensorRT-RTX engines; for others, type: "
+        ((9, 0), [], "(SM90) cannot run these TensorRT-RTX engines; for others, use: "
                      "pip install 'imf-deploy[tensorrt]'"),
         ((9, 0), ["86"], ""),
-        ((7, 5), [], "(SM75) will not run these TensorRT-RTX engines; for others, type: "
+        ((7, 5), [], "(SM75) cannot run these TensorRT-RTX engines; for others, use: "
                      "`compute_capability` 75 `precisions` fp16"),
     ],
 )  # fmt: skip
@@ -85,4 +85,4 @@ def test_engines_that_this_gpu_does_not_run_are_told_of(
     engines, told = choose_engines(EngineSettings(compute_capability=tuple(targets)), every_form(["fp32"]))
     assert engines is not None
     assert engines.flavour == "rtx"
-    assert told.removeprefix("The GPU here ") == remark
+    assert told.removeprefix("This GPU ") == remark

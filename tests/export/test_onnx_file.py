@@ -24,7 +24,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 def test_garbage(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(content)
-    with pytest.raises(ImfDeployError, match="damaged or no ONNX"):
+    with pytest.raises(ImfDeployError, match="damaged or not an ONNX"):
         describe_onnx(path)
 
 

@@ -117,4 +117,4 @@ def test_timings_that_cannot_be_written_cost_no_engine(
     (tmp_path / "file").write_bytes(b"")
     cache = TimingCache(session, Config(), CacheFile(tmp_path / "file" / "cache", shared=True))
     assert not cache.save().complete
-    assert "The timing cache is not kept" in capsys.readouterr().err
+    assert "The timing cache is not stored" in capsys.readouterr().err

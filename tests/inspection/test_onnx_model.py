@@ -119,11 +119,11 @@ def test_external_data_is_named_and_checked_and_not_read(tmp_path: Path, locatio
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x07", b"\xff" * 100])
 def test_no_onnx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(ImfDeployError, match="damaged or no ONNX"):
+    with pytest.raises(ImfDeployError, match="damaged or not an ONNX"):
         inspect(tmp_path / "a.onnx")
 
 
 def test_a_truncated_file(ours: Path) -> None:
     ours.write_bytes(ours.read_bytes()[:-100])
-    with pytest.raises(ImfDeployError, match="damaged or no ONNX"):
+    with pytest.raises(ImfDeployError, match="damaged or not an ONNX"):
         inspect(ours)

@@ -30,7 +30,7 @@ def _once(draw: Callable[..., str | None]) -> Callable[..., str | None]:
 def each_picture_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of reports that share numbers share pictures: drawing eight takes half a second.
 
-    Only pages do; ``plots`` and ``scatter`` themselves draw whenever they are called.
+    Only pages do; ``plots`` itself draws whenever it is called.
     """
     kept = {
         name: _once(draw)
@@ -38,8 +38,6 @@ def each_picture_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
         if getattr(draw, "__module__", "") == plots.__name__
     }
     monkeypatch.setattr(html, "plots", SimpleNamespace(**kept))
-    for name in ("accuracy_against_latency", "sensitivity_bars"):
-        monkeypatch.setattr(html, name, _once(getattr(html, name)))
 
 
 _PRODUCTS: dict[str, dict[str, Any]] = {

@@ -9,7 +9,6 @@ import pytest
 
 from imf_deploy.records.report import Report
 from imf_deploy.report import plots
-from imf_deploy.report.latency import accuracy_against_latency
 
 Picture = str | None
 
@@ -28,7 +27,9 @@ _DRAWN: dict[str, dict[str, Picture]] = {}
 def draw(report: dict[str, Any]) -> dict[str, Picture]:
     best = report["recommendation"]
     return {
-        "latency": accuracy_against_latency(Report.of(report).artifacts, best["path"] if best else None),
+        "latency": plots.accuracy_against_latency(
+            Report.of(report).artifacts, best["path"] if best else None
+        ),
         "losses": plots.loss_curves(report["history"]),
         "validation": plots.validation_curve(report["history"]),
         "teacher_losses": plots.loss_curves(report["teacher_history"], "teacher-losses"),

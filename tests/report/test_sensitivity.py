@@ -9,7 +9,7 @@ from imf_deploy.forms import read_typed
 from imf_deploy.records.making import Calibration
 from imf_deploy.records.report import Report
 from imf_deploy.report.html import render_html
-from imf_deploy.report.sensitivity import SHOWN, sensitivity_bars
+from imf_deploy.report.plots import SHOWN, sensitivity_bars
 
 
 def harm(layer: str, divergence: float | None) -> dict[str, Any]:

@@ -3,34 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-
-
-def tiny_onnx(
-    path: Path, batch: int | str = "batch", side: int | str = 8, kind: int = TensorProto.FLOAT
-) -> Path:
-    """Write conv -> relu -> mean -> flatten, ``[N, 3, S, S] -> [N, 4]``."""
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(dtype)
-    nodes = [
-        helper.make_node("Conv", ["images", "weight"], ["c"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("images", kind, [batch, 3, side, side])],
-        [helper.make_tensor_value_info("logits", kind, [batch, 4])],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, str(path))
-    return path
+from onnx import TensorProto
+from tiny_onnx import tiny_onnx
 
 
 def outside_onnx(folder: Path, how: str) -> Path:

@@ -103,7 +103,7 @@ def test_the_hint_names_the_product_where_it_lies(path: Path) -> None:
     product.parent.mkdir()
     product.write_bytes(b"")
     assert f"imf-deploy export {product} --precisions fp16" in rebuild_command(path, record)
-    assert rebuild_command(path, None) == "Build it again here, from its ONNX file"
+    assert rebuild_command(path, None) == "Rebuild it here from its ONNX file"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_driver_that_is_too_old_for_pytorch(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(engine_facts, "gpu_here", lambda: "")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     for driver, why in (
-        ("12.4", "the NVIDIA driver here serves CUDA 12.4, and PyTorch is built for CUDA 13.0"),
+        ("12.4", "the NVIDIA driver here supports CUDA 12.4, but PyTorch is built for CUDA 13.0"),
         ("13.1", "no CUDA device was found"),
         ("", "no CUDA device was found"),
     ):
@@ -151,7 +151,7 @@ def test_a_refusal_names_both_versions(
 ) -> None:
     record_of(path, **options)
     error = refusal(path, HEADER, installed, "it gave no reason")
-    both = f"was built by TensorRT 10.6.0.26, and TensorRT {installed} is installed here"
+    both = f"was built by TensorRT 10.6.0.26, but TensorRT {installed} is installed here"
     assert (both in error.what) == versions
     assert ("it gave no reason" in error.what) != versions
     assert "imf-deploy export" in error.hint
@@ -161,8 +161,8 @@ def test_a_refusal_names_both_drivers(path: Path, monkeypatch: pytest.MonkeyPatc
     here(monkeypatch, replace(H200, cuda_driver="12.2"))
     record_of(path)
     error = refusal(path, HEADER, "10.6.0", "CUDA driver version is insufficient for CUDA runtime version")
-    assert "built with a driver for CUDA 13.0, and the driver here serves CUDA 12.2" in error.what
-    assert error.hint.startswith("Update the NVIDIA driver. Build it again here: imf-deploy export")
+    assert "built with a driver for CUDA 13.0, but the driver here supports CUDA 12.2" in error.what
+    assert error.hint.startswith("Update the NVIDIA driver. Rebuild it here: imf-deploy export")
 
 
 def test_host_code_runs_where_the_record_of_this_very_file_says_so(path: Path) -> None:

@@ -47,7 +47,7 @@ def test_files_that_are_no_onnx(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     with (
-        pytest.raises(ImfDeployError, match=r"bad\.onnx is damaged or no ONNX file"),
+        pytest.raises(ImfDeployError, match=r"bad\.onnx is damaged or not an ONNX file"),
         OnnxRuntimeRunner(path),
     ):
         pass

@@ -7,22 +7,23 @@ import pytest
 
 from imf_deploy.artifact import claim, current_artifact, load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.records.files import Artifact, sidecar_path
-from imf_deploy.verification.processors import describe
+from imf_deploy.records.files import TeacherFile, sidecar_path
 
 PREPROCESS = Preprocess(16, "none", 16, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
 
 
-def made(path: Path, recipe: str = "mine") -> Artifact:
+def made(path: Path, recipe: str = "mine") -> TeacherFile:
     path.write_bytes(b"weights")
-    return describe(
-        path, kind="teacher", format="safetensors", parent="", recipe=recipe, model={}, preprocess=PREPROCESS
-    ).save()
+    record = TeacherFile(
+        path=path, sha256=sha256_file(path), parent="", recipe=recipe, model={}, preprocess=PREPROCESS
+    )
+    return record.save()
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert claim(tmp_path / "a", "mine", overwrite=False) is None
+    assert claim(TeacherFile, tmp_path / "a", "mine", overwrite=False) is None
 
 
 def unfinished(path: Path) -> Path:
@@ -34,38 +35,38 @@ def unfinished(path: Path) -> Path:
 
 def test_the_same_recipe_is_taken_as_it_is(tmp_path: Path) -> None:
     artifact = made(tmp_path / "a")
-    assert claim(artifact.path, "mine", overwrite=False) == artifact
-    assert claim(artifact.path, "mine", overwrite=True) == artifact
+    assert claim(TeacherFile, artifact.path, "mine", overwrite=False) == artifact
+    assert claim(TeacherFile, artifact.path, "mine", overwrite=True) == artifact
 
 
 def test_another_recipe_is_refused_unless_overwritten(tmp_path: Path) -> None:
     path = made(tmp_path / "a").path
-    with pytest.raises(UsageError, match="made in another way"):
-        claim(path, "other", overwrite=False)
+    with pytest.raises(UsageError, match="made with other settings"):
+        claim(TeacherFile, path, "other", overwrite=False)
     with pytest.raises(UsageError):
-        claim(path, "other", overwrite=False, checkpoint=unfinished(path))
-    assert claim(path, "other", overwrite=True) is None
+        claim(TeacherFile, path, "other", overwrite=False, checkpoint=unfinished(path))
+    assert claim(TeacherFile, path, "other", overwrite=True) is None
 
 
 def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"a thesis")
     with pytest.raises(UsageError):
-        claim(path, "mine", overwrite=False)
+        claim(TeacherFile, path, "mine", overwrite=False)
     with pytest.raises(UsageError):
-        claim(path, "mine", overwrite=False, checkpoint=tmp_path / "a.checkpoint")
+        claim(TeacherFile, path, "mine", overwrite=False, checkpoint=tmp_path / "a.checkpoint")
     # Cut off before its sidecar.
-    assert claim(path, "mine", overwrite=False, checkpoint=unfinished(path)) is None
+    assert claim(TeacherFile, path, "mine", overwrite=False, checkpoint=unfinished(path)) is None
 
 
 def test_the_checkpoint_of_a_finished_training_goes_and_another_s_stays(tmp_path: Path) -> None:
     checkpoint = unfinished(tmp_path / "a")
     artifact = made(tmp_path / "a")
-    assert claim(artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
+    assert claim(TeacherFile, artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
     assert not checkpoint.exists()
     later = sidecar_path(artifact.path).stat().st_mtime_ns + 1_000_000_000
     os.utime(unfinished(artifact.path), ns=(later, later))
-    assert claim(artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
+    assert claim(TeacherFile, artifact.path, "mine", overwrite=False, checkpoint=checkpoint) == artifact
     assert checkpoint.exists()
 
 

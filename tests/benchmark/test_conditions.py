@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import time
@@ -9,8 +10,7 @@ import time
 import psutil
 import pytest
 
-from imf_deploy.benchmark import others
-from imf_deploy.benchmark.others import OtherWork, busy_machine
+from imf_deploy.benchmark.conditions import OtherWork, busy_machine
 
 SPIN = "import sys; sys.stdout.write('x'); sys.stdout.flush()\nwhile True: pass"
 
@@ -36,7 +36,9 @@ def test_a_busy_neighbour_is_seen() -> None:
 def test_own_and_idle_time_are_not_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
     readings = iter([(100.0, 50.0, 7.0), (110.0, 65.0, 17.0)])
-    monkeypatch.setattr(others, "_read", lambda: next(readings))
+    monkeypatch.setattr(
+        importlib.import_module("imf_deploy.benchmark.conditions"), "_times", lambda: next(readings)
+    )
     with OtherWork() as work:
         pass
     assert work.cpus == pytest.approx((4 * 10 - 15 - 10) / 10)
