@@ -70,7 +70,8 @@ class BenchSettings(WaySettings):
     logits: Annotated[
         str,
         Field(
-            description="Output of an ONNX file that holds the logits; empty uses the one that fits the labels."
+            description="Output of an ONNX file that holds the logits; empty uses the one that fits the "
+            "labels."
         ),
     ] = ""
     startup: Annotated[
