@@ -58,14 +58,14 @@ def study(
     """
     check_study(config)
     for option, value, least in (
-        ("--jobs", jobs, 1),
-        ("--bench-seconds", bench_seconds, 0),
-        ("--teacher-outputs-gb", bench.memory_gb, 0),
+        ("`jobs`", jobs, 1),
+        ("`bench_seconds`", bench_seconds, 0),
+        ("`teacher_outputs_gb`", bench.memory_gb, 0),
     ):
         if not least <= value < math.inf:
             raise UsageError(f"{option} must be at least {least}")
     if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file", "Give a folder")
+        raise UsageError(f"`output` {output} is a file", "Give a folder")
     data, teacher = bench.open()
     check_data(config, data)
     if doubt := check_teacher(teacher, data, bench.teacher.accept_weak_teacher):
