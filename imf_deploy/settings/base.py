@@ -166,7 +166,7 @@ Weight = Annotated[float, Field(ge=0, le=LARGEST_NUMBER)]
 """A number from 0."""
 Part = Annotated[float, Field(ge=0, lt=1)]
 """From 0 to below 1."""
-Words = Annotated[tuple[str, ...], Text(words), Field(max_length=LONGEST)]
+Words = Annotated[tuple[str, ...], Field(max_length=LONGEST), Text(words)]
 """Names, on the command line separated by commas."""
 INTERNAL: Any = Parameter(parse=False, show=False)
 """Marks a field that Python alone sets: the command line has no option for it."""

@@ -168,8 +168,8 @@ class EngineSettings(BuildSettings):
     ] = ()
     batch: Annotated[
         tuple[BatchRange, ...],
-        Text(parse_profiles),
         Field(description="Batches that engines accept: MIN:OPT:MAX, or several ranges such as 1,8:32:64."),
+        Text(parse_profiles),
     ] = (BatchRange(1, 1, 32),)
     # It decides nothing about an engine but how soon it is built.
     timing_cache: Annotated[
