@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 import yaml
-from cyclopts import App
+from cyclopts import App, Parameter
 from pydantic import Field, TypeAdapter
 
 from imf_deploy import settings as all_settings
@@ -18,7 +18,7 @@ from imf_deploy.cli.app import COMMANDS, app, options_of
 from imf_deploy.cli.config import Sources
 from imf_deploy.errors import UsageError
 from imf_deploy.settings import TrainingSettings
-from imf_deploy.settings.base import INTERNAL, from_record, option_values, settings
+from imf_deploy.settings.base import from_record, option_values, settings
 
 HELP = "Share of the batch that is warm."
 
@@ -28,6 +28,10 @@ class Warmer(TrainingSettings):
     """Settings with one more line."""
 
     warm_share: Annotated[float, Field(ge=0, lt=1, description=HELP)] = 0.25
+
+
+DEFAULT = Warmer()
+CONFIG = Parameter(name="--config")
 
 
 @pytest.fixture
@@ -44,7 +48,7 @@ def command(seen: list[Warmer]) -> App:
     )  # fmt: skip
 
     @own.default
-    def train(*, config: Warmer = Warmer(), file: Annotated[Path | None, INTERNAL] = None) -> None:  # noqa: B008
+    def train(*, config: Warmer = DEFAULT, file: Annotated[Path | None, CONFIG] = None) -> None:
         seen.append(config)
 
     return own
@@ -63,6 +67,13 @@ def test_the_command_line_reads_it(command: App, seen: list[Warmer]) -> None:
     command("--warm-share 0.5", result_action="return_value")
     command("", result_action="return_value")
     assert [made.warm_share for made in seen] == [0.5, 0.25]
+
+
+def test_a_file_of_options_may_hold_it(command: App, seen: list[Warmer], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("warm-share: 0.75\n")
+    command(["--config", str(tmp_path / "c.yaml")], result_action="return_value")
+    command(["--config", str(tmp_path / "c.yaml"), "--warm-share", "0"], result_action="return_value")
+    assert [made.warm_share for made in seen] == [0.75, 0]
 
 
 def test_its_bounds_hold_everywhere() -> None:
