@@ -43,9 +43,13 @@ def seen() -> list[Warmer]:
 def command(seen: list[Warmer]) -> App:
     """A command that takes these settings, as the real ones do."""
     own = App(
-        name="imf-deploy", default_parameter=app.default_parameter, config=[Sources()], help_format="plaintext",
-        print_error=False, exit_on_error=False,
-    )  # fmt: skip
+        name="imf-deploy",
+        default_parameter=app.default_parameter,
+        config=[Sources()],
+        help_format="plaintext",
+        print_error=False,
+        exit_on_error=False,
+    )
 
     @own.default
     def train(*, config: Warmer = DEFAULT, file: Annotated[Path | None, CONFIG] = None) -> None:
