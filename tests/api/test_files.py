@@ -242,7 +242,7 @@ def test_modules_products_and_files_are_timed_side_by_side(
     fp32 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", image_size=16)
     plain = imf_deploy.strip(ImfDistiller(trained, big, 16), ["plain"])[0]
     result = imf_deploy.bench(
-        [trained, plain, fp32], image_size=16, duration_s=0.05, loads=6, warmup_s=0.0, startup=True
+        [trained, plain, fp32], image_size=16, duration=0.05, loads=6, warmup=0.0, startup=True
     )
     assert [row.name for row in result.rows] == ["TinyNet", "TinyNet-plain", "net.onnx"]
     assert all(row.latency.p50 > 0 for row in result.rows)
