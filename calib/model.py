@@ -66,13 +66,13 @@ class FloatModel:
         return self.artifact.preprocess
 
 
-def open_float_model(path: Path, preprocess: Path | None = None, logits: str = "") -> FloatModel:
+def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, logits: str = "") -> FloatModel:
     """Read a float32 ONNX classifier from any exporter.
 
     Args:
         path: The file.
-        preprocess: JSON file in the form of :meth:`Preprocess.to_dict`, for files that do not contain their
-            preprocessing; it takes precedence if both exist.
+        preprocess: Preprocessing, or a JSON file that holds it, for files that do not contain theirs; it
+            takes precedence if both exist.
         logits: Name of the output that holds the logits; if empty, the output that fits the labels.
 
     Raises:
@@ -216,14 +216,15 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
         raise UsageError(f"{path} is {info.precision}", "Use the float32 file of the same product")
 
 
-def _record(path: Path, info: OnnxInfo, preprocess: Path | None) -> tuple[OnnxFile, list[str]]:
+def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[OnnxFile, list[str]]:
     """Return the file's record and notes, from its sidecar, or from its metadata and ``--preprocess``."""
-    given = Preprocess.from_dict(read_json(preprocess)) if preprocess else None
+    given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)
         if given and given != artifact.preprocess:
             raise UsageError(
-                f"{preprocess} contradicts the record of {path}", "Leave --preprocess out for this file"
+                f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
+                "Leave --preprocess out for this file",
             )
         return artifact, []
     own, problem = _own_preprocess(path, info.metadata)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
-from imf_deploy.export.stage import EnginePlan, export, write_engine
+from imf_deploy.export.onnx_writer import OnnxPrecision
+from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
 from imf_deploy.records.files import DeployableFile
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.settings.export import Precision
@@ -48,7 +49,8 @@ def export_product(
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
     with stage("export"):
-        made = export(product, precisions, engines, folder, overwrite)
+        floats: list[OnnxPrecision] = [precision for precision in precisions if precision != "int8"]
+        made = export(product, floats, engines, folder, overwrite)
     declined: list[str] = []
     if "int8" in precisions:
         images = min(config.images, len(data.train))
@@ -106,5 +108,6 @@ def export_int8(
         except GateError as error:
             declined.append(error.what)
         else:
-            made += [quantised, write_engine(product, quantised, engines, folder, overwrite)]
+            path = engine_path(quantised, engines, folder)
+            made += [quantised, write_engine(quantised, engines, path, overwrite)]
     return made, declined

@@ -107,7 +107,6 @@ def qat(
         history = fit(task, data, train, title, checkpoint, settings, overwrite, eager)
         rounded_after = accuracy(rounded)
     finally:
-        task.close()
         rounded.remove()
     about = Tuned(config.epochs, train.lr, len(images), before, accuracy(graph), rounded_after)
     later = [{**record, "epoch": record["epoch"] + len(known)} for record in history]
@@ -115,7 +114,7 @@ def qat(
     def finish() -> DistilledFile:
         heads = source.refitted
         if heads:
-            # What was fitted to features of before the tuning; the student's own head was tuned itself.
+            # Heads that were fitted to the features before tuning; the student's own head was tuned itself.
             heads = refit_distilled(graph, teacher.logits, data, train, train, plain=False)
         record = source.revised(
             path=path,
@@ -132,7 +131,7 @@ def qat(
 
 
 def describe_qat(artifact: DistilledFile, allowed: float = Gate.max_accuracy_drop) -> list[str]:
-    """Return what a reader has to know of files whose weights were tuned, as sentences.
+    """Return what readers must know about files with tuned weights, as sentences.
 
     Args:
         artifact: Result of :func:`qat`.

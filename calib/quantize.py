@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -170,8 +170,7 @@ def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
         for key, value in model.metadata.items()
     }
     return kept | {
-        "labels": json.dumps(model.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(asdict(model.preprocess), ensure_ascii=False),
+        **model.preprocess.metadata(),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }

@@ -36,6 +36,7 @@ from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.files import fingerprint, sha256_file, write_bytes
 from imf_deploy.portability.graph import open_session_graph
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
@@ -51,10 +52,11 @@ def calibrate(
     data: DataSet,
     config: QuantizeSettings,
     folder: Path,
-    preprocess: Path | None = None,
+    preprocess: Preprocess | Path | None = None,
     ranges_file: Path | None = None,
     overwrite: bool = False,
     logits: str = "",
+    output: Path | None = None,
 ) -> OnnxFile:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
@@ -69,6 +71,7 @@ def calibrate(
         ranges_file: File that stores the ranges, instead of one in the ``calib`` folder.
         overwrite: Whether a file made with other settings may be replaced.
         logits: Name of the output that holds the logits; if empty, the output that fits the labels.
+        output: The file to write, in ``folder``, under another name.
 
     Returns:
         The record of the file; see :class:`imf_deploy.records.making.Calibrated`.
@@ -89,7 +92,7 @@ def calibrate(
     images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
     record = model.artifact
-    output = folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
+    output = output or folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     form = asdict(PLACEMENT) if config.target == "tensorrt" else {}
     recipe = fingerprint(
         ["int8", model.identity, model.logits, asdict(config), form, images_hash, data.fingerprint,

@@ -16,7 +16,7 @@ from imf_deploy.settings.export import Flavour
 
 
 def check_options(options: BuildSettings, flavour: Flavour) -> None:
-    """Refuse what cannot be built here, before anything is.
+    """Refuse options that this library cannot build, before anything is built.
 
     Raises:
         UsageError: naming the option.
@@ -26,8 +26,8 @@ def check_options(options: BuildSettings, flavour: Flavour) -> None:
             _check_lean_runtime(import_tensorrt(flavour).__version__)
     elif given := next((name for name in changed_options(options) if name != "workspace"), ""):
         raise UsageError(
-            f"`{given}` is an option of the full TensorRT, and TensorRT-RTX builds these engines",
-            "Leave it out, or give `trt` tensorrt on a machine with a GPU",
+            f"`{given}` is an option of the full TensorRT, but TensorRT-RTX builds these engines",
+            "Leave it out, or use `trt` tensorrt on a machine with a GPU",
         )
 
 
@@ -40,11 +40,12 @@ def changed_options(options: BuildSettings) -> dict[str, Any]:
 def apply_options(options: BuildSettings, trt: Any, config: Any) -> None:
     """Set the options of an ``IBuilderConfig``."""
     flags = trt.BuilderFlag
-    # On by default, and it rounds the factors of float32 products to 10 bits: fp16 is for that.
+    # TF32 is on by default, and rounds the factors of float32 products to 10 bits; fp16 is the option for
+    # that.
     config.clear_flag(flags.TF32)
-    # Layers with their formats and tactics, for whoever asks the engine; it runs no slower.
+    # Engines then describe layers with their formats and tactics, at no cost in speed.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # from 10.8 on; what is in the cache is built again alike
+    if hasattr(flags, "EDITABLE_TIMING_CACHE"):  # since 10.8; cached layers are rebuilt identically
         config.set_flag(flags.EDITABLE_TIMING_CACHE)
     if options.version_compatible:
         config.set_flag(flags.VERSION_COMPATIBLE)
@@ -63,7 +64,7 @@ def _check_lean_runtime(version: str) -> None:
     """Check that the runtime that is included in an engine for other versions can be loaded.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: the runtime is not installed.
     """
     major = version.partition(".")[0]
     with contextlib.suppress(ImportError, OSError):
@@ -73,6 +74,6 @@ def _check_lean_runtime(version: str) -> None:
         ctypes.CDLL(name)
     except OSError as error:
         raise UsageError(
-            f"`version_compatible` needs TensorRT's lean runtime, and {name} cannot be loaded",
+            f"`version_compatible` needs TensorRT's lean runtime, but {name} cannot be loaded",
             f'Type: pip install "tensorrt_lean=={version}"',
         ) from error

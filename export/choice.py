@@ -46,7 +46,7 @@ def every_form(names: Sequence[Precision]) -> FileChoice:
 
 
 def choose_precisions(chosen: Literal["deploy"] | Sequence[Precision]) -> FileChoice:
-    """Return which files are written; ``int8`` brings ``fp32``, which it is made from."""
+    """Return which files are written; ``int8`` includes ``fp32``, from which it is made."""
     if chosen == DEPLOY:
         return DEPLOYED
     return every_form(

@@ -90,7 +90,7 @@ def import_tensorrt(flavour: Flavour) -> Any:
     """
     if flavour == "tensorrt" and not gpu_here():
         raise DeviceError(
-            "the full TensorRT builds only on a machine with a CUDA device",
+            "the full TensorRT only builds on a machine with a CUDA device",
             "Use `trt` rtx, which builds without one, or run this step on the GPU machine",
         )
     library = LIBRARIES[flavour]

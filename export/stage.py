@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
@@ -23,15 +23,9 @@ from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.models.names import file_stem
-from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile
+from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.settings import EngineSettings
-from imf_deploy.settings.export import (
-    DEPLOY,
-    EVERY_PRECISION,
-    TURING,
-    Flavour,
-    Precision,
-)
+from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
@@ -43,12 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """How engines are built, once that is decided.
+    """The decision how engines are built.
 
     Attributes:
         flavour: ``rtx`` or ``tensorrt``.
         settings: Batches, targets and options of the build.
-        precisions: Which ONNX files an engine is built from.
+        precisions: Precisions of the ONNX files that an engine is built from.
     """
 
     flavour: Flavour
@@ -66,31 +60,31 @@ class EnginePlan:
 
 
 def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[EnginePlan | None, str]:
-    """Decide how engines are built on this machine, which has to fit the files that are written.
+    """Decide how engines are built on this machine, in accordance with the files that are written.
 
     Returns:
-        How to build engines, or ``None``; and what the user should know of it, empty where all is well.
+        How to build engines, or ``None``; and a note for the user, which may be empty.
 
     Raises:
-        UsageError: values that do not go together, or a TensorRT that is not installed.
-        DeviceError: the full TensorRT was asked for where there is no CUDA device.
+        UsageError: values are incompatible, or a TensorRT is not installed.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
     """
     check_cache(settings.timing_cache)
     library, targets = choose_flavour(settings.trt), settings.compute_capability
-    if library.flavour == "tensorrt" and targets:
-        raise UsageError(
-            "the full TensorRT builds for the GPU of this machine and no other",
-            "Leave `compute_capability` out, or give `trt` rtx",
-        )
-    if TURING in targets and library.flavour and set(choice.engines) != {"fp16"}:
-        raise UsageError(
-            "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
-            f"Give `precisions` fp16 or {DEPLOY}, or leave 75 out",
-        )
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
+    if library.flavour == "tensorrt" and targets:
+        raise UsageError(
+            "the full TensorRT only builds for the GPU of this machine",
+            "Leave `compute_capability` out, or use `trt` rtx",
+        )
+    if TURING in targets and set(choice.engines) != {"fp16"}:
+        raise UsageError(
+            "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
+            f"Use `precisions` fp16 or {DEPLOY}, or leave 75 out",
+        )
     check_options(settings, library.flavour)
-    # Who names targets may build for other machines.
+    # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EnginePlan(library.flavour, settings, choice.engines), remark
 
@@ -100,25 +94,24 @@ def _rtx_without_targets(here: str) -> str:
     if not here or rtx_runs_on(here, PORTABLE_CAPABILITIES):
         return ""
     other = "`compute_capability` 75 `precisions` fp16" if here == TURING else LIBRARIES["tensorrt"].install
-    return f"The GPU here (SM{here}) will not run these TensorRT-RTX engines; for others, type: {other}"
+    return f"This GPU (SM{here}) cannot run these TensorRT-RTX engines; for others, use: {other}"
 
 
 def export(
     product: Product,
-    precisions: Sequence[Precision],
+    precisions: Sequence[OnnxPrecision],
     engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
-    Files that the same product and options already made are returned unchanged. ``int8`` is left out: it
-    needs images, and :func:`imf_deploy.calib.product.export_int8` makes it from the fp32 file.
+    Files that the same product and options already made are returned unchanged.
 
     Args:
         product: A product from :func:`imf_deploy.method.products.load_product`, preferably after
             :func:`imf_deploy.verification.stage.evaluate_product`, so that the file contains its accuracy.
-        precisions: Precisions of the ONNX files; see :meth:`FileChoice.written`.
+        precisions: Precisions of the ONNX files: ``fp32`` and ``fp16``.
         engines: How to build engines, and in which precisions; ``None`` builds none.
         folder: Output folder.
         overwrite: Whether files made with other settings may be replaced.
@@ -127,56 +120,67 @@ def export(
         The artifacts, each ONNX file before its engine.
 
     Raises:
+        UsageError: no precision is given, or one that is not of a float file.
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
+    if not precisions or set(precisions) - set(get_args(OnnxPrecision)):
+        raise UsageError(
+            f"precisions {list(precisions)} cannot be exported from a PyTorch model",
+            "Give fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
+        )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
     trace = cache(lambda: trace_onnx(product.module, product.image_size))
     for precision in precisions:
-        if precision == "int8":
-            continue
-        onnx_file = _write_onnx(product, trace, precision, folder, overwrite)
+        path = folder / f"{_stem(product.artifact, precision)}.onnx"
+        onnx_file = write_onnx(product, path, precision, overwrite, trace)
         made.append(onnx_file)
         if engines and precision in engines.precisions:
-            made.append(write_engine(product, onnx_file, engines, folder, overwrite))
+            made.append(write_engine(onnx_file, engines, engine_path(onnx_file, engines, folder), overwrite))
     return made
 
 
-def _stem(product: Product, precision: str) -> str:
-    record = product.artifact
+def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
     return f"{file_stem(record.model['name'])}-{record.product}-{precision}"
 
 
-def _fields(product: Product, precision: str) -> dict[str, Any]:
-    """Return the fields that the records of all files made from a product share."""
-    record, size = product.artifact, product.image_size
-    return {
-        "model": record.model,
-        "preprocess": record.preprocess,
-        "product": record.product,
-        "precision": precision,
-        "inputs": {INPUT: ["batch", 3, size, size]},
-        "outputs": {OUTPUT: ["batch", record.preprocess.num_classes]},
-        "source": record.sha256,
-        "parameters": record.parameters,
-        "macs": record.macs,
-        "data": record.data,
-        "data_config": record.data_config,
-    }
+def engine_path(onnx_file: OnnxFile, engines: EnginePlan, folder: Path) -> Path:
+    """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets where there are some."""
+    target = "".join(f"-sm{capability}" for capability in engines.settings.compute_capability)
+    return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
 
-def _write_onnx(
-    product: Product, trace: Callable[[], ModelProto], precision: OnnxPrecision, folder: Path, overwrite: bool
+_SHARED = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
+"""Fields that the records of all files made from a product share."""
+
+
+def write_onnx(
+    product: Product,
+    path: Path,
+    precision: OnnxPrecision,
+    overwrite: bool = False,
+    trace: Callable[[], ModelProto] | None = None,
 ) -> OnnxFile:
-    path = folder / f"{_stem(product, precision)}.onnx"
-    record = product.artifact
+    """Write a product as one ONNX file, with its sidecar.
+
+    Args:
+        product: A file's, or one that lies in memory.
+        path: Where to write.
+        precision: ``fp32`` or ``fp16``.
+        overwrite: Whether a file that was made in another way may be replaced.
+        trace: Returns the traced product, where several files share it.
+
+    Raises:
+        UsageError: another file is there.
+        ImfDeployError: the network cannot be exported.
+    """
+    record, size = product.artifact, product.image_size
     accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
     recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
     if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {
-        "labels": json.dumps(record.preprocess.labels, ensure_ascii=False),
-        "preprocess": json.dumps(asdict(record.preprocess), ensure_ascii=False),
+        **record.preprocess.metadata(),
         "model": json.dumps(record.model),
         "product": record.product,
         "precision": precision,
@@ -184,36 +188,43 @@ def _write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = save_onnx(trace(), path, precision, metadata)
+    info = save_onnx(trace() if trace else trace_onnx(product.module, size), path, precision, metadata)
     return OnnxFile(
         path=path,
         sha256=sha256_file(path),
         parent=record.sha256,
         recipe=recipe,
+        precision=precision,
+        inputs={INPUT: ["batch", 3, size, size]},
+        outputs={OUTPUT: ["batch", record.preprocess.num_classes]},
+        source=record.sha256,
         operators=dict(info.operators),
         opset=info.opset,
-        **_fields(product, precision),
+        **{name: getattr(record, name) for name in _SHARED},
     ).save()
 
 
 def _built_on(engines: EnginePlan) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are bound to none."""
+    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
     gpu = None if engines.flavour == "rtx" else this_gpu()
     return str(gpu) if gpu else ""
 
 
-def write_engine(
-    product: Product, onnx_file: OnnxFile, engines: EnginePlan, folder: Path, overwrite: bool = False
-) -> EngineFile:
-    """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.engine`` from an ONNX file, with its sidecar.
+def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:
+    """Build an engine from an ONNX file, and write it with its sidecar.
 
     With ``strip_weights`` a plan without weights is written next to it, ``…-stripped.engine``.
 
+    Args:
+        onnx_file: The record of the ONNX file.
+        engines: How to build.
+        path: Where to write.
+        overwrite: Whether a file that was made in another way may be replaced.
+
     Raises:
+        UsageError: another file is there.
         ImfDeployError: TensorRT refuses the file.
     """
-    target = "".join(f"-sm{capability}" for capability in engines.settings.compute_capability)
-    path = folder / f"{_stem(product, onnx_file.precision)}{target}.engine"
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
     if made := claim(EngineFile, path, recipe, overwrite):
         return made
@@ -236,7 +247,7 @@ def write_engine(
         targets=list(info.header.targets),
         batch=profiles_text(info.batch),
         build=info.built(),
-        **_fields(product, onnx_file.precision),
+        **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
     )
     if engines.settings.strip_weights:
         plan = stripped_path(path)

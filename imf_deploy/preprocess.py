@@ -6,8 +6,9 @@ stored in every sidecar and in the metadata of every ONNX file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-Resize = Literal["none", "crop"]
+Resize = Literal["none", "crop", "input"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
@@ -57,8 +58,9 @@ class Preprocess:
 
     Attributes:
         size: Height and width of the network's input, in pixels.
-        resize: ``none`` (images already have the size) or ``crop`` (the shorter side is scaled
-            to ``resize_to`` with a bilinear filter, then the centre is cropped).
+        resize: ``none`` (images already have the size), ``crop`` (the shorter side is scaled
+            to ``resize_to`` with a bilinear filter, then the centre is cropped), or ``input`` (the network
+            was only given tensors: how images become its input is not known).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
@@ -73,6 +75,28 @@ class Preprocess:
     std: tuple[_Positive, _Positive, _Positive]
     labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
+
+    @classmethod
+    def of_tensors(cls, size: int, labels: tuple[str, ...]) -> Preprocess:
+        """Return what is known of a network that was only given tensors: its size and its classes."""
+        return cls(size, "input", size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), labels)
+
+    def check_known(self, name: str) -> None:
+        """Refuse images for a network that was only given tensors.
+
+        Raises:
+            ImfDeployError: naming what holds the images.
+        """
+        if self.resize == "input":
+            raise ImfDeployError(
+                f"{name} holds images, and how they become the network's input is not known",
+                "Give the network its preprocess, or give normalised float32 images",
+            )
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of an ONNX file: the labels, and this record, where it is known."""
+        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": asdict(self)})
+        return {key: json.dumps(value, ensure_ascii=False) for key, value in own.items()}
 
     @property
     def num_classes(self) -> int:
@@ -106,6 +130,7 @@ class Preprocess:
         """
         import numpy as np
 
+        self.check_known("a file")
         upright = Upright.of(image, self.color)
         width, height = upright.size
         size = (self.size, self.size)
@@ -128,7 +153,10 @@ class Preprocess:
         return pixels[None] if self.color == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last."""
+        """Turn ``uint8 [N, 1 or 3, H, W]`` into ``float32 [N, 3, H, W]``, channels last.
+
+        Images of floating point are the network's input already, and keep their values.
+        """
         return self.normalizer(images.device)(images)
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -139,7 +167,8 @@ class Preprocess:
         std = torch.tensor(self.std, device=device).view(1, 3, 1, 1) * 255
 
         def normalize(images: Tensor) -> Tensor:
-            normal = (images.expand(-1, 3, -1, -1).float() - mean) / std
+            whole = images.is_floating_point()
+            normal = images if whole else (images.expand(-1, 3, -1, -1).float() - mean) / std
             return normal.contiguous(memory_format=torch.channels_last)
 
         return normalize

@@ -54,7 +54,7 @@ def files() -> dict[str, set[str]]:
     return {
         name: imported(path.read_text("utf-8"), name, modules(), path.name == "__init__.py")
         for name, path in modules().items()
-        if name != FACE and not name.startswith("imf_deploy.cli")
+        if name != FACE
     }
 
 
@@ -93,6 +93,13 @@ def test_no_imports_go_round_in_a_circle(graph: object) -> None:
     assert callable(graph)
     found = circle(graph())
     assert not found, f"{graph.__name__} import each other: {' -> '.join(found)}"
+
+
+def test_only_its_command_imports_the_study() -> None:
+    """It is a research instrument beside the deployment: what ships files does not know it."""
+    study = {name for name in modules() if name.startswith("imf_deploy.study")}
+    importers = {name for name, others in files().items() if others & study and name not in study}
+    assert importers <= {"imf_deploy.cli.study"}
 
 
 def test_the_whole_package_is_walked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from imf_deploy.benchmark.clients import check_clients, measure_clients
 from imf_deploy.benchmark.conditions import OtherWork, conditions
@@ -16,16 +17,17 @@ from imf_deploy.benchmark.layers import check_layers, engine_layers
 from imf_deploy.benchmark.measure import check_settings, measure
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Choice, ways_of
+from imf_deploy.benchmark.ways import Choice, ways_of, where
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.runners.base import SessionRunner
+from imf_deploy.method.products import Product
+from imf_deploy.runners.base import Batch, SessionRunner
 from imf_deploy.runners.opening import Way
 
 
 def bench(
-    paths: Sequence[Path],
+    files: Sequence[Path | Product],
     choice: Choice | None = None,
     *,
     batch_sizes: Sequence[int] = (1,),
@@ -47,7 +49,8 @@ def bench(
     inputs see :func:`imf_deploy.benchmark.inputs.noise`.
 
     Args:
-        paths: ONNX files, engines and stripped weights that take the same input; a file may be listed twice.
+        files: ONNX files, engines, stripped weights, and products in memory that take the same input; a
+            file may come twice.
         choice: Runtimes, devices and modes; by default ONNX Runtime and PyTorch on the CPU.
         batch_sizes: Images in a batch.
         duration_s: Minimum time in seconds that each row is measured for.
@@ -72,14 +75,14 @@ def bench(
     choice = choice or Choice()
     choice.check()
     check_settings(duration_s, iterations, warmup_s, rounds or 1, loads)
-    if not paths or not batch_sizes:
+    if not files or not batch_sizes:
         raise UsageError("there is nothing to measure", "Name a file and a batch size")
     if min(batch_sizes) < 1:
         raise UsageError("--batch must be 1 or more")
     check_clients(clients)
-    ways = _named(paths, choice)
+    ways = _named(files, choice)
     if layers:
-        check_layers(paths, list(ways.values()))
+        check_layers([where(file) for file in files], list(ways.values()))
     blocks = loads if loads > 1 else rounds or 1
     if len(ways) > 1 and blocks < MIN_BLOCKS:
         raise UsageError(f"a comparison of files needs {MIN_BLOCKS} loads or more, not {loads}")
@@ -98,7 +101,7 @@ def bench(
         "input_type": taken.type, "baseline": first, "seed": seed,
         "clients": list(clients),
     }  # fmt: skip
-    hashes = {path: sha256_file(path) for path in paths}
+    hashes = {where(f): sha256_file(f) if isinstance(f, Path) else f.artifact.sha256 for f in files}
     rows: list[BenchRow] = []
     other_cpus = 0.0
     for batch_size in batch_sizes:
@@ -129,7 +132,7 @@ def bench(
                     way=way.to_dict(),
                     latency=latency,
                     ratio=None if name == first else ratio(latency, found[first], seed),
-                    start_up=start_up(way, batch, seed) if startup else None,
+                    start_up=_start_up(way, batch, seed) if startup else None,
                     gpu_ms=gpu_parts(runner, batch, duration_s, iterations, warmup_s),
                     session=runner.session if isinstance(runner, SessionRunner) else None,
                     layers=tuple(engine_layers(way, batch)) if wanted else (),
@@ -141,11 +144,15 @@ def bench(
     return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state(), "other_cpus": other_cpus})
 
 
-def _named(paths: Sequence[Path], choice: Choice) -> dict[str, Way]:
+def _start_up(way: Way, batch: Batch, seed: int) -> dict[str, Any]:
+    return {"reason": "it lies in memory"} if way.product else start_up(way, batch, seed)
+
+
+def _named(files: Sequence[Path | Product], choice: Choice) -> dict[str, Way]:
     """Return every way of every file, by a unique name."""
     named: dict[str, Way] = {}
-    for name, path in zip(_names(paths), paths, strict=True):
-        ways = ways_of(path, choice)
+    for name, file in zip(_names([where(file) for file in files]), files, strict=True):
+        ways = ways_of(file, choice)
         for way in ways:
             named[f"{name} ({way.label})" if len(ways) > 1 else name] = way
     return named

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.compat import usable_cpus
@@ -13,6 +14,9 @@ from imf_deploy.files import existing_file
 from imf_deploy.runners.onnxruntime import PROVIDERS
 from imf_deploy.runners.opening import Way
 from imf_deploy.runners.pytorch import PYTORCH_MODES, PyTorchMode
+
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
 
 RUNTIMES = ("onnxruntime", "openvino")
 CUDA_GRAPHS = ("on", "off")
@@ -66,18 +70,26 @@ class Choice:
             raise UsageError(f"--threads must be 1 or more, not {self.threads}")
 
 
-def ways_of(path: Path, choice: Choice) -> list[Way]:
-    """Return the ways to run a file.
+def ways_of(file: Path | Product, choice: Choice) -> list[Way]:
+    """Return the ways to run a file, or a product that lies in memory.
 
     Raises:
         UsageError: there is no such file, or its suffix is not one of ``WAYS``.
     """
+    path = where(file)
+    if not isinstance(file, Path):
+        return [replace(way, product=file) for way in _weights_ways(path, choice)]
     ways = WAYS.get(path.suffix.lower())
     if ways is None:
         raise UsageError(
             f"{path} cannot be measured: its suffix is not one of {', '.join(WAYS)}", "Rename or export it"
         )
     return ways(existing_file(path, "the file to measure"), choice)
+
+
+def where(file: Path | Product) -> Path:
+    """Return the path of a file, or what stands for it in names where a product lies in memory."""
+    return file if isinstance(file, Path) else file.artifact.path
 
 
 def _onnx_ways(path: Path, choice: Choice) -> list[Way]:

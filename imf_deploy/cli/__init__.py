@@ -47,7 +47,7 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.app import all_options
+    from imf_deploy.cli.app import all_options, run
     from imf_deploy.cli.failures import refusal, with_flags
     from imf_deploy.errors import ImfDeployError
     from imf_deploy.processes import check_launcher, world_size
@@ -61,7 +61,8 @@ def _run() -> tuple[int, bool]:
     try:
         check_launcher()
         several = world_size() > 1
-        code = _command(sys.argv[1:])
+        _check_text(sys.argv[1:])
+        code = run(sys.argv[1:])
     except ImfDeployError as error:
         _complain(error)
         return error.exit_code, several
@@ -86,29 +87,6 @@ def _run() -> tuple[int, bool]:
             "training stopped."
         )
     return code, several
-
-
-def _command(arguments: list[str]) -> int:
-    """Run what the arguments ask for; return the exit code.
-
-    Raises:
-        UsageError: they are not the command line of any command.
-    """
-    from imf_deploy.cli.app import CommandLineError, app
-    from imf_deploy.errors import UsageError
-
-    _check_text(arguments)
-    try:
-        code = app(arguments, prog_name="imf-deploy", standalone_mode=False)
-    except CommandLineError as error:
-        if not arguments:  # the help
-            error.show()
-            return error.exit_code
-        context = getattr(error, "ctx", None)
-        what, guess, near = " ".join(error.format_message().split()).partition(" Did you mean ")
-        page = f"See {context.command_path if context else 'imf-deploy'} --help"
-        raise UsageError(what.rstrip("."), f"{guess}{near} {page}".strip()) from error
-    return code if isinstance(code, int) else 0
 
 
 def _options() -> set[str]:

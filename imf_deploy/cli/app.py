@@ -2,74 +2,126 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import Annotated, cast
+import shlex
+from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
+from typing import Any
 
-import typer
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import ValidationError
+from pydantic import ValidationError as SettingsError
 
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, refit, stages, study, trainings, verify
-from imf_deploy.cli.config import Command, configurable
+from imf_deploy import __version__
+from imf_deploy.cli.calibrate import calibrate
+from imf_deploy.cli.config import Sources
+from imf_deploy.cli.doctor import doctor
+from imf_deploy.cli.files import bench
+from imf_deploy.cli.look import compare, inspect
+from imf_deploy.cli.main_job import distill_and_export
+from imf_deploy.cli.options import Common
+from imf_deploy.cli.refit import refit_engine
+from imf_deploy.cli.stages import export, strip
+from imf_deploy.cli.study import study
+from imf_deploy.cli.trainings import distill, qat, train_teacher
+from imf_deploy.cli.verify import verify
+from imf_deploy.errors import UsageError
 from imf_deploy.processes import is_first
+from imf_deploy.settings.base import option_values, plain, problem
 
-# Typer takes Click's errors from Click, and from 0.26 on from a copy of its own.
-CommandLineError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
-"""Base of the errors of a command line that cannot be read (``ClickException``)."""
-
-app = typer.Typer(
+_sources = Sources()
+app = App(
     name="imf-deploy",
     help="Distil a light image classifier, strip it, and ship verified ONNX files and TensorRT engines.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative_iterable=()),
+    config=[_sources],
+    print_error=False,
+    exit_on_error=False,
 )
-_COMMANDS: dict[str, Command] = {
-    "distill-and-export": main_job.distill_and_export,
-    "train-teacher": trainings.train_teacher,
-    "distill": trainings.distill,
-    "qat": trainings.qat,
-    "strip": stages.strip,
-    "export": stages.export,
-    "calibrate": calibrate.calibrate,
-    "refit-engine": refit.refit_engine,
-    "verify": verify.verify,
-    "bench": files.bench,
-    "doctor": doctor.doctor,
-    "inspect": look.inspect,
-    "compare": look.compare,
-    "study": study.study,
+COMMANDS: dict[str, Any] = {
+    "distill-and-export": distill_and_export,
+    "train-teacher": train_teacher,
+    "distill": distill,
+    "qat": qat,
+    "strip": strip,
+    "export": export,
+    "calibrate": calibrate,
+    "refit-engine": refit_engine,
+    "verify": verify,
+    "bench": bench,
+    "doctor": doctor,
+    "inspect": inspect,
+    "compare": compare,
+    "study": study,
 }
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(configurable(_command))
+for _name, _command in COMMANDS.items():
+    app.command(_command, name=_name, alias="quantize" if _name == "calibrate" else None)
+app.register_install_completion_command()
+
+_TOGETHER = ("distill-and-export", "train-teacher", "distill", "qat")
+# Where to write, and whether over another run, is no part of what a run is.
+_NOT_RECORDED = {"config", "output", "overwrite"}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run what the arguments ask for; return the exit code.
+
+    Raises:
+        UsageError: they are not the command line of any command.
+    """
+    if not arguments:
+        app.help_print([])
+        return UsageError.exit_code
+    page = f"imf-deploy {arguments[0]}" if arguments[0] in COMMANDS else "imf-deploy"
+    try:
+        command, bound, _ = app.parse_args(arguments)
+    except CycloptsError as error:
+        what, hint = _explain(error)
+        raise UsageError(what, f"{hint}See {page} --help") from error
+    if not is_first() and arguments[0] not in _TOGETHER:
+        return 0  # several processes were started for what one does
+    bound.apply_defaults()
+    values = bound.arguments
+    if isinstance(common := values.get("common"), Common):
+        line = shlex.join(["imf-deploy", *arguments])
+        values["common"] = replace(common, settings=_recorded(values), given=_sources.given, command=line)
+    command(*bound.args, **bound.kwargs)
+    return 0
 
 
 def options_of(command: str) -> set[str]:
     """Return the long names of a command's options; none where there is no such command."""
-    known = inspect.signature(_COMMANDS[command]).parameters if command in _COMMANDS else {}
-    return {f"--{name.replace('_', '-')}" for name in known}
+    if command not in COMMANDS:
+        return set()
+    return {argument.name for argument in app[command].assemble_argument_collection() if argument.parse}
 
 
 def all_options() -> set[str]:
     """Return the long names of the options of all commands."""
-    return set().union(*map(options_of, _COMMANDS))
+    return set().union(*map(options_of, COMMANDS))
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from imf_deploy import __version__
+def _explain(error: CycloptsError) -> tuple[str, str]:
+    """Return what is wrong with a command line, and what to do about it, before its help is named."""
+    if isinstance(error, ValidationError) and isinstance(error.__cause__, SettingsError):
+        what, hint = problem(error.__cause__)
+        name = str(error.__cause__.errors()[0]["loc"][0]).replace("_", "-")
+        if name in _sources.read and name not in _sources.given:
+            what = f"--config {_sources.path}: {name}: {_sources.read[name]} cannot be used ({what})"
+        return what, f"{hint}. " if hint else ""
+    what, guess, near = " ".join(str(error).split()).partition(" Did you mean ")
+    return what.rstrip("."), f"{guess.strip()} {near} ".lstrip()
 
-        typer.echo(__version__)
-        raise typer.Exit
 
-
-_TOGETHER = ("distill-and-export", "train-teacher", "distill", "qat")
-
-
-@app.callback()
-def _root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    if not is_first() and context.invoked_subcommand not in _TOGETHER:
-        raise typer.Exit  # several processes were started for what one does
+def _recorded(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a command for its record, by their names."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Common):
+            continue
+        if is_dataclass(value):
+            found |= option_values(value)
+        elif value not in (None, ()):
+            found[name.replace("_", "-")] = plain(value)
+    return {name: value for name, value in found.items() if name not in _NOT_RECORDED}

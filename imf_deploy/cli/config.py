@@ -1,75 +1,78 @@
-"""``--config FILE.yaml``: options of a command from a file, and back into one."""
+"""``--config FILE.yaml`` and ``--preset NAME``: values of options that the command line does not give."""
 
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from enum import Enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+from cyclopts import App, ArgumentCollection, Token
 
 from imf_deploy.untrusted import shorten
 
 if TYPE_CHECKING:
     import yaml
 
-Command = Callable[..., None]
-Given = frozenset[str]
-"""Long names of options, without dashes."""
-Settings = dict[str, Any]
-"""Values by the long names of options, without dashes."""
-
-# Where to write, and whether over another run, is no part of what a run is.
-_NOT_RECORDED = {"config", "output", "overwrite"}
 _EXAMPLE = "Write lines such as epochs: 7"
 
 CONFIG_BYTES = 64 << 10
 """Largest file of options that is read; one with every option of a command has 3 kB."""
 _LONGEST_NAME = 60
+_FILE, _PRESET = "--config", "--preset"
 
 
-def configurable(command: Command) -> Command:
-    """Give a command ``--config``.
+@dataclass
+class Sources:
+    """Fills in options that the command line does not give: from the file first, then from the preset.
 
-    One with a parameter ``settings`` gets what its options came to, and one with a parameter ``given`` the
-    names of the options on the command line itself.
+    Attributes:
+        given: Names of the options that the command line gives, without dashes.
+        read: Text that the file gives, by the names of options.
+        path: The file.
     """
-    own = inspect.signature(command, eval_str=True).parameters
-    added = {
-        "config": inspect.Parameter(
-            "config",
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                Path | None,
-                typer.Option(
-                    help="YAML file of options, by their names without dashes; the command line wins.",
-                    is_eager=True,
-                    callback=_apply,
-                ),
-            ],
-        ),
-        "context": inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-    }
 
-    @functools.wraps(command)
-    def run(*, config: Path | None, context: typer.Context, **values: Any) -> None:
-        if "settings" in own:
-            values["settings"] = _effective(context, values)
-        if "given" in own:
-            values["given"] = _given(context)
-        command(**values)
+    given: frozenset[str] = frozenset()
+    read: dict[str, str] = field(default_factory=dict)
+    path: Path | None = None
 
-    everything = [p for p in own.values() if p.name not in ("settings", "given")] + list(added.values())
-    # Typer reads the options from here; a function's type does not declare it.
-    run.__signature__ = inspect.Signature(everything)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in everything}
-    return run
+    def __call__(self, _app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        """Add the values; called by cyclopts between reading the command line and converting it."""
+        options = {
+            argument.name.removeprefix("--"): argument
+            for argument in arguments
+            if argument.parse and argument.name.startswith("--") and not argument.children
+        }
+        self.given = frozenset(name for name, argument in options.items() if argument.tokens)
+        self.path, self.read, command = None, {}, commands[-1] if commands else ""
+
+        def value(name: str) -> str:
+            argument = options.get(name.removeprefix("--"))
+            return argument.tokens[0].value if argument and argument.tokens else ""
+
+        def fill(values: Mapping[str, str], source: str) -> None:
+            for name, text in values.items():
+                if (argument := options.get(name)) and not argument.tokens:
+                    several = argument.token_count()[1]
+                    for word in text.split(",") if several else [text]:
+                        argument.append(Token(keyword=f"--{name}", value=word, source=source))
+
+        if value(_FILE):
+            self.path = Path(value(_FILE))
+            known = {name: name for name in options if name != "config"}
+            self.read = read_settings(self.path, known, command)
+            fill(self.read, str(self.path))
+        if value(_PRESET):
+            from imf_deploy.training.presets import find_preset
+
+            preset = find_preset(value(_PRESET)).options(teacher=command == "train-teacher")
+            fill({name.replace("_", "-"): _text(setting) for name, setting in preset.items()}, _PRESET)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[str, str]:
@@ -182,65 +185,3 @@ def _where(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = shorten(getattr(error, "problem", "") or "it holds control characters", 100)
     return f"line {mark.line + 1}: {problem}" if mark else problem
-
-
-def _apply(context: typer.Context, path: Path | None) -> Path | None:
-    if path:
-        known = {option: name for name, option in _options(context).items()}
-        given = read_settings(path, known, str(context.info_name))
-        _check(context, path, given)
-        # Click looks here for every option that was not given.
-        context.default_map = {**(context.default_map or {}), **_as_click(context, given)}
-    return path
-
-
-def _check(context: typer.Context, path: Path, given: Mapping[str, str]) -> None:
-    """Refuse values of the wrong type here, where the file can be named."""
-    from imf_deploy.errors import UsageError
-
-    for parameter in context.command.params:
-        if parameter.name in given and not parameter.callback:
-            text = given[parameter.name]
-            try:
-                parameter.process_value(context, _as_click(context, given)[parameter.name])
-            except typer.BadParameter as error:
-                option = _options(context)[parameter.name]
-                raise UsageError(
-                    f"--config {path}: {option}: {text} cannot be used ({error.message})",
-                    f"See imf-deploy {context.info_name} --help",
-                ) from error
-
-
-def _as_click(context: typer.Context, given: Mapping[str, str]) -> dict[str, str | list[str]]:
-    """Return values as Click takes them: a list for an option that may be given several times."""
-    several = {p.name for p in context.command.params if getattr(p, "multiple", False)}
-    return {n: [v for v in text.split(",") if v] if n in several else text for n, text in given.items()}
-
-
-def _options(context: typer.Context) -> dict[str, str]:
-    """Return the long names of a command's options, without dashes, by the names of its parameters."""
-    return {
-        str(parameter.name): max(parameter.opts, key=len).removeprefix("--")
-        for parameter in context.command.params
-        if parameter.param_type_name == "option" and parameter.name not in ("config", "help")
-    }
-
-
-def _given(context: typer.Context) -> Given:
-    """Return the long names of the options that the command line gives, without dashes."""
-    # Typer has a copy of Click, whose enumeration is not Click's.
-    sources = {name: context.get_parameter_source(name) for name in _options(context)}
-    return frozenset(
-        option
-        for name, option in _options(context).items()
-        if (source := sources[name]) is not None and source.name == "COMMANDLINE"
-    )
-
-
-def _effective(context: typer.Context, values: Mapping[str, Any]) -> Settings:
-    found = {option: values[name] for name, option in _options(context).items() if name in values}
-    return {
-        option: value.value if isinstance(value, Enum) else str(value) if isinstance(value, Path) else value
-        for option, value in found.items()
-        if value is not None and value != [] and option not in _NOT_RECORDED
-    }

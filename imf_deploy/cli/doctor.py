@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
-import typer
+import imf_deploy.cli.options as o
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    *,
+    json: Annotated[bool, o.flag("Print JSON instead of a table.", "--json")] = False,
+    common: o.Common = o.Common(),
 ) -> None:
     """List what this machine can build, run and measure, what is missing, and what would bring it."""
     from pathlib import Path
@@ -19,7 +22,7 @@ def doctor(
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps(to_dict(findings), indent=2, ensure_ascii=False))
+        sys.stdout.write(encoder.dumps(to_dict(findings), indent=2, ensure_ascii=False) + "\n")
         return
     from rich.console import Console
 

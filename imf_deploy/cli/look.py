@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 
 
 def inspect(
     file: Annotated[
         Path,
-        typer.Argument(help="An ONNX file, an engine, safetensors, a record, or the folder of a run."),
+        Parameter(help="An ONNX file, an engine, safetensors, a record, or the folder of a run."),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    /,
+    *,
+    as_json: Annotated[bool, o.flag("Print JSON, for machines.", "--json")] = False,
+    common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
     import json
@@ -27,25 +31,28 @@ def inspect(
 
     finding = run(file)
     if as_json:
-        typer.echo(json.dumps(finding.to_dict(), indent=2))
+        sys.stdout.write(json.dumps(finding.to_dict(), indent=2) + "\n")
     else:
         Console(highlight=False).print(render(finding))
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or their report.json files.")],
+    runs: Annotated[tuple[Path, ...], Parameter(help="Folders of runs, or their report.json files.")],
+    /,
+    *,
     latency_budget_ms: Annotated[
-        float | None, typer.Option(help="Most milliseconds of the median inference at batch 1.")
+        float | None, Parameter(help="Most milliseconds of the median inference at batch 1.")
     ] = None,
     size_budget_mb: Annotated[
-        float | None, typer.Option(help="Most megabytes (a million bytes) of the file.")
+        float | None, Parameter(help="Most megabytes (a million bytes) of the file.")
     ] = None,
     min_accuracy: Annotated[
-        float | None, typer.Option(help="Least accuracy on validation images, 0 to 1.")
+        float | None, Parameter(help="Least accuracy on validation images, 0 to 1.")
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="HTML page to write.")] = None,
+    json_file: Annotated[Path | None, o.to("JSON file to write.", "--json")] = None,
+    html_file: Annotated[Path | None, o.to("HTML page to write.", "--html")] = None,
     overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
 ) -> None:
     """Lay the files of runs side by side and choose one, within a budget if there is one.
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 
 
 def refit_engine(
-    engine: Annotated[Path, typer.Argument(help="An engine that was built with --strip-weights.")],
+    engine: Annotated[Path, Parameter(help="An engine that was built with --strip-weights.")],
     weights: Annotated[
-        Path, typer.Argument(help="An ONNX file or stripped weights of the same student and product.")
+        Path, Parameter(help="An ONNX file or stripped weights of the same student and product.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Engine to write.")],
-    trust_model: o.TrustModel = None,
+    /,
+    *,
+    output: Annotated[Path, o.to("Engine to write.")],
+    trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
 ) -> None:
     """Write an engine with the weights of another student of the same architecture, in seconds.
 
@@ -28,7 +31,7 @@ def refit_engine(
     from imf_deploy.pipeline.refit import refit_engine as run
     from imf_deploy.progress import say
 
-    made = run(engine, weights, output, trust_model or (), overwrite)
+    made = run(engine, weights, output, trust_model, overwrite)
     if proof := made.refit:
         largest = max(check.max_abs_diff or 0.0 for check in proof.checks)
         say(

@@ -6,25 +6,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
+from imf_deploy.settings.data import PlaceSettings
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="An ONNX file or an engine that imf-deploy export wrote.")],
-    against: Annotated[Path, typer.Option(help="Weights of the product that it was made from.")],
-    data: o.DataNow = "",
-    data_root: o.DataRoot = "",
+    file: Annotated[Path, Parameter(help="An ONNX file or an engine that imf-deploy export wrote.")],
+    /,
+    *,
+    against: Annotated[Path, Parameter(help="Weights of the product that it was made from.")],
+    place: PlaceSettings = PlaceSettings(),
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="Gate in points; by default the one that the file was made for.")
+        float | None, Parameter(help="Gate in points; by default the one that the file was made for.")
     ] = None,
     min_agreement: Annotated[
-        float | None, typer.Option(help="Gate from 0 to 1; by default the one that the file was made for.")
+        float | None, Parameter(help="Gate from 0 to 1; by default the one that the file was made for.")
     ] = None,
-    trust_model: o.TrustModel = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    trust_model: o.TrustModel = (),
+    output: Annotated[Path | None, o.to("JSON file to write.")] = None,
     overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
 
@@ -61,12 +64,12 @@ def verify(
     check_parent(
         load_artifact(against, ProductFile), artifact
     )  # before networks are built and data is opened
-    product = load_product(against, trust_model or ())
+    product = load_product(against, trust_model)
     # Before the data is opened: that may take minutes.
     gate = replace(artifact.gate or Gate(), **{name: v for name, v in given.items() if v is not None})
     files = with_origins(artifact)
     check_files(product, files)
-    opened = reopen_data(product.artifact.data_config, data, data_root)
+    opened = reopen_data(product.artifact.data_config, place.data, place.data_root)
     if product.artifact.evaluated_on not in ("", opened.fingerprint):
         say(f"{opened.name} is other data than {against} was evaluated on")
     (*_, last) = run(product, files, opened, gate, search=True)

@@ -93,9 +93,7 @@ def recorded_data(content: Any) -> DataSettings:
     """
     fields = content if isinstance(content, dict) else {}
     try:
-        if not fields.get("data"):
-            raise ImfDeployError("`data` is not given")
-        return from_record(DataSettings, fields)
+        return from_record(DataSettings, {"data": ""} | fields)
     except ImfDeployError as error:
         raise ImfDeployError(f"the record of the data is damaged ({error.what})", "Distil again") from error
 

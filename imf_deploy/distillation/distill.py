@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ from imf_deploy.settings.base import from_record
 from imf_deploy.stages import stage
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
-from imf_deploy.training.checkpoint import check_finite
+from imf_deploy.training.checkpoint import History, check_finite
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
 from imf_deploy.training.tensorboard import check_monitoring
@@ -123,22 +124,9 @@ def distill(
         return made
     if not checked:
         check_student(spec)
-    torch.manual_seed(config.seed)
-    recent = None
-    if config.refit and monitoring.teacher_outputs_gb:
-        recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
-    task, graph, blocks, features = imf_task(spec, teacher, config, recent)
-    title = f"Distilling {spec.name}"
-    try:
-        history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
-    finally:
-        task.close()
+    run = run_distillation(spec, teacher, data, config, checkpoint, settings, overwrite, monitoring)
 
     def finish() -> DistilledFile:
-        heads = []
-        if config.refit:
-            with stage("refit"):
-                heads = refit_distilled(graph, task.teach, data, config, config)
         record = DistilledFile(
             path=path,
             sha256="",
@@ -146,39 +134,111 @@ def distill(
             recipe=recipe,
             model=spec.to_dict(),
             preprocess=data.preprocess,
-            history=history,
-            refitted=heads,
-            blocks=blocks,
-            teacher_features=features,
-            teacher=teacher.spec.to_dict(),
-            teacher_key=teacher.key,
-            teacher_accuracy=teacher.accuracy,
-            teacher_tensors=tensor_hashes(teacher.module.parameters()),
-            data=data.name,
-            data_config=data.config,
-            config=finite(asdict(config)),
+            **run.finish(data),
         )
-        return save_distilled(record, graph, checkpoint)
+        return save_distilled(record, run.graph, checkpoint)
 
     return on_first(finish)
 
 
-def imf_task(
-    spec: ModelSpec, teacher: Teacher, config: DistillSettings, recent: RecentLogits | None = None
-) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
-    """Build what a distillation trains, with fresh weights.
+@dataclass(frozen=True)
+class DistillationRun:
+    """What a distillation has trained.
+
+    Attributes:
+        teacher: The network that it learned from.
+        config: Settings.
+        task: The task, which has the teacher.
+        graph: Student and branches.
+        blocks: The student's blocks.
+        features: The teacher's block that each branch learned.
+        history: One record an epoch.
+    """
+
+    teacher: Teacher
+    config: DistillSettings
+    task: ImfTask
+    graph: TrainingGraph
+    blocks: list[Block]
+    features: list[Block]
+    history: History
+
+    def finish(self, data: DataSet) -> dict[str, Any]:
+        """Re-fit the heads where the settings ask for it, and return the fields of the record."""
+        heads = []
+        if self.config.refit:
+            with stage("refit"):
+                heads = refit_distilled(self.graph, self.task.teach, data, self.config, self.config)
+        return {
+            "history": self.history,
+            "refitted": heads,
+            "blocks": self.blocks,
+            "teacher_features": self.features,
+            "teacher": self.teacher.spec.to_dict(),
+            "teacher_key": self.teacher.key,
+            "teacher_accuracy": self.teacher.accuracy,
+            "teacher_tensors": tensor_hashes(self.teacher.module.parameters()),
+            "data": data.name,
+            "data_config": data.config,
+            "config": finite(asdict(self.config)),
+        }
+
+
+def run_distillation(
+    spec: ModelSpec,
+    teacher: Teacher,
+    data: DataSet,
+    config: DistillSettings,
+    checkpoint: Path | None,
+    settings: Mapping[str, Any],
+    overwrite: bool = False,
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
+    student: nn.Module | None = None,
+) -> DistillationRun:
+    """Train a student and its branches; nothing but the checkpoint is written.
 
     Args:
         spec: The student's architecture.
-        teacher: Gets a hook, which closing the task takes off again.
+        teacher: The frozen network that it learns from.
+        data: Training and validation splits.
+        config: Settings, which were checked.
+        checkpoint: As :func:`imf_deploy.training.loop.fit` takes it, like the three that follow.
+        settings: Everything that decides the result.
+        overwrite: Whether a checkpoint of other settings may be replaced.
+        monitoring: What is kept and reported meanwhile.
+        student: The student, which is trained in place; by default one with fresh weights.
+    """
+    torch.manual_seed(config.seed)
+    recent = None
+    if config.refit and monitoring.teacher_outputs_gb:
+        recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student)
+    title = f"Distilling {spec.name}"
+    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
+    return DistillationRun(teacher, config, task, graph, blocks, features, history)
+
+
+def imf_task(
+    spec: ModelSpec,
+    teacher: Teacher,
+    config: DistillSettings,
+    recent: RecentLogits | None = None,
+    student: nn.Module | None = None,
+) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
+    """Build what a distillation trains.
+
+    Args:
+        spec: The student's architecture.
+        teacher: The frozen network that it learns from.
         config: Of the distillation.
         recent: Keeps the teacher's logits for the re-fit.
+        student: The student; by default one with fresh weights.
 
     Returns:
         The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
     """
     its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
-    graph, blocks, features = training_graph(spec, its, config)
+    graph, blocks, features = training_graph(spec, its, config, student)
     smoothing = config.label_smoothing
     task = ImfTask(graph, teacher, features, config, smoothing, config.branch_warmup, recent)
     return task, graph, blocks, features

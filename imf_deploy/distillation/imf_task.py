@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
-from imf_deploy.models import Block, ModelSpec, build_model, student_blocks
+from imf_deploy.models import Block, ModelSpec, build_model, device_of, student_blocks
 from imf_deploy.processes import world_size
 from imf_deploy.settings import BranchSettings, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
@@ -22,24 +22,61 @@ from imf_deploy.training.task import Known, risen
 
 
 def training_graph(
-    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings
+    spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings, student: nn.Module | None = None
 ) -> tuple[TrainingGraph, list[Block], list[Block]]:
-    """Build a student with fresh weights and a branch on each of its blocks.
+    """Build a student and a branch with fresh weights on each of its blocks.
 
     Args:
         spec: The student's architecture.
         teacher_blocks: Blocks of the teacher in order, or those alone that the branches learn.
         design: How the branches are made.
+        student: The student; by default one with fresh weights.
 
     Returns:
         The graph, the student's blocks, and the teacher's block that each branch learns.
     """
-    student = build_model(spec)
+    student = student or build_model(spec)
     blocks = student_blocks(student, spec)
-    features = branch_features(design, teacher_blocks, len(blocks))
-    branches = ImfBranches(blocks, features, spec.num_classes, design)
-    graph = TrainingGraph(student, blocks, branches)
+    graph, features = attach_branches(student, blocks, teacher_blocks, spec.num_classes, design)
     return graph.to(memory_format=torch.channels_last), blocks, features
+
+
+def attach_branches(
+    student: nn.Module,
+    blocks: Sequence[Block],
+    teacher_blocks: Sequence[Block],
+    classes: int,
+    design: BranchSettings,
+) -> tuple[TrainingGraph, list[Block]]:
+    """Put a branch with fresh weights beside each block of a student, on the student's device.
+
+    Args:
+        student: The network; it stays as it is.
+        blocks: Its blocks in order.
+        teacher_blocks: As for :func:`training_graph`.
+        classes: Number of logits.
+        design: How the branches are made.
+
+    Returns:
+        The graph, and the teacher's block that each branch learns.
+    """
+    features = branch_features(design, teacher_blocks, len(blocks))
+    branches = ImfBranches(blocks, features, classes, design).to(device_of(student))
+    return TrainingGraph(student, blocks, branches), features
+
+
+def warmed_up(terms: dict[str, Tensor], progress: float | Tensor, warmup: float) -> dict[str, Tensor]:
+    """Return the terms of the loss with those of the branches reduced during their warm-up.
+
+    Args:
+        terms: As :func:`imf_deploy.method.losses.imf_losses` returns them.
+        progress: Part of the training that is done, from 0 to 1.
+        warmup: Part of the training in which the weight of the branches rises from 0; 0 for none.
+    """
+    if not warmup:
+        return terms
+    factor = risen(progress, warmup)
+    return {n: t if n in ("cross_entropy", "student_kd") else t * factor for n, t in terms.items()}
 
 
 class ImfTask:
@@ -47,7 +84,7 @@ class ImfTask:
 
     Args:
         graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
-        teacher: Gets a hook, which :meth:`close` takes off again.
+        teacher: The frozen network that it learns from.
         features: The teacher's feature map that each branch learns.
         weights: Of the terms of the loss.
         label_smoothing: Of the labels.
@@ -120,16 +157,9 @@ class ImfTask:
         terms = imf_losses(
             logits, branches, self._targets, target, labels, self._weights, self._label_smoothing, self._task
         )
-        if self._warmup:
-            for name in ("branch_kd", "prefix_kd", "feature"):
-                terms[name] = terms[name] * risen(self.progress, self._warmup)
-        return terms
+        return warmed_up(terms, self.progress, self._warmup)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits of the student's own head, ``[N, classes]``."""
         logits: Tensor = self.module(images)[0]
         return logits
-
-    def close(self) -> None:
-        """Take the hook off the teacher."""
-        self._taps.remove()

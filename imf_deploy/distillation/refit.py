@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
-from imf_deploy.data.batches import TrainLoader, eval_batches
+from imf_deploy.data.batches import eval_batches
+from imf_deploy.data.given import train_loader
 from imf_deploy.distillation.heads import Head, OwnHead, branch_heads
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.refit import refit
@@ -113,7 +114,7 @@ def _look(
     device: torch.device,
 ) -> Seen:
     """Run student and teacher on training images until there are enough features."""
-    loader = TrainLoader(
+    loader = train_loader(
         data.train,
         data.preprocess,
         min(config.batch_size, BATCH),

@@ -177,24 +177,17 @@ class _TrainingPool(torch.autograd.Function):
 class Taps:
     """Collects the outputs of blocks of a network, from outside the network.
 
+    Hooks are on the network only while it runs, so that it can be copied, pickled and deployed at any time.
+
     Args:
-        model: The network; not changed, apart from hooks that :meth:`remove` removes.
+        model: The network; it is not changed.
         blocks: Where to tap.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[Block]) -> None:
         self._model = model
+        self._blocks = list(blocks)
         self.names = [block.name for block in blocks]
-        self._seen: dict[str, Tensor] = {}
-        self._hooks = [
-            model.get_submodule(block.name).register_forward_hook(self._keep(block)) for block in blocks
-        ]
-
-    def _keep(self, block: Block) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            self._seen[block.name] = to_map(block, output.clone() if block.overwritten else output)
-
-        return hook
 
     def run(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Run the network; return its logits ``[N, classes]`` and the tapped maps ``[N, C, H, W]``, in order.
@@ -202,16 +195,21 @@ class Taps:
         Raises:
             ImfDeployError: it outputs anything but logits, such as a tuple in training mode.
         """
+        seen: dict[str, Tensor] = {}
+
+        def keep(block: Block) -> Callable[[nn.Module, object, Tensor], None]:
+            def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+                seen[block.name] = to_map(block, output.clone() if block.overwritten else output)
+
+            return hook
+
+        hooks = [self._model.get_submodule(b.name).register_forward_hook(keep(b)) for b in self._blocks]
         try:
             logits = only_logits(self._model, self._model(images))
-            return logits, [self._seen[name] for name in self.names]
         finally:
-            self._seen.clear()
-
-    def remove(self) -> None:
-        """Remove the hooks from the network."""
-        for hook in self._hooks:
-            hook.remove()
+            for handle in hooks:
+                handle.remove()
+        return logits, [seen[name] for name in self.names]
 
 
 class TrainingGraph(nn.Module):

@@ -27,6 +27,9 @@ from imf_deploy.records.making import Block
 from imf_deploy.settings.distill import MOST_REFINING
 from imf_deploy.settings.run import ALL, BEST
 
+MODULE = "module"
+"""The format of a network that lies in memory, and the product of one that was not stripped."""
+
 
 def choose_products(wanted: Sequence[str], blocks: int) -> list[str]:
     """Return the products that are asked for, in the order of their size.
@@ -60,6 +63,11 @@ class Product:
 
     artifact: ProductFile
     module: nn.Module
+
+    @property
+    def name(self) -> str:
+        """``plain``, ``imf@k``, or ``module`` for a network that was not stripped."""
+        return self.artifact.product
 
     @property
     def image_size(self) -> int:

@@ -187,10 +187,7 @@ def _measure(
             teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
     task, graph, _, _ = imf_task(spec, teacher, config.distill)
-    try:
-        step = time_steps(task, data, config.distill, SECONDS, steps, cuda_graph) if steps else 0.0
-    finally:
-        task.close()
+    step = time_steps(task, data, config.distill, SECONDS, steps, cuda_graph) if steps else 0.0
     images = next(
         eval_batches(data.train.subset(torch.arange(min(IMAGES, len(data.train)))), data.preprocess)
     )[0]

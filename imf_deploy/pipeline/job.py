@@ -50,7 +50,7 @@ TOLD = 3
 def distill_and_export(
     config: RunSettings,
     output: Path,
-    command: str,
+    command: str = "",
     overwrite: bool = False,
     bench_seconds: float = defaults.BENCH_SECONDS,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
@@ -115,7 +115,7 @@ def distill_and_export(
                 *engines,
             )
             best = max(p.artifact.accuracy or 0.0 for p in products)
-            notes.add(weak_teacher(teacher.accuracy, best))
+            notes.add(weak_teacher(teacher.accuracy, best) if teacher.accuracy is not None else "")
             with stage("report"):
                 report = assemble(
                     config=config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.runners.base import DeployableRunner
@@ -14,6 +14,9 @@ from imf_deploy.runners.openvino import OpenVinoRunner
 from imf_deploy.runners.product import ProductRunner
 from imf_deploy.runners.pytorch import PyTorchMode
 from imf_deploy.runners.tensorrt import TensorRTRunner
+
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Way:
         classes: For an ONNX file: number of labels in its record; null if there is none.
         measured: Whether it is timed: threads spin while they wait, and any type of input is accepted.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
+        product: A network that lies in memory, in place of a file; no other process can run it.
     """
 
     path: Path
@@ -48,14 +52,15 @@ class Way:
     classes: int | None = None
     measured: bool = True
     exact_sums: bool = False
+    product: Product | None = None
 
     def open(self) -> DeployableRunner:
         """Return the runner; nothing is loaded yet."""
         return RUNTIMES[self.runtime](self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return vars(self) | {"path": str(self.path)}
+        """Return the JSON form, without the network of a product in memory."""
+        return {k: v for k, v in vars(self).items() if k != "product"} | {"path": str(self.path)}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Way:
@@ -107,7 +112,9 @@ def _openvino(way: Way) -> DeployableRunner:
 
 
 def _pytorch(way: Way) -> DeployableRunner:
-    return ProductRunner(way.path, way.device, way.threads, way.pytorch, cuda_graph=way.cuda_graph)
+    return ProductRunner(
+        way.product or way.path, way.device, way.threads, way.pytorch, cuda_graph=way.cuda_graph
+    )
 
 
 def _tensorrt(way: Way) -> DeployableRunner:

@@ -14,14 +14,16 @@ from imf_deploy.tasks.task import INPUT
 if TYPE_CHECKING:
     from torch import nn
 
+    from imf_deploy.method.products import Product
+
 
 class ProductRunner:
-    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar.
+    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar, or a product in memory.
 
     The file is read once; each entry runs a fresh copy of the weights, at other addresses.
 
     Args:
-        path: The file.
+        source: The file, or the product.
         device: See :class:`PyTorchRunner`, also for the other arguments.
         threads: Threads of PyTorch's pool.
         mode: How the network runs.
@@ -33,7 +35,7 @@ class ProductRunner:
 
     def __init__(
         self,
-        path: Path,
+        source: Path | Product,
         device: str = "cpu",
         threads: int | None = None,
         mode: PyTorchMode = "channels-last",
@@ -41,7 +43,7 @@ class ProductRunner:
         cuda_graph: bool = False,
     ) -> None:
         self.input_shape: InputShape = ()
-        self._path = path
+        self._source = source
         self._device, self._threads, self._mode, self._cuda_graph = device, threads, mode, cuda_graph
         self._module: nn.Module | None = None
         self._inner: PyTorchRunner | None = None
@@ -57,7 +59,7 @@ class ProductRunner:
         from imf_deploy.method.products import load_product
 
         if self._module is None:
-            product = load_product(self._path)
+            product = load_product(self._source) if isinstance(self._source, Path) else self._source
             self._module = product.module
             self.input_shape = (None, 3, product.image_size, product.image_size)
         self._inner = PyTorchRunner(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
@@ -25,17 +26,21 @@ Class = TypeVar("Class")
 
 
 @dataclass_transform(frozen_default=True)
-def settings(**defaults: Any) -> Callable[[type[Class]], type[Class]]:
+def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class]], type[Class]]:
     """Make a class of settings: a frozen dataclass whose fields are validated.
 
     Args:
+        panel: Where ``--help`` lists the options of the class's own fields.
         defaults: Other defaults for inherited fields.
     """
 
     def make(own: type[Class]) -> type[Class]:
-        inherited = get_type_hints(own, include_extras=True) if defaults else {}
+        hints = get_type_hints(own, include_extras=True)
+        for name in own.__annotations__:
+            option = _option(hints[name], getattr(own, name), panel)
+            own.__annotations__[name] = Annotated[hints[name], option]
         for name, value in defaults.items():
-            own.__annotations__[name] = inherited[name]
+            own.__annotations__[name] = hints[name]
             setattr(own, name, value)
         config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=LONGEST)
         made: Any = pydantic.dataclasses.dataclass(frozen=True, config=config)(own)
@@ -48,13 +53,27 @@ def settings(**defaults: Any) -> Callable[[type[Class]], type[Class]]:
             try:
                 validate(self, **made.__signature__.bind(*args, **values).arguments)
             except ValidationError as error:
-                raise UsageError(*_problem(error)) from error
+                raise UsageError(*problem(error)) from error
 
         __init__.__signature__ = made.__signature__  # type: ignore[attr-defined]
         made.__init__ = __init__
-        return made  # type: ignore[no-any-return]
+        return Parameter(name="*")(made)  # type: ignore[no-any-return]
 
     return make
+
+
+def _option(hint: Any, default: Any, panel: str) -> Parameter:
+    """Return how the command line reads a field and shows it."""
+    if is_dataclass(hint):
+        return Parameter(name="*")
+    text = next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Text)), None)
+    if default in ("", (), False, None):
+        shown: Any = False
+    else:
+        shown = text.write if text else True
+    if text:  # one word on the command line, which the type reads
+        return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, negative=())
+    return Parameter(group=panel, show_default=shown)
 
 
 def from_record(kind: type[Class], content: Any) -> Class:
@@ -66,16 +85,34 @@ def from_record(kind: type[Class], content: Any) -> Class:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
-        what, hint = _problem(error)
+        what, hint = problem(error)
         raise ImfDeployError(what, hint) from error
     except UsageError as error:
         raise ImfDeployError(error.what, error.hint) from error
 
 
+def option_values(values: Any) -> dict[str, Any]:
+    """Return the values of settings by the names of their options, as ``--config`` reads them."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(type(values), include_extras=True).items():
+        value, extras = getattr(values, name), getattr(hint, "__metadata__", ())
+        if is_dataclass(value):
+            found |= option_values(value)
+        elif INTERNAL not in extras and value is not None:
+            write = next((each.write for each in extras if isinstance(each, Text)), plain)
+            found[name.replace("_", "-")] = write(value)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return the value of an option for YAML."""
+    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
+
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
-def _problem(error: ValidationError) -> tuple[str, str]:
+def problem(error: ValidationError) -> tuple[str, str]:
     """Return what is wrong with the first field that does not fit, and what fits."""
     first = error.errors(include_url=False)[0]
     name = f"`{shorten(str(first['loc'][0]), 40)}`" if first["loc"] else ""
@@ -109,14 +146,9 @@ class Text:
         """Return the schema of the type, with text accepted in addition."""
 
         def parse(value: Any) -> Any:
-            # JSON has lists where Python has tuples.
-            return (
-                self.read(value)
-                if isinstance(value, str)
-                else tuple(value)
-                if isinstance(value, list)
-                else value
-            )
+            if isinstance(value, list):  # JSON, or the words after an option
+                value = value[0] if len(value) == 1 and isinstance(value[0], str) else tuple(value)
+            return self.read(value) if isinstance(value, str) else value
 
         return core_schema.no_info_before_validator_function(parse, handler(source))
 

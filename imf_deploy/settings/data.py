@@ -16,7 +16,7 @@ LONGEST_PATH = 1 << 20
 """Characters of ``--data``; a list of a thousand shards fits."""
 
 
-@settings()
+@settings("Data")
 class DataSettings:
     """Which data, and how it is divided."""
 
@@ -49,7 +49,32 @@ class DataSettings:
     ] = 0
 
     @model_validator(mode="after")
-    def _check_size(self) -> DataSettings:
+    def _check(self) -> DataSettings:
+        if not self.data:
+            raise UsageError(
+                "no `data` is given, and ImageNet has to be your own copy",
+                "Give `data` FOLDER with train/CLASS and val/CLASS, or `data` 'train-{000..099}.tar,val-…'",
+            )
         if 0 < self.image_size < 8:
             raise UsageError(f"`image_size` {self.image_size} is too small", "Give 8 pixels or more")
         return self
+
+
+@settings("Data")
+class PlaceSettings:
+    """Where the data of a file lies now."""
+
+    data: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Where the data is now, or the name of a data set; empty opens the recorded one.",
+        ),
+    ] = ""
+    data_root: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Folder that torchvision's data sets are in, or are downloaded to.",
+        ),
+    ] = ""

@@ -17,7 +17,7 @@ Distance = Literal["power", "raw", "l2", "channel"]
 Attention = Literal["class", "branch", "mean"]
 
 
-@settings()
+@settings("Method")
 class LossSettings:
     """The two weights of the loss (the paper's Eq. 5), the temperature, and what the terms are (ours).
 
@@ -81,7 +81,7 @@ class BranchSettings:
     ] = 2
 
 
-@settings()
+@settings("Method")
 class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
     """Which student, and how it is distilled."""
 
@@ -141,7 +141,7 @@ class QatSettings:
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1 …")] = "auto"
 
 
-@settings()
+@settings("Training")
 class TuningSettings:
     """Whether the main job tunes its student for INT8."""
 

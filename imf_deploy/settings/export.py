@@ -121,7 +121,7 @@ Precisions = Annotated[
 ]
 
 
-@settings()
+@settings("Export")
 class BuildSettings:
     """Options of a build; the defaults are TensorRT's own."""
 
@@ -157,7 +157,7 @@ class BuildSettings:
     ] = False
 
 
-@settings()
+@settings("Export")
 class EngineSettings(BuildSettings):
     """How engines are built."""
 
@@ -188,7 +188,7 @@ class EngineSettings(BuildSettings):
         return self
 
 
-@settings()
+@settings("Export")
 class ExportSettings(EngineSettings):
     """Which files are written, and how engines are built."""
 

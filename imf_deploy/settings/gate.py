@@ -13,7 +13,7 @@ from imf_deploy.settings.base import settings
 _EPSILON = 1e-9
 
 
-@settings()
+@settings("Export")
 class Gate:
     """What a file may lose against the float model that it was made from, on the same images."""
 

@@ -15,7 +15,7 @@ Method = Literal["minmax", "entropy", "percentile", "mse"]
 Cpus = Literal["all", "vnni"]
 
 
-@settings()
+@settings("Export")
 class Int8Settings:
     """Which processors an INT8 file for ONNX Runtime is for, and what it may cost."""
 

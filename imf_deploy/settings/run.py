@@ -17,9 +17,12 @@ from imf_deploy.settings.teacher import RunTeacher
 
 BEST = "best"
 ALL = "all"
+OUTPUT = "imf-deploy-out"
+QUICK_OUTPUT = "imf-deploy-quick"
+"""Where a trial writes, so that it is not in the place of a run."""
 
 
-@settings()
+@settings("Export")
 class ProductSettings:
     """Which products are made."""
 
@@ -31,15 +34,10 @@ class DeploySettings(ExportSettings):
     """Which files the main job writes of each product, and how engines are built."""
 
 
-@settings()
-class RunSettings(TuningSettings):
-    """Everything that decides the results of the main job."""
+@settings("Export")
+class BestProductSettings:
+    """Which products the main job makes."""
 
-    data: DataSettings = DataSettings()
-    teacher: RunTeacher = RunTeacher()
-    distill: DistillSettings = DistillSettings()
-    export: DeploySettings = DeploySettings()
-    int8: Int8Settings = Int8Settings()
     products: Annotated[
         Words,
         Field(
@@ -47,13 +45,39 @@ class RunSettings(TuningSettings):
             "most half its size; all; or names such as plain,imf@2."
         ),
     ] = (BEST,)
+
+
+@settings()
+class JobSettings(TuningSettings, BestProductSettings):
+    """What the main job does beyond the stages that have settings of their own."""
+
     quick: Annotated[
         bool,
         Field(
             description="A trial of one epoch (of the teacher's training too) and of plain alone, without "
-            "--refit, in imf-deploy-quick; its accuracies are not a result."
+            f"--refit, in {QUICK_OUTPUT}; its accuracies are not a result."
         ),
     ] = False
+
+
+@settings("Export")
+class LatencySettings:
+    """How long latencies are measured."""
+
+    bench_seconds: Annotated[
+        float, Field(ge=0, description="Minimum time that each file's latency is measured for.")
+    ] = 1.0
+
+
+@settings()
+class RunSettings(JobSettings):
+    """Everything that decides the results of the main job."""
+
+    data: DataSettings = DataSettings()
+    teacher: RunTeacher = RunTeacher()
+    distill: DistillSettings = DistillSettings()
+    export: DeploySettings = DeploySettings()
+    int8: Int8Settings = Int8Settings()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from imf_deploy.errors import UsageError
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import Text, Whole, Words, settings, words
 from imf_deploy.settings.distill import DistillSettings
 from imf_deploy.settings.training import BudgetSettings, TrainingSettings
@@ -44,8 +45,43 @@ def _read_thin(text: str) -> tuple[Thin, ...]:
     return tuple(thin)
 
 
-@settings()
-class StudySettings(BudgetSettings):
+@settings("Study")
+class GoalSettings:
+    """What IMF should reach in a study; without a goal its page compares, and answers neither yes nor no."""
+
+    goal_gain: Annotated[
+        float | None,
+        Field(
+            ge=-100,
+            le=100,
+            description="Points of accuracy by which the plain student by IMF should be above KD's.",
+        ),
+    ] = None
+    goal_family_gain: Annotated[
+        float | None,
+        Field(ge=-100, le=100, description="Points by which the largest imf@k should be above KD's student."),
+    ] = None
+    goal_macs: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=1,
+            description="Part of the student's MACs with which an imf@k should be as accurate as the student "
+            "by cross-entropy, and more accurate than the thinner student that is as fast.",
+        ),
+    ] = None
+    goal_time: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=LARGEST_NUMBER,
+            description="Largest ratio of the processor time of IMF's training to that of KD's.",
+        ),
+    ] = None
+
+
+@settings("Study")
+class StudySettings(BudgetSettings, GoalSettings):
     """What is compared, and with which budget."""
 
     students: Annotated[

@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from imf_deploy.settings.base import settings
+from imf_deploy.settings.base import Count, settings
 from imf_deploy.settings.network import NetworkOptions, Strides
 from imf_deploy.settings.training import TrainingSettings
 
 
-@settings()
+@settings("Method")
 class ReadingSettings:
     """How a given file of weights is read; what neither these nor the file say is found by trying."""
 
@@ -35,16 +35,16 @@ class ReadingSettings:
     ] = None
 
 
-@settings()
+@settings("Method")
 class _Named:
     teacher: Annotated[
         str, Field(description="Named as a student is; vision transformers too; empty chooses.")
     ] = ""
 
 
-@settings()
-class GivenTeacher(ReadingSettings, _Named):
-    """A teacher that is there, with weights of its own or the packaged ones."""
+@settings("Method")
+class TeacherWeights:
+    """The weights of a given teacher."""
 
     teacher_weights: Annotated[
         str,
@@ -59,9 +59,21 @@ class GivenTeacher(ReadingSettings, _Named):
     ] = False
 
 
+@settings()
+class GivenTeacher(TeacherWeights, ReadingSettings, _Named):
+    """A teacher that is there, with weights of its own or the packaged ones."""
+
+
 @settings(epochs=24, batch_size=128, lr=0.1)
 class TeacherSettings(TrainingSettings, _Named):
     """Which teacher, and how it is trained."""
+
+
+@settings("Method")
+class TeacherChoice(GivenTeacher):
+    """A given teacher, and how long one is trained where none is given."""
+
+    teacher_epochs: Annotated[Count, Field(description="Epochs, where the teacher is trained.")] = 24
 
 
 @settings(epochs=24, batch_size=128, lr=0.1)

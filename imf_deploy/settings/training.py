@@ -18,7 +18,7 @@ OptimizerName = Literal["sgd", "adamw"]
 _Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-@settings()
+@settings("Training")
 class BudgetSettings:
     """What every training has in common, those of a study included."""
 
@@ -41,7 +41,7 @@ class BudgetSettings:
     flip: Annotated[bool, Field(description="Mirror half of the training images.")] = True
 
 
-@settings()
+@settings("Training")
 class TrainingSettings(BudgetSettings):
     """Settings that a teacher's training and a distillation share.
 
@@ -124,7 +124,7 @@ class TrainingSettings(BudgetSettings):
         return self.largest_lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
 
 
-@settings()
+@settings("Training")
 class MemorySettings:
     """What is kept of a frozen teacher's outputs.
 
@@ -137,7 +137,7 @@ class MemorySettings:
     ] = 8.0
 
 
-@settings()
+@settings("Training")
 class MonitoringSettings(MemorySettings):
     """What is kept and reported of a training while it runs; no part of its recipe."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.fold import FoldedImf, fold
 from imf_deploy.method.names import PLAIN, blocks_kept
-from imf_deploy.method.products import build_product
+from imf_deploy.method.products import MODULE, Product, build_product
 from imf_deploy.models import build_model, load_weights, read_weights, save_weights, tensor_hashes
 from imf_deploy.progress import track
 from imf_deploy.records.checks import StripProof
@@ -49,15 +51,41 @@ def strip(
         UsageError: another file is there.
         GateError: a proof does not hold; the file is removed.
     """
-    if images is None:
-        size = distilled.spec.image_size
-        images = torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = _noise(distilled) if images is None else images
     made = []
     with track("Stripping", len(products)) as advance:
         for product in products:
             made.append(_strip_one(distilled, product, folder, images, overwrite))
             advance(1)
     return made
+
+
+def strip_in_memory(
+    distilled: Distilled, products: Sequence[str], images: Tensor | None = None
+) -> list[Product]:
+    """Make and prove products as :func:`strip` does, without a file.
+
+    Raises:
+        GateError: a proof does not hold.
+    """
+    images = _noise(distilled) if images is None else images
+    made = []
+    with track("Stripping", len(products)) as advance:
+        for product in products:
+            module = copy.deepcopy(make_product(distilled, product))
+            sha256 = fingerprint([product, distilled.artifact.sha256])
+            path = Path(f"{distilled.spec.stem}-{product}")
+            fields = _proved(distilled, product, module, images)
+            made.append(
+                Product(ProductFile(path=path, format=MODULE, sha256=sha256, recipe="", **fields), module)
+            )
+            advance(1)
+    return made
+
+
+def _noise(distilled: Distilled) -> Tensor:
+    size = distilled.spec.image_size
+    return torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 def _strip_one(
@@ -68,32 +96,47 @@ def _strip_one(
     if made := claim(ProductFile, path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
+    # Proved on what was read back, and before the sidecar makes the file count as made.
+    stripped = build_product(_model(distilled, product), product, trusted=(distilled.spec.name,))
+    load_weights(stripped, read_weights(path), str(path))
+    try:
+        fields = _proved(distilled, product, stripped, images)
+    except GateError:
+        path.unlink()
+        raise
+    return ProductFile(path=path, sha256=sha256_file(path), recipe=recipe, **fields).save()
+
+
+def _model(distilled: Distilled, product: str) -> dict[str, Any]:
+    """Return the architecture of a product, as its record holds it."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
         features = distilled.artifact.teacher_features[: blocks_kept(product)]
         model["teacher_features"] = [asdict(feature) for feature in features]
         model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
-    # Proved on what was read back, and before the sidecar makes the file count as made.
-    stripped = build_product(model, product, trusted=(distilled.spec.name,))
-    load_weights(stripped, read_weights(path), str(path))
+    return model
+
+
+def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> dict[str, Any]:
+    """Prove a product, and return the fields of its record.
+
+    Raises:
+        GateError: the proof does not hold.
+    """
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:
-        path.unlink()
         raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
-    return ProductFile(
-        path=path,
-        sha256=sha256_file(path),
-        parent=distilled.artifact.sha256,
-        recipe=recipe,
-        model=model,
-        preprocess=distilled.artifact.preprocess,
-        product=product,
-        strip=proof,
-        parameters=proof.parameters_after,
-        macs=proof.macs_after,
-        data=distilled.artifact.data,
-        data_config=distilled.artifact.data_config,
-    ).save()
+    return {
+        "parent": distilled.artifact.sha256,
+        "model": _model(distilled, product),
+        "preprocess": distilled.artifact.preprocess,
+        "product": product,
+        "strip": proof,
+        "parameters": proof.parameters_after,
+        "macs": proof.macs_after,
+        "data": distilled.artifact.data,
+        "data_config": distilled.artifact.data_config,
+    }
 
 
 def make_product(distilled: Distilled, product: str) -> nn.Module:
@@ -139,7 +182,9 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     )
     teacher = set(distilled.artifact.teacher_tensors)
     hashes = tensor_hashes(stripped.parameters())
-    library = build_model(distilled.spec).state_dict()
+    # No name builds a student that was given as an object: its tensors are those of its architecture.
+    given = distilled.artifact.format == MODULE
+    library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
     size = distilled.spec.image_size
     return StripProof(
         product=product,

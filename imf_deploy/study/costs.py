@@ -17,6 +17,7 @@ from imf_deploy.records.files import DeployableFile, DistilledFile
 from imf_deploy.runners.opening import open_file
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.settings.export import Precision
+from imf_deploy.settings.run import ALL
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Network
 from imf_deploy.verification.proof import count_macs, count_parameters
@@ -82,7 +83,7 @@ def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable
         yield evaluate_product(load_product(path, trusted), data)
         return
     distilled = load_distilled(artifact, trusted)
-    names = choose_products("all", len(distilled.blocks))
+    names = choose_products((ALL,), len(distilled.blocks))
     for made in strip(distilled, names, folder / "products" / distilled.spec.stem, overwrite=True):
         yield evaluate_product(load_product(made.path, trusted), data)
 

@@ -1,4 +1,4 @@
-"""What the study set out to show, each with a yes or a no and the numbers behind it."""
+"""What a study compares in sentences, each with a yes or a no where a goal was set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from imf_deploy.method.names import PLAIN
+from imf_deploy.settings.study import GoalSettings
 from imf_deploy.show.format import significant
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
@@ -13,75 +14,78 @@ from imf_deploy.study.selection import Runs, test_accuracies, title, validation_
 from imf_deploy.study.statistics import Difference, paired_difference, paired_ratio, spread
 from imf_deploy.study.tables import signed
 
-PLAIN_GAIN = 0.005
-"""By how much the plain student by IMF should be above KD's, as a fraction of the pictures."""
-LARGEST_GAIN = 0.007
-"""The same of the ``imf@k`` with the largest k."""
-MACS_PART = 0.5
-"""Part of the student's MACs with which an ``imf@k`` should be as accurate as cross-entropy's student."""
-TIME_RATIO = 1.25
-"""How much more processor time than KD's training IMF's may take."""
+NONE = GoalSettings()
 
 
 @dataclass(frozen=True)
-class Goal:
-    """One aim and how it came out.
+class Answer:
+    """One comparison and how it came out.
 
     Attributes:
-        met: Whether it was reached; nothing where a result is missing.
-        told: The numbers, as a sentence in plain text (:func:`imf_deploy.report.markdown.text` escapes it).
+        met: Whether the goal was reached; ``None`` where a result is missing.
+        told: The numbers, as plain text (:func:`imf_deploy.show.markdown.text` escapes it).
+        aim: The goal in words; empty where none was set.
         settled: Whether the interval agrees with the mean; without it a yes is one on average only.
     """
 
     met: bool | None
     told: str
+    aim: str = ""
     settled: bool = True
 
     def __str__(self) -> str:
+        """Return a sentence; it begins with the answer where a goal was set."""
+        if not self.aim:
+            return f"{self.told}."
         yes = "Yes" if self.settled else "Yes, but only on average"
         answer = "Not known" if self.met is None else yes if self.met else "No"
-        return f"{answer}: {self.told}"
+        return f"{answer}: {self.told}; the goal is {self.aim}."
 
 
-def goals(
-    trained: Collection[Trained], networks: Collection[Network], student: str, thinner: Sequence[str] = ()
-) -> list[Goal]:
-    """Return how the five goals came out on the test split, the methods' own settings only.
+def answers(
+    trained: Collection[Trained],
+    networks: Collection[Network],
+    student: str,
+    thinner: Sequence[str] = (),
+    wanted: GoalSettings = NONE,
+) -> list[Answer]:
+    """Return how five comparisons came out on the test split, the methods' own settings only.
 
-    Gain of the student, gain of the largest ``imf@k``, accuracy at half the MACs, that network against
+    Gain of the student, gain of the largest ``imf@k``, accuracy with fewer MACs, that network against
     the thinner student that is as fast, and time of training.
 
     Args:
         trained: Trainings of one budget.
-        networks: Costs; a goal that needs one that is not there is not known.
+        networks: Costs; an answer that needs one that is not there is not known.
         student: The whole student.
         thinner: Names of other students.
+        wanted: What should be reached.
     """
     methods = selection.tested(trained, student)
     imf = methods.get("imf", {})
     names = selection.prefixes(name for run in imf.values() for name in run.test)
     own = selection.by_product(networks, student)
     rivals = _Thinner.of(trained, networks, thinner)
-    small, half = _half_the_macs(methods, own, names, rivals)
+    small, fewer = _fewer_macs(methods, own, names, rivals, wanted.goal_macs)
     return [
-        _gain(methods, PLAIN, PLAIN_GAIN),
-        _gain(methods, names[-1] if names else "the largest imf@k", LARGEST_GAIN),
-        half,
-        _against_thinner(methods, own, small, rivals),
-        _time(methods),
+        _gain(methods, PLAIN, wanted.goal_gain),
+        _gain(methods, names[-1] if names else "the largest imf@k", wanted.goal_family_gain),
+        fewer,
+        _against_thinner(methods, own, small, rivals, wanted.goal_macs is not None),
+        _time(methods, wanted.goal_time),
     ]
 
 
-def _gain(methods: Mapping[str, Runs], product: str, wanted: float) -> Goal:
+def _gain(methods: Mapping[str, Runs], product: str, wanted: float | None) -> Answer:
     ours, theirs = test_accuracies(methods.get("imf", {}), product), test_accuracies(methods.get("kd", {}))
     difference = paired_difference(ours, theirs)
-    aim = f"the goal is {signed(wanted)} points or more, and an interval above zero"
+    aim = "" if wanted is None else f"{signed(wanted / 100)} points or more, and an interval above zero"
     if difference.mean is None:
-        return Goal(None, f"{product} by IMF and the student by KD have no tested seed in common; {aim}.")
+        return Answer(None, f"{product} by IMF and the student by KD have no tested seed in common", aim)
     # Without an interval, one half of the question has no answer.
-    met = None if difference.low is None else difference.mean >= wanted and difference.low > 0
+    met = None if difference.low is None else 100 * difference.mean >= (wanted or 0) and difference.low > 0
     told = _compared(f"{product} by IMF", ours, "the student by KD", theirs, difference)
-    return Goal(met, f"{told}; {aim}.")
+    return Answer(met, told, aim)
 
 
 @dataclass(frozen=True)
@@ -122,24 +126,27 @@ def _nearest(rivals: Sequence[_Thinner], network: Network) -> _Thinner | None:
     return min(rivals, key=lambda rival: (abs(rival.latency - own), rival.name), default=None)
 
 
-def _half_the_macs(
+def _fewer_macs(
     methods: Mapping[str, Runs],
     own: Mapping[str, Network],
     names: Sequence[str],
     rivals: Sequence[_Thinner],
-) -> tuple[str | None, Goal]:
+    part: float | None,
+) -> tuple[str | None, Answer]:
     """Return the ``imf@k`` that is told of, and how it came out.
 
     It is the one that has most to spare on validation images, over the student by cross-entropy and over
-    the thinner student that is as fast: the test split chooses nothing. Where none has so few MACs it is one
-    that has fewer than the student, for the thinner student's sake.
+    the thinner student that is as fast: the test split chooses nothing. Where no part of the MACs is
+    given, or none has so few, it is one that has fewer than the student.
     """
-    aim = f"the goal is at least its accuracy with {MACS_PART:g} of its MACs or fewer"
+    aim = "" if part is None else f"at least its accuracy with {part:g} of its MACs or fewer"
     whole = own.get(PLAIN)
     ce = test_accuracies(methods.get("ce", {}))
-    allowed = [name for name in names if name in own and whole and own[name].macs <= MACS_PART * whole.macs]
+    missing = Answer(None, "MACs or accuracies of imf@k or of the student are missing", aim)
     if not whole or not names or any(name not in own for name in names):
-        return None, Goal(None, f"MACs or accuracies of imf@k or of the student are missing; {aim}.")
+        return None, missing
+    smaller = [name for name in names if own[name].macs < whole.macs]
+    allowed = smaller if part is None else [name for name in names if own[name].macs <= part * whole.macs]
     imf = methods["imf"]
 
     def spare(name: str) -> float:
@@ -148,16 +155,15 @@ def _half_the_macs(
         return _on_validation(imf, name) - max(others, default=0.0)
 
     if not allowed:
-        smaller = [name for name in names if own[name].macs < whole.macs]
-        return max(smaller, key=spare, default=None), Goal(False, f"no imf@k has so few MACs; {aim}.")
+        return max(smaller, key=spare, default=None), Answer(False, "No imf@k has so few MACs", aim)
     name = max(allowed, key=spare)
     ours = test_accuracies(imf, name)
     difference = paired_difference(ours, ce)
     if (mean := difference.mean) is None:
-        return None, Goal(None, f"MACs or accuracies of imf@k or of the student are missing; {aim}.")
+        return None, missing
     told = _compared(name, ours, "the whole student by cross-entropy", ce, difference)
-    part = f"has {own[name].macs / whole.macs:.2f} of its MACs"
-    return name, Goal(mean >= 0, f"{told}, and {part}; {aim}.", _at_least(difference))
+    told += f", and has {own[name].macs / whole.macs:.2f} of its MACs"
+    return name, Answer(mean >= 0, told, aim, _at_least(difference))
 
 
 def _on_validation(runs: Runs, product: str = PLAIN) -> float:
@@ -165,14 +171,19 @@ def _on_validation(runs: Runs, product: str = PLAIN) -> float:
 
 
 def _against_thinner(
-    methods: Mapping[str, Runs], own: Mapping[str, Network], small: str | None, rivals: Sequence[_Thinner]
-) -> Goal:
+    methods: Mapping[str, Runs],
+    own: Mapping[str, Network],
+    small: str | None,
+    rivals: Sequence[_Thinner],
+    wanted: bool,
+) -> Answer:
     """Compare with the thinner student of the nearest latency, by the method that trains it best."""
-    aim = "the goal is more accuracy than the thinner student that is as fast"
+    aim = "more accuracy than the thinner student that is as fast" if wanted else ""
     network = own.get(small or "")
     rival = _nearest(rivals, network) if network else None
     if small is None or network is None or rival is None:
-        return Goal(None, f"no imf@k to compare, or no fp32 latency of it or of a thinner student; {aim}.")
+        missing = "There is no imf@k to compare, or no fp32 latency of it or of a thinner student"
+        return Answer(None, missing, aim)
     imf = methods["imf"]
     ours, theirs = test_accuracies(imf, small), test_accuracies(rival.runs)
     difference = paired_difference(ours, theirs)
@@ -180,23 +191,23 @@ def _against_thinner(
     times = f"{significant(speed)} ms against {significant(rival.latency)} ms in fp32"
     if rival.method is None or difference.mean is None:
         told = f"{rival.name} is nearest to {small} ({times}), and has no tested seed in common with it"
-        return Goal(None, f"{told}; {aim}.")
+        return Answer(None, told, aim)
     told = _compared(small, ours, f"{rival.name} by {title(rival.method)}", theirs, difference)
     told += f", the thinner student of the nearest latency ({times})"
     if ratio := paired_ratio(selection.cpu_seconds(imf), selection.cpu_seconds(rival.runs)):
         told += f"; IMF's training took {ratio:.2f} times its processor time"
-    return Goal(difference.mean > 0, f"{told}; {aim}.", difference.excludes_zero)
+    return Answer(difference.mean > 0, told, aim, difference.excludes_zero)
 
 
-def _time(methods: Mapping[str, Runs]) -> Goal:
-    aim = f"the goal is {TIME_RATIO:g} times or less"
+def _time(methods: Mapping[str, Runs], wanted: float | None) -> Answer:
+    aim = "" if wanted is None else f"{wanted:g} times or less"
     imf, kd = (selection.cpu_seconds(methods.get(name, {})) for name in ("imf", "kd"))
     ratio = paired_ratio(imf, kd)
     if ratio is None:
-        return Goal(None, f"IMF and KD have no timed seed in common; {aim}.")
+        return Answer(None, "IMF and KD have no timed seed in common", aim)
     seeds = _seeds(len(imf.keys() & kd.keys()))
-    told = f"training by IMF took {ratio:.2f} times the processor time of KD (median of {seeds})"
-    return Goal(ratio <= TIME_RATIO, f"{told}; {aim}.")
+    told = f"IMF's training took {ratio:.2f} times the processor time of KD's (median of {seeds})"
+    return Answer(wanted is None or ratio <= wanted, told, aim)
 
 
 def _at_least(difference: Difference) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from imf_deploy.method.names import PLAIN
 from imf_deploy.show.markdown import code, text
 from imf_deploy.study import tables
-from imf_deploy.study.goals import goals
+from imf_deploy.study.goals import answers
 from imf_deploy.study.methods import METHODS, Settings
 from imf_deploy.study.outcome import Study
 from imf_deploy.study.plan import trials
@@ -19,7 +19,7 @@ def page(study: Study) -> str:
     thinner = [thin.student for thin in config.thin]
     parts = [
         "# Study: how a student is trained best",
-        f"    {about['command']}",
+        *([f"    {about['command']}"] if about["command"] else []),
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
         f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
         f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.epochs} epochs, "
@@ -29,8 +29,8 @@ def page(study: Study) -> str:
     for student in config.students:
         parts += [f"## {code(student)}", "### Methods", tables.methods_table(study.trained, student)]
         parts += ["### Networks", tables.family_table(study.trained, study.networks, student, thinner)]
-        aims = goals(study.trained, study.networks, student, thinner)
-        parts += ["### Goals", "\n".join(f"- {text(str(goal))}" for goal in aims)]
+        found = answers(study.trained, study.networks, student, thinner, config)
+        parts += ["### Comparisons", "\n".join(f"- {text(str(answer))}" for answer in found)]
         if config.varied:
             parts += ["### What each part earns", tables.ablation_table(study.trained, student)]
         if config.student_taps:

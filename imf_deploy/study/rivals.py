@@ -42,9 +42,6 @@ class CrossEntropy(Supervised):
         """Return the student's logits, whatever is trained beside it."""
         return only_logits(self.student, self.student(images))
 
-    def close(self) -> None:
-        """Take hooks off again."""
-
 
 class Kd(CrossEntropy):
     """Knowledge distillation (Hinton et al. 2015): labels and the teacher's softened logits.
@@ -120,7 +117,7 @@ class FitNet(Kd):
         mine = min(student_blocks(self.student, spec), key=lambda block: abs(block.size - self._hint.size))
         self._side = min(mine.size, self._hint.size)
         hinted = _Hinted(self.student, mine, self._hint.channels)
-        self._taps, self._own_taps = Taps(teacher.module, [self._hint]), hinted.taps
+        self._taps = Taps(teacher.module, [self._hint])
         self.module = hinted.to(memory_format=torch.channels_last)
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
@@ -144,8 +141,3 @@ class FitNet(Kd):
         if features.shape[-1] == self._side:
             return features
         return functional.adaptive_avg_pool2d(features, self._side)
-
-    def close(self) -> None:
-        """Take the hooks off the teacher and off the student."""
-        self._taps.remove()
-        self._own_taps.remove()

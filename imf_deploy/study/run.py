@@ -231,10 +231,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
     smoothing = {"label_smoothing": run.train.label_smoothing}
     task = RIVALS[run.method](spec, teacher, smoothing | dict(run.settings))
     checkpoint = path.with_suffix(".checkpoint")
-    try:
-        history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
-    finally:
-        task.close()
+    history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     # IMF's heads are re-fitted, so that everybody's are: by their own KD term, or by the default's.
     own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
     weights = LossSettings(beta=0.0) if run.method == "ce" else LossSettings(**own)

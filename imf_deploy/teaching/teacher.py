@@ -66,7 +66,7 @@ class Teacher:
         module: ``[N, 3, S, S]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
-        accuracy: On the test split of the data at hand, from 0 to 1.
+        accuracy: On the test split of the data at hand, from 0 to 1; ``None`` where there is none.
         history: One record an epoch of its training, where its sidecar has them.
         memory: What it said to other trainings, if they share that.
         key: Which weights of the file it has; empty for the file's only or usual ones.
@@ -76,7 +76,7 @@ class Teacher:
     module: nn.Module
     spec: ModelSpec
     sha256: str
-    accuracy: float
+    accuracy: float | None
     history: History = field(default_factory=list)
     memory: TeacherMemory | None = None
     key: str = ""
@@ -170,7 +170,7 @@ def load_teacher(
     check_behaviour(module, spec.image_size, spec.name)
     if not recorded:
         spec, module = best_built(spec, module, path, data, device, reading)
-    accuracy = accuracy_of(module, data.test, data.preprocess, device)
+    accuracy = accuracy_of(module, data.test, data.preprocess, device) if len(data.test) else None
     return Teacher(
         module, spec, sha256_file(path), accuracy, history, key=reading.weights_key, recorded=recorded
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
+from imf_deploy.data.given import GivenSplit
 from imf_deploy.errors import UsageError
 from imf_deploy.files import fingerprint, finite
 from imf_deploy.processes import is_first, world_size
@@ -31,7 +32,7 @@ def fit(
     data: DataSet,
     config: TrainingSettings,
     title: str,
-    checkpoint: Path,
+    checkpoint: Path | None,
     settings: Mapping[str, Any],
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
@@ -47,7 +48,7 @@ def fit(
         data: Training and validation splits; the test split is not touched.
         config: Settings.
         title: What the progress bar says.
-        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says.
+        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says; ``None`` writes none.
         settings: Everything that decides the result, as JSON values.
         overwrite: Whether a checkpoint of other settings may be replaced.
         monitoring: What is kept and told meanwhile.
@@ -69,11 +70,11 @@ def fit(
             "Raise --batch-size: each part needs two images",
         )
     device = choose_device(config.device)
-    capture = device.type == "cuda" and monitoring.cuda_graph
+    capture = device.type == "cuda" and monitoring.cuda_graph and not isinstance(data.train, GivenSplit)
     if capture and (why := why_eager(config)):
         capture = False
         say(f"Training steps run without a CUDA graph: {why}")
-    kept = isinstance(task, TaughtTask) and not capture
+    kept = isinstance(task, TaughtTask) and not capture and not isinstance(data.train, GivenSplit)
     space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
     with (
         distributed.accelerator(device, config.train_precision) as accelerator,
@@ -85,7 +86,8 @@ def fit(
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
             say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
-        log = checkpoint.parent / "tensorboard" / checkpoint.stem if monitoring.tensorboard else None
+        place = checkpoint or Path("imf-deploy")
+        log = place.parent / "tensorboard" / place.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
         with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
@@ -107,7 +109,11 @@ def fit(
 
 @contextmanager
 def _kept_outputs(
-    checkpoint: Path, settings: Mapping[str, Any], data: DataSet, config: TrainingSettings, limit: float
+    checkpoint: Path | None,
+    settings: Mapping[str, Any],
+    data: DataSet,
+    config: TrainingSettings,
+    limit: float,
 ) -> Iterator[OutputsFile | None]:
     """Give where a training keeps its teacher's outputs; nothing where that does not pay.
 
@@ -116,12 +122,15 @@ def _kept_outputs(
     is done, and stays where it was cut off.
 
     Args:
-        checkpoint: Of the training; the file lies beside it.
+        checkpoint: Of the training; the file lies beside it, and without one nothing is kept.
         settings: Everything that decides the training's result, as JSON values.
         data: What it trains on.
         config: Of the training.
         limit: Largest size of the file in bytes; 0 for none.
     """
+    if checkpoint is None:
+        yield None
+        return
     path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
     mixed = config.mixup or config.cutmix
     if not limit or not views or views >= config.epochs or mixed or world_size() > 1:

@@ -69,8 +69,7 @@ class Preset:
         """
         recipe = self.recipe(teacher)
         own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
-        own |= {"lr_drops": ",".join(map(str, recipe["lr_drops"]))}
-        return {"teacher": self.teacher} | dict(self.data) | recipe | own
+        return {"teacher": self.teacher} | dict(self.data) | own | recipe
 
 
 _STEPS = {"lr_schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}

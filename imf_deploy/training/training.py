@@ -13,8 +13,9 @@ from torch import Tensor
 
 from imf_deploy.data import DataSet
 from imf_deploy.data.augment import Augment
-from imf_deploy.data.batches import Part, TrainLoader
+from imf_deploy.data.batches import Part
 from imf_deploy.data.evaluate import accuracy_of
+from imf_deploy.data.given import train_loader
 from imf_deploy.processes import rank, world_size
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.teacher_memory.outputs import OutputsFile
@@ -87,7 +88,7 @@ class Training:
         self._mix = mixing(config, data.preprocess.num_classes)
         held = data.validation
         self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
-        self._loader = TrainLoader(
+        self._loader = train_loader(
             data.train,
             data.preprocess,
             config.batch_size,
@@ -101,10 +102,9 @@ class Training:
         self._progress = Progress()
         self._saved = time.monotonic()
 
-    def restore(self, path: Path, settings: Mapping[str, Any], overwrite: bool) -> Progress:
+    def restore(self, path: Path | None, settings: Mapping[str, Any], overwrite: bool) -> Progress:
         """Load a checkpoint of the same settings, if there is one."""
-        found = load_checkpoint(path, settings, overwrite)
-        if found:
+        if path and (found := load_checkpoint(path, settings, overwrite)):
             with reading(path):
                 self._module.load_state_dict(found.group("module"))
                 found.restore_optimizer(self._optimizer)
@@ -221,8 +221,10 @@ class Training:
         part = accuracy_of(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
         return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
-    def save(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Write a checkpoint; all processes wait for the first one, which does."""
+    def save(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        """Write a checkpoint, where there is a path; all processes wait for the first one, which does."""
+        if path is None:
+            return
         done = self._progress
         if done.batch:
             done.sums = self._terms.sums()

@@ -22,6 +22,9 @@ Array = npt.NDArray[np.float32]
 TRAINING_GRAPH = "training graph"
 STRIPPED = "stripped"
 FOLDED = "folded"
+GIVEN = "given module"
+"""The first rung of a network that was not stripped."""
+NOT_STRIPPED = "strip: not applicable"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.method.products import Product
+from imf_deploy.method.products import MODULE, Product
 from imf_deploy.records.checks import Rung, Verification, first_broken
 from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
@@ -21,7 +21,15 @@ from imf_deploy.settings import Gate
 from imf_deploy.verification.batches import check_batches, with_batches
 from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
-from imf_deploy.verification.ladder import Array, file_tolerance, rung_name, step
+from imf_deploy.verification.ladder import (
+    GIVEN,
+    NOT_STRIPPED,
+    STRIPPED,
+    Array,
+    file_tolerance,
+    rung_name,
+    step,
+)
 from imf_deploy.verification.origin import check_record, made_from
 from imf_deploy.verification.parity import compare
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
@@ -29,9 +37,15 @@ from imf_deploy.verification.run import check_sizes, largest_batch, not_run, run
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:
-    """Measure a product's accuracy in PyTorch and store it in its sidecar.
+    """Measure a product's accuracy as :func:`measure_accuracy` does, and store it in its sidecar."""
+    measured = measure_accuracy(product, data)
+    return product if measured is product else replace(measured, artifact=measured.artifact.save())
 
-    The sidecar then has ``accuracy`` (test split, to report) and ``validation_accuracy`` (for choices; null
+
+def measure_accuracy(product: Product, data: DataSet) -> Product:
+    """Return a product with its accuracy in PyTorch.
+
+    Its record then has ``accuracy`` (test split, to report) and ``validation_accuracy`` (for choices; null
     if there is no validation split), from 0 to 1.
     """
     if product.artifact.evaluated_on == data.fingerprint:
@@ -47,7 +61,7 @@ def evaluate_product(product: Product, data: DataSet) -> Product:
         validation_accuracy=validation,
         images=len(data.test),
     )
-    return Product(evaluated.save(), product.module)
+    return replace(product, artifact=evaluated)
 
 
 def verify(
@@ -200,6 +214,8 @@ def failure(ladder: list[Rung], missed: str) -> str:
 
 
 def _strip_ladder(product: ProductFile) -> list[Rung]:
+    if product.format == MODULE and product.strip is None:
+        return [Rung(GIVEN, STRIPPED, "not-run", NOT_STRIPPED)]
     if not (product.strip and product.strip.ladder):
         raise ImfDeployError(f"the record of {product.path} has no proof of stripping", "Strip again")
     return product.strip.ladder

@@ -70,7 +70,7 @@ def test_a_busy_machine_is_told_once() -> None:
     busy = replace(quiet, other_cpus=1e3)
     assert was_it_busy({}) == was_it_busy({"a": quiet}) == []
     (sentence,) = was_it_busy({"a": busy, "b": busy})
-    assert "other work took 1000.0 of its" in sentence
+    assert "other work used 1000.0 of its" in sentence
 
 
 def sentence(factor: float) -> str:

@@ -110,7 +110,7 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "options", "problem"),
     [
-        ([("n", 3, 8, 8)], {"image_size": 9}, r"\[8, 8\] only"),
+        ([("n", 3, 8, 8)], {"image_size": 9}, r"only images of \[8, 8\]"),
         ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different image sizes"),
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
@@ -218,7 +218,7 @@ def test_a_busy_machine_is_told(tmp_path: Path) -> None:
     measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
     assert measured.conditions["other_cpus"] >= 0
     busy = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 1e3})
-    assert "other work took 1000.0 of its" in beside(busy)[0]
+    assert "other work used 1000.0 of its" in beside(busy)[0]
 
 
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:

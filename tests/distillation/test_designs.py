@@ -74,7 +74,6 @@ def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> Non
     shapes = {key: tuple(map_.shape) for key, map_ in target.maps.items()}
     assert shapes == {(0, 16): (4, 16, 16, 16), (1, 8): (4, 32, 8, 8), (2, 4): (4, 64, 4, 4)}
     assert {key: len(power) for key, power in target.powers.items()} == {(0, 16): 16, (1, 8): 32, (2, 4): 64}
-    task.close()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,6 @@ def test_a_warm_up_of_the_branches(teacher: Teacher, warmup: float, progress: fl
         task.progress = part
         (target,) = task.targets([images])
         terms.append({n: t.item() for n, t in task.losses(graph, images, labels, target).items()})
-        task.close()
     usual, warmed = terms
     its = {"branch_kd", "prefix_kd", "feature"}
     assert warmed == pytest.approx({n: t * (factor if n in its else 1.0) for n, t in usual.items()})

@@ -11,6 +11,7 @@ import torchvision
 from safetensors.torch import load_file
 
 from imf_deploy.data import DataSet
+from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation import refit as module
 from imf_deploy.distillation.distill import distill, load_distilled
@@ -138,13 +139,13 @@ def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kep
     data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    epoch = module.TrainLoader.epoch
+    epoch = TrainLoader.epoch
 
     def watched(self: Any, number: int, *rest: Any) -> Any:
         asked.append(number)
         return epoch(self, number, *rest)
 
-    monkeypatch.setattr(module.TrainLoader, "epoch", watched)
+    monkeypatch.setattr(TrainLoader, "epoch", watched)
     monkeypatch.setattr(module, "FLOATS", 80 * 48)
     student = Student().eval()
     own = OwnHead(student, torch.zeros(2, 3, 16, 16))

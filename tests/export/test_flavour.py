@@ -68,7 +68,7 @@ print(*({{"torch", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx"}} & set(sys
         ((9, 0), [], "(SM90) cannot run these TensorRT-RTX engines; for others, use: "
                      "pip install 'imf-deploy[tensorrt]'"),
         ((9, 0), ["86"], ""),
-        ((7, 5), [], "(SM75) will not run these TensorRT-RTX engines; for others, type: "
+        ((7, 5), [], "(SM75) cannot run these TensorRT-RTX engines; for others, use: "
                      "`compute_capability` 75 `precisions` fp16"),
     ],
 )  # fmt: skip

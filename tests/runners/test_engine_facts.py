@@ -151,7 +151,7 @@ def test_a_refusal_names_both_versions(
 ) -> None:
     record_of(path, **options)
     error = refusal(path, HEADER, installed, "it gave no reason")
-    both = f"was built by TensorRT 10.6.0.26, and TensorRT {installed} is installed here"
+    both = f"was built by TensorRT 10.6.0.26, but TensorRT {installed} is installed here"
     assert (both in error.what) == versions
     assert ("it gave no reason" in error.what) != versions
     assert "imf-deploy export" in error.hint

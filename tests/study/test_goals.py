@@ -2,15 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from imf_deploy.study.goals import goals
+from imf_deploy.settings.study import GoalSettings
+from imf_deploy.study.goals import answers
 from imf_deploy.study.results import Network, Trained
 
 STUDENT = "cifar:net"
 THINNER = ["cifar:thinnest", "cifar:thin"]
+WANTED = GoalSettings(goal_gain=0.5, goal_family_gain=0.7, goal_macs=0.5, goal_time=1.25)
 
 
 def told(trained: list[Trained], networks: list[Network], thinner: list[str] = THINNER) -> list[str]:
-    return [str(goal) for goal in goals(trained, networks, STUDENT, thinner)]
+    return [str(answer) for answer in answers(trained, networks, STUDENT, thinner, WANTED)]
 
 
 def changed(trained: list[Trained], method: str, product: str, points: float) -> list[Trained]:
@@ -40,7 +42,7 @@ def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list
         "nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its processor "
         "time; "
         "the goal is more accuracy than the thinner student that is as fast.",
-        "Yes: training by IMF took 1.20 times the processor time of KD (median of 3 seeds); "
+        "Yes: IMF's training took 1.20 times the processor time of KD's (median of 3 seeds); "
         "the goal is 1.25 times or less.",
     ]
 
@@ -103,10 +105,10 @@ def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks
     no = told(changed(trained, "imf", "imf@1", -1), networks)[2]
     assert no.startswith("No: imf@1 is 1.00 points below the whole student by cross-entropy")
     heavy = [replace(n, macs=21_000_000) if "imf" in n.product else n for n in networks]
-    assert told(trained, heavy)[2].startswith("No: no imf@k has so few MACs")
+    assert told(trained, heavy)[2].startswith("No: No imf@k has so few MACs")
     assert "above cifar:thin by KD" in told(trained, heavy)[3], "a thinner student is compared all the same"
     larger = [replace(n, macs=50_000_000) if "imf" in n.product else n for n in networks]
-    assert told(trained, larger)[3].startswith("Not known: no imf@k to compare")
+    assert told(trained, larger)[3].startswith("Not known: There is no imf@k to compare")
 
 
 def test_the_rival_is_the_nearest_in_latency_by_its_best_method(
@@ -129,12 +131,40 @@ def test_a_training_that_takes_too_long_is_a_no(trained: list[Trained], networks
     slow = [
         replace(run, cpu_seconds=1.5 * run.cpu_seconds) if run.method == "imf" else run for run in trained
     ]
-    assert told(slow, networks)[4].startswith("No: training by IMF took 1.80 times")
+    assert told(slow, networks)[4].startswith("No: IMF's training took 1.80 times")
 
 
 def test_without_results_nothing_is_known() -> None:
-    assert [goal.met for goal in goals([], [], STUDENT)] == [None] * 5
+    assert [answer.met for answer in answers([], [], STUDENT)] == [None] * 5
 
 
 def test_without_costs_only_the_gains_and_the_time_are_known(trained: list[Trained]) -> None:
-    assert [goal.met for goal in goals(trained, [], STUDENT, THINNER)] == [True, True, None, None, True]
+    assert [answer.met for answer in answers(trained, [], STUDENT, THINNER, WANTED)] == [
+        True,
+        True,
+        None,
+        None,
+        True,
+    ]
+
+
+def test_without_goals_the_comparisons_have_no_answer(
+    trained: list[Trained], networks: list[Network]
+) -> None:
+    lines = [str(answer) for answer in answers(trained, networks, STUDENT, THINNER)]
+    assert lines[0].startswith("plain by IMF is 1.00 points above the student by KD (83.00 % against 82.00 %")
+    assert lines[2].startswith("imf@2 is 3.25 points above the whole student by cross-entropy")
+    assert lines[4] == ("IMF's training took 1.20 times the processor time of KD's (median of 3 seeds).")
+    assert not [line for line in lines if "goal" in line or line.startswith(("Yes", "No"))]
+
+
+def test_each_goal_is_an_argument(trained: list[Trained], networks: list[Network]) -> None:
+    high = GoalSettings(goal_gain=1.01, goal_family_gain=1.51, goal_macs=0.2, goal_time=1.19)
+    lines = [str(answer) for answer in answers(trained, networks, STUDENT, THINNER, high)]
+    assert [line.partition(":")[0] for line in lines] == [
+        "No", "No", "No", "Yes", "No",
+    ]  # fmt: skip
+    one = [
+        str(answer) for answer in answers(trained, networks, STUDENT, THINNER, GoalSettings(goal_time=1.2))
+    ]
+    assert one[4].startswith("Yes: IMF's training") and "goal" not in "".join(one[:4])

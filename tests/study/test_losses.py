@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from imf_deploy.method.losses import distillation
 from imf_deploy.study.losses import decoupled_distillation
+from imf_deploy.tasks.classification import CLASSIFICATION
 
 T = 4.0
 
@@ -51,7 +51,7 @@ def test_together_they_are_kd() -> None:
         one = slice(index, index + 1)
         target, others = decoupled_distillation(mine[one], its[one], labels[one], T)
         p = (its[index] / T).softmax(0)[labels[index]]
-        kd = distillation(mine[one], its[one], T) * T**2
+        kd = CLASSIFICATION.imitation(mine[one], its[one], T) * T**2
         torch.testing.assert_close(target + (1 - p) * others, kd, rtol=1e-4, atol=1e-5)
 
 
@@ -65,7 +65,7 @@ def test_of_two_classes_there_is_only_one_other() -> None:
     mine, its, labels = some(classes=2)
     target, others = decoupled_distillation(mine, its, labels, T)
     assert float(others) == 0
-    torch.testing.assert_close(target, distillation(mine, its, T) * T**2, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(target, CLASSIFICATION.imitation(mine, its, T) * T**2, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_stay_finite_where_probabilities_vanish() -> None:

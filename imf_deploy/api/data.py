@@ -1,0 +1,143 @@
+"""Data in every form that the verbs take, as the splits that the stages take."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
+
+from imf_deploy.data import DataSet, Split, open_data
+from imf_deploy.data.dataset import MemoryImages
+from imf_deploy.data.given import DatasetImages, GivenSplit, counted, in_memory, read_batch
+from imf_deploy.errors import UsageError
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings
+
+Data = Iterable[Any] | Dataset[Any] | Split | DataSet | str | Path
+"""Batches ``(images, labels)`` from anything that yields them, such as a ``DataLoader``; a ``Dataset`` of
+``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the network's
+input, ``float [N, 3, S, S]``, or ``uint8`` pictures where the network has a ``Preprocess``; labels are
+``int64 [N]``."""
+Role = Literal["train", "validation", "test"]
+
+_READ = 64
+"""Images that are read at once."""
+
+
+def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split:
+    """Return data as a split, whose images are read in the order that the data has them.
+
+    A map-style data set is read image by image, whenever images are needed. Batches that come from anything
+    else are kept in memory.
+
+    Args:
+        data: The data.
+        preprocess: Size and classes that the data has to fit.
+        name: Of the argument that the data comes from, for messages.
+        role: Which of its splits is taken, where it is given by name or path.
+
+    Raises:
+        UsageError: the data has another form.
+        ImfDeployError: the named data cannot be opened, or has no such split.
+    """
+    if isinstance(data, str | Path):
+        data = open_data(DataSettings(str(data)))
+    if isinstance(data, DataSet):
+        split: Split = getattr(data, role)
+        if not len(split) or data.preprocess != preprocess:
+            raise UsageError(
+                f"{name} is {data.name}, which "
+                + ("has other preprocessing than the network" if len(split) else f"has no {role} images"),
+                "Give batches of the network's input, or the data that it was trained on",
+            )
+        return split
+    if isinstance(data, Split):
+        return data
+    collate, workers = default_collate, 0
+    items: Any = data
+    if isinstance(data, DataLoader):
+        positions = _positions(data)
+        if positions is None:
+            return in_memory(data, preprocess, name)
+        items, collate, workers = Subset(data.dataset, positions), data.collate_fn, data.num_workers
+    elif not isinstance(data, Dataset) or isinstance(data, IterableDataset):
+        if not isinstance(data, Iterable):
+            raise UsageError(f"{name} is {data!r}", "Give batches of (images, labels), or a data set")
+        return in_memory(data, preprocess, name)
+    try:
+        # One pass for the labels; the images are read again when they are needed.
+        loader = DataLoader(items, _READ, collate_fn=collate, num_workers=workers)
+        labels = [read_batch(batch, preprocess, name)[1] for batch in loader]
+    except TypeError as error:
+        raise UsageError(
+            f"{name} cannot be put into batches ({str(error).splitlines()[0]})",
+            "Let its transform return tensors, such as torchvision.transforms.ToTensor()",
+        ) from error
+    if not labels:
+        raise UsageError(f"{name} has no images", "Give at least one")
+    return Split.whole(DatasetImages(items, collate, torch.cat(labels), preprocess, workers))
+
+
+def _positions(loader: DataLoader[Any]) -> list[int] | None:
+    """Return which items a loader gives, in order; nothing where they cannot be fetched one by one."""
+    if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__getitem__"):
+        return None
+    if loader.batch_sampler is None:
+        chosen: list[Any] = list(loader.sampler)
+    else:
+        chosen = [position for batch in loader.batch_sampler for position in batch]
+    return sorted(chosen) if all(type(position) is int for position in chosen) else None
+
+
+def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
+    """Return training data: batches as they come, or a named data set's split.
+
+    Args:
+        data: A loader is iterated over once an epoch, with its own order, batches and augmentation. A
+            ``Dataset`` is shuffled.
+        preprocess: As for :func:`as_split`.
+        batch_size: Images in a batch of a ``Dataset``.
+    """
+    if isinstance(data, str | Path | DataSet | Split):
+        return as_split(data, preprocess, "train", "train")
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        count = len(data)  # type: ignore[arg-type]  # PyTorch does not declare it
+        data = DataLoader(data, min(batch_size, count), shuffle=True, drop_last=True)
+    return GivenSplit.of(counted(data, "train"), preprocess, "train")
+
+
+def first_side(data: Data) -> int | None:
+    """Return the side of the first image in pixels; nothing for data that is named, or of another form."""
+    if isinstance(data, str | Path | DataSet):
+        return None
+    if isinstance(data, Split):
+        return data.fetch(torch.tensor([0])).shape[-1]
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        first = data[0]
+    else:
+        batches = counted(data, "train")
+        first = next(iter(batches), None)
+    images = first[0] if isinstance(first, list | tuple) and first else None
+    return int(images.shape[-1]) if torch.is_tensor(images) else None
+
+
+def data_set(
+    preprocess: Preprocess,
+    *,
+    train: Split | None = None,
+    validation: Split | None = None,
+    test: Split | None = None,
+    name: str = "the given data",
+) -> DataSet:
+    """Return the data set that stages take, with empty splits in place of those that are not given.
+
+    Data of different calls counts as different: nothing that was made from it is taken for made already.
+    """
+    size = preprocess.size
+    nothing = Split.whole(MemoryImages(torch.zeros(0, 3, size, size), torch.zeros(0, dtype=torch.int64)))
+    own = [nothing if part is None else part for part in (train, validation, test)]
+    return DataSet(name, preprocess, own[0], own[1], own[2], secrets.token_hex(16))

@@ -1,0 +1,135 @@
+"""``imf_deploy.distill``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch import nn
+
+from imf_deploy.api.data import Data, as_split, as_training, data_set, first_side
+from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import Distilled, run_distillation, student_spec
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models import ModelSpec, check_behaviour, check_student
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher, MonitoringSettings
+from imf_deploy.teaching.teacher import Teacher, find_teacher
+from imf_deploy.training.device import choose_device
+from imf_deploy.training.tensorboard import check_monitoring
+
+
+def distill(
+    student: nn.Module | str,
+    teacher: nn.Module | str | Path,
+    train: Data,
+    validation: Data | None = None,
+    settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
+    *,
+    preprocess: Preprocess | None = None,
+    folder: str | Path | None = None,
+    monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
+) -> Distilled:
+    """Distil a teacher into a student by IMF (Kim, Lee, Woo, IJCAI 2023; ``docs/method.md`` has our choices).
+
+    Example:
+        >>> distilled = imf_deploy.distill(student, teacher, train_loader, val_loader)
+        >>> plain, *smaller = imf_deploy.strip(distilled)
+
+    Args:
+        student: A module, which is trained in place, or the name of an architecture such as ``mobilenetv2``.
+        teacher: A trained module, which is put into evaluation mode and frozen; the path of a teacher's
+            weights; or the name of the architecture of the packaged teacher.
+        train: Training data. A loader is iterated over once an epoch, with its own batches and augmentation;
+            the settings of both are not used.
+        validation: Images with labels, on which accuracy is measured after each epoch and re-fitted heads are
+            judged. Data that is named has its own.
+        settings: Epochs, learning rate, weights of the loss, design of the branches. ``settings.student`` is
+            not used.
+        preprocess: How pictures become the networks' input, and the names of the classes; it travels with
+            every file that is made. Data that is named has its own.
+        folder: Where checkpoints are kept, so that the same call resumes after an interruption; by default
+            nothing is written.
+        monitoring: What is kept and reported meanwhile.
+
+    Returns:
+        The trained student and its branches, for :func:`imf_deploy.strip`. They lie on the CPU and share
+        nothing with ``student``.
+
+    Raises:
+        UsageError: an argument does not fit.
+        DeviceError: ``settings.device`` is not there.
+        ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
+    """
+    check_monitoring(monitoring)
+    data = _data(student, teacher, train, validation, preprocess, settings)
+    preprocess = data.preprocess
+    teaching = _teacher(teacher, data, settings)
+    if teaching.spec.num_classes != preprocess.num_classes:
+        raise ImfDeployError(
+            f"the teacher has {teaching.spec.num_classes} classes, and the data has {preprocess.num_classes}",
+            "Give a teacher of the same classes",
+        )
+    if isinstance(student, str):
+        spec = student_spec(replace(settings, student=student), data)
+        check_student(spec)
+    else:
+        name = type(student).__name__
+        fitting_preprocess(student, None, preprocess)
+        check_behaviour(student, preprocess.size, name)
+        spec = ModelSpec(name, preprocess.num_classes, preprocess.size, taps=settings.student_taps)
+    checkpoint = Path(folder) / f"{spec.stem}.checkpoint" if folder else None
+    if checkpoint:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    recipe = {
+        "student": spec.to_dict(),
+        "teacher": teaching.sha256 if isinstance(teacher, nn.Module) else teaching.identity,
+        "train_images": len(data.train),
+        "config": asdict(settings),
+    }
+    # A named student gets its fresh weights after the seed is set.
+    given = None if isinstance(student, str) else student
+    run = run_distillation(
+        spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given
+    )
+    return distilled_in_memory(run.graph, spec, preprocess, settings, run.finish(data))
+
+
+def _data(
+    student: nn.Module | str,
+    teacher: nn.Module | str | Path,
+    train: Data,
+    validation: Data | None,
+    preprocess: Preprocess | None,
+    settings: DistillSettings,
+) -> DataSet:
+    """Return training and validation data as one data set."""
+    if isinstance(train, str | Path | DataSet):
+        data = train if isinstance(train, DataSet) else open_data(DataSettings(str(train)))
+        if preprocess not in (None, data.preprocess):
+            raise UsageError(f"preprocess is given, and {data.name} has its own", "Leave preprocess out")
+    else:
+        if preprocess is None:
+            module = next((network for network in (teacher, student) if isinstance(network, nn.Module)), None)
+            size = first_side(train)
+            if module is None or size is None:
+                raise UsageError("preprocess is not given", "Give preprocess=Preprocess(...)")
+            preprocess = fitting_preprocess(module, size, None)
+        data = data_set(preprocess, train=as_training(train, preprocess, settings.batch_size))
+    if validation is None:
+        return data
+    held = as_split(validation, data.preprocess, "validation", "validation")
+    return replace(data, validation=held, test=data.test if len(data.test) else held)
+
+
+def _teacher(teacher: nn.Module | str | Path, data: DataSet, settings: DistillSettings) -> Teacher:
+    if not isinstance(teacher, nn.Module):
+        weights = isinstance(teacher, Path) or Path(teacher).is_file()
+        name = str(teacher)
+        given = GivenTeacher(teacher_weights=name) if weights else GivenTeacher(teacher=name)
+        return find_teacher(given, data, settings.device)
+    fitting_preprocess(teacher, None, data.preprocess)
+    spec = ModelSpec(type(teacher).__name__, data.preprocess.num_classes, data.preprocess.size)
+    module = teacher.to(choose_device(settings.device)).eval().requires_grad_(False)
+    return Teacher(module, spec, hash_of(module, spec), None)

@@ -1,0 +1,100 @@
+"""``imf_deploy.export_onnx`` and ``imf_deploy.build_engine``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from imf_deploy.api.files import File, as_file
+from imf_deploy.api.modules import Network, as_product
+from imf_deploy.errors import UsageError
+from imf_deploy.export.choice import FileChoice
+from imf_deploy.export.onnx_writer import OnnxPrecision
+from imf_deploy.export.stage import choose_engines, write_engine, write_onnx
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import EngineFile, OnnxFile
+from imf_deploy.settings import EngineSettings
+from imf_deploy.settings.export import Precision
+
+
+def export_onnx(
+    network: Network,
+    path: str | Path,
+    *,
+    precision: OnnxPrecision = "fp32",
+    image_size: int | None = None,
+    preprocess: Preprocess | None = None,
+    name: str = "",
+    overwrite: bool = True,
+) -> OnnxFile:
+    """Write a network as one ONNX file, with its record ``<path>.json`` beside it.
+
+    In both precisions the file takes ``images``, ``float32 [batch, 3, S, S]``, and returns ``logits``,
+    ``float32 [batch, classes]``. The same network gives the same bytes.
+
+    Example:
+        >>> imf_deploy.export_onnx(network, "network-fp32.onnx", image_size=224)
+
+    Args:
+        network: A product of :func:`imf_deploy.strip`, any ``nn.Module``, or the file of a product.
+        path: The file to write, with the suffix ``.onnx``.
+        precision: Of weights and arithmetic: ``fp32`` or ``fp16``.
+        image_size: ``S`` in pixels, for a module without ``preprocess``.
+        preprocess: How pictures become the input of a module, and the names of its classes; it is kept in the
+            file.
+        name: What records and reports call a module; empty takes the name of its class.
+        overwrite: Whether a file that is there already is replaced.
+
+    Returns:
+        The record of the file.
+
+    Raises:
+        UsageError: an argument is missing or does not fit, or no file could reproduce the network's answers.
+        ImfDeployError: the network cannot be exported, or the file cannot be written.
+    """
+    path = _with_suffix(path, ".onnx")
+    if precision not in ("fp32", "fp16"):
+        raise UsageError(f"precision is {precision!r}", "Give fp32 or fp16; imf_deploy.quantize makes int8")
+    return write_onnx(as_product(network, image_size, preprocess, name), path, precision, overwrite)
+
+
+def build_engine(
+    onnx: File,
+    path: str | Path,
+    settings: EngineSettings = EngineSettings(),  # noqa: B008, frozen
+    *,
+    overwrite: bool = True,
+) -> EngineFile:
+    """Build a TensorRT engine from an ONNX file, with its record ``<path>.json`` beside it.
+
+    Example:
+        >>> settings = EngineSettings(batch=(BatchRange(1, 8, 32),), compute_capability=("86",))
+        >>> imf_deploy.build_engine("network-fp16.onnx", "network-fp16.engine", settings)
+
+    Args:
+        onnx: The ONNX file; the engine has its precision.
+        path: The file to write, with the suffix ``.engine``.
+        settings: Which TensorRT builds, for which batches and GPUs, and how.
+        overwrite: Whether a file that is there already is replaced.
+
+    Returns:
+        The record of the engine.
+
+    Raises:
+        UsageError: no TensorRT is installed, or an argument does not fit.
+        DeviceError: the full TensorRT, and no CUDA device.
+        ImfDeployError: TensorRT refuses the file.
+    """
+    path, file = _with_suffix(path, ".engine"), as_file(onnx)
+    if not isinstance(file, OnnxFile):
+        raise UsageError(f"{file.path} is an engine", "Give the ONNX file that it was built from")
+    plan, remark = choose_engines(settings, FileChoice((), (cast("Precision", file.precision),)))
+    if plan is None:
+        raise UsageError(remark, "Install tensorrt-rtx, which needs no GPU")
+    return write_engine(file, plan, path, overwrite)
+
+
+def _with_suffix(path: str | Path, suffix: str) -> Path:
+    if Path(path).suffix != suffix:
+        raise UsageError(f"path is {path}", f"Give a path that ends in {suffix}")
+    return Path(path)

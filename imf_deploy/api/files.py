@@ -1,0 +1,59 @@
+"""Files that are given as objects: their records, read beside them or made of what the file itself says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imf_deploy.artifact import load_artifact
+from imf_deploy.errors import UsageError
+from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.files import sha256_file
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
+
+File = DeployableFile | str | Path
+"""A deployable file: what another verb returned, or a path."""
+
+
+def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") -> DeployableFile:
+    """Return the record of an ONNX file or an engine; of somebody else's ONNX file, what can be known.
+
+    Args:
+        file: The file.
+        preprocess: For an ONNX file without a record: how pictures become its input.
+        source: For such a file: hash of the network that it was made from.
+
+    Raises:
+        UsageError: an ONNX file whose input is not that of a classifier.
+        ImfDeployError: the file is of another kind, damaged, or an engine without a record.
+    """
+    if isinstance(file, DeployableFile):
+        return file
+    path = Path(file)
+    if path.suffix != ".onnx" or sidecar_path(path).is_file():
+        return load_artifact(path, DeployableFile)
+    info = describe_onnx(path)
+    return OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
+        parent=source,
+        recipe="",
+        model={"name": path.stem},
+        preprocess=preprocess or _of_tensors(path, [*info.inputs.values()], [*info.outputs.values()]),
+        precision=info.precision,
+        inputs=info.inputs,
+        outputs=info.outputs,
+        source=source,
+    )
+
+
+def _of_tensors(path: Path, inputs: list[list[int | str]], outputs: list[list[int | str]]) -> Preprocess:
+    """Return what an ONNX file's shapes say of its input and its classes."""
+    if len(inputs) == 1 and len(inputs[0]) == 4 and outputs and len(outputs[0]) == 2:
+        size, classes = inputs[0][3], outputs[0][1]
+        if isinstance(size, int) and isinstance(classes, int):
+            return Preprocess.of_tensors(size, tuple(map(str, range(classes))))
+    raise UsageError(
+        f"{path} takes {inputs} and gives {outputs}, not images [N, 3, S, S] and logits [N, classes]",
+        "Give preprocess, or export the file again with fixed sizes",
+    )

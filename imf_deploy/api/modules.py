@@ -1,0 +1,154 @@
+"""Networks that are given as objects: what the stages need to know of them, as records that lie in memory."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.distillation.distiller import ImfDistiller
+from imf_deploy.errors import UsageError
+from imf_deploy.method.branches import TrainingGraph
+from imf_deploy.method.products import MODULE, Product, load_product
+from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
+from imf_deploy.models.blocks import probe
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import DistilledFile, ProductFile
+from imf_deploy.settings import BranchSettings
+from imf_deploy.verification.proof import count_macs, count_parameters
+
+Network = nn.Module | Product | str | Path
+"""A network: a module, a product of :func:`imf_deploy.strip`, or the file of one."""
+
+
+def as_product(
+    network: Network, image_size: int | None = None, preprocess: Preprocess | None = None, name: str = ""
+) -> Product:
+    """Return a network as a product, on the CPU and in evaluation mode.
+
+    Args:
+        network: A module is copied, so that later changes do not matter; a product is returned as it is.
+        image_size: Side of a module's input in pixels; not needed where ``preprocess`` has it.
+        preprocess: How pictures become a module's input, and the names of its classes.
+        name: What files and reports call a module; empty takes the name of its class.
+
+    Raises:
+        UsageError: the size is not given or contradicts ``preprocess``, or no file could give its answers.
+        ImfDeployError: the module does not run, or the file is not a product.
+    """
+    if isinstance(network, Product):
+        return network
+    if not isinstance(network, nn.Module):
+        return load_product(Path(network))
+    if isinstance(network, ImfDistiller):
+        raise UsageError("an ImfDistiller is for training", "Give one of the products of imf_deploy.strip")
+    module = copy.deepcopy(network).cpu().eval()
+    name = name or type(module).__name__
+    preprocess = fitting_preprocess(module, image_size, preprocess)
+    size = preprocess.size
+    check_behaviour(module, size, name)
+    spec = ModelSpec(name, preprocess.num_classes, size)
+    record = ProductFile(
+        **in_memory(module, spec, preprocess),
+        parent="",
+        product=MODULE,
+        parameters=count_parameters(module),
+        macs=count_macs(module, size),
+        data="",
+        data_config={},
+    )
+    return Product(record, module)
+
+
+def fitting_preprocess(
+    module: nn.Module, image_size: int | None, preprocess: Preprocess | None
+) -> Preprocess:
+    """Return the preprocessing of a module: the given one, or one that knows its size and classes alone.
+
+    Raises:
+        UsageError: the size is not given, or the arguments contradict each other or the module.
+        ImfDeployError: the module does not run.
+    """
+    size = preprocess.size if preprocess else image_size
+    if not size or (image_size or size) != size:
+        raise UsageError(
+            f"image_size is {image_size}, and preprocess {f'has {size}' if preprocess else 'is not given'}",
+            "Give image_size=PIXELS, the side of the network's input",
+        )
+    classes = only_logits(module, probe(module, size)).shape[1]
+    if preprocess and preprocess.num_classes != classes:
+        raise UsageError(
+            f"the network has {classes} classes, and preprocess names {preprocess.num_classes}",
+            "Give the labels of its classes in the order of its logits",
+        )
+    return preprocess or Preprocess.of_tensors(size, tuple(map(str, range(classes))))
+
+
+def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess) -> dict[str, Any]:
+    """Return what every record of a network in memory holds; its hash is that of its tensors."""
+    return {
+        "path": Path(spec.stem),
+        "format": MODULE,
+        "sha256": hash_of(module, spec),
+        "recipe": "",
+        "model": spec.to_dict(),
+        "preprocess": preprocess,
+    }
+
+
+def hash_of(module: nn.Module, spec: ModelSpec) -> str:
+    """Return the SHA-256 of a network's tensors, with their names, and of its spec."""
+    digest = hashlib.sha256(repr(spec).encode())
+    for name, tensor in module.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Distilled:
+    """Return what a distiller has trained, as the strip stage takes it: a copy on the CPU.
+
+    Args:
+        imf: The distiller; it stays as it is.
+        preprocess: How images become the student's input, and the names of the classes.
+    """
+    preprocess = fitting_preprocess(imf.student, imf.spec.image_size, preprocess)
+    fields = {
+        "history": [],
+        "blocks": imf.blocks,
+        "teacher_features": imf.features,
+        "teacher": {"name": type(imf.teacher).__name__},
+        "teacher_accuracy": None,
+        "teacher_tensors": tensor_hashes(imf.teacher.parameters()),
+        "data": "",
+        "data_config": {},
+        "config": {},
+    }
+    return distilled_in_memory(imf.graph, imf.spec, preprocess, imf.settings, fields)
+
+
+def distilled_in_memory(
+    graph: TrainingGraph,
+    spec: ModelSpec,
+    preprocess: Preprocess,
+    design: BranchSettings,
+    fields: dict[str, Any],
+) -> Distilled:
+    """Return a copy of a training graph on the CPU with its record, as the strip stage takes it.
+
+    Args:
+        graph: The graph.
+        spec: The student's name, classes and size.
+        preprocess: How images become the student's input.
+        design: How the branches are made.
+        fields: Further fields of the record.
+    """
+    graph = copy.deepcopy(graph).cpu().to(memory_format=torch.channels_last).eval()
+    record = DistilledFile(**in_memory(graph, spec, preprocess), parent="", **fields)
+    return Distilled(record, spec, graph, record.blocks, record.teacher_features, design)

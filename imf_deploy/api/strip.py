@@ -1,0 +1,49 @@
+"""``imf_deploy.strip``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from imf_deploy.api.modules import as_distilled
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.distillation.distiller import ImfDistiller
+from imf_deploy.method.products import Product, choose_products
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.settings.run import ALL
+from imf_deploy.stripping.stage import strip_in_memory
+
+
+def strip(
+    distilled: ImfDistiller | Distilled,
+    products: Sequence[str] = (),
+    *,
+    images: Tensor | None = None,
+    preprocess: Preprocess | None = None,
+) -> list[Product]:
+    """Remove from a distilled student what only training needs, and prove that its answers stay the same.
+
+    Example:
+        >>> plain, *smaller = imf_deploy.strip(imf)
+        >>> logits = plain.module(images)
+
+    Args:
+        distilled: A distiller after training, which stays as it is, or what :func:`imf_deploy.distill` gave.
+        products: ``plain`` (the student itself) and ``imf@k`` (its first k blocks and their branches); none
+            makes all.
+        images: ``float32 [N, 3, S, S]`` to compare the logits on; by default 64 images of seeded noise.
+        preprocess: How pictures become the input of a distiller's student, and the names of its classes; it
+            travels with every file that is made.
+
+    Returns:
+        The products in the order ``plain``, ``imf@1``, …; the module of each shares nothing with the student.
+
+    Raises:
+        UsageError: the student has no such product.
+        GateError: a proof does not hold.
+        ImfDeployError: the student cannot be cut after a block.
+    """
+    trained = as_distilled(distilled, preprocess) if isinstance(distilled, ImfDistiller) else distilled
+    names = choose_products(products or (ALL,), len(trained.blocks))
+    return strip_in_memory(trained, names, images)

@@ -1,0 +1,24 @@
+"""The data of a deployable file."""
+
+from __future__ import annotations
+
+from imf_deploy.data import DataSet, is_named, open_data, reopen_data
+from imf_deploy.errors import UsageError
+from imf_deploy.records.files import DeployableFile
+from imf_deploy.settings import DataSettings
+from imf_deploy.settings.data import PlaceSettings
+
+
+def model_data(artifact: DeployableFile, place: PlaceSettings) -> DataSet:
+    """Open the data of a deployable file: what its record names, or what the options give.
+
+    Raises:
+        UsageError: neither names any.
+    """
+    known = artifact.data_config
+    if known:
+        return reopen_data(known, place.data, place.data_root)
+    if not place.data:
+        raise UsageError(f"{artifact.path} has no record of its data", "Give `data`")
+    size = 0 if is_named(place.data) else artifact.preprocess.size
+    return open_data(DataSettings(place.data, place.data_root, image_size=size))

@@ -1,0 +1,84 @@
+"""What latencies are measured, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from imf_deploy.settings.base import Count, Text, Whole, settings, words
+
+Runtime = Literal["onnxruntime", "openvino"]
+Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
+PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
+OnOff = Literal["on", "off"]
+
+
+@settings("How files are run")
+class WaySettings:
+    """The ways to run a file; each list that concerns it multiplies them."""
+
+    runtime: Annotated[
+        tuple[Runtime, ...],
+        Text(words),
+        Field(min_length=1, description="For ONNX files: onnxruntime, openvino, or both."),
+    ] = ("onnxruntime",)
+    provider: Annotated[
+        tuple[Provider, ...],
+        Text(words),
+        Field(description="For ONNX Runtime: cpu, cuda, tensorrt, rtx; empty follows --device."),
+    ] = ()
+    pytorch: Annotated[
+        tuple[PyTorchMode, ...],
+        Text(words),
+        Field(min_length=1, description="For weights: eager, channels-last, compile, max-autotune."),
+    ] = ("channels-last",)
+    device: Annotated[
+        str,
+        Field(
+            pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$",
+            description="For weights and ONNX files: cpu, cuda, cuda:1 …",
+        ),
+    ] = "cpu"
+    cuda_graph: Annotated[
+        tuple[OnOff, ...],
+        Text(words),
+        Field(min_length=1, description="For engines, and weights on CUDA: on, off, or both."),
+    ] = ("on", "off")
+
+
+@settings()
+class BenchSettings(WaySettings):
+    """What is measured, and for how long."""
+
+    batch: Annotated[
+        tuple[Count, ...], Text(words), Field(min_length=1, description="Batch sizes, such as 1,8,32.")
+    ] = (1,)
+    threads: Annotated[Whole, Field(description="Threads of each runtime; 0 uses every available CPU.")] = 0
+    duration: Annotated[
+        float, Field(ge=0, description="Minimum number of seconds that each row is measured for.")
+    ] = 3.0
+    iterations: Annotated[Count, Field(description="Minimum number of inferences of each row.")] = 10
+    warmup: Annotated[
+        float, Field(ge=0, description="Minimum number of seconds of warm-up after each load.")
+    ] = 0.1
+    loads: Annotated[Count, Field(description="How often each file is loaded; a comparison needs 6.")] = 20
+    image_size: Annotated[Whole, Field(description="Side in pixels, where a file leaves it open.")] = 0
+    baseline: Annotated[
+        str, Field(description="File or row that ratios are computed against; empty uses the first.")
+    ] = ""
+    logits: Annotated[
+        str,
+        Field(
+            description="Output of an ONNX file that holds the logits; empty uses the one that fits the labels."
+        ),
+    ] = ""
+    startup: Annotated[
+        bool, Field(description="Measure load time, first inference and memory, in a process for each row.")
+    ] = True
+    layers: Annotated[bool, Field(description="List the layers of engines: types, tactics, time.")] = False
+    clients: Annotated[
+        tuple[Count, ...],
+        Text(words),
+        Field(description="Numbers of clients that send requests at the same time, such as 2,8."),
+    ] = ()
