@@ -104,7 +104,7 @@ def claim(
     own = read_json(sidecar).get("recipe") == recipe if sidecar.is_file() else unfinished
     if path.exists() and not overwrite and not own:
         raise UsageError(
-            f"{path} already exists, made with other settings", "Use another --output, or --overwrite"
+            f"{path} already exists, made with other settings", "Use another `output`, or `overwrite`"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

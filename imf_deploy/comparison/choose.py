@@ -34,11 +34,11 @@ class Budget:
         Raises:
             UsageError: a budget that nothing can be within, or an accuracy that is no fraction.
         """
-        for option, value in (("--latency-budget-ms", self.latency_ms), ("--size-budget-mb", self.size_mb)):
+        for option, value in (("`latency_budget_ms`", self.latency_ms), ("`size_budget_mb`", self.size_mb)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{option} must be above 0")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise UsageError("--min-accuracy is a part from 0 to 1", "Give such as 0.9")
+            raise UsageError("`min_accuracy` is a part from 0 to 1", "Give such as 0.9")
 
     def __bool__(self) -> bool:
         """Return whether there is any limit."""

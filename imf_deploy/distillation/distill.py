@@ -36,6 +36,7 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import History, check_finite
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
+from imf_deploy.training.optimizer import scaled_rate
 from imf_deploy.training.tensorboard import check_monitoring
 
 
@@ -104,6 +105,7 @@ def distill(
         ImfDeployError: the teacher has other classes, the loss is not finite, or a file problem.
     """
     check_monitoring(monitoring)
+    config = scaled_rate(config)
     classes = data.preprocess.num_classes
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(

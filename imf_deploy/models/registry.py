@@ -103,7 +103,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(
-        cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "--trust-model"
+        cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "`trust_model`"
     ) -> ModelSpec:
         """Read the form of :meth:`to_dict`, as a file's record stores it.
 

@@ -24,8 +24,8 @@ def require_tensorboard() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImfDeployError(
-            "--tensorboard needs TensorBoard, which is not installed",
-            "Type: pip install 'imf-deploy[tensorboard]', or leave out --tensorboard",
+            "`tensorboard` needs TensorBoard, which is not installed",
+            "Type: pip install 'imf-deploy[tensorboard]', or leave out `tensorboard`",
         ) from error
     return SummaryWriter
 
