@@ -24,24 +24,24 @@ from imf_deploy.processes import is_first
 
 
 class _Remarks(Console):
-    """A console whose loss stops no work."""
+    """A console that may be lost without stopping work."""
 
     def on_broken_pipe(self) -> None:
-        """Go on where nobody reads the remarks any longer; rich would end the process."""
+        """Continue if nobody reads the messages any longer; rich would end the process."""
 
 
 console = _Remarks(stderr=True, highlight=False)
-"""Where progress and remarks go; standard output carries results alone."""
+"""Output of progress and messages; standard output contains only results."""
 
 
 translate: list[Callable[[str], str]] = []
-"""Functions that remarks go through; the command line names settings as its options."""
+"""Functions that messages pass through; the command line uses them to name settings as its options."""
 
 
 def say(message: str) -> None:
-    """Print a remark, above any progress bar; ``message`` is plain text, not markup.
+    """Print a message, above any progress bar; ``message`` is plain text, not markup.
 
-    Of several processes only the first speaks.
+    If there are several processes, only the first prints.
     """
     if is_first():
         for change in translate:
@@ -57,10 +57,10 @@ def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int
     Without a terminal nothing is drawn, so that logs stay readable.
 
     Args:
-        title: What is done.
+        title: Title of the bar.
         total: Units of work.
-        leads: Whether the units are those of the part of :func:`whole` that is running. There is one bar
-            there, which they move; what does not lead shows nothing.
+        leads: Whether the units belong to the running part of :func:`whole`. In that case there is one bar,
+            which they move; other tracks show nothing.
     """
     if bar := _whole.get():
         yield bar.leading(title, total) if leads else lambda _amount: None
@@ -80,15 +80,15 @@ def _drawn() -> bool:
 
 
 SURE = 0.95
-"""A part whose progress nobody reports moves with the clock, up to here."""
+"""Fraction up to which a part that reports no progress moves with time."""
 
 
 class Whole:
-    """How far a run has come, in seconds of those that were expected.
+    """The progress of a run, in seconds of its expected duration.
 
     Args:
-        parts: Expected seconds of each part, in the order in which they run; a part may run within the one
-            before it.
+        parts: Expected seconds of each part, in the order in which they run; a part may run within the
+            preceding one.
     """
 
     def __init__(self, parts: Mapping[str, float]) -> None:
@@ -101,7 +101,7 @@ class Whole:
         self._reported: float | None = None
 
     def position(self) -> float:
-        """Return the seconds that are done; it never falls."""
+        """Return the finished seconds, which never decrease."""
         span = self.parts.get(self._part, 0.0)
         share = self._reported
         if share is None:
@@ -115,7 +115,7 @@ class Whole:
 
     @contextlib.contextmanager
     def within(self, part: str) -> Iterator[None]:
-        """Run a part; one that is not expected belongs to the part around it."""
+        """Run a part; an unexpected one belongs to the part around it."""
         if part not in self.parts:
             yield
             return
@@ -130,7 +130,7 @@ class Whole:
             self._part, self._entered, self._reported = before
 
     def leading(self, title: str, total: int) -> Callable[[int], None]:
-        """Return what reports units of work of the part that is running."""
+        """Return the function that reports units of work of the running part."""
         self.title = title
         done = 0
 
@@ -147,7 +147,7 @@ _whole: ContextVar[Whole | None] = ContextVar("whole", default=None)
 
 @contextlib.contextmanager
 def part(name: str) -> Iterator[None]:
-    """Run a part of :func:`whole`; elsewhere it changes nothing."""
+    """Run a part of :func:`whole`; outside it, this has no effect."""
     bar = _whole.get()
     with bar.within(name) if bar else contextlib.nullcontext():
         yield
@@ -189,7 +189,7 @@ def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
         console=console,
         transient=True,
         disable=not _drawn(),
-        # Parts run at other speeds than was expected: the last minutes count.
+        # Parts run at another speed than expected, so only the last minutes count.
         speed_estimate_period=120,
     )
     progress.bar = bar

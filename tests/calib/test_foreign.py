@@ -91,7 +91,7 @@ def test_two_outputs_that_fit_are_asked_about(
     assert scores(made)["float_accuracy"] == plain["float_accuracy"]
     assert made.calibration.logits.output == PRODUCED
     # Another output makes another file, whose float accuracy is its own.
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits="reversed")
     other = calibrate(foreign, many, CONFIG, tmp_path / "other", preprocess, logits="reversed")
     assert scores(other)["float_accuracy"] < 0.1
