@@ -10,7 +10,7 @@ from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.runs import Run
 from imf_deploy.errors import UsageError
 from imf_deploy.records.report import ArtifactRow
-from imf_deploy.report.assemble import recommend
+from imf_deploy.report.recommend import recommend
 from imf_deploy.show.format import percent, scaled, significant
 
 
@@ -91,7 +91,7 @@ class Choice:
 
 
 def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Budget) -> Choice:
-    """Choose as :func:`imf_deploy.report.assemble.recommend` does, among the files within the budget.
+    """Choose as :func:`imf_deploy.report.recommend.recommend` does, among the files within the budget.
 
     Test accuracies play no part. A candidate passed its checks, was timed, and has an accuracy on
     validation images. Latencies of different machines cannot be held against each other or one
