@@ -1,60 +1,58 @@
-"""One progress bar with an estimate, on a terminal; plain lines elsewhere."""
+"""Remarks and progress of long work.
+
+Remarks go to the logger ``imf_deploy``, with the level INFO, or WARNING where they should not be overlooked.
+Progress
+goes to a display, where one is installed. The command line shows both with :mod:`imf_deploy.show.bars`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import Protocol
 
 from imf_deploy.errors import visible
 from imf_deploy.processes import is_first
 
-
-class _Remarks(Console):
-    """A console whose loss stops no work."""
-
-    def on_broken_pipe(self) -> None:
-        """Go on where nobody reads the remarks any longer; rich would end the process."""
+log = logging.getLogger("imf_deploy")
 
 
-console = _Remarks(stderr=True, highlight=False)
-"""Where progress and remarks go; standard output carries results alone."""
+def say(message: str, level: int = logging.INFO) -> None:
+    """Log a remark; of several processes only the first speaks.
 
-
-translate: list[Callable[[str], str]] = []
-"""Functions that remarks go through; the command line names settings as its options."""
-
-
-def say(message: str) -> None:
-    """Print a remark, above any progress bar; ``message`` is plain text, not markup.
-
-    Of several processes only the first speaks.
+    Args:
+        message: One sentence without a full stop.
+        level: Of the record.
     """
     if is_first():
-        for change in translate:
-            message = change(message)
-        with contextlib.suppress(OSError):  # a log on a full disk
-            console.print(visible(message), markup=False, soft_wrap=True)
+        log.log(level, "%s", visible(message))
+
+
+class Display(Protocol):
+    """Shows how far work has come."""
+
+    def bar(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show ``total`` units of work; gives the function that reports units that are done."""
+
+    def whole(self, bar: Whole) -> AbstractContextManager[None]:
+        """Show a whole run, whose position is that of ``bar`` at any time."""
+
+
+_display: list[Display] = []
+
+
+def show_on(display: Display | None) -> None:
+    """Show progress on a display from now on; ``None`` shows it nowhere, which is the default."""
+    _display[:] = [display] if display else []
 
 
 @contextlib.contextmanager
 def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a bar for ``total`` units of work; yields the function that advances it.
-
-    Without a terminal nothing is drawn, so that logs stay readable.
+    """Report ``total`` units of work; yields the function that reports some of them as done.
 
     Args:
         title: What is done.
@@ -64,19 +62,11 @@ def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int
     """
     if bar := _whole.get():
         yield bar.leading(title, total) if leads else lambda _amount: None
-        return
-    with Progress(
-        *_columns(MofNCompleteColumn()),
-        console=console,
-        transient=True,
-        disable=not _drawn(),
-    ) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda amount: progress.advance(task, amount)
-
-
-def _drawn() -> bool:
-    return console.is_terminal and is_first()
+    elif _display:
+        with _display[0].bar(title, total) as advance:
+            yield advance
+    else:
+        yield lambda _amount: None
 
 
 SURE = 0.95
@@ -153,29 +143,6 @@ def part(name: str) -> Iterator[None]:
         yield
 
 
-class _WholeProgress(Progress):
-    """A bar that moves whenever it is drawn."""
-
-    bar: Whole
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        for task in self.tasks:
-            self.update(task.id, completed=self.bar.position(), description=self.bar.title)
-        yield from super().get_renderables()
-
-
-def _columns(done: ProgressColumn) -> list[ProgressColumn]:
-    """Return the columns of a bar; ``done`` shows how much of it is done."""
-    return [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        done,
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    ]
-
-
 @contextlib.contextmanager
 def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
     """Show one bar for a whole run; :func:`part` and :func:`track` move it.
@@ -184,19 +151,9 @@ def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
         parts: Expected seconds of each part; see :class:`Whole`.
     """
     bar = Whole(parts)
-    progress = _WholeProgress(
-        *_columns(TaskProgressColumn()),
-        console=console,
-        transient=True,
-        disable=not _drawn(),
-        # Parts run at other speeds than was expected: the last minutes count.
-        speed_estimate_period=120,
-    )
-    progress.bar = bar
     token = _whole.set(bar)
     try:
-        with progress:
-            progress.add_task("", total=bar.total)
+        with _display[0].whole(bar) if _display else contextlib.nullcontext():
             yield bar
     finally:
         _whole.reset(token)

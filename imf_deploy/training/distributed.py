@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import ImfDeployError, ReportedError, UsageError
 from imf_deploy.processes import is_first, local_rank, world_size
 from imf_deploy.settings.training import Precision
 
@@ -86,7 +85,7 @@ def on_first(make: Callable[[], T]) -> T:
     if error:
         raise error
     if outcome[1]:
-        sys.exit(cast(int, outcome[1]))
+        raise ReportedError(cast(int, outcome[1]))
     return cast(T, outcome[0])
 
 
