@@ -47,7 +47,7 @@ class GraphEdits:
         return name in self._outputs
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
-        """Return the value of a weight; nothing for other tensors."""
+        """Return the value of a weight; ``None`` for other tensors."""
         return numpy_helper.to_array(self._tensors[name]) if self.is_constant(name) else None
 
     def is_constant(self, name: str) -> bool:

@@ -145,7 +145,7 @@ def _name_nodes(model: ModelProto) -> None:
 
 
 def _with_shapes(model: ModelProto) -> ModelProto:
-    """Return the model with inferred shapes; the ones that it has are dropped where they contradict them."""
+    """Return the model with inferred shapes; its own shapes are dropped if they contradict them."""
     try:
         inferred: ModelProto = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError:

@@ -83,8 +83,8 @@ def score(
     Args:
         logits: ``[N, classes]``.
         reference: Logits of the float model, ``[N, classes]``.
-        labels: Right classes, ``[N]``.
-        task: What counts as right, and as the same answer.
+        labels: Correct classes, ``[N]``.
+        task: Defines which answers are correct, and which are the same.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
     return Score(

@@ -104,8 +104,8 @@ class Histogram:
 
     Its size does not depend on how many values it counts.
 
-    Args:
-        low: Smallest value that will come, at most zero.
+    low: Smallest value, at most zero.
+        high: Largest value, at least zero.
         high: Largest value that will come, at least zero.
     """
 
@@ -138,7 +138,7 @@ class Histogram:
         if self.limit == 0:
             return
         flat = values.ravel()
-        # Bins of one width need no search: several times as fast as np.histogram.
+        # Bins of one width need no search, which is several times as fast as np.histogram.
         bins = ((flat + np.float32(self.limit)) * np.float32(1 / self.width)).astype(np.int32)
         np.clip(bins, 0, 2 * HALF - 1, out=bins)
         # Rounding may put an exact zero on either side of its edge.

@@ -120,13 +120,13 @@ def export(
         The artifacts, each ONNX file before its engine.
 
     Raises:
-        UsageError: no precision is given, or one that is not of a float file.
+        UsageError: no precision is given, or one that is not a float precision.
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     if not precisions or set(precisions) - set(get_args(OnnxPrecision)):
         raise UsageError(
             f"precisions {list(precisions)} cannot be exported from a PyTorch model",
-            "Give fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
+            "Use fp32 or fp16; int8 is made from an fp32 file: imf-deploy calibrate",
         )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
@@ -145,7 +145,7 @@ def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
 
 
 def engine_path(onnx_file: OnnxFile, engines: EnginePlan, folder: Path) -> Path:
-    """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets where there are some."""
+    """Return ``FOLDER/STUDENT-PRODUCT-PRECISION.engine``, with the targets if there are any."""
     target = "".join(f"-sm{capability}" for capability in engines.settings.compute_capability)
     return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
@@ -164,14 +164,14 @@ def write_onnx(
     """Write a product as one ONNX file, with its sidecar.
 
     Args:
-        product: A file's, or one that lies in memory.
-        path: Where to write.
+        product: A product from a file or in memory.
+        path: Output file.
         precision: ``fp32`` or ``fp16``.
-        overwrite: Whether a file that was made in another way may be replaced.
-        trace: Returns the traced product, where several files share it.
+        overwrite: Whether a file made with other settings may be replaced.
+        trace: Returns the traced product, if several files share it.
 
     Raises:
-        UsageError: another file is there.
+        UsageError: the path belongs to another file.
         ImfDeployError: the network cannot be exported.
     """
     record, size = product.artifact, product.image_size
@@ -217,12 +217,12 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
 
     Args:
         onnx_file: The record of the ONNX file.
-        engines: How to build.
-        path: Where to write.
-        overwrite: Whether a file that was made in another way may be replaced.
+        engines: How to build the engine.
+        path: Output file.
+        overwrite: Whether a file made with other settings may be replaced.
 
     Raises:
-        UsageError: another file is there.
+        UsageError: the path belongs to another file.
         ImfDeployError: TensorRT refuses the file.
     """
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])

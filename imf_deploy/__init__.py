@@ -1,7 +1,7 @@
-"""Distil a light image classifier (IMF), strip it, export it, and check what came out.
+"""Distil a light image classifier (IMF), strip it, export it, and verify the result.
 
-The verbs work on objects: networks, batches, files. They are imported when they are first used, so that
-``import imf_deploy`` is fast and imports no PyTorch.
+The verbs work on objects: networks, batches, files. They are imported on first use, so that ``import
+imf_deploy`` is fast and does not import PyTorch.
 """
 
 from importlib import import_module

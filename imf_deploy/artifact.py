@@ -1,4 +1,4 @@
-"""Records beside their files: written after them, and checked against them when they are read."""
+"""Records next to their files: written after them, and checked against them when they are read."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from imf_deploy.records.files import KINDS, Artifact, sidecar_path
 from imf_deploy.records.upgrade import take_schema, upgrade_file
 
 Kind = TypeVar("Kind", bound=Artifact, default=Artifact)
-_AGAIN = "Make the file again"
+_AGAIN = "Create the file again"
 
 
 def read_record(sidecar: Path, content: dict[str, Any] | None = None) -> Artifact:
-    """Read the record of a file, whether the file is there or not.
+    """Read the record of a file, even if the file does not exist.
 
     Args:
-        sidecar: ``<file>.json``. The record's path is that of the file beside it, whatever stands inside.
-        content: What was read of it before; changed.
+        sidecar: ``<file>.json``. The record's path is that of the file next to it, whatever the record
+            contains.
+        content: Content that was read before; it is changed.
 
     Raises:
-        ImfDeployError: it is damaged, or another version wrote it.
+        ImfDeployError: the record is damaged, or another version wrote it.
     """
     content = read_json(sidecar) if content is None else content
     if take_schema(content, str(sidecar), _AGAIN):
@@ -36,6 +37,8 @@ def read_record(sidecar: Path, content: dict[str, Any] | None = None) -> Artifac
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"kind should be one of {', '.join(KINDS)}")
         record = from_json(KINDS[kind], content)
+        if "color" not in content["preprocess"]:  # nothing is guessed of a record
+            raise ValueError("preprocess.color: Field required")
     except ValueError as error:
         raise ImfDeployError(f"{sidecar} is damaged ({error})", _AGAIN) from error
     return record.revised(path=sidecar.with_suffix(""))
@@ -46,10 +49,10 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
 
     Args:
         path: The file.
-        kind: What it has to be.
+        kind: Required type of the record.
 
     Raises:
-        ImfDeployError: no record, a damaged one, one of another kind, or one that belongs to other content.
+        ImfDeployError: there is no record, or it is damaged, has another type, or belongs to other content.
     """
     sidecar = sidecar_path(path)
     if not path.is_file():
@@ -58,14 +61,14 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
         raise ImfDeployError(f"{path} has no sidecar {sidecar.name}", "Keep the two files together")
     artifact = read_record(sidecar)
     if artifact.sha256 != sha256_file(path):
-        raise ImfDeployError(f"{path} was changed after its sidecar was written", "Make it again")
+        raise ImfDeployError(f"{path} was changed after its sidecar was written", "Create it again")
     if not isinstance(artifact, kind):
         raise ImfDeployError(f"{path} is {artifact.title}, not {kind.title}", kind.source_hint)
     return artifact
 
 
 def current_artifact(path: Path, recipe: str, kind: type[Kind] = Artifact) -> Kind | None:  # type: ignore[assignment]
-    """Return the artifact at ``path`` if it is whole and was made by ``recipe``; else nothing."""
+    """Return the artifact at ``path`` if it is complete and was made by ``recipe``, else ``None``."""
     if not (path.is_file() and sidecar_path(path).is_file()):
         return None
     try:
@@ -78,37 +81,37 @@ def current_artifact(path: Path, recipe: str, kind: type[Kind] = Artifact) -> Ki
 def claim(
     kind: type[Kind], path: Path, recipe: str, overwrite: bool, checkpoint: Path | None = None
 ) -> Kind | None:
-    """Return what the same recipe already made at ``path``, or nothing if it may be written now.
+    """Return what the same recipe already made at ``path``, or ``None`` if it may be written now.
 
     Args:
-        kind: What the stage makes.
-        path: Where a stage wants to write.
-        recipe: Hash of everything that decides its content.
+        kind: Type of record that the stage makes.
+        path: Output file of a stage.
+        recipe: Hash of everything that determines its content.
         overwrite: Whether another recipe's file may be replaced.
-        checkpoint: Of the stage's training. Where it is there, a file without a sidecar is the stage's
-            own, cut off before the end; one that a finished training was killed too early to remove is
+        checkpoint: Checkpoint of the stage's training. If it exists, a file without a sidecar belongs to the
+            interrupted stage; a checkpoint that a finished training was killed too early to remove is
             removed.
 
     Raises:
-        UsageError: another file is there.
-        ImfDeployError: nothing can be written there.
+        UsageError: the path belongs to another file.
+        ImfDeployError: the path cannot be written.
     """
     sidecar = sidecar_path(path)
     unfinished = checkpoint is not None and checkpoint.is_file()
     if made := current_artifact(path, recipe, kind):
-        # A younger one is of another training, which was to overwrite the file and was cut off.
+        # A younger one belongs to another training, which was to overwrite the file and was interrupted.
         if checkpoint and unfinished and checkpoint.stat().st_mtime_ns <= sidecar.stat().st_mtime_ns:
             checkpoint.unlink()
         return made
-    # A file that was damaged since the same recipe made it is this stage's own to mend.
+    # A file that was damaged after the same recipe made it may be replaced by this stage.
     own = read_json(sidecar).get("recipe") == recipe if sidecar.is_file() else unfinished
     if path.exists() and not overwrite and not own:
         raise UsageError(
-            f"{path} is there already, made in another way", "Give another --output, or --overwrite"
+            f"{path} already exists, made with other settings", "Use another --output, or --overwrite"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Before hours of work, not after them.
+        # This is checked before hours of work, not after them.
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Typed values from JSON that may come from anybody, checked by pydantic in its strict mode."""
+"""Typed values from untrusted JSON, checked by pydantic in its strict mode."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Value = TypeVar("Value")
 Model = TypeVar("Model", bound=BaseModel)
 
 STRICT = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
-"""Text is not a number, true is not 1, numbers are finite, and a whole number is a ``float`` too."""
+"""Text is not a number, true is not 1, numbers are finite, and a whole number is also a ``float``."""
 
 Whole = Annotated[int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
@@ -44,7 +44,7 @@ Measured = Annotated[
     AfterValidator(_bounded),
     WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}),
 ]
-"""A measurement of a network that may be ruined: JSON holds null where it is not finite."""
+"""A measurement that may have failed: JSON contains null if it is not finite."""
 
 
 def read_typed(kind: type[Value], content: Any) -> Value:
@@ -73,7 +73,7 @@ def from_json(model: type[Model], content: Any) -> Model:
         ValueError: a field is missing, of another type, or out of its bounds; the message names it.
     """
     try:
-        # In its form as text, since Python's lists are not tuples.
+        # Validated as JSON text, because Python's lists are not tuples.
         return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
@@ -88,7 +88,7 @@ def first_problem(error: ValidationError, skip: int = 0) -> str:
     """Return the first problem that pydantic found, in one short clause that names the field.
 
     Args:
-        error: Of pydantic.
+        error: Error from pydantic.
         skip: Number of outer steps of the path to leave out.
     """
     found = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -101,7 +101,7 @@ def first_problem(error: ValidationError, skip: int = 0) -> str:
 
 
 def _beyond(content: Any, place: str = "it") -> str:
-    """Return the place of a number, a text or a list that is larger than settings have; else nothing."""
+    """Return the place of a number, text or list that exceeds the limits of settings, or an empty text."""
     if isinstance(content, dict):
         return next(filter(None, (_beyond(value, shorten(key, 40)) for key, value in content.items())), "")
     if isinstance(content, list):
@@ -115,5 +115,5 @@ def _beyond(content: Any, place: str = "it") -> str:
 
 @cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
-    # A dataclass takes the settings of what holds it, and cannot be given any itself.
+    # A dataclass uses the settings of its parent type, and cannot have its own.
     return TypeAdapter(tuple[kind], config=STRICT | ConfigDict(extra="forbid"))

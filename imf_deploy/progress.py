@@ -1,8 +1,7 @@
-"""Remarks and progress of long work.
+"""Messages and progress of long work.
 
-Remarks go to the logger ``imf_deploy``, with the level INFO, or WARNING where they should not be overlooked.
-Progress
-goes to a display, where one is installed. The command line shows both with :mod:`imf_deploy.show.bars`.
+Messages go to the logger ``imf_deploy``, with the level INFO, or WARNING if they should not be overlooked.
+Progress goes to a display, if one is installed. The command line shows both with :mod:`imf_deploy.show.bars`.
 """
 
 from __future__ import annotations
@@ -22,43 +21,43 @@ log = logging.getLogger("imf_deploy")
 
 
 def say(message: str, level: int = logging.INFO) -> None:
-    """Log a remark; of several processes only the first speaks.
+    """Log a message; if there are several processes, only the first does.
 
     Args:
         message: One sentence without a full stop.
-        level: Of the record.
+        level: Level of the message.
     """
     if is_first():
         log.log(level, "%s", visible(message))
 
 
 class Display(Protocol):
-    """Shows how far work has come."""
+    """Shows the progress of work."""
 
     def bar(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show ``total`` units of work; gives the function that reports units that are done."""
+        """Show ``total`` units of work; returns the function that reports finished units."""
 
     def whole(self, bar: Whole) -> AbstractContextManager[None]:
-        """Show a whole run, whose position is that of ``bar`` at any time."""
+        """Show a whole run; ``bar`` has its position at any time."""
 
 
 _display: list[Display] = []
 
 
 def show_on(display: Display | None) -> None:
-    """Show progress on a display from now on; ``None`` shows it nowhere, which is the default."""
+    """Show progress on a display from now on; ``None``, the default, shows none."""
     _display[:] = [display] if display else []
 
 
 @contextlib.contextmanager
 def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int], None]]:
-    """Report ``total`` units of work; yields the function that reports some of them as done.
+    """Announce ``total`` units of work; yields the function that reports finished units.
 
     Args:
-        title: What is done.
+        title: Title of the bar.
         total: Units of work.
-        leads: Whether the units are those of the part of :func:`whole` that is running. There is one bar
-            there, which they move; what does not lead shows nothing.
+        leads: Whether the units belong to the running part of :func:`whole`. In that case there is one bar,
+            which they move; other tracks show nothing.
     """
     if bar := _whole.get():
         yield bar.leading(title, total) if leads else lambda _amount: None
@@ -70,15 +69,15 @@ def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int
 
 
 SURE = 0.95
-"""A part whose progress nobody reports moves with the clock, up to here."""
+"""Fraction up to which a part that reports no progress moves with time."""
 
 
 class Whole:
-    """How far a run has come, in seconds of those that were expected.
+    """The progress of a run, in seconds of its expected duration.
 
     Args:
-        parts: Expected seconds of each part, in the order in which they run; a part may run within the one
-            before it.
+        parts: Expected seconds of each part, in the order in which they run; a part may run within the
+            preceding one.
     """
 
     def __init__(self, parts: Mapping[str, float]) -> None:
@@ -91,7 +90,7 @@ class Whole:
         self._reported: float | None = None
 
     def position(self) -> float:
-        """Return the seconds that are done; it never falls."""
+        """Return the finished seconds, which never decrease."""
         span = self.parts.get(self._part, 0.0)
         share = self._reported
         if share is None:
@@ -105,7 +104,7 @@ class Whole:
 
     @contextlib.contextmanager
     def within(self, part: str) -> Iterator[None]:
-        """Run a part; one that is not expected belongs to the part around it."""
+        """Run a part; an unexpected one belongs to the part around it."""
         if part not in self.parts:
             yield
             return
@@ -120,7 +119,7 @@ class Whole:
             self._part, self._entered, self._reported = before
 
     def leading(self, title: str, total: int) -> Callable[[int], None]:
-        """Return what reports units of work of the part that is running."""
+        """Return the function that reports units of work of the running part."""
         self.title = title
         done = 0
 
@@ -137,7 +136,7 @@ _whole: ContextVar[Whole | None] = ContextVar("whole", default=None)
 
 @contextlib.contextmanager
 def part(name: str) -> Iterator[None]:
-    """Run a part of :func:`whole`; elsewhere it changes nothing."""
+    """Run a part of :func:`whole`; outside it, this has no effect."""
     bar = _whole.get()
     with bar.within(name) if bar else contextlib.nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""Under which conditions something was measured, and how much other work the machine did meanwhile."""
+"""The conditions of a measurement, and how much other work the machine did during it."""
 
 from __future__ import annotations
 
@@ -81,35 +81,35 @@ def _read(path: str) -> str | None:
 
 
 _NEGLIGIBLE = 0.1
-"""Part of the measurement's own CPUs that may be missing without a word."""
+"""Fraction of the measurement's own CPUs that may be missing without a message."""
 
 
 class OtherWork:
-    """Watches the machine from ``with`` on; ours, from the kernel's counters of idle and of own time.
+    """Observes the machine in a ``with`` block, from the kernel's counters of idle and own time (ours).
 
     Attributes:
-        cpus: How many CPUs' worth of time went to anything but this process and its finished children:
-            other processes, and what a hypervisor took. Set at the end.
+        cpus: Number of CPUs' worth of time used by anything but this process and its finished children: other
+            processes, and time stolen by a hypervisor. Set on exit.
     """
 
     cpus: float = 0.0
 
     def __enter__(self) -> OtherWork:
-        """Begin to watch."""
+        """Start observing."""
         self._began = _times()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Reckon up."""
+        """Compute the result."""
         wall, idle, own = (after - before for after, before in zip(_times(), self._began, strict=True))
         taken = wall * (psutil.cpu_count() or 1) - idle - own
         self.cpus = max(taken / wall, 0.0) if wall else 0.0
 
 
 def _times() -> tuple[float, float, float]:
-    """Return the clock, and in seconds of one CPU the idle time of all and the own time of this process."""
+    """Return the time, and in seconds of one CPU the idle time of all and the own time of this process."""
     machine, mine = psutil.cpu_times(), psutil.Process().cpu_times()
     idle = machine.idle + getattr(machine, "iowait", 0.0)
     own = mine.user + mine.system + mine.children_user + mine.children_system
@@ -117,17 +117,17 @@ def _times() -> tuple[float, float, float]:
 
 
 def busy_machine(other_cpus: float, threads: int) -> str:
-    """Return a sentence if the threads of a measurement cannot all have had a CPU; else nothing.
+    """Return a sentence if the threads of a measurement cannot all have had a CPU; otherwise an empty text.
 
     Args:
-        other_cpus: What :class:`OtherWork` saw.
-        threads: Of the measurement.
+        other_cpus: Result of :class:`OtherWork`.
+        threads: Number of threads of the measurement.
     """
     present = psutil.cpu_count() or 1
     if other_cpus <= present - threads + _NEGLIGIBLE * threads:
         return ""
     return (
-        f"The machine was busy: other work took {other_cpus:.1f} of its {present} CPUs while {threads} "
-        f"thread{'s were' if threads > 1 else ' was'} measured. Latencies and speed-ups are not those of a "
-        "quiet machine: measure again with imf-deploy bench"
+        f"The machine was busy: other work used {other_cpus:.1f} of its {present} CPUs while {threads} "
+        f"thread{'s were' if threads > 1 else ' was'} measured. Latencies and speed-ups are not those of an "
+        "idle machine: measure again with imf-deploy bench"
     )

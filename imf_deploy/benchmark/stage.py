@@ -50,7 +50,7 @@ def bench(
 
     Args:
         files: ONNX files, engines, stripped weights, and products in memory that take the same input; a
-            file may come twice.
+            file may be listed twice.
         choice: Runtimes, devices and modes; by default ONNX Runtime and PyTorch on the CPU.
         batch_sizes: Images in a batch.
         duration_s: Minimum time in seconds that each row is measured for.
@@ -145,7 +145,7 @@ def bench(
 
 
 def _start_up(way: Way, batch: Batch, seed: int) -> dict[str, Any]:
-    return {"reason": "it lies in memory"} if way.product else start_up(way, batch, seed)
+    return {"reason": "it is in memory"} if way.product else start_up(way, batch, seed)
 
 
 def _named(files: Sequence[Path | Product], choice: Choice) -> dict[str, Way]:

@@ -71,7 +71,7 @@ class Choice:
 
 
 def ways_of(file: Path | Product, choice: Choice) -> list[Way]:
-    """Return the ways to run a file, or a product that lies in memory.
+    """Return the ways to run a file, or a product in memory.
 
     Raises:
         UsageError: there is no such file, or its suffix is not one of ``WAYS``.
@@ -88,7 +88,7 @@ def ways_of(file: Path | Product, choice: Choice) -> list[Way]:
 
 
 def where(file: Path | Product) -> Path:
-    """Return the path of a file, or what stands for it in names where a product lies in memory."""
+    """Return the path of a file, or a name that stands for it if a product is in memory."""
     return file if isinstance(file, Path) else file.artifact.path
 
 

@@ -1,4 +1,4 @@
-"""Run a network over a split, and score its answers."""
+"""Run a network on a split, and score its answers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def logits_of(
 
     Args:
         predict: ``[B, 3, S, S]`` -> logits.
-        split: The pictures.
-        preprocess: How they become input.
-        device: Where they are wanted.
-        batches: The split's, from a loader that is there already; nothing reads them anew.
+        split: The images.
+        preprocess: How they are prepared as input.
+        device: Device of the batches.
+        batches: The split's batches, from an existing loader; ``None`` reads them from the split.
     """
     outputs = []
     with torch.inference_mode(), track("Evaluating", len(split)) as advance:
@@ -44,7 +44,7 @@ def accuracy_of(
     device: torch.device,
     batches: Iterator[Batch] | None = None,
 ) -> float:
-    """Return how far the answers on a split are right, from 0 to 1, as its task counts.
+    """Return the accuracy of the answers on a split, from 0 to 1, as defined by its task.
 
     See :func:`logits_of`.
     """

@@ -1,4 +1,4 @@
-"""Data that is given as objects: batches from anybody's loader, and the images of a torch ``Dataset``."""
+"""Data given as objects: batches from any loader, and the images of a torch ``Dataset``."""
 
 from __future__ import annotations
 
@@ -17,43 +17,41 @@ from imf_deploy.preprocess import Crop, Preprocess
 
 ALL, CPU = Part(), torch.device("cpu")
 MOST_BYTES = 4 << 30
-"""Most memory that the batches of an iterable without random access may take, in bytes."""
+"""Maximum size in bytes of the batches of an iterable without random access."""
 
 
 def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
     """Check a batch from outside.
 
     Args:
-        batch: ``(images, labels)``: ``float [N, 3, S, S]`` that are the network's input, or
-            ``uint8 [N, C, S, S]`` that ``preprocess`` turns into it; and ``int64 [N]``.
-        preprocess: Size and classes that the batch has to fit.
-        name: Of the argument that the batch comes from, for messages.
+        batch: ``(images, labels)``: ``float [N, 3, S, S]`` that are the network's input, or ``uint8 [N, C, S,
+            S]`` that ``preprocess`` converts to it; and ``int64 [N]``.
+        preprocess: Size and classes that the batch must match.
+        name: Name of the argument that the batch comes from, for messages.
 
     Raises:
         UsageError: the batch has another form.
     """
     if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(torch.is_tensor(x) for x in batch):
-        raise UsageError(
-            f"{name} yields {_shape(batch)}, not (images, labels)", "Give batches of two tensors"
-        )
+        raise UsageError(f"{name} yields {_shape(batch)}, not (images, labels)", "Use batches of two tensors")
     images, labels = batch[0].detach(), batch[1].detach()
     size, classes = preprocess.size, preprocess.num_classes
     if images.ndim != 4 or images.shape[-2:] != (size, size) or images.shape[1] not in (1, 3):
         raise UsageError(
-            f"{name} yields images {_shape(images)}, and the network takes [N, 3, {size}, {size}]",
-            "Give images of that size",
+            f"{name} yields images {_shape(images)}, but the network takes [N, 3, {size}, {size}]",
+            "Use images of that size",
         )
     if images.dtype == torch.uint8:
         preprocess.check_known(name)
     elif not images.is_floating_point() or images.shape[1] != 3:
-        raise UsageError(f"{name} yields images {_shape(images)}", "Give float32 or uint8 images")
+        raise UsageError(f"{name} yields images {_shape(images)}", "Use float32 or uint8 images")
     if labels.shape != (len(images),) or labels.is_floating_point():
-        raise UsageError(f"{name} yields labels {_shape(labels)}", "Give one whole number for each image")
+        raise UsageError(f"{name} yields labels {_shape(labels)}", "Use one integer for each image")
     if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
         raise UsageError(
-            f"{name} has labels from {int(labels.min())} to {int(labels.max())}, and the network has "
+            f"{name} has labels from {int(labels.min())} to {int(labels.max())}, but the network has "
             f"{classes} classes",
-            f"Give labels from 0 to {classes - 1}",
+            f"Use labels from 0 to {classes - 1}",
         )
     return images if images.dtype == torch.uint8 else images.float(), labels.long()
 
@@ -67,12 +65,12 @@ class DatasetImages:
     """The images of a map-style ``Dataset``, each read when it is needed.
 
     Attributes:
-        items: ``items[i]`` is the image and the label of one picture.
-        collate: Makes a batch of a list of these.
+        items: Data set of which ``items[i]`` is an image and its label.
+        collate: Makes a batch from a list of these.
         labels: ``int64 [N]``.
         preprocess: Size and classes.
-        workers: Processes that read.
-        marks: Not known.
+        workers: Number of processes that read.
+        marks: Always ``None``: hashes are unknown.
     """
 
     items: Any
@@ -102,10 +100,10 @@ def in_memory(batches: Iterable[Any], preprocess: Preprocess, name: str) -> Spli
         if taken > MOST_BYTES:
             raise UsageError(
                 f"the batches of {name} take more than {MOST_BYTES >> 30} GiB",
-                "Give a torch Dataset with __getitem__, which is read image by image, or fewer images",
+                "Use a torch Dataset with __getitem__, which is read image by image, or fewer images",
             )
     if not taken:
-        raise UsageError(f"{name} yields no images", "Give an iterable that can be iterated over repeatedly")
+        raise UsageError(f"{name} yields no images", "Use an iterable that can be iterated over repeatedly")
     images, labels = (torch.cat(parts).cpu() for parts in zip(*kept, strict=True))
     return Split.whole(MemoryImages(images, labels))
 
@@ -128,19 +126,19 @@ def counted(batches: Any, name: str) -> Batches:
     """
     if not (isinstance(batches, Sized) and isinstance(batches, Iterable)) or isinstance(batches, Iterator):
         raise UsageError(
-            f"{name} has no length, which the learning rate depends on",
-            "Give a DataLoader of a Dataset with a length, or a list of batches",
+            f"{name} has no length, on which the learning rate depends",
+            "Use a DataLoader of a Dataset with a length, or a list of batches",
         )
     return batches
 
 
 @dataclass(frozen=True)
 class GivenSplit(Split):
-    """Training batches from anybody's loader; only the images of the first batch can be fetched.
+    """Training batches from any loader; only the images of the first batch can be fetched.
 
     Attributes:
-        batches: Iterated over once an epoch, as it is: its order and its augmentation are its own.
-        batch_size: Images of the first batch.
+        batches: Loader that is iterated over once per epoch, with its own order and augmentation.
+        batch_size: Number of images in the first batch.
     """
 
     batches: Batches
@@ -148,28 +146,28 @@ class GivenSplit(Split):
 
     @classmethod
     def of(cls, batches: Batches, preprocess: Preprocess, name: str) -> GivenSplit:
-        """Look at the first batch.
+        """Build from a loader, of which the first batch is read.
 
         Raises:
             UsageError: there is none, or the first one has another form.
         """
         first = next(iter(batches), None)
         if first is None:
-            raise UsageError(f"{name} yields no batch", "Give at least one")
+            raise UsageError(f"{name} yields no batch", "Provide at least one")
         images, labels = read_batch(first, preprocess, name)
         known = MemoryImages(images.cpu(), labels.cpu())
         return cls(known, torch.arange(len(batches) * len(images)), batches, len(images))
 
 
 class GivenLoader:
-    """Gives the batches of a :class:`GivenSplit` to the training loop, in the place of ``TrainLoader``.
+    """Passes the batches of a :class:`GivenSplit` to the training loop, instead of ``TrainLoader``.
 
     Args:
         split: The batches.
-        preprocess: How ``uint8`` images become input.
-        part: Whether the last image of a batch leads it once more, for mixing.
-        device: Where batches are wanted.
-        held_out: Images that :meth:`evaluation` gives.
+        preprocess: How ``uint8`` images are prepared as input.
+        part: Whether the last image of a batch is repeated at its front, for mixing.
+        device: Device of the batches.
+        held_out: Images that :meth:`evaluation` yields.
     """
 
     def __init__(
@@ -182,8 +180,8 @@ class GivenLoader:
     ) -> None:
         if part.world_size > 1:
             raise ImfDeployError(
-                "data that is given as objects is used by one process, and several are running",
-                "Use ImfDistiller in a loop of your own with Accelerate",
+                "data given as objects can be used by one process only, but several are running",
+                "Use ImfDistiller in your own loop with Accelerate",
             )
         self.batch_size = split.batch_size
         self._split, self._preprocess, self._part = split, preprocess, part
@@ -194,12 +192,12 @@ class GivenLoader:
         return len(self._split) // self.batch_size
 
     def epoch(self, number: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch without the ``first`` ones."""
+        """Yield the batches of an epoch, without the ``first`` ones."""
         for images, labels, _ in self.viewed_epoch(number, first):
             yield images, labels
 
     def viewed_epoch(self, number: int, first: int = 0) -> Iterator[Viewed]:
-        """Yield what :meth:`epoch` does; the views are not known. A batch of one image is skipped."""
+        """Yield the same as :meth:`epoch`; the views are unknown. A batch of one image is skipped."""
         normalize = self._preprocess.normalizer(self._device)
         for index, batch in enumerate(self._split.batches):
             images, labels = read_batch(batch, self._preprocess, "train")
@@ -224,7 +222,7 @@ def train_loader(
     device: torch.device = CPU,
     held_out: Split | None = None,
 ) -> TrainLoader | GivenLoader:
-    """Return what gives the training loop its batches; see :class:`imf_deploy.data.batches.TrainLoader`."""
+    """Return the loader of the training loop; see :class:`imf_deploy.data.batches.TrainLoader`."""
     if isinstance(split, GivenSplit):
         return GivenLoader(split, preprocess, part, device, held_out)
     return TrainLoader(split, preprocess, batch_size, augment, seed, part, device, held_out)

@@ -1,1 +1,1 @@
-"""A run of the main job: what it is asked for, and the folder that it writes."""
+"""A run of the main job: its settings, and the folder that it writes."""

@@ -1,4 +1,4 @@
-"""The output folder of a run: claimed once, never another run's, gone on from when cut off."""
+"""The output folder of a run: claimed once, never another run's, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imf_deploy.files import differences, read_json, write_error, write_json, wr
 RECORD = "run.json"
 SETTINGS = "config.yaml"
 """The options of the command, as ``--config`` reads them."""
-# Everything that a run writes; --overwrite removes these and nothing else.
+# Everything that a run writes; --overwrite removes only these.
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
@@ -25,12 +25,12 @@ _OWN = (
 )  # fmt: skip
 
 _WHICH_FILES = ("products", "precisions")
-"""Settings that decide which files a run makes, and nothing of what is in them."""
+"""Settings that determine which files a run makes, but not their content."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where each stage of a run writes."""
+    """The paths that each stage of a run writes."""
 
     path: Path
 
@@ -65,23 +65,22 @@ def open_run(
 ) -> RunFolder:
     """Claim an output folder for a configuration.
 
-    An empty or missing folder is claimed. One of the same configuration is resumed; :data:`_WHICH_FILES`
-    may differ, and files of an earlier choice stay. Another run's folder is refused, unless ``overwrite``
-    is given: then that run's files and its folders ``products`` and ``deploy`` are removed first, and
-    nothing else.
+    An empty or missing folder is claimed. A folder of the same configuration is resumed; :data:`_WHICH_FILES`
+    may differ, and files of an earlier choice are kept. Another run's folder is refused, unless ``overwrite``
+    is given: then only that run's files and its folders ``products`` and ``deploy`` are removed first.
 
     Args:
         path: The folder.
-        config: Everything that decides the run's results, as JSON values.
+        config: Everything that determines the run's results, as JSON values.
         overwrite: Whether another run may be replaced.
-        settings: The command's options, to be kept in ``config.yaml``.
+        settings: The command's options, to be stored in ``config.yaml``.
 
     Raises:
         UsageError: the folder belongs to another run, or holds other files.
-        ImfDeployError: it cannot be written.
+        ImfDeployError: the folder cannot be written.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError(f"--output {path} is a file", "Give a folder")
+        raise UsageError(f"--output {path} is a file", "Use a folder")
     folder = RunFolder(path)
     record = path / RECORD
     if record.is_file():
@@ -89,28 +88,29 @@ def open_run(
         if not overwrite and _results(known) == _results(config):
             if known != config:
                 write_json(record, {"schema": 1, "config": config})
-            for leftover in path.rglob(".tmp-*"):  # of a run that was killed while writing
+            for leftover in path.rglob(".tmp-*"):  # left by a run that was killed while writing
                 leftover.unlink(missing_ok=True)
             _keep(path, settings)
             return folder
-        # A run that failed before its first file (a teacher's name, its weights) claims nothing.
+        # A run that failed before its first file (because of a teacher's name or weights) does not claim the
+        # folder.
         started = any((path / name).exists() for name in _OWN if name not in (RECORD, SETTINGS))
         if started and not overwrite:
             differing = differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
                 f"--output {path} holds another run (other {', '.join(differing)})",
-                "Give another --output, or --overwrite to replace that run",
+                "Use another --output, or --overwrite to replace that run",
             )
         _remove(path)
     elif path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-")):
-        raise UsageError(f"--output {path} is not empty and holds no run", "Give an empty or a new folder")
+        raise UsageError(f"--output {path} is not empty and holds no run", "Use an empty or a new folder")
     write_json(record, {"schema": 1, "config": config})
     _keep(path, settings)
     return folder
 
 
 def _results(config: Any) -> Any:
-    """Return the settings that decide what is in files."""
+    """Return the settings that determine the content of files."""
     if not isinstance(config, dict):
         return config
     return {name: value for name, value in config.items() if name not in _WHICH_FILES}

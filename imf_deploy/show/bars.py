@@ -1,4 +1,4 @@
-"""Remarks on standard error and one progress bar with an estimate, as the command line shows them.
+"""Messages on standard error and one progress bar with an estimate, as the command line shows them.
 
 On a terminal bars are drawn; elsewhere there are only lines, so that logs stay readable.
 """
@@ -26,22 +26,22 @@ from imf_deploy.processes import is_first
 from imf_deploy.progress import Whole
 
 
-class _Remarks(Console):
-    """A console whose loss stops no work."""
+class _Console(Console):
+    """A console that may be lost without stopping work."""
 
     def on_broken_pipe(self) -> None:
-        """Continue where nobody reads the remarks any longer; rich would end the process."""
+        """Continue if nobody reads the messages any longer; rich would end the process."""
 
 
-console = _Remarks(stderr=True, highlight=False)
-"""Where progress and remarks go; standard output carries results alone."""
+console = _Console(stderr=True, highlight=False)
+"""Output of progress and messages; standard output contains only results."""
 
 
-class Remarks(logging.Handler):
+class Messages(logging.Handler):
     """Prints each record as one line of plain text, above any progress bar.
 
     Args:
-        change: What every line goes through.
+        change: Function that every line passes through.
     """
 
     def __init__(self, change: Callable[[str], str]) -> None:
@@ -55,12 +55,12 @@ class Remarks(logging.Handler):
 
 
 def install(change: Callable[[str], str] = lambda text: text) -> None:
-    """Show this package's remarks and progress on standard error.
+    """Show messages and progress of this package on standard error.
 
     Args:
-        change: What every line goes through; the command line names settings as its options.
+        change: Function that every line passes through; the command line uses it to name settings as options.
     """
-    progress.log.handlers[:] = [Remarks(change)]
+    progress.log.handlers[:] = [Messages(change)]
     progress.log.setLevel(logging.INFO)
     progress.log.propagate = False
     progress.show_on(Bars())
@@ -86,7 +86,7 @@ class Bars:
             console=console,
             transient=True,
             disable=not _drawn(),
-            # Parts run at other speeds than was expected: the last minutes count.
+            # Parts run at another speed than expected, so only the last minutes count.
             speed_estimate_period=120,
         )
         drawn.bar = bar

@@ -1,1 +1,1 @@
-"""What is particular to one kind of problem, such as single-label classification."""
+"""Everything specific to one type of task, such as single-label classification."""

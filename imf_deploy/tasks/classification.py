@@ -1,4 +1,4 @@
-"""Single-label classification: which class is chosen, how often it is right, and how sure that is."""
+"""Single-label classification: the chosen class, its correctness, and confidence intervals."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class Classification:
-    """Each image has one of the classes, and the largest logit names it; see :class:`Task`."""
+    """Each image has one of the classes, given by the largest logit; see :class:`Task`."""
 
     metric = "top-1"
 
     def fits(self, shape: tuple[int, ...], classes: int) -> bool:
-        """Return whether there is one column for each class; further dimensions have to be empty."""
+        """Return whether there is one column for each class; further dimensions must have length 1."""
         return len(shape) >= 2 and max(shape[1:]) == classes == math.prod(shape[1:])
 
     def loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]`` on ``int64 [N]``, or on probabilities."""
+        """Return the cross-entropy of logits ``[N, classes]`` for ``int64 [N]``, or for probabilities."""
         from torch.nn import functional
 
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
@@ -39,12 +39,12 @@ class Classification:
         return functional.kl_div(student, target, reduction="sum", log_target=True) / images
 
     def right(self, outputs: Outputs, labels: npt.NDArray[Any]) -> Shares:
-        """Return 1 where the largest logit is that of the label."""
+        """Return 1 if the largest logit is that of the label."""
         right: Shares = (outputs.argmax(1) == labels).astype(np.float64)
         return right
 
     def same(self, outputs: Outputs, reference: Outputs) -> Shares:
-        """Return 1 where both choose the same class; see :func:`same_class`."""
+        """Return 1 if both choose the same class; see :func:`same_class`."""
         return same_class(outputs, reference).astype(np.float64)
 
     def divergence(self, outputs: Outputs, reference: Outputs) -> npt.NDArray[np.float64]:
@@ -82,7 +82,7 @@ def are_probabilities(logits: npt.NDArray[np.floating]) -> bool:
 def as_logits(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Return logits whose softmax gives the probabilities, ``float32 [N, classes]``.
 
-    Below 1e-12 a probability has no more digits that count.
+    Below 1e-12 a probability has no significant digits.
     """
     logits: npt.NDArray[np.float32] = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
     return logits

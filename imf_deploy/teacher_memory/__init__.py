@@ -1,1 +1,1 @@
-"""What a frozen teacher answered, kept so that it is not computed twice."""
+"""Stored outputs of a frozen teacher, so that they are not computed twice."""

@@ -1,4 +1,4 @@
-"""What a frozen teacher says of whole batches, kept in a folder that several trainings share."""
+"""Outputs of a frozen teacher for whole batches, stored in a folder that several trainings share."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from imf_deploy.files import fingerprint
 from imf_deploy.teacher_memory.outputs import stored
 
 Look = Callable[[], Sequence[Tensor]]
-"""Asks the teacher; gives a tensor for each name."""
+"""Runs the teacher; returns a tensor for each name."""
 SUFFIX = ".teacher"
 
 
 class TeacherMemory:
-    """A teacher's outputs by the pixels of the batch that it was shown (ours).
+    """A teacher's outputs, stored by the pixels of the batch (ours).
 
-    Trainings of one seed see the same batches, whatever their method and student, so the teacher has
-    to look but once. What comes back is what it would say, bit for bit: a batch is kept whole, and under
-    the device and the number of threads too. Processes may share a folder; a file that is damaged or half
-    written is asked for again. How long the teacher took is kept beside each tensor, so that the time
-    of a training can be told as though it had asked (:attr:`spared`).
+    Trainings of one seed see the same batches, whatever their method and student, so the teacher has to run
+    only once. The result is what the teacher would output, bit for bit: a batch is stored as a whole, and
+    separately for each device and number of threads. Processes may share a folder; a file that is damaged or
+    incomplete is computed again. The time of the teacher is stored with each tensor, so that the time of a
+    training can be reported as if it had run the teacher (:attr:`spared`).
 
     Args:
-        folder: Where. It is made when the first batch is kept.
+        folder: Folder, created when the first batch is stored.
         teacher: Hash of the teacher's weights.
-        limit: Bytes that the folder may take, and it never takes more than the disk has left. Processes
-            look at each other's files now and then, and may pass it by a sixty-fourth.
+        limit: Maximum size of the folder in bytes; it never takes more than the free disk space. Processes
+            check each other's files from time to time, and may exceed it by a sixty-fourth.
     """
 
     def __init__(self, folder: Path, teacher: str, limit: float) -> None:
@@ -46,16 +46,16 @@ class TeacherMemory:
         self._most = 0.0
         self._until = 0.0
         self.spared = 0.0
-        """Processor time in seconds that a training which asks for itself takes longer, so far; below
-        zero where keeping took more than was spared."""
+        """Processor time in seconds that a training would take longer if it ran the teacher itself, so far;
+        below zero if storing took more than was spared."""
 
     def get(self, images: Tensor, names: Sequence[str], look: Look) -> list[Tensor]:
-        """Return what the teacher says of a batch; it is asked unless all of it is kept.
+        """Return the teacher's outputs for a batch; the teacher runs unless all of them are stored.
 
         Args:
             images: ``[N, 3, S, S]``.
-            names: What each tensor is, the same for all that share the folder.
-            look: Asks the teacher; maps ``[N, C, H, W]`` are channels-last.
+            names: Names of the tensors, the same for all trainings that share the folder.
+            look: Runs the teacher; maps ``[N, C, H, W]`` are channels-last.
         """
         started = time.process_time()
         about = [self._teacher, str(images.device), str(images.dtype), torch.__version__]
@@ -81,13 +81,13 @@ class TeacherMemory:
             if path.exists():
                 continue
             content = save({"output": stored(tensor).contiguous()}, {"seconds": repr(took)})
-            # A full disk only means that the teacher is asked again.
+            # If the disk is full, the teacher simply runs again.
             with contextlib.suppress(OSError):
                 if self._has_room(len(content)):
                     _replace(path, content)
 
     def _has_room(self, size: int) -> bool:
-        """Return whether a file may be added; other processes' files are counted now and then."""
+        """Return whether a file may be added; other processes' files are counted from time to time."""
         self._taken += size
         if self._taken >= self._until:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ class TeacherMemory:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file at once; not synced, since it can be made again."""
+    """Write a file at once; it is not synced, because it can be computed again."""
     handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -111,7 +111,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _read_all(paths: Sequence[Path]) -> tuple[list[Tensor], float] | None:
-    """Return the tensors and how long the teacher took; nothing unless all are there and whole."""
+    """Return the tensors and the time of the teacher; ``None`` unless all are complete."""
     from safetensors import SafetensorError, safe_open
 
     tensors, took = [], 0.0

@@ -1,4 +1,4 @@
-"""What a frozen teacher says of each view of an image, kept in a file: it has to look but once."""
+"""Outputs of a frozen teacher for each view of an image, stored in a file: each view is computed once."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _STAMP = 8
 class OutputsFile:
     """A teacher's outputs by view, in a file of fixed size; memory does not grow with the data.
 
-    A row for each view holds the step that wrote it, as ``int64`` counted from 1, and the values, maps
-    as channels-last. A row counts in later steps only. So a training that goes on from a checkpoint asks
-    the teacher again for what was written after it, with the same images beside each other, and sees
-    the numbers of one that was left alone, whenever it was killed.
+    A row for each view holds the step that wrote it, as ``int64`` counted from 1, and the values, with maps
+    channels-last. A row is used in later steps only. A training that resumes from a checkpoint therefore runs
+    the teacher again for rows that were written after it, with the same images in the batch, and gets the
+    same numbers as an uninterrupted training, whenever it was killed.
 
     Args:
-        path: Where. A file of the same training is gone on from, any other is replaced.
-        key: Stands for everything that decides the outputs.
+        path: File. A file of the same training is continued, any other is replaced.
+        key: Hash of everything that affects the outputs.
         rows: Images times views of an image.
-        limit: Largest size in bytes. Above it, or above half of what the disk has left, nothing is
-            kept, and a remark says so.
+        limit: Maximum size in bytes. Above it, or above half of the free disk space, nothing is stored, and a
+            message says so.
     """
 
     def __init__(self, path: Path, key: str, rows: int, limit: float) -> None:
@@ -50,20 +50,20 @@ class OutputsFile:
         self._width = self._start = 0
 
     def get(self, views: Tensor, step: int, images: Tensor, run: Run) -> list[Tensor]:
-        """Return what ``run`` says of images; it is called for those alone that were not kept before.
+        """Return the outputs of ``run`` for images; it is only called for those that are not stored.
 
         Args:
-            views: Rows of these images, ``int64 [N]``, each one once.
-            step: Of the training, from 0; the same for all parts of a batch.
+            views: Rows of these images, ``int64 [N]``, without duplicates.
+            step: Step of the training, from 0; the same for all parts of a batch.
             images: ``[N, 3, S, S]``.
-            run: The teacher, in evaluation mode; not called where nothing is missing.
+            run: The teacher, in evaluation mode; not called if nothing is missing.
 
         Raises:
             ImfDeployError: the file cannot be written.
         """
         try:
             if not self._open:
-                self._begin(run(images[:1]))  # one image tells the shapes
+                self._begin(run(images[:1]))  # one image gives the shapes
             if self._file is None:
                 return list(run(images))
             rows = self._read(self._file, views)
@@ -78,12 +78,12 @@ class OutputsFile:
         return [t.to(images.device) for t in self._unpack(rows)]
 
     def sync(self) -> None:
-        """Make rows durable; a checkpoint that is written then finds all that came before it."""
+        """Make rows durable, so that a checkpoint written afterwards finds all earlier rows."""
         if self._file is not None:
             os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Let go of the file, which stays for the training to go on."""
+        """Close the file, which is kept so that the training can resume."""
         if self._file is not None:
             self._file.close()
         self._file, self._open = None, False
@@ -112,9 +112,9 @@ class OutputsFile:
         free = shutil.disk_usage(self._path.parent).free
         what = f"The teacher's outputs would take {size / 1e9:.2f} GB"
         if size > self._limit:
-            say(f"{what}, more than --teacher-outputs-gb allows: it looks at every batch instead")
+            say(f"{what}, more than --teacher-outputs-gb allows: the teacher runs on every batch instead")
         elif size > free / 2 or not self._make(header, size):
-            say(f"{what}, and {free / 1e9:.2f} GB are free: it looks at every batch instead")
+            say(f"{what}, but {free / 1e9:.2f} GB are free: the teacher runs on every batch instead")
 
     def _is_ours(self, header: bytes, size: int) -> bool:
         if not self._path.is_file() or self._path.stat().st_size != size:
@@ -123,7 +123,7 @@ class OutputsFile:
             return file.read(len(header)) == header
 
     def _make(self, header: bytes, size: int) -> bool:
-        """Make a file of empty rows whose space is taken from the disk; return whether it has it."""
+        """Create a file of empty rows and allocate its disk space; return whether there is enough."""
         try:
             self._file = self._path.open("x+b", buffering=0)
             if hasattr(os, "posix_fallocate"):
@@ -138,11 +138,11 @@ class OutputsFile:
         return True
 
     def _read(self, file: BinaryIO, views: Tensor) -> Tensor:
-        """Return ``uint8 [N, width]``; a row that the file does not hold whole is empty."""
+        """Return ``uint8 [N, width]``; a row that is incomplete in the file is empty."""
         rows = torch.zeros(len(views), self._width, dtype=torch.uint8)
         for row, view in zip(rows.numpy(), views.tolist(), strict=True):
             file.seek(self._start + view * self._width)
-            # IO[bytes] does not declare readinto; a file opened for bytes has it.
+            # IO[bytes] does not declare readinto, but a file opened for bytes has it.
             if file.readinto(memoryview(row)) != self._width:  # type: ignore[attr-defined]
                 row[:] = 0
         return rows
@@ -170,6 +170,6 @@ class OutputsFile:
 
 
 def stored(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU; a map ``[N, C, H, W]`` with its channels last, as the file has it."""
+    """Return a tensor on the CPU; a map ``[N, C, H, W]`` is channels-last, as in the file."""
     tensor = tensor.detach().cpu()
     return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor

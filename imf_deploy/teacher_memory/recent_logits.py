@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class RecentLogits:
-    """What a frozen teacher said about the batches that the heads are re-fitted on (ours).
+    """Logits of a frozen teacher for the batches that the heads are re-fitted on (ours).
 
-    A batch is found by its pixels, and only as a whole: a teacher that runs it again rounds as it did
-    before. So it makes no difference to the result whether a batch was kept.
+    A batch is found by its pixels, and only as a whole: a teacher that runs it again rounds in the same way.
+    The result therefore does not depend on whether a batch was kept.
 
     Args:
-        since: Part of the training after which batches are kept, from 0 to 1.
-        limit: Most logits that are kept.
+        since: Fraction of the training after which batches are kept, from 0 to 1.
+        limit: Maximum number of logits to keep.
     """
 
     def __init__(self, since: float, limit: int) -> None:
@@ -28,9 +28,9 @@ class RecentLogits:
         """Keep the logits of a batch.
 
         Args:
-            progress: Part of the training that is done. Where it is a tensor, steps are not run by Python,
-                and nothing is kept.
-            images: ``[N, 3, S, S]``. Nothing is kept unless they are on a CPU, since they are read.
+            progress: Finished fraction of the training. If it is a tensor, steps are not run by Python, and
+                nothing is kept.
+            images: ``[N, 3, S, S]``. They are read, so nothing is kept unless they are on a CPU.
             logits: ``[N, classes]``.
         """
         wanted = not isinstance(progress, Tensor) and progress >= self._since
@@ -39,7 +39,7 @@ class RecentLogits:
             self._kept[_pixels(images)] = logits
 
     def take(self, images: Tensor) -> Tensor | None:
-        """Return the logits of a batch and forget them; nothing if they were not kept."""
+        """Return the logits of a batch and forget them; ``None`` if they were not kept."""
         if not self._kept or images.device.type != "cpu":
             return None
         return self._kept.pop(_pixels(images), None)

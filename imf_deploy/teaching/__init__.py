@@ -1,1 +1,1 @@
-"""Teachers: training, reading from files, and judging them."""
+"""Teachers: trained, read from files, and judged."""

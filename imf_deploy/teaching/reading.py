@@ -1,4 +1,4 @@
-"""How a file of a teacher's weights is read, and the search for what nothing in it says."""
+"""Reading a file of a teacher's weights, and finding settings that it does not contain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imf_deploy.settings.network import OWN_STRIDES, settings_text
 from imf_deploy.teaching.trial import better_teacher
 
 FIND_OUT = ReadingSettings()
-"""Nothing is given: what a file does not say is found out."""
+"""No setting is given: those that a file does not contain are searched for."""
 
 
 def build_teacher(
@@ -26,10 +26,10 @@ def build_teacher(
 
     Args:
         spec: Its architecture.
-        path: Its weights.
-        key: Which weights of the file; see :func:`imf_deploy.models.load_checkpoint`.
-        device: Where it runs.
-        tell: Gets what was decided for the user.
+        path: File of its weights.
+        key: Weights of the file to use; see :func:`imf_deploy.models.load_checkpoint`.
+        device: Device of the teacher.
+        tell: Called with decisions made for the user.
     """
     module = build_model(spec)
     for note in load_checkpoint(module, path, key):
@@ -45,15 +45,15 @@ def best_built(
     device: torch.device,
     reading: ReadingSettings,
 ) -> tuple[ModelSpec, nn.Module]:
-    """Return the way to build a network in which its weights do clearly better; by default, the given one.
+    """Return the way to build a network in which its weights are clearly better; by default, the given one.
 
     Args:
-        spec: How it was built.
+        spec: The given way.
         module: The network, in evaluation mode.
-        path: Its weights.
-        data: What it is to teach on; see :func:`imf_deploy.teaching.trial.better_teacher`.
-        device: Where it runs.
-        reading: NetworkSettings and strides that it gives are not varied.
+        path: File of its weights.
+        data: Data that it will teach on; see :func:`imf_deploy.teaching.trial.better_teacher`.
+        device: Device of the network.
+        reading: NetworkSettings and strides that it contains are not varied.
     """
     best = better_teacher(
         module,
@@ -73,5 +73,5 @@ def best_built(
     if chosen.stem_strides != spec.stem_strides:
         strides = ",".join(map(str, chosen.stem_strides)) or OWN_STRIDES
         told.append(f"`teacher_stem_strides` {strides}")
-    say(f"{path}: {' '.join(told)} is chosen, since it gets {gain}")
+    say(f"{path}: {' '.join(told)} is chosen, because it gets {gain}")
     return chosen, better

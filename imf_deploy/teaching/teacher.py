@@ -1,4 +1,4 @@
-"""Stage: train a teacher, load a given one, or take the packaged one."""
+"""Stage: train a teacher, load a given one, or use the packaged one."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Teacher:
         module: ``[N, 3, S, S]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
-        accuracy: On the test split of the data at hand, from 0 to 1; ``None`` where there is none.
-        history: One record an epoch of its training, where its sidecar has them.
-        memory: What it said to other trainings, if they share that.
-        key: Which weights of the file it has; empty for the file's only or usual ones.
-        recorded: Whether a record says that it was trained with the preprocessing and classes of the data.
+        accuracy: Accuracy on the test split of the data, from 0 to 1; ``None`` if there is none.
+        history: One record per epoch of its training, if its sidecar has them.
+        memory: Outputs shared with other trainings, if any.
+        key: Key of its weights in the file; empty for the file's only or usual ones.
+        recorded: Whether a record states that it was trained with the preprocessing and classes of the data.
     """
 
     module: nn.Module
@@ -84,7 +84,7 @@ class Teacher:
 
     @property
     def identity(self) -> str:
-        """What tells it from others: a file may hold several sets of weights, for several settings."""
+        """Its identity: a file may contain several sets of weights, for several settings."""
         usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
         if not self.key and self.spec == usual:
             return self.sha256
@@ -101,17 +101,17 @@ class Teacher:
         return logits
 
     def _memory_for(self, images: Tensor) -> TeacherMemory | None:
-        # A GPU runs the network sooner than it could wait for the disk.
+        # A GPU runs the network faster than it could read from the disk.
         return None if images.is_cuda else self.memory
 
     def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
-        """Return its logits and what ``taps`` on it collect, ``[N, C, H, W]`` each."""
+        """Return its logits and the maps that its ``taps`` collect, ``[N, C, H, W]`` each."""
 
         def look() -> list[Tensor]:
             logits, maps = taps.run(images)
             return [logits, *maps]
 
-        # Maps of several stages are large, and no other training asks for them.
+        # Maps of several stages are large, and no other training needs them.
         memory = self._memory_for(images)
         if memory is None or len(taps.names) > 1:
             return look()
@@ -119,16 +119,16 @@ class Teacher:
 
 
 def default_teacher(data: DataSet) -> str:
-    """Return the architecture that teaches where none is named (ours)."""
+    """Return the default architecture of a teacher (ours)."""
     return "resnet14x2" if data.preprocess.size < SMALL_IMAGE else "resnet50"
 
 
 def packaged_teacher(model: str, data: DataSet) -> Path | None:
-    """Return the weights of the teacher that comes with the package, where it fits.
+    """Return the weights of the packaged teacher, if it fits.
 
     Args:
-        model: Architecture asked for; empty takes any.
-        data: The packaged teacher knows Fashion-MNIST's classes and preprocessing.
+        model: Requested architecture; if empty, any.
+        data: The packaged teacher has Fashion-MNIST's classes and preprocessing.
     """
     path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
     if not path.is_file():
@@ -148,17 +148,18 @@ def load_teacher(
     """Load a teacher's weights, and measure its accuracy on the test split.
 
     Args:
-        path: A file of weights in any usual form; see :func:`imf_deploy.models.load_checkpoint`. With a
-            sidecar, the architecture and the preprocessing that it records have to fit.
-        model: Name of the architecture; empty takes the sidecar's.
+        path: A file of weights in any usual form; see :func:`imf_deploy.models.load_checkpoint`. If there is
+            a sidecar, the architecture and the preprocessing that it records must match.
+        model: Name of the architecture; if empty, the sidecar's.
         data: The data that it will teach on.
-        device: Where it runs.
-        reading: What the file does not say. Of weights without a sidecar, settings and strides that are
-            not given are tried on validation images, and those that do clearly better are taken.
+        device: Device of the teacher.
+        reading: Settings that the file does not contain. For weights without a sidecar, settings and strides
+            that are not given are tried on validation images, and those that are clearly better are used.
 
     Raises:
-        UsageError: a network whose answers no file could reproduce, or weights without values.
-        ImfDeployError: damaged weights, of another architecture, or for other input or classes.
+        UsageError: no file could reproduce the network's answers, or the weights have no values.
+        ImfDeployError: the weights are damaged, or belong to another architecture, other input or other
+            classes.
     """
     existing_file(path, "weights")
     spec, history, recorded = _spec_of(path, model, data)
@@ -185,7 +186,7 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
     made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
     if model and resolve(model) != resolve(made_for.name):
         raise ImfDeployError(
-            f"{path} holds a {made_for.name}, not a {model}", f"Give --teacher {made_for.name}"
+            f"{path} holds a {made_for.name}, not a {model}", f"Use --teacher {made_for.name}"
         )
     made_for.check_preprocess(record.preprocess, str(path))
     if record.preprocess != data.preprocess:
@@ -210,16 +211,16 @@ class TeacherNeededError(UsageError):
 
 
 def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Teacher:
-    """Load the given teacher, or the packaged one where it fits the data.
+    """Load the given teacher, or the packaged one if it fits the data.
 
     Args:
         given: Its weights and architecture; see :func:`load_teacher`.
-        data: What it will teach on.
-        device: Where it runs, such as ``cuda:1``; ``auto`` uses CUDA where there is one.
+        data: The data that it will teach on.
+        device: Device of the teacher, such as ``cuda:1``; ``auto`` uses CUDA if available.
 
     Raises:
         TeacherNeededError: there is neither.
-        UsageError: how to read a file, and no file.
+        UsageError: settings for reading a file are given, but no file.
         ImfDeployError: the weights do not fit.
     """
     reading = {name: getattr(given, name) for name in vars(FIND_OUT)}
@@ -232,6 +233,6 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
     if path is None:
         raise TeacherNeededError(
             f"no teacher is given, and the packaged one does not know {data.name}",
-            "Train one with imf-deploy train-teacher, then give `teacher_weights`",
+            "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
     return load_teacher(path, given.teacher, data, choose_device(device), given)

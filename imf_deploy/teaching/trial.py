@@ -1,4 +1,4 @@
-"""A few images that a teacher is tried on, and which of several ways to build it does best on them."""
+"""A few images on which a teacher is tried, and the choice of the best way to build it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from imf_deploy.data import DataSet
 
 Spec = TypeVar("Spec")
 SAMPLE = 256
-"""Images that a teacher is tried on, but at least four of each class up to :data:`MOST`."""
+"""Number of images on which a teacher is tried, but at least four of each class up to :data:`MOST`."""
 MOST = 1024
 _BATCH = 64
 
 
 def sample(data: DataSet) -> tuple[Tensor, Tensor]:
-    """Return validation images, and training images where there are too few: the same ones each time.
+    """Return validation images, and training images if there are too few: always the same ones.
 
     Returns:
         ``uint8 [N, 1 or 3, S, S]``, and their labels ``int64 [N]``.
@@ -41,15 +41,15 @@ def sample(data: DataSet) -> tuple[Tensor, Tensor]:
 def better_teacher(
     module: nn.Module, others: Iterable[tuple[Spec, nn.Module]], data: DataSet, device: torch.device
 ) -> tuple[Spec, nn.Module, str] | None:
-    """Return the best of several ways to build a teacher, and how good it is, in words.
+    """Return the best of several ways to build a teacher, and its improvement, in words.
 
-    Nothing where none is clearly better than the present way.
+    ``None`` if none is clearly better than the current way.
 
     Args:
         module: In evaluation mode; images -> logits.
         others: The same network, built in other ways.
-        data: What they are to teach on.
-        device: Where all of them are.
+        data: Data that they will teach on.
+        device: Device of all of them.
     """
     images: Tensor | None = None
     before = best = np.zeros(0, dtype=bool)
@@ -69,7 +69,7 @@ def better_teacher(
 def right_on(
     module: nn.Module, images: Tensor, labels: Tensor, data: DataSet, device: torch.device
 ) -> npt.NDArray[np.bool_]:
-    """Return on which images the largest logit is that of the label, ``bool [N]``; see :func:`sample`."""
+    """Return for which images the largest logit is that of the label, ``bool [N]``; see :func:`sample`."""
     with torch.inference_mode():
         parts = torch.split(images, _BATCH)
         answers = torch.cat([module(data.preprocess.normalize(p).to(device)).argmax(1).cpu() for p in parts])

@@ -1,4 +1,4 @@
-"""Is a teacher worth learning from? Asked of a few images before hours are spent."""
+"""Whether a teacher is good enough to learn from, tested on a few images before the long training."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from imf_deploy.teaching.trial import right_on, sample
 
 
 def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
-    """Compare a teacher with chance, and without a record also with the obvious other ways to use it.
+    """Compare a teacher with chance, and without a record also with other obvious ways to use it.
 
     Args:
         teacher: In evaluation mode.
-        data: What it is to teach on.
-        accept: Whether to go on all the same.
+        data: Data that it will teach on.
+        accept: Whether to continue in any case.
 
     Returns:
-        The warning about an accepted teacher, without a full stop; empty where nothing is wrong.
+        The warning about an accepted teacher, without a full stop; empty if there is none.
 
     Raises:
-        UsageError: its accuracy is suspect, and nobody accepted it.
+        UsageError: its accuracy is suspect, and it was not accepted.
     """
     device = device_of(teacher.module)
     images, labels = sample(data)
@@ -41,7 +41,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     if accept:
         return told[0].upper() + told[1:]
     hint = (
-        f"Give weights that were trained as {data.name} is prepared, its classes in the same order"
+        f"Use weights that were trained as {data.name} is prepared, with its classes in the same order"
         if cause
         else "Train it for longer, or check that the weights belong to this data"
     )
@@ -49,7 +49,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
 
 
 def weak_teacher(teacher: float, student: float) -> str:
-    """Return a warning where a student came out no less accurate than its teacher, else nothing.
+    """Return a warning if a student is not less accurate than its teacher, else an empty string.
 
     Args:
         teacher: Accuracy from 0 to 1.
@@ -66,7 +66,7 @@ def weak_teacher(teacher: float, student: float) -> str:
 def weak_on_validation(distilled: DistilledFile, teacher: Teacher, data: DataSet) -> str:
     """Return the warning of :func:`weak_teacher`, both measured on the validation images.
 
-    The test split is for what is deployed. Without validation images there is nothing to say.
+    The test split is reserved for deployed files. Without validation images there is no warning.
     """
     reached = distilled.history[-1].get("validation_accuracy")
     own = next((each for each in distilled.refitted if each.head == "plain"), None)

@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph: the host launches one graph in place of a thousand small kernels."""
+"""A training step as a CUDA graph: the host launches one graph instead of a thousand small kernels."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from imf_deploy.untrusted import shorten
 Whole = Callable[[Tensor, Tensor], Tensor]
 """A step from images ``[N, 3, S, S]`` and labels to new weights; returns the terms of the loss ``[K]``."""
 EAGER_STEPS = 3
-"""Steps that run eagerly before the capture, as PyTorch asks for; they are steps of the training."""
+"""Number of eager steps before the capture, as PyTorch requires; they are steps of the training."""
 
 
 def why_eager(config: TrainingSettings) -> str:
-    """Return why steps of these settings cannot be captured; empty where nothing is known."""
+    """Return why steps with these settings cannot be captured; empty if there is no known reason."""
     if world_size() > 1:
         return "several processes train together"
-    return "fp16 scales the loss by what earlier steps came to" if config.train_precision == "fp16" else ""
+    return "fp16 scales the loss by earlier steps" if config.train_precision == "fp16" else ""
 
 
 class CapturedStep:
     """Runs a step eagerly a few times, then captures it, then replays it.
 
-    The eager steps and the replays are the steps of the training; the capture itself executes nothing. A
-    step that cannot be captured goes on eagerly, and a message says why. All that varies from step to step
-    has to lie in tensors that the step reads: images and labels are copied here, everything else is the
-    caller's.
+    The eager steps and the replays are the steps of the training; the capture itself executes nothing. A step
+    that cannot be captured continues eagerly, and a message gives the reason. Everything that varies from
+    step to step must be in tensors that the step reads: images and labels are copied here, and the caller is
+    responsible for the rest.
 
     Args:
-        whole: The step. Batches are of one shape.
+        whole: The step. All batches have one shape.
         device: A CUDA device.
     """
 
     def __init__(self, whole: Whole, device: torch.device) -> None:
         self._whole = whole
         self._device = device
-        # A capture needs a stream of its own, and autograd binds what it keeps to a stream. (PyTorch leaves
-        # the class untyped.)
+        # A capture needs its own stream, and autograd binds its state to a stream. (PyTorch does not annotate
+        # the class.)
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._eager = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self.failure = ""
-        """Why the step is not captured; empty where it is, or is going to be."""
+        """Why the step is not captured; empty if it is, or will be."""
 
     @property
     def captured(self) -> bool:
@@ -62,7 +62,7 @@ class CapturedStep:
         return self._graph is not None
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Do a step.
+        """Run a step.
 
         Returns:
             The terms of the loss ``[K]``; the next step overwrites them.
@@ -80,7 +80,7 @@ class CapturedStep:
         return self._values
 
     def _run(self, images: Tensor, labels: Tensor, watched: bool) -> Tensor:
-        """Do a step eagerly, on the stream that is captured later."""
+        """Run a step eagerly, on the stream that is captured later."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -99,15 +99,15 @@ class CapturedStep:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
         try:
-            # Other threads, such as the one that pins batches, may call CUDA meanwhile.
+            # Other threads, such as the one that pins batches, may call CUDA during the capture.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._values = self._whole(self._images, self._labels)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ImfDeployError) as error:
-            # PyTorch has no class of its own for what cannot be captured.
+            # PyTorch has no exception class for steps that cannot be captured.
             _leave_capture(current)
-            # The end of the capture fails as well, and hides the first error.
+            # The end of the capture also fails, and hides the first error.
             cause = error.__context__ or error
             self._give_up(shorten(next(iter(str(cause).splitlines()), type(cause).__name__)))
         else:
@@ -128,10 +128,10 @@ class CapturedStep:
 
 @contextmanager
 def _watching() -> Iterator[list[str]]:
-    """Yield a list that is filled, at the end, with what in the block a graph could not repeat.
+    """Yield a list that receives, at the end, the operations in the block that a graph could not repeat.
 
-    A replay neither waits for the device nor runs Python: what the host reads back or draws would be
-    frozen as it was in the capture.
+    A replay neither waits for the device nor runs Python: values that the host reads back or draws would stay
+    as they were in the capture.
     """
     found: list[str] = []
     drawn = _host_generators()
@@ -165,13 +165,13 @@ def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
 
 
 def _leave_capture(stream: torch.cuda.Stream) -> None:
-    """Make a device usable after a capture that failed.
+    """Make a device usable after a failed capture.
 
-    PyTorch stays on the stream of the capture, and leaves the device's generator as though the capture
-    were under way; a copy of the generator's state is not.
+    PyTorch stays on the stream of the capture, and leaves the device's generator as if the capture were still
+    active; a copy of the generator's state is not affected.
 
     Args:
-        stream: That was the current one before.
+        stream: The previous current stream.
     """
     torch.cuda.set_stream(stream)
     torch.cuda.synchronize(stream.device)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that decides the rest of a training, in one safetensors file, whole or absent."""
+"""Checkpoints: all that determines the rest of a training, in one safetensors file, written atomically."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ History = list[Epoch]
 _KEY = "imf-deploy-checkpoint"
 _SCHEMA = 2
 _FREE = {"lr", "fused", "foreach", "capturable"}
-"""Settings of an optimiser that its device decides, or the step."""
+"""Settings of an optimiser that depend on its device or step."""
 
 
 class _Optimizer(BaseModel):
@@ -49,14 +49,14 @@ class _Content(BaseModel):
 
 @dataclass
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        epoch: Epochs that are finished.
-        batch: Batches of the next epoch that are done.
-        history: One record a finished epoch.
+        epoch: Number of finished epochs.
+        batch: Number of finished batches of the next epoch.
+        history: One record per finished epoch.
         sums: Terms of the loss, summed over those batches.
-        generators: State of each process's random numbers, by rank; empty between epochs.
+        generators: Random state of each process, by rank; empty between epochs.
         best: Largest validation accuracy so far.
     """
 
@@ -70,11 +70,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The contents of a checkpoint file.
 
     Attributes:
-        progress: How far it had come.
-        tensors: By ``GROUP/NAME``: ``module``, ``optimizer``, and where they are used ``ema``, ``best``.
+        progress: The progress of the training.
+        tensors: Tensors by ``GROUP/NAME``: ``module``, ``optimizer``, and if used ``ema``, ``best``.
         optimizer: The optimiser's groups, and its state without tensors.
         scaler: State of the gradient scaler; empty without one.
     """
@@ -99,7 +99,7 @@ class Checkpoint:
             state[int(index)][key] = torch.empty_like(like).copy_(tensor) if same else tensor
         groups, kept = [], optimizer.state_dict()["param_groups"]
         for group, own in zip(self.optimizer["param_groups"], kept, strict=True):
-            # Another version of PyTorch has other keys. The learning rate is set in every step.
+            # Other versions of PyTorch have other keys. The learning rate is set in every step.
             shared = (group.keys() & own.keys()) - _FREE
             if "params" not in shared or any(group[key] != finite(own[key]) for key in shared):
                 raise ValueError("the optimiser has other settings")
@@ -109,7 +109,7 @@ class Checkpoint:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged checkpoint provokes, while it is read or loaded, into one error.
+    """Convert any error that a damaged checkpoint causes, while it is read or loaded, to one error.
 
     Raises:
         ImfDeployError: naming the file.
@@ -123,15 +123,15 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def check_tensors(found: Checkpoint, module: torch.nn.Module) -> None:
-    """Check what a training uses later than when it loads a checkpoint.
+    """Check the values that a training uses only after it has loaded a checkpoint.
 
     Raises:
-        ValueError: the best weights are not the module's, or a sum is not a number.
-        RuntimeError: a state is not one of a generator.
+        ValueError: the best weights do not belong to the module, or a sum is not a number.
+        RuntimeError: a state is not that of a generator.
     """
     own, best = module.state_dict(), found.group("best")
     if best and (best.keys() != own.keys() or any(t.shape != own[name].shape for name, t in best.items())):
-        raise ValueError("the best weights are of another model")
+        raise ValueError("the best weights belong to another model")
     if any(total.dim() or not total.is_floating_point() for total in found.progress.sums.values()):
         raise ValueError("a sum is not a number")
     length = len(torch.get_rng_state())
@@ -140,15 +140,15 @@ def check_tensors(found: Checkpoint, module: torch.nn.Module) -> None:
 
 
 def check_finite(state: Mapping[str, Tensor], when: str) -> None:
-    """Refuse weights and statistics of batch norm that are not finite; the loss need not show them yet.
+    """Refuse weights and batch norm statistics that are not finite, even if the loss does not show it yet.
 
     Raises:
         DivergedError: naming the first of them, and ``when``.
     """
     if spoilt := not_finite(state):
         raise DivergedError(
-            f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}, as {spoilt[0]}",
-            "Lower --lr or add --clip-grad 1, in another --output; what was saved before is kept",
+            f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}: {spoilt[0]}",
+            "Lower --lr or add --clip-grad 1, in another --output; the last checkpoint is kept",
         )
 
 
@@ -160,18 +160,18 @@ def save_checkpoint(
     optimizer: Mapping[str, Any],
     scaler: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint in place of the one before.
+    """Write a checkpoint, which replaces the previous one.
 
     Args:
-        path: Where.
-        settings: Everything that decides the training's result, as JSON values.
-        progress: How far it has come.
-        groups: ``state_dict`` of the module, and where they are used ``ema`` and ``best``.
+        path: Checkpoint file.
+        settings: Everything that determines the training's result, as JSON values.
+        progress: The progress of the training.
+        groups: ``state_dict`` of the module, and if used ``ema`` and ``best``.
         optimizer: The optimiser's ``state_dict``.
-        scaler: The gradient scaler's.
+        scaler: ``state_dict`` of the gradient scaler.
 
     Raises:
-        DivergedError: weights or statistics are not finite; the checkpoint before is kept.
+        DivergedError: weights or statistics are not finite; the previous checkpoint is kept.
     """
     within = f"{progress.batch} step(s) into epoch {progress.epoch + 1}" if progress.batch else ""
     for state in groups.values():
@@ -201,7 +201,7 @@ def save_checkpoint(
 
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an optimiser's group with numbers in place of scalar tensors."""
+    """Return an optimiser's group with numbers instead of scalar tensors."""
     return {key: value.item() if isinstance(value, Tensor) else value for key, value in group.items()}
 
 
@@ -209,11 +209,11 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
     """Read the checkpoint of a training with the same settings.
 
     Returns:
-        Nothing where there is none, or where another's is to be overwritten.
+        The checkpoint; ``None`` if there is none, or if another training's is to be overwritten.
 
     Raises:
         UsageError: it belongs to another training; the message names the settings that differ.
-        ImfDeployError: it is damaged, or of another version.
+        ImfDeployError: it is damaged, or was written by another version.
     """
     if not path.is_file():
         return None
@@ -232,16 +232,16 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         return None
     raise UsageError(
         f"{path} is an unfinished training with other settings ({', '.join(differing)})",
-        "Give the same settings, another --output, or --overwrite",
+        "Use the same settings, another --output, or --overwrite",
     )
 
 
 def steps_done(path: Path, per_epoch: int) -> int:
-    """Return how far a checkpoint has come, without its tensors; 0 where none can be read.
+    """Return the number of finished steps of a checkpoint, without its tensors; 0 if none can be read.
 
     Args:
-        path: Of the checkpoint, which may be another training's.
-        per_epoch: Steps of an epoch.
+        path: Path of the checkpoint, which may belong to another training.
+        per_epoch: Steps per epoch.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -269,10 +269,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _departs(content: dict[str, Any]) -> str:
-    """Return what no training writes; empty where there is nothing.
+    """Return why no training can have written this content; empty if one can.
 
     Raises:
-        ValueError: a field is missing or of another type.
+        ValueError: a field is missing or has another type.
     """
     from_json(_Content, content)
     if content["schema"] != _SCHEMA:

@@ -1,4 +1,4 @@
-"""Layers that PyTorch trains slowly on a CPU, replaced for the length of a training."""
+"""Layers that PyTorch trains slowly on a CPU, replaced during a training."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 FAST_ROWS = 3
-"""Rows that a map needs for oneDNN's fast weight gradient of a depthwise 3x3 convolution."""
+"""Number of rows that a map needs for oneDNN's fast weight gradient of a depthwise 3x3 convolution."""
 FEW_PIXELS = 512
-"""Up to so many pixels of a batch, a matrix product is faster than oneDNN's 1x1 convolution."""
+"""Up to this number of pixels in a batch, a matrix product is faster than oneDNN's 1x1 convolution."""
 COPIED = (nn.Hardswish, nn.Hardsigmoid, nn.SiLU, nn.Mish)
-"""Activations that PyTorch copies the input of when they overwrite it, for their gradient's sake."""
+"""In-place activations whose input PyTorch copies for the gradient."""
 
 
 @contextmanager
 def fast_layers(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Train some layers of a module by other operators; the module is as before afterwards.
+    """Train some layers of a module by other operators; the module is restored afterwards.
 
-    The module keeps its parameters, names and hooks. Only PyTorch's own classes are replaced, and not
-    their subclasses. Activations and their gradients stay the same to the last bit; weight gradients of
+    The module keeps its parameters, names and hooks. Only PyTorch's own classes are replaced, not their
+    subclasses. Activations and their gradients stay the same to the last bit; weight gradients of
     convolutions are rounded differently.
 
     Args:
-        module: What is trained. Nothing is replaced unless it is on a CPU.
-        device: Where it is.
+        module: Module to train. Nothing is replaced unless it is on a CPU.
+        device: Device of the module.
     """
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
     overwriting: list[nn.Module] = []
@@ -63,7 +63,7 @@ def _fast_class(layer: nn.Module) -> type[nn.Module] | None:
 
 
 def _trains(features: Tensor, weight: Tensor) -> bool:
-    """Return whether a weight's gradient is wanted, in one precision and the memory format of a training."""
+    """Return whether a weight needs a gradient, and precision and memory format are those of a training."""
     return (
         torch.is_grad_enabled()
         and weight.requires_grad
@@ -74,7 +74,7 @@ def _trains(features: Tensor, weight: Tensor) -> bool:
 
 
 class _ReLU6(nn.ReLU6):
-    """``nn.ReLU6(inplace=True)`` that keeps its output for the gradient, not a copy of its input."""
+    """``nn.ReLU6(inplace=True)`` that keeps its output for the gradient instead of a copy of its input."""
 
     def forward(self, features: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and features.requires_grad):
@@ -95,18 +95,18 @@ class _Clamp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (clamped,) = ctx.saved_tensors
-        # The output is 0 or 6 where the input was no more or no less than that.
+        # The output is 0 or 6 if the input was not above 0 or not below 6.
         found: Tensor = torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
         return found
 
 
 class _DepthwiseConv2d(nn.Conv2d):
-    """A depthwise 3x3 convolution whose weight gradient is fast on maps of one or two rows too."""
+    """A depthwise 3x3 convolution whose weight gradient is also fast on maps of one or two rows."""
 
     def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         rows, stride = features.shape[-2], self.stride[0]
         given = (rows - 1) // stride + 1
-        # oneDNN has no fast gradient where the kernel reaches past the last row of such a map.
+        # oneDNN has no fast gradient if the kernel extends past the last row of such a map.
         slow = rows < FAST_ROWS or (given < FAST_ROWS and (given - 1) * stride + 2 > rows)
         if not slow or not _trains(features, weight):
             plain: Tensor = super()._conv_forward(features, weight, bias)
@@ -116,7 +116,7 @@ class _DepthwiseConv2d(nn.Conv2d):
 
 
 class _LowDepthwise(torch.autograd.Function):
-    """A depthwise 3x3 convolution with padding 1 of maps with few rows."""
+    """A depthwise 3x3 convolution with padding 1 for maps with few rows."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, stride: tuple[int, int]) -> Tensor:
@@ -152,13 +152,13 @@ def _gradients(
 
 
 class _PointwiseConv2d(nn.Conv2d):
-    """A 1x1 convolution that is a matrix product where a batch has few pixels."""
+    """A 1x1 convolution that is computed as a matrix product if a batch has few pixels."""
 
     def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         pixels = features[:, 0].numel()
         if pixels > FEW_PIXELS or not _trains(features, weight):
             plain: Tensor = super()._conv_forward(features, weight, bias)
             return plain
-        # In this order the weight's gradient has the strides of the weight, which DDP asks for.
+        # In this order the weight's gradient has the strides of the weight, which DDP requires.
         rows = weight.permute(0, 2, 3, 1).flatten(1)
         return functional.linear(features.permute(0, 2, 3, 1), rows, bias).permute(0, 3, 1, 2)

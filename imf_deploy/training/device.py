@@ -9,11 +9,11 @@ from imf_deploy.processes import local_rank, world_size
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that ``--device`` names; of several processes each has a GPU of its own.
+    """Return the device that ``--device`` names; if there are several processes, each has its own GPU.
 
     Raises:
-        UsageError: not a device name.
-        DeviceError: CUDA was asked for and is not there.
+        UsageError: the name is not a device.
+        DeviceError: CUDA is requested but not available.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,6 +29,6 @@ def choose_device(name: str) -> torch.device:
         device = torch.device("cuda", local_rank())
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device.type == "cuda" and (device.index or 0) >= found:
-        what = f"--device {device} is not there, CUDA finds {found}" if found else "no CUDA device was found"
+        what = f"--device {device} does not exist; there are {found}" if found else "no CUDA device was found"
         raise DeviceError(what, "Use --device cpu")
     return device

@@ -1,4 +1,4 @@
-"""Several processes that train together: Accelerate's set-up, and what they tell each other."""
+"""Several processes that train together: Accelerate's set-up, and their communication."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE = timedelta(hours=1)
-"""For what one process does while others wait, such as measuring a teacher on its test images."""
+"""Timeout for the work of one process while others wait, such as evaluating a teacher on its test images."""
 _MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 
 
-def meet() -> None:
-    """Meet the other processes, if there are any: over NCCL between GPUs, over Gloo between CPUs."""
+def connect() -> None:
+    """Connect to the other processes, if there are any: over NCCL between GPUs, over Gloo between CPUs."""
     if world_size() > 1 and not torch.distributed.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank() % torch.cuda.device_count())
@@ -33,47 +33,47 @@ def meet() -> None:
 
 
 def leave() -> None:
-    """Part from the other processes; from then on each is on its own."""
+    """Disconnect from the other processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 @contextmanager
 def accelerator(device: torch.device, precision: Precision) -> Iterator[Accelerator]:
-    """Give Accelerate's ``Accelerator`` for one training.
+    """Yield Accelerate's ``Accelerator`` for one training.
 
     Raises:
         UsageError: fp16 without a GPU.
     """
     if precision == "fp16" and device.type != "cuda":
         raise UsageError("--train-precision fp16 needs a CUDA device", "Use bf16 or fp32")
-    meet()
+    connect()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import GradientAccumulationPlugin
 
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # it takes the current one
+        torch.cuda.set_device(device)  # Accelerate uses the current one
     try:
         yield Accelerator(
             mixed_precision=_MIXED[precision],
             cpu=device.type == "cpu",
-            # Parts of a batch are weighted in the loop, whatever accelerate launch was told.
+            # Parts of a batch are weighted in the loop, whatever accelerate launch was given.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
     finally:
-        # Settings live in a singleton that would refuse another training in this process.
+        # Accelerate's settings are in a singleton that would refuse another training in this process.
         AcceleratorState._reset_state(reset_partial_state=world_size() == 1)
 
 
 def on_first(make: Callable[[], T]) -> T:
-    """Let the first process do something and tell all others what came of it.
+    """Let the first process do something, and send the result to all others.
 
-    Others end quietly, with its exit code, where it fails for a reason of the user's.
+    If it fails because of the user, the others exit silently with its exit code.
     """
     if world_size() == 1:
         return make()
-    meet()
+    connect()
     outcome: list[object] = [None, 0]
     error: ImfDeployError | None = None
     if is_first():
@@ -90,7 +90,7 @@ def on_first(make: Callable[[], T]) -> T:
 
 
 def batch_mean(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
-    """Return the mean of what was measured on the parts of a batch, over all processes.
+    """Return the mean of values that were measured on the parts of a batch, over all processes.
 
     Args:
         values: ``[K]`` for each part of this process.
@@ -102,7 +102,7 @@ def batch_mean(values: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
 
 
 def all_sum(values: Tensor) -> Tensor:
-    """Return the sum over all processes of a tensor of one shape."""
+    """Return the sum of a tensor of one shape over all processes."""
     if world_size() > 1:
         values = values.clone()
         torch.distributed.all_reduce(values)
@@ -110,7 +110,7 @@ def all_sum(values: Tensor) -> Tensor:
 
 
 def gather(values: Tensor) -> list[Tensor]:
-    """Return every process's tensor, which lies on the CPU, by rank."""
+    """Return every process's tensor, which is on the CPU, by rank."""
     if world_size() == 1:
         return [values]
     gathered: list[Tensor | None] = [None] * world_size()
@@ -126,17 +126,17 @@ def share(tensors: Iterable[Tensor]) -> None:
 
 
 def wrap(module: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Return what runs the module in training: itself, or its distributed form.
+    """Return the module that runs in training: itself, or its distributed form.
 
-    On GPUs batch norm that takes statistics of batches takes them over all processes. The module
-    keeps its names, weights and hooks.
+    On GPUs, batch norm that uses the statistics of batches computes them over all processes. The module keeps
+    its names, weights and hooks.
     """
     if world_size() == 1:
         return module
     norms = [m for m in module.train().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if accelerator.device.type == "cuda" and any(norm.training for norm in norms):
         before = dict(module.named_modules())
-        # PyTorch leaves it untyped.
+        # PyTorch does not annotate the function.
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         for name, made in module.named_modules():
             if made is not before[name]:

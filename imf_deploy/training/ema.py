@@ -1,4 +1,4 @@
-"""A moving average of weights (Polyak and Juditsky 1992), beside the network and not in it."""
+"""A moving average of weights (Polyak and Juditsky 1992), separate from the network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class Ema:
     """Averages every floating tensor of a ``state_dict``; counters are copied.
 
-    The network is not copied as a module, since hooks of a copy would belong to the original.
+    The network is not copied as a module, because hooks of a copy would belong to the original.
 
     Args:
-        module: Whose weights; the average starts with what they are.
-        decay: What the average keeps each step. The first steps keep less, ``(1 + n) / (10 + n)`` of
-            step n as in TensorFlow, so that short trainings do not keep their random start.
+        module: Module whose weights are averaged; the average starts with their current values.
+        decay: Fraction of the average that is kept at each step. The first steps keep less, ``(1 + n) / (10 +
+            n)`` at step n as in TensorFlow, so that short trainings do not keep their random start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -27,27 +27,27 @@ class Ema:
         self.state: dict[str, Tensor] = {n: t.detach().clone() for n, t in fresh.items()}
         floating = [name for name, tensor in fresh.items() if tensor.is_floating_point()]
         counters = [name for name in fresh if name not in set(floating)]
-        # Weights and buffers of a module stay where they are: they are changed in place.
+        # Weights and buffers of a module keep their identity: they are changed in place.
         self._floating = [self.state[n] for n in floating], [fresh[n].detach() for n in floating]
         self._counters = [self.state[n] for n in counters], [fresh[n].detach() for n in counters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step`` (from 0)."""
+        """Add the weights after ``step`` (from 0) to the average."""
         if self._counters[0]:
             torch._foreach_copy_(*self._counters)
         decay = min(self._decay, (1 + step) / (10 + step))
-        # What PyTorch returns here is untyped.
+        # PyTorch does not annotate the returned function.
         get_ema_multi_avg_fn(decay)(*self._floating, None)  # type: ignore[no-untyped-call]
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from an average that was kept."""
+        """Resume from a saved average."""
         for name, tensor in self.state.items():
             tensor.copy_(state[name])
 
     @contextmanager
     def in_place_of(self, module: nn.Module) -> Iterator[None]:
-        """Lend the average to the network; its own weights come back at the end."""
+        """Put the average into the network; its own weights are restored at the end."""
         own = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
         module.load_state_dict(self.state)
         try:

@@ -1,4 +1,4 @@
-"""PyTorch's random numbers, which dropout draws: seeded every epoch, kept and brought back within one."""
+"""PyTorch's random state, used by dropout: seeded every epoch, saved and restored within an epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imf_deploy.processes import rank
 
 def seed_generators(seed: int, epoch: int, step: int = 0) -> None:
     """Seed every generator; each process, epoch and step has its own numbers."""
-    # Odd factors below 2^32: of a seed the CPU's generator takes the lowest 32 bits alone.
+    # Odd factors below 2^32: the CPU's generator uses only the lowest 32 bits of a seed.
     mixed = seed * 1_000_003 + epoch + rank() * 0x9E3779B1 + step * 0x85EBCA77
     torch.manual_seed(mixed % (1 << 63))
 
@@ -28,7 +28,7 @@ def generator_state(device: torch.device) -> Tensor:
 def set_generator_state(
     states: Sequence[Tensor], device: torch.device, seed: int, epoch: int, step: int
 ) -> None:
-    """Bring back this process's state; a process that was not there before seeds anew."""
+    """Restore this process's state; a process without a saved state is seeded again."""
     if rank() >= len(states):
         seed_generators(seed, epoch, step)
         return

@@ -37,31 +37,32 @@ def fit(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> History:
-    """Train ``task.module`` in place; go on from ``checkpoint`` if it belongs to ``settings``.
+    """Train ``task.module`` in place; resume from ``checkpoint`` if it belongs to ``settings``.
 
-    Order, augmentation and dropout follow from the seed and the epoch, so a run that was killed
-    and started again ends with the same weights as one that was left alone (same device, processes
-    and number of threads).
+    Order, augmentation and dropout depend only on the seed and the epoch, so a run that was killed and
+    started again ends with the same weights as an uninterrupted one (same device, processes and number of
+    threads).
 
     Args:
-        task: What to train. Its module is moved to the device.
-        data: Training and validation splits; the test split is not touched.
+        task: Task to train. Its module is moved to the device.
+        data: Training and validation splits; the test split is not used.
         config: Settings.
-        title: What the progress bar says.
-        checkpoint: Written after every epoch, and within epochs as ``monitoring`` says; ``None`` writes none.
-        settings: Everything that decides the result, as JSON values.
+        title: Title of the progress bar.
+        checkpoint: File written after every epoch, and within epochs according to ``monitoring``; ``None``
+            writes none.
+        settings: Everything that determines the result, as JSON values.
         overwrite: Whether a checkpoint of other settings may be replaced.
-        monitoring: What is kept and told meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        One record an epoch: every loss term, ``lr`` and ``validation_accuracy``.
+        One record per epoch: every loss term, ``lr`` and ``validation_accuracy``.
 
     Raises:
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
-        raise UsageError("--keep best chooses by validation images, and there are none", "Use --keep last")
+        raise UsageError("--keep best needs validation images, but there are none", "Use --keep last")
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
@@ -85,7 +86,7 @@ def fit(
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
-            say(f"{title}: going on after epoch {done.epoch} of {config.epochs}{within}")
+            say(f"{title}: resuming after epoch {done.epoch} of {config.epochs}{within}")
         place = checkpoint or Path("imf-deploy")
         log = place.parent / "tensorboard" / place.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
@@ -115,18 +116,19 @@ def _kept_outputs(
     config: TrainingSettings,
     limit: float,
 ) -> Iterator[OutputsFile | None]:
-    """Give where a training keeps its teacher's outputs; nothing where that does not pay.
+    """Yield the file in which a training stores its teacher's outputs, or ``None`` if that is not worthwhile.
 
-    It pays where epochs outnumber the views of an image, no images are mixed, and one process
-    trains: of several, each meets other images in each epoch. The file is removed when the training
-    is done, and stays where it was cut off.
+    It is worthwhile if there are more epochs than views of an image, no images are mixed, and one process
+    trains: several processes each see other images in each epoch. The file is removed when the training ends,
+    and kept if it is interrupted.
 
     Args:
-        checkpoint: Of the training; the file lies beside it, and without one nothing is kept.
-        settings: Everything that decides the training's result, as JSON values.
-        data: What it trains on.
-        config: Of the training.
-        limit: Largest size of the file in bytes; 0 for none.
+        checkpoint: Checkpoint of the training; the file is stored next to it, and without one nothing is
+            stored.
+        settings: Everything that determines the training's result, as JSON values.
+        data: Data of the training.
+        config: Settings of the training.
+        limit: Maximum size of the file in bytes; 0 for none.
     """
     if checkpoint is None:
         yield None
@@ -135,7 +137,7 @@ def _kept_outputs(
     mixed = config.mixup or config.cutmix
     if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
         if is_first():
-            path.unlink(missing_ok=True)  # of another training, which was cut off
+            path.unlink(missing_ok=True)  # left by another, interrupted training
         yield None
         return
     outputs = OutputsFile(path, fingerprint(finite(settings)), len(data.train) * views, limit)

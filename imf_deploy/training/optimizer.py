@@ -1,4 +1,4 @@
-"""The optimiser that a configuration names."""
+"""The optimiser of a training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def build_optimizer(
     """Return SGD or AdamW for all parameters of a module.
 
     Args:
-        module: What is trained.
+        module: Module to train.
         config: Settings of the training.
-        ahead: Whether steps are launched ahead of a CUDA device, which holds the parameters: the rate is a
-            tensor on it then. There and on a CPU, a few kernels change all weights.
+        ahead: Whether steps are launched ahead of the CUDA device that holds the parameters: the learning
+            rate is then a tensor on it. There and on a CPU, a few kernels change all weights.
     """
     groups = _parameters(module, config)
     fused = ahead or next(module.parameters()).device.type == "cpu" or None

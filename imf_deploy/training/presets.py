@@ -27,10 +27,10 @@ _LOW_LR = 0.01
 _LOW = ("mobilenetv2", "shufflenetv1", "shufflenetv2")
 
 _CIFAR_PAIRS = (
-    # table 1: teacher and student of one kind
+    # table 1: teacher and student of the same architecture
     ("wrn-40-2", "wrn-16-2"), ("wrn-40-2", "wrn-40-1"), ("resnet56", "resnet20"), ("resnet110", "resnet20"),
     ("resnet110", "resnet32"), ("resnet32x4", "resnet8x4"), ("vgg13", "vgg8"),
-    # table 2: of different kinds
+    # table 2: of different architectures
     ("vgg13", "mobilenetv2"), ("resnet50", "mobilenetv2"), ("resnet50", "vgg8"),
     ("resnet32x4", "shufflenetv1"), ("resnet32x4", "shufflenetv2"), ("wrn-40-2", "shufflenetv1"),
 )  # fmt: skip
@@ -40,15 +40,15 @@ _TORCHVISION = {"mobilenetv2": "mobilenet_v2"}
 
 @dataclass(frozen=True)
 class Preset:
-    """A pair of networks, their data, and how they are trained.
+    """A pair of networks, their data, and their training recipe.
 
     Attributes:
         teacher: Name of the teacher.
         student: Name of the student.
         data: Values of the options of the data panel, by the names of their parameters. An empty
             ``data`` has to be given by the user.
-        training: Fields of a ``TrainingSettings`` that the recipe decides.
-        lr: The student's learning rate, where it is another than the teacher's.
+        training: Fields of a ``TrainingSettings`` that the recipe sets.
+        lr: The student's learning rate, if it differs from the teacher's.
     """
 
     teacher: str
@@ -58,14 +58,14 @@ class Preset:
     lr: float | None = None
 
     def recipe(self, teacher: bool = False) -> dict[str, Any]:
-        """Return the fields of a ``TrainingSettings`` that the recipe decides, for one of the two."""
+        """Return the fields of a ``TrainingSettings`` that the recipe sets, for one of the two."""
         return dict(self.training) | ({} if teacher or self.lr is None else {"lr": self.lr})
 
     def options(self, teacher: bool = False) -> dict[str, Any]:
         """Return the values of the command line's options, by the names of its parameters.
 
         Args:
-            teacher: For ``train-teacher``: what is trained is the teacher.
+            teacher: Whether the teacher is trained, for ``train-teacher``.
         """
         recipe = self.recipe(teacher)
         own = {} if teacher else {"student": self.student, "teacher_epochs": recipe["epochs"]}
@@ -91,7 +91,7 @@ _CIFAR = Preset(
 _IMAGENET = Preset(
     "",
     "",
-    # Of 1.28 million images one in a hundred is enough to choose by.
+    # Of 1.28 million images, one in a hundred is enough for validation.
     {"data": "", "image_size": 224, "val_fraction": 0.01},
     _STEPS
     | {
@@ -120,16 +120,16 @@ PRESETS = {
     )
     for teacher, student in _IMAGENET_PAIRS
 }
-"""``--preset NAME`` to what it stands for."""
+"""The presets by name."""
 
 
 def find_preset(name: str) -> Preset:
     """Return a preset.
 
     Raises:
-        UsageError: there is none of this name; the message shows the nearest.
+        UsageError: there is no preset of this name; the message shows the nearest names.
     """
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, 3, 0.4) or list(PRESETS)[:3]
-    raise UsageError(f"there is no --preset {name}", f"There is such as {', '.join(near)}")
+    raise UsageError(f"there is no --preset {name}", f"Similar names: {', '.join(near)}")

@@ -1,4 +1,4 @@
-"""How fast an epoch trains, and how busy its GPU is meanwhile."""
+"""Throughput of an epoch, and the utilisation of its GPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import torch
 
 PERIOD = 0.2
-"""Seconds between two looks at the GPU; NVML averages over up to a second."""
+"""Seconds between two readings of the GPU; NVML averages over up to a second."""
 
 
 class Speed:
-    """Counts the images of an epoch's steps, and the time that they take."""
+    """Counts the images of an epoch's steps, and their time."""
 
     def __init__(self) -> None:
         self._seconds = 0.0
@@ -23,10 +23,10 @@ class Speed:
 
     @contextmanager
     def watch(self, device: torch.device) -> Iterator[None]:
-        """Measure what runs in the block, which ends when the device has done all of it.
+        """Measure the block, which ends when the device has finished all of it.
 
         Args:
-            device: Where it runs. The use of a CUDA device is asked of NVML, where that answers.
+            device: Device of the training. The utilisation of a CUDA device is read from NVML, if available.
         """
         done = threading.Event()
         watcher = threading.Thread(target=self._look, args=(device, done), daemon=True)
@@ -50,10 +50,11 @@ class Speed:
             try:
                 self._busy.append(torch.cuda.utilization(device))
             except Exception:
-                # Without pynvml or its library, on MIG slices, or in containers that hide it: nothing to say.
+                # Without pynvml or its library, on MIG slices, or in containers that hide it, nothing is
+                # reported.
                 return
 
     def describe(self) -> str:
-        """Return such as ``9,000 images/s, GPU 93 % busy``."""
+        """Return a text such as ``9,000 images/s, GPU 93 % busy``."""
         rate = f"{self._images / max(self._seconds, 1e-9):,.0f} images/s"
         return f"{rate}, GPU {sum(self._busy) / len(self._busy):.0f} % busy" if self._busy else rate

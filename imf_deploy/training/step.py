@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Step:
-    """What every step does, eagerly or in a CUDA graph.
+    """The operations of every step, eagerly or in a CUDA graph.
 
     Args:
-        task: What is trained.
-        network: Runs ``task.module``; of several processes, its distributed form.
-        optimizer: Of the module's parameters.
+        task: Task to train.
+        network: Network that runs ``task.module``, or its distributed form if there are several processes.
+        optimizer: Optimiser of the module's parameters.
         config: Settings of the training.
-        accelerator: Accelerate's.
-        outputs: What is kept of the teacher, if anything.
+        accelerator: Accelerate's ``Accelerator``.
+        outputs: Stored outputs of the teacher, if any.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Step:
         self._accelerator = accelerator
         self._outputs = outputs
         self.names: tuple[str, ...] = ()
-        """Of the terms of the loss; known after the first step."""
+        """Names of the terms of the loss; known after the first step."""
 
     def gradients(
         self, images: Tensor, labels: Tensor, whole: int, views: Tensor | None = None, step: int = 0
@@ -57,9 +57,9 @@ class Step:
         Args:
             images: This process's part of the batch, ``[N, 3, S, S]``.
             labels: ``int64 [N]``, or probabilities ``[N, classes]``.
-            whole: Images of the batch, over all processes.
-            views: Of these images, ``int64 [N]``, where the teacher's outputs are kept by view.
-            step: Its number within the training, from 0.
+            whole: Number of images in the batch, over all processes.
+            views: Views of these images, ``int64 [N]``, if the teacher's outputs are stored by view.
+            step: Number of the step within the training, from 0.
 
         Returns:
             This process's part of every term of the loss, ``[K]``; :attr:`names` names them.
@@ -81,7 +81,7 @@ class Step:
             self.names = tuple(found)
             own = terms.detach() * share
             values = own if values is None else values + own
-        assert values is not None  # noqa: S101  a batch has one part at least
+        assert values is not None  # noqa: S101  a batch has at least one part
         return values
 
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""Stage: train a classifier by cross-entropy alone."""
+"""Stage: train a classifier by cross-entropy only."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Supervised:
 
     Args:
         module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
-        label_smoothing: Of the labels.
-        task: Whose loss it is.
+        label_smoothing: Label smoothing of the cross-entropy.
+        task: Task that defines the loss.
     """
 
     progress: float | Tensor = 0.0
@@ -43,7 +43,7 @@ class Supervised:
         self._label_smoothing = label_smoothing
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Ask nobody."""
+        """Return no targets: there is no teacher."""
         return [None] * len(parts)
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, _target: Any) -> dict[str, Tensor]:
@@ -68,10 +68,11 @@ def train_classifier(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> TeacherFile:
-    """Train a network by cross-entropy alone and write its weights.
+    """Train a network by cross-entropy only, and write its weights.
 
-    A file that the same recipe made before is taken as it is; a checkpoint beside it is gone on
-    from, and removed at the end. Of several processes all call this, and the first one writes.
+    A file that the same recipe already made is returned unchanged; a training is resumed from a checkpoint
+    next to it, which is removed at the end. If there are several processes, all call this, and the first one
+    writes.
 
     Returns:
         The record of the file, with its accuracy on the test split.

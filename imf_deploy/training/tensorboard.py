@@ -1,4 +1,4 @@
-"""Scalars of a training for TensorBoard, one point an epoch."""
+"""Scalars of a training for TensorBoard, one point per epoch."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def require_tensorboard() -> Any:
 
 
 def check_monitoring(monitoring: MonitoringSettings) -> None:
-    """Refuse what cannot be written, before anything is trained.
+    """Refuse outputs that cannot be written, before anything is trained.
 
     Raises:
-        ImfDeployError: TensorBoard is asked for and not installed.
+        ImfDeployError: TensorBoard is requested but not installed.
     """
     if monitoring.tensorboard:
         require_tensorboard()
@@ -42,11 +42,11 @@ def check_monitoring(monitoring: MonitoringSettings) -> None:
 
 @contextmanager
 def scalars(folder: Path | None, done: int) -> Iterator[Log]:
-    """Give a function that writes one epoch's record; of several processes only the first writes.
+    """Yield a function that writes one epoch's record; if there are several processes, only the first writes.
 
     Args:
-        folder: Where to write events; nothing writes none.
-        done: Epochs before this run. What a killed run wrote of later ones is hidden.
+        folder: Folder of the events; ``None`` writes none.
+        done: Number of epochs before this run. Later epochs written by a killed run are hidden.
     """
     if folder is None or not is_first():
         yield lambda _record: None

@@ -14,11 +14,11 @@ from imf_deploy.errors import DivergedError
 class Terms:
     """Sums the terms of the steps of an epoch.
 
-    Reading a value back from a GPU makes the host wait for it. The terms of several steps are therefore
-    kept on the device and are read together.
+    Reading a value back from a GPU makes the host wait for it. The terms of several steps are therefore kept
+    on the device and read together.
 
     Args:
-        every: Steps whose terms are read together; 1 reads each step's.
+        every: Number of steps whose terms are read together.
     """
 
     def __init__(self, every: int = 1) -> None:
@@ -32,11 +32,11 @@ class Terms:
         self._epoch = 0
 
     def begin(self, epoch: int, sums: Mapping[str, Tensor]) -> None:
-        """Begin an epoch.
+        """Start an epoch.
 
         Args:
-            epoch: Its number, from 0, for messages.
-            sums: What an interrupted epoch has summed up so far, by name.
+            epoch: Number of the epoch, from 0, for messages.
+            sums: Sums of an interrupted epoch so far, by name.
         """
         self._epoch, self._before, self._sums, self._count = epoch, sums, None, 0
 
@@ -44,9 +44,9 @@ class Terms:
         """Add the terms of a step.
 
         Args:
-            names: Of the terms, the same in every step.
+            names: Names of the terms, the same in every step.
             values: ``[K]``, of this process; the tensor may be overwritten afterwards.
-            step: Its number within the training, from 0.
+            step: Number of the step within the training, from 0.
 
         Raises:
             DivergedError: the loss of one of the steps that are due to be read is not finite.
@@ -66,7 +66,7 @@ class Terms:
             self.settle()
 
     def settle(self) -> None:
-        """Read the terms that were not read yet.
+        """Read the terms that have not been read yet.
 
         Raises:
             DivergedError: the loss of one of these steps is not finite.
@@ -84,7 +84,7 @@ class Terms:
         """Return the sums so far by name, each a scalar.
 
         Raises:
-            DivergedError: as :meth:`settle` does.
+            DivergedError: see :meth:`settle`.
         """
         self.settle()
         if self._sums is None:
@@ -96,8 +96,8 @@ def check_loss(loss: float, step: int, epoch: int) -> None:
     """Refuse a loss that is not finite.
 
     Args:
-        loss: Of a whole batch.
-        step: Within the training, from 0.
+        loss: Loss of a whole batch.
+        step: Number of the step within the training, from 0.
         epoch: The epoch that it belongs to, from 0.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How long steps of a training take on this machine, from a few real ones."""
+"""Duration of training steps on this machine, estimated from a few real ones."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from imf_deploy.training.training import Training
 
 MOST_STEPS = 12
 FIRST_STEPS = 0.7
-"""Part of the time after which a first step is not followed by another one."""
+"""Fraction of the time after which a first step is not followed by another one."""
 PART = 0.1
-"""Of a short training, at most this part is timed, and two steps."""
+"""Maximum fraction of a short training that is timed; at least two steps are."""
 
 
 def time_steps(
@@ -32,13 +32,13 @@ def time_steps(
     """Return the wall-clock time of one step in seconds.
 
     Args:
-        task: What to train. Its weights change, so it is a copy; a teacher in it does not.
-        data: Of the training.
+        task: Copy of the task to train. Its weights change; a teacher in it does not.
+        data: Data of the training.
         config: Settings of the training.
-        seconds: Time to spend. A step that is under way is finished; there are two at least, unless the
-            first one takes most of that time, and with a CUDA graph as many as the graph needs.
-        steps: Of the training, or what is left of it.
-        cuda_graph: Whether the training runs its steps as a CUDA graph, where that is possible.
+        seconds: Time to spend. The current step is finished; there are at least two, unless the first one
+            takes most of that time, and with a CUDA graph as many as the graph needs.
+        steps: Number of steps of the training, or of its remainder.
+        cuda_graph: Whether the training runs its steps as a CUDA graph, if possible.
     """
     device = choose_device(config.device)
     capture = device.type == "cuda" and cuda_graph and not why_eager(config)
@@ -74,7 +74,7 @@ def time_call(run: Callable[[], object], device: torch.device) -> float:
 
 @contextmanager
 def untouched_generators(device: torch.device) -> Iterator[None]:
-    """Bring PyTorch's random numbers back to where they were."""
+    """Restore PyTorch's random state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 

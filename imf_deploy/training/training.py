@@ -40,20 +40,20 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 READ_EVERY = 50
-"""Steps after which the losses of a training on a GPU are read back."""
+"""Number of steps after which the losses of a training on a GPU are read back."""
 
 
 class Training:
     """The state of one training.
 
     Args:
-        task: What is trained. Its module is moved to the device.
+        task: Task to train. Its module is moved to the device.
         data: Training and validation splits.
         config: Settings.
-        device: Where it is trained.
-        accelerator: Accelerate's.
-        outputs: What is kept of the teacher, if anything.
-        capture: Whether a CUDA device runs the step as a CUDA graph, where it can.
+        device: Device of the training.
+        accelerator: Accelerate's ``Accelerator``.
+        outputs: Stored outputs of the teacher, if any.
+        capture: Whether a CUDA device runs the step as a CUDA graph, if possible.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class Training:
         self._accelerator = accelerator
         self._module = task.module.to(device)
         self._network = distributed.wrap(self._module, accelerator)
-        # One process on a GPU launches steps ahead of it; gradient scaling and other processes make it wait.
+        # A single process launches steps ahead of its GPU; with gradient scaling or other processes it must
+        # wait.
         self._ahead = device.type == "cuda" and world_size() == 1 and config.train_precision != "fp16"
         self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config, self._ahead))
         self._rate = config.largest_lr
@@ -123,16 +124,16 @@ class Training:
         return values
 
     def steps(self, minutes: float) -> Iterator[bool]:
-        """Do the rest of an epoch; yield after each step whether a checkpoint is due within it.
+        """Run the rest of an epoch; yield after each step whether a checkpoint is due within it.
 
         Raises:
-            DivergedError: the loss is not finite. On a GPU it is read every few steps and before a
+            DivergedError: the loss is not finite. On a GPU it is read every few steps, and before a
                 checkpoint is due.
         """
         done, config = self._progress, self._config
         first = done.batch
         seed_generators(config.seed, done.epoch)
-        # What the other processes had summed up went into the first one's; all keep one order of terms.
+        # The sums of the other processes were added to the first one's; all keep the same order of terms.
         self._terms.begin(done.epoch, {n: t.to(self._device) * (rank() == 0) for n, t in done.sums.items()})
         self._module.train()
         self._network.train()
@@ -160,7 +161,7 @@ class Training:
     def step(
         self, images: Tensor, labels: Tensor, step: int, late: bool, views: Tensor | None = None
     ) -> bool:
-        """Do one step, and return whether the first process is late with a checkpoint."""
+        """Run one step, and return whether a checkpoint of the first process is due."""
         if self._mix:
             images, labels = self._mix(images, labels, step)
         progress = step / (self.per_epoch * self._config.epochs)
@@ -184,7 +185,7 @@ class Training:
         return late
 
     def _agree(self, values: Tensor, step: int, late: bool) -> bool:
-        """Check the loss over all processes, and return whether the first one is late."""
+        """Check the loss over all processes, and return whether a checkpoint of the first one is due."""
         total = values.sum()
         loss, late_sum = distributed.all_sum(
             torch.stack([total, total.new_tensor(float(late and rank() == 0))])
@@ -193,9 +194,9 @@ class Training:
         return bool(late_sum > 0)
 
     def end_epoch(self) -> dict[str, float]:
-        """Close an epoch: measure, remember the best weights, and return the epoch's record."""
+        """Finish an epoch: evaluate, remember the best weights, and return the epoch's record."""
         done = self._progress
-        # Without SyncBatchNorm each process has statistics of its own; the first one's count.
+        # Without SyncBatchNorm each process has its own statistics; those of the first one are used.
         distributed.share(self._module.buffers())
         if self._ema:
             distributed.share(self._ema.state.values())
@@ -215,14 +216,14 @@ class Training:
         return record
 
     def _accuracy(self) -> float:
-        """Return the part of the validation images that are right; each process looks at its share."""
+        """Return the fraction of correct validation images; each process evaluates its share."""
         mine, count = self._held_out, len(self._data.validation)
         preprocess, batches = self._data.preprocess, self._loader.evaluation()
         part = accuracy_of(self._task.predict, mine, preprocess, self._device, batches) if len(mine) else 0.0
         return float(distributed.all_sum(torch.tensor(round(part * len(mine)), device=self._device))) / count
 
     def save(self, path: Path | None, settings: Mapping[str, Any]) -> None:
-        """Write a checkpoint, where there is a path; all processes wait for the first one, which does."""
+        """Write a checkpoint, if there is a path; all processes wait for the first one, which writes it."""
         if path is None:
             return
         done = self._progress
@@ -253,7 +254,7 @@ class Training:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """Leave the weights that are the result in the module, and free what only steps need."""
+        """Put the resulting weights into the module, and free what only steps need."""
         if self._captured:
             self._captured.release()
             self._optimizer.zero_grad(set_to_none=True)

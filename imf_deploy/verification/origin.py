@@ -1,4 +1,4 @@
-"""Where a file comes from, and whether it is what its record says."""
+"""The file that a file was made from, and the check of a file against its record."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _neighbours(artifact: DeployableFile) -> list[OnnxFile]:
 
 
 def check_record(artifact: DeployableFile) -> None:
-    """Check that a file is of the format, and in ONNX of the precision, that its record says.
+    """Check that a file has the format, and for ONNX the precision, that its record states.
 
     The precision of an engine cannot be read without its device.
 
     Raises:
-        ImfDeployError: they contradict each other, or the file is neither ONNX nor an engine.
+        ImfDeployError: record and file disagree, or the file is neither ONNX nor an engine.
     """
     if artifact.path.suffix == ".onnx":
         found = f"onnx {describe_onnx(artifact.path).precision}"
@@ -63,5 +63,5 @@ def check_record(artifact: DeployableFile) -> None:
         found, said = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt", artifact.format
     if found != said:
         raise ImfDeployError(
-            f"the record of {artifact.path} calls it {said}, and it is {found}", "Make the file again"
+            f"the record of {artifact.path} calls it {said}, but it is {found}", "Create the file again"
         )

@@ -246,7 +246,7 @@ def test_modules_products_and_files_are_timed_side_by_side(
     )
     assert [row.name for row in result.rows] == ["TinyNet", "TinyNet-plain", "net.onnx"]
     assert all(row.latency.p50 > 0 for row in result.rows)
-    assert result.rows[0].start_up == {"reason": "it lies in memory"}
+    assert result.rows[0].start_up == {"reason": "it is in memory"}
     assert result.rows[2].start_up
     assert result.rows[2].sha256 == fp32.sha256
     json.dumps(result.to_dict())

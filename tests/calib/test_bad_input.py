@@ -273,7 +273,7 @@ def test_weights_in_another_file_are_part_of_the_model(whole: Path, many: DataSe
     cache = tmp_path / "ranges.json"
     calibrate(path, many, CONFIG, tmp_path / "out", ranges_file=cache)
     assert save(2) == before
-    refused(path, many, tmp_path / "out", "made in another way")
+    refused(path, many, tmp_path / "out", "made with other settings")
     refused(path, many, tmp_path / "other", "belongs to another model", ranges_file=cache)
 
 

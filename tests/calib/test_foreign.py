@@ -91,7 +91,7 @@ def test_two_outputs_that_fit_are_asked_about(
     assert scores(made)["float_accuracy"] == plain["float_accuracy"]
     assert made.calibration.logits.output == PRODUCED
     # Another output makes another file, whose float accuracy is its own.
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits="reversed")
     other = calibrate(foreign, many, CONFIG, tmp_path / "other", preprocess, logits="reversed")
     assert scores(other)["float_accuracy"] < 0.1
@@ -231,7 +231,7 @@ def reversed_rows(net: Any) -> None:
 
 def test_classes_in_another_order_are_warned_of(
     make_file: Callable[..., Path], preprocess: Path, many: DataSet, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """The cause is looked for in foreign files; of a file with a record the accuracy alone is judged."""
     ours = make_file("reversed", reversed_rows)
@@ -241,7 +241,7 @@ def test_classes_in_another_order_are_warned_of(
     told = made.calibration.doubt
     assert "not clearly better than chance" in told
     assert "reverse order" in told
-    assert f"Warning: {theirs} in float: {told}" in capsys.readouterr().err
+    assert f"Warning: {theirs} in float: {told}" in caplog.text
     told = calibrate(ours, many, CONFIG, tmp_path / "ours").calibration.doubt
     assert "not clearly better than chance" in told
     assert "order" not in told

@@ -143,7 +143,7 @@ def test_it_is_taken_as_it_is(
 
     monkeypatch.setattr("imf_deploy.calib.qat.fit", never)
     assert qat(distilled, data, teacher, GENTLE, tuned.path) == tuned
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         qat(distilled, data, teacher, replace(GENTLE, epochs=3), tuned.path)
 
 
@@ -167,7 +167,7 @@ def test_an_interrupted_one_ends_the_same(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "say", seen.append)
         made = qat(distilled, data, teacher, GENTLE, path)
-    assert any("going on after epoch 1 of 2" in message for message in seen)
+    assert any("resuming after epoch 1 of 2" in message for message in seen)
     assert made.sha256 == tuned.sha256
     assert made.revised(path=tuned.path) == tuned
     assert not list(tmp_path.glob("*.checkpoint"))

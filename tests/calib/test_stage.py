@@ -155,7 +155,7 @@ def test_a_failed_attempt_leaves_the_old_file(planted: Path, many: DataSet, tmp_
     first = calibrate(planted, many, CONFIG, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in (first.path.name, first.path.name + ".json")}
     other = replace(CONFIG, max_float_layers=0.0)
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         calibrate(planted, many, other, tmp_path)
     with pytest.raises(GateError):
         calibrate(planted, many, other, tmp_path, overwrite=True)

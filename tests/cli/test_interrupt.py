@@ -43,7 +43,7 @@ def test_in_the_middle_of_a_training(cli: Cli, image_folder: Path, tmp_path: Pat
     assert [p.name for p in path.parent.iterdir()] == ["teacher.checkpoint"]
     result = cli(*command)
     assert result.code == 0, result.err
-    assert "going on after epoch" in result.err
+    assert "resuming after epoch" in result.err
     assert sorted(p.name for p in path.parent.iterdir()) == [
         "teacher.config.yaml",
         "teacher.safetensors",

@@ -103,7 +103,7 @@ def test_heads_are_left_alone_if_asked_for(
     ("options", "said"),
     [
         (["--ema", "1"], "--ema is out of range"),
-        (["--keep", "best", "--val-fraction", "0"], "--keep best chooses by validation images"),
+        (["--keep", "best", "--val-fraction", "0"], "--keep best needs validation images"),
         (["--grad-accumulation", "40"], "Raise --batch-size"),
         (["--train-precision", "fp16"], "fp16 needs a CUDA device"),
         (["--checkpoint-minutes", "-1"], "--checkpoint-minutes"),

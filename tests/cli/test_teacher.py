@@ -95,7 +95,7 @@ def test_two_sets_of_weights(here: Here, error: Error, options: list[Any], teach
     assert "is suspect" in error(result, 2)
     assert here("distill", *options, *named, "--weights-key", "model_ema").code == 0
     # The same file, other weights: not the same training.
-    assert "made in another way" in error(here("distill", *options, *named, "--accept-weak-teacher"), 2)
+    assert "made with other settings" in error(here("distill", *options, *named, "--accept-weak-teacher"), 2)
     assert "Add --teacher-weights" in error(here("distill", *options, "--weights-key", "a"), 2)
 
 
@@ -143,7 +143,8 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
     assert found.spec.settings == turned
     assert found.accuracy == 1
     assert (
-        "`teacher_options` transform_input=true is chosen, since it gets 100.0% of" in capfd.readouterr().err
+        "`teacher_options` transform_input=true is chosen, because it gets 100.0% of"
+        in capfd.readouterr().err
     )
     assert ModelSpec.from_dict(json.loads(json.dumps(found.spec.to_dict()))) == found.spec
     as_it_is = given(
@@ -168,7 +169,7 @@ def test_weights_that_were_trained_with_the_strides_of_the_library(
     usual = find_teacher(given(path, "resnet18", teacher_stem_strides=(2, 1)), greys, "cpu")
     assert usual.accuracy < 0.7
     assert found.spec.stem_strides == ()
-    assert "`teacher_stem_strides` own is chosen, since it gets" in capfd.readouterr().err
+    assert "`teacher_stem_strides` own is chosen, because it gets" in capfd.readouterr().err
     told = find_teacher(given(path, "resnet18", teacher_stem_strides="own"), greys, "cpu")
     assert (told.spec, told.identity) == (found.spec, found.identity)
 

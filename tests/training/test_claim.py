@@ -41,7 +41,7 @@ def test_the_same_recipe_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_another_recipe_is_refused_unless_overwritten(tmp_path: Path) -> None:
     path = made(tmp_path / "a").path
-    with pytest.raises(UsageError, match="made in another way"):
+    with pytest.raises(UsageError, match="made with other settings"):
         claim(TeacherFile, path, "other", overwrite=False)
     with pytest.raises(UsageError):
         claim(TeacherFile, path, "other", overwrite=False, checkpoint=unfinished(path))

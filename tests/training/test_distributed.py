@@ -211,7 +211,7 @@ def test_two_killed_processes_go_on(image_folder: Path, teacher_file: Path, tmp_
         assert kill_both(image_folder, teacher_file, place, out, dies) == [-signal.SIGKILL] * 2
         assert [p.name for p in out.iterdir()] == ["d.checkpoint"]
     cut = train(image_folder, teacher_file, place, 2, **DROPS)
-    assert "going on after epoch 1 of 3, 2 of 5 steps into the next" in cut.said
+    assert "resuming after epoch 1 of 3, 2 of 5 steps into the next" in cut.said
     for mine, its in zip(cut.ranks, whole.ranks, strict=True):
         assert (mine["seen"], mine["states"]) == (its["seen"][7:], its["states"][7:])
         assert mine["epochs"][-1] == its["epochs"][-1]

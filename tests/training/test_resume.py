@@ -180,7 +180,7 @@ def test_a_distillation_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "say", seen.append)
         made = distill(data, teacher, config, path)
-    assert any("going on after epoch 1 of 3" in message for message in seen)
+    assert any("resuming after epoch 1 of 3" in message for message in seen)
     assert made.sha256 == whole.sha256
     assert made.history == whole.history
     assert made.refitted == whole.refitted
@@ -250,7 +250,7 @@ def test_a_killed_process_goes_on(
     assert not path.exists()
     result = cli(*command)
     assert result.code == 0, result.err
-    assert "going on after epoch" in result.err
+    assert "resuming after epoch" in result.err
     training = TeacherSettings(epochs=12, device="cpu", **fields)
     whole = train_teacher(data, replace(training, teacher="resnet8"), tmp_path / "whole.safetensors")
     assert equal(read_weights(path), read_weights(whole.path))
@@ -273,7 +273,7 @@ def test_a_killed_distillation_goes_on_with_what_its_teacher_said(
     assert (out / "distilled.teacher-outputs").is_file()
     result = cli(*command)
     assert result.code == 0, result.err
-    assert "going on after epoch" in result.err
+    assert "resuming after epoch" in result.err
     assert not (out / "distilled.teacher-outputs").exists()
     train = TrainingSettings(epochs=8, batch_size=8, augment="none", device="cpu")
     whole = distill(

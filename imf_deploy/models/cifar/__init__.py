@@ -1,7 +1,7 @@
 """The networks that Tian et al. 2019 ("Contrastive Representation Distillation") compare on CIFAR-100.
 
-Written anew from the papers; where the authors' published networks (RepDistiller) differ from the
-papers, they decide, and the module says so.
+They are our own implementations of the papers. If the authors' published networks (RepDistiller) differ from
+the papers, the published networks are followed, and the module says so.
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "shufflenetv1": partial(CifarShuffleNet, 1),
     "shufflenetv2": partial(CifarShuffleNet, 2),
 }
-"""``--student cifar:NAME`` to what builds it for a number of classes."""
+"""For each name of ``--student cifar:NAME``, the function that builds it for a number of classes."""

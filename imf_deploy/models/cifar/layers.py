@@ -31,7 +31,7 @@ class Head(nn.Module):
 
 
 def initialize(network: nn.Module) -> None:
-    """Draw the weights of convolutions as He et al. 2015 do, by fan-out; change the rest in nothing."""
+    """Draw the weights of convolutions as in He et al. 2015, by fan-out; other weights are not changed."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,7 +1,7 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) of half width, with the strides of Tian et al. 2019.
 
-Other than torchvision's: half of every width is taken as it is, without rounding to multiples of
-8, the first block expands too (by 1), and activations are plain ReLU.
+It differs from torchvision's: half of every width is not rounded to multiples of 8, the first block also
+expands (by 1), and activations are plain ReLU.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FEATURES = 1280
 
 
 class _InvertedResidual(nn.Module):
-    """Expand, filter depthwise, project; added to the input where the shapes agree."""
+    """Expand, filter depthwise, project; added to the input if the shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
         super().__init__()

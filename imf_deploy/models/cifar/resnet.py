@@ -1,7 +1,7 @@
 """The residual networks of the CIFAR literature.
 
-Source: He et al. 2016, section 4.2: three stages at full, half and quarter resolution, a depth of
-2 + 6 x blocks a stage. The wider ones and the ResNet-50 follow Tian et al. 2019.
+Source: He et al. 2016, section 4.2: three stages at full, half and quarter resolution, with a depth of 2 + 6
+    x blocks per stage. The wider ones and the ResNet-50 follow Tian et al. 2019.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import initialize
 
-# depth (2 + 6 x blocks a stage) and channels of the stem and the three stages
+# depth (2 + 6 x blocks per stage) and channels of the stem and the three stages
 VARIANTS: dict[str, tuple[int, tuple[int, int, int, int]]] = {
     **{f"resnet{depth}": (depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)},
     "resnet14x2": (14, (32, 32, 64, 128)),
@@ -53,7 +53,7 @@ class CifarResNet(nn.Module):
     Args:
         name: A key of :data:`VARIANTS`.
         num_classes: Number of logits.
-        width: Every number of channels is multiplied by it, and rounded.
+        width: Factor for all numbers of channels, which are rounded.
     """
 
     def __init__(self, name: str, num_classes: int, width: float = 1.0) -> None:
@@ -82,7 +82,7 @@ class CifarResNet(nn.Module):
 def resnet50(num_classes: int) -> nn.Module:
     """Return torchvision's ResNet-50 with a 3x3 stem of stride 1 and no pooling after it.
 
-    So its four stages see 32x32, 16x16, 8x8 and 4x4 of CIFAR's pictures.
+    Its four stages see 32x32, 16x16, 8x8 and 4x4 of CIFAR's images.
     """
     import torchvision
 

@@ -1,7 +1,7 @@
 """ShuffleNet V1 (Zhang et al. 2018, three groups) and V2 (Ma et al. 2018, 1x) for CIFAR.
 
-As Tian et al. 2019 have them: a stem of one 1x1 convolution, no pooling after it, and three stages
-that each halve the resolution.
+As in Tian et al. 2019: a stem of one 1x1 convolution, no pooling after it, and three stages that each halve
+the resolution.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GROUPS = 3
 
 
 class _Down1(nn.Module):
-    """V1 with stride 2: beside the filtered path, the averaged input is kept as it is."""
+    """V1 with stride 2: in addition to the filtered path, the averaged input is kept."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def _path1(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequential
     return nn.Sequential(
         conv_bn(inputs, inner, 1, groups=groups),
         nn.ChannelShuffle(groups),
-        # Unlike the paper, a ReLU after the depthwise convolution too (Tian et al. 2019).
+        # Unlike in the paper, a ReLU also follows the depthwise convolution (Tian et al. 2019).
         conv_bn(inner, inner, 3, stride, groups=inner),
         conv_bn(inner, outputs, 1, groups=_GROUPS, relu=False),
     )

@@ -1,7 +1,7 @@
 """VGG for CIFAR (Simonyan and Zisserman 2015; the short one and the head follow Tian et al. 2019).
 
-Five stages of 3x3 convolutions with bias and batch norm; the first three end in pooling, so that a
-picture of 32 pixels ends as a map of 4x4; one linear layer.
+Five stages of 3x3 convolutions with bias and batch norm; the first three end in pooling, so that an image of
+32 pixels ends as a map of 4x4; one linear layer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class CifarVgg(nn.Module):
         stages: list[nn.Module] = []
         inputs = 3
         for index, (count, outputs) in enumerate(zip(VARIANTS[name], _CHANNELS, strict=True)):
-            # The pooling opens the next stage, so that a stage ends where its features are best seen.
+            # The pooling begins the next stage, so that a stage ends before it.
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if 0 < index <= _POOLED else []
             for _ in range(count):
                 layers += [

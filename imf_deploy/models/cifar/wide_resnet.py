@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import Head, initialize
 
-# depth (4 + 6 x blocks a stage) and width
+# depth (4 + 6 x blocks per stage) and width
 VARIANTS = {f"wrn-{depth}-{width}": (depth, width) for depth in (16, 40) for width in (1, 2)}
 
 
 class _PreActivation(nn.Module):
     """Batch norm and ReLU before each of two 3x3 convolutions; a shortcut around them.
 
-    Where the number of channels changes, the shortcut is a 1x1 convolution of the activated input.
+    If the number of channels changes, the shortcut is a 1x1 convolution of the activated input.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
