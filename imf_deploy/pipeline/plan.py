@@ -15,7 +15,7 @@ from imf_deploy.method.products import choose_products
 from imf_deploy.models import check_student, truncate
 from imf_deploy.settings import MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 @dataclass(frozen=True)
