@@ -12,14 +12,33 @@ if TYPE_CHECKING:
     from imf_deploy.api.distill import distill
     from imf_deploy.api.export import build_engine, export_onnx
     from imf_deploy.api.quantize import quantize
+    from imf_deploy.api.report import write_report
     from imf_deploy.api.strip import strip
     from imf_deploy.api.verify import verify
     from imf_deploy.distillation.distiller import ImfDistiller, ImfLosses
+    from imf_deploy.preprocess import Preprocess
+    from imf_deploy.settings import (
+        BatchRange,
+        DataSettings,
+        DistillSettings,
+        EngineSettings,
+        Gate,
+        MonitoringSettings,
+        QuantizeSettings,
+    )
 
 __version__ = "0.2.0.dev0"
 __all__ = [
+    "BatchRange",
+    "DataSettings",
+    "DistillSettings",
+    "EngineSettings",
+    "Gate",
     "ImfDistiller",
     "ImfLosses",
+    "MonitoringSettings",
+    "Preprocess",
+    "QuantizeSettings",
     "bench",
     "build_engine",
     "distill",
@@ -27,11 +46,20 @@ __all__ = [
     "quantize",
     "strip",
     "verify",
+    "write_report",
 ]
 
 _MODULES = {
+    "BatchRange": "settings",
+    "DataSettings": "settings",
+    "DistillSettings": "settings",
+    "EngineSettings": "settings",
+    "Gate": "settings",
     "ImfDistiller": "distillation.distiller",
     "ImfLosses": "distillation.distiller",
+    "MonitoringSettings": "settings",
+    "Preprocess": "preprocess",
+    "QuantizeSettings": "settings",
     "bench": "api.bench",
     "build_engine": "api.export",
     "distill": "api.distill",
@@ -39,7 +67,9 @@ _MODULES = {
     "quantize": "api.quantize",
     "strip": "api.strip",
     "verify": "api.verify",
+    "write_report": "api.report",
 }
+"""Where each public name is defined."""
 
 
 def __getattr__(name: str) -> Any:

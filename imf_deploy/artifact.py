@@ -37,6 +37,8 @@ def read_record(sidecar: Path, content: dict[str, Any] | None = None) -> Artifac
         if not isinstance(kind, str) or kind not in KINDS:
             raise ValueError(f"kind should be one of {', '.join(KINDS)}")
         record = from_json(KINDS[kind], content)
+        if "color" not in content["preprocess"]:  # nothing is guessed of a record
+            raise ValueError("preprocess.color: Field required")
     except ValueError as error:
         raise ImfDeployError(f"{sidecar} is damaged ({error})", _AGAIN) from error
     return record.revised(path=sidecar.with_suffix(""))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
@@ -75,14 +75,6 @@ class Preprocess:
     std: tuple[_Positive, _Positive, _Positive]
     labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_its_color(cls, content: Any) -> Any:
-        # Nothing is guessed of a record.
-        if isinstance(content, dict) and "color" not in content:
-            raise ValueError("Input lacks 'color'")
-        return content
 
     @classmethod
     def of_tensors(cls, size: int, labels: tuple[str, ...]) -> Preprocess:
@@ -189,6 +181,8 @@ class Preprocess:
             ImfDeployError: a field is missing or has the wrong form.
         """
         try:
+            if "color" not in content:  # nothing is guessed of a record
+                raise ValueError("color: Field required")
             return read_typed(cls, content)
         except ValueError as error:
             raise ImfDeployError(f"the preprocessing record is damaged ({error})") from error

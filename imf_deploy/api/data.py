@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, defau
 
 from imf_deploy.data import DataSet, Split, open_data
 from imf_deploy.data.dataset import MemoryImages
-from imf_deploy.data.given import DatasetImages, GivenSplit, count_batches, in_memory, read_batch
+from imf_deploy.data.given import DatasetImages, GivenSplit, counted, in_memory, read_batch
 from imf_deploy.errors import UsageError
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
@@ -65,6 +65,8 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
             return in_memory(data, preprocess, name)
         items, collate, workers = Subset(data.dataset, positions), data.collate_fn, data.num_workers
     elif not isinstance(data, Dataset) or isinstance(data, IterableDataset):
+        if not isinstance(data, Iterable):
+            raise UsageError(f"{name} is {data!r}", "Give batches of (images, labels), or a data set")
         return in_memory(data, preprocess, name)
     try:
         # One pass for the labels; the images are read again when they are needed.
@@ -105,8 +107,7 @@ def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         count = len(data)  # type: ignore[arg-type]  # PyTorch does not declare it
         data = DataLoader(data, min(batch_size, count), shuffle=True, drop_last=True)
-    assert isinstance(data, Iterable)  # noqa: S101  the rest is
-    return GivenSplit.of(data, preprocess, "train")
+    return GivenSplit.of(counted(data, "train"), preprocess, "train")
 
 
 def first_side(data: Data) -> int | None:
@@ -118,8 +119,8 @@ def first_side(data: Data) -> int | None:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         first = data[0]
     else:
-        assert isinstance(data, Iterable)  # noqa: S101  the rest is
-        first = next(iter(data), None) if count_batches(data, "train") else None
+        batches = counted(data, "train")
+        first = next(iter(batches), None)
     images = first[0] if isinstance(first, list | tuple) and first else None
     return int(images.shape[-1]) if torch.is_tensor(images) else None
 

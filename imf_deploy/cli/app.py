@@ -12,9 +12,18 @@ from cyclopts.exceptions import ValidationError
 from pydantic import ValidationError as SettingsError
 
 from imf_deploy import __version__
-from imf_deploy.cli import calibrate, doctor, files, look, main_job, refit, stages, study, trainings, verify
+from imf_deploy.cli.calibrate import calibrate
 from imf_deploy.cli.config import Sources
+from imf_deploy.cli.doctor import doctor
+from imf_deploy.cli.files import bench
+from imf_deploy.cli.look import compare, inspect
+from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
+from imf_deploy.cli.refit import refit_engine
+from imf_deploy.cli.stages import export, strip
+from imf_deploy.cli.study import study
+from imf_deploy.cli.trainings import distill, qat, train_teacher
+from imf_deploy.cli.verify import verify
 from imf_deploy.errors import UsageError
 from imf_deploy.processes import is_first
 from imf_deploy.settings.base import option_values, plain, problem
@@ -31,20 +40,20 @@ app = App(
     exit_on_error=False,
 )
 COMMANDS: dict[str, Any] = {
-    "distill-and-export": main_job.distill_and_export,
-    "train-teacher": trainings.train_teacher,
-    "distill": trainings.distill,
-    "qat": trainings.qat,
-    "strip": stages.strip,
-    "export": stages.export,
-    "calibrate": calibrate.calibrate,
-    "refit-engine": refit.refit_engine,
-    "verify": verify.verify,
-    "bench": files.bench,
-    "doctor": doctor.doctor,
-    "inspect": look.inspect,
-    "compare": look.compare,
-    "study": study.study,
+    "distill-and-export": distill_and_export,
+    "train-teacher": train_teacher,
+    "distill": distill,
+    "qat": qat,
+    "strip": strip,
+    "export": export,
+    "calibrate": calibrate,
+    "refit-engine": refit_engine,
+    "verify": verify,
+    "bench": bench,
+    "doctor": doctor,
+    "inspect": inspect,
+    "compare": compare,
+    "study": study,
 }
 for _name, _command in COMMANDS.items():
     app.command(_command, name=_name, alias="quantize" if _name == "calibrate" else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 
 
 def doctor(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import OUTPUT, QUICK_OUTPUT, DeploySettings, JobSettings, LatencySettings

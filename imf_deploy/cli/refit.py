@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 
 
 def refit_engine(

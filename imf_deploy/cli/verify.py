@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from imf_deploy.cli import options as o
+import imf_deploy.cli.options as o
 from imf_deploy.settings.data import PlaceSettings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -108,18 +108,28 @@ def in_memory(batches: Iterable[Any], preprocess: Preprocess, name: str) -> Spli
     return Split.whole(MemoryImages(images, labels))
 
 
-def count_batches(batches: Iterable[Any], name: str) -> int:
-    """Return the number of batches of an iterable, each time it is iterated over.
+class Batches(Protocol):
+    """Batches that can be counted, and iterated over repeatedly."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each."""
+
+
+def counted(batches: Any, name: str) -> Batches:
+    """Return batches that can be counted.
 
     Raises:
-        UsageError: it has no length, or can be iterated over only once.
+        UsageError: they have no length, or can be iterated over only once.
     """
-    if not isinstance(batches, Sized) or isinstance(batches, Iterator):
+    if not (isinstance(batches, Sized) and isinstance(batches, Iterable)) or isinstance(batches, Iterator):
         raise UsageError(
             f"{name} has no length, on which the learning rate depends",
             "Use a DataLoader of a Dataset with a length, or a list of batches",
         )
-    return len(batches)
+    return batches
 
 
 @dataclass(frozen=True)
@@ -131,23 +141,22 @@ class GivenSplit(Split):
         batch_size: Number of images in the first batch.
     """
 
-    batches: Iterable[Any]
+    batches: Batches
     batch_size: int
 
     @classmethod
-    def of(cls, batches: Iterable[Any], preprocess: Preprocess, name: str) -> GivenSplit:
+    def of(cls, batches: Batches, preprocess: Preprocess, name: str) -> GivenSplit:
         """Build from a loader, of which the first batch is read.
 
         Raises:
-            UsageError: the batches cannot be counted, there is none, or the first one has another form.
+            UsageError: there is none, or the first one has another form.
         """
-        count = count_batches(batches, name)
         first = next(iter(batches), None)
         if first is None:
             raise UsageError(f"{name} yields no batch", "Provide at least one")
         images, labels = read_batch(first, preprocess, name)
         known = MemoryImages(images.cpu(), labels.cpu())
-        return cls(known, torch.arange(count * len(images)), batches, len(images))
+        return cls(known, torch.arange(len(batches) * len(images)), batches, len(images))
 
 
 class GivenLoader:

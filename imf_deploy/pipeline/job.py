@@ -50,7 +50,7 @@ TOLD = 3
 def distill_and_export(
     config: RunSettings,
     output: Path,
-    command: str,
+    command: str = "",
     overwrite: bool = False,
     bench_seconds: float = defaults.BENCH_SECONDS,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen

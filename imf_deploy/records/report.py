@@ -117,10 +117,10 @@ class Report(BaseModel):
 
     Attributes:
         student: Name of the architecture.
-        teacher: Name of the architecture.
+        teacher: The same; empty where nothing was distilled, as are the seed and the settings.
         dataset: Name of the data.
         seed: Of the distillation.
-        command: How to make it again.
+        command: How to make it again; empty where no command made it.
         teacher_accuracy: On the test images.
         created: Time in UTC, ISO 8601.
         status: Whether no file failed.
@@ -142,22 +142,22 @@ class Report(BaseModel):
     model_config = STRICT
 
     student: str
-    teacher: str
-    dataset: str
-    seed: Whole
-    command: str
-    teacher_accuracy: Number | None
+    teacher: str = ""
+    dataset: str = ""
+    seed: Whole | None = None
+    command: str = ""
+    teacher_accuracy: Number | None = None
     created: str
     status: Literal["pass", "fail"]
     notes: list[str]
     left_out: LeftOut | None = None
     stages: list[Stage] = []
     environment: dict[str, Any]
-    config: dict[str, Any]
-    history: list[Epoch]
+    config: dict[str, Any] = {}
+    history: list[Epoch] = []
     teacher_history: list[Epoch] = []
     refitted: list[Refitted] = []
-    blocks: list[Block]
+    blocks: list[Block] = []
     strip: list[StripProof]
     artifacts: list[ArtifactRow]
     pictures: dict[str, str]

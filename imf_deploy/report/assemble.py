@@ -27,7 +27,7 @@ from imf_deploy.show.thumbnails import thumbnails
 if TYPE_CHECKING:
     from imf_deploy.benchmark.latency import Latency
     from imf_deploy.benchmark.products import FileLatency
-    from imf_deploy.data import DataSet
+    from imf_deploy.data import DataSet, Split
     from imf_deploy.distillation.distill import Distilled
     from imf_deploy.method.products import Product
     from imf_deploy.settings import RunSettings
@@ -71,29 +71,24 @@ def assemble(
         command: How to make it again.
         folder: What paths are relative to.
     """
-    from imf_deploy.benchmark.conditions import conditions
-
-    by_hash = {product.artifact.sha256: product for product in products}
-    rows = [
-        artifact_row(file, by_hash[file.source].artifact, latencies.get(file.sha256), folder)
-        for file in files
-    ]
     train = config.distill
-    return Report(
+    return report_of(
+        files,
+        folder,
+        products=products,
+        latencies=latencies,
+        test=data.test,
         student=distilled.spec.name,
         teacher=teacher.spec.name,
         dataset=data.name,
         seed=train.seed,
         command=command,
         teacher_accuracy=teacher.accuracy,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        status="fail" if any(row.status == "fail" for row in rows) else "pass",
         notes=notes,
         left_out=left_out,
         stages=[
             Stage(name, round(spent.wall, 2), round(spent.processor, 2)) for name, spent in stages.items()
         ],
-        environment=conditions(),
         config={
             **asdict(train),
             "qat_epochs": config.qat_epochs,
@@ -108,15 +103,49 @@ def assemble(
         teacher_history=teacher.history,
         refitted=distilled.artifact.refitted,
         blocks=distilled.artifact.blocks,
+    )
+
+
+def report_of(
+    files: Sequence[DeployableFile],
+    folder: Path,
+    *,
+    products: Sequence[Product] = (),
+    latencies: Mapping[str, FileLatency] | None = None,
+    test: Split | None = None,
+    **about: Any,
+) -> Report:
+    """Return the report of verified files, wherever they come from.
+
+    Args:
+        files: The files.
+        folder: What paths are relative to.
+        products: What the files were made from, with their accuracies; those that are not here have none.
+        latencies: By hash of the file.
+        test: Test images, to show those that a file decides differently.
+        about: Fields of :class:`imf_deploy.records.report.Report` about the training; ``student`` is one.
+    """
+    from imf_deploy.benchmark.conditions import conditions
+
+    by_hash = {product.artifact.sha256: product.artifact for product in products}
+    known = latencies or {}
+    rows = [artifact_row(file, by_hash.get(file.source), known.get(file.sha256), folder) for file in files]
+    changed = (entry["image"] for entry in changed_images(rows))
+    trial = about.get("config", {}).get("quick") is True
+    return Report(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        status="fail" if any(row.status == "fail" for row in rows) else "pass",
+        environment=conditions(),
         strip=[product.artifact.strip for product in products if product.artifact.strip],
         artifacts=rows,
-        pictures=thumbnails(data.test, (entry["image"] for entry in changed_images(rows))),
-        recommendation=None if config.quick else recommend(rows),
+        pictures=thumbnails(test, changed) if test else {},
+        recommendation=None if trial else recommend(rows),
+        **about,
     )
 
 
 def artifact_row(
-    file: DeployableFile, product: ProductFile, latency: FileLatency | None, folder: Path
+    file: DeployableFile, product: ProductFile | None, latency: FileLatency | None, folder: Path
 ) -> ArtifactRow:
     """Return one file's row, which was verified; what was not measured is null."""
     timed: dict[str, Any] = (
@@ -132,6 +161,7 @@ def artifact_row(
         }
     )
     calibration = file.calibration if isinstance(file, OnnxFile) else None
+    of_product = product.validation_accuracy if product else None
     return ArtifactRow(
         **vars(verified(file)),
         **timed,
@@ -140,11 +170,11 @@ def artifact_row(
         product=file.product,
         precision=file.precision,
         format=file.format,
-        parameters=product.parameters,
-        macs=product.macs,
+        parameters=file.parameters,
+        macs=file.macs,
         size_bytes=file.path.stat().st_size,
         # What to choose by: an INT8 file has an accuracy of its own, others have their product's.
-        validation_accuracy=calibration.validation.accuracy if calibration else product.validation_accuracy,
+        validation_accuracy=calibration.validation.accuracy if calibration else of_product,
         targets=file.targets if isinstance(file, EngineFile) else None,
         calibration=calibration,
     )

@@ -23,6 +23,7 @@ def render_html(report: Report) -> str:
     return render_template(
         "report.html.j2",
         report=report,
+        title=verdict.title(report),
         best=verdict.recommended(report),
         deploy=verdict.deploy_sentence(report),
         left_out=left_out_sentence(report),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import Report
 from imf_deploy.show.format import difference, percent
+from imf_deploy.verification.ladder import NOT_STRIPPED
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:
@@ -29,7 +30,7 @@ def broken_sentence(report: Report) -> str:
         broken = "; ".join(f"{product} at {rung.name}: {rung.reason}" for product, rung in first.items())
         return f"The parity ladder breaks: {broken}."
     checked = sum(rung.status == "pass" for _, rung in rows)
-    rest = len(rows) - checked
+    rest = sum(rung.status == "not-run" and rung.reason != NOT_STRIPPED for _, rung in rows)
     return f"The parity ladder holds on all {checked} rungs that could be run" + (
         f"; {rest} could not be run here." if rest else "."
     )

@@ -26,7 +26,7 @@ def left_out(config: RunSettings, selection: Selection | None, engines: bool, co
         config: What was asked for.
         selection: Which products were chosen; nothing where the user named them, or all are made.
         engines: Whether there is a TensorRT.
-        command: The command of the run.
+        command: The command of the run; empty where a program made it.
     """
     products = [each.product for each in selection.left_out] if selection else []
     files = [] if config.export.precisions != DEPLOY else _WITH_TENSORRT if engines else _WITHOUT
@@ -43,6 +43,8 @@ def _with(command: str, options: list[str]) -> str:
 
     ``--overwrite`` is dropped, since it would remove what there is.
     """
+    if not command:
+        return ""
     try:
         words = shlex.split(command)
     except ValueError:  # a caller's own words
@@ -60,7 +62,7 @@ def left_out_sentence(report: Report) -> str:
         parts.append(f"the product{'s' if len(left.products) > 1 else ''} {', '.join(left.products)}")
     if left.files:
         parts.append(f"of each product {' and '.join(left.files)}")
-    return f"Left out: {'; '.join(parts)}. This adds what is missing:"
+    return f"Left out: {'; '.join(parts)}." + (" This adds what is missing:" if left.command else "")
 
 
 def left_out_command(report: Report) -> str:

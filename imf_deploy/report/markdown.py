@@ -26,8 +26,7 @@ _COLUMNS = (
 
 def render_markdown(report: Report) -> str:
     """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
-    title = f"# {text(report.student)} from {text(report.teacher)}: deployment report"
-    parts = [title]
+    parts = [f"# {text(verdict.title(report))}"]
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
         lines = [f"- {code(row.path)}: {text(row.reason or 'no reason given')}" for row in failed]
@@ -48,7 +47,9 @@ def render_markdown(report: Report) -> str:
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
-    parts += ["## How to repeat", fenced(report.command, "sh"), _conditions(report)]
+    if report.command:
+        parts += ["## How to repeat", fenced(report.command, "sh")]
+    parts.append(_conditions(report))
     return "\n\n".join(parts) + "\n"
 
 
@@ -99,5 +100,6 @@ def _conditions(report: Report) -> str:
     versions = environment.get("versions")
     if isinstance(versions, dict):
         told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
-    made = f"Seed {report.seed}, made {report.created}" + (f"; {', '.join(told)}" if told else "") + "."
+    seed = "" if report.seed is None else f"Seed {report.seed}, "
+    made = f"{seed}made {report.created}" + (f"; {', '.join(told)}" if told else "") + "."
     return text(f"{made} {verdict.time_sentence(report)}".strip())

@@ -61,8 +61,15 @@ def check_sentence(report: Report) -> str:
     return f"{files}; the strip proof holds for {proved} of {len(report.strip)} products."
 
 
+def title(report: Report) -> str:
+    """Return the title of the report."""
+    return f"{report.student}{f' from {report.teacher}' if report.teacher else ''}: deployment report"
+
+
 def teacher_sentence(report: Report) -> str:
     """Return one sentence: who was taught by whom, on what."""
+    if not report.teacher:
+        return f"The network {report.student} was given as it is."
     return (
         f"Student {report.student}, teacher {report.teacher} "
         f"({percent(report.teacher_accuracy)} on the test images), data {report.dataset}, "

@@ -19,7 +19,7 @@ def page(study: Study) -> str:
     thinner = [thin.student for thin in config.thin]
     parts = [
         "# Study: how a student is trained best",
-        f"    {about['command']}",
+        *([f"    {about['command']}"] if about["command"] else []),
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
         f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
         f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.epochs} epochs, "

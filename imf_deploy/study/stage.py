@@ -33,7 +33,7 @@ def study(
     config: StudySettings,
     bench: Bench,
     output: Path,
-    command: str,
+    command: str = "",
     jobs: int = 1,
     bench_seconds: float = defaults.BENCH_SECONDS,
     options: Mapping[str, Any] | None = None,
@@ -47,7 +47,7 @@ def study(
         config: What is compared.
         bench: Data and teacher.
         output: Where to write.
-        command: What the page shows as the way to repeat it.
+        command: What the page shows as the way to repeat it; empty where no command made it.
         jobs: Trainings side by side.
         bench_seconds: Least time that each network is measured for; 0 measures no latency.
         options: The command's, to be kept in ``config.yaml``.

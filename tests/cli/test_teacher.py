@@ -143,7 +143,8 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
     assert found.spec.settings == turned
     assert found.accuracy == 1
     assert (
-        "`teacher_options` transform_input=true is chosen, because it gets 100.0% of" in capfd.readouterr().err
+        "`teacher_options` transform_input=true is chosen, because it gets 100.0% of"
+        in capfd.readouterr().err
     )
     assert ModelSpec.from_dict(json.loads(json.dumps(found.spec.to_dict()))) == found.spec
     as_it_is = given(
