@@ -32,7 +32,7 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 def qat(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import asdict
 from functools import cache
@@ -108,7 +109,8 @@ def calibrate(
             f"some logits of {path} are not finite on the validation images", "Check the model in float first"
         )
     if reason := _doubt(model, data, reference):
-        say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
+        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
+        say(f"Warning: {warning}", logging.WARNING)
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))

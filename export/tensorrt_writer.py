@@ -23,6 +23,7 @@ from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
 from imf_deploy.export.timing_cache import TimingCache, choose_cache
 from imf_deploy.files import write_bytes
+from imf_deploy.progress import track
 from imf_deploy.records.making import Built, CacheUse, Gpu
 from imf_deploy.settings import BatchRange, BuildSettings
 from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
@@ -92,8 +93,6 @@ def build_engine(
         ImfDeployError: TensorRT refuses the model, or the engine cannot be written.
         KeyboardInterrupt: raised when the build has ended.
     """
-    from imf_deploy.progress import track  # imports PyTorch
-
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
     if targets and flavour == "tensorrt":
         raise UsageError(

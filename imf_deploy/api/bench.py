@@ -23,7 +23,7 @@ def bench(
     settings: BenchSettings | None = None,
     **changes: Any,
 ) -> BenchResult:
-    """Measure the latency of files and networks side by side, in interleaved rounds.
+    """Measure the latency of files and networks side by side, in alternating rounds.
 
     Example:
         >>> result = imf_deploy.bench([network, "network-fp32.onnx"], image_size=224)
@@ -31,7 +31,7 @@ def bench(
         ...     print(row.name, row.latency.p50, "ms")
 
     Args:
-        files: ONNX files, engines, products, and modules that take the same input. Ratios are against the
+        files: ONNX files, engines, products, and modules that take the same input. Ratios are relative to the
             first.
         settings: Ways, batch sizes and times; by default ONNX Runtime and PyTorch on the CPU.
         changes: Single settings by their names, such as ``image_size=224`` for modules and for files that
@@ -41,8 +41,8 @@ def bench(
         One row for each file, way to run it, and batch size, with latencies in milliseconds.
 
     Raises:
-        UsageError: the files or the settings do not fit together.
-        DeviceError: an engine or a device, and no GPU for it.
+        UsageError: the files or the settings are incompatible.
+        DeviceError: there is no GPU for an engine or a device.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
     config = replace(settings or BenchSettings(), **changes)

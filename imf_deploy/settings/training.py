@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, settings, words
+from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, Words, settings, words
 
 AugmentName = Literal["shift-flip", "crop-flip", "none"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -149,3 +149,10 @@ class MonitoringSettings(MemorySettings):
     tensorboard: Annotated[bool, Field(description="Write losses, rate and accuracy for TensorBoard.")] = (
         False
     )
+    log_with: Annotated[
+        Words,
+        Field(
+            description="Experiment trackers of Accelerate that losses, rate and accuracy go to, such as "
+            "tensorboard,mlflow,wandb."
+        ),
+    ] = ()

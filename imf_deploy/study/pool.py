@@ -167,11 +167,12 @@ def _start(bench: Bench, threads: int) -> None:
 
     import torch
 
-    from imf_deploy.progress import console
+    from imf_deploy.progress import log, show_on
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    console.quiet = True
+    log.disabled = True
+    show_on(None)
     torch.set_num_threads(threads)
     _OPENED.append((bench, *bench.open()))
 

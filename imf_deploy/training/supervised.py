@@ -24,7 +24,7 @@ from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
 from imf_deploy.training.optimizer import scaled_rate
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 class Supervised:

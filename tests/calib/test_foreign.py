@@ -231,7 +231,7 @@ def reversed_rows(net: Any) -> None:
 
 def test_classes_in_another_order_are_warned_of(
     make_file: Callable[..., Path], preprocess: Path, many: DataSet, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """The cause is looked for in foreign files; of a file with a record the accuracy alone is judged."""
     ours = make_file("reversed", reversed_rows)
@@ -241,7 +241,7 @@ def test_classes_in_another_order_are_warned_of(
     told = made.calibration.doubt
     assert "not clearly better than chance" in told
     assert "reverse order" in told
-    assert f"Warning: {theirs} in float: {told}" in capsys.readouterr().err
+    assert f"Warning: {theirs} in float: {told}" in caplog.text
     told = calibrate(ours, many, CONFIG, tmp_path / "ours").calibration.doubt
     assert "not clearly better than chance" in told
     assert "order" not in told

@@ -119,12 +119,18 @@ def test_what_cannot_be_trained(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_without_tensorboard(
-    here: Cli, error: Error, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--log-with", "no-such"], 2, "--log-with has no tracker 'no-such'"),
+        (["--log-with", "tensorboard,clearml"], 1, "pip install clearml"),
+    ],
+)
+def test_trackers_that_are_not_there(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path, options: list[str], code: int, said: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    result = here(*quick, "--tensorboard", "--output", tmp_path / "out")
-    assert "pip install 'imf-deploy[tensorboard]'" in error(result, 1)
+    result = here(*quick, *options, "--output", tmp_path / "out")
+    assert said in error(result, code)
     assert not (tmp_path / "out").exists()
 
 
