@@ -31,6 +31,8 @@ from imf_deploy.records.files import DistilledFile
 from imf_deploy.settings import BranchSettings, DistillSettings, MonitoringSettings
 from imf_deploy.settings.base import from_record
 from imf_deploy.stages import stage
+from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import History, check_finite
@@ -215,7 +217,7 @@ def run_distillation(
     recent = None
     if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
-    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
     title = f"Distilling {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
@@ -227,6 +229,7 @@ def imf_task(
     config: DistillSettings,
     recent: RecentLogits | None = None,
     student: nn.Module | None = None,
+    problem: Task = CLASSIFICATION,
 ) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
     """Build the task of a distillation.
 
@@ -236,14 +239,15 @@ def imf_task(
         config: Settings of the distillation.
         recent: Keeps the teacher's logits for the re-fit.
         student: The student; by default a new one.
+        problem: Defines the supervised and the imitation loss.
 
     Returns:
         The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
     """
     its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
     graph, blocks, features = training_graph(spec, its, config, student)
-    smoothing = config.label_smoothing
-    task = ImfTask(graph, teacher, features, config, smoothing, config.branch_warmup, recent)
+    smoothing, warmup = config.label_smoothing, config.branch_warmup
+    task = ImfTask(graph, teacher, features, config, smoothing, warmup, recent, problem)
     return task, graph, blocks, features
 
 

@@ -183,7 +183,7 @@ def _measure(
     teacher_step = 0.0
     if teacher is None:
         its = teacher_spec(config.teacher, data)
-        supervised = Supervised(build_model(its), config.teacher.label_smoothing)
+        supervised = Supervised(build_model(its), config.teacher.label_smoothing, data.preprocess.task)
         if teacher_steps:
             teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
