@@ -189,11 +189,11 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
     source = distilled.artifact
     if source.qat:
         raise UsageError(
-            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more --epochs"
+            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more `epochs`"
         )
     if (teacher.sha256, teacher.key) != (source.parent, source.teacher_key):
         raise UsageError(
-            f"{source.path} was distilled from another teacher", "Select it with --teacher-weights"
+            f"{source.path} was distilled from another teacher", "Select it with `teacher_weights`"
         )
     if changed := differences(source.teacher, teacher.spec.to_dict()):
         raise UsageError(

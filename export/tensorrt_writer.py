@@ -97,7 +97,7 @@ def build_engine(
     if targets and flavour == "tensorrt":
         raise UsageError(
             "the full TensorRT only builds for the GPU of this machine",
-            "Leave --compute-capability out, or use --trt rtx",
+            "Leave `compute_capability` out, or use `trt` rtx",
         )
     options = options or BuildSettings()
     check_options(options, flavour)
@@ -206,7 +206,7 @@ def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[Batc
         )
     if dynamic != -1:
         if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):
-            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use --batch {dynamic}")
+            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use `batch` {dynamic}")
         return
     for batch in profiles:
         profile = session.builder.create_optimization_profile()

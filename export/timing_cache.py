@@ -51,7 +51,7 @@ def choose_cache(shared: Path | None, folder: Path, version: str, gpu: Gpu | Non
 
 
 def check_cache(path: Path | None) -> None:
-    """Refuse a file for ``--timing-cache`` that cannot be one, before anything is built.
+    """Refuse a file for ``timing_cache`` that cannot be one, before anything is built.
 
     Raises:
         UsageError: the path is not a regular file, or the file is far too large.
@@ -59,9 +59,9 @@ def check_cache(path: Path | None) -> None:
     if path is None or not path.exists():
         return
     if not path.is_file():
-        raise UsageError(f"--timing-cache {path} is not a regular file", "Use a file, which need not exist")
+        raise UsageError(f"`timing_cache` {path} is not a regular file", "Use a file, which need not exist")
     if path.stat().st_size > _LARGEST:
-        raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Use another file")
+        raise UsageError(f"`timing_cache` {path} is larger than 1 GiB", "Use another file")
 
 
 class TimingCache:

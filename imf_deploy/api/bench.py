@@ -24,7 +24,7 @@ def bench(
     image_size: int | None = None,
     **settings: Any,
 ) -> BenchResult:
-    """Measure the latency of files and networks side by side, in interleaved rounds.
+    """Measure the latency of files and networks side by side, in alternating rounds.
 
     Example:
         >>> result = imf_deploy.bench([network, "network-fp32.onnx"], image_size=224)
@@ -32,19 +32,19 @@ def bench(
         ...     print(row.name, row.latency.p50, "ms")
 
     Args:
-        files: ONNX files, engines, products, and modules that take the same input. Ratios are against the
+        files: ONNX files, engines, products, and modules that take the same input. Ratios are relative to the
             first.
         choice: Runtimes, devices, modes and threads; by default ONNX Runtime and PyTorch on the CPU.
         image_size: Side of the input in pixels, for modules and for files that leave it free.
-        settings: As :func:`imf_deploy.benchmark.stage.bench` takes them, such as ``batch_sizes=(1, 8)``,
-            ``duration_s=3.0``, ``loads=20`` and ``startup=False``.
+        settings: Further arguments of :func:`imf_deploy.benchmark.stage.bench`, such as ``batch_sizes=(1,
+            8)``, ``duration_s=3.0``, ``loads=20`` and ``startup=False``.
 
     Returns:
         One row for each file, way to run it, and batch size, with latencies in milliseconds.
 
     Raises:
-        UsageError: the files or the settings do not fit together.
-        DeviceError: an engine or a device, and no GPU for it.
+        UsageError: the files or the settings are incompatible.
+        DeviceError: there is no GPU for an engine or a device.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
     return run([_measured(file, image_size) for file in files], choice, image_size=image_size, **settings)

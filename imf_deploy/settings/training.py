@@ -54,8 +54,8 @@ class TrainingSettings(BudgetSettings):
     ] = "cosine"
     lr_drops: Annotated[
         tuple[_Fraction, ...],
-        Text(words),
         Field(description="Parts of the training after which the step schedule divides the rate by 10."),
+        Text(words),
     ] = (0.625, 0.75, 0.875)
     warmup: Annotated[Part, Field(description="Part of the training in which the rate rises.")] = 0.1
     nesterov: Annotated[bool, Field(description="Use Nesterov's momentum.")] = True

@@ -55,7 +55,7 @@ def accelerator(
         UsageError: fp16 without a GPU.
     """
     if precision == "fp16" and device.type != "cuda":
-        raise UsageError("--train-precision fp16 needs a CUDA device", "Use bf16 or fp32")
+        raise UsageError("`train_precision` fp16 needs a CUDA device", "Use bf16 or fp32")
     connect()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState

@@ -62,13 +62,13 @@ def fit(
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
-        raise UsageError("--keep best needs validation images, but there are none", "Use --keep last")
+        raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
             f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
             f"{config.grad_accumulation} part(s)",
-            "Raise --batch-size: each part needs two images",
+            "Raise `batch_size`: each part needs two images",
         )
     device = choose_device(config.device)
     capture = device.type == "cuda" and monitoring.cuda_graph and not isinstance(data.train, GivenSplit)
