@@ -73,6 +73,7 @@ def _fresh(model: str, product: str, images: Split, preprocess: Preprocess) -> n
     if product != "plain":
         kept = int(product.removeprefix("imf@"))
         teacher = build_model(ModelSpec.for_images(TEACHER, preprocess.num_classes, preprocess.size))
+        record["refining"] = [0] * kept
         record["teacher_features"] = [asdict(block) for block in find_blocks(teacher, preprocess.size)[:kept]]
     module = build_product(record, product)
     for layer in module.modules():

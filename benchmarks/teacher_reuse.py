@@ -14,7 +14,6 @@ from statistics import median
 
 import torch
 
-from imf_deploy import defaults
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import distill
 from imf_deploy.settings import (
@@ -47,10 +46,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--student", default=defaults.STUDENT)
+    parser.add_argument("--student", default=DistillSettings.student)
     parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=defaults.EPOCHS)
-    parser.add_argument("--flip", action="store_true", help="two views of each image, not one")
+    parser.add_argument("--epochs", type=int, default=DistillSettings.epochs)
+    parser.add_argument("--flip", action="store_true", help="two views of each picture, not one")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -67,7 +66,7 @@ def main() -> None:
     seconds(data, teacher, replace(config, train=replace(train, epochs=1)), 0)  # warm up
     ratios = []
     for number in range(options.rounds):
-        order = (0.0, defaults.TEACHER_OUTPUTS_GB)
+        order = (0.0, MonitoringSettings.teacher_outputs_gb)
         taken = {size: seconds(data, teacher, config, size) for size in (order, order[::-1])[number % 2]}
         ratios.append(taken[order[1]] / taken[order[0]])
         print(f"{taken[order[0]]:.1f} s without, {taken[order[1]]:.1f} s with: {ratios[-1]:.3f}", flush=True)

@@ -67,7 +67,7 @@ def _read(path: Path, key: CacheKey) -> Ranges:
     for name, called in _PARTS.items():
         if content.get(name) != getattr(key, name):
             raise UsageError(
-                f"the calibration cache {path} belongs to {called}", "Use another --cache, or delete it"
+                f"the calibration cache {path} belongs to {called}", "Use another `cache`, or delete it"
             )
     try:
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in content["ranges"].items()}

@@ -41,7 +41,7 @@ def require_torchao() -> tuple[Any, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImfDeployError(
             f"quantisation-aware training needs torchao, which cannot be imported ({reason})",
-            "Type: pip install 'torchao>=0.14', or leave out --qat-epochs",
+            "Type: pip install 'torchao>=0.14', or leave out `qat_epochs`",
         ) from error
     finally:
         logging.disable(before)

@@ -217,21 +217,21 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
 
 
 def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[OnnxFile, list[str]]:
-    """Return the file's record and notes, from its sidecar, or from its metadata and ``--preprocess``."""
+    """Return the file's record and notes, from its sidecar, or from its metadata and ``preprocess``."""
     given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)
         if given and given != artifact.preprocess:
             raise UsageError(
                 f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
-                "Leave --preprocess out for this file",
+                "Leave `preprocess` out for this file",
             )
         return artifact, []
     own, problem = _own_preprocess(path, info.metadata)
     chosen = given or own
     if chosen is None:
         raise UsageError(
-            problem, "Use --preprocess FILE.json with size, resize, resize_to, mean, std, labels and color"
+            problem, "Use `preprocess` FILE.json with size, resize, resize_to, mean, std, labels and color"
         )
     ignored = {
         "preprocess": "preprocess" in info.metadata and own != chosen,

@@ -32,7 +32,7 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 def qat(
@@ -189,11 +189,11 @@ def _check_origin(distilled: Distilled, data: DataSet, teacher: Teacher) -> None
     source = distilled.artifact
     if source.qat:
         raise UsageError(
-            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more --epochs"
+            f"{source.path} went through QAT before", "Use a file of imf-deploy distill, and more `epochs`"
         )
     if (teacher.sha256, teacher.key) != (source.parent, source.teacher_key):
         raise UsageError(
-            f"{source.path} was distilled from another teacher", "Select it with --teacher-weights"
+            f"{source.path} was distilled from another teacher", "Select it with `teacher_weights`"
         )
     if changed := differences(source.teacher, teacher.spec.to_dict()):
         raise UsageError(

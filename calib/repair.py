@@ -76,7 +76,7 @@ def repair(
         raise GateError(
             f"INT8 is declined for {name}: {reason}, with {failed} of {layers} layers in float "
             f"(with none: {whole})",
-            "Deploy fp32 or fp16, or try another --method or more --images",
+            "Deploy fp32 or fp16, or try another `method` or more `images`",
         )
     while passed - failed > 1:
         middle = (passed + failed) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import asdict
 from functools import cache
@@ -87,7 +88,7 @@ def calibrate(
     if config.images > (most := len(data.train)):
         raise UsageError(
             f"{config.images} calibration images were requested, but there are only {most} training images",
-            f"Use --images {most} or fewer",
+            f"Use `images` {most} or fewer",
         )
     images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
@@ -108,7 +109,8 @@ def calibrate(
             f"some logits of {path} are not finite on the validation images", "Check the model in float first"
         )
     if reason := _doubt(model, data, reference):
-        say(f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels")
+        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
+        say(f"Warning: {warning}", logging.WARNING)
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
@@ -217,7 +219,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
             )
     if not len(data.validation):
         raise UsageError(
-            f"{data.name} has no validation images to judge INT8 by", "Use a --val-fraction above 0"
+            f"{data.name} has no validation images to judge INT8 by", "Use a `val_fraction` above 0"
         )
 
 
@@ -265,5 +267,5 @@ def _check_portable(path: Path) -> None:
         raise ImfDeployError(
             f"sums of {len(saturating)} layer(s) of {path.name} can saturate, such as "
             f"{min(saturating).partition(':')[2]}",
-            "Please report this; --int8-cpus vnni makes a file for processors with VNNI",
+            "Please report this; `int8_cpus` vnni makes a file for processors with VNNI",
         )

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -15,6 +17,7 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import pdoc
 import pdoc.docstrings
@@ -33,6 +36,15 @@ def modules() -> dict[str, ModuleType]:
         for inner in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not inner.name.rpartition(".")[2].startswith("_"):
                 found[inner.name] = importlib.import_module(inner.name)
+    for module in found.values():
+        for made in filter(dataclasses.is_dataclass, filter(inspect.isclass, vars(module).values())):
+            # Of inherited fields, the text of a type is one of another module.
+            with contextlib.suppress(NameError):  # it is imported for type checking alone
+                types, signature = get_type_hints(made), inspect.signature(made.__init__)
+                given = [
+                    p.replace(annotation=types.get(p.name, p.empty)) for p in signature.parameters.values()
+                ]
+                made.__init__.__signature__ = signature.replace(parameters=given, return_annotation=None)
     return found
 
 

@@ -61,9 +61,9 @@ class Session:
         why = self.log.reason()
         hint = ""
         if "Turing" in why and "FP32" in why:
-            hint = "Use --precisions fp16, or leave compute capability 75 out"
+            hint = "Use `precisions` fp16, or leave compute capability 75 out"
         elif "OutOfMemory" in why or "insufficient workspace" in why.lower():
-            hint = "Use a larger --workspace, or leave it out"
+            hint = "Use a larger `workspace`, or leave it out"
         return ImfDeployError(f"{what} ({why})", hint)
 
 

@@ -1,4 +1,4 @@
-"""Choose which files are written for each product, from ``--precisions``."""
+"""Choose which files are written for each product, from ``precisions``."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _round_scales(model: ModelProto) -> None:
         scales = tensors[node.input[1]]
         exact = numpy_helper.to_array(scales)
         if not np.isfinite(exact).all() or exact.max(initial=0) > LARGEST_HALF:
-            raise ImfDeployError(f"the scale '{scales.name}' does not fit into fp16", "Use --precisions fp32")
+            raise ImfDeployError(f"the scale '{scales.name}' does not fit into fp16", "Use `precisions` fp32")
         rounded = np.maximum(exact.astype(np.float16).astype(np.float32), np.float32(_SMALLEST_HALF))
         if np.array_equal(rounded, exact):
             continue

@@ -30,7 +30,7 @@ def to_half(model: ModelProto) -> ModelProto:
         if values.dtype == np.float32 and np.abs(values).max(initial=0.0) > LARGEST_HALF:
             raise ImfDeployError(
                 f"the weights '{tensor.name}' do not fit into fp16 (largest {np.abs(values).max():.3g})",
-                "Use --precisions fp32",
+                "Use `precisions` fp32",
             )
     # Otherwise the converter would raise every tiny weight to the smallest fp16 number.
     flush_tiny(model, ROUNDS_TO_ZERO)

@@ -1,4 +1,4 @@
-"""Put the weights of an ONNX file into an engine that was built with ``--strip-weights``."""
+"""Put the weights of an ONNX file into an engine that was built with ``strip_weights``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refit_plan(session: Session, plan: bytes, onnx_path: Path, *, host_code: boo
     if engine is None:
         raise session.failed(f"{trt.__name__} {trt.__version__} refuses the engine")
     if not engine.refittable:
-        raise ImfDeployError("the weights of the engine cannot be replaced", "Build it with --strip-weights")
+        raise ImfDeployError("the weights of the engine cannot be replaced", "Build it with `strip_weights`")
     refitter = trt.Refitter(engine, log)
     parser = trt.OnnxParserRefitter(refitter, log)
     source = engine_source(onnx_path)

@@ -23,6 +23,7 @@ from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
 from imf_deploy.export.timing_cache import TimingCache, choose_cache
 from imf_deploy.files import write_bytes
+from imf_deploy.progress import track
 from imf_deploy.records.making import Built, CacheUse, Gpu
 from imf_deploy.settings import BatchRange, BuildSettings
 from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
@@ -92,13 +93,11 @@ def build_engine(
         ImfDeployError: TensorRT refuses the model, or the engine cannot be written.
         KeyboardInterrupt: raised when the build has ended.
     """
-    from imf_deploy.progress import track  # imports PyTorch
-
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
     if targets and flavour == "tensorrt":
         raise UsageError(
             "the full TensorRT only builds for the GPU of this machine",
-            "Leave --compute-capability out, or use --trt rtx",
+            "Leave `compute_capability` out, or use `trt` rtx",
         )
     options = options or BuildSettings()
     check_options(options, flavour)
@@ -207,7 +206,7 @@ def _set_batch(session: Session, config: Any, network: Any, profiles: tuple[Batc
         )
     if dynamic != -1:
         if any((batch.min, batch.max) != (dynamic, dynamic) for batch in profiles):
-            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use --batch {dynamic}")
+            raise UsageError(f"the ONNX file was made for a batch of {dynamic}", f"Use `batch` {dynamic}")
         return
     for batch in profiles:
         profile = session.builder.create_optimization_profile()

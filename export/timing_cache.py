@@ -5,6 +5,7 @@ The format of the file is TensorRT's own, as for ``trtexec --timingCacheFile``.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.builder import Session
 from imf_deploy.files import write_bytes
+from imf_deploy.progress import say
 from imf_deploy.records.making import CacheUse, Gpu
 
 _LARGEST = 1 << 30
@@ -49,7 +51,7 @@ def choose_cache(shared: Path | None, folder: Path, version: str, gpu: Gpu | Non
 
 
 def check_cache(path: Path | None) -> None:
-    """Refuse a file for ``--timing-cache`` that cannot be one, before anything is built.
+    """Refuse a file for ``timing_cache`` that cannot be one, before anything is built.
 
     Raises:
         UsageError: the path is not a regular file, or the file is far too large.
@@ -57,9 +59,9 @@ def check_cache(path: Path | None) -> None:
     if path is None or not path.exists():
         return
     if not path.is_file():
-        raise UsageError(f"--timing-cache {path} is not a regular file", "Use a file, which need not exist")
+        raise UsageError(f"`timing_cache` {path} is not a regular file", "Use a file, which need not exist")
     if path.stat().st_size > _LARGEST:
-        raise UsageError(f"--timing-cache {path} is larger than 1 GiB", "Use another file")
+        raise UsageError(f"`timing_cache` {path} is larger than 1 GiB", "Use another file")
 
 
 class TimingCache:
@@ -79,11 +81,12 @@ class TimingCache:
         if known and not self._found:
             session.log.clear()  # messages about the mismatch do not concern the build
             self._keep = not file.shared
-            _say(
+            say(
                 f"The timing cache {file.path} was not made by {session.trt.__name__} "
                 f"{session.trt.__version__} on this GPU, and is "
                 + ("ignored" if file.shared else "created again")
-                + ("; delete it to start another there" if file.shared else "")
+                + ("; delete it to start another there" if file.shared else ""),
+                logging.WARNING,
             )
         if not self._found and not self._attach(b""):
             self._keep = False
@@ -96,7 +99,7 @@ class TimingCache:
             try:
                 write_bytes(self._file.path, bytes(self._config.get_timing_cache().serialize()))
             except ImfDeployError as error:
-                _say(f"The timing cache is not stored: {error}")
+                say(f"The timing cache is not stored: {error}", logging.WARNING)
         return CacheUse(self._file.path.name, self._found, complete)
 
     def _attach(self, content: bytes) -> bool:
@@ -113,11 +116,5 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes() if path.is_file() and path.stat().st_size <= _LARGEST else b""
     except OSError as error:
-        _say(f"The timing cache {path} cannot be read: {error.strerror}")
+        say(f"The timing cache {path} cannot be read: {error.strerror}", logging.WARNING)
         return b""
-
-
-def _say(message: str) -> None:
-    from imf_deploy.progress import say  # imports PyTorch
-
-    say(message)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from typing_extensions import TypeVar
 
@@ -18,18 +17,16 @@ Kind = TypeVar("Kind", bound=Artifact, default=Artifact)
 _AGAIN = "Create the file again"
 
 
-def read_record(sidecar: Path, content: dict[str, Any] | None = None) -> Artifact:
-    """Read the record of a file, even if the file does not exist.
+def read_record(sidecar: Path) -> Artifact:
+    """Read the record of a file, whether the file is there or not.
 
     Args:
-        sidecar: ``<file>.json``. The record's path is that of the file next to it, whatever the record
-            contains.
-        content: Content that was read before; it is changed.
+        sidecar: ``<file>.json``. The record's path is that of the file beside it, whatever stands inside.
 
     Raises:
         ImfDeployError: the record is damaged, or another version wrote it.
     """
-    content = read_json(sidecar) if content is None else content
+    content = read_json(sidecar)
     if take_schema(content, str(sidecar), _AGAIN):
         content = upgrade_file(content)
     kind = content.get("kind")
@@ -107,7 +104,7 @@ def claim(
     own = read_json(sidecar).get("recipe") == recipe if sidecar.is_file() else unfinished
     if path.exists() and not overwrite and not own:
         raise UsageError(
-            f"{path} already exists, made with other settings", "Use another --output, or --overwrite"
+            f"{path} already exists, made with other settings", "Use another `output`, or `overwrite`"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

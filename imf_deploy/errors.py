@@ -30,6 +30,14 @@ class DivergedError(ImfDeployError):
     """Raised when the loss, weights or statistics of a training are no longer finite."""
 
 
+class ReportedError(ImfDeployError):
+    """The first of several processes has failed and reports why; this one ends with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("the first process failed", "Its message has the reason")
+        self.exit_code = exit_code
+
+
 class UsageError(ImfDeployError):
     """An option, a name or a path that cannot be used as given (exit code 2)."""
 

@@ -20,10 +20,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITE_PROBLEMS = {
     errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
-    errno.EFBIG: ("the file would be too large", "Choose another --output folder"),
-    errno.EACCES: ("permission denied", "Choose an --output folder that you may write to"),
-    errno.EPERM: ("permission denied", "Choose an --output folder that you may write to"),
-    errno.EROFS: ("the file system is read-only", "Choose another --output folder"),
+    errno.EFBIG: ("the file would be too large", "Choose another `output` folder"),
+    errno.EACCES: ("permission denied", "Choose an `output` folder that you may write to"),
+    errno.EPERM: ("permission denied", "Choose an `output` folder that you may write to"),
+    errno.EROFS: ("the file system is read-only", "Choose another `output` folder"),
     errno.EPIPE: ("the program that reads it has ended", "Run the command again, with its output to a file"),
 }
 
@@ -31,7 +31,7 @@ WRITE_PROBLEMS = {
 def write_error(path: Path | str, error: OSError, action: str = "write") -> ImfDeployError:
     """Convert an operating system error on writing ``path`` into one with a next step."""
     why, hint = WRITE_PROBLEMS.get(
-        error.errno or 0, (error.strerror or str(error), "Choose another --output folder")
+        error.errno or 0, (error.strerror or str(error), "Choose another `output` folder")
     )
     return ImfDeployError(f"cannot {action} {path}: {why}", hint)
 

@@ -1,60 +1,57 @@
-"""One progress bar with an estimate, on a terminal; plain lines elsewhere."""
+"""Messages and progress of long work.
+
+Messages go to the logger ``imf_deploy``, with the level INFO, or WARNING if they should not be overlooked.
+Progress goes to a display, if one is installed. The command line shows both with :mod:`imf_deploy.show.bars`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from typing import Protocol
 
 from imf_deploy.errors import visible
 from imf_deploy.processes import is_first
 
-
-class _Remarks(Console):
-    """A console that may be lost without stopping work."""
-
-    def on_broken_pipe(self) -> None:
-        """Continue if nobody reads the messages any longer; rich would end the process."""
+log = logging.getLogger("imf_deploy")
 
 
-console = _Remarks(stderr=True, highlight=False)
-"""Output of progress and messages; standard output contains only results."""
+def say(message: str, level: int = logging.INFO) -> None:
+    """Log a message; if there are several processes, only the first does.
 
-
-translate: list[Callable[[str], str]] = []
-"""Functions that messages pass through; the command line uses them to name settings as its options."""
-
-
-def say(message: str) -> None:
-    """Print a message, above any progress bar; ``message`` is plain text, not markup.
-
-    If there are several processes, only the first prints.
+    Args:
+        message: One sentence without a full stop.
+        level: Level of the message.
     """
     if is_first():
-        for change in translate:
-            message = change(message)
-        with contextlib.suppress(OSError):  # a log on a full disk
-            console.print(visible(message), markup=False, soft_wrap=True)
+        log.log(level, "%s", visible(message))
+
+
+class Display(Protocol):
+    """Shows the progress of work."""
+
+    def bar(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show ``total`` units of work; returns the function that reports finished units."""
+
+    def whole(self, bar: Whole) -> AbstractContextManager[None]:
+        """Show a whole run; ``bar`` has its position at any time."""
+
+
+_display: list[Display] = []
+
+
+def show_on(display: Display | None) -> None:
+    """Show progress on a display from now on; ``None``, the default, shows none."""
+    _display[:] = [display] if display else []
 
 
 @contextlib.contextmanager
 def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a bar for ``total`` units of work; yields the function that advances it.
-
-    Without a terminal nothing is drawn, so that logs stay readable.
+    """Announce ``total`` units of work; yields the function that reports finished units.
 
     Args:
         title: Title of the bar.
@@ -64,19 +61,11 @@ def track(title: str, total: int, leads: bool = False) -> Iterator[Callable[[int
     """
     if bar := _whole.get():
         yield bar.leading(title, total) if leads else lambda _amount: None
-        return
-    with Progress(
-        *_columns(MofNCompleteColumn()),
-        console=console,
-        transient=True,
-        disable=not _drawn(),
-    ) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda amount: progress.advance(task, amount)
-
-
-def _drawn() -> bool:
-    return console.is_terminal and is_first()
+    elif _display:
+        with _display[0].bar(title, total) as advance:
+            yield advance
+    else:
+        yield lambda _amount: None
 
 
 SURE = 0.95
@@ -153,29 +142,6 @@ def part(name: str) -> Iterator[None]:
         yield
 
 
-class _WholeProgress(Progress):
-    """A bar that moves whenever it is drawn."""
-
-    bar: Whole
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        for task in self.tasks:
-            self.update(task.id, completed=self.bar.position(), description=self.bar.title)
-        yield from super().get_renderables()
-
-
-def _columns(done: ProgressColumn) -> list[ProgressColumn]:
-    """Return the columns of a bar; ``done`` shows how much of it is done."""
-    return [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        done,
-        TimeElapsedColumn(),
-        TextColumn("left:"),
-        TimeRemainingColumn(),
-    ]
-
-
 @contextlib.contextmanager
 def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
     """Show one bar for a whole run; :func:`part` and :func:`track` move it.
@@ -184,19 +150,9 @@ def whole(parts: Mapping[str, float]) -> Iterator[Whole]:
         parts: Expected seconds of each part; see :class:`Whole`.
     """
     bar = Whole(parts)
-    progress = _WholeProgress(
-        *_columns(TaskProgressColumn()),
-        console=console,
-        transient=True,
-        disable=not _drawn(),
-        # Parts run at another speed than expected, so only the last minutes count.
-        speed_estimate_period=120,
-    )
-    progress.bar = bar
     token = _whole.set(bar)
     try:
-        with progress:
-            progress.add_task("", total=bar.total)
+        with _display[0].whole(bar) if _display else contextlib.nullcontext():
             yield bar
     finally:
         _whole.reset(token)

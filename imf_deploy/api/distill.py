@@ -17,7 +17,7 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher, MonitoringSettings
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.training.device import choose_device
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 def distill(

@@ -76,7 +76,7 @@ def check_clients(counts: Sequence[int]) -> None:
         UsageError: naming the option.
     """
     if any(not 1 <= count <= MOST_CLIENTS for count in counts):
-        raise UsageError(f"--clients accepts 1 to {MOST_CLIENTS}, not {','.join(map(str, counts))}")
+        raise UsageError(f"`clients` accepts 1 to {MOST_CLIENTS}, not {','.join(map(str, counts))}")
 
 
 def measure_clients(

@@ -38,14 +38,14 @@ class Input:
             if self.shape[0] not in (None, number):
                 raise UsageError(
                     f"a file accepts only batches of {self.shape[0]}, not {number}",
-                    f"Use --batch {self.shape[0]}",
+                    f"Use `batch` {self.shape[0]}",
                 )
             size = number * math.prod(side or 1 for side in self.shape[1:]) * np.dtype(self.type).itemsize
             if size > LARGEST_BYTES:
                 raise UsageError(
                     f"an input of {[number, *self.shape[1:]]} {self.type} takes {size / 2**30:.1f} GiB, "
                     f"but at most {LARGEST_BYTES / 2**30:.0f} GiB can be measured",
-                    "Use a smaller --batch or --image-size, or export the file for smaller images",
+                    "Use a smaller `batch` or `image_size`, or export the file for smaller images",
                 )
 
 
@@ -83,9 +83,9 @@ def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
     height = 1 if shape[3] in _COLOURS and shape[1] not in _COLOURS else 2
     sides = shape[height : height + 2]
     if image_size is None and None in sides:
-        raise UsageError(f"{name} leaves the size of its images free", "Use --image-size PIXELS")
+        raise UsageError(f"{name} leaves the size of its images free", "Use `image_size` PIXELS")
     if image_size is not None and any(side not in (None, image_size) for side in sides):
-        raise UsageError(f"{name} accepts only images of {list(sides)}", "Leave --image-size out")
+        raise UsageError(f"{name} accepts only images of {list(sides)}", "Leave `image_size` out")
     return (
         shape[0],
         *((side or image_size) if height <= place < height + 2 else side or 3

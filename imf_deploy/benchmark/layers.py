@@ -27,7 +27,7 @@ def check_layers(paths: Sequence[Path], ways: Sequence[Way]) -> None:
     """
     if not any(way.runtime == "tensorrt" for way in ways):
         names = ", ".join(path.name for path in paths)
-        raise UsageError(f"--layers lists the layers of engines, but none of {names} is an engine")
+        raise UsageError(f"`layers` lists the layers of engines, but none of {names} is an engine")
 
 
 def engine_layers(way: Way, batch: Batch) -> list[EngineLayer]:

@@ -117,10 +117,10 @@ def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: 
     Raises:
         UsageError: a number is negative, infinite, or not a number, or there is no round.
     """
-    for flag, seconds in (("--duration", duration_s), ("--warmup", warmup_s)):
+    for flag, seconds in (("`duration`", duration_s), ("`warmup`", warmup_s)):
         if not 0 <= seconds < math.inf:
             raise UsageError(f"{flag} must be a number of seconds from 0, not {seconds}")
-    for flag, number in (("--iterations", iterations), ("the number of rounds", rounds), ("--loads", loads)):
+    for flag, number in (("`iterations`", iterations), ("the number of rounds", rounds), ("`loads`", loads)):
         if number < 1:
             raise UsageError(f"{flag} must be 1 or more, not {number}")
 

@@ -100,16 +100,16 @@ def _status_mib(field: str) -> float | None:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
-def main() -> None:
-    """Read the request from the command line, and print the answer as the last line."""
-    order = json.loads(sys.argv[1])
+def answer(request: str) -> str:
+    """Return the answer to a request, both as JSON."""
+    order = json.loads(request)
     try:
         way = Way.from_dict(order.pop("way"))
-        answer = probe(way, **order)
+        found = probe(way, **order)
     except ImfDeployError as error:
-        answer = {"reason": str(error)}
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+        found = {"reason": str(error)}
+    return json.dumps(found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(f"\n{answer(sys.argv[1])}\n")

@@ -29,8 +29,6 @@ LOADS = 6
 WARMUP_S = 0.05
 # Seconds of a process that loads and runs one file to measure its memory.
 START_S = 1.0
-# Latencies this close are treated as equal if there is no interval.
-NOISE = 0.03
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def bench(
     if not files or not batch_sizes:
         raise UsageError("there is nothing to measure", "Name a file and a batch size")
     if min(batch_sizes) < 1:
-        raise UsageError("--batch must be 1 or more")
+        raise UsageError("`batch` must be 1 or more")
     check_clients(clients)
     ways = _named(files, choice)
     if layers:
@@ -174,7 +174,7 @@ def _baseline(ways: dict[str, Way], wanted: str) -> str:
     for name, way in ways.items():
         if wanted in ("", name, way.path.name, str(way.path)):
             return name
-    raise UsageError(f"--baseline {wanted} is not measured", f"Choose from: {', '.join(ways)}")
+    raise UsageError(f"`baseline` {wanted} is not measured", f"Choose from: {', '.join(ways)}")
 
 
 def _told(runner: str, way: Way) -> str:

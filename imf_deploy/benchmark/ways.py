@@ -51,13 +51,13 @@ class Choice:
             UsageError: naming the option.
         """
         for option, given, known in (
-            ("--runtime", self.runtimes, RUNTIMES),
-            ("--provider", self.providers, tuple(PROVIDERS)),
-            ("--pytorch", self.pytorch, PYTORCH_MODES),
-            ("--cuda-graph", self.cuda_graph, CUDA_GRAPHS),
+            ("`runtime`", self.runtimes, RUNTIMES),
+            ("`provider`", self.providers, tuple(PROVIDERS)),
+            ("`pytorch`", self.pytorch, PYTORCH_MODES),
+            ("`cuda_graph`", self.cuda_graph, CUDA_GRAPHS),
         ):
             unknown = [word for word in given if word not in known]
-            if unknown or (not given and option != "--provider"):
+            if unknown or (not given and option != "`provider`"):
                 raise UsageError(
                     f"{option} has no '{', '.join(unknown)}'", f"Choose from: {', '.join(known)}"
                 )
@@ -65,9 +65,9 @@ class Choice:
                 raise UsageError(f"{option} {','.join(given)} names one twice", "Name each once")
         kind, _, index = self.device.partition(":")
         if self.device not in ("cpu", "cuda") and not (kind == "cuda" and index.isdecimal()):
-            raise UsageError(f"--device has no '{self.device}'", "Choose from: cpu, cuda, cuda:N")
+            raise UsageError(f"`device` has no '{self.device}'", "Choose from: cpu, cuda, cuda:N")
         if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads must be 1 or more, not {self.threads}")
+            raise UsageError(f"`threads` must be 1 or more, not {self.threads}")
 
 
 def ways_of(file: Path | Product, choice: Choice) -> list[Way]:

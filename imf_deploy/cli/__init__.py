@@ -49,22 +49,23 @@ def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
     from imf_deploy.cli.app import all_options, run
     from imf_deploy.cli.failures import refusal, with_flags
-    from imf_deploy.errors import ImfDeployError
+    from imf_deploy.errors import ImfDeployError, ReportedError
     from imf_deploy.processes import check_launcher, world_size
-    from imf_deploy.progress import translate
+    from imf_deploy.show.bars import install
 
     set_thread_waits()
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, _interrupt)
     several = False
-    translate[:] = [lambda text: with_flags(text, all_options())]
+    install(lambda text: with_flags(text, all_options()))
     try:
         check_launcher()
         several = world_size() > 1
         _check_text(sys.argv[1:])
         code = run(sys.argv[1:])
     except ImfDeployError as error:
-        _complain(error)
+        if not isinstance(error, ReportedError):
+            _complain(error)
         return error.exit_code, several
     except KeyboardInterrupt:
         code = INTERRUPTED

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
+from inspect import BoundArguments
+from inspect import Parameter as Signed
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -34,7 +36,7 @@ app = App(
     help="Distil a light image classifier, strip it, and ship verified ONNX files and TensorRT engines.",
     version=__version__,
     help_format="plaintext",
-    default_parameter=Parameter(negative_iterable=()),
+    default_parameter=Parameter(negative_iterable=(), allow_repeating=True),
     config=[_sources],
     print_error=False,
     exit_on_error=False,
@@ -85,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     values = bound.arguments
     if isinstance(common := values.get("common"), Common):
         line = shlex.join(["imf-deploy", *arguments])
-        values["common"] = replace(common, settings=_recorded(values), given=_sources.given, command=line)
+        values["common"] = replace(common, settings=_recorded(bound), given=_sources.given, command=line)
     command(*bound.args, **bound.kwargs)
     return 0
 
@@ -114,11 +116,12 @@ def _explain(error: CycloptsError) -> tuple[str, str]:
     return what.rstrip("."), f"{guess.strip()} {near} ".lstrip()
 
 
-def _recorded(values: dict[str, Any]) -> dict[str, Any]:
+def _recorded(bound: BoundArguments) -> dict[str, Any]:
     """Return the options of a command for its record, by their names."""
     found: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Common):
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if isinstance(value, Common) or kind is Signed.POSITIONAL_ONLY:
             continue
         if is_dataclass(value):
             found |= option_values(value)

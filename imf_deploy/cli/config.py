@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, ArgumentCollection, Token
+from cyclopts import App, Argument, ArgumentCollection, Token
 
 from imf_deploy.untrusted import shorten
 
@@ -45,6 +45,9 @@ class Sources:
             for argument in arguments
             if argument.parse and argument.name.startswith("--") and not argument.children
         }
+        for argument in options.values():  # of an option that is given twice, the last one counts
+            if not _takes_several(argument):
+                argument.tokens = argument.tokens[-1:]
         self.given = frozenset(name for name, argument in options.items() if argument.tokens)
         self.path, self.read, command = None, {}, commands[-1] if commands else ""
 
@@ -55,8 +58,7 @@ class Sources:
         def fill(values: Mapping[str, str], source: str) -> None:
             for name, text in values.items():
                 if (argument := options.get(name)) and not argument.tokens:
-                    several = argument.token_count()[1]
-                    for word in text.split(",") if several else [text]:
+                    for word in text.split(",") if _takes_several(argument) else [text]:
                         argument.append(Token(keyword=f"--{name}", value=word, source=source))
 
         if value(_FILE):
@@ -69,6 +71,10 @@ class Sources:
 
             preset = find_preset(value(_PRESET)).options(teacher=command == "train-teacher")
             fill({name.replace("_", "-"): _text(setting) for name, setting in preset.items()}, _PRESET)
+
+
+def _takes_several(argument: Argument) -> bool:
+    return argument.parameter.n_tokens is None and argument.token_count()[1]
 
 
 def _text(value: Any) -> str:

@@ -44,9 +44,8 @@ def bench(
         config.cuda_graph,
         config.logits,
     )
-    say(
-        f"Measuring each row for {config.duration + config.loads * config.warmup:.0f} s or more at each batch size"
-    )
+    seconds = config.duration + config.loads * config.warmup
+    say(f"Measuring each row for {seconds:.0f} s or more at each batch size")
     result = run(
         files,
         choice,

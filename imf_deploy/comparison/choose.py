@@ -10,7 +10,7 @@ from imf_deploy.comparison.entry import Entry
 from imf_deploy.comparison.runs import Run
 from imf_deploy.errors import UsageError
 from imf_deploy.records.report import ArtifactRow
-from imf_deploy.report.assemble import recommend
+from imf_deploy.report.recommend import recommend
 from imf_deploy.show.format import percent, scaled, significant
 
 
@@ -34,11 +34,11 @@ class Budget:
         Raises:
             UsageError: no file can be within the budget, or an accuracy is not a fraction.
         """
-        for option, value in (("--latency-budget-ms", self.latency_ms), ("--size-budget-mb", self.size_mb)):
+        for option, value in (("`latency_budget_ms`", self.latency_ms), ("`size_budget_mb`", self.size_mb)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{option} must be above 0")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise UsageError("--min-accuracy must be from 0 to 1", "For example: 0.9")
+            raise UsageError("`min_accuracy` must be from 0 to 1", "For example: 0.9")
 
     def __bool__(self) -> bool:
         """Return whether there is any limit."""
@@ -91,7 +91,7 @@ class Choice:
 
 
 def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Budget) -> Choice:
-    """Choose as :func:`imf_deploy.report.assemble.recommend` does, among the files within the budget.
+    """Choose as :func:`imf_deploy.report.recommend.recommend` does, among the files within the budget.
 
     Test accuracies are not used. A candidate passed its checks, was timed, and has an accuracy on validation
     images. Latencies of different machines cannot be compared with each other or with one budget, so only the

@@ -202,7 +202,7 @@ def _check_wrapped(folder: Path, nested: list[_Top]) -> None:
     if len(wrapped) == 1:
         raise UsageError(
             f"{folder} itself contains no splits, but {wrapped[0].path} does ({_some(wrapped[0].folders)})",
-            f"Use --data {wrapped[0].path}",
+            f"Use `data` {wrapped[0].path}",
         )
     if wrapped:
         raise UsageError(

@@ -79,7 +79,7 @@ def _fashion_mnist(root: Path, download: bool) -> tuple[Arrays, Arrays, Preproce
             torchvision.datasets.FashionMNIST(str(root), train=is_train, download=download)
         train, test = pair("train"), pair("t10k")
         if train is None or test is None:
-            raise ImfDeployError(f"the files of Fashion-MNIST are not in {root}", "Check --data-root")
+            raise ImfDeployError(f"the files of Fashion-MNIST are not in {root}", "Check `data_root`")
     return train, test, _FASHION
 
 
@@ -108,7 +108,7 @@ NAMED: dict[str, _Reader] = {
     "cifar10": _Reader(_cifar("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "170 MB"),
     "cifar100": _Reader(_cifar("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "170 MB"),
 }
-"""torchvision's data sets that ``--data NAME`` opens."""
+"""torchvision's data sets that ``data`` opens by name."""
 
 
 def open_named(name: str, root: str, download: bool = True) -> DataSet:
@@ -120,13 +120,13 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
         download: Whether a missing data set is downloaded into ``root``.
 
     Raises:
-        UsageError: a named data set without ``--data-root``.
+        UsageError: a named data set without ``data_root``.
         ImfDeployError: it is not in ``root`` and cannot be downloaded.
     """
     if name in NAMED:
         if not root:
             raise UsageError(
-                f"--data {name} needs --data-root",
+                f"`data` {name} needs `data_root`",
                 f"Name the folder that holds it, or a folder to download it to ({NAMED[name].download})",
             )
         try:
@@ -136,7 +136,7 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
                 f"{name} is not in {root}"
                 + (f" and cannot be downloaded there ({shorten(str(error))})" if download else ""),
                 "Put torchvision's files of the data set into the folder"
-                + (", or leave out --data" if download else f", or use --data {name} to download them"),
+                + (", or leave out `data`" if download else f", or use `data` {name} to download them"),
             ) from error
     else:
         train, test, preprocess = _embedded()

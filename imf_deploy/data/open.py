@@ -63,7 +63,7 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         data = open_folder(Path(config.data), config.image_size)
     else:
         raise UsageError(
-            f"--data {shorten(config.data)} is neither a folder nor a known data set",
+            f"`data` {shorten(config.data)} is neither a folder nor a known data set",
             "Use a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
             + ", ".join([EMBEDDED, *NAMED]),
         )

@@ -24,7 +24,7 @@ _LARGEST_CLASS = 1 << 20
 _LARGEST_READ = 16 << 20
 # Larger images are compared by pieces of this size: reading all of them would take as long as an epoch.
 _PIECE = 4096
-UNREADABLE = "Check its permissions and its disk, or leave it out of --data"
+UNREADABLE = "Check its permissions and its disk, or leave it out of `data`"
 """What to do with a shard that cannot be read."""
 
 
@@ -203,7 +203,7 @@ def _token(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
 def _truncated(path: Path, member: str) -> ImfDeployError:
     return ImfDeployError(
         f"the shard {path} is truncated or damaged at or after member {member}",
-        "Download it again, or leave it out of --data",
+        "Download it again, or leave it out of `data`",
     )
 
 

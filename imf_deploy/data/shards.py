@@ -26,13 +26,13 @@ from imf_deploy.untrusted import shorten
 
 CLASS_NAMES = "classes.txt"
 SHARDS_LIMIT = 100_000
-"""Maximum number of shards in ``--data``; ImageNet-21k has 2,000."""
+"""Maximum number of shards in ``data``; ImageNet-21k has 2,000."""
 _NAMES_BYTES = 64 << 20
-_HINT = "For example: --data 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
+_HINT = "For example: `data` 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
 
 
 def are_shards(data: str) -> bool:
-    """Return whether ``--data`` names shards: a pattern with ``.tar``, or a folder of such files.
+    """Return whether ``data`` names shards: a pattern with ``.tar``, or a folder of such files.
 
     A folder that also has class folders is a folder of images, with the archive that it was unpacked from.
     """
@@ -121,7 +121,7 @@ def expand(pattern: str) -> list[str]:
 
 
 def _too_many(pattern: str) -> UsageError:
-    return UsageError(f"--data {shorten(pattern)} names more than {SHARDS_LIMIT:,} shards", _HINT)
+    return UsageError(f"`data` {shorten(pattern)} names more than {SHARDS_LIMIT:,} shards", _HINT)
 
 
 def _files(data: str) -> list[Path]:
@@ -134,12 +134,12 @@ def _files(data: str) -> list[Path]:
             if len(paths) > SHARDS_LIMIT:
                 break
     if not paths:
-        raise UsageError(f"--data {shorten(data)} names no shards", _HINT)
+        raise UsageError(f"`data` {shorten(data)} names no shards", _HINT)
     if len(paths) > SHARDS_LIMIT:
         raise _too_many(data)
     if missing := [path for path in paths if not exists(path, Path.is_file)]:
         if exists(missing[0]):
-            raise UsageError(f"the shard {missing[0]} is not a regular file", "Leave it out of --data")
+            raise UsageError(f"the shard {missing[0]} is not a regular file", "Leave it out of `data`")
         example = shorten(str(missing[0]))
         raise UsageError(f"{len(missing)} of {len(paths)} shards do not exist, such as {example}", _HINT)
     return paths

@@ -6,6 +6,7 @@ space there dies of a bus error, or waits for ever.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 from dataclasses import dataclass
@@ -103,4 +104,4 @@ def _free() -> int | None:
 def _warn_once(kind: str, message: str) -> None:
     if kind not in _warned:
         _warned.add(kind)
-        say(message)
+        say(message, logging.WARNING)

@@ -45,7 +45,7 @@ class Walk:
             raise ImfDeployError(
                 f"{self.root} does not look like a folder of images: it holds more than {OTHERS_LIMIT:,} "
                 f"other files, such as {path}",
-                "Use --data with the folder that holds the splits or the class folders",
+                "Use `data` with the folder that holds the splits or the class folders",
             )
 
     def notes(self) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import History, check_finite
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.optimizer import scaled_rate
+from imf_deploy.training.trackers import check_monitoring
 
 
 def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
@@ -105,6 +106,7 @@ def distill(
             written.
     """
     check_monitoring(monitoring)
+    config = scaled_rate(config)
     classes = data.preprocess.num_classes
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(

@@ -116,8 +116,9 @@ def verified(measured: Mapping[str, Any]) -> list[str]:
     """Return the measurements of ``imf-deploy verify`` in one line, and each rung of the parity ladder."""
     head, reason = label(measured["status"]), measured.get("reason")
     if measured.get("accuracy") is not None:
-        head = f"{head}, {accuracy(measured['accuracy'], measured['accuracy_interval'])}"
-        head += f" of {measured['images']} images, same class as PyTorch {percent(measured['agreement'], 2)}"
+        head = f"{head}, {accuracy(measured['accuracy'], measured.get('accuracy_interval'))}"
+        head += f" of {measured.get('images')} images"
+        head += f", same class as PyTorch {percent(measured.get('agreement'), 2)}"
         head += f", largest difference of a logit {difference(measured.get('max_abs_diff'))}"
     rungs = (
         f"{rung['name']} against {rung['against']}: {label(rung['status'])}" for rung in measured["ladder"]

@@ -88,7 +88,7 @@ def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> 
             return blocks
     raise ImfDeployError(
         f"no blocks found in {type(model).__name__}",
-        "Choose a convolutional network, or name the modules to tap: --student-taps, --teacher-tap",
+        "Choose a convolutional network, or name the modules to tap: `student_taps`, `teacher_tap`",
     )
 
 
@@ -223,7 +223,7 @@ def probe(model: nn.Module, image_size: int) -> Any:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"{type(model).__name__} cannot run on images of {image_size} pixels ({reason})",
-            "Choose another network, or another --image-size",
+            "Choose another network, or another `image_size`",
         ) from error
     finally:
         for module, training in modes:

@@ -55,7 +55,7 @@ def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
     if fitted.mismatches and not key and (near := _inner_key(sets, expected)):
         raise ImfDeployError(
             f"{path} holds more than the weights of {type(model).__name__} ({'; '.join(fitted.mismatches)})",
-            f"If they are those under '{near}', add --weights-key {near}",
+            f"If they are those under '{near}', add `weights_key` {near}",
         )
     load_weights(model, fitted.tensors, f"{path}{f' ({chosen})' if chosen else ''}")
     return notes + [f"{path}: {note}" for note in fitted.notes]
@@ -123,7 +123,7 @@ def _choose(
     chosen, *others = whole
     notes = []
     if others:
-        told = " or ".join(f"--weights-key {other}" for other in others)
+        told = " or ".join(f"`weights_key` {other}" for other in others)
         used = f"'{chosen}'" if chosen else "the outermost"
         notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} selects another")
     return chosen, fitted[chosen], notes
@@ -147,7 +147,7 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
             return found
     known = [name for name in sets if name] or sorted({n.partition(".")[0] for n in sets[""] if "." in n})
     raise UsageError(
-        f"{path} has no weights under --weights-key {key}",
+        f"{path} has no weights under `weights_key` {key}",
         f"For example: {', '.join(known[:5])}" if known else "Leave it out",
     )
 

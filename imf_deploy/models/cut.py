@@ -61,7 +61,7 @@ def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"cannot cut {type(model).__name__} after {names[-1]} ({reason})",
-            "Use --products plain, or other taps with --student-taps",
+            "Use `products` plain, or other taps with `student_taps`",
         ) from error
     finally:
         for module, training in modes:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
@@ -47,9 +48,9 @@ class ModelSpec:
     """
 
     name: str
-    num_classes: int
-    image_size: int
-    stem_strides: tuple[int, ...] = ()
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+    image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    stem_strides: Annotated[tuple[Annotated[int, Field(ge=1, le=2)], ...], Field(max_length=8)] = ()
     taps: tuple[str, ...] = ()
     settings: NetworkSettings = ()
 
@@ -102,7 +103,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(
-        cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "--trust-model"
+        cls, content: dict[str, Any], trusted: Collection[str] = (), option: str = "`trust_model`"
     ) -> ModelSpec:
         """Read the form of :meth:`to_dict`, as a file's record stores it.
 
@@ -119,7 +120,6 @@ class ModelSpec:
         try:
             spec = read_typed(cls, {name: value for name, value in content.items() if name in known})
             spec = replace(spec, settings=read_settings(content.get("settings", {})))
-            spec._check_limits()
         except (AttributeError, ValueError) as error:
             raise ImfDeployError(f"the record of the model is damaged ({error})") from error
         if resolve(spec.name).library == "factory" and spec.name not in trusted:
@@ -144,14 +144,6 @@ class ModelSpec:
                 f"the record of {source} is damaged (its network and its preprocessing disagree)",
                 "Create the file again",
             )
-
-    def _check_limits(self) -> None:
-        if not 1 <= self.num_classes <= MOST_CLASSES:
-            raise ValueError(f"there cannot be {self.num_classes} classes")
-        if not 1 <= self.image_size <= LARGEST_SIDE:
-            raise ValueError(f"images cannot have {self.image_size} pixels per side")
-        if len(self.stem_strides) > 8 or not {1, 2}.issuperset(self.stem_strides):
-            raise ValueError("strides are 1 or 2")
 
 
 def build_model(spec: ModelSpec) -> nn.Module:

@@ -57,7 +57,7 @@ def build(
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
             f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
-            "Choose another network, or an --image-size that it supports",
+            "Choose another network, or an `image_size` that it supports",
         ) from error
     _calm_head(network, num_classes)
     return network

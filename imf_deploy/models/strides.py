@@ -40,16 +40,16 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
     except ImfDeployError as error:
         raise UsageError(
             f"the strides of {type(model).__name__} cannot be found ({error.what})",
-            "Leave --stem-strides out, or choose another network",
+            "Leave `stem_strides` out, or choose another network",
         ) from error
     finally:
         for hook in hooks:
             hook.remove()
     if len(levels) < len(strides):
         raise UsageError(
-            f"--stem-strides has {len(strides)} values, but the network reduces its input "
+            f"`stem_strides` has {len(strides)} values, but the network reduces its input "
             f"{len(levels)} times",
-            "Give as many as there are, such as --stem-strides 1",
+            "Give as many as there are, such as `stem_strides` 1",
         )
     for width, stride in zip(sorted(levels, reverse=True), strides, strict=False):
         for module in levels[width]:

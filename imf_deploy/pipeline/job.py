@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy import defaults
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.product import export_product
@@ -28,7 +27,7 @@ from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
 from imf_deploy.run.folder import RunFolder, open_run
 from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings
-from imf_deploy.settings.run import BEST
+from imf_deploy.settings.run import BEST, LatencySettings
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select
 from imf_deploy.stripping.stage import PROOF_IMAGES, strip
@@ -52,7 +51,7 @@ def distill_and_export(
     output: Path,
     command: str = "",
     overwrite: bool = False,
-    bench_seconds: float = defaults.BENCH_SECONDS,
+    bench_seconds: float = LatencySettings.bench_seconds,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
 ) -> Report | None:

@@ -15,7 +15,7 @@ from imf_deploy.method.products import choose_products
 from imf_deploy.models import check_student, truncate
 from imf_deploy.settings import MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.trackers import check_monitoring
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_plan(config: RunSettings, bench_seconds: float, monitoring: MonitoringS
         UsageError: a name, a path or a value that cannot be used.
     """
     if not bench_seconds >= 0:
-        raise UsageError("--bench-seconds must be at least 0")
+        raise UsageError("`bench_seconds` must be at least 0")
     choice = choose_precisions(config.export.precisions)
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
@@ -55,7 +55,7 @@ def make_plan(config: RunSettings, bench_seconds: float, monitoring: MonitoringS
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",
-            "Raise --val-fraction, or use --precisions fp32,fp16",
+            "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
     return Plan(data, _products(config, data), choice, engines, remark, tuning)
 

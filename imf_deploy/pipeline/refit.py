@@ -43,8 +43,8 @@ def refit_engine(
     optimisation profile; it is written only if they agree.
 
     Args:
-        engine: Engine built with ``--strip-weights``, with or without its weights.
-        weights: An ONNX file of the same architecture and precision, or stripped weights of it
+            engine: Engine built with ``strip_weights``, with or without its weights.
+            weights: An ONNX file of the same architecture and precision, or stripped weights of it
             (``safetensors``), which are exported first; INT8 needs an ONNX file, which has its ranges.
         output: Output file.
         trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
@@ -104,7 +104,7 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
         raise UsageError(f"{old.path} is {old.title}, not an engine", "Use ENGINE, then WEIGHTS")
     if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
-            f"{old.path} was not built with --strip-weights",
+            f"{old.path} was not built with `strip_weights`",
             "Build it with: imf-deploy export PRODUCT --trt tensorrt --strip-weights",
         )
     if not isinstance(source, ProductFile | OnnxFile):

@@ -9,19 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imf_deploy.benchmark.products import NOISE
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, verified
 from imf_deploy.records.report import (
     ArtifactRow,
     LeftOut,
     Percentiles,
-    Recommendation,
     Report,
     Speedup,
     Stage,
 )
 from imf_deploy.report.changes import changed_images
-from imf_deploy.show.format import significant
+from imf_deploy.report.recommend import recommend
 from imf_deploy.show.thumbnails import thumbnails
 
 if TYPE_CHECKING:
@@ -33,11 +31,6 @@ if TYPE_CHECKING:
     from imf_deploy.settings import RunSettings
     from imf_deploy.stages import Spent
     from imf_deploy.teaching.teacher import Teacher
-
-# A faster file may be this much less accurate on validation images than the best one.
-MAX_ACCURACY_DROP = 0.01
-# Rounding must not decide: 149 right of 300 are within a point of 152.
-_EPSILON = 1e-9
 
 
 def assemble(
@@ -182,32 +175,3 @@ def artifact_row(
 
 def _percentiles(latency: Latency) -> Percentiles:
     return Percentiles(latency.p50, latency.p90, latency.p99)
-
-
-def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
-    """Choose the file to deploy: the fastest whose validation accuracy is within one point of the best.
-
-    That is the accuracy on validation images, never on test images: an INT8 file's own, and of other
-    files their product's in PyTorch.
-    Only files that passed and were timed are considered, and latencies within 3 % are taken as
-    equal. Without a validation split there is no recommendation.
-    """
-    fit = [
-        (row, row.validation_accuracy, row.latency_ms.p50)
-        for row in rows
-        if row.status == "pass" and row.latency_ms and row.validation_accuracy is not None
-    ]
-    if not fit:
-        return None
-    best = max(accuracy for _, accuracy, _ in fit)
-    good = [entry for entry in fit if entry[1] >= best - MAX_ACCURACY_DROP - _EPSILON]
-    fastest = min(p50 for _, _, p50 in good)
-    # A tie goes to the earlier row: plain before imf@k, fp32 before fp16.
-    row, accuracy, p50 = next(entry for entry in good if entry[2] <= fastest * (1 + NOISE))
-    own = "its own accuracy" if row.calibration else "its product's accuracy in PyTorch"
-    limit = f"{MAX_ACCURACY_DROP * 100:.0f} point"
-    reason = (
-        f"the fastest file ({significant(p50)} ms at batch 1) of those within {limit} of the best "
-        f"on the validation images ({own} there is {accuracy:.1%}, the best is {best:.1%})"
-    )
-    return Recommendation(row.path, reason)

@@ -13,8 +13,8 @@ from imf_deploy.files import differences, read_json, write_error, write_json, wr
 
 RECORD = "run.json"
 SETTINGS = "config.yaml"
-"""The options of the command, as ``--config`` reads them."""
-# Everything that a run writes; --overwrite removes only these.
+"""The options of the command, as ``config`` reads them."""
+# Everything that a run writes; `overwrite` removes only these.
 _OWN = (
     "teacher.safetensors", "teacher.safetensors.json", "teacher.checkpoint",
     "distilled.safetensors", "distilled.safetensors.json", "distilled.checkpoint",
@@ -80,7 +80,7 @@ def open_run(
         ImfDeployError: the folder cannot be written.
     """
     if path.exists() and not path.is_dir():
-        raise UsageError(f"--output {path} is a file", "Use a folder")
+        raise UsageError(f"`output` {path} is a file", "Use a folder")
     folder = RunFolder(path)
     record = path / RECORD
     if record.is_file():
@@ -98,12 +98,12 @@ def open_run(
         if started and not overwrite:
             differing = differences(known if isinstance(known, dict) else {}, config)
             raise UsageError(
-                f"--output {path} holds another run (other {', '.join(differing)})",
-                "Use another --output, or --overwrite to replace that run",
+                f"`output` {path} holds another run (other {', '.join(differing)})",
+                "Use another `output`, or `overwrite` to replace that run",
             )
         _remove(path)
     elif path.is_dir() and any(p for p in path.iterdir() if not p.name.startswith(".tmp-")):
-        raise UsageError(f"--output {path} is not empty and holds no run", "Use an empty or a new folder")
+        raise UsageError(f"`output` {path} is not empty and holds no run", "Use an empty or a new folder")
     write_json(record, {"schema": 1, "config": config})
     _keep(path, settings)
     return folder

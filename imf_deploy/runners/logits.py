@@ -48,7 +48,7 @@ def find_logits(path: Path, outputs: Mapping[str, Any], images: int, classes: in
         raise UsageError(
             f"{path} has {len(fitting)} outputs with a column for each of {classes} labels: "
             f"{_listed({name: outputs[name] for name in fitting})}",
-            "Use --logits with the name of one, or export the file with one output",
+            "Use `logits` with the name of one, or export the file with one output",
         )
     return fitting[0]
 
@@ -61,7 +61,7 @@ def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
     """
     if wanted and wanted not in names:
         told = _some([shorten(name, _LONGEST) for name in names])
-        raise UsageError(f"{path} has no output '{shorten(wanted, _LONGEST)}', only {told}", "Check --logits")
+        raise UsageError(f"{path} has no output '{shorten(wanted, _LONGEST)}', only {told}", "Check `logits`")
     return wanted or names[0]
 
 
@@ -102,7 +102,7 @@ def _unfit(path: Path, outputs: Mapping[str, Any], images: int, classes: int) ->
     return UsageError(
         f"{path} has no output with one column for each of {classes} labels: for a batch of {images} it "
         f"returns {_listed(outputs)}",
-        f"Use data with the classes that it was trained on{', or --logits with a name' if several else ''}",
+        f"Use data with the classes that it was trained on{', or `logits` with a name' if several else ''}",
     )
 
 

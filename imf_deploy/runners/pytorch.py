@@ -150,7 +150,7 @@ class PyTorchRunner:
         except Exception as error:  # any part of the compiler may raise
             raise ImfDeployError(
                 f"torch.compile cannot run this network ({_cause(error)})",
-                f"It needs a C++ compiler such as g++; or leave --pytorch {self._mode} out",
+                f"It needs a C++ compiler such as g++; or leave `pytorch` {self._mode} out",
             ) from error
         return logits
 

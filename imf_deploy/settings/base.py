@@ -72,7 +72,7 @@ def _option(hint: Any, default: Any, panel: str) -> Parameter:
     else:
         shown = text.write if text else True
     if text:  # one word on the command line, which the type reads
-        return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, negative=())
+        return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, metavar="TEXT")
     return Parameter(group=panel, show_default=shown)
 
 
@@ -166,7 +166,7 @@ Weight = Annotated[float, Field(ge=0, le=LARGEST_NUMBER)]
 """A number from 0."""
 Part = Annotated[float, Field(ge=0, lt=1)]
 """From 0 to below 1."""
-Words = Annotated[tuple[str, ...], Text(words), Field(max_length=LONGEST)]
+Words = Annotated[tuple[str, ...], Field(max_length=LONGEST), Text(words)]
 """Names, on the command line separated by commas."""
 INTERNAL: Any = Parameter(parse=False, show=False)
 """Marks a field that Python alone sets: the command line has no option for it."""

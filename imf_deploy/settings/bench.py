@@ -20,18 +20,18 @@ class WaySettings:
 
     runtime: Annotated[
         tuple[Runtime, ...],
-        Text(words),
         Field(min_length=1, description="For ONNX files: onnxruntime, openvino, or both."),
+        Text(words),
     ] = ("onnxruntime",)
     provider: Annotated[
         tuple[Provider, ...],
-        Text(words),
         Field(description="For ONNX Runtime: cpu, cuda, tensorrt, rtx; empty follows --device."),
+        Text(words),
     ] = ()
     pytorch: Annotated[
         tuple[PyTorchMode, ...],
-        Text(words),
         Field(min_length=1, description="For weights: eager, channels-last, compile, max-autotune."),
+        Text(words),
     ] = ("channels-last",)
     device: Annotated[
         str,
@@ -42,8 +42,8 @@ class WaySettings:
     ] = "cpu"
     cuda_graph: Annotated[
         tuple[OnOff, ...],
-        Text(words),
         Field(min_length=1, description="For engines, and weights on CUDA: on, off, or both."),
+        Text(words),
     ] = ("on", "off")
 
 
@@ -52,7 +52,7 @@ class BenchSettings(WaySettings):
     """What is measured, and for how long."""
 
     batch: Annotated[
-        tuple[Count, ...], Text(words), Field(min_length=1, description="Batch sizes, such as 1,8,32.")
+        tuple[Count, ...], Field(min_length=1, description="Batch sizes, such as 1,8,32."), Text(words)
     ] = (1,)
     threads: Annotated[Whole, Field(description="Threads of each runtime; 0 uses every available CPU.")] = 0
     duration: Annotated[
@@ -70,7 +70,8 @@ class BenchSettings(WaySettings):
     logits: Annotated[
         str,
         Field(
-            description="Output of an ONNX file that holds the logits; empty uses the one that fits the labels."
+            description="Output of an ONNX file that holds the logits; empty uses the one that fits the "
+            "labels."
         ),
     ] = ""
     startup: Annotated[
@@ -79,6 +80,6 @@ class BenchSettings(WaySettings):
     layers: Annotated[bool, Field(description="List the layers of engines: types, tactics, time.")] = False
     clients: Annotated[
         tuple[Count, ...],
-        Text(words),
         Field(description="Numbers of clients that send requests at the same time, such as 2,8."),
+        Text(words),
     ] = ()

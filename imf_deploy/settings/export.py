@@ -73,13 +73,13 @@ def parse_profiles(text: str) -> tuple[BatchRange, ...]:
     Raises:
         UsageError: one is not a range, there are too many, or two are the same.
     """
-    return _differing(tuple(BatchRange.parse(part) for part in text.split(",")))
+    return _differing(tuple(BatchRange.parse(part) for part in text.split(",")), text)
 
 
-def _differing(profiles: tuple[BatchRange, ...]) -> tuple[BatchRange, ...]:
+def _differing(profiles: tuple[BatchRange, ...], text: str) -> tuple[BatchRange, ...]:
     if len(profiles) > _MOST_PROFILES or len(set(profiles)) < len(profiles) or not profiles:
         raise UsageError(
-            f"'{','.join(map(str, profiles))}' has {len(profiles)} batch ranges",
+            f"'{text}' has {len(profiles)} batch ranges",
             f"Give up to {_MOST_PROFILES} different ones",
         )
     return profiles
@@ -168,8 +168,8 @@ class EngineSettings(BuildSettings):
     ] = ()
     batch: Annotated[
         tuple[BatchRange, ...],
-        Text(parse_profiles),
         Field(description="Batches that engines accept: MIN:OPT:MAX, or several ranges such as 1,8:32:64."),
+        Text(parse_profiles),
     ] = (BatchRange(1, 1, 32),)
     # It decides nothing about an engine but how soon it is built.
     timing_cache: Annotated[
@@ -182,7 +182,7 @@ class EngineSettings(BuildSettings):
 
     @model_validator(mode="after")
     def _check_targets(self) -> EngineSettings:
-        _differing(self.batch)
+        _differing(self.batch, ",".join(map(str, self.batch)))
         targets = tuple(parse_capability(text) for text in self.compute_capability)
         object.__setattr__(self, "compute_capability", targets)
         return self

@@ -89,13 +89,13 @@ class StudySettings(BudgetSettings, GoalSettings):
     ] = (DistillSettings.student,)
     methods: Annotated[
         tuple[MethodName, ...],
-        Text(words),
         Field(description="Some of ce, kd, fitnet, dkd and imf: cross-entropy, KD, hints, DKD and IMF."),
+        Text(words),
     ] = ("ce", "kd", "fitnet", "dkd", "imf")
     seeds: Annotated[
         tuple[Whole, ...],
-        Text(words),
         Field(description="Seeds of weights, order and augmentation; the same for all."),
+        Text(words),
     ] = (0, 1, 2, 3, 4)
     tries: Annotated[
         int,
@@ -115,11 +115,11 @@ class StudySettings(BudgetSettings, GoalSettings):
     )
     thin: Annotated[
         tuple[Thin, ...],
-        Text(_read_thin),
         Field(
             description="Rivals of imf@k, trained by KD: thinner students and epochs, such as "
             "mobilenetv2x0.5:10."
         ),
+        Text(_read_thin),
     ] = ()
     student_taps: Annotated[
         Words,

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, settings, words
+from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, Words, settings, words
 
 AugmentName = Literal["shift-flip", "crop-flip", "none"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -54,8 +54,8 @@ class TrainingSettings(BudgetSettings):
     ] = "cosine"
     lr_drops: Annotated[
         tuple[_Fraction, ...],
-        Text(words),
         Field(description="Parts of the training after which the step schedule divides the rate by 10."),
+        Text(words),
     ] = (0.625, 0.75, 0.875)
     warmup: Annotated[Part, Field(description="Part of the training in which the rate rises.")] = 0.1
     nesterov: Annotated[bool, Field(description="Use Nesterov's momentum.")] = True
@@ -149,3 +149,10 @@ class MonitoringSettings(MemorySettings):
     tensorboard: Annotated[bool, Field(description="Write losses, rate and accuracy for TensorBoard.")] = (
         False
     )
+    log_with: Annotated[
+        Words,
+        Field(
+            description="Experiment trackers of Accelerate that losses, rate and accuracy go to, such as "
+            "tensorboard,mlflow,wandb."
+        ),
+    ] = ()

@@ -59,7 +59,7 @@ METHODS: dict[str, Method] = {
         (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
     ),
 }
-"""Methods by the name that ``--methods`` takes."""
+"""Methods by the name that ``methods`` takes."""
 
 _TRAINING = {field.name for field in fields(TrainingSettings)}
 

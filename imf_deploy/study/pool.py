@@ -35,7 +35,7 @@ class Bench:
     Attributes:
         data: The data set.
         teacher: Its weights and architecture.
-        device: As ``--device`` names it.
+        device: As ``device`` names it.
         folder: Where trainings are kept.
         memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
             lets each ask for itself. The results are the same, bit for bit.
@@ -102,7 +102,7 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
         except BrokenProcessPool as error:
             raise ImfDeployError(
                 "a training's process was killed, perhaps for want of memory",
-                "Give fewer --jobs; the same command goes on where it stopped",
+                "Give fewer `jobs`; the same command goes on where it stopped",
             ) from error
 
     before = set(multiprocessing.active_children())
@@ -144,7 +144,7 @@ def _alone(folder: Path) -> Iterator[None]:
             pass  # not on Unix
         except BlockingIOError as error:
             raise UsageError(
-                f"another study trains in {folder}", "Wait for it, or give another --output"
+                f"another study trains in {folder}", "Wait for it, or give another `output`"
             ) from error
         try:
             _tidy(folder)
@@ -167,11 +167,12 @@ def _start(bench: Bench, threads: int) -> None:
 
     import torch
 
-    from imf_deploy.progress import console
+    from imf_deploy.progress import log, show_on
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    console.quiet = True
+    log.disabled = True
+    show_on(None)
     torch.set_num_threads(threads)
     _OPENED.append((bench, *bench.open()))
 

@@ -53,4 +53,4 @@ class Sharing:
         told = (
             f"{self.jobs} trainings share the GPU: they end {gain:.2f} times as fast as one after the other"
         )
-        return told if gain >= 1.05 else f"{told}; fewer --jobs would be as fast"
+        return told if gain >= 1.05 else f"{told}; fewer `jobs` would be as fast"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imf_deploy import defaults
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.files import write_json, write_text, write_yaml
@@ -16,6 +15,7 @@ from imf_deploy.method.names import PLAIN
 from imf_deploy.progress import say, track
 from imf_deploy.run.folder import SETTINGS
 from imf_deploy.settings import StudySettings
+from imf_deploy.settings.run import LatencySettings
 from imf_deploy.study.costs import measure_networks
 from imf_deploy.study.outcome import Study
 from imf_deploy.study.page import page
@@ -35,7 +35,7 @@ def study(
     output: Path,
     command: str = "",
     jobs: int = 1,
-    bench_seconds: float = defaults.BENCH_SECONDS,
+    bench_seconds: float = LatencySettings.bench_seconds,
     options: Mapping[str, Any] | None = None,
 ) -> Study:
     """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
@@ -58,14 +58,14 @@ def study(
     """
     check_study(config)
     for option, value, least in (
-        ("--jobs", jobs, 1),
-        ("--bench-seconds", bench_seconds, 0),
-        ("--teacher-outputs-gb", bench.memory_gb, 0),
+        ("`jobs`", jobs, 1),
+        ("`bench_seconds`", bench_seconds, 0),
+        ("`teacher_outputs_gb`", bench.memory_gb, 0),
     ):
         if not least <= value < math.inf:
             raise UsageError(f"{option} must be at least {least}")
     if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file", "Give a folder")
+        raise UsageError(f"`output` {output} is a file", "Give a folder")
     data, teacher = bench.open()
     check_data(config, data)
     if doubt := check_teacher(teacher, data, bench.teacher.accept_weak_teacher):

@@ -112,7 +112,7 @@ class OutputsFile:
         free = shutil.disk_usage(self._path.parent).free
         what = f"The teacher's outputs would take {size / 1e9:.2f} GB"
         if size > self._limit:
-            say(f"{what}, more than --teacher-outputs-gb allows: the teacher runs on every batch instead")
+            say(f"{what}, more than `teacher_outputs_gb` allows: the teacher runs on every batch instead")
         elif size > free / 2 or not self._make(header, size):
             say(f"{what}, but {free / 1e9:.2f} GB are free: the teacher runs on every batch instead")
 

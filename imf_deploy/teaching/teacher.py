@@ -183,10 +183,10 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
     if not sidecar_path(path).is_file():
         return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
     record = load_artifact(path)
-    made_for = ModelSpec.from_dict(record.model, (model,), "--teacher")
+    made_for = ModelSpec.from_dict(record.model, (model,), "`teacher`")
     if model and resolve(model) != resolve(made_for.name):
         raise ImfDeployError(
-            f"{path} holds a {made_for.name}, not a {model}", f"Use --teacher {made_for.name}"
+            f"{path} holds a {made_for.name}, not a {model}", f"Use `teacher` {made_for.name}"
         )
     made_for.check_preprocess(record.preprocess, str(path))
     if record.preprocess != data.preprocess:

@@ -45,7 +45,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
         if cause
         else "Train it for longer, or check that the weights belong to this data"
     )
-    raise UsageError(told, f"{hint}, or add --accept-weak-teacher")
+    raise UsageError(told, f"{hint}, or add `accept_weak_teacher`")
 
 
 def weak_teacher(teacher: float, student: float) -> str:

@@ -148,7 +148,7 @@ def check_finite(state: Mapping[str, Tensor], when: str) -> None:
     if spoilt := not_finite(state):
         raise DivergedError(
             f"{len(spoilt)} of {len(state)} weights and statistics are not finite {when}: {spoilt[0]}",
-            "Lower --lr or add --clip-grad 1, in another --output; the last checkpoint is kept",
+            "Lower `lr` or add `clip_grad` 1, in another `output`; the last checkpoint is kept",
         )
 
 
@@ -232,7 +232,7 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         return None
     raise UsageError(
         f"{path} is an unfinished training with other settings ({', '.join(differing)})",
-        "Use the same settings, another --output, or --overwrite",
+        "Use the same settings, another `output`, or `overwrite`",
     )
 
 

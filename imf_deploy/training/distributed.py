@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import ImfDeployError, ReportedError, UsageError
 from imf_deploy.processes import is_first, local_rank, world_size
 from imf_deploy.settings.training import Precision
 
@@ -40,18 +40,26 @@ def leave() -> None:
 
 
 @contextmanager
-def accelerator(device: torch.device, precision: Precision) -> Iterator[Accelerator]:
+def accelerator(
+    device: torch.device, precision: Precision, trackers: Sequence[str] = (), folder: Path = Path()
+) -> Iterator[Accelerator]:
     """Yield Accelerate's ``Accelerator`` for one training.
+
+    Args:
+        device: Device of the training.
+        precision: Precision of the forward passes.
+        trackers: Names of experiment trackers.
+        folder: Trackers that write files write them into its folder ``tensorboard``.
 
     Raises:
         UsageError: fp16 without a GPU.
     """
     if precision == "fp16" and device.type != "cuda":
-        raise UsageError("--train-precision fp16 needs a CUDA device", "Use bf16 or fp32")
+        raise UsageError("`train_precision` fp16 needs a CUDA device", "Use bf16 or fp32")
     connect()
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import GradientAccumulationPlugin
+    from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # Accelerate uses the current one
@@ -61,6 +69,8 @@ def accelerator(device: torch.device, precision: Precision) -> Iterator[Accelera
             cpu=device.type == "cpu",
             # Parts of a batch are weighted in the loop, whatever accelerate launch was given.
             gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            log_with=list(trackers) or None,
+            project_config=ProjectConfiguration(logging_dir=str(folder / "tensorboard")),
         )
     finally:
         # Accelerate's settings are in a singleton that would refuse another training in this process.
@@ -86,7 +96,7 @@ def on_first(make: Callable[[], T]) -> T:
     if error:
         raise error
     if outcome[1]:
-        sys.exit(cast(int, outcome[1]))
+        raise ReportedError(cast(int, outcome[1]))
     return cast(T, outcome[0])
 
 

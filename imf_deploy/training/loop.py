@@ -23,7 +23,7 @@ from imf_deploy.training.cpu_layers import fast_layers
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.task import Task, TaughtTask
-from imf_deploy.training.tensorboard import scalars
+from imf_deploy.training.trackers import scalars, tracker_names
 from imf_deploy.training.training import Training
 
 
@@ -62,13 +62,13 @@ def fit(
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
     if config.keep == "best" and not len(data.validation):
-        raise UsageError("--keep best needs validation images, but there are none", "Use --keep last")
+        raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
             f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
             f"{config.grad_accumulation} part(s)",
-            "Raise --batch-size: each part needs two images",
+            "Raise `batch_size`: each part needs two images",
         )
     device = choose_device(config.device)
     capture = device.type == "cuda" and monitoring.cuda_graph and not isinstance(data.train, GivenSplit)
@@ -77,8 +77,9 @@ def fit(
         say(f"Training steps run without a CUDA graph: {why}")
     kept = isinstance(task, TaughtTask) and not capture and not isinstance(data.train, GivenSplit)
     space = monitoring.teacher_outputs_gb * 1e9 if kept else 0
+    place, trackers = checkpoint or Path("imf-deploy"), tracker_names(monitoring)
     with (
-        distributed.accelerator(device, config.train_precision) as accelerator,
+        distributed.accelerator(device, config.train_precision, trackers, place.parent) as accelerator,
         fast_layers(task.module, device),
         _kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
@@ -87,10 +88,8 @@ def fit(
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""
             say(f"{title}: resuming after epoch {done.epoch} of {config.epochs}{within}")
-        place = checkpoint or Path("imf-deploy")
-        log = place.parent / "tensorboard" / place.stem if monitoring.tensorboard else None
         total = training.per_epoch * config.epochs
-        with scalars(log, done.epoch) as write, track(title, total, leads=True) as advance:
+        with scalars(accelerator, place, done.epoch) as write, track(title, total, leads=True) as advance:
             advance(done.epoch * training.per_epoch + done.batch)
             while done.epoch < config.epochs:
                 speed = Speed()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from imf_deploy.progress import say
 from imf_deploy.settings import TrainingSettings
+
+Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
 def build_optimizer(
@@ -48,3 +52,15 @@ def _parameters(module: nn.Module, config: TrainingSettings) -> list[dict[str, A
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": vectors, "weight_decay": 0.0},
     ]
+
+
+def scaled_rate(config: Settings) -> Settings:
+    """Return settings whose rate is that of their batch size, and report it where it is another one."""
+    if not config.lr_base_size:
+        return config
+    lr = config.largest_lr
+    say(
+        f"Learning rate {lr:g}: {config.lr:g} for {config.lr_base_size} images, and a batch has "
+        f"{config.batch_size}"
+    )
+    return replace(config, lr=lr, lr_base_size=0)

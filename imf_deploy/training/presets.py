@@ -132,4 +132,4 @@ def find_preset(name: str) -> Preset:
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, 3, 0.4) or list(PRESETS)[:3]
-    raise UsageError(f"there is no --preset {name}", f"Similar names: {', '.join(near)}")
+    raise UsageError(f"there is no `preset` {name}", f"Similar names: {', '.join(near)}")

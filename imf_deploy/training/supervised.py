@@ -23,7 +23,8 @@ from imf_deploy.training.checkpoint import check_finite
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
-from imf_deploy.training.tensorboard import check_monitoring
+from imf_deploy.training.optimizer import scaled_rate
+from imf_deploy.training.trackers import check_monitoring
 
 
 class Supervised:
@@ -78,6 +79,7 @@ def train_classifier(
         The record of the file, with its accuracy on the test split.
     """
     check_monitoring(monitoring)
+    config = scaled_rate(config)
     settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")

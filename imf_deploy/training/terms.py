@@ -106,5 +106,5 @@ def check_loss(loss: float, step: int, epoch: int) -> None:
     if not math.isfinite(loss):
         raise DivergedError(
             f"the loss became {loss} at step {step} (epoch {epoch + 1})",
-            "Lower --lr or add --clip-grad 1, in another --output; earlier epochs are kept",
+            "Lower `lr` or add `clip_grad` 1, in another `output`; earlier epochs are kept",
         )

@@ -108,7 +108,7 @@ def test_a_shared_runner_answers_as_the_first(kind: str, tiny: Path, product_fil
 
 @pytest.mark.parametrize("counts", [[0], [257]])
 def test_impossible_numbers_of_clients(tiny: Path, counts: list[int]) -> None:
-    with pytest.raises(UsageError, match="--clients accepts 1 to 256"):
+    with pytest.raises(UsageError, match="`clients` accepts 1 to 256"):
         bench([tiny], clients=counts)
 
 

@@ -210,12 +210,12 @@ def test_a_runner_that_fails_closes_the_others_and_brings_the_collector_back() -
 @pytest.mark.parametrize(
     ("setting", "flag"),
     [
-        ({"duration_s": -1}, "--duration"),
-        ({"duration_s": math.nan}, "--duration"),
-        ({"warmup_s": math.inf}, "--warmup"),
-        ({"iterations": 0}, "--iterations"),
+        ({"duration_s": -1}, "`duration`"),
+        ({"duration_s": math.nan}, "`duration`"),
+        ({"warmup_s": math.inf}, "`warmup`"),
+        ({"iterations": 0}, "`iterations`"),
         ({"rounds": -1}, "rounds"),
-        ({"loads": 0}, "--loads"),
+        ({"loads": 0}, "`loads`"),
     ],
 )
 def test_settings_out_of_range_name_their_flag(setting: dict[str, float], flag: str) -> None:

@@ -102,7 +102,7 @@ def test_the_table_shows_every_number_in_80_columns(tmp_path: Path) -> None:
 
 def test_free_sides_need_a_size(tmp_path: Path) -> None:
     path = tiny(tmp_path / "free.onnx", ("n", 3, "h", None))
-    with pytest.raises(UsageError, match="--image-size"):
+    with pytest.raises(UsageError, match="`image_size`"):
         bench([path], **QUICK)
     assert bench([path], image_size=5, **QUICK).settings["image_shape"] == [3, 5, 5]
 
@@ -113,26 +113,26 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([("n", 3, 8, 8)], {"image_size": 9}, r"only images of \[8, 8\]"),
         ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different image sizes"),
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
-        ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "--batch 2"),
+        ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "`batch` 2"),
         ([("n", "s", 8)], {}, r"0\.onnx \(input x\) has the shape \[free, free, 8\]"),
-        ([("n", 3, 100_000, 100_000)], {}, r"takes 111\.8 GiB.*--image-size"),
+        ([("n", 3, 100_000, 100_000)], {}, r"takes 111\.8 GiB.*`image_size`"),
         ([("n", 3, "h", "w")], {"image_size": 100_000}, r"takes 111\.8 GiB"),
-        ([("n", 3, 8, 8)], {"batch_sizes": (1, 2_000_000)}, r"takes 1\.4 GiB.*smaller --batch"),
+        ([("n", 3, 8, 8)], {"batch_sizes": (1, 2_000_000)}, r"takes 1\.4 GiB.*smaller `batch`"),
         ([("n", 3, 8, 8)] * 2, {"loads": 5}, "6 loads"),
         ([("n", 3, 8, 8)] * 2, {"loads": 1, "rounds": 5}, "6 loads"),
-        ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "--batch"),
+        ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "`batch`"),
         ([("n", 3, 8, 8)], {"batch_sizes": ()}, "nothing to measure"),
-        ([("n", 3, 8, 8)], {"choice": Choice(threads=0)}, "--threads"),
-        ([("n", 3, 8, 8)], {"duration_s": -1.0}, "--duration"),
-        ([("n", 3, 8, 8)], {"baseline": "b.onnx"}, r"--baseline b\.onnx.*0\.onnx"),
-        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("ncnn",))}, "--runtime has no 'ncnn'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=())}, "--runtime"),
-        ([("n", 3, 8, 8)], {"choice": Choice(pytorch=("jit",))}, "--pytorch has no 'jit'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(providers=("dml",))}, "--provider has no 'dml'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(cuda_graph=("maybe",))}, "--cuda-graph"),
+        ([("n", 3, 8, 8)], {"choice": Choice(threads=0)}, "`threads`"),
+        ([("n", 3, 8, 8)], {"duration_s": -1.0}, "`duration`"),
+        ([("n", 3, 8, 8)], {"baseline": "b.onnx"}, r"`baseline` b\.onnx.*0\.onnx"),
+        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("ncnn",))}, "`runtime` has no 'ncnn'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=())}, "`runtime`"),
+        ([("n", 3, 8, 8)], {"choice": Choice(pytorch=("jit",))}, "`pytorch` has no 'jit'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(providers=("dml",))}, "`provider` has no 'dml'"),
+        ([("n", 3, 8, 8)], {"choice": Choice(cuda_graph=("maybe",))}, "`cuda_graph`"),
         ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("onnxruntime",) * 2)}, "one twice"),
-        ([("n", 3, 8, 8)], {"choice": Choice(device="tpu")}, "--device"),
-        ([("n", 3, 8, 8)], {"choice": Choice(device="cuda:x")}, "--device"),
+        ([("n", 3, 8, 8)], {"choice": Choice(device="tpu")}, "`device`"),
+        ([("n", 3, 8, 8)], {"choice": Choice(device="cuda:x")}, "`device`"),
         ([], {}, "nothing to measure"),
     ],
 )

@@ -43,7 +43,7 @@ def refused(path: Path, data: DataSet, folder: Path, match: str, **options: Any)
 
 def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path) -> None:
     error = refused(whole, many, tmp_path, "there are 120 training images", config=QuantizeSettings())
-    assert "--images 120" in str(error)
+    assert "`images` 120" in str(error)
     assert isinstance(error, UsageError)
 
 
@@ -65,7 +65,7 @@ def test_fp16(trained: dict[str, torch.Tensor], many: DataSet, tmp_path: Path, w
 
 def test_foreign_model(foreign: Path, many: DataSet, tmp_path: Path) -> None:
     error = refused(foreign, many, tmp_path / "out", "the preprocessing of")
-    assert "--preprocess" in str(error)
+    assert "`preprocess`" in str(error)
     record = tmp_path / "preprocess.json"
     record.write_text(json.dumps(asdict(many.preprocess)))
     artifact = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess=record)
@@ -209,7 +209,7 @@ def test_caches(
     content = cache.read_bytes()
     error = refused(planted, many, other, "belongs to another model", ranges_file=cache)
     assert isinstance(error, UsageError)
-    assert "--cache" in str(error)
+    assert "`cache`" in str(error)
     refused(whole, many, other, "belongs to other images", ranges_file=cache, config=replace(CONFIG, seed=1))
     refused(
         whole,

@@ -85,7 +85,7 @@ def test_two_outputs_that_fit_are_asked_about(
     foreign: Path, preprocess: Path, many: DataSet, tmp_path: Path, plain: dict[str, Any]
 ) -> None:
     behind_logits(foreign, [helper.make_node("Neg", [PRODUCED], ["reversed"])], ["reversed", PRODUCED])
-    with pytest.raises(UsageError, match=r"2 outputs .*--logits"):
+    with pytest.raises(UsageError, match=r"2 outputs .*`logits`"):
         calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess)
     made = calibrate(foreign, many, CONFIG, tmp_path / "out", preprocess, logits=PRODUCED)
     assert scores(made)["float_accuracy"] == plain["float_accuracy"]
@@ -183,7 +183,7 @@ def test_metadata_of_other_tools_under_our_keys(
     for key in ("model", "preprocess", "labels", "product", "precision"):
         model.metadata_props.add(key=key, value=content)
     onnx.save(model, foreign)
-    with pytest.raises(UsageError, match=r"metadata 'preprocess' of .*--preprocess") as caught:
+    with pytest.raises(UsageError, match=r"metadata 'preprocess' of .*`preprocess`") as caught:
         open_float_model(foreign)
     assert "\n" not in str(caught.value)
     opened = open_float_model(foreign, preprocess)
@@ -231,7 +231,7 @@ def reversed_rows(net: Any) -> None:
 
 def test_classes_in_another_order_are_warned_of(
     make_file: Callable[..., Path], preprocess: Path, many: DataSet, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """The cause is looked for in foreign files; of a file with a record the accuracy alone is judged."""
     ours = make_file("reversed", reversed_rows)
@@ -241,7 +241,7 @@ def test_classes_in_another_order_are_warned_of(
     told = made.calibration.doubt
     assert "not clearly better than chance" in told
     assert "reverse order" in told
-    assert f"Warning: {theirs} in float: {told}" in capsys.readouterr().err
+    assert f"Warning: {theirs} in float: {told}" in caplog.text
     told = calibrate(ours, many, CONFIG, tmp_path / "ours").calibration.doubt
     assert "not clearly better than chance" in told
     assert "order" not in told

@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_used(
         (["--stem-strides", "1,3"], "--stem-strides"),
         (["--epochs", "0"], "--epochs"),
         (["--temperature", "0"], "--temperature"),
-        (["--teacher-epochs", "0"], "--epochs"),
+        (["--teacher-epochs", "0"], "--teacher-epochs 0 is out of range"),
         (["--teacher", "resnet8000"], "resnet8000"),
         (["--teacher-weights", "missing.safetensors"], "missing.safetensors"),
         (["--val-fraction", "1"], "--val-fraction"),

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from imf_deploy.cli.app import app
+from imf_deploy.cli.app import COMMANDS, options_of
 from imf_deploy.cli.config import read_settings
 from imf_deploy.errors import UsageError
 from imf_deploy.files import read_json
@@ -19,14 +18,9 @@ Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
 
 
-def commands() -> dict[str, Any]:
-    found: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return found
-
-
-@pytest.mark.parametrize("command", list(commands()))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_it(command: str) -> None:
-    assert "--config" in [name for parameter in commands()[command].params for name in parameter.opts]
+    assert "--config" in options_of(command)
 
 
 def text(tmp_path: Path, content: str) -> Path:

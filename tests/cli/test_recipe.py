@@ -71,12 +71,12 @@ def test_options_of_the_main_job_are_in_its_record(here: Cli, quick: list[str], 
     result = here(*quick, *WORDS, "--batch-size", "16", "--output", out)
     assert result.code in (0, 3), result.err
     config = json.loads((out / "run.json").read_text())["config"]
-    assert {name: config["distill"]["train"][name] for name in OPTIONS} == OPTIONS
-    assert config["teacher"]["train"]["grad_accumulation"] == 2
-    assert config["teacher"]["train"]["optimizer"] == "sgd"
+    assert {name: config["distill"][name] for name in OPTIONS} == OPTIONS
+    assert config["teacher"]["grad_accumulation"] == 2
+    assert config["teacher"]["optimizer"] == "sgd"
     result = here(*quick, *WORDS, "--ema", "0.5", "--batch-size", "16", "--output", out)
     assert result.code == 2
-    assert "other distill.train.ema" in result.err
+    assert "other distill.ema" in result.err
 
 
 def test_heads_are_left_alone_if_asked_for(
@@ -102,7 +102,7 @@ def test_heads_are_left_alone_if_asked_for(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--ema", "1"], "--ema is out of range"),
+        (["--ema", "1"], "--ema 1 is out of range"),
         (["--keep", "best", "--val-fraction", "0"], "--keep best needs validation images"),
         (["--grad-accumulation", "40"], "Raise --batch-size"),
         (["--train-precision", "fp16"], "fp16 needs a CUDA device"),
@@ -119,12 +119,18 @@ def test_what_cannot_be_trained(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_without_tensorboard(
-    here: Cli, error: Error, quick: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--log-with", "no-such"], 2, "--log-with has no tracker 'no-such'"),
+        (["--log-with", "tensorboard,clearml"], 1, "pip install clearml"),
+    ],
+)
+def test_trackers_that_are_not_there(
+    here: Cli, error: Error, quick: list[str], tmp_path: Path, options: list[str], code: int, said: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    result = here(*quick, "--tensorboard", "--output", tmp_path / "out")
-    assert "pip install 'imf-deploy[tensorboard]'" in error(result, 1)
+    result = here(*quick, *options, "--output", tmp_path / "out")
+    assert said in error(result, code)
     assert not (tmp_path / "out").exists()
 
 

@@ -67,7 +67,9 @@ def test_a_comparison_reads_reports_alone(finished_run: Path, tmp_path: Path) ->
 
 
 def test_the_api_does_not_import_the_command_line(tmp_path: Path) -> None:
-    code = "import imf_deploy.pipeline.job, imf_deploy.study.stage, sys; print('typer' in sys.modules)"
+    code = (
+        "import imf_deploy.pipeline.job, imf_deploy.study.stage, sys; print('imf_deploy.cli' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )

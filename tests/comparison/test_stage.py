@@ -10,7 +10,7 @@ import pytest
 from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.stage import compare
 from imf_deploy.errors import UsageError
-from imf_deploy.report.assemble import recommend
+from imf_deploy.report.recommend import recommend
 
 MakeRun = Callable[..., Path]
 

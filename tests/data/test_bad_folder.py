@@ -95,7 +95,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
 def test_an_impossible_fraction(folder: Path, fraction: float) -> None:
-    with pytest.raises(UsageError, match="--val-fraction"):
+    with pytest.raises(UsageError, match="`val_fraction`"):
         open_data(DataSettings(str(folder), val_fraction=fraction))
 
 

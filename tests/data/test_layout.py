@@ -144,7 +144,7 @@ def test_splits_one_level_down(tmp_path: Path, make_images: MakeImages) -> None:
     flat(tmp_path / "d" / "samples")
     with pytest.raises(UsageError) as caught:
         opened(tmp_path / "d")
-    assert caught.value.hint == f"Use --data {folder}"
+    assert caught.value.hint == f"Use `data` {folder}"
 
 
 def test_splits_below_every_class(tmp_path: Path) -> None:

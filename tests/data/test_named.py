@@ -63,5 +63,5 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "cifar100"])
 def test_a_name_needs_a_root(name: str) -> None:
-    with pytest.raises(UsageError, match="needs --data-root"):
+    with pytest.raises(UsageError, match="needs `data_root`"):
         open_data(DataSettings(name))

@@ -40,28 +40,28 @@ def free(monkeypatch: pytest.MonkeyPatch, amount: int | None) -> None:
     monkeypatch.setattr(transport, "_free", lambda: amount)
 
 
-def test_room_for_all_batches(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_room_for_all_batches(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     for amount in (None, 1 << 40):
         free(monkeypatch, amount)
         assert Transport.choose(2, 1 << 20) == Transport(2)
     assert Transport.choose(0, 1 << 20) == Transport(0)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
-def test_a_container_has_64_mb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_container_has_64_mb(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     free(monkeypatch, 64 << 20)
     for _ in range(3):
         assert Transport.choose(4, 64 * 3 * 224 * 224) == Transport(4, piped=True)
     assert Transport.choose(4, 64 * 3 * 16 * 16) == Transport(4)
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = caplog.messages
     assert "64 MiB free" in line
     assert "--shm-size" in line
 
 
-def test_full_or_read_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_or_read_only(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     free(monkeypatch, 4096)
     assert Transport.choose(2, 1) == Transport(0)
-    assert "it is full" in capsys.readouterr().err
+    assert "it is full" in caplog.text
     transport._warned.clear()
     free(monkeypatch, 1 << 40)
 
@@ -70,7 +70,7 @@ def test_full_or_read_only(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     monkeypatch.setattr(multiprocessing, "Lock", refuse)
     assert Transport.choose(2, 1) == Transport(0)
-    assert "Read-only file system" in capsys.readouterr().err
+    assert "Read-only file system" in caplog.text
 
 
 @pytest.mark.parametrize("amount", [1 << 40, 1 << 20, 4096])
@@ -124,6 +124,9 @@ def test_a_piped_batch_holds_no_tensor() -> None:
 SCRIPT = """
 import sys, torch
 from imf_deploy.data import encoded, eval_batches, open_data
+from imf_deploy.settings import DataSettings
+from imf_deploy.show.bars import install
+install()
 encoded.MEMORY_LIMIT, encoded.usable_cpus = 100, lambda: 2
 data = open_data(DataSettings(sys.argv[1], image_size=224))
 print(sum(len(labels) for _ in range(3) for _, labels in eval_batches(data.test, data.preprocess, 6)))

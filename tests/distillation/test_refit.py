@@ -127,12 +127,13 @@ def test_what_is_kept_is_bounded(
 
 
 def test_too_few_images_for_many_classes_leave_heads_alone(
-    data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    data: DataSet, teacher: Teacher, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "FLOATS", 1)
     monkeypatch.setattr(module, "BATCH", 8)
+    caplog.set_level("INFO", "imf_deploy")
     assert fitted(Student(), data, teacher) == []
-    assert "8 images fit into memory, too few for 3 classes" in capfd.readouterr().err
+    assert "8 images fit into memory, too few for 3 classes" in caplog.text
 
 
 def test_images_are_those_of_the_last_epochs_and_features_of_no_head_are_not_kept(

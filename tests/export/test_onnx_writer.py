@@ -142,7 +142,7 @@ def test_fp16_rounds_tiny_weights_to_zero_and_refuses_large_ones(tiny: Any, tmp_
     assert head.dtype == np.float16
     assert not head[0].any()
     tiny.head.weight.data[0, 0] = 7e4
-    with pytest.raises(ImfDeployError, match=r"head\.weight.*7e\+04.*--precisions fp32"):
+    with pytest.raises(ImfDeployError, match=r"head\.weight.*7e\+04.*`precisions` fp32"):
         export_onnx(tiny, tmp_path / "b.onnx", "fp16", SIZE, {})
     assert not (tmp_path / "b.onnx").exists()
 

@@ -108,7 +108,7 @@ def test_turing_needs_fp16(onnx_files: dict[str, Path], tmp_path: Path) -> None:
     path = tmp_path / "a.engine"
     with pytest.raises(ImfDeployError, match="FP32 GEMM") as caught:
         build_engine(onnx_files["fp32"], path, "rtx", BATCH, ("75",))
-    assert "--precisions fp16" in caught.value.hint
+    assert "`precisions` fp16" in caught.value.hint
     assert not list(tmp_path.iterdir())
     assert build_engine(onnx_files["fp16"], path, "rtx", BATCH, ("75",)).header.targets == ("75",)
 

@@ -98,12 +98,12 @@ def test_timings_are_read_and_added(
 
 @pytest.mark.parametrize(("shared", "kept"), [(True, b"theirs"), (False, b"ours+1")])
 def test_foreign_timings_are_ignored(
-    session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], shared: bool, kept: bytes
+    session: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, shared: bool, kept: bytes
 ) -> None:
     path, config = tmp_path / "cache", Config()
     path.write_bytes(b"theirs")
     cache = TimingCache(session, config, CacheFile(path, shared))
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(caplog.text.split())
     assert "was not made by tensorrt 10.6.0 on this GPU" in said
     assert ("delete it" in said) == shared
     config.content += b"+1"
@@ -112,9 +112,9 @@ def test_foreign_timings_are_ignored(
 
 
 def test_timings_that_cannot_be_written_cost_no_engine(
-    session: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    session: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     cache = TimingCache(session, Config(), CacheFile(tmp_path / "file" / "cache", shared=True))
     assert not cache.save().complete
-    assert "The timing cache is not stored" in capsys.readouterr().err
+    assert "The timing cache is not stored" in caplog.text

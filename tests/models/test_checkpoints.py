@@ -97,7 +97,7 @@ def test_only_a_prefix_that_all_names_have(tmp_path: Path, model: nn.Module) -> 
     path = save(tmp_path / "w.ckpt", {"state_dict": state})
     with pytest.raises(ImfDeployError, match=r"unknown: .*criterion|holds more than") as caught:
         loads(path, model)
-    assert "add --weights-key state_dict.model" in str(caught.value)
+    assert "add `weights_key` state_dict.model" in str(caught.value)
     assert loads(path, model, "state_dict.model") == []
 
 
@@ -111,7 +111,7 @@ def test_two_sets(tmp_path: Path, model: nn.Module) -> None:
     assert loads(path, average, "model_ema") == []
     assert loads(path, model, "model") == []
     with pytest.raises(
-        UsageError, match=r"no weights under --weights-key ema\. For example: model_ema, model"
+        UsageError, match=r"no weights under `weights_key` ema\. For example: model_ema, model"
     ):
         loads(path, model, "ema")
 
@@ -135,7 +135,7 @@ def test_an_average_within_flat_names(tmp_path: Path, model: nn.Module) -> None:
     average = fresh()
     path = tmp_path / "w.safetensors"
     save_weights(path, under("ema.", average.state_dict()) | under("model.", model.state_dict()))
-    with pytest.raises(ImfDeployError, match="add --weights-key model"):
+    with pytest.raises(ImfDeployError, match="add `weights_key` model"):
         loads(path, model)
     assert loads(path, average, "ema") == []
     assert loads(path, model, "model") == []

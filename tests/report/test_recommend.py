@@ -4,9 +4,9 @@ from typing import Any
 
 from imf_deploy.forms import read_typed
 from imf_deploy.records.report import ArtifactRow, Report
-from imf_deploy.report.assemble import recommend
 from imf_deploy.report.html import render_html
 from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.recommend import recommend
 
 
 def rows(*content: dict[str, Any]) -> list[ArtifactRow]:

@@ -67,7 +67,7 @@ def test_the_one_that_fits_is_taken_wherever_it_stands() -> None:
 def test_several_that_fit_are_named_and_one_may_be_chosen() -> None:
     outputs = {"main": zeros(4, 10), "aux": zeros(4, 10), "feat": zeros(4, 48)}
     with pytest.raises(
-        UsageError, match=r"2 outputs .*'main' \[4, 10\], 'aux' \[4, 10\].*--logits"
+        UsageError, match=r"2 outputs .*'main' \[4, 10\], 'aux' \[4, 10\].*`logits`"
     ) as caught:
         find_logits(PATH, outputs, 4, 10)
     assert "feat" not in str(caught.value)

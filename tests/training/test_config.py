@@ -72,7 +72,7 @@ def test_what_no_training_can_use(options: dict[str, object], named: str) -> Non
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert choose_device("auto").type == choose_device("cpu").type == "cpu"
-    with pytest.raises(UsageError, match="--device abacus is not a device"):
+    with pytest.raises(UsageError, match="`device` abacus is not a device"):
         choose_device("abacus")
     with pytest.raises(DeviceError, match="no CUDA device"):
         choose_device("cuda")

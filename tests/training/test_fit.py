@@ -114,7 +114,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_earlier_epochs(
     path = tmp_path / "t.safetensors"
     with pytest.raises(ImfDeployError, match=r"the loss became (nan|inf) at step \d+ \(epoch") as caught:
         train_classifier(ModelSpec("resnet8", 3, 16), data, config, path, "teacher")
-    assert "--lr" in caught.value.hint
+    assert "`lr`" in caught.value.hint
     assert caught.value.exit_code == 1
     assert {p.name for p in tmp_path.iterdir()} <= {"t.checkpoint"}
 
@@ -139,7 +139,7 @@ def test_a_statistic_that_is_not_finite_stops_and_keeps_the_checkpoint(data: Dat
     task, path = Supervised(Overflowing(), 0.0), tmp_path / "t.checkpoint"
     with pytest.raises(ImfDeployError, match=r"1 of \d+ .* not finite after epoch 2: running") as caught:
         fit(task, data, config, "t", path, {})
-    assert "--lr" in caught.value.hint
+    assert "`lr`" in caught.value.hint
     kept = load_checkpoint(path, {}, overwrite=False)
     assert kept is not None
     assert kept.progress.epoch == 1
@@ -172,7 +172,7 @@ def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
 def test_a_teacher_of_another_architecture(data: DataSet, teacher_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ImfDeployError, match="holds a resnet8, not a resnet14") as caught:
         find_teacher(GivenTeacher(teacher="resnet14", teacher_weights=str(teacher_file)), data, "cpu")
-    assert "--teacher resnet8" in caught.value.hint
+    assert "`teacher` resnet8" in caught.value.hint
     bare = tmp_path / "bare.safetensors"  # without its sidecar
     bare.write_bytes(teacher_file.read_bytes())
     with pytest.raises(ImfDeployError, match=r"does not belong to CifarResNet \(missing: layer1\.1"):

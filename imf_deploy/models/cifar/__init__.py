@@ -24,4 +24,4 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "shufflenetv1": partial(CifarShuffleNet, 1),
     "shufflenetv2": partial(CifarShuffleNet, 2),
 }
-"""For each name of ``--student cifar:NAME``, the function that builds it for a number of classes."""
+"""For each NAME of ``cifar:NAME``, the function that builds it for a number of classes."""
