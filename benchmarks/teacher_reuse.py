@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--student", default=DistillSettings.student)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=DistillSettings.epochs)
-    parser.add_argument("--flip", action="store_true", help="two views of each picture, not one")
+    parser.add_argument("--flip", action="store_true", help="two views of each image, not one")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
