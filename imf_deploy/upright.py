@@ -10,12 +10,12 @@ copy: rotation, palette, colours. Here the rows of a large image are rotated, co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from PIL import Image
 
 from imf_deploy.errors import ImfDeployError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
@@ -63,8 +63,6 @@ class Upright:
 
     def cut(self, box: Box) -> Image.Image:
         """Return a part, converted."""
-        from PIL import Image
-
         turns = Image.Transpose
         turn = {
             2: turns.FLIP_LEFT_RIGHT,
@@ -87,8 +85,6 @@ class Upright:
             size: Width and height in pixels.
             box: The part to scale. The filter also reads the pixels next to it.
         """
-        from PIL import Image
-
         width, height = self.size
         if width * height <= WHOLE:
             return self.cut((0, 0, width, height)).resize(size, Image.Resampling.BILINEAR, box)
@@ -121,9 +117,6 @@ class Upright:
 
     def _converted(self, part: Image.Image) -> Image.Image:
         """Return a part in the mode ``color``; 16-bit channels keep their high byte."""
-        import numpy as np
-        from PIL import Image
-
         # Older versions of Pillow open 16-bit PNG and PNM as 32-bit integers.
         if part.mode.startswith("I;16") or part.mode == "I":
             # Pillow clips at 255 on conversion. For 16-bit colour it uses the high byte, as here.

@@ -65,6 +65,5 @@ def verify(
     files = [
         record if record.recipe else as_file(record.path, own, product.artifact.sha256) for record in known
     ]
-    split = as_split(data, own, "data", "test")
-    checked = run(product, files, data_set(own, test=split), gate)
+    checked = run(product, files, data_set(own, test=as_split(data, own, "data", "test")), gate)
     return checked[0] if single else checked

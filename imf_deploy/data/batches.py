@@ -86,9 +86,8 @@ def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iter
         # PyTorch has no exception class for a worker that died.
         if not str(error).startswith("DataLoader worker"):
             raise
-        why = shorten(str(error)).rstrip(". ")
         raise ImfDeployError(
-            f"a process that decodes images has died ({why})",
+            f"a process that decodes images has died ({shorten(str(error)).rstrip('. ')})",
             "Free some memory, or give a container more (--memory, --shm-size), and run again",
         ) from error
 

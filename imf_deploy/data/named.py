@@ -22,6 +22,7 @@ from imf_deploy.untrusted import shorten
 
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """Images ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
+Channels = tuple[float, float, float]
 
 _FASHION_LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -30,11 +31,6 @@ _FASHION_LABELS = (
 _LARGEST_IDX = 64 << 20
 # Mean and standard deviation over the 60,000 training images.
 _FASHION = Preprocess(28, "none", 28, (0.2860,) * 3, (0.3530,) * 3, _FASHION_LABELS, "L")
-
-
-def _cifar_preprocess(labels: list[str], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-    (r, g, b), (sr, sg, sb) = mean, std
-    return Preprocess(32, "none", 32, (r, g, b), (sr, sg, sb), tuple(labels))
 
 
 def _embedded() -> tuple[Arrays, Arrays, Preprocess]:
@@ -83,14 +79,14 @@ def _fashion_mnist(root: Path, download: bool) -> tuple[Arrays, Arrays, Preproce
     return train, test, _FASHION
 
 
-def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Path, bool], Any]:
+def _cifar(name: str, mean: Channels, std: Channels) -> Callable[[Path, bool], Any]:
     def read(root: Path, download: bool) -> tuple[Arrays, Arrays, Preprocess]:
         import torchvision
 
         dataset = getattr(torchvision.datasets, name)
         train, test = (dataset(str(root), train=is_train, download=download) for is_train in (True, False))
         arrays = [(p.data.transpose(0, 3, 1, 2), np.array(p.targets, np.uint8)) for p in (train, test)]
-        return arrays[0], arrays[1], _cifar_preprocess(train.classes, mean, std)
+        return arrays[0], arrays[1], Preprocess(32, "none", 32, mean, std, tuple(train.classes))
 
     return read
 

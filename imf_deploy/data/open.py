@@ -79,10 +79,10 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         train, validation = hold_out(data.train, config.val_fraction, config.split_seed, labels)
         data = replace(data, train=train, validation=validation)
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
-    data = replace(data, notes=notes)
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
-    return replace(data, fingerprint=fingerprint([data.fingerprint, described]), config=asdict(config))
+    known = fingerprint([data.fingerprint, described])
+    return replace(data, notes=notes, fingerprint=known, config=asdict(config))
 
 
 def recorded_data(content: Any) -> DataSettings:

@@ -40,7 +40,10 @@ def _lines(name: str, value: Any) -> list[str]:
         return _signatures(value)
     if name == "operators" and isinstance(value, Mapping):
         return [
-            some(f"{cut(str(operator))} {count}" for operator, count in sorted(value.items(), key=_by_count))
+            some(
+                f"{cut(str(operator))} {count}"
+                for operator, count in sorted(value.items(), key=lambda item: (-item[1], item[0]))
+            )
         ]
     if name == "preprocess" and isinstance(value, Mapping):
         rest = {key: item for key, item in value.items() if key != "labels"}
@@ -62,10 +65,6 @@ def _signatures(value: Any) -> list[str]:
             for key, item in value.items()
         ]
     return [text("", value)]
-
-
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
 
 
 def text(name: str, value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,7 @@ class FoldedImf(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
-        logits: Tensor = self.classifier(torch.cat(self.pooled(images), 1))
-        return logits
+        return cast(Tensor, self.classifier(torch.cat(self.pooled(images), 1)))
 
     def pooled(self, images: Tensor) -> list[Tensor]:
         """Return the pooled features of every IFD, ``[N, teacher channels]`` each."""
