@@ -67,13 +67,13 @@ def clock() -> Iterator[Clock]:
     """Measure the stages in this context, and yield their times. Nested calls yield the outer clock."""
     if around := _clock.get():
         yield around
-        return
-    made = Clock()
-    token = _clock.set(made)
-    try:
-        yield made
-    finally:
-        _clock.reset(token)
+    else:
+        made = Clock()
+        token = _clock.set(made)
+        try:
+            yield made
+        finally:
+            _clock.reset(token)
 
 
 @contextmanager
@@ -83,9 +83,8 @@ def stage(name: str) -> Iterator[None]:
     Args:
         name: For example ``distil``. A stage may run several times, and inside another one.
     """
-    running = _clock.get()
-    if running is None:
-        yield
-        return
-    with running.running(name), progress.part(name):
+    if around := _clock.get():
+        with around.running(name), progress.part(name):
+            yield
+    else:
         yield

@@ -17,6 +17,15 @@ from PIL import Image
 
 from imf_deploy.errors import ImfDeployError
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
 WHOLE = 1 << 24
@@ -63,20 +72,10 @@ class Upright:
 
     def cut(self, box: Box) -> Image.Image:
         """Return a part, converted."""
-        turns = Image.Transpose
-        turn = {
-            2: turns.FLIP_LEFT_RIGHT,
-            3: turns.ROTATE_180,
-            4: turns.FLIP_TOP_BOTTOM,
-            5: turns.TRANSPOSE,
-            6: turns.ROTATE_270,
-            7: turns.TRANSVERSE,
-            8: turns.ROTATE_90,
-        }.get(self.orientation)
         stored = self._stored(box)
         part = self.image if stored == (0, 0, *self.image.size) else self.image.crop(stored)
-        part = self._converted(part)
-        return part.transpose(turn) if turn is not None else part
+        turn = _TURNS.get(self.orientation)
+        return self._converted(part) if turn is None else self._converted(part).transpose(turn)
 
     def scaled(self, size: tuple[int, int], box: Box) -> Image.Image:
         """Scale a part with a bilinear filter, as ``Image.resize(size, BILINEAR, box)`` does.

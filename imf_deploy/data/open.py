@@ -91,9 +91,8 @@ def recorded_data(content: Any) -> DataSettings:
     Raises:
         ImfDeployError: a field is unknown, has another type, or is out of its bounds.
     """
-    fields = content if isinstance(content, dict) else {}
     try:
-        return from_record(DataSettings, {"data": ""} | fields)
+        return from_record(DataSettings, {"data": ""} | (content if isinstance(content, dict) else {}))
     except ImfDeployError as error:
         raise ImfDeployError(f"the record of the data is damaged ({error.what})", "Distil again") from error
 

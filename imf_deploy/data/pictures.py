@@ -147,10 +147,11 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
     Raises:
         ImfDeployError: the file is not an image, is truncated, or is too large; the message names it.
     """
-    with _opened(pictures, position) as image:
-        large = image.width * image.height > _ALONE
-        with _one_at_a_time if large else nullcontext():
-            return torch.from_numpy(preprocess.load(image, crop).copy())
+    with (
+        _opened(pictures, position) as image,
+        _one_at_a_time if image.width * image.height > _ALONE else nullcontext(),
+    ):
+        return torch.from_numpy(preprocess.load(image, crop).copy())
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:

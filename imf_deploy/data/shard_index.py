@@ -102,7 +102,7 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
     tokens: dict[str, int] = {}
     headers = hashlib.sha256()
     for number, path in enumerate(paths):
-        for place, length, token, mark in read_samples(path, headers):
+        for place, length, token, mark in read_samples(path, headers.update):
             rows.append((number, place, length, tokens.setdefault(token, len(tokens)), mark))
         advance(1)
     if not rows:

@@ -69,8 +69,7 @@ def refit_heads(
     for head in heads:
         inputs = features[head.source][:, : head.start[0].shape[1]]
         found.append(refit(inputs, taught, labels, head.start, weights, config.label_smoothing))
-    layers = [*(head.start for head in heads), *found]
-    accuracies = _accuracies([*heads, *heads], layers, see, data, device)
+    accuracies = _accuracies([*heads, *heads], [*(head.start for head in heads), *found], see, data, device)
     results = []
     for head, fitted, old, new in zip(
         heads, found, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
