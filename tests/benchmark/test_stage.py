@@ -14,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from imf_deploy.benchmark import BenchResult, Choice, bench, conditions, render
+from imf_deploy.benchmark import BenchResult, bench, conditions, render
 from imf_deploy.benchmark.inputs import noise
 from imf_deploy.benchmark.table import beside
 from imf_deploy.benchmark.ways import WAYS
@@ -307,7 +307,7 @@ def test_the_baseline_can_be_chosen(tmp_path: Path, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("choice", [{"device": "cuda"}, {"provider": ("tensorrt",)}])
-def test_a_provider_that_is_not_there(tmp_path: Path, choice: Choice) -> None:
+def test_a_provider_that_is_not_there(tmp_path: Path, choice: dict[str, Any]) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has it")
     with pytest.raises(DeviceError, match=r"has no (CUDA|Tensorrt)ExecutionProvider here, only .*CPU"):
