@@ -90,7 +90,8 @@ def test_two_sets_of_weights(here: Here, error: Error, options: list[Any], teach
     named = ["--teacher", "resnet8", "--teacher-weights", "two.pt"]
     result = here("distill", *options, *named)
     assert (
-        "two.pt holds 2 sets of weights: 'model' is used; --weights-key model_ema selects another" in result.err
+        "two.pt holds 2 sets of weights: 'model' is used; --weights-key model_ema selects another"
+        in result.err
     )
     assert "is suspect" in error(result, 2)
     assert here("distill", *options, *named, "--weights-key", "model_ema").code == 0
