@@ -19,10 +19,11 @@ _WRITERS = {"TeacherFile": "train-teacher", "DistilledFile": "distill", "Product
 
 
 def read_record(sidecar: Path) -> Artifact:
-    """Read the record of a file, whether the file is there or not.
+    """Read the record of a file, even if the file does not exist.
 
     Args:
-        sidecar: ``<file>.json``. The record's path is that of the file beside it, whatever stands inside.
+        sidecar: ``<file>.json``. The record's path is that of the file next to it, whatever the record
+            contains.
 
     Raises:
         ImfDeployError: the record is damaged, or another version wrote it.
@@ -63,7 +64,7 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
     if not isinstance(artifact, kind):
         writer = _WRITERS.get(kind.__name__, "export")
         raise ImfDeployError(
-            f"{path} is {artifact.title()}, not {kind.title()}", f"Give what imf-deploy {writer} wrote"
+            f"{path} is {artifact.title()}, not {kind.title()}", f"Use a file of imf-deploy {writer}"
         )
     return artifact
 

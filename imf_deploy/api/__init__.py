@@ -1,1 +1,1 @@
-"""The Python API: one small file for each verb, and what adapts objects to the stages."""
+"""The Python API: one small file for each verb, and adapters from objects to the stages."""

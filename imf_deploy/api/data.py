@@ -1,4 +1,4 @@
-"""Data in every form that the verbs take, as the splits that the stages take."""
+"""Convert data in all forms that the verbs accept to splits for the stages."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
 
 Data = Iterable[Any] | Dataset[Any] | Split | DataSet | str | Path
-"""Batches ``(images, labels)`` from anything that yields them, such as a ``DataLoader``; a ``Dataset`` of
-``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the network's
-input, ``float [N, 3, S, S]``, or ``uint8`` pictures where the network has a ``Preprocess``; labels are
+"""Batches ``(images, labels)`` from any iterable, such as a ``DataLoader``; a ``Dataset`` of
+``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the
+network's input, ``float [N, 3, S, S]``, or ``uint8`` images if the network has a ``Preprocess``; labels are
 ``int64 [N]``."""
 Role = Literal["train", "validation", "test"]
 
 _READ = 64
-"""Images that are read at once."""
+"""Number of images that are read at once."""
 
 
 def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split:
-    """Return data as a split, whose images are read in the order that the data has them.
+    """Return data as a split whose images are in the order of the data.
 
-    A map-style data set is read image by image, whenever images are needed. Batches that come from anything
-    else are kept in memory.
+    A map-style data set is read image by image, when images are needed. Batches from other iterables are kept
+    in memory.
 
     Args:
-        data: The data.
+        preprocess: Size and classes that the data must match.
         preprocess: Size and classes that the data has to fit.
-        name: Of the argument that the data comes from, for messages.
-        role: Which of its splits is taken, where it is given by name or path.
+        name: Name of the argument that the data comes from, for messages.
+        role: Split to use, if the data is given by name or path.
 
     Raises:
         UsageError: the data has another form.
@@ -52,7 +52,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
             raise UsageError(
                 f"{name} is {data.name}, which "
                 + ("has other preprocessing than the network" if len(split) else f"has no {role} images"),
-                "Give batches of the network's input, or the data that it was trained on",
+                "Use batches of the network's input, or the data that it was trained on",
             )
         return split
     if isinstance(data, Split):
@@ -66,7 +66,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
         items, collate, workers = Subset(data.dataset, positions), data.collate_fn, data.num_workers
     elif not isinstance(data, Dataset) or isinstance(data, IterableDataset):
         if not isinstance(data, Iterable):
-            raise UsageError(f"{name} is {data!r}", "Give batches of (images, labels), or a data set")
+            raise UsageError(f"{name} is {data!r}", "Use batches of (images, labels), or a data set")
         return in_memory(data, preprocess, name)
     try:
         # One pass for the labels; the images are read again when they are needed.
@@ -74,16 +74,16 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
         labels = [read_batch(batch, preprocess, name)[1] for batch in loader]
     except TypeError as error:
         raise UsageError(
-            f"{name} cannot be put into batches ({str(error).splitlines()[0]})",
+            f"{name} cannot be collated into batches ({str(error).splitlines()[0]})",
             "Let its transform return tensors, such as torchvision.transforms.ToTensor()",
         ) from error
     if not labels:
-        raise UsageError(f"{name} has no images", "Give at least one")
+        raise UsageError(f"{name} has no images", "Provide at least one")
     return Split.whole(DatasetImages(items, collate, torch.cat(labels), preprocess, workers))
 
 
 def _positions(loader: DataLoader[Any]) -> list[int] | None:
-    """Return which items a loader gives, in order; nothing where they cannot be fetched one by one."""
+    """Return the indices of a loader's items, in order; ``None`` if they cannot be fetched one by one."""
     if isinstance(loader.dataset, IterableDataset) or not hasattr(loader.dataset, "__getitem__"):
         return None
     if loader.batch_sampler is None:
@@ -94,12 +94,12 @@ def _positions(loader: DataLoader[Any]) -> list[int] | None:
 
 
 def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
-    """Return training data: batches as they come, or a named data set's split.
+    """Return training data: the batches of a loader, or a split of a named data set.
 
     Args:
-        data: A loader is iterated over once an epoch, with its own order, batches and augmentation. A
+        data: A loader is iterated over once per epoch, with its own order, batches and augmentation. A
             ``Dataset`` is shuffled.
-        preprocess: As for :func:`as_split`.
+        preprocess: See :func:`as_split`.
         batch_size: Images in a batch of a ``Dataset``.
     """
     if isinstance(data, str | Path | DataSet | Split):
@@ -111,7 +111,7 @@ def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
 
 
 def first_side(data: Data) -> int | None:
-    """Return the side of the first image in pixels; nothing for data that is named, or of another form."""
+    """Return the side of the first image in pixels; ``None`` for named data, or data in another form."""
     if isinstance(data, str | Path | DataSet):
         return None
     if isinstance(data, Split):
@@ -133,9 +133,9 @@ def data_set(
     test: Split | None = None,
     name: str = "the given data",
 ) -> DataSet:
-    """Return the data set that stages take, with empty splits in place of those that are not given.
+    """Return the data set for the stages, with empty splits for those that are not given.
 
-    Data of different calls counts as different: nothing that was made from it is taken for made already.
+    Data of different calls counts as different, so existing files are never reused for it.
     """
     size = preprocess.size
     nothing = Split.whole(MemoryImages(torch.zeros(0, 3, size, size), torch.zeros(0, dtype=torch.int64)))

@@ -41,25 +41,25 @@ def distill(
         student: A module, which is trained in place, or the name of an architecture such as ``mobilenetv2``.
         teacher: A trained module, which is put into evaluation mode and frozen; the path of a teacher's
             weights; or the name of the architecture of the packaged teacher.
-        train: Training data. A loader is iterated over once an epoch, with its own batches and augmentation;
+        train: Training data. A loader is iterated over once per epoch, with its own batches and augmentation;
             the settings of both are not used.
-        validation: Images with labels, on which accuracy is measured after each epoch and re-fitted heads are
-            judged. Data that is named has its own.
+        validation: Images with labels, on which accuracy is measured after each epoch, and which decide
+            whether re-fitted heads are kept. Named data has its own.
         settings: Epochs, learning rate, weights of the loss, design of the branches. ``settings.student`` is
             not used.
-        preprocess: How pictures become the networks' input, and the names of the classes; it travels with
-            every file that is made. Data that is named has its own.
-        folder: Where checkpoints are kept, so that the same call resumes after an interruption; by default
+        preprocess: How images are prepared as the networks' input, and the names of the classes; it is stored
+            in every file that is made. Named data has its own.
+        folder: Folder for checkpoints, so that the same call resumes after an interruption; by default
             nothing is written.
-        monitoring: What is kept and reported meanwhile.
+        monitoring: What is recorded and reported during the training.
 
     Returns:
-        The trained student and its branches, for :func:`imf_deploy.strip`. They lie on the CPU and share
+        The trained student and its branches, for :func:`imf_deploy.strip`. They are on the CPU and share
         nothing with ``student``.
 
     Raises:
         UsageError: an argument does not fit.
-        DeviceError: ``settings.device`` is not there.
+        DeviceError: ``settings.device`` does not exist.
         ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
     """
     check_monitoring(monitoring)
@@ -68,8 +68,8 @@ def distill(
     teaching = _teacher(teacher, data, settings)
     if teaching.spec.num_classes != preprocess.num_classes:
         raise ImfDeployError(
-            f"the teacher has {teaching.spec.num_classes} classes, and the data has {preprocess.num_classes}",
-            "Give a teacher of the same classes",
+            f"the teacher has {teaching.spec.num_classes} classes, but the data has {preprocess.num_classes}",
+            "Use a teacher of the same classes",
         )
     if isinstance(student, str):
         spec = student_spec(replace(settings, student=student), data)
@@ -88,7 +88,7 @@ def distill(
         "train_images": len(data.train),
         "config": asdict(settings),
     }
-    # A named student gets its fresh weights after the seed is set.
+    # The weights of a named student are drawn after the seed is set.
     given = None if isinstance(student, str) else student
     run = run_distillation(
         spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given
@@ -108,13 +108,13 @@ def _data(
     if isinstance(train, str | Path | DataSet):
         data = train if isinstance(train, DataSet) else open_data(DataSettings(str(train)))
         if preprocess not in (None, data.preprocess):
-            raise UsageError(f"preprocess is given, and {data.name} has its own", "Leave preprocess out")
+            raise UsageError(f"preprocess is given, but {data.name} has its own", "Leave preprocess out")
     else:
         if preprocess is None:
             module = next((network for network in (teacher, student) if isinstance(network, nn.Module)), None)
             size = first_side(train)
             if module is None or size is None:
-                raise UsageError("preprocess is not given", "Give preprocess=Preprocess(...)")
+                raise UsageError("preprocess is not given", "Use preprocess=Preprocess(...)")
             preprocess = fitting_preprocess(module, size, None)
         data = data_set(preprocess, train=as_training(train, preprocess, settings.batch_size))
     if validation is None:

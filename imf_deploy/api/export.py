@@ -27,7 +27,7 @@ def export_onnx(
     name: str = "",
     overwrite: bool = True,
 ) -> OnnxFile:
-    """Write a network as one ONNX file, with its record ``<path>.json`` beside it.
+    """Write a network as one ONNX file, with its record ``<path>.json`` next to it.
 
     In both precisions the file takes ``images``, ``float32 [batch, 3, S, S]``, and returns ``logits``,
     ``float32 [batch, classes]``. The same network gives the same bytes.
@@ -37,24 +37,24 @@ def export_onnx(
 
     Args:
         network: A product of :func:`imf_deploy.strip`, any ``nn.Module``, or the file of a product.
-        path: The file to write, with the suffix ``.onnx``.
-        precision: Of weights and arithmetic: ``fp32`` or ``fp16``.
+        path: Output file, with the suffix ``.onnx``.
+        precision: Precision of weights and arithmetic: ``fp32`` or ``fp16``.
         image_size: ``S`` in pixels, for a module without ``preprocess``.
-        preprocess: How pictures become the input of a module, and the names of its classes; it is kept in the
-            file.
-        name: What records and reports call a module; empty takes the name of its class.
-        overwrite: Whether a file that is there already is replaced.
+        preprocess: How images are prepared as the input of a module, and the names of its classes; it is
+            stored in the file.
+        name: Name of a module in records and reports; if empty, the name of its class.
+        overwrite: Whether an existing file is replaced.
 
     Returns:
         The record of the file.
 
     Raises:
-        UsageError: an argument is missing or does not fit, or no file could reproduce the network's answers.
+        UsageError: an argument is missing or invalid, or no file could reproduce the network's answers.
         ImfDeployError: the network cannot be exported, or the file cannot be written.
     """
     path = _with_suffix(path, ".onnx")
     if precision not in ("fp32", "fp16"):
-        raise UsageError(f"precision is {precision!r}", "Give fp32 or fp16; imf_deploy.quantize makes int8")
+        raise UsageError(f"precision is {precision!r}", "Use fp32 or fp16; imf_deploy.quantize makes int8")
     return write_onnx(as_product(network, image_size, preprocess, name), path, precision, overwrite)
 
 
@@ -65,29 +65,29 @@ def build_engine(
     *,
     overwrite: bool = True,
 ) -> EngineFile:
-    """Build a TensorRT engine from an ONNX file, with its record ``<path>.json`` beside it.
+    """Build a TensorRT engine from an ONNX file, with its record ``<path>.json`` next to it.
 
     Example:
         >>> settings = EngineSettings(batch=(BatchRange(1, 8, 32),), compute_capability=("86",))
         >>> imf_deploy.build_engine("network-fp16.onnx", "network-fp16.engine", settings)
 
     Args:
-        onnx: The ONNX file; the engine has its precision.
-        path: The file to write, with the suffix ``.engine``.
-        settings: Which TensorRT builds, for which batches and GPUs, and how.
-        overwrite: Whether a file that is there already is replaced.
+        onnx: ONNX file, whose precision the engine has.
+        path: Output file, with the suffix ``.engine``.
+        settings: The TensorRT to build with, the batches and GPUs to build for, and build options.
+        overwrite: Whether an existing file is replaced.
 
     Returns:
         The record of the engine.
 
     Raises:
-        UsageError: no TensorRT is installed, or an argument does not fit.
-        DeviceError: the full TensorRT, and no CUDA device.
+        UsageError: TensorRT is not installed, or an argument is invalid.
+        DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: TensorRT refuses the file.
     """
     path, file = _with_suffix(path, ".engine"), as_file(onnx)
     if not isinstance(file, OnnxFile):
-        raise UsageError(f"{file.path} is an engine", "Give the ONNX file that it was built from")
+        raise UsageError(f"{file.path} is an engine", "Use the ONNX file that it was built from")
     plan, remark = choose_engines(settings, FileChoice((), (cast("Precision", file.precision),)))
     if plan is None:
         raise UsageError(remark, "Install tensorrt-rtx, which needs no GPU")
@@ -96,5 +96,5 @@ def build_engine(
 
 def _with_suffix(path: str | Path, suffix: str) -> Path:
     if Path(path).suffix != suffix:
-        raise UsageError(f"path is {path}", f"Give a path that ends in {suffix}")
+        raise UsageError(f"path is {path}", f"Use a path that ends in {suffix}")
     return Path(path)

@@ -1,4 +1,4 @@
-"""Files that are given as objects: their records, read beside them or made of what the file itself says."""
+"""Records of files given as objects, read next to the files or derived from their content."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
 
 File = DeployableFile | str | Path
-"""A deployable file: what another verb returned, or a path."""
+"""A deployable file: the result of another verb, or a path."""
 
 
 def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") -> DeployableFile:
-    """Return the record of an ONNX file or an engine; of somebody else's ONNX file, what can be known.
+    """Return the record of an ONNX file or an engine; for an ONNX file of another tool, what can be derived.
 
     Args:
         file: The file.
-        preprocess: For an ONNX file without a record: how pictures become its input.
+        preprocess: For an ONNX file without a record: how images are prepared as its input.
         source: For such a file: hash of the network that it was made from.
 
     Raises:
-        UsageError: an ONNX file whose input is not that of a classifier.
-        ImfDeployError: the file is of another kind, damaged, or an engine without a record.
+        UsageError: the input of an ONNX file is not that of a classifier.
+        ImfDeployError: the file has another type, is damaged, or is an engine without a record.
     """
     if isinstance(file, DeployableFile):
         return file
@@ -48,12 +48,12 @@ def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") 
 
 
 def _of_tensors(path: Path, inputs: list[list[int | str]], outputs: list[list[int | str]]) -> Preprocess:
-    """Return what an ONNX file's shapes say of its input and its classes."""
+    """Derive the preprocessing and the classes from the shapes of an ONNX file."""
     if len(inputs) == 1 and len(inputs[0]) == 4 and outputs and len(outputs[0]) == 2:
         size, classes = inputs[0][3], outputs[0][1]
         if isinstance(size, int) and isinstance(classes, int):
             return Preprocess.of_tensors(size, tuple(map(str, range(classes))))
     raise UsageError(
         f"{path} takes {inputs} and gives {outputs}, not images [N, 3, S, S] and logits [N, classes]",
-        "Give preprocess, or export the file again with fixed sizes",
+        "Use preprocess, or export the file again with fixed sizes",
     )

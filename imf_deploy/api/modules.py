@@ -1,4 +1,4 @@
-"""Networks that are given as objects: what the stages need to know of them, as records that lie in memory."""
+"""Records in memory for networks given as objects, as the stages need them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ def as_product(
     """Return a network as a product, on the CPU and in evaluation mode.
 
     Args:
-        network: A module is copied, so that later changes do not matter; a product is returned as it is.
-        image_size: Side of a module's input in pixels; not needed where ``preprocess`` has it.
-        preprocess: How pictures become a module's input, and the names of its classes.
-        name: What files and reports call a module; empty takes the name of its class.
+        network: Network. A module is copied, so that later changes have no effect; a product is returned
+            unchanged.
+        image_size: Side of a module's input in pixels; not needed if ``preprocess`` has it.
+        preprocess: How images are prepared as a module's input, and the names of its classes.
+        name: Name of a module in files and reports; if empty, the name of its class.
 
     Raises:
-        UsageError: the size is not given or contradicts ``preprocess``, or no file could give its answers.
+        UsageError: the size is missing or contradicts ``preprocess``, or no file could reproduce its answers.
         ImfDeployError: the module does not run, or the file is not a product.
     """
     if isinstance(network, Product):
@@ -46,7 +47,7 @@ def as_product(
     if not isinstance(network, nn.Module):
         return load_product(Path(network))
     if isinstance(network, ImfDistiller):
-        raise UsageError("an ImfDistiller is for training", "Give one of the products of imf_deploy.strip")
+        raise UsageError("an ImfDistiller is for training", "Use one of the products of imf_deploy.strip")
     module = copy.deepcopy(network).cpu().eval()
     name = name or type(module).__name__
     preprocess = fitting_preprocess(module, image_size, preprocess)
@@ -68,29 +69,29 @@ def as_product(
 def fitting_preprocess(
     module: nn.Module, image_size: int | None, preprocess: Preprocess | None
 ) -> Preprocess:
-    """Return the preprocessing of a module: the given one, or one that knows its size and classes alone.
+    """Return the preprocessing of a module: the given one, or one that has only its size and classes.
 
     Raises:
-        UsageError: the size is not given, or the arguments contradict each other or the module.
+        UsageError: the size is missing, or the arguments contradict each other or the module.
         ImfDeployError: the module does not run.
     """
     size = preprocess.size if preprocess else image_size
     if not size or (image_size or size) != size:
         raise UsageError(
-            f"image_size is {image_size}, and preprocess {f'has {size}' if preprocess else 'is not given'}",
-            "Give image_size=PIXELS, the side of the network's input",
+            f"image_size is {image_size}, but preprocess {f'has {size}' if preprocess else 'is not given'}",
+            "Use image_size=PIXELS, the side of the network's input",
         )
     classes = only_logits(module, probe(module, size)).shape[1]
     if preprocess and preprocess.num_classes != classes:
         raise UsageError(
-            f"the network has {classes} classes, and preprocess names {preprocess.num_classes}",
-            "Give the labels of its classes in the order of its logits",
+            f"the network has {classes} classes, but preprocess names {preprocess.num_classes}",
+            "Use the labels of its classes in the order of its logits",
         )
     return preprocess or Preprocess.of_tensors(size, tuple(map(str, range(classes))))
 
 
 def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess) -> dict[str, Any]:
-    """Return what every record of a network in memory holds; its hash is that of its tensors."""
+    """Return the common fields of the records of a network in memory; its hash is that of its tensors."""
     return {
         "path": Path(spec.stem),
         "format": MODULE,
@@ -112,11 +113,11 @@ def hash_of(module: nn.Module, spec: ModelSpec) -> str:
 
 
 def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Distilled:
-    """Return what a distiller has trained, as the strip stage takes it: a copy on the CPU.
+    """Return the trained networks of a distiller for the strip stage: a copy on the CPU.
 
     Args:
-        imf: The distiller; it stays as it is.
-        preprocess: How images become the student's input, and the names of the classes.
+        imf: The distiller; it is not changed.
+        preprocess: How images are prepared as the student's input, and the names of the classes.
     """
     preprocess = fitting_preprocess(imf.student, imf.spec.image_size, preprocess)
     fields = {
@@ -140,13 +141,13 @@ def distilled_in_memory(
     design: BranchSettings,
     fields: dict[str, Any],
 ) -> Distilled:
-    """Return a copy of a training graph on the CPU with its record, as the strip stage takes it.
+    """Return a copy of a training graph on the CPU with its record, for the strip stage.
 
     Args:
         graph: The graph.
         spec: The student's name, classes and size.
-        preprocess: How images become the student's input.
-        design: How the branches are made.
+        preprocess: How images are prepared as the student's input.
+        design: Design of the branches.
         fields: Further fields of the record.
     """
     graph = copy.deepcopy(graph).cpu().to(memory_format=torch.channels_last).eval()

@@ -32,7 +32,7 @@ def quantize(
     preprocess: Preprocess | None = None,
     overwrite: bool = True,
 ) -> OnnxFile:
-    """Write the INT8 form of a network as an ONNX file, with its record ``<path>.json`` beside it.
+    """Write the INT8 form of a network as an ONNX file, with its record ``<path>.json`` next to it.
 
     Layers that INT8 harms stay in float until the gate holds on the validation images.
 
@@ -41,27 +41,27 @@ def quantize(
         >>> imf_deploy.quantize(fp32, "network-int8.onnx", calibration=train_loader, validation=val_loader)
 
     Args:
-        source: A float32 ONNX file, ours or anybody's; a product; or any ``nn.Module``.
-        path: The file to write, with the suffix ``.onnx``.
+        source: A float32 ONNX file from any exporter; a product; or any ``nn.Module``.
+        path: Output file, with the suffix ``.onnx``.
         calibration: Training images that ranges are measured on. At most ``settings.images`` are used.
-        validation: Images with labels that the file is judged by.
-        gate: What the file may lose on these; by default that of ``settings``.
+        validation: Images with labels on which the file is judged.
+        gate: Maximum loss of the file on these; by default that of ``settings``.
         settings: Target, method, and number of images.
         image_size: Side of the input in pixels, for a module without ``preprocess``.
-        preprocess: How pictures become the input of a module, or of a file that does not say.
-        overwrite: Whether a file that is there already is replaced.
+        preprocess: How images are prepared as the input of a module, or of a file that does not contain it.
+        overwrite: Whether an existing file is replaced.
 
     Returns:
         The record of the file.
 
     Raises:
-        UsageError: an argument is missing or does not fit.
+        UsageError: an argument is missing or invalid.
         GateError: INT8 misses the gate even with layers in float; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
     path = Path(path)
     if path.suffix != ".onnx":
-        raise UsageError(f"path is {path}", "Give a path that ends in .onnx")
+        raise UsageError(f"path is {path}", "Use a path that ends in .onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         if isinstance(source, Product | nn.Module):

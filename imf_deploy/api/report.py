@@ -39,24 +39,24 @@ def write_report(
         >>> imf_deploy.write_report("out", checked, [net], bench=imf_deploy.bench([net, *checked]))
 
     Args:
-        folder: Where to write.
-        files: What :func:`imf_deploy.verify` returned.
+        folder: Output folder.
+        files: Results of :func:`imf_deploy.verify`.
         networks: The networks that the files were made from; their proofs of stripping are in the report.
-        bench: What :func:`imf_deploy.bench` returned for the files and, before them, for their networks.
+        bench: Result of :func:`imf_deploy.bench` for the files and, before them, for their networks.
         validation: Images with labels to measure the accuracy of the networks on. A file is recommended only
-            where this and ``bench`` are given.
-        distilled: What :func:`imf_deploy.distill` returned, for the section about training.
+            if this and ``bench`` are given.
+        distilled: Result of :func:`imf_deploy.distill`, for the section about training.
         notes: Further sentences for the reader.
 
     Returns:
         The content of ``report.json``.
 
     Raises:
-        UsageError: there is no file, or its network was not timed beside it.
+        UsageError: there is no file, or its network was not timed with it.
         ImfDeployError: a file was not verified, or a report cannot be written.
     """
     if not files:
-        raise UsageError("there are no files to report on", "Give what imf_deploy.verify returned")
+        raise UsageError("there are no files to report on", "Use the result of imf_deploy.verify")
     own = files[0].preprocess
     products = [as_product(network, preprocess=own) for network in networks]
     if validation is not None:
@@ -83,7 +83,7 @@ def write_report(
 
 
 def _latencies(bench: BenchResult, files: Sequence[DeployableFile]) -> dict[str, FileLatency]:
-    """Return the latency of each file at batch 1 beside that of its network, by hash of the file."""
+    """Return the latency of each file at batch 1 next to that of its network, by hash of the file."""
     rows = {row.sha256: row for row in reversed(bench.rows) if row.latency.images == 1}
     found = {}
     for file in files:
@@ -92,7 +92,7 @@ def _latencies(bench: BenchResult, files: Sequence[DeployableFile]) -> dict[str,
             continue
         if network is None:
             raise UsageError(
-                f"{file.path} was timed without its network", "Give bench the network too, before its files"
+                f"{file.path} was timed without its network", "Pass the network to bench before its files"
             )
         memory = (row.start_up or {}).get("memory")
         bytes_ = round(memory["of_file_mib"] * 2**20) if memory else None

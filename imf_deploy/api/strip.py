@@ -29,12 +29,13 @@ def strip(
         >>> logits = plain.module(images)
 
     Args:
-        distilled: A distiller after training, which stays as it is, or what :func:`imf_deploy.distill` gave.
-        products: ``plain`` (the student itself) and ``imf@k`` (its first k blocks and their branches); none
-            makes all.
+        distilled: A distiller after training, which is not changed, or the result of
+            :func:`imf_deploy.distill`.
+        products: ``plain`` (the student itself) and ``imf@k`` (its first k blocks and their branches);
+            empty makes all.
         images: ``float32 [N, 3, S, S]`` to compare the logits on; by default 64 images of seeded noise.
-        preprocess: How pictures become the input of a distiller's student, and the names of its classes; it
-            travels with every file that is made.
+        preprocess: How images are prepared as the input of a distiller's student, and the names of its
+            classes; it is stored in every file that is made.
 
     Returns:
         The products in the order ``plain``, ``imf@1``, …; the module of each shares nothing with the student.

@@ -31,8 +31,9 @@ def verify(
 ) -> DeployableFile | list[DeployableFile]:
     """Compare files with the network that they were made from, on labelled images.
 
-    Every file is also compared with the file that it was made from, where that comes first in the sequence.
-    Images are run alone as well as in a batch. A file that fails does not raise: its record says why.
+    Every file is also compared with the file that it was made from, if that one precedes it in the sequence.
+    Images are run alone and in a batch. A file that fails does not raise an error; its record gives the
+    reason.
 
     Example:
         >>> checked = imf_deploy.verify("network-fp32.onnx", against=network, data=test_loader)
@@ -40,10 +41,10 @@ def verify(
         'pass'
 
     Args:
-        file: An ONNX file or an engine, or several of one network.
+        file: An ONNX file or an engine, or several files of one network.
         against: The network: a module, a product, or the file of a product.
         data: Test images with labels.
-        gate: What a file may lose; by default what its record says, or else the usual gate.
+        gate: Maximum loss of a file; by default that of its record, or otherwise the usual gate.
 
     Returns:
         The record of the file, or of each. Its ``verify`` has the ``status`` (``pass``, ``fail``,
@@ -51,13 +52,13 @@ def verify(
         comparisons. Nothing is written.
 
     Raises:
-        UsageError: an argument does not fit.
+        UsageError: an argument is invalid.
         ImfDeployError: a file was made from another network, is damaged, or cannot be run by ONNX Runtime.
     """
     single = isinstance(file, File)
     paths: list[File] = [file] if isinstance(file, File) else list(file)
     if not paths:
-        raise UsageError("no file is given", "Give an ONNX file or an engine")
+        raise UsageError("no file is given", "Use an ONNX file or an engine")
     known = [as_file(path) for path in paths]
     product = as_product(against, preprocess=known[0].preprocess)
     own = product.artifact.preprocess

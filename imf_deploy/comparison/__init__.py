@@ -1,1 +1,1 @@
-"""Lay several runs side by side, and choose among all their files."""
+"""Compare several runs side by side, and choose among all their files."""

@@ -1,4 +1,4 @@
-"""Choose one file of several runs within a budget, on validation accuracy, and say why."""
+"""Choose one file of several runs within a budget, by validation accuracy, and explain the choice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from imf_deploy.show.format import percent, scaled, significant
 
 @dataclass(frozen=True)
 class Budget:
-    """What a file may cost, and has to reach; nothing where there is no limit.
+    """Limits on the cost and the accuracy of a file; ``None`` is no limit.
 
     Attributes:
-        latency_ms: Most milliseconds of the median (p50) of one inference.
-        size_mb: Most megabytes (a million bytes) of the file.
-        min_accuracy: Least accuracy on validation images, 0 to 1.
+        latency_ms: Maximum median latency (p50) of one inference in milliseconds.
+        size_mb: Maximum size of the file in megabytes (a million bytes).
+        min_accuracy: Minimum accuracy on validation images, 0 to 1.
     """
 
     latency_ms: float | None = None
@@ -32,13 +32,13 @@ class Budget:
         """Check the numbers.
 
         Raises:
-            UsageError: a budget that nothing can be within, or an accuracy that is no fraction.
+            UsageError: no file can be within the budget, or an accuracy is not a fraction.
         """
         for option, value in (("`latency_budget_ms`", self.latency_ms), ("`size_budget_mb`", self.size_mb)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{option} must be above 0")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
-            raise UsageError("`min_accuracy` is a part from 0 to 1", "Give such as 0.9")
+            raise UsageError("`min_accuracy` must be from 0 to 1", "For example: 0.9")
 
     def __bool__(self) -> bool:
         """Return whether there is any limit."""
@@ -56,10 +56,10 @@ class Budget:
         return ", ".join(told)
 
     def misses(self, row: ArtifactRow) -> dict[str, float]:
-        """Return by how much of each limit a candidate misses it, in words and as a part of the limit."""
+        """Return by how much a candidate misses each limit, in words and as a fraction of the limit."""
         latency, accuracy, found = row.latency_ms, row.validation_accuracy, {}
         if latency is None or accuracy is None:
-            raise ValueError(f"{row.path} is no candidate")
+            raise ValueError(f"{row.path} is not a candidate")
         if self.latency_ms is not None and latency.p50 > self.latency_ms:
             over = latency.p50 - self.latency_ms
             found[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = over / self.latency_ms
@@ -77,12 +77,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Choice:
-    """What to deploy, or why nothing.
+    """The file to deploy, or why there is none.
 
     Attributes:
         entry: The file, if there is one.
-        sentence: What to do and why.
-        nearest: Of the files that miss the budget, the one that misses it by the least part.
+        sentence: Recommendation with its reason.
+        nearest: Of the files that miss the budget, the one with the smallest relative miss.
     """
 
     entry: Entry | None
@@ -93,14 +93,14 @@ class Choice:
 def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Budget) -> Choice:
     """Choose as :func:`imf_deploy.report.recommend.recommend` does, among the files within the budget.
 
-    Test accuracies play no part. A candidate passed its checks, was timed, and has an accuracy on
-    validation images. Latencies of different machines cannot be held against each other or one
-    budget, so only the first group with a candidate counts.
+    Test accuracies are not used. A candidate passed its checks, was timed, and has an accuracy on validation
+    images. Latencies of different machines cannot be compared with each other or with one budget, so only the
+    first group with a candidate is considered.
 
     Args:
         entries: All files.
         groups: Runs that were timed under the same conditions, the first run's first.
-        budget: What the file may cost.
+        budget: Limits for the file.
     """
     everywhere = [entry for entry in entries if entry.candidate]
     candidates = next(
@@ -113,7 +113,7 @@ def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Bu
             "images.",
         )
     fit = [entry for entry in candidates if not budget.misses(entry.row)]
-    # Under the name that tells the runs apart, since the choice comes back as a path.
+    # The name distinguishes the runs, because the choice is returned as a path.
     chosen = recommend([replace(entry.row, path=entry.name) for entry in fit])
     others = _left_out(candidates, len(everywhere) - len(candidates))
     if chosen is None:
@@ -124,7 +124,7 @@ def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Bu
 
 
 def _left_out(candidates: Sequence[Entry], others: int) -> str:
-    """Return a sentence on candidates that were timed elsewhere; nothing where there are none."""
+    """Return a sentence on candidates that were timed elsewhere; empty if there are none."""
     if not others:
         return ""
     runs = ", ".join(dict.fromkeys(entry.run.name for entry in candidates))

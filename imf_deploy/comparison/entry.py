@@ -15,10 +15,10 @@ class Entry:
     """One file of one run.
 
     Attributes:
-        run: Whose it is.
-        row: What was measured of it.
-        fronts: ``latency`` and ``size``, where no other file is as accurate on validation images at
-            less of it, or more accurate at no more of it.
+        run: Its run.
+        row: Its measurements.
+        fronts: ``latency`` and ``size``, if no other file is as accurate on validation images at a lower
+            cost, or more accurate at the same cost.
     """
 
     run: Run
@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """Run and path, which no other file shares."""
+        """Run and path, which are unique."""
         return f"{self.run.name}/{self.row.path}"
 
     @property

@@ -24,7 +24,7 @@ from imf_deploy.show.svg import inline_svg, panel, style
 
 
 def render_page(comparison: Comparison) -> str:
-    """Return the comparison as an HTML page that needs nothing else: no script, no font, no network."""
+    """Return the comparison as a self-contained HTML page: no script, no font, no network."""
     from markupsafe import Markup
 
     pictures = {
@@ -55,7 +55,7 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
         chosen: The recommended file, which gets a ring.
 
     Returns:
-        An ``<svg>`` element, or nothing if there is no point to draw.
+        An ``<svg>`` element, or ``None`` if there is no point to draw.
     """
     drawn = [(entry, point) for entry in entries if (point := _point(entry, front))]
     if not drawn:
@@ -68,7 +68,7 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
         keys: list[Any] = []
         names = list(dict.fromkeys(point.series for point in points))
         for place, run in enumerate(names):
-            # Shifted once round, so that ten runs have ten different marks.
+            # Shifted by one after each round of colours, so that ten runs have ten different marks.
             marker = MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
             own = [(p, front not in entry.fronts) for entry, p in drawn if p.series == run]
             parts = [[p for p, hollow in own if hollow == wanted] for wanted in (True, False)]
@@ -77,7 +77,7 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
                 for part, hollow in zip(parts, (True, False), strict=True)
                 if part
             ]
-            keys.append(marks[-1])  # filled, where there is any
+            keys.append(marks[-1])  # filled, if there is one
         for entry, point in drawn:
             if entry is chosen:
                 keys += ring_around(axes, point)

@@ -41,11 +41,11 @@ def render(comparison: Comparison) -> Group:
     lines = [
         f"Data {comparison.runs[0].report.dataset}; accuracies with half of their 95 % Wilson interval.",
         "front: no other file is as fast (latency) or as small (size) and as accurate on the validation "
-        "images, on which the choice is made too.",
+        "images, which are also used for the choice.",
     ]
     parts += [Text(visible(line), style="dim") for line in lines]
     parts += [Text(visible(f"! {warning}"), style="yellow") for warning in comparison.warnings]
-    if not comparison.missed:  # then the error says it
+    if not comparison.missed:  # otherwise the error reports it
         parts.append(Text(visible(comparison.choice.sentence), style="bold"))
     return Group(*parts)
 

@@ -1,4 +1,4 @@
-"""Open the runs that are to be compared, and say what keeps them from being comparable."""
+"""Open the runs to compare, and report what keeps them from being comparable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imf_deploy.records.report import Report, read_report
 from imf_deploy.report.verdict import is_trial
 from imf_deploy.show.format import plain
 
-# Of the versions, only those of what runs the files.
+# Only the versions of the libraries that run the files.
 _RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
 _NOT_CONDITIONS = ("time", "load_average", "versions")
 
@@ -22,9 +22,9 @@ class Run:
     """One run.
 
     Attributes:
-        name: What tells it from the others: the folder's name, or its path where two share a name.
+        name: Unique name: the folder's name, or its path if two runs share a name.
         path: Its ``report.json``.
-        report: What that holds.
+        report: Content of the report.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Run:
 
     @property
     def conditions(self) -> dict[str, str]:
-        """What its latencies depend on, by name, in words."""
+        """The conditions of its latencies, by name, in words."""
         environment = self.report.environment
         told = {key: value for key, value in environment.items() if key not in _NOT_CONDITIONS}
         versions = environment.get("versions")
@@ -52,13 +52,13 @@ def open_runs(paths: Sequence[Path]) -> list[Run]:
         paths: Folders of runs, or their ``report.json`` files.
 
     Raises:
-        UsageError: one is missing or given twice, or they were tested on different data sets.
-        ImfDeployError: a report is damaged, no report at all, or one of a newer version.
+        UsageError: one is missing or listed twice, or they were tested on different data sets.
+        ImfDeployError: a report is damaged, is not a report, or was written by a newer version.
     """
     reports = [_report_path(path) for path in paths]
     for place, path in enumerate(reports):
         if path.resolve() in [other.resolve() for other in reports[:place]]:
-            raise UsageError(f"{path} is given twice", "Give every run once")
+            raise UsageError(f"{path} is given twice", "Name every run once")
     short = [path.resolve().parent.name if path.name == "report.json" else path.stem for path in reports]
     names = [
         name if name and short.count(name) == 1 else str(path)
@@ -82,7 +82,7 @@ def _report_path(path: Path) -> Path:
 
 
 def _check_data(runs: Sequence[Run]) -> None:
-    """Refuse runs on different data: their accuracies say nothing about each other."""
+    """Refuse runs on different data, whose accuracies cannot be compared."""
     first = runs[0]
     for run in runs[1:]:
         for called, ours, theirs in (
@@ -101,7 +101,7 @@ def _test_images(report: Report) -> Any:
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
-    """Return what a reader of the comparison has to know about its runs, in sentences."""
+    """Return what readers of the comparison must know about its runs, in sentences."""
     found = []
     first = runs[0]
     for run in runs[1:]:
@@ -114,15 +114,15 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         prints = [one.report.config.get("data_fingerprint") for one in (first, run)]
         if all(prints) and prints[0] != prints[1]:
             found.append(
-                f"{first.name} and {run.name} had other pictures or another split of "
-                f"{run.report.dataset}: their accuracies are not of the same images."
+                f"{first.name} and {run.name} used other images or another split of "
+                f"{run.report.dataset}: their accuracies are not for the same images."
             )
     if len(runs) > 1 and not found:
         found.append(
             "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
         )
     trials = [run.name for run in runs if is_trial(run.report)]
-    return [f"{name} is a trial (--quick): its accuracies are no result." for name in trials] + found
+    return [f"{name} is a trial (--quick): its accuracies are not meaningful." for name in trials] + found
 
 
 def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:

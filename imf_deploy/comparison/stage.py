@@ -1,4 +1,4 @@
-"""Stage: lay runs side by side, mark the Pareto fronts, and choose within a budget."""
+"""Stage: compare runs side by side, mark the Pareto fronts, and choose within a budget."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Comparison:
     Attributes:
         runs: The runs, as they were given.
         entries: Their files, in the order of the reports.
-        budget: What the choice was limited to.
+        budget: Limits for the choice.
         choice: What to deploy.
-        warnings: What makes the numbers hard to compare.
+        warnings: Reasons why the numbers are hard to compare.
     """
 
     runs: list[Run]
@@ -36,11 +36,11 @@ class Comparison:
 
     @property
     def missed(self) -> bool:
-        """Whether there is a budget that no file fits."""
+        """Whether there is a budget and no file fits it."""
         return bool(self.budget) and self.choice.entry is None
 
     def by_run(self) -> list[tuple[Run, str, list[Entry]]]:
-        """Return each run, what the paths of its files begin with, and its files."""
+        """Return each run, the common prefix of its files' paths, and its files."""
         found = []
         for run in self.runs:
             own = [entry for entry in self.entries if entry.run is run]
@@ -90,11 +90,11 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
 
     Args:
         paths: Folders of runs, or their ``report.json`` files; one is enough.
-        budget: What the recommended file may cost.
+        budget: Limits for the recommended file.
 
     Raises:
-        UsageError: a run is missing or given twice, or runs had different data sets; a bad budget.
-        ImfDeployError: a report is damaged, foreign, or of a newer version.
+        UsageError: a run is missing or listed twice, runs had different data sets, or the budget is invalid.
+        ImfDeployError: a report is damaged, is not a report, or was written by a newer version.
     """
     budget = budget or Budget()
     budget.check()
@@ -105,9 +105,9 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
 
 
 def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
-    """Return the entries with the fronts that they are on; latencies of different machines share none."""
+    """Return the entries with their fronts; latencies of different machines share none."""
     fronts: list[set[str]] = [set() for _ in entries]
-    # Validation accuracies: whoever chooses from the front must not choose on the test images.
+    # Validation accuracies are used, because a choice from the front must not depend on the test images.
     passed = [place for place, entry in enumerate(entries) if entry.judged]
     for group in groups:
         timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
@@ -129,10 +129,10 @@ def _accuracy(entry: Entry) -> float:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the places of the points that no other point dominates, cheapest first.
+    """Return the indices of the points that no other point dominates, cheapest first.
 
-    A point dominates another if it costs no more and earns no less, and is better in one of both.
-    Points that are equal in both are all on the front, or none is.
+    A point dominates another if it costs no more and earns no less, and is better in one of both. Points that
+    are equal in both are either all on the front, or none is.
 
     Args:
         points: Cost (latency, size) and earnings (accuracy) of each; all finite.
@@ -141,7 +141,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     front: list[int] = []
     for place in order:
         cost, earned = points[place]
-        # Everything before costs no more, so only what earns more than all of it is new.
+        # All preceding points cost no more, so a point is only new if it earns more than all of them.
         if not front or earned > points[front[-1]][1] or (cost, earned) == points[front[-1]]:
             front.append(place)
     return front

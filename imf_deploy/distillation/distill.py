@@ -12,7 +12,7 @@ from torch import nn
 
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.imf_task import ImfTask, training_graph
+from imf_deploy.distillation.imf_task import ImfTask, imf_task, training_graph
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, sha256_file
@@ -21,7 +21,6 @@ from imf_deploy.models import (
     Block,
     ModelSpec,
     check_student,
-    find_blocks,
     load_weights,
     read_weights,
     save_weights,
@@ -54,15 +53,15 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
 
 @dataclass(frozen=True)
 class Distilled:
-    """A trained student with its branches, as the strip stage reads it.
+    """A trained student with its branches, as read by the strip stage.
 
     Attributes:
         artifact: The record of the file.
         spec: The student's architecture.
         graph: Student and branches with their trained weights, in evaluation mode.
         blocks: The student's blocks.
-        teacher_features: The teacher's feature map that each IFD maps to the shape of.
-        design: How the branches are made.
+        teacher_features: The teacher's feature map whose shape each IFD outputs.
+        design: Design of the branches.
     """
 
     artifact: DistilledFile
@@ -84,32 +83,33 @@ def distill(
 ) -> DistilledFile:
     """Distil a teacher into a student and write both the student and its branches.
 
-    The teacher stays in evaluation mode without gradients. A file that the same recipe made before
-    is taken as it is; a checkpoint beside it is gone on from, and removed at the end. Of several
-    processes all call this, and the first one writes.
+    The teacher stays in evaluation mode without gradients. A file that the same recipe already made is
+    returned unchanged; a training is resumed from a checkpoint next to it, which is removed at the end. If
+    there are several processes, all call this, and the first one writes.
 
     Args:
-        data: Training and validation splits; the test split is not touched.
-        teacher: As :func:`imf_deploy.teaching.teacher.load_teacher` gives it.
+        data: Training and validation splits; the test split is not used.
+        teacher: Teacher from :func:`imf_deploy.teaching.teacher.load_teacher`.
         config: Settings.
-        path: Where to write; tensors are named ``student.*`` and ``imf.*``.
+        path: Output file; tensors are named ``student.*`` and ``imf.*``.
         overwrite: Whether a file that another recipe made may be replaced.
-        monitoring: What is kept and told meanwhile.
-        checked: Whether :func:`imf_deploy.models.check_student` has accepted the student already.
+        monitoring: What is recorded and reported during the training.
+        checked: Whether :func:`imf_deploy.models.check_student` has already accepted the student.
 
     Returns:
         The record of the file.
 
     Raises:
-        UsageError: unknown student, or a setting out of range.
-        ImfDeployError: the teacher has other classes, the loss is not finite, or a file problem.
+        UsageError: the student is unknown, or a setting is out of range.
+        ImfDeployError: the teacher has other classes, the loss is not finite, or a file cannot be read or
+            written.
     """
     check_monitoring(monitoring)
     config = scaled_rate(config)
     classes = data.preprocess.num_classes
     if teacher.spec.num_classes != classes:
         raise ImfDeployError(
-            f"the teacher knows {teacher.spec.num_classes} classes, the data has {classes}",
+            f"the teacher has {teacher.spec.num_classes} classes, but the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
     spec = student_spec(config, data)
@@ -145,16 +145,16 @@ def distill(
 
 @dataclass(frozen=True)
 class DistillationRun:
-    """What a distillation has trained.
+    """The result of training a distillation.
 
     Attributes:
-        teacher: The network that it learned from.
+        teacher: Teacher that the student learned from.
         config: Settings.
-        task: The task, which has the teacher.
+        task: Task, which has the teacher.
         graph: Student and branches.
         blocks: The student's blocks.
         features: The teacher's block that each branch learned.
-        history: One record an epoch.
+        history: One record per epoch.
     """
 
     teacher: Teacher
@@ -166,7 +166,7 @@ class DistillationRun:
     history: History
 
     def finish(self, data: DataSet) -> dict[str, Any]:
-        """Re-fit the heads where the settings ask for it, and return the fields of the record."""
+        """Re-fit the heads if the settings require it, and return the fields of the record."""
         heads = []
         if self.config.refit:
             with stage("refit"):
@@ -197,62 +197,36 @@ def run_distillation(
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     student: nn.Module | None = None,
 ) -> DistillationRun:
-    """Train a student and its branches; nothing but the checkpoint is written.
+    """Train a student and its branches; only the checkpoint is written.
 
     Args:
         spec: The student's architecture.
-        teacher: The frozen network that it learns from.
+        teacher: The frozen teacher.
         data: Training and validation splits.
-        config: Settings, which were checked.
-        checkpoint: As :func:`imf_deploy.training.loop.fit` takes it, like the three that follow.
-        settings: Everything that decides the result.
+        config: Checked settings.
+        checkpoint: See :func:`imf_deploy.training.loop.fit`, also for the next three arguments.
+        settings: Everything that determines the result.
         overwrite: Whether a checkpoint of other settings may be replaced.
-        monitoring: What is kept and reported meanwhile.
-        student: The student, which is trained in place; by default one with fresh weights.
+        monitoring: What is recorded and reported during the training.
+        student: The student, which is trained in place; by default a new one.
     """
     torch.manual_seed(config.seed)
     recent = None
     if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
-    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
     title = f"Distilling {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
 
 
-def imf_task(
-    spec: ModelSpec,
-    teacher: Teacher,
-    config: DistillSettings,
-    recent: RecentLogits | None = None,
-    student: nn.Module | None = None,
-) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
-    """Build what a distillation trains.
-
-    Args:
-        spec: The student's architecture.
-        teacher: The frozen network that it learns from.
-        config: Of the distillation.
-        recent: Keeps the teacher's logits for the re-fit.
-        student: The student; by default one with fresh weights.
-
-    Returns:
-        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
-    """
-    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
-    graph, blocks, features = training_graph(spec, its, config, student)
-    smoothing = config.label_smoothing
-    task = ImfTask(graph, teacher, features, config, smoothing, config.branch_warmup, recent)
-    return task, graph, blocks, features
-
-
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
-    """Write a training graph with its record, and remove the checkpoint that led to it.
+    """Write a training graph with its record, and remove its checkpoint.
 
     Args:
-        record: What is known of the file, but for its hash.
+        record: The record of the file, without its hash.
         graph: Student and branches.
-        checkpoint: Of the training that is done.
+        checkpoint: Checkpoint of the finished training.
 
     Raises:
         ImfDeployError: a weight or a statistic is not finite; nothing is written.
@@ -265,20 +239,20 @@ def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) ->
 
 
 def recorded_settings(artifact: DistilledFile) -> DistillSettings:
-    """Return the settings that a distilled file was made with.
+    """Return the settings of a distilled file.
 
     Raises:
-        ImfDeployError: they are damaged.
+        ImfDeployError: the settings are damaged.
     """
     return from_record(DistillSettings, artifact.config)
 
 
 def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Distilled:
-    """Build the training graph of a distilled file again.
+    """Rebuild the training graph of a distilled file.
 
     Args:
         artifact: Its record.
-        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+        trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
 
     Raises:
         UsageError: the record names a factory that is not trusted.

@@ -1,4 +1,4 @@
-"""IMF as one module for anybody's training loop: PyTorch, Lightning, Accelerate, the Hugging Face Trainer."""
+"""IMF as one module for any training loop: PyTorch, Lightning, Accelerate, the Hugging Face Trainer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ImfLosses:
 
     Attributes:
         total: The sum of the terms, a scalar, to be minimised.
-        cross_entropy: Of the student's own logits and the labels.
+        cross_entropy: Cross-entropy of the student's own logits and the labels.
         student_kd: Divergence of the student's own logits from the teacher's.
         branch_kd: Mean divergence of the branches' logits.
         prefix_kd: Mean divergence of the attentive logits.
@@ -44,7 +44,7 @@ class ImfLosses:
 class ImfDistiller(nn.Module):
     """A student with its branches under a frozen teacher; calling it returns the losses of a batch.
 
-    The student is trained in place. The teacher is put into evaluation mode and frozen: it is neither in
+    The student is trained in place. The teacher is put into evaluation mode and frozen. It is neither in
     ``parameters()`` nor in ``state_dict()``, but follows the module to its device and data type. The loss is
     that of :func:`imf_deploy.distill` (Kim, Lee, Woo, IJCAI 2023, with this project's choices; see
     ``docs/method.md``).
@@ -60,14 +60,14 @@ class ImfDistiller(nn.Module):
 
     Args:
         student: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
-        teacher: The same form, with the same classes, trained.
+        teacher: A trained network of the same form, with the same classes.
         image_size: ``S`` in pixels. The blocks of both networks are found at this size.
-        settings: The weights of the loss, the design of the branches, and the taps. Of the settings of the
-            training loop, only ``label_smoothing`` is used.
+        settings: The weights of the loss, the design of the branches, and the taps. Only ``label_smoothing``
+            is used of the settings for training.
 
     Attributes:
         student: The student. ``imf.student(images)`` returns its logits.
-        progress: Part of the training that is done, from 0 to 1; only ``settings.branch_warmup`` uses it.
+        progress: Finished fraction of the training, from 0 to 1; only ``settings.branch_warmup`` uses it.
 
     Raises:
         UsageError: a setting is out of range, or no exported file could reproduce the student's answers.
@@ -84,8 +84,8 @@ class ImfDistiller(nn.Module):
         super().__init__()
         if ours := [m for m in student.modules() if any(m is its for its in teacher.modules())]:
             raise UsageError(
-                f"student and teacher share {len(ours)} module(s), and the teacher must stay as it is",
-                "Give two networks: copy.deepcopy(network)",
+                f"student and teacher share {len(ours)} module(s), but the teacher must not change",
+                "Use two networks: copy.deepcopy(network)",
             )
         name = type(student).__name__
         classes, theirs = (
@@ -93,8 +93,8 @@ class ImfDistiller(nn.Module):
         )
         if classes != theirs:
             raise ImfDeployError(
-                f"the teacher has {theirs} classes and the student has {classes}",
-                "Give both networks the same classes",
+                f"the teacher has {theirs} classes, but the student has {classes}",
+                "Use the same classes for both networks",
             )
         check_behaviour(student, image_size, name)
         teacher.eval().requires_grad_(False)
@@ -108,7 +108,7 @@ class ImfDistiller(nn.Module):
         tapped = list(dict.fromkeys(self.features))
         sides = self.branches.sides
         self._targets = [(tapped.index(f), side) for f, side in zip(self.features, sides, strict=True)]
-        # In a tuple, so that the teacher is not a submodule.
+        # A tuple keeps the teacher from being a submodule.
         self._teacher = (teacher, Taps(teacher, tapped))
 
     @property
@@ -130,18 +130,18 @@ class ImfDistiller(nn.Module):
         """Return the losses of a batch.
 
         Args:
-            images: ``float [N, 3, S, S]``, normalised as both networks expect it.
+            images: ``float [N, 3, S, S]``, normalised for both networks.
             labels: ``int64 [N]``, or probabilities ``[N, classes]``.
 
         Raises:
-            UsageError: the images have another size than the blocks were found at.
+            UsageError: the images have another size than ``image_size``.
         """
         size = self.spec.image_size
         if images.shape[1:] != (3, size, size):
             raise UsageError(
-                f"a batch has the shape {list(images.shape)}, and this distiller was made for "
+                f"a batch has the shape {list(images.shape)}, but this distiller was made for "
                 f"[N, 3, {size}, {size}]",
-                f"Give ImfDistiller image_size={images.shape[-1]}",
+                f"Use ImfDistiller(..., image_size={images.shape[-1]})",
             )
         with torch.no_grad():
             taught = TeacherOutputs.of(*self._teacher[1].run(images), self._targets)

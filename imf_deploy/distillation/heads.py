@@ -1,4 +1,4 @@
-"""Linear heads that can be re-fitted: where they are, what goes into them, and how to replace them."""
+"""Linear heads that can be re-fitted: find them, read their inputs, and replace their weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ class Head:
     """A linear head that can be re-fitted.
 
     Attributes:
-        name: What it gives the logits of: ``plain`` or ``imf@k``.
+        name: Product whose logits it gives: ``plain`` or ``imf@k``.
         source: Name of its features.
-        start: Weight ``[classes, D]`` and bias ``[classes]``; of the features, the first ``D`` columns.
-        keep: Puts another weight and bias in their place.
+        start: Weight ``[classes, D]`` and bias ``[classes]``; they use the first ``D`` columns of the
+            features.
+        keep: Replaces weight and bias.
     """
 
     name: str
@@ -31,13 +32,13 @@ class Head:
 
 
 class OwnHead:
-    """The linear layer that gives a network's logits, and what goes into it.
+    """The linear layer that gives a network's logits, and its input.
 
-    It is the one whose output is the logits, whatever the network calls it. A layer that runs more than
-    once for a batch is none: what it is given depends on its weights.
+    It is the layer whose output is the logits, whatever its name. A layer that runs more than once for a
+    batch is not used, because its input depends on its weights.
 
     Args:
-        network: Gets a hook, which :meth:`close` takes off again.
+        network: The network, which gets a hook that :meth:`close` removes.
         images: A batch to find the layer with, ``[N, 3, S, S]``.
     """
 
@@ -47,7 +48,7 @@ class OwnHead:
         outputs: list[tuple[nn.Linear, Tensor]] = []
 
         def note(module: nn.Linear, _inputs: object, output: Tensor) -> None:
-            # A copy: an activation behind the layer may write into its output.
+            # A copy is needed because an activation after the layer may write into its output.
             outputs.append((module, output.clone()))
 
         hooks = [
@@ -73,19 +74,19 @@ class OwnHead:
         self.features = inputs[0].float()
 
     def head(self) -> list[Head]:
-        """Return the head; none where the logits come from anything but a linear layer."""
+        """Return the head; empty if the logits do not come from a linear layer."""
         if self.linear is None:
             return []
         return [Head("plain", "own", (self.linear.weight, self.linear.bias), put(self.linear))]
 
     def close(self) -> None:
-        """Take the hook off the network."""
+        """Remove the hook from the network."""
         if self._hook:
             self._hook.remove()
 
 
 def put(linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
-    """Return what writes a weight and a bias into a layer."""
+    """Return a function that writes a weight and a bias into a layer."""
 
     @torch.no_grad()
     def write(weight: Tensor, bias: Tensor) -> None:
@@ -96,9 +97,9 @@ def put(linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
 
 
 def branch_heads(graph: TrainingGraph) -> list[Head]:
-    """Return the head of every ``imf@k``, which begins as its folded attentive logit.
+    """Return the head of every ``imf@k``, which starts as its folded attentive logit.
 
-    Until one is kept, the attentive logits count again, also where they had been replaced before.
+    Until one is kept, the attentive logits are used again, even if they had been replaced before.
     """
     branches = graph.imf
 

@@ -1,4 +1,4 @@
-"""What IMF trains: a student with branches beside it, under a frozen teacher."""
+"""The training task of IMF: a student with branches, and a frozen teacher."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
-from imf_deploy.models import Block, ModelSpec, build_model, device_of, student_blocks
+from imf_deploy.models import Block, ModelSpec, build_model, device_of, find_blocks, student_blocks
 from imf_deploy.processes import world_size
-from imf_deploy.settings import BranchSettings, LossSettings
+from imf_deploy.settings import BranchSettings, DistillSettings, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
@@ -28,9 +28,9 @@ def training_graph(
 
     Args:
         spec: The student's architecture.
-        teacher_blocks: Blocks of the teacher in order, or those alone that the branches learn.
-        design: How the branches are made.
-        student: The student; by default one with fresh weights.
+        teacher_blocks: Blocks of the teacher in order, or only those that the branches learn.
+        design: Design of the branches.
+        student: The student; by default a new one.
 
     Returns:
         The graph, the student's blocks, and the teacher's block that each branch learns.
@@ -48,14 +48,14 @@ def attach_branches(
     classes: int,
     design: BranchSettings,
 ) -> tuple[TrainingGraph, list[Block]]:
-    """Put a branch with fresh weights beside each block of a student, on the student's device.
+    """Add a branch with fresh weights to each block of a student, on the student's device.
 
     Args:
-        student: The network; it stays as it is.
+        student: The network; it is not changed.
         blocks: Its blocks in order.
-        teacher_blocks: As for :func:`training_graph`.
+        teacher_blocks: See :func:`training_graph`.
         classes: Number of logits.
-        design: How the branches are made.
+        design: Design of the branches.
 
     Returns:
         The graph, and the teacher's block that each branch learns.
@@ -66,12 +66,12 @@ def attach_branches(
 
 
 def warmed_up(terms: dict[str, Tensor], progress: float | Tensor, warmup: float) -> dict[str, Tensor]:
-    """Return the terms of the loss with those of the branches reduced during their warm-up.
+    """Return the terms of the loss, with those of the branches reduced during their warm-up.
 
     Args:
-        terms: As :func:`imf_deploy.method.losses.imf_losses` returns them.
-        progress: Part of the training that is done, from 0 to 1.
-        warmup: Part of the training in which the weight of the branches rises from 0; 0 for none.
+        terms: Terms from :func:`imf_deploy.method.losses.imf_losses`.
+        progress: Finished fraction of the training, from 0 to 1.
+        warmup: Fraction of the training in which the weight of the branches rises from 0; 0 for none.
     """
     if not warmup:
         return terms
@@ -84,13 +84,13 @@ class ImfTask:
 
     Args:
         graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
-        teacher: The frozen network that it learns from.
+        teacher: The frozen teacher.
         features: The teacher's feature map that each branch learns.
-        weights: Of the terms of the loss.
-        label_smoothing: Of the labels.
-        branch_warmup: Part of the training in which the branches' weight rises.
+        weights: Weights of the terms of the loss.
+        label_smoothing: Label smoothing of the cross-entropy.
+        branch_warmup: Fraction of the training in which the branches' weight rises.
         recent: Keeps the teacher's logits for :meth:`teach`.
-        task: Whose losses the supervised and the imitating terms are.
+        task: Task that defines the supervised and the imitating terms.
     """
 
     progress: float | Tensor = 0.0
@@ -124,7 +124,7 @@ class ImfTask:
         return self.known_targets(parts, [None] * len(parts))
 
     def known_targets(self, parts: Sequence[Tensor], known: Sequence[Known | None]) -> list[TeacherOutputs]:
-        """Return what :meth:`targets` does; the teacher sees only what is not known."""
+        """Return the same as :meth:`targets`; the teacher runs only on images that are not stored."""
         outputs = []
         with torch.no_grad():
             for images, its in zip(parts, known, strict=True):
@@ -145,7 +145,7 @@ class ImfTask:
         return [logits, *maps]
 
     def teach(self, images: Tensor) -> Tensor:
-        """Return the teacher's logits ``[N, classes]``; it is asked only if they are not known."""
+        """Return the teacher's logits ``[N, classes]``; the teacher runs only if they are not stored."""
         known = self._recent.take(images) if self._recent else None
         return self._teacher.logits(images) if known is None else known
 
@@ -163,3 +163,31 @@ class ImfTask:
         """Return the logits of the student's own head, ``[N, classes]``."""
         logits: Tensor = self.module(images)[0]
         return logits
+
+
+def imf_task(
+    spec: ModelSpec,
+    teacher: Teacher,
+    config: DistillSettings,
+    recent: RecentLogits | None = None,
+    student: nn.Module | None = None,
+    problem: Task = CLASSIFICATION,
+) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
+    """Build the task of a distillation.
+
+    Args:
+        spec: The student's architecture.
+        teacher: The frozen teacher.
+        config: Settings of the distillation.
+        recent: Keeps the teacher's logits for the re-fit.
+        student: The student; by default a new one.
+        problem: Defines the supervised and the imitation loss.
+
+    Returns:
+        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
+    """
+    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
+    graph, blocks, features = training_graph(spec, its, config, student)
+    smoothing, warmup = config.label_smoothing, config.branch_warmup
+    task = ImfTask(graph, teacher, features, config, smoothing, warmup, recent, problem)
+    return task, graph, blocks, features

@@ -1,4 +1,4 @@
-"""Re-fit the linear heads of a trained network, and keep each that validation does not speak against."""
+"""Re-fit the linear heads of a trained network, and keep those that do not lose validation accuracy."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from imf_deploy.records.making import Refitted
 from imf_deploy.settings import LossSettings, TrainingSettings
 
 PASSES = 2
-"""Over the training split, at most; each view is a new one where images are changed at random."""
+"""Maximum number of passes over the training split; with augmentation, each view is a new one."""
 FLOATS = 32_000_000
-"""Bound on the features and logits that are kept at once, whatever the size of the data set: 128 MB."""
+"""Maximum number of features and logits in memory, whatever the size of the data set: 128 MB."""
 PER_CLASS = 20
-"""Images a class that a head is worth fitting to, where the bound does not leave a whole pass."""
+"""Minimum number of images per class for a re-fit, if memory does not allow a whole pass."""
 BATCH = 128
-"""Largest number of images that are run at once, in one process whatever number trained."""
+"""Maximum number of images that are run at once, in one process, however many trained."""
 
 Features = dict[str, Tensor]
 """Inputs of heads ``[N, D]`` by name."""
@@ -36,7 +36,7 @@ Features = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Seen:
-    """What heads are fitted to.
+    """The data that heads are fitted to.
 
     Attributes:
         features: Inputs of heads.
@@ -58,26 +58,26 @@ def refit_heads(
     weights: LossSettings,
     device: torch.device,
 ) -> list[Refitted]:
-    """Re-fit heads on training images and keep those that validation does not speak against.
+    """Re-fit heads on training images, and keep those that do not lose validation accuracy.
 
     The images are those of the last epochs, see :func:`first_refitted`. Their number is bounded, so memory
     does not grow with the data set.
 
     Args:
-        heads: Which.
-        see: Images ``[N, 3, S, S]`` to the features of the heads; the network is in evaluation mode.
-        teach: Images to the teacher's logits ``[N, classes]``.
+        heads: Heads to re-fit.
+        see: Maps images ``[N, 3, S, S]`` to the features of the heads; the network is in evaluation mode.
+        teach: Maps images to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
-        config: Settings of the training that is over.
+        config: Settings of the finished training.
         weights: ``beta`` and the temperature.
-        device: Where the networks are.
+        device: Device of the networks.
     """
     if not heads:
         return []
     seen = _look({head.source for head in heads}, see, teach, data, config, device)
     images, classes = len(seen.labels), data.preprocess.num_classes
     if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
-        say(f"Heads are left as they are: {images} images fit into memory, too few for {classes} classes")
+        say(f"Heads are not re-fitted: {images} images fit into memory, too few for {classes} classes")
         return []
     found = []
     for head in heads:
@@ -98,7 +98,7 @@ def refit_heads(
 def first_refitted(epochs: int) -> int:
     """Return the first of the :data:`PASSES` epochs, from 0, whose images heads are fitted to.
 
-    They are the last ones of a training, and go beyond a shorter one: the teacher has seen most of their
+    They are the last ones of a training, and may go beyond a short one: the teacher has seen most of their
     images.
     """
     return max(epochs - PASSES, 0)
@@ -149,7 +149,7 @@ def _accuracies(
     data: DataSet,
     device: torch.device,
 ) -> list[float | None]:
-    """Return the validation accuracy that each head has with a weight and a bias; no feature is kept."""
+    """Return the validation accuracy of each head with a given weight and bias; no feature is kept."""
     if not len(data.validation):
         return [None] * len(heads)
     right = [0] * len(heads)
@@ -190,18 +190,18 @@ def refit_distilled(
     weights: LossSettings,
     plain: bool = True,
 ) -> list[Refitted]:
-    """Re-fit the heads of a distilled student, on the device that it is on.
+    """Re-fit the heads of a distilled student, on its device.
 
     Args:
-        graph: Student and branches; left in evaluation mode.
-        teach: Images ``[N, 3, S, S]`` to the teacher's logits ``[N, classes]``.
+        graph: Student and branches; it stays in evaluation mode.
+        teach: Maps images ``[N, 3, S, S]`` to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
-        config: Settings of the training that is over.
+        config: Settings of the finished training.
         weights: ``beta`` and the temperature.
-        plain: Whether the student's own head is re-fitted too, beside that of each ``imf@k``.
+        plain: Whether to re-fit the student's own head, in addition to that of each ``imf@k``.
 
     Returns:
-        A record for each head: see :class:`Refitted`.
+        The result for each head.
     """
     device = graph.imf.attention.device
     own = OwnHead(graph.eval().student, example(data).to(device))
@@ -226,7 +226,7 @@ def _told(found: list[Refitted]) -> list[Refitted]:
     if not found:
         return []
     changes = [
-        f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (left as it was)")
+        f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (not kept)")
         for each in found
         if each.before is not None and each.after is not None
     ]

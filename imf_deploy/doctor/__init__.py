@@ -1,1 +1,1 @@
-"""What this machine can build, run and measure, and what would bring the rest."""
+"""What this machine can build, run and measure, and what would enable the rest."""

@@ -1,4 +1,4 @@
-"""Ask every part of the machine in turn; no part that is missing or broken stops the others."""
+"""Check every part of the machine in turn; a missing or broken part does not stop the others."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Check = Callable[[], Finding]
 
 
 def examine(folder: Path) -> dict[str, dict[str, Finding]]:
-    """Return what was found, by purpose (``build``, ``run``, ``measure``) and then by part.
+    """Return the findings, by purpose (``build``, ``run``, ``measure``) and then by part.
 
     Args:
-        folder: Where results would be written; its disk is looked at.
+        folder: Output folder for results, whose disk is checked.
     """
     checks: dict[str, dict[str, Check]] = {
         "build": {
@@ -63,4 +63,4 @@ def _ask(check: Check) -> Finding:
         return check()
     except Exception as error:  # broken drivers and half-installed libraries raise anything
         reason = (str(error).strip().splitlines() or [""])[0]
-        return Finding(missing=f"it cannot be asked ({type(error).__name__}: {reason})")
+        return Finding(missing=f"it cannot be checked ({type(error).__name__}: {reason})")

@@ -1,4 +1,4 @@
-"""What was found of one part of the machine."""
+"""The finding about one part of the machine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Finding:
     """One part of the machine.
 
     Attributes:
-        found: What is there; empty where there is nothing.
-        missing: What is not there, or what is wrong with it; empty where nothing is.
-        command: What would bring it; empty where no command does.
+        found: What exists; empty if nothing does.
+        missing: What is missing or wrong; empty if nothing is.
+        command: Command that installs or repairs it; empty if there is none.
     """
 
     found: str = ""

@@ -1,4 +1,4 @@
-"""The machine itself: processors, memory, disk, and what can be read of them while measuring."""
+"""The machine itself: processors, memory, disk, and what can be read from them during measurements."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from imf_deploy.benchmark.gpu import gpu_state
 from imf_deploy.compat import cpu_model, usable_cpus
 from imf_deploy.doctor.finding import Finding
 
-# Products of uint8 and int8 that are summed in 32 bits: without them INT8 saturates or is slow.
+# Products of uint8 and int8 that are summed in 32 bits; without them INT8 saturates or is slow.
 _INT8 = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
-# A main job needs this much for files and temporary ones.
+# The main job needs this much for result files and temporary files.
 _LEAST_DISK, _LEAST_MEMORY = 1 << 30, 2 << 30
 
 
 def cpus() -> Finding:
-    """Return the processor, and how many of its CPUs this process may use."""
+    """Return the processor, and the number of its CPUs that this process may use."""
     usable, present = usable_cpus(), os.cpu_count() or 1
     found = f"{cpu_model()}, {usable} of {present} CPUs usable"
     return Finding(found, f"{present - usable} CPUs: an affinity mask or a quota" if usable < present else "")
@@ -40,7 +40,7 @@ def int8_instructions() -> Finding:
 
 
 def governor() -> Finding:
-    """Return what sets the clock of the CPU."""
+    """Return the frequency governor of the CPU."""
     found = read_governor()
     if found is None:
         return Finding(missing="the kernel shows no governor (a virtual machine?): clocks are unknown")
@@ -56,14 +56,14 @@ def energy() -> Finding:
     meter = find_energy_meter()
     if isinstance(meter, EnergyMeter):
         return Finding(f"RAPL, {len(meter.counters)} packages")
-    readable = "sudo chmod a+r /sys/class/powercap/*/energy_uj" if "root alone" in meter else ""
+    readable = "sudo chmod a+r /sys/class/powercap/*/energy_uj" if "only by root" in meter else ""
     return Finding(missing=meter, command=readable)
 
 
 def load() -> Finding:
     """Return how busy the machine is now."""
     if not hasattr(os, "getloadavg"):
-        return Finding(missing="this system tells no load")
+        return Finding(missing="this system does not report its load")
     now = os.getloadavg()[0]
     busy = "other processes are running: latencies will vary" if now > 0.5 else ""
     return Finding(f"{now:.2f} on average over the last minute", busy, "top" if busy else "")
@@ -83,7 +83,7 @@ def memory() -> Finding:
 def disk(folder: Path) -> Finding:
     """Return the free space of the disk that a folder is on."""
     free = shutil.disk_usage(folder).free
-    less = "" if free >= _LEAST_DISK else f"{_gib(_LEAST_DISK)} for files and temporary ones"
+    less = "" if free >= _LEAST_DISK else f"{_gib(_LEAST_DISK)} for files and temporary files"
     return Finding(f"{_gib(free)} free in {folder}", less, "df -h" if less else "")
 
 

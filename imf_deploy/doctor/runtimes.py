@@ -1,4 +1,4 @@
-"""The libraries that build and run, each imported here, since one that does not load is not there."""
+"""The libraries that build and run; each is imported here, because one that does not load is missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def onnxruntime() -> Finding:
     found = f"{module.__version__}: {', '.join(providers)}"
     if "CUDA" in providers:
         return Finding(found)
-    # Both packages hold the same module, and the one that is installed last wins.
+    # Both packages contain the same module, and the one installed last wins.
     command = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
     return Finding(found, "CUDA and TensorRT providers", command)
 
@@ -85,7 +85,7 @@ def tensorrt() -> Finding:
         return finding
     needs = "a CUDA device, to build and to run"
     if not finding.found:
-        # Without a GPU the library would bring nothing, so no command is told.
+        # Without a GPU the library would be useless, so no command is shown.
         return Finding(missing=f"{finding.missing}; it needs {needs}")
     return Finding(finding.found, needs)
 

@@ -1,4 +1,4 @@
-"""What was found, as a table for a terminal."""
+"""The findings as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imf_deploy.doctor.finding import Finding
 
 
 def render(findings: dict[str, dict[str, Finding]]) -> Table:
-    """Return a row for each part: what is there, then what is missing and the command for it."""
+    """Return a row for each part: what exists, then what is missing and the command for it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("to", style="dim")
     table.add_column("part")

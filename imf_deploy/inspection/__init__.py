@@ -1,4 +1,4 @@
-"""Say what a file is without running it: ONNX, engines, safetensors, records, runs."""
+"""Describe a file without running it: ONNX, engines, safetensors, records, runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Say what a TensorRT engine is from its first bytes; it is never deserialised."""
+"""Describe a TensorRT engine from its first bytes; it is never deserialised."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from imf_deploy.untrusted import parse_object
 
 
 def inspect_engine(path: Path) -> Finding:
-    """Read the header of an engine, the JSON that may stand before it, and its sidecar.
+    """Read the header of an engine, the JSON that may precede it, and its sidecar.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is no TensorRT engine, or a truncated one.
+        ImfDeployError: the file is not a TensorRT engine, or is truncated.
     """
     header = read_engine_header(path)
     facts = file_facts(path) | {
@@ -45,7 +45,7 @@ def inspect_engine(path: Path) -> Finding:
 
 
 def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
-    """Return the metadata that Ultralytics writes before a plan; the header's reader has checked it."""
+    """Return the metadata that Ultralytics writes before a plan; reading the header has checked it."""
     try:
         with path.open("rb") as file:
             text = file.read(header.offset)[4:]
@@ -58,8 +58,8 @@ def _prefix(path: Path, header: EngineHeader) -> dict[str, Any] | str:
 
 
 def _contradictions(header: EngineHeader, record: Artifact | None) -> list[str]:
-    """Return where the header and the sidecar disagree."""
+    """Return the differences between the header and the sidecar."""
     wanted = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt"
     if record and record.format != wanted:
-        return [f"Its sidecar says {record.format}, but its header {wanted}"]
+        return [f"Its sidecar states {record.format}, but its header {wanted}"]
     return []

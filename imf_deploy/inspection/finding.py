@@ -1,4 +1,4 @@
-"""What an inspection found, in one form for people and machines."""
+"""The result of an inspection, in one form for people and machines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Finding:
-    """What a file or a folder is.
+    """The description of a file or a folder.
 
     Attributes:
-        path: What was looked at.
+        path: Inspected path.
         kind: ``onnx``, ``engine``, ``safetensors``, ``record``, ``report``, ``settings``, ``json``,
             ``run`` or ``folder``.
-        title: What it is, in one clause.
-        facts: What it says about itself, as JSON values.
-        record: What its sidecar says, with ``matches``: whether that belongs to this very content;
-            nothing where there is no sidecar.
+        title: Description in one clause.
+        facts: Contents of the file, as JSON values.
+        record: Contents of its sidecar, with ``matches``: whether it belongs to this content; ``None`` if
+            there is no sidecar.
         warnings: What a reader should know before using it.
     """
 

@@ -1,4 +1,4 @@
-"""Say what is in a run's folder, and which of its stages are finished."""
+"""Describe the contents of a run's folder, and which of its stages are finished."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CHECKPOINTS = ("teacher.checkpoint", "distilled.checkpoint", "distilled-qat.che
 
 
 def inspect_folder(path: Path) -> Finding:
-    """List the files of a run, or of any folder that holds such files; links out of it are not followed.
+    """List the files of a run, or of any folder with such files; links out of it are not followed.
 
     Raises:
-        UsageError: nothing in it is known to this tool.
+        UsageError: the folder contains no known file.
         ImfDeployError: the settings of the run are damaged.
     """
     report, warnings = _report(path)
@@ -32,11 +32,11 @@ def inspect_folder(path: Path) -> Finding:
     latencies = {row.sha256: row.latency_ms.p50 for row in rows if row.latency_ms}
     files, problems = _files(path, latencies)
     linked = [name for name in _FOLDERS if leads_out(path / name)]
-    warnings += [f"{name} is a link out of the folder: not followed" for name in linked] + problems
+    warnings += [f"{name} is a link out of the folder and is not followed" for name in linked] + problems
     run = (path / RECORD).is_file() and not leads_out(path / RECORD)
     if not (files or run):
         raise UsageError(
-            f"{path} holds no run and no ONNX file, engine or safetensors", "Give a file or a run's folder"
+            f"{path} holds no run and no ONNX file, engine or safetensors", "Use a file or a run's folder"
         )
     facts: dict[str, Any] = {"files": files}
     if not run:
@@ -46,17 +46,17 @@ def inspect_folder(path: Path) -> Finding:
     facts["unfinished"] = [name for name in _CHECKPOINTS if (path / name).is_file()]
     facts["verdict"] = deploy_sentence(report) if report else None
     waiting = [stage for stage, state in facts["stages"].items() if state != "done"]
-    title = "a finished run" if not waiting else f"a run that has not finished: {', '.join(waiting)}"
+    title = "a finished run" if not waiting else f"an unfinished run: {', '.join(waiting)}"
     return Finding(path, "run", title, facts, None, warnings)
 
 
 def _files(folder: Path, latencies: dict[str, float]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return one entry for every file that a run makes, and what is wrong with them."""
+    """Return one entry for every file that a run makes, and the problems found."""
     entries, warnings = [], []
     for file in _candidates(folder):
         name = file.relative_to(folder).as_posix()
         if leads_out(file):
-            warnings.append(f"{name} is a link out of the folder: not followed")
+            warnings.append(f"{name} is a link out of the folder and is not followed")
             continue
         if not file.is_file():
             continue
@@ -90,7 +90,7 @@ def _state(file: Path, sidecar: Beside) -> str:
 
 
 def _candidates(folder: Path) -> Iterator[Path]:
-    """Yield the files of a run's own folders, never deeper, in the order in which a run makes them."""
+    """Yield the files in a run's own folders, without subfolders, in the order in which a run makes them."""
     for place in (folder, *(folder / name for name in _FOLDERS if not leads_out(folder / name))):
         if place.is_dir():
             try:
@@ -101,7 +101,7 @@ def _candidates(folder: Path) -> Iterator[Path]:
 
 
 def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, str]:
-    """Return each stage with ``done``, ``begun`` or ``not yet``, as the files tell."""
+    """Return each stage with ``done``, ``begun`` or ``not yet``, judging by the files."""
     folder = RunFolder(path)
     whole = {entry["path"] for entry in files if entry["record"] == "matches"}
     products = [entry for entry in files if entry["path"].startswith("products/")]
@@ -114,12 +114,12 @@ def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, s
         return state(file.name in whole, file.with_suffix(".checkpoint").is_file())
 
     complete = (path / "report.json").is_file()
-    # A given teacher lies elsewhere, and tuning for INT8 is an option: neither has to be there.
+    # A given teacher is stored elsewhere, and tuning for INT8 is optional: neither must exist.
     optional = {"train teacher": weights(folder.teacher), "qat": weights(folder.qat)}
     seen = {stage: told for stage, told in optional.items() if told != "not yet"}
     if isinstance(config, dict) and config.get("qat_epochs"):
         seen.setdefault("qat", "not yet")
-    # Of several files, only the report that comes last tells that none is missing.
+    # Only the report, which is written last, shows that none of several files is missing.
     return {
         **{stage: seen.pop(stage) for stage in ("train teacher",) if stage in seen},
         "distil": weights(folder.distilled),
@@ -134,12 +134,12 @@ def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, s
 
 
 def _report(path: Path) -> tuple[Report | None, list[str]]:
-    """Return the report of the run, if there is one, or what is wrong with it."""
+    """Return the report of the run, if there is one, and the problems found."""
     report = path / "report.json"
     if not report.is_file():
         return None, []
     if leads_out(report):
-        return None, ["report.json is a link out of the folder: not followed"]
+        return None, ["report.json is a link out of the folder and is not followed"]
     try:
         return read_report(report), []
     except ImfDeployError as error:

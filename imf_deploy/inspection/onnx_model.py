@@ -1,4 +1,4 @@
-"""Say what an ONNX file is, ours or anybody's; its graph is read and never run."""
+"""Describe an ONNX file from any exporter; its graph is read but never run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _JSON = ("labels", "preprocess", "model", "tools")
 
 
 def inspect_onnx(path: Path) -> Finding:
-    """Read an ONNX file and its sidecar; external data is named and checked, never loaded.
+    """Read an ONNX file and its sidecar; external data is named and checked, but never loaded.
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is truncated or no ONNX.
+        ImfDeployError: the file is truncated or not ONNX.
     """
     model = parse_model(path)
     info, facts = describe_model(path, model), file_facts(path)
@@ -71,7 +71,7 @@ def inspect_onnx(path: Path) -> Finding:
         info.precision.startswith("int8")
         and not {"QuantizeLinear", "DequantizeLinear"} & info.operators.keys()
     ):
-        warnings.append("It computes in integers without Q/DQ operators: TensorRT does not take it")
+        warnings.append("It computes in integers without Q/DQ operators, which TensorRT does not support")
     return Finding(
         path, "onnx", _title(info.precision, metadata, ours), facts, sidecar.to_json(path), warnings
     )
@@ -86,15 +86,15 @@ def _title(precision: str, metadata: dict[str, Any], ours: bool) -> str:
 
 
 def _processors(model: ModelProto, record: OnnxFile | None) -> str:
-    """Return on which processors an INT8 file answers alike: what was measured, or what its weights say."""
+    """Return the processors on which an INT8 file answers alike, as measured or derived from its weights."""
     if record and record.calibration and record.calibration.target == "tensorrt":
         return "made for TensorRT, whose sums do not saturate"
     measured = record.verify.portability if record and record.verify else None
     try:
         own = integer_sums(model)
-    except Exception as error:  # weights of a damaged file raise whatever they meet
-        return f"not known: its weights cannot be read ({type(error).__name__})"
-    # What a record claims of sums that cannot saturate is read from the weights all the same.
+    except Exception as error:  # weights of a damaged file may raise anything
+        return f"unknown: its weights cannot be read ({type(error).__name__})"
+    # A record's claim that sums cannot saturate is checked against the weights.
     if measured and not (measured.status == "portable" and own.saturating):
         made = "; made for processors with VNNI" if measured.cpus == "vnni" else ""
         return measured.sentence + made
@@ -102,12 +102,12 @@ def _processors(model: ModelProto, record: OnnxFile | None) -> str:
 
 
 def _contradictions(precision: str, metadata: dict[str, Any], record: OnnxFile | None) -> list[str]:
-    """Return where the graph, its metadata and its sidecar disagree."""
+    """Return the differences between the graph, its metadata and its sidecar."""
     found = []
     own = record.precision if record else None
     for where, said in (("metadata", metadata.get("precision")), ("sidecar", own)):
         if isinstance(said, str) and said != precision:
-            found.append(f"Its {where} says {said}, but its graph is {precision}")
+            found.append(f"Its {where} states {said}, but its graph is {precision}")
     source, parent = metadata.get("source_sha256"), record.source if record else ""
     if source and parent and source != parent:
         found.append("Its metadata and its sidecar name different sources")
@@ -115,7 +115,7 @@ def _contradictions(precision: str, metadata: dict[str, Any], record: OnnxFile |
 
 
 def _read(key: str, value: str) -> Any:
-    """Return a value of the metadata; the keys that hold JSON in our files are parsed where they do."""
+    """Return a value of the metadata; keys that contain JSON in our files are parsed if they do."""
     if key in _JSON:
         with contextlib.suppress(ImfDeployError):
             return parse_json(value, key)
@@ -134,7 +134,7 @@ def _signature(value: Any) -> dict[str, Any]:
 
 
 def _weights(model: ModelProto) -> dict[str, int]:
-    """Return how many values the stored tensors hold, by type, in subgraphs and constants too."""
+    """Return the number of values in stored tensors, by type, including subgraphs and constants."""
     from onnx import TensorProto
 
     counts: Counter[str] = Counter()
@@ -149,7 +149,7 @@ def _elements(tensor: TensorProto) -> int:
 
 
 def _type_name(number: int) -> str:
-    """Return such as ``float32``; the number of a type that this version of onnx does not know."""
+    """Return a name such as ``float32``, or the number of a type that this version of onnx does not know."""
     from onnx import TensorProto
 
     if number not in TensorProto.DataType.values():

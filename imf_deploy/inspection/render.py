@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from imf_deploy.inspection.finding import Finding
 
 _TABLES = ("files", "tensors")
-# For machines; a person reads them in run.json, or does not need them.
+# Fields for machines; people read them in run.json, or do not need them.
 _HIDDEN = ("settings", "tools", "ir_version", "plan_offset", "kind", "format", "file")
 
 
 def render(finding: Finding) -> Group:
-    """Return a finding, to be printed on a rich console."""
+    """Return a finding for a rich console."""
     facts, record = finding.facts, finding.record
     hidden = [*_TABLES, *_HIDDEN]
     if record and record["matches"]:
-        hidden.append("metadata")  # the record says the same, and more
+        hidden.append("metadata")  # the record contains the same, and more
     parts: list[RenderableType] = [Text(visible(f"{finding.path}: {cut(finding.title)}"), style="bold")]
     parts += [Text(visible(f"! {warning}"), style="bold red") for warning in _warnings(finding.warnings)]
     foreign = finding.kind == "settings"  # whose names mean nothing
@@ -38,7 +38,7 @@ def render(finding: Finding) -> Group:
             parts.append(_listing(name, facts[name]))
     if record is not None:
         told = {key: value for key, value in record.items() if key not in facts}
-        state = "belongs to this very content" if record["matches"] else "belongs to other content"
+        state = "belongs to this content" if record["matches"] else "belongs to other content"
         parts.append(Text(f"Its record {state}:", style="bold"))
         parts.append(_grid(told, ["matches", "opset", "targets", *_HIDDEN]))
     return Group(*parts)

@@ -1,4 +1,4 @@
-"""Stage: say what a file or a run's folder is; nothing of it is executed or deserialised."""
+"""Stage: describe a file or a run's folder; nothing in it is executed or deserialised."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x
 
 
 def inspect(path: Path) -> Finding:
-    """Return what a file or a folder is, without running it.
+    """Return a description of a file or a folder, without running it.
 
     Args:
         path: An ONNX file, a TensorRT engine, safetensors, a JSON file, or the folder of a run.
 
     Raises:
         UsageError: there is no such file, or it is a pickle or something unknown.
-        ImfDeployError: it is damaged.
+        ImfDeployError: the file is damaged.
     """
     if path.is_dir():
         return inspect_folder(path)
@@ -40,7 +40,7 @@ def inspect(path: Path) -> Finding:
 
 
 def _inspect_json(path: Path) -> Finding:
-    """Return what a JSON file is: a sidecar, the settings of a run, its report, or something else."""
+    """Describe a JSON file: a sidecar, the settings of a run, its report, or something else."""
     content = read_json(path)
     if "sha256" in content and "schema" in content:
         return inspect_record(path)
@@ -49,7 +49,7 @@ def _inspect_json(path: Path) -> Finding:
     if {"artifacts", "recommendation"} <= content.keys():
         return _inspect_report(path)
     keys = {"keys": sorted(map(str, content))}
-    return Finding(path, "json", "a JSON file that this tool did not write as a record", keys)
+    return Finding(path, "json", "a JSON file that is not a record of imf-deploy", keys)
 
 
 def _inspect_report(path: Path) -> Finding:
@@ -85,9 +85,7 @@ def _unknown(path: Path, suffix: str) -> UsageError:
         start = file.read(8)
     if suffix in _PICKLES or start.startswith(_PICKLE_STARTS):
         return UsageError(
-            f"{path} may be a pickle, and a pickle can run code when it is read: it was not opened",
-            "Have whoever made it save its state_dict with safetensors.torch.save_file, and inspect that",
+            f"{path} may be a pickle, which can run code when it is read, so it was not opened",
+            "Ask its author to save its state_dict with safetensors.torch.save_file, and inspect that",
         )
-    return UsageError(
-        f"{path} is nothing that this command knows", f"Give a run's folder, or one of {', '.join(_LOOK)}"
-    )
+    return UsageError(f"{path} has an unknown type", f"Use a run's folder, or one of {', '.join(_LOOK)}")

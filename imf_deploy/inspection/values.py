@@ -11,16 +11,16 @@ from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.show.format import accuracy, difference, label, percent, plain, scaled
 
 SHOWN = 12
-"""Items of a long list; ``--json`` has them all."""
+"""Maximum number of items of a list; ``--json`` has them all."""
 LINES = 30
-"""Lines of one value."""
+"""Maximum number of lines of one value."""
 LONGEST = 400
-"""Characters of one text; a terminal takes seconds to wrap a million."""
+"""Maximum number of characters of one text; a terminal takes seconds to wrap a million."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 
 def cut(content: str) -> str:
-    """Return a text, with its end left out where it is longer than :data:`LONGEST` characters."""
+    """Return a text, truncated if it is longer than :data:`LONGEST` characters."""
     if len(content) <= LONGEST:
         return content
     return f"{content[:LONGEST]}… ({len(content):,} characters, --json has them all)"
@@ -53,7 +53,7 @@ def _lines(name: str, value: Any) -> list[str]:
 
 
 def _signatures(value: Any) -> list[str]:
-    """Return inputs or outputs, as an ONNX file gives them or as a record does, one on a line."""
+    """Return inputs or outputs, as in an ONNX file or a record, one per line."""
     if isinstance(value, list):
         return [f"{cut(item['name'])}: {item['type']} {shape(item['shape'])}" for item in value]
     return [f"{cut(key)}: {shape(item)}" for key, item in value.items()]
@@ -64,10 +64,10 @@ def _by_count(item: tuple[str, int]) -> tuple[int, str]:
 
 
 def text(name: str, value: Any) -> str:
-    """Return any JSON value as one line; long lists are cut, numbers have sensible digits.
+    """Return any JSON value as one line; long lists are truncated, numbers have sensible digits.
 
     Args:
-        name: What the value is called: bytes and hashes are shown in their own way.
+        name: Name of the value: bytes and hashes are formatted specially.
         value: Anything from a JSON file.
     """
     if value in ([], {}):
@@ -79,7 +79,7 @@ def text(name: str, value: Any) -> str:
         return cut(count + some(text(name, item) for item in value))
     if isinstance(value, bool) or value is None:
         return plain(value)
-    # A number beyond every measurement is shown as it stands: it does not fit a float.
+    # A number beyond every measurement is shown unchanged, because it does not fit a float.
     if isinstance(value, int | float) and abs(value) < LARGEST_NUMBER:
         return _number(name, value)
     whole = str(value)
@@ -95,7 +95,7 @@ def _number(name: str, value: float) -> str:
 
 
 def some(items: Iterable[str]) -> str:
-    """Return items as a list that ends after so many."""
+    """Return items as a list that is truncated after a few."""
     iterator = iter(items)
     shown = list(islice(iterator, SHOWN))
     rest = sum(1 for _ in iterator)
@@ -103,12 +103,12 @@ def some(items: Iterable[str]) -> str:
 
 
 def shape(sizes: list[int | str] | None) -> str:
-    """Return a shape in brackets; nothing for what has none."""
+    """Return a shape in brackets, or an empty text without a shape."""
     return "" if sizes is None else cut(f"[{', '.join(map(str, sizes))}]")
 
 
 def verified(measured: Mapping[str, Any]) -> list[str]:
-    """Return what ``imf-deploy verify`` measured, in one line, and each rung of the parity ladder."""
+    """Return the measurements of ``imf-deploy verify`` in one line, and each rung of the parity ladder."""
     head, reason = label(measured["status"]), measured.get("reason")
     if measured.get("accuracy") is not None:
         head = f"{head}, {accuracy(measured['accuracy'], measured.get('accuracy_interval'))}"

@@ -1,4 +1,4 @@
-"""Say what a safetensors file holds from its header; no tensor is loaded."""
+"""Describe a safetensors file from its header; no tensor is loaded."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def inspect_weights(path: Path) -> Finding:
 
     Raises:
         UsageError: there is no such file.
-        ImfDeployError: it is no whole safetensors file.
+        ImfDeployError: the file is not a valid safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
     existing_file(path, "the weights")
     tensors: list[dict[str, Any]] = []
     try:
-        # The library checks that the header fits the file; numpy, because torch takes seconds to import.
+        # The library checks that the header fits the file; with numpy, because torch takes seconds to import.
         with safe_open(path, framework="np") as file:
             told = dict(file.metadata() or {})
-            for name in file.keys():  # noqa: SIM118 (it is no mapping)
+            for name in file.keys():  # noqa: SIM118 (it is not a mapping)
                 part = file.get_slice(name)
                 tensors.append({"name": name, "dtype": part.get_dtype(), "shape": part.get_shape()})
     except (SafetensorError, OSError, ValueError) as error:
         raise ImfDeployError(
-            f"{path} is not a whole safetensors file ({error})", "Fetch or make it again"
+            f"{path} is not a valid safetensors file ({error})", "Download or create it again"
         ) from error
     values: Counter[str] = Counter()
     for tensor in tensors:
@@ -66,7 +66,7 @@ def inspect_weights(path: Path) -> Finding:
 
 
 def _training(text: str) -> dict[str, Any]:
-    """Return how far a training has come, as its checkpoint tells; what does not fit is left out."""
+    """Return the progress of a training from its checkpoint; invalid values are left out."""
     try:
         content = parse_object(text, _CHECKPOINT)
     except ImfDeployError:

@@ -1,1 +1,1 @@
-"""The main job: it checks everything, estimates its time, and composes the stages."""
+"""The main job: check everything, estimate the time, and run the stages."""

@@ -1,4 +1,4 @@
-"""How long the main job will take on this machine, from a short timing of its own work."""
+"""Estimate the duration of the main job on this machine, from a short timing of its own work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
-from imf_deploy.distillation.distill import imf_task, student_spec
+from imf_deploy.distillation.distill import student_spec
+from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
@@ -32,34 +33,34 @@ if TYPE_CHECKING:
     from imf_deploy.settings import RunSettings
 
 SECONDS = 1.2
-"""Time that the steps of one training are measured for."""
+"""Time in seconds that the steps of one training are measured for."""
 IMAGES = 64
-"""Images that forward passes are measured on."""
+"""Number of images that forward passes are measured on."""
 
-# Of the main job with MobileNetV2, by benchmarks/first_run.py.
+# Measured for the main job with MobileNetV2, by benchmarks/first_run.py.
 TUNING_STEP = 1.5
-"""A step of quantisation-aware training, in steps of the distillation."""
+"""Cost of a step of quantisation-aware training, in steps of the distillation."""
 FITTING = 0.85
-"""Fitting heads again with the passes that collect their features, in times of those passes."""
+"""Cost of re-fitting heads, including the passes that collect their features, in times of those passes."""
 TRACES = 60.0
-"""The work of an export that no image has a part in, in times of building the student in Python."""
+"""Cost of an export that does not depend on images, in times of building the student in Python."""
 INT8_PASSES = 6.0
-"""Calibration and ranking, in passes over the validation and calibration images."""
+"""Cost of calibration and ranking, in passes over the validation and calibration images."""
 FILE_PASSES = 1.0
-"""Verifying a file, in passes over the test images."""
+"""Cost of verifying a file, in passes over the test images."""
 REPORT = 30.0
-"""Pictures and pages, in times of building the student in Python."""
+"""Cost of charts and pages, in times of building the student in Python."""
 
 TITLES = {"teacher": "the teacher", "distil": "training", "refit": "heads", "tune": "tuning for INT8",
           "files": "files", "latencies": "latencies", "report": "report"}  # fmt: skip
-"""Parts of a run in the order in which they run, and what people call them."""
+"""Parts of a run in the order in which they run, with their names for users."""
 WORTH_NAMING = 0.05
-"""Smallest share of the whole that is named."""
+"""Smallest share of the whole that is mentioned."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is expected to take.
+    """The expected duration of a run.
 
     Attributes:
         parts: Seconds by part, in the order in which they run.
@@ -69,11 +70,11 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run."""
+        """Expected seconds of the whole run."""
         return sum(self.parts.values())
 
     def sentence(self) -> str:
-        """Return how long it will take, and the parts that matter."""
+        """Return how long it will take, and its main parts."""
         named = [
             f"{TITLES[part]} {duration(seconds)}"
             for part, seconds in self.parts.items()
@@ -84,16 +85,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Speed:
-    """What was measured, in seconds.
+    """Measured times in seconds.
 
     Attributes:
-        teacher_step: Of the teacher's training; 0 where none is left to do.
-        step: Of the distillation; 0 where neither that nor tuning is left to do.
-        student: One image through the student, on the device that trains.
-        taught: One image through student, branches and teacher, there.
+        teacher_step: Step of the teacher's training; 0 if none is left to run.
+        step: Step of the distillation; 0 if neither distillation nor tuning is left to run.
+        student: One image through the student, on the training device.
+        taught: One image through student, branches and teacher, on the training device.
         cpu: One image through the student on the CPU, where files are made and verified.
-        build: Building the student: what Python takes for as many modules.
-        floats: Features and logits of one image that heads are fitted to; no time, but a bound on it.
+        build: Building the student, as a measure of Python's time for as many modules.
+        floats: Number of features and logits of one image that heads are fitted to, which bounds their
+            number.
     """
 
     teacher_step: float
@@ -113,20 +115,20 @@ def estimate_run(
     bench_seconds: float,
     cuda_graph: bool = MonitoringSettings.cuda_graph,
 ) -> Estimate | None:
-    """Time a few steps of the run on copies, and add up what is left to do.
+    """Time a few steps of the run on copies, and add up the remaining work.
 
-    Random numbers, weights and statistics of the run are left as they are.
+    Random state, weights and statistics of the run are not changed.
 
     Args:
-        config: What is asked for.
-        plan: What that came to.
-        teacher: The given one; nothing where one is trained first.
-        folder: Of the run; what is finished in it is not counted.
+        config: Settings of the run.
+        plan: The plan made from them.
+        teacher: The given teacher; ``None`` if one is trained first.
+        folder: Folder of the run, of which finished parts are not counted.
         bench_seconds: Time that each file's latency is measured for.
-        cuda_graph: As :class:`imf_deploy.settings.MonitoringSettings` has it.
+        cuda_graph: See :class:`imf_deploy.settings.MonitoringSettings`.
 
     Returns:
-        The estimate; nothing where several processes train, whose steps have to be taken together.
+        The estimate; ``None`` if several processes train, because their steps have to be timed together.
     """
     if world_size() > 1:
         return None
@@ -162,7 +164,7 @@ def _per_epoch(config: TrainingSettings, data: DataSet) -> int:
 
 
 def _steps_left(epochs: int, config: TrainingSettings, data: DataSet, path: Path) -> int:
-    """Return how many steps a training has left, by the files that it wrote."""
+    """Return the number of steps that a training has left, judging by its files."""
     if sidecar_path(path).is_file():
         return 0
     per_epoch = _per_epoch(config, data)
@@ -182,7 +184,7 @@ def _measure(
     teacher_step = 0.0
     if teacher is None:
         its = teacher_spec(config.teacher, data)
-        supervised = Supervised(build_model(its), config.teacher.label_smoothing)
+        supervised = Supervised(build_model(its), config.teacher.label_smoothing, data.preprocess.task)
         if teacher_steps:
             teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)

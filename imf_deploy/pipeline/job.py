@@ -1,4 +1,4 @@
-"""The main job: data and a teacher in, verified and benched files and a report out."""
+"""The main job: from data and a teacher to verified and benchmarked files and a report."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from imf_deploy.verification.stage import evaluate_product, verify
 if TYPE_CHECKING:
     from imf_deploy.records.report import Report
 
-TRIAL = "This is a trial (--quick): its accuracies are no result"
+TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
 TOLD = 3
-"""Files that an error names with their reasons; the report has them all."""
+"""Maximum number of files that an error names with their reasons; the report has them all."""
 
 
 def distill_and_export(
@@ -55,27 +55,27 @@ def distill_and_export(
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
 ) -> Report | None:
-    """Run every stage, each going on from the files of the one before.
+    """Run every stage, each on the files of the preceding one.
 
-    Of several processes all train; the first one goes on from there, alone.
+    If there are several processes, all train, and the first one alone runs the later stages.
 
     Args:
-        config: What to do.
+        config: Settings of the run.
         output: Folder of the run.
-        command: What the report shows as the way to repeat the run.
+        command: Command that the report shows for repeating the run.
         overwrite: Whether another run in ``output`` may be replaced.
-        bench_seconds: Least time that each file's latency is measured for.
-        monitoring: What is kept and told of trainings while they run.
-        settings: The command's options, to be kept in ``config.yaml``.
+        bench_seconds: Minimum time in seconds that each file's latency is measured for.
+        monitoring: What is recorded and reported during trainings.
+        settings: The command's options, to be stored in ``config.yaml``.
 
     Returns:
-        The content of ``report.json``, which is also written, with ``report.html``; nothing in the
-        processes that only train.
+        The content of ``report.json``, which is also written, with ``report.html``; ``None`` in processes
+        that only train.
 
     Raises:
-        UsageError: a name, a path or a value that cannot be used; before anything is trained.
-        GateError: a file broke a rung of the ladder or missed its gate; the report is written all the same.
-        ImfDeployError: a stage failed; what was finished stays usable.
+        UsageError: a name, a path or a value cannot be used; raised before anything is trained.
+        GateError: a file broke a rung of the ladder or missed its gate; the report is still written.
+        ImfDeployError: a stage failed; finished files remain usable.
     """
     with clock() as times:
         with stage("data"):
@@ -137,19 +137,19 @@ def distill_and_export(
 
 @dataclass
 class _Notes:
-    """What a reader should know, said at once and kept for the report."""
+    """Notes for readers, printed at once and stored for the report."""
 
     sentences: list[str] = field(default_factory=list)
 
     def add(self, *sentences: str) -> None:
-        """Say and keep sentences; empty ones are left out."""
+        """Print and store sentences; empty ones are left out."""
         for sentence in filter(None, sentences):
             self.sentences.append(sentence)
             say(sentence)
 
 
 def _trusted(config: RunSettings) -> tuple[str, ...]:
-    """Return the factories whose code may run: the user named the student, so that the record may too."""
+    """Return the factories whose code may run: the user named the student, so its record may name it too."""
     return (config.distill.student,)
 
 
@@ -161,7 +161,7 @@ def _train(
     monitoring: MonitoringSettings,
     notes: _Notes,
 ) -> Distilled:
-    """Distil the student, and tune it for INT8 where that is asked for."""
+    """Distil the student, and tune it for INT8 if requested."""
     data, trusted = plan.data, _trusted(config)
     with stage("distil"):
         trained = distill(
@@ -177,11 +177,11 @@ def _train(
 
 
 def _select(config: RunSettings, distilled: Distilled, plan: Plan, notes: _Notes) -> Selection | None:
-    """Choose among products where ``best`` is asked for and there are images to choose by."""
+    """Choose among products if ``best`` is requested and there are validation images."""
     if config.products != (BEST,):
         return None
     if not len(plan.data.validation):
-        notes.add("All products are made: there are no validation images to choose by")
+        notes.add("All products are made: there are no validation images for a choice")
         return None
     device = choose_device(config.distill.device)
     with stage("choose"):
@@ -193,7 +193,7 @@ def _select(config: RunSettings, distilled: Distilled, plan: Plan, notes: _Notes
 def _make_files(
     config: RunSettings, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[DeployableFile], list[str]]:
-    """Return the products, their verified files, and why INT8 was declined where it was."""
+    """Return the products, their verified files, and the reasons for declined INT8 files."""
     data, trusted = plan.data, _trusted(config)
     split = data.validation if len(data.validation) else data.test
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
@@ -207,7 +207,7 @@ def _make_files(
             with stage("evaluate"):
                 product = evaluate_product(load_product(artifact.path, trusted), data)
             products.append(product)
-            # One picture of sensitive layers is enough, and takes as long as a calibration.
+            # Sensitive layers are ranked once, because that takes as long as a calibration.
             made, reasons = export_product(
                 product,
                 data,
@@ -225,10 +225,10 @@ def _make_files(
 
 
 def _check_gates(report: Report, output: Path) -> None:
-    """Name the files that failed.
+    """Raise for failed files.
 
     Raises:
-        GateError: there are some.
+        GateError: naming them.
     """
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:

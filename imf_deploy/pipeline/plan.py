@@ -1,4 +1,4 @@
-"""What the options of the main job come to, once nothing about them can be wrong any more."""
+"""The plan of the main job, after all its settings have been checked."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from imf_deploy.training.trackers import check_monitoring
 
 @dataclass(frozen=True)
 class Plan:
-    """What options came to, once nothing about them can be wrong any more.
+    """The plan of a run, after all its settings have been checked.
 
     Attributes:
         data: The splits.
         names: Products that may be made.
-        choice: Which files are made of each.
-        engines: How engines are built; nothing where none is.
-        remark: What the user should know of engines; may be empty.
-        tuning: How the student is tuned for INT8; nothing where it is not.
+        choice: Files that are made for each product.
+        engines: How engines are built; ``None`` builds none.
+        remark: Note for the user about engines; may be empty.
+        tuning: How the student is tuned for INT8; ``None`` if it is not.
     """
 
     data: DataSet
@@ -54,14 +54,14 @@ def make_plan(config: RunSettings, bench_seconds: float, monitoring: MonitoringS
     data = open_data(config.data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
-            "INT8 is judged on validation images, and there are none",
-            "Raise `val_fraction`, or give `precisions` fp32,fp16",
+            "INT8 is judged on validation images, but there are none",
+            "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
     return Plan(data, _products(config, data), choice, engines, remark, tuning)
 
 
 def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
-    """Return how a run is tuned for INT8; ``None`` where it is not.
+    """Return how the student of a run is tuned for INT8; ``None`` if it is not.
 
     Raises:
         UsageError: there is no INT8 file to tune for.
@@ -71,15 +71,15 @@ def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
         return None
     if not files.int8:
         raise UsageError(
-            "`qat_epochs` tunes weights for INT8, and no INT8 file is asked for",
-            f"Give `precisions` {','.join(config.export.precisions)},int8, or leave it out",
+            "`qat_epochs` tunes weights for INT8, but no INT8 file is requested",
+            f"Use `precisions` {','.join(config.export.precisions)},int8, or leave it out",
         )
     require_torchao()
     return QatSettings(config.qat_epochs, device=config.distill.device)
 
 
 def _products(config: RunSettings, data: DataSet) -> list[str]:
-    """Return which products may be made; a student that cannot be cut is refused before it is trained."""
+    """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
     student, blocks = check_student(student_spec(config.distill, data))
     wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, len(blocks))

@@ -37,24 +37,24 @@ _SAME = ("product", "precision", "inputs", "outputs")
 def refit_engine(
     engine: Path, weights: Path, output: Path, trusted: Collection[str] = (), overwrite: bool = False
 ) -> EngineFile:
-    """Write an engine with other weights, in seconds: tactics and shapes stay as they were built.
+    """Write an engine with other weights, in seconds: tactics and shapes do not change.
 
-    The new engine is compared with the ONNX form of the weights, in ONNX Runtime, on random images at
-    each optimisation profile; it is written where it agrees.
+    The new engine is compared with the ONNX form of the weights, in ONNX Runtime, on random images at each
+    optimisation profile; it is written only if they agree.
 
     Args:
-        engine: Built with ``strip_weights``, with or without its weights.
-        weights: An ONNX file of the same architecture and precision, or stripped weights of it
+            engine: Engine built with ``strip_weights``, with or without its weights.
+            weights: An ONNX file of the same architecture and precision, or stripped weights of it
             (``safetensors``), which are exported first; INT8 needs an ONNX file, which has its ranges.
-        output: Where to write.
-        trusted: Factories whose code the user lets run; see ``ModelSpec.from_dict``.
+        output: Output file.
+        trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
         overwrite: Whether another file at ``output`` may be replaced.
 
     Raises:
-        UsageError: the engine or the weights are of another kind, or do not fit each other.
+        UsageError: the engine or the weights have another type, or do not fit each other.
         DeviceError: there is no CUDA device, or not the one that the engine was built for.
         ImfDeployError: TensorRT refuses the weights.
-        GateError: the new engine answers otherwise than its weights do.
+        GateError: the answers of the new engine differ from those of its weights.
     """
     old, source = _checked(load_artifact(engine), load_artifact(weights))
     require_gpu(engine, read_engine_header(engine))
@@ -73,8 +73,8 @@ def refit_engine(
         rungs = _verify(plan, old, onnx_path, Path(folder))
     if broken := [rung for rung in rungs if rung.status != "pass"]:
         raise GateError(
-            f"{engine} with the weights of {weights} answers otherwise than they do ({broken[0].reason})",
-            "TensorRT folded some weights into constants: build the engine again from its ONNX file",
+            f"{engine} with the weights of {weights} does not give their answers ({broken[0].reason})",
+            "TensorRT folded some weights into constants: rebuild the engine from its ONNX file",
         )
     write_bytes(output, plan)
     return old.revised(
@@ -101,7 +101,7 @@ def refit_engine(
 def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile | OnnxFile]:
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
     if not isinstance(old, EngineFile):
-        raise UsageError(f"{old.path} is {old.title()}, not an engine", "Give ENGINE, then WEIGHTS")
+        raise UsageError(f"{old.path} is {old.title()}, not an engine", "Use ENGINE, then WEIGHTS")
     if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
             f"{old.path} was not built with `strip_weights`",
@@ -110,12 +110,12 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
     if not isinstance(source, ProductFile | OnnxFile):
         raise UsageError(
             f"{source.path} is {source.title()}, which has no weights for an engine",
-            "Give an ONNX file, or what imf-deploy strip wrote",
+            "Use an ONNX file, or a file of imf-deploy strip",
         )
     if isinstance(source, ProductFile) and old.precision == "int8":
         raise UsageError(
-            f"{old.path} is an INT8 engine, and {source.path} has no ranges for its activations",
-            "Give an INT8 ONNX file for TensorRT, as imf-deploy export writes it",
+            f"{old.path} is an INT8 engine, but {source.path} has no ranges for its activations",
+            "Use an INT8 ONNX file for TensorRT, as written by imf-deploy export",
         )
     names = _SAME if isinstance(source, OnnxFile) else ("product",)
     differ = [name for name in names if getattr(old, name) != getattr(source, name)]
@@ -124,8 +124,8 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
         differ.append("image size or number of classes")
     if differ:
         raise UsageError(
-            f"{source.path} is of another architecture than {old.path}, which differs in {', '.join(differ)}",
-            "Give weights of the same student and product",
+            f"{source.path} has another architecture than {old.path} (different: {', '.join(differ)})",
+            "Use weights of the same student and product",
         )
     return old, source
 
@@ -136,7 +136,7 @@ def _shape(preprocess: Preprocess) -> tuple[int, int]:
 
 def _float(old: EngineFile) -> Any:
     if old.precision not in ("fp32", "fp16"):
-        raise ImfDeployError(f"the record of {old.path} is damaged ('precision')", "Build the engine again")
+        raise ImfDeployError(f"the record of {old.path} is damaged ('precision')", "Rebuild the engine")
     return old.precision
 
 
@@ -158,7 +158,7 @@ def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:
 def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list[Rung]:
     """Compare a plan with an ONNX file on random images, at the batch of each optimisation profile.
 
-    Of random images classes say little, so the logits alone are held to the tolerance.
+    On random images classes mean little, so only the logits are held to the tolerance.
     """
     from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
     from imf_deploy.runners.tensorrt import TensorRTRunner

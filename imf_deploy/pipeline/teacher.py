@@ -9,14 +9,14 @@ from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teache
 from imf_deploy.teaching.weak_teacher import check_teacher
 
 Found = tuple[Teacher, str]
-"""A teacher, and the warning about its accuracy; empty where that is fine."""
+"""A teacher, and the warning about its accuracy; empty if that is fine."""
 
 
 def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
-    """Load the given teacher, or the packaged one where it fits the data; nothing where one is needed.
+    """Load the given teacher, or the packaged one if it fits the data; ``None`` if one must be trained.
 
     Raises:
-        UsageError: the accuracy of a given teacher is suspect, and nobody accepted it.
+        UsageError: the accuracy of a given teacher is suspect, and it was not accepted.
     """
     try:
         teacher = find_teacher(config.teacher, data, config.distill.device)
@@ -28,11 +28,11 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
 def obtain_teacher(
     config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
 ) -> Found:
-    """Return the given teacher, or train one where none is given."""
+    """Return the given teacher, or train one if none is given."""
     if given:
         return given
     trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
     made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
     teacher = find_teacher(made, data, config.distill.device)
-    # What it was trained with is known to fit, and how long it is trained is the user's choice.
+    # Its training data is known to fit, and its number of epochs is the user's choice.
     return teacher, check_teacher(teacher, data, accept=True)

@@ -1,1 +1,1 @@
-"""Stripping: what training alone needs is removed, and the removal is proved."""
+"""Stripping: parts that only training needs are removed, and the removal is proved."""

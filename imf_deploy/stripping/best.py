@@ -1,4 +1,4 @@
-"""Choose which products are worth making, on validation images."""
+"""Choose the products that are worth making, on validation images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from imf_deploy.stripping.stage import make_product
 from imf_deploy.verification.proof import count_macs
 
 WITHIN = 0.01
-"""A smaller product may be this much less accurate than ``plain``."""
+"""Maximum loss of accuracy of a smaller product relative to ``plain``."""
 PART = 0.5
-"""A small product has at most this part of the student's multiply-accumulates."""
-# Rounding must not decide: 149 right of 300 are within a point of 152.
+"""Maximum fraction of the student's multiply-accumulates in a small product."""
+# Rounding must not decide: 149 correct of 300 are within a point of 152.
 _EPSILON = 1e-9
 
 
@@ -39,13 +39,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the candidates are made.
+    """The candidates to make.
 
     Attributes:
         candidates: All of them, ``plain`` first.
-        smallest: The smallest ``imf@k`` that is about as accurate as ``plain``; nothing where none is.
-        most_accurate: The most accurate ``imf@k`` of at most half the student's size; nothing where all
-            are larger.
+        smallest: The smallest ``imf@k`` that is about as accurate as ``plain``, or ``None``.
+        most_accurate: The most accurate ``imf@k`` of at most half the student's size, or ``None``.
     """
 
     candidates: tuple[Candidate, ...]
@@ -64,7 +63,7 @@ class Selection:
         return [each for each in self.candidates if each.product not in self.made]
 
     def sentence(self) -> str:
-        """Return which products are made and why, in one sentence."""
+        """Return the products to make and the reasons, in one sentence."""
         plain = self.candidates[0]
         near = f"within {WITHIN * 100:.0f} point of it"
         half = "at most half of its multiply-accumulates"
@@ -93,10 +92,10 @@ def rate_products(
     """Measure products before they are made, by one pass of the training graph over validation images.
 
     Args:
-        distilled: The training graph; on the CPU again afterwards.
+        distilled: The training graph; it is moved back to the CPU.
         names: Products, ``plain`` first.
-        data: Its validation split is not empty.
-        device: Where the graph runs.
+        data: Data with a validation split.
+        device: Device of the graph.
     """
     graph = distilled.graph.to(device).eval()
     right, task = dict.fromkeys(names, 0.0), data.preprocess.task

@@ -38,17 +38,17 @@ def strip(
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
     Args:
-        distilled: As :func:`imf_deploy.distillation.distill.load_distilled` gives it; not changed.
-        products: As :func:`imf_deploy.method.products.choose_products` gives them.
-        folder: Where to write.
-        images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise where there are none.
-        overwrite: Whether files that were made in another way may be replaced.
+        distilled: Result of :func:`imf_deploy.distillation.distill.load_distilled`; not changed.
+        products: Result of :func:`imf_deploy.method.products.choose_products`.
+        folder: Output folder.
+        images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise if there are none.
+        overwrite: Whether files made with other settings may be replaced.
 
     Returns:
         The record of each product, with its proof.
 
     Raises:
-        UsageError: another file is there.
+        UsageError: a path belongs to another file.
         GateError: a proof does not hold; the file is removed.
     """
     images = _noise(distilled) if images is None else images
@@ -63,7 +63,7 @@ def strip(
 def strip_in_memory(
     distilled: Distilled, products: Sequence[str], images: Tensor | None = None
 ) -> list[Product]:
-    """Make and prove products as :func:`strip` does, without a file.
+    """Make and prove products like :func:`strip`, without files.
 
     Raises:
         GateError: a proof does not hold.
@@ -96,7 +96,7 @@ def _strip_one(
     if made := claim(ProductFile, path, recipe, overwrite):
         return made
     save_weights(path, make_product(distilled, product).state_dict())
-    # Proved on what was read back, and before the sidecar makes the file count as made.
+    # The file that was read back is proved, before its sidecar is written.
     stripped = build_product(_model(distilled, product), product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))
     try:
@@ -108,7 +108,7 @@ def _strip_one(
 
 
 def _model(distilled: Distilled, product: str) -> dict[str, Any]:
-    """Return the architecture of a product, as its record holds it."""
+    """Return the architecture of a product for its record."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
         features = distilled.artifact.teacher_features[: blocks_kept(product)]
@@ -158,7 +158,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     Args:
         distilled: The training graph.
         product: ``plain`` or ``imf@k``.
-        stripped: The product, as it was read back from its file.
+        stripped: The product, as read back from its file.
         images: ``float32 [N, 3, S, S]``.
     """
     with torch.inference_mode():
@@ -182,7 +182,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     )
     teacher = set(distilled.artifact.teacher_tensors)
     hashes = tensor_hashes(stripped.parameters())
-    # No name builds a student that was given as an object: its tensors are those of its architecture.
+    # A student given as an object cannot be rebuilt by name: its tensors are those of its architecture.
     given = distilled.artifact.format == MODULE
     library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
     size = distilled.spec.image_size
@@ -204,16 +204,16 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
 
 
 def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -> Tensor:
-    """Return what the cut network answers before its attentive logit is folded: ``[N, classes]``.
+    """Return the logits of the cut network before its attentive logit is folded: ``[N, classes]``.
 
-    The first k blocks and IFDs are the product's own; heads, attention and what was re-fitted in their
-    place are the training graph's.
+    The first k blocks and IFDs are the product's own; heads, attention and re-fitted layers are the training
+    graph's.
     """
     return distilled.graph.imf.deployed(stripped.pooled(images))
 
 
 def _source(distilled: Distilled, product: str, name: str) -> str:
-    """Return which tensor of the training graph became the tensor ``name`` of a product."""
+    """Return the tensor of the training graph that became the tensor ``name`` of a product."""
     if product == PLAIN:
         return f"student.{name}"
     if name.startswith("trunk."):

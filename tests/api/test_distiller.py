@@ -154,7 +154,7 @@ def test_what_does_not_fit_is_refused_before_training(student: nn.Module, big: n
         ImfDistiller(student, student, image_size=16)
     other = copy.deepcopy(student)
     other.head = nn.Linear(32, 4)
-    with pytest.raises(ImfDeployError, match="the teacher has 3 classes and the student has 4"):
+    with pytest.raises(ImfDeployError, match="the teacher has 3 classes, but the student has 4"):
         ImfDistiller(other, big, image_size=16)
     with pytest.raises(UsageError, match="probabilities"):
         ImfDistiller(nn.Sequential(student, nn.Softmax(1)), big, image_size=16)

@@ -49,4 +49,4 @@ def test_no_zones_say_why(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
 def test_a_counter_for_root_alone_says_so(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", "package-0").chmod(0)
-    assert "root alone" in str(find_energy_meter(tmp_path))
+    assert "only by root" in str(find_energy_meter(tmp_path))

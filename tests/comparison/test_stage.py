@@ -148,9 +148,7 @@ def test_the_same_conditions_are_not_warned_of(make_run: MakeRun) -> None:
 
 def test_other_pictures_under_the_same_name_are_warned_of(make_run: MakeRun) -> None:
     other = make_run("two", config={"test_images": 2000, "data_fingerprint": "other"})
-    assert any(
-        "other pictures or another split" in text for text in compare([make_run("one"), other]).warnings
-    )
+    assert any("other images or another split" in text for text in compare([make_run("one"), other]).warnings)
 
 
 def test_different_data_is_refused(make_run: MakeRun) -> None:
@@ -210,6 +208,6 @@ def test_a_trial_is_called_one(make_run: MakeRun) -> None:
     content = json.loads((trial / "report.json").read_text())
     content["config"]["quick"] = True
     (trial / "report.json").write_text(json.dumps(content))
-    told = "trial is a trial (--quick): its accuracies are no result."
+    told = "trial is a trial (--quick): its accuracies are not meaningful."
     assert compare([make_run("run"), trial]).warnings[0] == told
     assert compare([trial]).warnings == [told]

@@ -48,7 +48,7 @@ def test_a_part_that_breaks_stops_no_other(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(runtimes, "cuda_device", broken)
     found = examine(tmp_path)["run"]
-    assert found["CUDA device"].missing == "it cannot be asked (RuntimeError: driver and library differ)"
+    assert found["CUDA device"].missing == "it cannot be checked (RuntimeError: driver and library differ)"
     assert found["ONNX Runtime"].found
 
 

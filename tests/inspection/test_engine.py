@@ -76,7 +76,7 @@ def test_the_prefix_of_ultralytics_is_shown(engine: Path) -> None:
 
 def test_a_record_of_the_other_library(engine: Path) -> None:
     add_record(engine, "tensorrt")
-    assert "Its sidecar says tensorrt, but its header tensorrt_rtx" in inspect(engine).warnings
+    assert "Its sidecar states tensorrt, but its header tensorrt_rtx" in inspect(engine).warnings
 
 
 @pytest.mark.parametrize("content", [b"", b"vtrt", b"nothing at all", rtx_header()[:90], rtx_header(0)])

@@ -43,7 +43,7 @@ def test_a_finished_run(run: Path) -> None:
 def test_a_run_that_was_cut_off(run: Path, gone: list[str], waiting: str) -> None:
     for name in gone:
         shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
-    assert inspect(run).title == f"a run that has not finished: {waiting}"
+    assert inspect(run).title == f"an unfinished run: {waiting}"
 
 
 def test_a_checkpoint_is_named_and_not_opened(run: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_record_without_its_file(run: Path) -> None:
     found = inspect(run / "deploy" / "resnet8-imf@1-fp32.onnx.json")
     assert found.record is not None
     assert not found.record["matches"]
-    assert found.warnings == ["The file resnet8-imf@1-fp32.onnx is not beside it"]
+    assert found.warnings == ["The file resnet8-imf@1-fp32.onnx is not next to it"]
 
 
 @pytest.mark.parametrize("content", ["", "[]", "nonsense", "[" * 100_000])

@@ -50,7 +50,7 @@ def test_metadata_that_contradicts_the_graph_is_said(ours: Path) -> None:
         if entry.key == "precision":
             entry.value = "int8"
     onnx.save(model, ours)
-    assert "Its metadata says int8, but its graph is fp16" in inspect(ours).warnings
+    assert "Its metadata states int8, but its graph is fp16" in inspect(ours).warnings
 
 
 def test_without_its_sidecar(ours: Path) -> None:

@@ -32,7 +32,7 @@ def test_everything_that_matters_of_an_onnx_file_fits_80_columns(run: Path) -> N
         "the product imf@1 of resnet8 as ONNX in fp16",
         "images: float32 [batch, 3, 16, 16]",
         "Conv ",
-        "belongs to this very content",
+        "belongs to this content",
         "labels 3: class0, class1, class2",
         "of 18 images, same class as PyTorch",
         "pass, ",

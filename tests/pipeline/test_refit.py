@@ -71,10 +71,10 @@ def engine(files: dict[str, Artifact], tmp_path: Path) -> Callable[..., Path]:
         ({"format": "tensorrt_rtx"}, "fp16", "was not built with --strip-weights"),
         ({"build": None}, "fp16", "was not built with --strip-weights"),
         ({"format": "onnx"}, "fp16", "is an ONNX file, not an engine"),
-        ({}, "fp32", "which differs in precision"),
-        ({}, "imf", "which differs in product"),
+        ({}, "fp32", "different: precision"),
+        ({}, "imf", "different: product"),
         ({"precision": "int8"}, "plain", "no ranges for its activations"),
-        ({"inputs": {"images": ["batch", 3, 99, 99]}}, "fp16", "which differs in inputs"),
+        ({"inputs": {"images": ["batch", 3, 99, 99]}}, "fp16", "different: inputs"),
     ],
 )
 def test_what_does_not_belong_together(
