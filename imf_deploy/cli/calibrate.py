@@ -1,7 +1,5 @@
 """``imf-deploy calibrate``: an INT8 file from a float one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

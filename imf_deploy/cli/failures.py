@@ -1,7 +1,5 @@
 """What the machine refuses, wherever and by whatever library it is met, as one message."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 

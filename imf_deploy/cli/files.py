@@ -1,7 +1,5 @@
 """``imf-deploy bench``: the latency of deployable files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

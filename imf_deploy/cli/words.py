@@ -1,7 +1,5 @@
 """Check names of files that a command writes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from imf_deploy.errors import UsageError

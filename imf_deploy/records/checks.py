@@ -1,7 +1,5 @@
 """Parts of records: what was proved and measured of files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,7 +1,5 @@
 """What decides the results of the main job."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 
