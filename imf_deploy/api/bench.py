@@ -1,5 +1,7 @@
 """``imf_deploy.bench``."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

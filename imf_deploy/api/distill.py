@@ -1,5 +1,7 @@
 """``imf_deploy.distill``."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, replace
 from pathlib import Path
 

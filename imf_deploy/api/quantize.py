@@ -1,5 +1,7 @@
 """``imf_deploy.quantize``."""
 
+from __future__ import annotations
+
 import tempfile
 from dataclasses import replace
 from pathlib import Path

@@ -1,5 +1,7 @@
 """``imf_deploy.strip``."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from torch import Tensor

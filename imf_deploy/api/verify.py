@@ -1,5 +1,7 @@
 """``imf_deploy.verify``."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import overload
 

@@ -1,5 +1,7 @@
 """The command line: it reads options, composes stages, and turns errors into exit codes."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import signal

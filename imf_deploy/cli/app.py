@@ -1,5 +1,7 @@
 """The commands, by name. Each module imports what is heavy when a command runs, never for ``--help``."""
 
+from __future__ import annotations
+
 import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace

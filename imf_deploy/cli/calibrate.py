@@ -1,5 +1,7 @@
 """``imf-deploy calibrate``: an INT8 file from a float one."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

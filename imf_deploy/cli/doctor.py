@@ -1,5 +1,7 @@
 """``imf-deploy doctor``: what this machine can do."""
 
+from __future__ import annotations
+
 import sys
 from typing import Annotated
 

@@ -1,5 +1,7 @@
 """What the machine refuses, wherever and by whatever library it is met, as one message."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection
 

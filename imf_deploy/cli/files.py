@@ -1,5 +1,7 @@
 """``imf-deploy bench``: the latency of deployable files."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

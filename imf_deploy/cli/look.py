@@ -1,5 +1,7 @@
 """Commands that look at what there is: ``inspect`` and ``compare``."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 from typing import Annotated

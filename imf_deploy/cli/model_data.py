@@ -1,5 +1,7 @@
 """The data of a deployable file."""
 
+from __future__ import annotations
+
 from imf_deploy.data import DataSet, is_named, open_data, reopen_data
 from imf_deploy.errors import UsageError
 from imf_deploy.records.files import DeployableFile

@@ -1,5 +1,7 @@
 """Options of several commands that are not settings: where to write, and what may be run."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any

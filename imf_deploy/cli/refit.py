@@ -1,5 +1,7 @@
 """``imf-deploy refit-engine``: other weights for an engine that was built."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

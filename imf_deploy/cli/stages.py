@@ -1,5 +1,7 @@
 """The stages that write deployable files, one command each: ``strip`` and ``export``."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

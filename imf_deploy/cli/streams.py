@@ -1,5 +1,7 @@
 """Standard streams that never stop a command: closed, full, or in an encoding that lacks characters."""
 
+from __future__ import annotations
+
 import codecs
 import contextlib
 import os

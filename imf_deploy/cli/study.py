@@ -1,5 +1,7 @@
 """``imf-deploy study``: methods compared, with the same budget, order of data and seeds."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

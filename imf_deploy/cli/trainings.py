@@ -1,5 +1,7 @@
 """The stages that train, one command each: ``train-teacher``, ``distill`` and ``qat``."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

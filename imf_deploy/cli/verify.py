@@ -1,5 +1,7 @@
 """``imf-deploy verify``: one deployable file against the PyTorch model it came from."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,7 @@
 """Check names of files that a command writes."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 from imf_deploy.errors import UsageError

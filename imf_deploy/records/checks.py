@@ -1,5 +1,7 @@
 """Parts of records: what was proved and measured of files."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,5 +1,7 @@
 """Records of files: each kind has one, which is kept beside the file as ``<file>.json``."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 

@@ -1,5 +1,7 @@
 """Parts of records: how files were made."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal

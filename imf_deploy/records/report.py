@@ -1,5 +1,7 @@
 """The record of a run, ``report.json``: fractions from 0 to 1, times in milliseconds, sizes in bytes."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self

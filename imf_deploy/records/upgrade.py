@@ -1,5 +1,7 @@
 """Records of earlier releases, in the form of this one."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError

@@ -4,6 +4,8 @@ Values are validated when an object is made, in Python, on the command line and 
 message names a field as `` `name` ``; the command line shows it as the option ``--name``.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass

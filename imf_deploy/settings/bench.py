@@ -1,5 +1,7 @@
 """What latencies are measured, and for how long."""
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator

@@ -1,5 +1,7 @@
 """What a deployable file may cost in accuracy: the gate that every file has to pass."""
 
+from __future__ import annotations
+
 from dataclasses import asdict
 from typing import Annotated
 

@@ -1,5 +1,7 @@
 """Settings of an architecture: strides at its first reductions, and what no ``state_dict`` shows."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any

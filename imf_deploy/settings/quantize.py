@@ -1,5 +1,7 @@
 """How an INT8 file is made from a float one."""
 
+from __future__ import annotations
+
 from typing import Annotated, Literal
 
 from pydantic import Field

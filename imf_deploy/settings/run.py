@@ -1,5 +1,7 @@
 """What decides the results of the main job."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, replace
 from typing import Annotated, Any
 

@@ -3,6 +3,8 @@
 ``python -m imf_deploy.settings.schema`` prints it.
 """
 
+from __future__ import annotations
+
 import json
 import sys
 from typing import Any

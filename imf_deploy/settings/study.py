@@ -1,5 +1,7 @@
 """Which methods a study compares, and with which budget."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 

@@ -1,5 +1,7 @@
 """Which teacher, how its file is read, and how one is trained where none is given."""
 
+from __future__ import annotations
+
 from typing import Annotated
 
 from pydantic import Field

@@ -1,5 +1,7 @@
 """Settings in records of version 0.1.0, in today's form."""
 
+from __future__ import annotations
+
 from typing import Any
 
 _DATA = {"root": "data_root", "validation_fraction": "val_fraction", "seed": "split_seed"}
