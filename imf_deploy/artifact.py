@@ -1,7 +1,5 @@
 """Records next to their files: written after them, and checked against them when they are read."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Typed values from untrusted JSON, checked by pydantic in its strict mode."""
 
-from __future__ import annotations
-
 import json
 import math
 from functools import cache

@@ -1,7 +1,5 @@
 """JSON values of a finding as lines of text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
