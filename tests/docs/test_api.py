@@ -57,8 +57,9 @@ def test_every_module_has_a_page(pages: Path) -> None:
 
 
 def test_the_mathematics_can_be_read(pages: Path) -> None:
+    imitation = Words(pages / "imf_deploy/tasks/classification.html").text
     losses = Words(pages / "imf_deploy/method/losses.html").text
-    assert "Return KL(teacher || student) of softened probabilities, in nats per image." in losses
+    assert "Return KL(teacher || student) of softened probabilities, in nats per image." in imitation
     assert "CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean w_i D_i" in losses
     branches = Words(pages / "imf_deploy/method/branches.html").text
     assert "z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c" in branches
@@ -71,3 +72,10 @@ def test_names_are_links_and_no_markup_is_left(pages: Path) -> None:
         assert ":func:" not in text, page
         assert ":class:" not in text, page
         assert "``" not in text, page
+
+
+def test_the_first_page_has_the_verbs(pages: Path) -> None:
+    first = (pages / "imf_deploy.html").read_text()
+    for name in imf_deploy.__all__:
+        assert f'id="{name}"' in first, name
+    assert "Distil a teacher into a student by IMF" in Words(pages / "imf_deploy.html").text
