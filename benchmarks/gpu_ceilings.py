@@ -1,9 +1,9 @@
-"""What a GPU's memory and arithmetic allow: measured ceilings, and the least time of a network below them.
+"""Ceilings of a GPU's memory and arithmetic, as measured, and the minimum time of a network below them.
 
-The model of a network: every convolution and linear layer reads its input and its weights once and writes
-its output once, in numbers of two bytes, and everything else is fused with a layer. A layer takes at least
-the time of its bytes at the speed of a device-to-device copy, and the time of its multiplications and
-additions at the speed of a large fp16 matrix product, whichever is longer.
+The model of a network: every convolution and linear layer reads its input and its weights once and writes its
+output once, in numbers of two bytes, and everything else is fused with a layer. A layer takes at least the
+time of its bytes at the speed of a device-to-device copy, or that of its multiplications and additions at the
+speed of a large fp16 matrix product, whichever is longer.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _HALF = 2
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What was measured on a device.
+    """Ceilings measured on a device.
 
     Attributes:
-        bytes_per_second: Of a copy within the device's memory; read and written bytes both count.
-        flops: Of an fp16 matrix product with fp32 sums; a multiplication and an addition are two.
+        bytes_per_second: Speed of a copy within the device's memory; read and written bytes both count.
+        flops: Speed of an fp16 matrix product with fp32 sums; a multiplication and an addition count as two.
     """
 
     bytes_per_second: float
@@ -62,7 +62,7 @@ def _seconds(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer moves and computes for one image.
+    """The memory traffic and the computation of one layer for one image.
 
     Attributes:
         activations: Numbers that it reads and writes.
@@ -99,7 +99,7 @@ def layer_costs(module: nn.Module, size: int) -> list[LayerCost]:
 
 
 def least_seconds(costs: list[LayerCost], batch: int, ceilings: Ceilings) -> dict[str, float]:
-    """Return the least seconds of a batch: by memory alone, by arithmetic alone, and layer by layer."""
+    """Return the minimum seconds of a batch: by memory alone, by arithmetic alone, and layer by layer."""
     memory = [_HALF * (cost.activations * batch + cost.weights) / ceilings.bytes_per_second for cost in costs]
     arithmetic = [2 * cost.macs * batch / ceilings.flops for cost in costs]
     return {
@@ -110,6 +110,6 @@ def least_seconds(costs: list[LayerCost], batch: int, ceilings: Ceilings) -> dic
 
 
 def shares(costs: list[LayerCost], batch: int, ceilings: Ceilings, seconds: float) -> dict[str, Any]:
-    """Return what a measured time of a batch is of each ceiling, from 0 to 1, and the ceilings."""
+    """Return the fraction of each ceiling that a measured time of a batch reaches, and the ceilings."""
     least = least_seconds(costs, batch, ceilings)
     return {name: value / seconds for name, value in least.items()} | {"ceilings": asdict(ceilings)}

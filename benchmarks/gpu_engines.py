@@ -4,10 +4,11 @@
     python benchmarks/gpu_engines.py RUN --json engines.json      # the products of a run
     python benchmarks/gpu_engines.py --batch 1,64 --pixels 28 --budget 300
 
-All rows of one network and batch size are measured interleaved, from and to host memory, by the code of
-``imf-deploy bench``; ratios are medians over the rounds with 95 % intervals. Groups are measured in the order
-of the networks and batch sizes, and what compiles for minutes comes last. Every group is printed and written
-as soon as it is measured. ``--budget`` ends the list of groups early. A row that cannot run says why.
+All rows of one network and batch size are measured in alternating rounds, from and to host memory, by the
+code of ``imf-deploy bench``; ratios are medians over the rounds with 95 % intervals. Groups are measured in
+the order of the networks and batch sizes, and rows that compile for minutes come last. Every group is printed
+and written as soon as it is measured. ``--budget`` ends the list of groups early. A row that cannot run shows
+the reason.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ ENGINES = ("fp16", "int8", "fp32")
 BASELINE = "engine fp16"
 ROUNDS, LOADS, WARMUP_S = 36, 6, 0.1
 GOALS = {1: 2.5, 64: 5.0}
-"""Batch size to how many times as fast as PyTorch's best mode the fastest engine should be."""
+"""For each batch size, the speed that the fastest engine should reach relative to PyTorch's best mode."""
 
 
 @dataclass
 class Report:
-    """What was measured so far; written after every group."""
+    """The results so far, written after every group."""
 
     path: Path | None
     deadline: float
@@ -53,20 +54,20 @@ class Report:
     builds: list[dict[str, Any]] = field(default_factory=list)
 
     def out_of_time(self, what: str) -> bool:
-        """Say that something is left out, where the budget is used up."""
+        """Report that something is left out, if the budget is used up."""
         over = time.monotonic() > self.deadline
         if over:
             print(f"Left out, the budget is used up: {what}", flush=True)
         return over
 
     def save(self) -> None:
-        """Write everything that is known."""
+        """Write all results."""
         if self.path:
             write_json(self.path, self.about | {"builds": self.builds, "groups": self.groups})
 
 
 def build(network: Network, options: argparse.Namespace, report: Report) -> dict[str, Path]:
-    """Build the engines of a network; what cannot be built says why."""
+    """Build the engines of a network; the reason is printed for those that cannot be built."""
     flavour = choose_flavour("auto").flavour
     engines = {}
     for kind in ENGINES:
@@ -83,7 +84,7 @@ def build(network: Network, options: argparse.Namespace, report: Report) -> dict
                 build_engine(
                     source, path, flavour, profile, options=BuildSettings(builder_level=options.level)
                 )
-        except Exception as error:  # the other engines are built
+        except Exception as error:  # the other engines are still built
             print(f"{network.name}: engine {kind} cannot be built: {error}", flush=True)
             continue
         seconds = time.monotonic() - began
@@ -98,7 +99,7 @@ def build(network: Network, options: argparse.Namespace, report: Report) -> dict
 def measure_group(
     network: Network, batch: int, runners: Mapping[str, Runner], options: argparse.Namespace, report: Report
 ) -> None:
-    """Measure what can run, interleaved; print it and add it to the report."""
+    """Measure the rows that can run, in alternating rounds; print them and add them to the report."""
     shape = (batch, 3, network.size, network.size)
     reasons = {name: why_not(runner, shape) for name, runner in runners.items()}
     running = {name: runners[name] for name, reason in reasons.items() if not reason}
@@ -133,7 +134,7 @@ def add_rows(
     images: np.ndarray,
     options: argparse.Namespace,
 ) -> None:
-    """Add what was measured to a group, with the parts of a run on the GPU."""
+    """Add results to a group, with the parts of a run on the GPU."""
     baseline = BASELINE if BASELINE in found else next(iter(found))
     for name, latency in found.items():
         against = ratio(latency, found[baseline])
@@ -190,7 +191,7 @@ def add_goals(group: dict[str, Any], found: Mapping[str, Latency]) -> None:
 
 
 def add_shares(group: dict[str, Any], network: Network, batch: int, report: Report) -> None:
-    """Hold the engines' compute times against what the device's memory and arithmetic allow."""
+    """Compare the engines' compute times with the limits of the device's memory and arithmetic."""
     ceilings = Ceilings(**report.about["ceilings"])
     costs = layer_costs(network.module.cpu(), network.size)
     for row in group["rows"]:
@@ -248,7 +249,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("inputs", nargs="*", type=Path, help="run folders or stripped students")
-    parser.add_argument("--seeds", default=SEEDS, help="MODEL:PRODUCT:PIXELS, where no input is given")
+    parser.add_argument("--seeds", default=SEEDS, help="MODEL:PRODUCT:PIXELS, if no input is given")
     parser.add_argument("--pixels", default="28,224")
     parser.add_argument("--batch", default="1,64,8,256", help="the first two are measured first")
     parser.add_argument(

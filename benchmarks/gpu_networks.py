@@ -1,7 +1,7 @@
 """Networks for the GPU benchmarks: students with fresh weights, or the products of a run.
 
-The weights of a fresh network are random, which changes no operator; its batch statistics and INT8 ranges
-come from the embedded images, so that they are sensible. Files that a folder holds already are used again.
+The weights of a fresh network are random, which changes no operator; its batch statistics and INT8 ranges are
+computed from the embedded images, so that they are realistic. Existing files in a folder are reused.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Network:
     """A network as a module and as the files that engines are built from.
 
     Attributes:
-        name: Such as ``mobilenetv2 plain, 28 px``.
-        module: In evaluation mode.
+        name: For example ``mobilenetv2 plain, 28 px``.
+        module: Module in evaluation mode.
         size: Side of its images in pixels.
         files: ONNX file of each precision.
     """
@@ -56,7 +56,7 @@ def from_seed(text: str, folder: Path) -> Network:
 
     Args:
         text: ``MODEL:PRODUCT:PIXELS``, such as ``mobilenetv2:plain:224``.
-        folder: Where its files are, or are written.
+        folder: Folder of its files, existing or new.
     """
     model, product, pixels = text.split(":")
     size = int(pixels)
@@ -110,10 +110,10 @@ def write_int8(
 
     Args:
         fp32: The float file.
-        path: Where to write.
-        images: What ranges are measured on.
-        placement: Where Q/DQ stands.
-        floats: What the engine computes in where it is not quantised.
+        path: Output file.
+        images: Images that ranges are measured on.
+        placement: Positions of Q/DQ.
+        floats: Type that the engine computes in where it is not quantised.
         left: Names of layers that stay in float.
     """
     model = open_float_model(fp32)
@@ -138,15 +138,15 @@ def from_product(path: Path) -> Network:
 def networks_of(
     inputs: Sequence[Path], seeds: str, pixels: Collection[int], folder: Path
 ) -> list[Callable[[], Network]]:
-    """Return what makes each network: the products of run folders and product files, or fresh networks.
+    """Return functions that make the networks: the products of runs, product files, or fresh networks.
 
-    A network is made when it is first asked for, so that the first one is measured early.
+    A network is made on first use, so that the first one is measured early.
 
     Args:
         inputs: Run folders and stripped students.
-        seeds: Where there are no inputs, as :func:`from_seed` takes them, separated by commas.
-        pixels: Sizes of images; other networks are left out.
-        folder: Where files of fresh networks are.
+        seeds: Networks for :func:`from_seed`, separated by commas, if there are no inputs.
+        pixels: Image sizes; other networks are left out.
+        folder: Folder of the files of fresh networks.
     """
     if not inputs:
         texts = [text.strip() for text in seeds.split(",") if int(text.rpartition(":")[2]) in pixels]

@@ -1,4 +1,4 @@
-"""What engines are compared with on a GPU: the modes of PyTorch and the providers of ONNX Runtime."""
+"""The modes of PyTorch and the providers of ONNX Runtime that engines are compared with on a GPU."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ RIVALS: dict[str, Open] = {
     "ONNX Runtime TensorRT fp16": _onnxruntime("fp16", "tensorrt"),
     "PyTorch max-autotune, CUDA graph": _pytorch("max-autotune", cuda_graph=True),
 }
-"""Name to what opens it, in the order of priority; what compiles for minutes comes last."""
+"""For each name, the function that opens it, in order of priority; slow compilations come last."""
 
 SLOW = ("PyTorch max-autotune, CUDA graph",)
-"""Measured after everything else, beside an engine."""
+"""Measured after everything else, next to an engine."""
 
 
 def is_pytorch_fp32(name: str) -> bool:
-    """Return whether a row is a mode of PyTorch with the precision that it was trained in."""
+    """Return whether a row is a mode of PyTorch in the precision of the training."""
     return name.startswith("PyTorch") and "fp16" not in name
 
 
@@ -72,13 +72,13 @@ def engine_runner(path: Path) -> Runner:
 
 
 def why_not(runner: Runner, shape: tuple[int, ...]) -> str:
-    """Return why a runner cannot run a batch here, in one line; nothing where it can."""
+    """Return why a runner cannot run a batch here, in one line; empty if it can."""
     import numpy as np
 
     try:
         with runner:
             runner.infer(np.zeros(shape, np.float32))
-    except Exception as error:  # whatever it is, the other rows are measured
+    except Exception as error:  # after any error, the other rows are measured
         torch.cuda.synchronize()
         return " ".join(str(error).split())[:300] or type(error).__name__
     return ""

@@ -1,15 +1,13 @@
-"""Time distillation steps on a CUDA device, and print how busy the device is.
+"""Time distillation steps on a CUDA device, and print the utilisation of the device.
 
 Sections (``--only`` selects some):
 
-step   MobileNetV2 at 28 pixels by the packaged teacher's architecture: reading every loss back from the
-       GPU, eagerly, and as a CUDA graph; fp32 and bf16; batches of 64 and 512. The losses of the first
-       steps are compared.
-large  a folder of JPEGs at 224 pixels, ResNet-50 as the teacher: decoded while training, and from the GPU's
-       memory, which shows who the limit is.
-jobs   1, 2 and 4 trainings at the same time on one GPU.
+step   MobileNetV2 at 28 pixels with the packaged teacher's architecture: reading every loss back from the
+GPU, eagerly, and as a CUDA graph; fp32 and bf16; batches of 64 and 512. The losses of the first steps are
+compared. large  a folder of JPEGs at 224 pixels, ResNet-50 as the teacher: decoded while training, and from
+the GPU's memory, which shows the bottleneck. jobs   1, 2 and 4 trainings at the same time on one GPU.
 
-Weights are random, and images are made here; nothing is downloaded. GPU use is NVML's.
+Weights are random, and images are generated here; nothing is downloaded. GPU utilisation is from NVML.
 
     python benchmarks/gpu_training.py --json gpu_training.json
     python benchmarks/gpu_training.py --only step --budget 60
@@ -54,23 +52,23 @@ MODES: dict[Mode, str] = {
     "graph": "CUDA graph",
 }
 COMPARED = 50
-"""Steps whose losses are compared."""
+"""Number of steps whose losses are compared."""
 WARMUP = 12
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one training came to.
+    """The result of one training.
 
     Attributes:
-        section: It belongs to.
-        name: Of the way to train.
-        precision: Of the forward pass.
-        batch_size: Images a step.
-        milliseconds: Of a step, mean.
-        images_per_second: The same, by the images of a step.
-        use: GPU use in words; empty where NVML does not answer.
-        losses: Of the first steps.
+        section: Its section.
+        name: Name of the way to train.
+        precision: Precision of the forward pass.
+        batch_size: Images per step.
+        milliseconds: Mean time of a step.
+        images_per_second: The same as images per second.
+        use: GPU utilisation in words; empty if NVML does not respond.
+        losses: Losses of the first steps.
         failure: Why a step was not captured.
     """
 
@@ -104,7 +102,7 @@ class _Recorded(Terms):
 
 
 def noise(size: int, classes: int, count: int) -> DataSet:
-    """Return pictures of noise: the time of a step does not depend on what they show."""
+    """Return noise images: the time of a step does not depend on their content."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
     split = Split.whole(MemoryImages(images, torch.randint(0, classes, (count,), generator=generator)))
@@ -116,7 +114,7 @@ def noise(size: int, classes: int, count: int) -> DataSet:
 def training(
     data: DataSet, teacher: str, batch_size: int, precision: Precision, mode: Mode, **changes: Any
 ) -> Iterator[Training]:
-    """Give a distillation of MobileNetV2, seeded; its first epoch has not begun."""
+    """Yield a seeded distillation of MobileNetV2 before its first epoch."""
     torch.manual_seed(0)
     device = torch.device("cuda")
     size, classes = data.preprocess.size, data.preprocess.num_classes
@@ -143,7 +141,7 @@ def training(
 
 
 def read_every_loss(made: Training) -> None:
-    """Let a training wait for the GPU in each step, and send it each batch, as it once did."""
+    """Let a training wait for the GPU in each step, and send it each batch, as earlier versions did."""
     made._ahead = False
     made._terms = _Recorded(1)
     made._loader._resident = None
@@ -152,7 +150,7 @@ def read_every_loss(made: Training) -> None:
 
 
 def steps_of(made: Training) -> Iterator[None]:
-    """Do steps without end, epoch after epoch."""
+    """Run steps without end, epoch after epoch."""
     while True:
         for _ in made.steps(math.inf):
             yield
@@ -172,7 +170,7 @@ def measure(section: str, name: str, made: Training, seconds: float) -> Row:
             next(steps)
             count += 1
             if count % 10 == 0:
-                # So that the clock is that of the device, and not of the launches.
+                # So that the time is that of the device, not of the launches.
                 torch.cuda.synchronize()
         torch.cuda.synchronize()
         took = time.perf_counter() - started
@@ -191,7 +189,7 @@ def apart(first: Row, second: Row) -> float:
 
 
 def step_section(seconds: float) -> Iterator[Row]:
-    """Yield the rows of small images, and print how far apart the losses are."""
+    """Yield the rows of small images, and print the differences of the losses."""
     for batch_size in (64, 512):
         data = noise(28, 10, batch_size * 150)
         for precision in ("fp32", "bf16"):
@@ -228,7 +226,7 @@ def large_section(seconds: float, images: int) -> Iterator[Row]:
 
 
 def job(seconds: float, barrier: Any, results: Any) -> None:
-    """Train beside other processes, and put the images a second into a queue."""
+    """Train next to other processes, and put the images per second into a queue."""
     data = noise(28, 10, 64 * 150)
     with training(data, "resnet14x2", 64, "fp32", "graph") as made:
         steps = steps_of(made)

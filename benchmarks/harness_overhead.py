@@ -1,8 +1,8 @@
 """Check that `imf-deploy bench` measures the runtime and not itself.
 
-MobileNetV2 at batch 1 in ONNX Runtime: the p50 of `imf_deploy.benchmark.measure` beside that of a bare loop
-around `session.run`, in the same process and the same session, slice about slice. And what the harness
-itself adds to every inference, from a runner that does nothing.
+MobileNetV2 at batch 1 in ONNX Runtime: the p50 of `imf_deploy.benchmark.measure` is compared with that of a
+bare loop around `session.run`, in the same process and the same session, in alternating slices. The overhead
+of the harness itself on every inference is measured with a runner that does nothing.
 
     python benchmarks/harness_overhead.py --trials 10 --threads 1
 """
@@ -63,7 +63,7 @@ class Nothing:
 
 
 def trial(runner: Opened, batch: Batch, seconds: float) -> tuple[float, float]:
-    """Return the p50 in milliseconds of our loop and of the bare one, slice about slice."""
+    """Return the p50 in milliseconds of our loop and of the bare one, in alternating slices."""
     ours: list[float] = []
     bare: list[int] = []
     for index in range(SLICES):
@@ -78,7 +78,7 @@ def trial(runner: Opened, batch: Batch, seconds: float) -> tuple[float, float]:
 
 
 def overhead_ns() -> tuple[float, float]:
-    """Return what a sample holds besides the inference (p50), and what the loop costs an inference."""
+    """Return the overhead in a sample (p50), and the overhead of the loop per inference."""
     batch = np.zeros((1, 1), np.float32)
     began = time.perf_counter()
     found = measure({"nothing": Nothing()}, batch, duration_s=1.0, warmup_s=0.0, rounds=1, loads=1)
@@ -87,7 +87,7 @@ def overhead_ns() -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print one line a trial, then how many are within 3 %."""
+    """Print one line per trial, then the number of trials within 3 %."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

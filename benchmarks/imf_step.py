@@ -1,6 +1,6 @@
-"""Time a training step of IMF against the least that a distillation has to do, side by side.
+"""Time a training step of IMF against the minimum of any distillation, side by side.
 
-The floor is the teacher's forward pass without gradients, the plain student's forward and backward pass
+The minimum is the teacher's forward pass without gradients, the plain student's forward and backward pass
 with cross-entropy, and the optimiser's step, on the same batch, in the same memory format and by the same
 operators. Rounds alternate between the two, so that a machine that drifts or is busy favours none.
 
@@ -36,7 +36,7 @@ Step = Callable[[], None]
 
 
 def random_data(size: int, classes: int, count: int) -> DataSet:
-    """Return pictures of noise: the time of a step does not depend on what they show."""
+    """Return noise images: the time of a step does not depend on their content."""
     images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
     split = Split.whole(MemoryImages(images, torch.randint(0, classes, (count,))))
     labels = tuple(str(index) for index in range(classes))
@@ -45,7 +45,7 @@ def random_data(size: int, classes: int, count: int) -> DataSet:
 
 
 def floor(student: nn.Module, teacher: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> Step:
-    """Return the least that a step has to do."""
+    """Return the minimum work of a step."""
     student = student.to(memory_format=torch.channels_last).train()
     optimizer = build_optimizer(student, TrainingSettings())
     images, labels = batch
@@ -62,7 +62,7 @@ def floor(student: nn.Module, teacher: nn.Module, batch: tuple[torch.Tensor, tor
 
 
 def compare(steps: dict[str, Step], rounds: int, warmup: int) -> dict[str, list[float]]:
-    """Return the seconds of every step, by name; each round does one of each."""
+    """Return the seconds of every step, by name; each round runs each step once."""
     for step in steps.values():
         for _ in range(warmup):
             step()

@@ -1,11 +1,11 @@
-"""Find the fastest form of INT8 for TensorRT: build several placements of Q/DQ and measure each beside fp16.
+"""Find the fastest form of INT8 for TensorRT: build several placements of Q/DQ and measure each against fp16.
 
     python benchmarks/int8_engine_variants.py --seeds mobilenetv2:plain:28,resnet18:plain:224 --batch 1,64
     python benchmarks/int8_engine_variants.py --check        # accuracy in ONNX Runtime, builds; needs no GPU
 
-For each form it prints how many convolutions of the engine read and write which types, how many layers only
-reformat, and the latency against the fp16 engine, interleaved. ``--check`` compares each form with the float
-network in ONNX Runtime without its optimisations, and lets TensorRT parse and build it.
+For each form it prints the types that the convolutions of the engine read and write, the number of layers
+that only reformat, and the latency against the fp16 engine, in alternating rounds. ``--check`` compares each
+form with the float network in ONNX Runtime without its optimisations, and lets TensorRT parse and build it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Form:
     """One way to quantise a network.
 
     Attributes:
-        placement: Where Q/DQ stands.
-        floats: What the engine computes in where it is not quantised.
+        placement: Positions of Q/DQ.
+        floats: Type that the engine computes in where it is not quantised.
         left: Chooses the layers that stay in float.
         float_weights: Whether weights are floats behind a Q and a DQ, which TensorRT rounds itself.
     """
@@ -88,7 +88,7 @@ FORMS: dict[str, Form] = {
     "fp32 floats, int8 sums, Relu": Form(floats="fp32"),
     "float weights behind Q and DQ": Form(float_weights=True),
 }
-"""The forms in the order of priority."""
+"""The forms in order of priority."""
 
 
 def write_forms(network: Network, folder: Path, count: int) -> dict[str, Path]:
@@ -130,7 +130,7 @@ def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def check(network: Network, forms: Mapping[str, Path], profile: BatchRange) -> None:
-    """Print how each form answers beside the float network, and whether TensorRT builds it."""
+    """Print how the answers of each form differ from the float network's, and whether TensorRT builds it."""
     images, preprocess = images_of(network.size, IMAGES)
     batch = preprocess.normalize(images.fetch(torch.arange(IMAGES))).numpy()
     reference = answers(network.files["fp32"].read_bytes(), batch)
@@ -149,7 +149,7 @@ def check(network: Network, forms: Mapping[str, Path], profile: BatchRange) -> N
 
 
 def answers(content: bytes, batch: np.ndarray) -> np.ndarray:
-    """Return the logits of a model in ONNX Runtime, which runs it as it is written."""
+    """Return the logits of a model in ONNX Runtime, which runs it unchanged."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -158,7 +158,7 @@ def answers(content: bytes, batch: np.ndarray) -> np.ndarray:
 
 
 def summary(layers: Sequence[EngineLayer]) -> dict[str, int]:
-    """Return how many convolutions read and write which types, and how many layers only reformat."""
+    """Return the numbers of convolutions by the types they read and write, and of reformatting layers."""
     kinds: Counter[str] = Counter()
     for layer in layers:
         kind = layer.kind.lower()
@@ -195,7 +195,7 @@ def compare(network: Network, forms: Mapping[str, Path], options: argparse.Names
         try:
             build_engine(source, path, flavour, profile, options=BuildSettings(builder_level=options.level))
             layers = profile_form(path, (profile.opt, 3, network.size, network.size))
-        except Exception as error:  # the other forms are built
+        except Exception as error:  # the other forms are still built
             print(f"- {name} does not run: {' '.join(str(error).split())[:300]}", flush=True)
             continue
         engines[name] = path
@@ -212,7 +212,7 @@ def compare(network: Network, forms: Mapping[str, Path], options: argparse.Names
 def latencies(
     network: Network, engines: Mapping[str, Path], batch: int, duration: float
 ) -> list[dict[str, Any]]:
-    """Measure all engines interleaved; print and return their latencies against fp16."""
+    """Measure all engines in alternating rounds; print and return their latencies against fp16."""
     shape = (batch, 3, network.size, network.size)
     runners: dict[str, Runner] = {name: engine_runner(path) for name, path in engines.items()}
     runners = {name: runner for name, runner in runners.items() if not why_not(runner, shape)}
@@ -246,12 +246,12 @@ def main() -> None:
     parser.add_argument("--batch", default="1,8,64,256")
     parser.add_argument("--profile", default="1:8:256", help="batch range of the engines")
     parser.add_argument("--level", type=int, help="how much TensorRT's builder tries, 0 to 5")
-    parser.add_argument("--forms", type=int, default=len(FORMS), help="build the first ones alone")
+    parser.add_argument("--forms", type=int, default=len(FORMS), help="build only the first ones")
     parser.add_argument("--duration", type=float, default=0.7, help="seconds for each row")
-    parser.add_argument("--budget", type=float, default=3600.0, help="seconds after which none is built")
+    parser.add_argument("--budget", type=float, default=3600.0, help="seconds after which no engine is built")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu-engines"), help="folder of files")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true", help="accuracy and builds alone; needs no GPU")
+    parser.add_argument("--check", action="store_true", help="only accuracy and builds; needs no GPU")
     options = parser.parse_args()
     options.deadline = time.monotonic() + options.budget
     onnxruntime.set_default_logger_severity(4)

@@ -1,8 +1,8 @@
-"""Measure what INT8 earns: torchvision's MobileNetV2 in fp32 and INT8, in ONNX Runtime and OpenVINO.
+"""Measure the gain of INT8: torchvision's MobileNetV2 in fp32 and INT8, in ONNX Runtime and OpenVINO.
 
-Our export and calibration make the files. The weights are random, which changes no operator; batch
-statistics come from the embedded images, so that ranges are sensible. All rows of one size are measured
-interleaved, on one thread at batch 1. OpenVINO is left out where it is not installed.
+Our export and calibration make the files. The weights are random, which changes no operator; batch statistics
+are computed from the embedded images, so that ranges are realistic. All rows of one size are measured in
+alternating rounds, on one thread at batch 1. OpenVINO is left out if it is not installed.
 
     python benchmarks/int8_latency.py --output runs/int8-latency
 

@@ -3,8 +3,9 @@
     python benchmarks/other_processors.py haswell FILE.onnx … [--images 200]
     python benchmarks/other_processors.py neoverse-n1 FILE.onnx … [--images 200]
 
-Real kernels of ONNX Runtime under user-mode emulation (see ``tests/on_cpu.py``), on images of the embedded
-test split. Prints the part of the images that keep their class and the largest difference of a logit.
+The kernels of ONNX Runtime run under user-mode emulation (see ``tests/on_cpu.py``), on images of the embedded
+test split. The script prints the fraction of images that keep their class and the largest difference of a
+logit.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ numpy.savez(sys.argv[2], **found)
 
 
 def main() -> None:
-    """Read the command line, run the files here and there, and print a line for each."""
+    """Read the command line, run the files here and under emulation, and print a line for each."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Folders of JPEGs that take as long to read as photographs, made on the spot."""
+"""Generate folders of JPEGs that take as long to read as photographs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def write_jpeg(path: Path, seed: int) -> None:
-    """Write a picture of 500 x 375 pixels that takes about as many bytes as a photograph."""
+    """Write an image of 500 x 375 pixels that takes about as many bytes as a photograph."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     pixels = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float32)

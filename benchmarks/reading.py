@@ -1,10 +1,9 @@
-"""What reading costs beside a training step: MobileNetV2 at 32 pixels, batches of 64, from 5,000 PNGs.
+"""The cost of reading relative to a training step: MobileNetV2 at 32 pixels, batches of 64, from 5,000 PNGs.
 
-A batch is fetched, augmented and turned into input, then trained on, in one process and one after the
-other: from memory (pictures decoded once), from the files again each time, and from tar shards. With
-workers the latter two happen beside the step, so this is the most that they can cost. Sources take
-turns at every step, so that a busy machine slows all alike. Opening, which hashes and decodes
-everything once, is timed too.
+A batch is fetched, augmented and prepared as input, then trained on, one after the other in one process: from
+memory (images decoded once), from the files each time, and from tar shards. With workers, reading files and
+shards overlaps with the step, so this is the maximum cost. Sources take turns at every step, so that a busy
+machine slows all alike. Opening, which hashes and decodes everything once, is also timed.
 
     python benchmarks/reading.py --images 5000 --rounds 40 --output runs/reading
 """
@@ -30,7 +29,7 @@ CLASSES = 10
 
 
 def write_pictures(folder: Path, count: int, size: int) -> None:
-    """Write ``images/CLASS/*.png`` of smooth noise, and the same as a shard."""
+    """Write ``images/CLASS/*.png`` of smooth noise, and the same images as a shard."""
     random = np.random.default_rng(0)
     (folder / "shards").mkdir(parents=True)
     with tarfile.open(folder / "shards" / "train-0.tar", "w") as tar:
@@ -86,7 +85,7 @@ def main() -> None:
             if turn >= 3:  # caches have warmed up
                 reads[name].append(read - start)
                 steps[name].append(time.perf_counter() - read)
-    print("\n| pictures from | reading a batch, ms | training step, ms | part of the time |")
+    print("\n| images from | reading a batch, ms | training step, ms | share of the time |")
     print("|---|---|---|---|")
     for name in sources:
         read, step = median(reads[name]), median(steps[name])

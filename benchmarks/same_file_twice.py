@@ -1,7 +1,7 @@
 """Check the intervals of `imf-deploy bench` on this machine, with real sessions.
 
-The same file against itself has to come out as no different; a file with a tenth more work, and the same
-file behind a wrapper that burns a twentieth of its time more, as slower. The network is a stack of equal
+The same file against itself must show no difference; a file with a tenth more work, and the same file behind
+a wrapper that burns a twentieth of its time more, must be slower. The network is a stack of equal
 convolutions, so that a tenth more work is a tenth more layers.
 
     python benchmarks/same_file_twice.py --runs 20 --threads 1
@@ -62,7 +62,7 @@ class Burning(OnnxRuntimeRunner):
 
 
 def main() -> None:
-    """Print one line a run, then how many runs came out right."""
+    """Print one line per run, then the number of runs with the right result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

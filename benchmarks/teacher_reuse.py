@@ -1,4 +1,4 @@
-"""Print the CPU time of a distillation whose teacher's outputs are kept, by that of one where they are not.
+"""Print the CPU time of a distillation with stored teacher outputs, divided by that of one without.
 
 python benchmarks/teacher_reuse.py --rounds 9
 """
@@ -27,7 +27,7 @@ from imf_deploy.teaching.teacher import Teacher, find_teacher
 
 
 def seconds(data: DataSet, teacher: Teacher, config: DistillSettings, gigabytes: float) -> float:
-    """Return the CPU time of one distillation, reading and writing included, in seconds."""
+    """Return the CPU time of one distillation in seconds, including reading and writing."""
     with tempfile.TemporaryDirectory() as folder:
         begun = time.process_time()
         distill(
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--student", default=DistillSettings.student)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=DistillSettings.epochs)
-    parser.add_argument("--flip", action="store_true", help="two views of each picture, not one")
+    parser.add_argument("--flip", action="store_true", help="two views of each image, not one")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -33,7 +33,7 @@ def resident() -> float:
 
 
 def main() -> None:
-    """Distil a part of the embedded data, with everything on that keeps weights."""
+    """Distil a part of the embedded data, with all options on that keep weights."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def main() -> None:
         held.append(resident())
         return record
 
-    # The loop has no hook there, and needs none for anything else.
+    # The loop has no hook there, because nothing else needs one.
     Training.end_epoch = end_epoch  # type: ignore[method-assign]
     config = TrainingSettings(epochs=options.epochs, device="cpu", ema=0.99, keep="best")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,10 +1,10 @@
-"""Time an engine as trtexec does, with nothing but TensorRT and CUDA events, beside imf-deploy's own figures.
+"""Time an engine as trtexec does, with only TensorRT and CUDA events, next to imf-deploy's own figures.
 
     python benchmarks/trtexec_agreement.py student.engine --batch 64
 
-trtexec's definitions (TensorRT developer guide, "Performance Benchmarking"): GPU compute time lies between
-two events around the enqueue, latency is the sum of host-to-device copy, GPU compute and device-to-host copy;
-200 ms of warm-up, then at least 3 s and 10 inferences. Both take turns. The goal is a ratio within 3 %.
+trtexec's definitions (TensorRT developer guide, "Performance Benchmarking"): GPU compute time is between two
+events around the enqueue, latency is the sum of host-to-device copy, GPU compute and device-to-host copy; 200
+ms of warm-up, then at least 3 s and 10 inferences. Both take turns. The goal is a ratio within 3 %.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Times = tuple[float, float]
 
 
 def plain_tensorrt(path: Path, batch: int, *, cuda_graph: bool) -> Callable[[], Times]:
-    """Return what runs an engine once, written for this script alone."""
+    """Return a function that runs an engine once, written only for this script."""
     header = read_engine_header(path)
     trt = importlib.import_module(LIBRARIES[header.flavour].module)
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
@@ -68,7 +68,7 @@ def plain_tensorrt(path: Path, batch: int, *, cuda_graph: bool) -> Callable[[], 
 
 
 def repeat(once: Callable[[], Times], seconds: float) -> list[Times]:
-    """Run at least as long as given."""
+    """Run for at least the given time."""
     taken, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken) < LEAST:
         taken.append(once())

@@ -99,7 +99,8 @@ def qat(
     rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
     images = choose_images(data.train, min(QuantizeSettings.images, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
-    task = ImfTask(rounded, teacher, distilled.teacher_features, train, train.label_smoothing)
+    problem, smoothing = data.preprocess.task, train.label_smoothing
+    task = ImfTask(rounded, teacher, distilled.teacher_features, train, smoothing, task=problem)
     title = f"Quantisation-aware training of {distilled.spec.name}"
     try:
         # The training is short, so eager steps are sufficient.

@@ -18,10 +18,11 @@ _AGAIN = "Create the file again"
 
 
 def read_record(sidecar: Path) -> Artifact:
-    """Read the record of a file, whether the file is there or not.
+    """Read the record of a file, even if the file does not exist.
 
     Args:
-        sidecar: ``<file>.json``. The record's path is that of the file beside it, whatever stands inside.
+        sidecar: ``<file>.json``. The record's path is that of the file next to it, whatever the record
+            contains.
 
     Raises:
         ImfDeployError: the record is damaged, or another version wrote it.

@@ -89,12 +89,12 @@ class Preprocess:
         """
         if self.resize == "input":
             raise ImfDeployError(
-                f"{name} holds images, and how they become the network's input is not known",
-                "Give the network its preprocess, or give normalised float32 images",
+                f"{name} holds images, but the preprocessing of the network is unknown",
+                "Give the network its preprocess, or use normalised float32 images",
             )
 
     def metadata(self) -> dict[str, str]:
-        """Return the metadata of an ONNX file: the labels, and this record, where it is known."""
+        """Return the metadata of an ONNX file: the labels, and this record, if it is known."""
         own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": asdict(self)})
         return {key: json.dumps(value, ensure_ascii=False) for key, value in own.items()}
 

@@ -1,10 +1,10 @@
-"""Damage every kind of file that the tool reads, kill its main job, and count how the commands end.
+"""Damage every type of file that imf-deploy reads, kill its main job, and count how the commands end.
 
     python benchmarks/reliability mutations --seconds 3600 --jobs 2 --output runs/mutations
     python benchmarks/reliability kills --kills 40 --output runs/kills
 
-A case follows from ``--seed``, the kind of file and its number: ``--only KIND --case NUMBER`` repeats it.
-Exits with 1 where a command did not end as documented.
+A case is determined by ``--seed``, the type of file and its number: ``--only TYPE --case NUMBER`` repeats it.
+The exit code is 1 if a command did not end as documented.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-# On one thread: a forked process cannot use its parent's, and tiny networks gain nothing from more.
+# On one thread: a forked process cannot use its parent's threads, and tiny networks do not gain from more.
 os.environ["OMP_NUM_THREADS"] = "1"
-# As on the command line: what measures latencies does not spin while it waits.
+# As on the command line: threads that wait in a latency measurement do not spin.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -74,7 +74,7 @@ def _work(arguments: argparse.Namespace, sound: Path, place: Path, job: int) -> 
 
 
 def summarise(output: Path, jobs: int) -> int:
-    """Print a table of the kinds of files; return 1 where a command did not end as documented."""
+    """Print a table of the types of files; return 1 if a command did not end as documented."""
     lines = [line for job in range(jobs) for line in (output / f"worker-{job}" / "ended.jsonl").open()]
     ended = []
     for line in lines:
@@ -110,10 +110,10 @@ def main() -> int:
     one.add_argument("--sound", type=Path, help="sound files; by default made in OUTPUT/sound")
     one.add_argument("--seconds", type=float, default=3600, help="wall time")
     one.add_argument("--cpu-seconds", type=float, default=float("inf"), help="processor time of each job")
-    one.add_argument("--cases", type=int, default=10**9, help="of each kind of file")
+    one.add_argument("--cases", type=int, default=10**9, help="cases of each type of file")
     one.add_argument("--jobs", type=int, default=1)
     one.add_argument("--seed", type=int, default=0)
-    one.add_argument("--only", action="append", default=[], help="a kind of file, such as report")
+    one.add_argument("--only", action="append", default=[], help="a type of file, such as report")
     one.add_argument("--case", type=int, help="the only case to run")
     two = series.add_parser("kills", help="kill the main job")
     two.set_defaults(run=lambda arguments: kills(arguments.output, arguments.kills, arguments.seed))

@@ -40,7 +40,7 @@ class Ended:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it; empty where nothing is."""
+        """What is wrong with its end; empty if nothing is."""
         errors = [line for line in self.err.splitlines() if line.startswith("error: ")]
         checks = (
             (
@@ -59,7 +59,7 @@ class Ended:
 
 
 def import_everything() -> None:
-    """Import what the commands need, once, before they are forked; no thread may be started by it."""
+    """Import what the commands need, once, before they are forked; this must not start a thread."""
     import importlib
 
     for name in (
@@ -70,7 +70,7 @@ def import_everything() -> None:
         "imf_deploy.comparison.page", "imf_deploy.inspection.render",
     ):  # fmt: skip
         importlib.import_module(name)
-    # Each export parses the source of PyTorch's 500 operators in ONNX anew, which takes a second.
+    # Each export parses the source of PyTorch's 500 ONNX operators again, which takes a second.
     with contextlib.suppress(ImportError, AttributeError):
         from torch.onnx._internal._lazy_import import onnxscript_apis
 
@@ -92,11 +92,11 @@ def run_case(subject: Subject, number: int, random: Random, sound: Path, place: 
     """Damage one file in a copy of sound files, and run one command on it.
 
     Args:
-        subject: What is damaged.
-        number: Of the case; it takes the subject's commands in turn.
-        random: Decides the damage.
+        subject: The type of file to damage.
+        number: Number of the case; cases take the subject's commands in turn.
+        random: Determines the damage.
         sound: The sound files.
-        place: The copy; what is there is removed.
+        place: Folder of the copy; its content is removed.
     """
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(sound, place)

@@ -1,4 +1,4 @@
-"""Kill the main job at random moments, run it again to its end, and compare what it made."""
+"""Kill the main job at random moments, run it again to completion, and compare the results."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from random import Random
 from subjects import MAIN_JOB, Words, imf, write_data
 
 _CUT = ("--epochs", "3", "--teacher-epochs", "3", "--checkpoint-minutes", "0", "--trt", "off")
-# What a run measures on the clock, or when it says something, differs between two whole runs as well.
+# Measured times, and times of messages, also differ between two undisturbed runs.
 _TIMED = (".html", ".md", "report.json")
 
 
 def kills(output: Path, count: int, seed: int) -> int:
-    """Kill ``count`` runs; print how they ended, and return 1 where one did not end like an undisturbed run.
+    """Kill ``count`` runs; print how they ended, and return 1 if one did not end like an undisturbed run.
 
     Args:
         output: Folder for the runs.
-        count: How many are killed; every third is killed twice.
-        seed: Of the moments.
+        count: Number of killed runs; every third is killed twice.
+        seed: Seed of the moments.
     """
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / "data", ignore_errors=True)
@@ -52,7 +52,7 @@ def kills(output: Path, count: int, seed: int) -> int:
 
 
 def _kill(output: Path, command: Words, moment: float) -> int:
-    """Kill a run after ``moment`` seconds; return how many files it left."""
+    """Kill a run after ``moment`` seconds; return the number of files it left."""
     process = imf(command, output, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         process.wait(moment)
@@ -63,7 +63,7 @@ def _kill(output: Path, command: Words, moment: float) -> int:
 
 
 def _whole(output: Path, command: Words) -> dict[str, str] | str:
-    """Run the main job to its end; return the hashes of what it made, or what it said where it failed."""
+    """Run the main job to completion; return the hashes of its files, or its message if it failed."""
     process = imf(command, output, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     _, said = process.communicate(timeout=600)
     if process.returncode:
@@ -77,7 +77,7 @@ def _whole(output: Path, command: Words) -> dict[str, str] | str:
 
 
 def _measured(path: Path) -> bool:
-    return path.name.endswith(".onnx.json")  # its session's operators and times are of one machine and moment
+    return path.name.endswith(".onnx.json")  # its session's operators and times depend on machine and time
 
 
 def _compare(whole: dict[str, str] | str, again: dict[str, str] | str) -> str:

@@ -1,4 +1,4 @@
-"""Damage files: bytes at random, and values of a hostile author where the format is known."""
+"""Damage files: random bytes, and values that a hostile author might choose if the format is known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 Mutation = Callable[[bytes, Random], bytes]
 RAW = "\x00raw:"
-"""Begins a text that stands in JSON without quotation marks."""
+"""Prefix of a text that is written to JSON without quotation marks."""
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, -3, 3, 10**7, 10**12, 2**31, 2**63, 10**30, 0.5, -0.5, 1e308,
     f"{RAW}1e400", f"{RAW}NaN", f"{RAW}-Infinity", f"{RAW}{'9' * 5000}",
@@ -24,7 +24,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def damage(content: bytes, random: Random) -> bytes:
-    """Return a file with a few bytes changed, taken away or added."""
+    """Return a file with a few bytes changed, removed or added."""
     data = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 8))):
         place = random.randrange(len(data)) if data else 0
@@ -50,7 +50,7 @@ def damage(content: bytes, random: Random) -> bytes:
 
 
 def damage_text(content: bytes, random: Random) -> bytes:
-    """Return a text with a word replaced, or a line moved, taken away or doubled."""
+    """Return a text with a word replaced, or a line moved, removed or doubled."""
     lines = content.decode(errors="replace").split("\n")
     place = random.randrange(len(lines))
     value = random.choice(VALUES)
@@ -72,7 +72,7 @@ def damage_text(content: bytes, random: Random) -> bytes:
 
 
 def damage_json(content: bytes, random: Random) -> bytes:
-    """Return a JSON document with one to three values replaced, taken away, doubled or renamed."""
+    """Return a JSON document with one to three values replaced, removed, doubled or renamed."""
     document = json.loads(content)
     for _ in range(random.choice((1, 1, 1, 2, 3))):
         places = list(_places(document))
@@ -124,7 +124,7 @@ def _dump(document: Any) -> bytes:
 
 
 def damage_safetensors(content: bytes, random: Random) -> bytes:
-    """Return a safetensors file whose header was changed as JSON; its lengths are right."""
+    """Return a safetensors file whose header was changed as JSON; its lengths are correct."""
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     metadata = header.get("__metadata__", {})
@@ -197,7 +197,7 @@ def _metadata(model: Any, random: Random) -> None:
 
 
 def damage_tar(content: bytes, random: Random) -> bytes:
-    """Return a tar archive with one header field changed and the checksum of that header made right."""
+    """Return a tar archive with one header field changed and the checksum of that header corrected."""
     data = bytearray(content)
     blocks = [at for at in range(0, len(data) - 511, 512) if data[at + 257 : at + 262] == b"ustar"]
     if not blocks:

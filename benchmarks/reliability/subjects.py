@@ -1,4 +1,4 @@
-"""The files that the tool reads, made by a tiny run, and the commands that read each of them."""
+"""The files that imf-deploy reads, made by a tiny run, and the commands that read each of them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _TRT = ("--trt", "rtx", "--compute-capability", "86")
 
 @dataclass(frozen=True)
 class Subject:
-    """One kind of file.
+    """One type of file.
 
     Attributes:
-        name: What the table calls it.
+        name: Its name in the table.
         path: The file that is damaged, in the folder of a case.
-        mutations: Ways to damage it, each taken equally often.
+        mutations: Ways to damage it, each used equally often.
         commands: Command lines that read it.
-        sealed: Whether half of the damaged files get a record with their hash, so that reading goes on.
+        sealed: Whether half of the damaged files get a record with their hash, so that reading continues.
     """
 
     name: str
@@ -129,7 +129,7 @@ SUBJECTS = (
               "--preprocess", "preprocess.json"),)),
     Subject("shard", "shards/train-0.tar", (mutate.damage, mutate.damage_tar, mutate.damage_tar),
             ((*_TEACHER, "--data", "shards/{train,val}-0.tar"),)),
-    Subject("picture", "data/train/class0/00.png", (mutate.damage,), ((*_TEACHER, "--data", "data"),)),
+    Subject("image", "data/train/class0/00.png", (mutate.damage,), ((*_TEACHER, "--data", "data"),)),
     Subject("engine", f"{_RUN}-fp32-sm86.engine", (mutate.damage,),
             (("inspect", f"{_RUN}-fp32-sm86.engine"), ("bench", f"{_RUN}-fp32-sm86.engine", *_BENCH),
              ("verify", f"{_RUN}-fp32-sm86.engine", "--against", _PRODUCT)), True),
@@ -140,7 +140,7 @@ SUBJECTS = (
 
 
 def subjects() -> tuple[Subject, ...]:
-    """Return the kinds of files that can be made here: engines need TensorRT-RTX."""
+    """Return the types of files that can be made here: engines need TensorRT-RTX."""
     return tuple(subject for subject in SUBJECTS if HAS_RTX or ".engine" not in subject.path)
 
 
@@ -155,7 +155,7 @@ def imf(arguments: Words, place: Path, **options: object) -> subprocess.Popen[by
 
 
 def write_data(place: Path) -> None:
-    """Write ``data`` (3 classes, 16 training and 6 validation pictures each), and the same as shards."""
+    """Write ``data`` (3 classes, 16 training and 6 validation images each), and the same as shards."""
     random = np.random.default_rng(0)
     (place / "shards").mkdir()
     for split, count in (("train", 16), ("val", 6)):
@@ -180,7 +180,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def prepare(place: Path) -> None:
-    """Make one sound file of every kind in an empty folder."""
+    """Make one valid file of every type in an empty folder."""
     import torch
     from safetensors.torch import load_file
 
@@ -191,7 +191,7 @@ def prepare(place: Path) -> None:
     _finish((*_CALIBRATE[:-1], "made", "--cache", "ranges.json"), place)
     record = mutate.json.loads((place / f"{_PRODUCT}.json").read_bytes())
     (place / "preprocess.json").write_text(mutate.json.dumps(record["preprocess"]))
-    # Killed when its first checkpoint is there.
+    # The training is killed when its first checkpoint exists.
     command = (*_TEACHER[:-1], "half/t.safetensors", "--data", "data")
     process = imf(tuple("2" if word == "1" else word for word in command), place, stderr=subprocess.DEVNULL)
     wait_for(lambda: (place / "half" / "t.checkpoint").is_file() or process.poll() is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,15 @@ from imf_deploy.api.files import File
 from imf_deploy.api.modules import as_product
 from imf_deploy.benchmark.result import BenchResult
 from imf_deploy.benchmark.stage import bench as run
-from imf_deploy.benchmark.ways import Choice
 from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile
+from imf_deploy.settings import BenchSettings
 
 
 def bench(
     files: Sequence[File | Product | nn.Module],
-    choice: Choice | None = None,
-    *,
-    image_size: int | None = None,
-    **settings: Any,
+    settings: BenchSettings | None = None,
+    **changes: Any,
 ) -> BenchResult:
     """Measure the latency of files and networks side by side, in alternating rounds.
 
@@ -34,10 +33,9 @@ def bench(
     Args:
         files: ONNX files, engines, products, and modules that take the same input. Ratios are relative to the
             first.
-        choice: Runtimes, devices, modes and threads; by default ONNX Runtime and PyTorch on the CPU.
-        image_size: Side of the input in pixels, for modules and for files that leave it free.
-        settings: Further arguments of :func:`imf_deploy.benchmark.stage.bench`, such as ``batch_sizes=(1,
-            8)``, ``duration_s=3.0``, ``loads=20`` and ``startup=False``.
+        settings: Ways, batch sizes and times; by default ONNX Runtime and PyTorch on the CPU.
+        changes: Single settings by their names, such as ``image_size=224`` for modules and for files that
+            leave it free, ``batch=(1, 8)``, ``duration=3.0``, ``loads=20`` and ``startup=False``.
 
     Returns:
         One row for each file, way to run it, and batch size, with latencies in milliseconds.
@@ -47,7 +45,8 @@ def bench(
         DeviceError: there is no GPU for an engine or a device.
         ImfDeployError: a file is damaged, or its runtime is not installed.
     """
-    return run([_measured(file, image_size) for file in files], choice, image_size=image_size, **settings)
+    config = replace(settings or BenchSettings(), **changes)
+    return run([_measured(file, config.image_size or None) for file in files], config)
 
 
 def _measured(file: File | Product | nn.Module, image_size: int | None) -> Path | Product:

@@ -19,8 +19,9 @@ from imf_deploy.settings import DataSettings
 
 Data = Iterable[Any] | Dataset[Any] | Split | DataSet | str | Path
 """Batches ``(images, labels)`` from any iterable, such as a ``DataLoader``; a ``Dataset`` of
-``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the network's input,
-``float [N, 3, S, S]``, or ``uint8`` images if the network has a ``Preprocess``; labels are ``int64 [N]``."""
+``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the
+network's input, ``float [N, 3, S, S]``, or ``uint8`` images if the network has a ``Preprocess``; labels are
+``int64 [N]``."""
 Role = Literal["train", "validation", "test"]
 
 _READ = 64

@@ -6,12 +6,10 @@ from imf_deploy.benchmark.measure import measure
 from imf_deploy.benchmark.result import BenchResult, BenchRow
 from imf_deploy.benchmark.stage import bench
 from imf_deploy.benchmark.table import render
-from imf_deploy.benchmark.ways import Choice
 
 __all__ = [
     "BenchResult",
     "BenchRow",
-    "Choice",
     "Latency",
     "Ratio",
     "bench",

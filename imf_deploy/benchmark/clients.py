@@ -15,14 +15,12 @@ import numpy as np
 
 from imf_deploy.benchmark.latency import Nanoseconds
 from imf_deploy.benchmark.measure import slice_orders
-from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
 from imf_deploy.runners.opening import Way
 
 Sessions = Literal["shared", "own"]
 """Whether all clients use one loaded file, or each has loaded its own."""
 
-MOST_CLIENTS = 256
 ROUNDS = 6
 LEAST_ROUND_S = 0.02
 
@@ -67,16 +65,6 @@ class _Mode:
     load: ClientLoad
     runners: list[Runner]
     taken: list[list[Nanoseconds]]
-
-
-def check_clients(counts: Sequence[int]) -> None:
-    """Refuse invalid numbers of clients.
-
-    Raises:
-        UsageError: naming the option.
-    """
-    if any(not 1 <= count <= MOST_CLIENTS for count in counts):
-        raise UsageError(f"`clients` accepts 1 to {MOST_CLIENTS}, not {','.join(map(str, counts))}")
 
 
 def measure_clients(

@@ -13,7 +13,6 @@ import numpy as np
 from imf_deploy.benchmark.energy import EnergyMeter
 from imf_deploy.benchmark.latency import Latency, Nanoseconds
 from imf_deploy.benchmark.load import Loads
-from imf_deploy.errors import UsageError
 from imf_deploy.runners.base import Batch, Runner
 
 SETTLE_S = 0.01
@@ -63,7 +62,6 @@ def measure(
         UsageError: a setting is out of range.
         ImfDeployError: a runner cannot be loaded or fails.
     """
-    check_settings(duration_s, iterations, warmup_s, rounds or MOST_ROUNDS, loads)
     taken: dict[str, list[Nanoseconds]] = {name: [] for name in runners}
     energy = dict.fromkeys(runners, 0.0)
     settle_s = SETTLE_S if len(runners) > 1 else 0.0
@@ -109,20 +107,6 @@ def slice_orders(names: Sequence[str], rounds: int) -> Iterator[tuple[str, ...]]
         start = index // 2 % max(len(names), 1)
         order = (*names[start:], *names[:start])
         yield order[::-1] if index % 2 else order
-
-
-def check_settings(duration_s: float, iterations: int, warmup_s: float, rounds: int, loads: int = 1) -> None:
-    """Check the settings of a measurement.
-
-    Raises:
-        UsageError: a number is negative, infinite, or not a number, or there is no round.
-    """
-    for flag, seconds in (("`duration`", duration_s), ("`warmup`", warmup_s)):
-        if not 0 <= seconds < math.inf:
-            raise UsageError(f"{flag} must be a number of seconds from 0, not {seconds}")
-    for flag, number in (("`iterations`", iterations), ("the number of rounds", rounds), ("`loads`", loads)):
-        if number < 1:
-            raise UsageError(f"{flag} must be 1 or more, not {number}")
 
 
 def _slice(infer: Callable[[Batch], Any], batch: Batch, seconds: float, iterations: int) -> Nanoseconds:

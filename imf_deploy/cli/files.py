@@ -29,37 +29,14 @@ def bench(
     from imf_deploy.benchmark.layers import render_layers
     from imf_deploy.benchmark.stage import bench as run
     from imf_deploy.benchmark.table import beside, render, render_clients
-    from imf_deploy.benchmark.ways import Choice
     from imf_deploy.cli.words import check_free
     from imf_deploy.files import write_json
     from imf_deploy.progress import say
 
     check_free("--output", output, overwrite)
-    choice = Choice(
-        config.threads or None,
-        config.device,
-        config.runtime,
-        config.provider,
-        config.pytorch,
-        config.cuda_graph,
-        config.logits,
-    )
     seconds = config.duration + config.loads * config.warmup
     say(f"Measuring each row for {seconds:.0f} s or more at each batch size")
-    result = run(
-        files,
-        choice,
-        batch_sizes=config.batch,
-        duration_s=config.duration,
-        iterations=config.iterations,
-        warmup_s=config.warmup,
-        loads=config.loads,
-        image_size=config.image_size or None,
-        baseline=config.baseline,
-        startup=config.startup,
-        layers=config.layers,
-        clients=config.clients,
-    )
+    result = run(files, config)
     Console().print(render(result))
     for line in beside(result):
         Console().print(line, markup=False, highlight=False)

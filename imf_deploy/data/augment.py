@@ -26,7 +26,7 @@ class Augment:
 
     @classmethod
     def of(cls, config: BudgetSettings, size: int) -> Augment:
-        """Return how a training changes pictures of ``size`` pixels a side."""
+        """Return how a training changes images of ``size`` pixels per side."""
         if config.augment == "none":
             return cls(0, False)
         if config.augment == "crop-flip":

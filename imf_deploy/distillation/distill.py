@@ -12,7 +12,7 @@ from torch import nn
 
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.imf_task import ImfTask, training_graph
+from imf_deploy.distillation.imf_task import ImfTask, imf_task, training_graph
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, sha256_file
@@ -21,7 +21,6 @@ from imf_deploy.models import (
     Block,
     ModelSpec,
     check_student,
-    find_blocks,
     load_weights,
     read_weights,
     save_weights,
@@ -215,36 +214,10 @@ def run_distillation(
     recent = None
     if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
-    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student)
+    task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
     title = f"Distilling {spec.name}"
     history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
-
-
-def imf_task(
-    spec: ModelSpec,
-    teacher: Teacher,
-    config: DistillSettings,
-    recent: RecentLogits | None = None,
-    student: nn.Module | None = None,
-) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
-    """Build the task of a distillation.
-
-    Args:
-        spec: The student's architecture.
-        teacher: The frozen teacher.
-        config: Settings of the distillation.
-        recent: Keeps the teacher's logits for the re-fit.
-        student: The student; by default a new one.
-
-    Returns:
-        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
-    """
-    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
-    graph, blocks, features = training_graph(spec, its, config, student)
-    smoothing = config.label_smoothing
-    task = ImfTask(graph, teacher, features, config, smoothing, config.branch_warmup, recent)
-    return task, graph, blocks, features
 
 
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:

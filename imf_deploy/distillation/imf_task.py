@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
-from imf_deploy.models import Block, ModelSpec, build_model, device_of, student_blocks
+from imf_deploy.models import Block, ModelSpec, build_model, device_of, find_blocks, student_blocks
 from imf_deploy.processes import world_size
-from imf_deploy.settings import BranchSettings, LossSettings
+from imf_deploy.settings import BranchSettings, DistillSettings, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.teacher_memory.recent_logits import RecentLogits
@@ -163,3 +163,31 @@ class ImfTask:
         """Return the logits of the student's own head, ``[N, classes]``."""
         logits: Tensor = self.module(images)[0]
         return logits
+
+
+def imf_task(
+    spec: ModelSpec,
+    teacher: Teacher,
+    config: DistillSettings,
+    recent: RecentLogits | None = None,
+    student: nn.Module | None = None,
+    problem: Task = CLASSIFICATION,
+) -> tuple[ImfTask, TrainingGraph, list[Block], list[Block]]:
+    """Build the task of a distillation.
+
+    Args:
+        spec: The student's architecture.
+        teacher: The frozen teacher.
+        config: Settings of the distillation.
+        recent: Keeps the teacher's logits for the re-fit.
+        student: The student; by default a new one.
+        problem: Defines the supervised and the imitation loss.
+
+    Returns:
+        The task, its training graph, the student's blocks, and the teacher's block that each branch learns.
+    """
+    its = find_blocks(teacher.module, spec.image_size, (config.teacher_tap,) if config.teacher_tap else ())
+    graph, blocks, features = training_graph(spec, its, config, student)
+    smoothing, warmup = config.label_smoothing, config.branch_warmup
+    task = ImfTask(graph, teacher, features, config, smoothing, warmup, recent, problem)
+    return task, graph, blocks, features

@@ -28,11 +28,11 @@ from imf_deploy.settings.distill import MOST_REFINING
 from imf_deploy.settings.run import ALL, BEST
 
 MODULE = "module"
-"""The format of a network that lies in memory, and the product of one that was not stripped."""
+"""The format of a network in memory, and the product of one that was not stripped."""
 
 
 def choose_products(wanted: Sequence[str], blocks: int) -> list[str]:
-    """Return the products that are asked for, in the order of their size.
+    """Return the requested products, in the order of their size.
 
     Args:
         wanted: ``("all",)``, or names such as ``("plain", "imf@2")``.

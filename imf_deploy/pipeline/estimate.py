@@ -10,7 +10,8 @@ import torch
 
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
-from imf_deploy.distillation.distill import imf_task, student_spec
+from imf_deploy.distillation.distill import student_spec
+from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.processes import world_size
@@ -183,7 +184,7 @@ def _measure(
     teacher_step = 0.0
     if teacher is None:
         its = teacher_spec(config.teacher, data)
-        supervised = Supervised(build_model(its), config.teacher.label_smoothing)
+        supervised = Supervised(build_model(its), config.teacher.label_smoothing, data.preprocess.task)
         if teacher_steps:
             teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)

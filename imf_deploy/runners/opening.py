@@ -37,7 +37,7 @@ class Way:
         classes: For an ONNX file: number of labels in its record; null if there is none.
         measured: Whether it is timed: threads spin while they wait, and any type of input is accepted.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
-        product: A network that lies in memory, in place of a file; no other process can run it.
+        product: A network in memory, instead of a file; no other process can run it.
     """
 
     path: Path

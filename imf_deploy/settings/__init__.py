@@ -3,6 +3,7 @@
 The command line, ``--config`` files, error messages and the record of a run follow from these classes.
 """
 
+from imf_deploy.settings.bench import BenchSettings
 from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSettings, QatSettings
 from imf_deploy.settings.export import BatchRange, BuildSettings, EngineSettings, ExportSettings
@@ -15,6 +16,7 @@ from imf_deploy.settings.training import BudgetSettings, MonitoringSettings, Tra
 
 __all__ = [
     "BatchRange",
+    "BenchSettings",
     "BranchSettings",
     "BudgetSettings",
     "BuildSettings",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from imf_deploy.errors import UsageError
 from imf_deploy.settings.base import Count, Text, Whole, settings, words
 
 Runtime = Literal["onnxruntime", "openvino"]
 Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
 OnOff = Literal["on", "off"]
+MOST_CLIENTS = 256
 
 
 @settings("How files are run")
@@ -79,7 +81,15 @@ class BenchSettings(WaySettings):
     ] = True
     layers: Annotated[bool, Field(description="List the layers of engines: types, tactics, time.")] = False
     clients: Annotated[
-        tuple[Count, ...],
+        tuple[Annotated[Count, Field(le=MOST_CLIENTS)], ...],
         Field(description="Numbers of clients that send requests at the same time, such as 2,8."),
         Text(words),
     ] = ()
+
+    @model_validator(mode="after")
+    def _check_names(self) -> BenchSettings:
+        for name in ("runtime", "provider", "pytorch", "cuda_graph"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise UsageError(f"`{name}` {','.join(given)} names one twice", "Give each once")
+        return self

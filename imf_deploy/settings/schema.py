@@ -12,12 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from imf_deploy import settings
-from imf_deploy.settings.bench import BenchSettings
 
 
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of every class of settings, by its name."""
-    kinds = [*(getattr(settings, name) for name in settings.__all__), BenchSettings]
+    kinds = [getattr(settings, name) for name in settings.__all__]
     inputs = [(kind.__name__, "validation", TypeAdapter(kind)) for kind in kinds]
     _, content = TypeAdapter.json_schemas(inputs)  # type: ignore[arg-type]
     return {

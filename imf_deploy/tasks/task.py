@@ -1,4 +1,4 @@
-"""What a kind of problem decides: its loss, its head, and what a metric, a gate and a report count."""
+"""The interface of a task: its loss, its head, and what metrics, gates and reports count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Outputs = npt.NDArray[np.floating[Any]]
-"""What a network puts out for ``N`` images, ``[N, ...]``."""
+"""Outputs of a network for ``N`` images, ``[N, ...]``."""
 Shares = npt.NDArray[np.floating[Any]]
 """A number from 0 to 1 for each image, ``float64 [N]``; their mean is a metric of the split."""
 
@@ -21,40 +21,40 @@ OUTPUT = "logits"
 
 
 class Task(Protocol):
-    """One kind of problem; each is a file of its own in this package."""
+    """One type of task; each is a separate file in this package."""
 
     metric: str
-    """What reports call the mean of :meth:`right`, such as ``top-1``."""
+    """Name of the mean of :meth:`right` in reports, such as ``top-1``."""
 
     def fits(self, shape: tuple[int, ...], classes: int) -> bool:
-        """Return whether outputs of a shape ``[N, ...]`` are those of a head for so many classes."""
+        """Return whether outputs of a shape ``[N, ...]`` fit a head for this number of classes."""
 
     def loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         """Return the loss of outputs against labels, averaged over the images.
 
         Args:
             outputs: ``[N, ...]``.
-            labels: As the data set gives them, or mixed ones.
-            smoothing: Part of a label's weight that all classes share.
+            labels: Labels from the data set, or mixed ones.
+            smoothing: Fraction of a label's weight that all classes share.
         """
 
     def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Return how far outputs are from the teacher's, averaged over the images.
+        """Return the distance of outputs from the teacher's, averaged over the images.
 
         Args:
             outputs: ``[..., N, classes]``: several heads may be compared at once.
             teacher: ``[N, classes]``.
-            temperature: Divides both.
+            temperature: Divisor of both.
         """
 
     def right(self, outputs: Outputs, labels: npt.NDArray[Any]) -> Shares:
-        """Return how far each image's answer is right: what accuracy and its gate count."""
+        """Return how correct each image's answer is, for accuracy and its gate."""
 
     def same(self, outputs: Outputs, reference: Outputs) -> Shares:
-        """Return how far two networks give an image the same answer: what agreement and its gate count."""
+        """Return how far the answers of two networks agree for each image, for agreement and its gate."""
 
     def divergence(self, outputs: Outputs, reference: Outputs) -> npt.NDArray[np.float64]:
-        """Return how far the outputs for each image are from a reference, ``[N]``; 0 for equal ones."""
+        """Return the distance of each image's outputs from a reference, ``[N]``; 0 if they are equal."""
 
     def interval(self, accuracy: float, images: int) -> tuple[float, float]:
-        """Return the 95 % confidence interval of an accuracy that was measured on so many images."""
+        """Return the 95 % confidence interval of an accuracy measured on this number of images."""

@@ -55,12 +55,12 @@ def _parameters(module: nn.Module, config: TrainingSettings) -> list[dict[str, A
 
 
 def scaled_rate(config: Settings) -> Settings:
-    """Return settings whose rate is that of their batch size, and report it where it is another one."""
+    """Return settings with the learning rate for their batch size, and report it if it changes."""
     if not config.lr_base_size:
         return config
     lr = config.largest_lr
     say(
-        f"Learning rate {lr:g}: {config.lr:g} for {config.lr_base_size} images, and a batch has "
+        f"Learning rate {lr:g}: {config.lr:g} for {config.lr_base_size} images, but a batch has "
         f"{config.batch_size}"
     )
     return replace(config, lr=lr, lr_base_size=0)

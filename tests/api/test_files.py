@@ -185,7 +185,7 @@ IMAGES, LABELS = torch.zeros(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
 BAD: dict[str, tuple[Any, str]] = {
     "another size": (bad(torch.zeros(4, 3, 20, 20), LABELS), r"takes \[N, 3, 16, 16\]"),
     "channels last": (bad(torch.zeros(4, 16, 16, 3), LABELS), r"takes \[N, 3, 16, 16\]"),
-    "bytes": (bad(IMAGES.byte(), LABELS), "how they become the network's input is not known"),
+    "bytes": (bad(IMAGES.byte(), LABELS), "the preprocessing of the network is unknown"),
     "whole numbers": (bad(IMAGES.long(), LABELS), "Use float32 or uint8"),
     "a class too many": (bad(IMAGES, LABELS + 1), "labels from 1 to 3, but the network has 3 classes"),
     "probabilities": (bad(IMAGES, torch.eye(4)[:, :3]), "one integer for each image"),
@@ -242,7 +242,7 @@ def test_modules_products_and_files_are_timed_side_by_side(
     fp32 = imf_deploy.export_onnx(trained, tmp_path / "net.onnx", image_size=16)
     plain = imf_deploy.strip(ImfDistiller(trained, big, 16), ["plain"])[0]
     result = imf_deploy.bench(
-        [trained, plain, fp32], image_size=16, duration_s=0.05, loads=6, warmup_s=0.0, startup=True
+        [trained, plain, fp32], image_size=16, duration=0.05, loads=6, warmup=0.0, startup=True
     )
     assert [row.name for row in result.rows] == ["TinyNet", "TinyNet-plain", "net.onnx"]
     assert all(row.latency.p50 > 0 for row in result.rows)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from tiny_onnx import tiny_onnx
 
-from imf_deploy.benchmark import Choice, bench
+from imf_deploy.benchmark import bench
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import why_not_here
-from imf_deploy.settings import BatchRange
+from imf_deploy.settings import BatchRange, BenchSettings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -46,7 +46,8 @@ def engine(onnx_file: Path) -> Path:
 
 def test_layers_and_clients_of_an_engine(engine: Path) -> None:
     result = bench(
-        [engine], Choice(), duration_s=0.2, warmup_s=0.05, loads=6, startup=False, layers=True, clients=[2]
+        [engine],
+        BenchSettings(duration=0.2, warmup=0.05, loads=6, startup=False, layers=True, clients=(2,)),
     )
     graph, eager = result.rows
     assert graph.layers

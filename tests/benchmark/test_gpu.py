@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.benchmark import Choice, bench
+from imf_deploy.benchmark import bench
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.runners.base import GpuTimes
+from imf_deploy.settings import BenchSettings
 
 BATCH = np.zeros((1, 3, 4, 4), np.float32)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -93,7 +94,7 @@ def test_no_state_says_why(
 @pytest.mark.gpu
 @needs_gpu
 def test_weights_on_a_gpu_have_parts_and_a_start(product_file: Path) -> None:
-    rows = bench([product_file], Choice(device="cuda"), duration_s=0.2, warmup_s=0.05).rows
+    rows = bench([product_file], BenchSettings(device="cuda", duration=0.2, warmup=0.05)).rows
     assert [row.runner for row in rows] == ["pytorch, channels-last, CUDA graph", "pytorch, channels-last"]
     for row in rows:
         assert row.gpu_ms is not None

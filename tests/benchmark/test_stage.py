@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from imf_deploy.benchmark import BenchResult, Choice, bench, conditions, render
+from imf_deploy.benchmark import BenchResult, bench, conditions, render
 from imf_deploy.benchmark.inputs import noise
 from imf_deploy.benchmark.table import beside
 from imf_deploy.benchmark.ways import WAYS
@@ -21,11 +22,18 @@ from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
 from imf_deploy.runners import PyTorchRunner
 from imf_deploy.runners.opening import RUNTIMES, Way
+from imf_deploy.settings import BenchSettings
 
 QUICK: dict[str, Any] = {
-    "duration_s": 0.0, "iterations": 6, "warmup_s": 0.0, "rounds": 6, "loads": 6, "startup": False
+    "duration": 0.0, "iterations": 6, "warmup": 0.0, "loads": 6, "startup": False
 }  # fmt: skip
-ONE = Choice(threads=1)
+ONE: dict[str, Any] = {"threads": 1}
+
+
+def quick(files: list[Path], **options: Any) -> BenchResult:
+    return bench(files, BenchSettings(**(QUICK | options)))
+
+
 Dim = int | str | None
 
 
@@ -45,7 +53,7 @@ def tiny(path: Path, shape: tuple[Dim, ...] = ("n", 3, 8, 8)) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def bench_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     module = importlib.import_module("imf_deploy.benchmark.measure")
@@ -59,9 +67,9 @@ def fake_engine(path: Path) -> Path:
     return path
 
 
-def test_two_files_and_two_batch_sizes(tmp_path: Path) -> None:
+def test_two_files_and_two_batch(tmp_path: Path) -> None:
     paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx")]
-    result = bench(paths, ONE, batch_sizes=(1, 4), **QUICK)
+    result = quick(paths, **ONE, batch=(1, 4))
     assert [(row.name, row.latency.images) for row in result.rows] == [
         ("a.onnx", 1), ("b.onnx", 1), ("a.onnx", 4), ("b.onnx", 4),
     ]  # fmt: skip
@@ -76,13 +84,13 @@ def test_two_files_and_two_batch_sizes(tmp_path: Path) -> None:
 
 def test_the_same_file_twice_and_the_same_name_twice(tmp_path: Path) -> None:
     a, other = tiny(tmp_path / "a.onnx"), tiny(tmp_path / "sub" / "a.onnx")
-    names = [row.name for row in bench([a, a, other], **QUICK).rows]
+    names = [row.name for row in quick([a, a, other]).rows]
     assert names == [str(a), f"{a} #2", str(other)]
 
 
 def test_the_table_shows_every_number_in_80_columns(tmp_path: Path) -> None:
     paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "a_long_[name]_of_a_student.onnx")]
-    result = bench(paths, **QUICK)
+    result = quick(paths)
     console = Console(width=80)
     with console.capture() as captured:
         console.print(render(result))
@@ -103,8 +111,8 @@ def test_the_table_shows_every_number_in_80_columns(tmp_path: Path) -> None:
 def test_free_sides_need_a_size(tmp_path: Path) -> None:
     path = tiny(tmp_path / "free.onnx", ("n", 3, "h", None))
     with pytest.raises(UsageError, match="`image_size`"):
-        bench([path], **QUICK)
-    assert bench([path], image_size=5, **QUICK).settings["image_shape"] == [3, 5, 5]
+        quick([path])
+    assert quick([path], image_size=5).settings["image_shape"] == [3, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -117,22 +125,26 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([("n", "s", 8)], {}, r"0\.onnx \(input x\) has the shape \[free, free, 8\]"),
         ([("n", 3, 100_000, 100_000)], {}, r"takes 111\.8 GiB.*`image_size`"),
         ([("n", 3, "h", "w")], {"image_size": 100_000}, r"takes 111\.8 GiB"),
-        ([("n", 3, 8, 8)], {"batch_sizes": (1, 2_000_000)}, r"takes 1\.4 GiB.*smaller `batch`"),
+        ([("n", 3, 8, 8)], {"batch": (1, 2_000_000)}, r"takes 1\.4 GiB.*smaller `batch`"),
         ([("n", 3, 8, 8)] * 2, {"loads": 5}, "6 loads"),
-        ([("n", 3, 8, 8)] * 2, {"loads": 1, "rounds": 5}, "6 loads"),
-        ([("n", 3, 8, 8)], {"batch_sizes": (0,)}, "`batch`"),
-        ([("n", 3, 8, 8)], {"batch_sizes": ()}, "nothing to measure"),
-        ([("n", 3, 8, 8)], {"choice": Choice(threads=0)}, "`threads`"),
-        ([("n", 3, 8, 8)], {"duration_s": -1.0}, "`duration`"),
+        ([("n", 3, 8, 8)] * 2, {"loads": 1}, "6 loads"),
+        ([("n", 3, 8, 8)], {"batch": (0,)}, "`batch`"),
+        ([("n", 3, 8, 8)], {"batch": ()}, "`batch`"),
+        ([("n", 3, 8, 8)], {"threads": -1}, "`threads`"),
+        ([("n", 3, 8, 8)], {"duration": -1.0}, "`duration`"),
+        ([("n", 3, 8, 8)], {"duration": math.nan}, "`duration`"),
+        ([("n", 3, 8, 8)], {"warmup": math.inf}, "`warmup`"),
+        ([("n", 3, 8, 8)], {"iterations": 0}, "`iterations`"),
+        ([("n", 3, 8, 8)], {"loads": 0}, "`loads`"),
         ([("n", 3, 8, 8)], {"baseline": "b.onnx"}, r"`baseline` b\.onnx.*0\.onnx"),
-        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("ncnn",))}, "`runtime` has no 'ncnn'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=())}, "`runtime`"),
-        ([("n", 3, 8, 8)], {"choice": Choice(pytorch=("jit",))}, "`pytorch` has no 'jit'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(providers=("dml",))}, "`provider` has no 'dml'"),
-        ([("n", 3, 8, 8)], {"choice": Choice(cuda_graph=("maybe",))}, "`cuda_graph`"),
-        ([("n", 3, 8, 8)], {"choice": Choice(runtimes=("onnxruntime",) * 2)}, "one twice"),
-        ([("n", 3, 8, 8)], {"choice": Choice(device="tpu")}, "`device`"),
-        ([("n", 3, 8, 8)], {"choice": Choice(device="cuda:x")}, "`device`"),
+        ([("n", 3, 8, 8)], {"runtime": ("ncnn",)}, "`runtime` ncnn is not known"),
+        ([("n", 3, 8, 8)], {"runtime": ()}, "`runtime`"),
+        ([("n", 3, 8, 8)], {"pytorch": ("jit",)}, "`pytorch` jit is not known"),
+        ([("n", 3, 8, 8)], {"provider": ("dml",)}, "`provider` dml is not known"),
+        ([("n", 3, 8, 8)], {"cuda_graph": ("maybe",)}, "`cuda_graph`"),
+        ([("n", 3, 8, 8)], {"runtime": ("onnxruntime",) * 2}, "one twice"),
+        ([("n", 3, 8, 8)], {"device": "tpu"}, "`device`"),
+        ([("n", 3, 8, 8)], {"device": "cuda:x"}, "`device`"),
         ([], {}, "nothing to measure"),
     ],
 )
@@ -141,7 +153,7 @@ def test_what_does_not_fit_together_is_said(
 ) -> None:
     paths = [tiny(tmp_path / f"{index}.onnx", shape) for index, shape in enumerate(shapes)]
     with pytest.raises(UsageError, match=problem):
-        bench(paths, **{**QUICK, **options})
+        quick(paths, **options)
 
 
 def cast(path: Path, kind: int, shape: tuple[Dim, ...]) -> Path:
@@ -171,10 +183,10 @@ def test_any_one_input_is_measured(
     tmp_path: Path, kind: int, shape: tuple[Dim, ...], size: int | None, taken: tuple[str, list[int]]
 ) -> None:
     path = cast(tmp_path / "a.onnx", kind, shape)
-    both = Choice(threads=1, runtimes=("onnxruntime", "openvino"))
+    both = {"threads": 1, "runtime": ("onnxruntime", "openvino")}
     # Processes of their own take seconds: one type other than float32 is enough.
     startup = kind == TensorProto.UINT8
-    result = bench([path], both, batch_sizes=(2,), image_size=size, **(QUICK | {"startup": startup}))
+    result = quick([path], **both, batch=(2,), image_size=size or 0, startup=startup)
     assert (result.settings["input_type"], result.settings["image_shape"]) == taken
     assert [row.latency.images for row in result.rows] == [2, 2]
     for row in result.rows:
@@ -187,13 +199,13 @@ def test_any_one_input_is_measured(
 
 def test_a_single_number_is_no_batch(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no batch"):
-        bench([cast(tmp_path / "a.onnx", TensorProto.FLOAT, ())], **QUICK)
+        quick([cast(tmp_path / "a.onnx", TensorProto.FLOAT, ())])
 
 
 def test_files_of_different_types_are_measured_apart(tmp_path: Path) -> None:
     paths = [cast(tmp_path / f"{kind}.onnx", kind, ("n", 3, 8, 8)) for kind in (1, 10)]
     with pytest.raises(UsageError, match=r"float32.*float16"):
-        bench(paths, **QUICK)
+        quick(paths)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +218,7 @@ def test_whole_numbers_are_valid_everywhere(kind: str, low: int, high: int) -> N
 
 
 def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
-    measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    measured = quick([tiny(tmp_path / "a.onnx")], **ONE)
     result = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 0.0})
     assert beside(result) == []
     mixed = {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"], "operators_on_cpu": True}
@@ -215,7 +227,7 @@ def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
 
 
 def test_a_busy_machine_is_told(tmp_path: Path) -> None:
-    measured = bench([tiny(tmp_path / "a.onnx")], ONE, **QUICK)
+    measured = quick([tiny(tmp_path / "a.onnx")], **ONE)
     assert measured.conditions["other_cpus"] >= 0
     busy = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 1e3})
     assert "other work used 1000.0 of its" in beside(busy)[0]
@@ -223,18 +235,18 @@ def test_a_busy_machine_is_told(tmp_path: Path) -> None:
 
 def test_a_fixed_batch_is_measured_at_that_size(tmp_path: Path) -> None:
     paths = [tiny(tmp_path / "free.onnx"), tiny(tmp_path / "two.onnx", (2, 3, 8, 8))]
-    assert {row.latency.images for row in bench(paths, batch_sizes=(2,), **QUICK).rows} == {2}
+    assert {row.latency.images for row in quick(paths, batch=(2,)).rows} == {2}
 
 
 def test_unknown_and_missing_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"suffix is not one of \.onnx"):
-        bench([tmp_path / "a.txt"])
+        quick([tmp_path / "a.txt"])
     with pytest.raises(UsageError, match="there is no file"):
-        bench([tmp_path / "a.onnx"])
+        quick([tmp_path / "a.onnx"])
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"bad")
     with pytest.raises(ImfDeployError, match=r"bad\.onnx is damaged"):
-        bench([tiny(tmp_path / "good.onnx"), bad])
+        quick([tiny(tmp_path / "good.onnx"), bad])
 
 
 @pytest.mark.parametrize("suffix", [".engine", ".trt", ".plan", ".ENGINE"])
@@ -242,7 +254,7 @@ def test_an_engine_without_a_gpu(tmp_path: Path, suffix: str, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     path = fake_engine(tmp_path / f"a{suffix}")
     with pytest.raises(DeviceError) as caught:
-        bench([tiny(tmp_path / "a.onnx"), path])
+        quick([tiny(tmp_path / "a.onnx"), path])
     assert caught.value.exit_code == 4
     assert "TensorRT 10.13.2.6 engine" in str(caught.value)
     assert "no CUDA device was found" in str(caught.value)
@@ -256,14 +268,14 @@ def test_another_kind_of_file_is_an_entry_in_each_table(
     monkeypatch.setitem(RUNTIMES, "mine", lambda way: PyTorchRunner(module, "cpu", 1, (None, 3, 8, 8)))
     path = tmp_path / "a.mine"
     path.write_bytes(b"")
-    result: BenchResult = bench([tiny(tmp_path / "a.onnx"), path], ONE, **QUICK)
+    result: BenchResult = quick([tiny(tmp_path / "a.onnx"), path], **ONE)
     assert [row.runner for row in result.rows] == ["onnxruntime", "pytorch"]
 
 
 def test_two_runtimes_read_the_same_file(tmp_path: Path) -> None:
     path = tiny(tmp_path / "a.onnx")
-    both = Choice(threads=1, runtimes=("onnxruntime", "openvino"))
-    rows = bench([path], both, baseline="a.onnx (openvino)", **QUICK).rows
+    both = {"threads": 1, "runtime": ("onnxruntime", "openvino")}
+    rows = quick([path], **both, baseline="a.onnx (openvino)").rows
     assert [(row.name, row.runner) for row in rows] == [
         ("a.onnx (onnxruntime)", "onnxruntime"), ("a.onnx (openvino)", "openvino"),
     ]  # fmt: skip
@@ -272,8 +284,8 @@ def test_two_runtimes_read_the_same_file(tmp_path: Path) -> None:
 
 
 def test_weights_run_in_each_mode_of_pytorch(product_file: Path) -> None:
-    eager = Choice(threads=1, pytorch=("eager", "channels-last"))
-    result = bench([product_file], eager, **QUICK)
+    eager = {"threads": 1, "pytorch": ("eager", "channels-last")}
+    result = quick([product_file], **eager)
     assert [row.runner for row in result.rows] == ["pytorch, eager", "pytorch, channels-last"]
     assert [row.name.partition(" ")[2] for row in result.rows] == ["(eager)", "(channels-last)"]
     assert result.settings["image_shape"] == [3, 16, 16]
@@ -282,28 +294,28 @@ def test_weights_run_in_each_mode_of_pytorch(product_file: Path) -> None:
 
 def test_weights_that_are_no_product_are_told_so(teacher_file: Path) -> None:
     with pytest.raises(ImfDeployError, match="not a stripped student"):
-        bench([teacher_file], ONE, **QUICK)
+        quick([teacher_file], **ONE)
 
 
 @pytest.mark.parametrize("wanted", ["b.onnx", "PATH"])
 def test_the_baseline_can_be_chosen(tmp_path: Path, wanted: str) -> None:
     paths = [tiny(tmp_path / "a.onnx"), tiny(tmp_path / "b.onnx")]
     wanted = str(paths[1]) if wanted == "PATH" else wanted
-    result = bench(paths, ONE, baseline=wanted, **QUICK)
+    result = quick(paths, **ONE, baseline=wanted)
     assert [row.ratio is None for row in result.rows] == [False, True]
     assert result.settings["baseline"] == "b.onnx"
 
 
-@pytest.mark.parametrize("choice", [Choice(device="cuda"), Choice(providers=("tensorrt",))])
-def test_a_provider_that_is_not_there(tmp_path: Path, choice: Choice) -> None:
+@pytest.mark.parametrize("choice", [{"device": "cuda"}, {"provider": ("tensorrt",)}])
+def test_a_provider_that_is_not_there(tmp_path: Path, choice: dict[str, Any]) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has it")
     with pytest.raises(DeviceError, match=r"has no (CUDA|Tensorrt)ExecutionProvider here, only .*CPU"):
-        bench([tiny(tmp_path / "a.onnx")], choice, **QUICK)
+        quick([tiny(tmp_path / "a.onnx")], **choice)
 
 
 def test_each_row_starts_in_a_process_of_its_own(tmp_path: Path) -> None:
-    result = bench([tiny(tmp_path / "a.onnx")], ONE, **(QUICK | {"startup": True}))
+    result = quick([tiny(tmp_path / "a.onnx")], **ONE, startup=True)
     start = json.loads(json.dumps(result.to_dict()))["rows"][0]["start_up"]
     assert start["load_ms"] > 0
     assert start["first_inference_ms"] > 0

@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.benchmark.startup import start_up
-from imf_deploy.benchmark.ways import Choice, ways_of
+from imf_deploy.benchmark.ways import ways_of
 from imf_deploy.runners.opening import Way
+from imf_deploy.settings import BenchSettings
 
 BATCH = np.zeros((1, 64), np.float32)
 
@@ -52,7 +53,7 @@ def test_memory_is_that_of_the_file_alone(tmp_path: Path) -> None:
 
 
 def test_weights_start_in_pytorch(product_file: Path) -> None:
-    found = start_up(ways_of(product_file, Choice(threads=1))[0], np.zeros((2, 3, 16, 16), np.float32))
+    found = start_up(ways_of(product_file, BenchSettings(threads=1))[0], np.zeros((2, 3, 16, 16), np.float32))
     assert found["load_ms"] > 0
     json.dumps(found)
 

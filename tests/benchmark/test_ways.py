@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.benchmark.ways import WAYS, Choice, ways_of
+from imf_deploy.benchmark.ways import WAYS, ways_of
 from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, TensorRTRunner
 from imf_deploy.runners.opening import Way
 from imf_deploy.runners.product import ProductRunner
+from imf_deploy.settings import BenchSettings
 
 
 @pytest.fixture
@@ -18,16 +19,16 @@ def file(tmp_path: Path) -> Path:
 def ways(file: Path, suffix: str, **choice: object) -> list[Way]:
     path = file.with_suffix(suffix)
     path.write_bytes(b"")
-    return ways_of(path, Choice(threads=1, **choice))  # type: ignore[arg-type]
+    return ways_of(path, BenchSettings(threads=1, **choice))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("suffix", "choice", "labels"),
     [
         (".onnx", {}, ["onnxruntime"]),
-        (".onnx", {"runtimes": ("onnxruntime", "openvino")}, ["onnxruntime", "openvino"]),
+        (".onnx", {"runtime": ("onnxruntime", "openvino")}, ["onnxruntime", "openvino"]),
         (".onnx", {"device": "cuda"}, ["onnxruntime cuda"]),
-        (".onnx", {"providers": ("cpu", "tensorrt")}, ["onnxruntime", "onnxruntime tensorrt"]),
+        (".onnx", {"provider": ("cpu", "tensorrt")}, ["onnxruntime", "onnxruntime tensorrt"]),
         (".safetensors", {}, ["channels-last"]),
         (".safetensors", {"pytorch": ("eager", "compile")}, ["eager", "compile"]),
         (".safetensors", {"device": "cuda"}, ["channels-last, CUDA graph", "channels-last"]),
@@ -41,8 +42,8 @@ def test_labels(file: Path, suffix: str, choice: dict[str, object], labels: list
 
 def test_devices(file: Path) -> None:
     assert [way.device for way in ways(file, ".onnx", device="cuda:1")] == ["cuda:1"]
-    assert [way.device for way in ways(file, ".onnx", providers=("cuda",))] == ["cuda"]
-    assert [way.device for way in ways(file, ".onnx", device="cuda", providers=("cpu",))] == ["cpu"]
+    assert [way.device for way in ways(file, ".onnx", provider=("cuda",))] == ["cuda"]
+    assert [way.device for way in ways(file, ".onnx", device="cuda", provider=("cpu",))] == ["cpu"]
     assert {way.device for way in ways(file, ".engine")} == {"cuda"}
     assert {way.device for way in ways(file, ".engine", device="cuda:2")} == {"cuda:2"}
 
@@ -51,7 +52,7 @@ def test_devices(file: Path) -> None:
     ("suffix", "choice", "kind"),
     [
         (".onnx", {}, OnnxRuntimeRunner),
-        (".onnx", {"runtimes": ("openvino",)}, OpenVinoRunner),
+        (".onnx", {"runtime": ("openvino",)}, OpenVinoRunner),
         (".safetensors", {}, ProductRunner),
         (".trt", {}, TensorRTRunner),
     ],
@@ -68,11 +69,11 @@ def test_another_process_can_be_told(file: Path) -> None:
 
 def test_the_record_s_labels_choose_the_output_and_a_name_wins(finished_run: Path, tmp_path: Path) -> None:
     source = finished_run / "deploy" / "resnet8-imf@1-fp32.onnx"
-    (way,) = ways_of(source, Choice(threads=1))
+    (way,) = ways_of(source, BenchSettings(threads=1))
     assert (way.classes, way.logits) == (3, "")
     assert Way.from_dict(way.to_dict()) == way
     # Without its record it is anybody's file.
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(source.read_bytes())
-    for way in ways_of(copy, Choice(threads=1, runtimes=("onnxruntime", "openvino"), logits="logits")):
+    for way in ways_of(copy, BenchSettings(threads=1, runtime=("onnxruntime", "openvino"), logits="logits")):
         assert (way.classes, way.logits) == (None, "logits")

@@ -42,7 +42,7 @@ def refused(path: Path, data: DataSet, folder: Path, match: str, **options: Any)
 
 
 def test_fewer_images_than_asked_for(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    error = refused(whole, many, tmp_path, "there are 120 training images", config=QuantizeSettings())
+    error = refused(whole, many, tmp_path, "there are only 120 training images", config=QuantizeSettings())
     assert "`images` 120" in str(error)
     assert isinstance(error, UsageError)
 

@@ -110,9 +110,9 @@ def test_a_preset_gives_what_no_option_does(
     record = load_artifact(Path("run/distilled.safetensors"))
     assert record.model["name"] == "cifar:resnet20"
     assert record.teacher["name"] == "resnet8"
-    train = record.config["train"]
+    train = record.config
     assert (train["epochs"], train["lr"]) == (1, 0.002)  # options win
-    assert (train["schedule"], train["warmup"], train["nesterov"], train["shift"]) == ("step", 0, False, 4)
+    assert (train["lr_schedule"], train["warmup"], train["nesterov"], train["shift"]) == ("step", 0, False, 4)
     assert "cifar100/resnet56-resnet20" in error(here("distill", "--preset", "resnet56"), 2)
 
 
@@ -160,10 +160,10 @@ def test_imagenet_s_recipe_with_torchvision_s_own_weights(
     record = load_artifact(Path("run/distilled.safetensors"))
     assert record.model["name"] == "torchvision:resnet18"
     assert record.teacher["name"] == "torchvision:resnet34"
-    assert record.data_config["validation_fraction"] == 0.01
-    train = record.config["train"]
+    assert record.data_config["val_fraction"] == 0.01
+    train = record.config
     assert (train["augment"], train["weight_decay"], train["warmup"]) == ("crop-flip", 1e-4, 0)
-    assert (train["schedule"], train["drops"], train["batch_size"]) == ("step", [0.3, 0.6, 0.9], 8)
+    assert (train["lr_schedule"], train["lr_drops"], train["batch_size"]) == ("step", [0.3, 0.6, 0.9], 8)
 
 
 def test_a_teacher_of_1000_classes_for_three(here: Cli, error: Error, image_folder: Path) -> None:

@@ -57,9 +57,9 @@ def test_every_module_has_a_page(pages: Path) -> None:
 
 
 def test_the_mathematics_can_be_read(pages: Path) -> None:
-    imitation = Words(pages / "imf_deploy/tasks/classification.html").text
+    task = Words(pages / "imf_deploy/tasks/classification.html").text
+    assert "Return KL(teacher || student) of softened probabilities, in nats per image." in task
     losses = Words(pages / "imf_deploy/method/losses.html").text
-    assert "Return KL(teacher || student) of softened probabilities, in nats per image." in imitation
     assert "CE(own) + beta * [KL(own) + mean KL(z_i) + mean KL(z^(k))] + alpha * mean w_i D_i" in losses
     branches = Words(pages / "imf_deploy/method/branches.html").text
     assert "z^(k)_c = sum over i <= k of softmax_i(a[:k, c])_i * z_i,c" in branches
