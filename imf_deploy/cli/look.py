@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
+from imf_deploy.settings.compare import Budget
 
 
 def inspect(
@@ -40,15 +41,7 @@ def compare(
     runs: Annotated[tuple[Path, ...], Parameter(help="Folders of runs, or their report.json files.")],
     /,
     *,
-    latency_budget_ms: Annotated[
-        float | None, Parameter(help="Most milliseconds of the median inference at batch 1.")
-    ] = None,
-    size_budget_mb: Annotated[
-        float | None, Parameter(help="Most megabytes (a million bytes) of the file.")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, Parameter(help="Least accuracy on validation images, 0 to 1.")
-    ] = None,
+    budget: Budget = Budget(),
     json_file: Annotated[Path | None, o.to("JSON file to write.", "--json")] = None,
     html_file: Annotated[Path | None, o.to("HTML page to write.", "--html")] = None,
     overwrite: o.Overwrite = False,
@@ -61,7 +54,6 @@ def compare(
     from rich.console import Console
 
     from imf_deploy.cli.words import check_free
-    from imf_deploy.comparison.choose import Budget
     from imf_deploy.comparison.page import render_page
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run
@@ -70,7 +62,7 @@ def compare(
 
     for option, path in (("--json", json_file), ("--html", html_file)):
         check_free(option, path, overwrite)
-    comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
+    comparison = run(runs, budget)
     Console(highlight=False).print(render(comparison))
     if json_file:
         write_json(json_file, comparison.to_dict())

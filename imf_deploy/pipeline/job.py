@@ -79,7 +79,7 @@ def distill_and_export(
     """
     with clock() as times:
         with stage("data"):
-            plan = make_plan(config, bench_seconds, monitoring)
+            plan = make_plan(config, monitoring)
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()

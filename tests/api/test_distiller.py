@@ -175,5 +175,7 @@ def test_a_training_that_diverged_is_not_stripped(student: nn.Module, big: nn.Mo
     imf = ImfDistiller(student, big, 16)
     with torch.no_grad():
         imf.branches.attention[0, 0] = float("nan")
-    with pytest.raises(DivergedError, match=r"1 weights and statistics are not finite, such as imf.attention"):
+    with pytest.raises(
+        DivergedError, match=r"1 weights and statistics are not finite, such as imf.attention"
+    ):
         imf_deploy.strip(imf)

@@ -38,5 +38,5 @@ def test_mistakes(here: Cli, error: Error, finished_run: Path, tmp_path: Path) -
     assert "holds no report.json" in error(here("compare", "empty"), 2)
     assert "--min-accuracy" in error(here("compare", finished_run, "--min-accuracy", "90"), 2)
     (tmp_path / "foreign.json").write_text('{"schema": 1, "name": "x"}')
-    assert "no report of imf-deploy" in error(here("compare", "foreign.json"), 1)
+    assert "is not a report of imf-deploy" in error(here("compare", "foreign.json"), 1)
     assert here("compare").code == 2
