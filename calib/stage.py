@@ -1,7 +1,5 @@
 """Stage: make an INT8 ONNX file from a float one: calibrate, rank, repair, and pass the gate."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Measure the latency of deployable files, on one batch, side by side."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Test images that a file puts into another class than PyTorch does, for a page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypedDict
 

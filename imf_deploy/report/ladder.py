@@ -1,7 +1,5 @@
 """The parity ladder in words and as rows of a table."""
 
-from __future__ import annotations
-
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import Report
 from imf_deploy.show.format import difference, percent

@@ -1,7 +1,5 @@
 """Choose the file of a run that is deployed."""
 
-from __future__ import annotations
-
 from imf_deploy.records.report import ArtifactRow, Recommendation
 from imf_deploy.show.format import significant
 

@@ -1,7 +1,5 @@
 """What the report says in sentences, the same on the terminal and in the page."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from os.path import commonprefix
 

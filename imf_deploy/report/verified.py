@@ -1,7 +1,5 @@
 """What ``verify`` found out about one file, on a terminal."""
 
-from __future__ import annotations
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table

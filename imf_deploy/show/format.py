@@ -1,7 +1,5 @@
 """Numbers as engineers read them: units, sensible digits, and a dash for what is not known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard

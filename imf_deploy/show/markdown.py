@@ -1,7 +1,5 @@
 """Foreign words as GitHub-flavoured Markdown that they cannot break out of."""
 
-from __future__ import annotations
-
 import html
 import re
 

@@ -1,7 +1,5 @@
 """HTML pages from the templates of this package, each in one file that needs nothing else."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Comparison of a file with the PyTorch model that it was made from: logits, decisions, accuracy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
