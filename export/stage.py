@@ -244,7 +244,7 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         recipe=recipe,
         targets=list(info.header.targets),
         batch=profiles_text(info.batch),
-        build=info.built(),
+        build=info.built,
         **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
     )
     if engines.settings.strip_weights:

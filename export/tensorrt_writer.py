@@ -39,10 +39,7 @@ class EngineInfo:
             which cannot be queried for them without a GPU.
         layers: Number of layers of the parsed network.
         warnings: TensorRT's warnings, each once.
-        seconds: Duration of the build in seconds, from the ONNX file to the plan.
-        options: Options of the build.
-        gpu: GPU that the full TensorRT built it on.
-        cache: Use of a timing cache; TensorRT-RTX has none.
+        built: What its record keeps of the build.
     """
 
     path: Path
@@ -51,14 +48,7 @@ class EngineInfo:
     onnx: OnnxInfo
     layers: int
     warnings: tuple[str, ...]
-    seconds: float
-    options: BuildSettings
-    gpu: Gpu | None
-    cache: CacheUse | None
-
-    def built(self) -> Built:
-        """Return what its record keeps of the build."""
-        return Built(round(self.seconds, 3), changed_options(self.options), self.gpu, self.cache)
+    built: Built
 
 
 def build_engine(
@@ -108,9 +98,8 @@ def build_engine(
         write_bytes(stripped_path(path), job.stripped)
     write_bytes(path, job.plan)
     header = read_engine_header(path)
-    return EngineInfo(
-        path, header, job.profiles, onnx, job.layers, job.warnings, job.seconds, options, job.gpu, job.cache
-    )
+    built = Built(round(job.seconds, 3), changed_options(options), job.gpu, job.cache)
+    return EngineInfo(path, header, job.profiles, onnx, job.layers, job.warnings, built)
 
 
 def check_readable(onnx_path: Path, flavour: Flavour) -> None:

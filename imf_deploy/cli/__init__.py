@@ -47,7 +47,7 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.app import all_options, run
+    from imf_deploy.cli.app import run
     from imf_deploy.cli.failures import refusal, with_flags
     from imf_deploy.errors import ImfDeployError, ReportedError
     from imf_deploy.processes import check_launcher, world_size
@@ -57,7 +57,7 @@ def _run() -> tuple[int, bool]:
     # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
     signal.signal(signal.SIGTERM, _interrupt)
     several = False
-    install(lambda text: with_flags(text, all_options()))
+    install(with_flags)
     try:
         check_launcher()
         several = world_size() > 1
@@ -82,7 +82,7 @@ def _run() -> tuple[int, bool]:
             raise
         _complain(known)
         return known.exit_code, several
-    if code == INTERRUPTED:  # Typer turns an interrupt inside a command into this exit code
+    if code == INTERRUPTED:
         _tell(
             "error: interrupted. Files that were finished are kept, and the same command goes on where a "
             "training stopped."
@@ -113,11 +113,10 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.cli.app import all_options
     from imf_deploy.cli.failures import with_flags
     from imf_deploy.processes import is_connected, rank
 
-    what = with_flags(str(error), all_options())
+    what = with_flags(str(error))
     # Before they have met, all processes fail alike, and the first one says so.
     if is_connected() and rank():
         _write(f"error: process {rank()}: {what}")

@@ -29,8 +29,9 @@ def render(finding: Finding) -> Group:
         hidden.append("metadata")  # the record contains the same, and more
     parts: list[RenderableType] = [Text(visible(f"{finding.path}: {cut(finding.title)}"), style="bold")]
     parts += [Text(visible(f"! {warning}"), style="bold red") for warning in _warnings(finding.warnings)]
-    parts.append(_grid(facts, hidden))
-    for name in _TABLES:
+    foreign = finding.kind == "settings"  # whose names mean nothing
+    parts.append(_grid(facts, () if foreign else hidden, foreign=foreign))
+    for name in () if foreign else _TABLES:
         if facts.get(name):
             parts.append(_listing(name, facts[name]))
     if record is not None:
@@ -47,13 +48,13 @@ def _warnings(warnings: Sequence[str]) -> list[str]:
     return [*shown, f"and {more:,} more (--json has them all)"] if more > 0 else shown
 
 
-def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
+def _grid(facts: Mapping[str, Any], hidden: Sequence[str], *, foreign: bool = False) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in facts.items():
         if name not in hidden and value not in (None, "", [], {}):
-            cell = "\n".join(map(visible, lines(name, value)))
+            cell = "\n".join(map(visible, [text(name, value)] if foreign else lines(name, value)))
             grid.add_row(Text(visible(cut(name).replace("_", " "))), Text(cell))
     return grid
 

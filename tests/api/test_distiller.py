@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import imf_deploy
 from imf_deploy import ImfDistiller
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.settings import DistillSettings
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -169,3 +169,11 @@ def test_the_branches_warm_up(student: nn.Module, big: nn.Module, loader: Batche
         at[progress] = imf(*loader[0]).feature.item()
     assert at[0.0] == 0.0
     assert at[0.25] == pytest.approx(at[1.0] / 2)
+
+
+def test_a_training_that_diverged_is_not_stripped(student: nn.Module, big: nn.Module) -> None:
+    imf = ImfDistiller(student, big, 16)
+    with torch.no_grad():
+        imf.branches.attention[0, 0] = float("nan")
+    with pytest.raises(DivergedError, match=r"1 weights and statistics are not finite, such as imf.attention"):
+        imf_deploy.strip(imf)

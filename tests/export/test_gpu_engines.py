@@ -81,8 +81,12 @@ def test_a_second_build_takes_every_timing_from_the_cache(
     onnx_files: dict[str, Path], cached: tuple[EngineInfo, Path]
 ) -> None:
     info, cache = cached
-    assert info.cache is not None
-    assert (info.cache.file, info.cache.found, info.cache.complete) == (cache.name, False, False)
+    assert info.built.timing_cache is not None
+    assert (
+        info.built.timing_cache.file,
+        info.built.timing_cache.found,
+        info.built.timing_cache.complete,
+    ) == (cache.name, False, False)
     assert f"sm{gpu_here()}" in cache.name
     before = cache.read_bytes()
     again = built(onnx_files["fp16"], cache.parent / "b.engine", BuildSettings())
@@ -112,7 +116,7 @@ for name in sys.argv[3:]:
         BuildSettings(builder_level=0),
         folder / name,
     )
-    print(name, info.cache.found, info.cache.complete)
+    print(name, info.built.timing_cache.found, info.built.timing_cache.complete)
 """
 
 
@@ -144,8 +148,8 @@ def test_a_cache_that_is_shared_is_written_and_read(onnx_files: dict[str, Path],
     shared = tmp_path / "elsewhere" / "timings"
     for complete in (False, True):
         info = built(onnx_files["fp16"], tmp_path / "a.engine", cache=shared)
-        assert info.cache is not None
-        assert info.cache.complete is complete
+        assert info.built.timing_cache is not None
+        assert info.built.timing_cache.complete is complete
     assert {path.name for path in tmp_path.iterdir()} == {"a.engine", "elsewhere"}
 
 
@@ -173,8 +177,8 @@ def test_options_build_engines_that_answer(
     onnx_files: dict[str, Path], tmp_path: Path, options: BuildSettings
 ) -> None:
     info = built(onnx_files["fp16"], tmp_path / "a.engine", options)
-    assert info.built().options == changed_options(options)
-    assert info.seconds > 0
+    assert info.built.options == changed_options(options)
+    assert info.built.seconds > 0
     check_answers(info.path, onnx_files["fp16"])
 
 
