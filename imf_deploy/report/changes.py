@@ -1,4 +1,7 @@
-"""Test images that a file puts into another class than PyTorch does, for a page."""
+"""Test images that a file puts into another class than PyTorch does, for a page.
+
+It is not in verification/, which finds them: it only chooses which of the recorded ones a page shows.
+"""
 
 from collections.abc import Sequence
 from typing import TypedDict
