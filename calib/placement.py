@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from onnx import ModelProto, NodeProto
 
 from imf_deploy.calib.graph_edits import GraphEdits
+from imf_deploy.calib.ranges import Ranges
 from imf_deploy.export.engine_form import LEVELS
-
-if TYPE_CHECKING:
-    from imf_deploy.calib.ranges import Ranges
 
 Sums = Literal["shared", "skip", "both"]
 """The inputs of a residual sum that are quantised: those that a layer also reads, the one that is not fused

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from onnx import ModelProto
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
 from imf_deploy.calib.float_layers import keep_in_float
@@ -17,9 +19,6 @@ from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.settings.quantize import Cpus, Target
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 T = TypeVar("T")
 PLACEMENT = Placement()

@@ -213,7 +213,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
             raise UsageError(
                 f"{data.name} has other preprocessing than {model.artifact.path} "
                 f"({name}: {getattr(have, name)}, but the model needs {getattr(want, name)})",
-                "Use the data that it was made for",
+                "Use the data that it was made for" if want.resize != "input" else "Give its `preprocess`",
             )
     if not len(data.validation):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Commands that look at what there is: ``inspect`` and ``compare``."""
+"""Commands that read existing files and runs: ``inspect`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def inspect(
     ],
     /,
     *,
-    as_json: Annotated[bool, o.flag("Print JSON, for machines.", "--json")] = False,
+    as_json: Annotated[bool, o.flag("Print JSON.", "--json")] = False,
     common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
@@ -47,7 +47,7 @@ def compare(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Lay the files of runs side by side and choose one, within a budget if there is one.
+    """Compare the files of several runs and choose one, within a budget if one is given.
 
     Exits with 3 if no file fits the budget.
     """

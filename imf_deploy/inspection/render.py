@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from imf_deploy.errors import visible
+from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-
-if TYPE_CHECKING:
-    from imf_deploy.inspection.finding import Finding
 
 _TABLES = ("files", "tensors")
 # Fields for machines; people read them in run.json, or do not need them.

@@ -15,13 +15,13 @@ class Budget:
 
     latency_budget_ms: Annotated[
         float | None,
-        Field(gt=0, description="Maximum median latency of one inference at batch 1, in milliseconds."),
+        Field(gt=0, description="Largest median latency at batch 1, in milliseconds."),
     ] = None
     size_budget_mb: Annotated[
-        float | None, Field(gt=0, description="Maximum size of the file in megabytes (a million bytes).")
+        float | None, Field(gt=0, description="Largest file size in megabytes (a million bytes).")
     ] = None
     min_accuracy: Annotated[
-        float | None, Field(ge=0, le=1, description="Minimum accuracy on validation images, 0 to 1.")
+        float | None, Field(ge=0, le=1, description="Smallest accuracy on validation images, 0 to 1.")
     ] = None
 
     def __bool__(self) -> bool:

@@ -125,7 +125,7 @@ def test_methods_that_diverge_with_all_settings_stop_the_study(
             ["--thin", "resnet8x0.5", "--methods", "ce,imf"],
             "Thin students learn by KD: add kd to --methods",
         ),
-        (["--thin", "resnet8x0.5:0"], "--thin resnet8x0.5:0 trains for no epoch"),
+        (["--thin", "resnet8x0.5:0"], "--thin resnet8x0.5:0 has 0 epochs"),
         (["--thin", "resnet9x0.5"], "unknown model 'resnet9x0.5'"),
         (["--students", "resnet8,resnet9"], "unknown model 'resnet9'"),
         (["--ablation-seeds", "3"], "--ablation-seeds cannot be used"),
@@ -167,5 +167,5 @@ def test_numbers_and_thin_students_are_read() -> None:
         Thin("my.module:make"),
         Thin("my.module:make", 3),
     )
-    with pytest.raises(UsageError, match="trains for no epoch"):
+    with pytest.raises(UsageError, match="has 0 epochs"):
         read(thin="resnet8:0")
