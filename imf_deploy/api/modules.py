@@ -53,9 +53,8 @@ def as_product(
     preprocess = fitting_preprocess(module, image_size, preprocess)
     size = preprocess.size
     check_behaviour(module, size, name)
-    spec = ModelSpec(name, preprocess.num_classes, size)
     record = ProductFile(
-        **in_memory(module, spec, preprocess),
+        **in_memory(module, ModelSpec(name, preprocess.num_classes, size), preprocess),
         parent="",
         product=MODULE,
         parameters=count_parameters(module),
