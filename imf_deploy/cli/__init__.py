@@ -8,6 +8,13 @@ import signal
 import sys
 from typing import NoReturn
 
+from imf_deploy.cli.app import all_options, options_of, run
+from imf_deploy.cli.failures import refusal, with_flags
+from imf_deploy.cli.streams import flush_output, prepare_streams
+from imf_deploy.errors import ImfDeployError, ReportedError, UsageError
+from imf_deploy.files import write_error
+from imf_deploy.processes import check_launcher, is_connected, is_first, rank, world_size
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C or a polite kill, as shells have it."""
 
@@ -18,9 +25,6 @@ def main() -> NoReturn:
     Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed, 4 no such device, 130
     interrupted.
     """
-    from imf_deploy.cli.streams import flush_output, prepare_streams
-    from imf_deploy.files import write_error
-
     prepare_streams()
     code, several = _run()
     problem = flush_output()
@@ -47,10 +51,6 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.app import all_options, run
-    from imf_deploy.cli.failures import refusal, with_flags
-    from imf_deploy.errors import ImfDeployError, ReportedError
-    from imf_deploy.processes import check_launcher, world_size
     from imf_deploy.show.bars import install
 
     set_thread_waits()
@@ -92,15 +92,11 @@ def _run() -> tuple[int, bool]:
 
 def _options() -> set[str]:
     """Return the options of the command that was given; none where there is no such command."""
-    from imf_deploy.cli.app import options_of
-
     return next((found for argument in sys.argv[1:] if (found := options_of(argument))), set())
 
 
 def _check_text(arguments: list[str]) -> None:
     """Refuse names that no record, report or YAML file could hold, before any work is done."""
-    from imf_deploy.errors import UsageError
-
     for argument in arguments:
         try:
             argument.encode()
@@ -113,9 +109,6 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.cli.app import all_options
-    from imf_deploy.cli.failures import with_flags
-    from imf_deploy.processes import is_connected, rank
 
     what = with_flags(str(error), all_options())
     # Before they have met, all processes fail alike, and the first one says so.
@@ -126,8 +119,6 @@ def _complain(error: Exception) -> None:
 
 
 def _tell(line: str) -> None:
-    from imf_deploy.errors import UsageError
-    from imf_deploy.processes import is_first
 
     with contextlib.suppress(UsageError):  # then the line is about the variables that say who is first
         if not is_first():
