@@ -219,7 +219,9 @@ def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) ->
     given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)
-        if given and given != artifact.preprocess:
+        if given and artifact.preprocess.resize == "input":
+            artifact = artifact.revised(preprocess=given)
+        elif given and given != artifact.preprocess:
             raise UsageError(
                 f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
                 "Leave `preprocess` out for this file",

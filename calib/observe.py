@@ -1,7 +1,5 @@
 """Run a float model and yield every activation, one batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

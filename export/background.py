@@ -6,8 +6,6 @@ raises. Here the library runs in a separate thread, where no signal is delivered
 for it in Python.
 """
 
-from __future__ import annotations
-
 import contextvars
 import threading
 from collections.abc import Callable

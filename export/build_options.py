@@ -1,7 +1,5 @@
 """Options of an engine's build besides its batches: the full TensorRT's, and those of both libraries."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import importlib

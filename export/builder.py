@@ -1,7 +1,5 @@
 """One builder of TensorRT for all engines of a command, as the full one takes seconds to load kernels."""
 
-from __future__ import annotations
-
 import atexit
 from dataclasses import dataclass
 from functools import cache

@@ -4,8 +4,6 @@ The file itself keeps float32, which every runtime on a CPU computes quickly and
 strongly typed, so operators that stay in float would run in float32 there.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Literal

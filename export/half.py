@@ -1,7 +1,5 @@
 """Convert the weights and the arithmetic of an ONNX model to fp16; inputs and outputs stay fp32."""
 
-from __future__ import annotations
-
 import numpy as np
 from onnx import ModelProto, numpy_helper
 

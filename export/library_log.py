@@ -1,7 +1,5 @@
 """TensorRT's messages: collected, and kept off the terminal."""
 
-from __future__ import annotations
-
 import importlib
 from collections import deque
 from functools import cache

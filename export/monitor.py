@@ -1,7 +1,5 @@
 """Watch a build of TensorRT: feed a progress bar, and cancel the build on request."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
+
+from onnx import ModelProto
 
 from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
@@ -22,17 +24,13 @@ from imf_deploy.export.targets import PORTABLE_CAPABILITIES, profiles_text, rtx_
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file
+from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.settings import EngineSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from imf_deploy.method.products import Product
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,6 @@
 Networks are strongly typed, which all of them support: the precision is that of the ONNX file.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Sequence

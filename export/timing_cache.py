@@ -3,8 +3,6 @@
 The format of the file is TensorRT's own, as for ``trtexec --timingCacheFile``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from pathlib import Path

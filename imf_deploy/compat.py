@@ -1,7 +1,5 @@
 """Differences between machines and versions of the libraries, each with its reason."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

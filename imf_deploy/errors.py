@@ -4,8 +4,6 @@ The command line prints them on one line, without a traceback, and exits with th
 is a bug and keeps its traceback.
 """
 
-from __future__ import annotations
-
 from unicodedata import category
 
 

@@ -1,7 +1,5 @@
 """The rank of this process, from the variables of ``torchrun`` and ``accelerate launch``; light to import."""
 
-from __future__ import annotations
-
 import os
 import sys
 

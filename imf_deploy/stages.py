@@ -1,7 +1,5 @@
 """Times of the stages of a run: wall-clock and processor time, each second counted once."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

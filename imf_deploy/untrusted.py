@@ -3,8 +3,6 @@
 Only the standard library is imported.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

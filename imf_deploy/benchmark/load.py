@@ -1,7 +1,5 @@
 """Reload runners during a measurement, because two loads of one file differ."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Mapping

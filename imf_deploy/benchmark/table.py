@@ -1,7 +1,5 @@
 """The result of a measurement as a table for a terminal."""
 
-from __future__ import annotations
-
 import math
 
 from rich import box

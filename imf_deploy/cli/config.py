@@ -18,7 +18,7 @@ from imf_deploy.untrusted import shorten
 _EXAMPLE = "Write lines such as epochs: 7"
 
 CONFIG_BYTES = 64 << 10
-"""Largest file of options that is read; one with every option of a command has 3 kB."""
+"""Largest file of options that is read; a file with every option of a command has 3 kB."""
 _LONGEST_NAME = 60
 _FILE, _PRESET = "--config", "--preset"
 
@@ -44,7 +44,7 @@ class Sources:
             for argument in arguments
             if argument.parse and argument.name.startswith("--") and not argument.children
         }
-        for argument in options.values():  # of an option that is given twice, the last one counts
+        for argument in options.values():  # the last of several values counts
             if not _takes_several(argument):
                 argument.tokens = argument.tokens[-1:]
         self.given = frozenset(name for name, argument in options.items() if argument.tokens)
@@ -96,7 +96,7 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
         Text by the names of parameters; a list becomes text with commas.
 
     Raises:
-        UsageError: no file, no YAML, an option that the command does not have, or one given twice.
+        UsageError: the file does not exist or is not YAML, an option is unknown, or one is given twice.
     """
     values: dict[str, str] = {}
     events = yaml.parse(_read(path), yaml.SafeLoader)

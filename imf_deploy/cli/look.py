@@ -1,4 +1,4 @@
-"""Commands that look at what there is: ``inspect`` and ``compare``."""
+"""Commands that read existing files and runs: ``inspect`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def inspect(
     ],
     /,
     *,
-    as_json: Annotated[bool, o.flag("Print JSON, for machines.", "--json")] = False,
+    as_json: Annotated[bool, o.flag("Print JSON.", "--json")] = False,
     common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
@@ -41,20 +41,20 @@ def compare(
     /,
     *,
     latency_budget_ms: Annotated[
-        float | None, Parameter(help="Most milliseconds of the median inference at batch 1.")
+        float | None, Parameter(help="Largest median latency at batch 1, in milliseconds.")
     ] = None,
     size_budget_mb: Annotated[
-        float | None, Parameter(help="Most megabytes (a million bytes) of the file.")
+        float | None, Parameter(help="Largest file size in megabytes (a million bytes).")
     ] = None,
     min_accuracy: Annotated[
-        float | None, Parameter(help="Least accuracy on validation images, 0 to 1.")
+        float | None, Parameter(help="Smallest accuracy on validation images, 0 to 1.")
     ] = None,
     json_file: Annotated[Path | None, o.to("JSON file to write.", "--json")] = None,
     html_file: Annotated[Path | None, o.to("HTML page to write.", "--html")] = None,
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Lay the files of runs side by side and choose one, within a budget if there is one.
+    """Compare the files of several runs and choose one, within a budget if one is given.
 
     Exits with 3 if no file fits the budget.
     """

@@ -21,7 +21,7 @@ def strip(
     /,
     *,
     wanted: ProductSettings = ProductSettings(),
-    output: Annotated[Path | None, o.to("Folder; by default products/ beside the input.")] = None,
+    output: Annotated[Path | None, o.to("Folder to write to; by default products/ beside the input.")] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
@@ -55,15 +55,17 @@ def export(
     wanted: ExportSettings = ExportSettings(),
     int8: Int8Settings = Int8Settings(),
     place: PlaceSettings = PlaceSettings(),
-    output: Annotated[Path | None, o.to("Folder; by default deploy/ beside the input's folder.")] = None,
+    output: Annotated[
+        Path | None, o.to("Folder to write to; by default deploy/ beside the input's folder.")
+    ] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The files carry the product's accuracy, so its data is opened and it is measured first. INT8 is
-    calibrated on training images, and written where it holds its gate on validation images.
+    The product's accuracy is measured first, because the files record it. INT8 is calibrated on training
+    images, and written if it passes its gate on validation images.
     """
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data

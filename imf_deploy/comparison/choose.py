@@ -1,7 +1,5 @@
 """Choose one file of several runs within a budget, by validation accuracy, and explain the choice."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A comparison as one self-contained page, with accuracy against latency and against size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +39,8 @@ def render_page(comparison: Comparison) -> str:
 
 
 _AXES = {
-    "latency": ("median latency of one inference (ms); further left is better", "ms"),
-    "size": ("size of the file (MB); further left is better", "MB"),
+    "latency": ("median latency of one inference (ms); lower is better", "ms"),
+    "size": ("size of the file (MB); lower is better", "MB"),
 }
 
 

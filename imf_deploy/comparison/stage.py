@@ -1,7 +1,5 @@
 """Stage: compare runs side by side, mark the Pareto fronts, and choose within a budget."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

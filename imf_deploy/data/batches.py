@@ -1,7 +1,5 @@
 """Batches of network input: shuffled and augmented for training, in order for evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

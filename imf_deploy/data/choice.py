@@ -1,7 +1,5 @@
 """Choose a part of a split with equal numbers of every class, and hash the choice."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

@@ -1,7 +1,5 @@
 """Build a ``DataSet`` from encoded images: derive their preprocessing, and keep them decoded if they fit."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

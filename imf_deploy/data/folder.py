@@ -1,7 +1,5 @@
 """A folder of images in the usual form: ``train/CLASS/*.png``, ``val/CLASS/*``."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The embedded subset of Fashion-MNIST, and torchvision's data sets by name."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import zlib

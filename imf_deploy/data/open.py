@@ -1,7 +1,5 @@
 """Open a data set by name or path, and derive its splits and its ``Preprocess``."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Find images that are in two splits: accuracy on images seen in training says nothing about new ones."""
 
-from __future__ import annotations
-
 import torch
 
 from imf_deploy.data.dataset import DataSet, Split

@@ -1,7 +1,5 @@
 """The index of tar shards: the position of each image, and the class that its sample gives."""
 
-from __future__ import annotations
-
 import hashlib
 import tarfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The samples of one tar shard: its members by key, each with an image and a class."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable

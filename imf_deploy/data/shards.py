@@ -5,8 +5,6 @@ position, as in a folder, because hold-outs, a seeded order, exact resuming and 
 Members of a tar file are not compressed, so an index of offsets is enough; nothing is unpacked.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from itertools import product

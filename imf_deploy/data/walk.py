@@ -1,7 +1,5 @@
 """Walk through folders that may contain anything: links to themselves, devices, or a whole disk."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Stage: distil a teacher into a student by IMF."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path

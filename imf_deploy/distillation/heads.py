@@ -1,7 +1,5 @@
 """Linear heads that can be re-fitted: find them, read their inputs, and replace their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The training task of IMF: a student with branches, and a frozen teacher."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

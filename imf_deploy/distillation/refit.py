@@ -1,7 +1,5 @@
 """Re-fit the linear heads of a trained network, and keep those that do not lose validation accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The result of an inspection, in one form for people and machines."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Read the sidecar of a file to show it; a damaged one is reported, never trusted."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

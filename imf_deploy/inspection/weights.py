@@ -1,7 +1,5 @@
 """Describe a safetensors file from its header; no tensor is loaded."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``imf@k``: the first k blocks and IFDs, with the attentive logit folded into one linear layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

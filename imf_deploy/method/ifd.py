@@ -1,7 +1,5 @@
 """The intermediate feature distiller (IFD): a branch from a student block to the teacher's features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Check that a network can be deployed: its answers are the same each time, and for each image alone."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Find the blocks of a network: the places whose features can be tapped."""
 
-from __future__ import annotations
-
 import difflib
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Checkpoints of other tools: found, matched to a network's own names, and loaded without running code."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re

@@ -1,7 +1,5 @@
 """Cut a network after one of its blocks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

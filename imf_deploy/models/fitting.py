@@ -1,7 +1,5 @@
 """Match the names of tensors from other tools to a network: wrapper prefixes, bookkeeping, old names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Resolve a model's name: a library and one of its networks, or a function of the user's."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import re

@@ -1,7 +1,5 @@
 """Settings of an architecture that change its answers but are not in a ``state_dict``."""
 
-from __future__ import annotations
-
 from imf_deploy.errors import UsageError
 from imf_deploy.models.names import Architecture
 from imf_deploy.settings.network import NetworkSettings

@@ -1,7 +1,5 @@
 """Build a network from its library, with fresh weights; nothing is ever downloaded."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """Change the stem strides of a network, so that small images keep large enough maps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The plan of the main job, after all its settings have been checked."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao

@@ -99,7 +99,7 @@ def refit_engine(
 def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile | OnnxFile]:
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
     if not isinstance(old, EngineFile):
-        raise UsageError(f"{old.path} is {old.title}, not an engine", "Use ENGINE, then WEIGHTS")
+        raise UsageError(f"{old.path} is {old.title()}, not an engine", "Use ENGINE, then WEIGHTS")
     if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
             f"{old.path} was not built with `strip_weights`",
@@ -107,7 +107,7 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
         )
     if not isinstance(source, ProductFile | OnnxFile):
         raise UsageError(
-            f"{source.path} is {source.title}, which has no weights for an engine",
+            f"{source.path} is {source.title()}, which has no weights for an engine",
             "Use an ONNX file, or a file of imf-deploy strip",
         )
     if isinstance(source, ProductFile) and old.precision == "int8":

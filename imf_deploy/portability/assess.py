@@ -1,7 +1,5 @@
 """Whether a file gives different answers on other processors, and how different they are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

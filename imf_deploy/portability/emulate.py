@@ -4,8 +4,6 @@ Each saturating operator is computed by :mod:`imf_deploy.portability.kernels`; e
 operators runs in ONNX Runtime, whose other kernels give the same integers everywhere.
 """
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Any
 

@@ -4,8 +4,6 @@ The order of pairs, the rounding of results and their limits are those of ONNX R
 compare them bit for bit with an emulated processor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Pairs of int8 weights whose products with uint8 activations are added in 16 bits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

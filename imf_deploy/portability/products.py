@@ -1,7 +1,5 @@
 """Operators that multiply matrices of bytes, and the order in which their kernels read the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The protocol that verification and benchmarking use; they do not depend on any runtime."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable

@@ -1,7 +1,5 @@
 """Describe a TensorRT engine and what can run it, without TensorRT and without a GPU."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run an ONNX file from any exporter in ONNX Runtime."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Run an ONNX file in OpenVINO on the CPU; an optional runtime in addition to ONNX Runtime."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any, Self

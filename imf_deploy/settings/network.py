@@ -1,4 +1,4 @@
-"""Settings of an architecture: strides at its first reductions, and what no ``state_dict`` shows."""
+"""Settings of an architecture: strides at its first reductions, and options that no ``state_dict`` shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _read_strides(text: str) -> tuple[int, ...] | None:
         return ()
     parts = words(text)
     if not all(part in ("1", "2") for part in parts):
-        raise ValueError(f"it is not a list of 1s and 2s such as 2,1, nor {OWN_STRIDES}")
+        raise ValueError(f"it is neither a list of 1s and 2s such as 2,1, nor {OWN_STRIDES}")
     return tuple(map(int, parts)) or None
 
 

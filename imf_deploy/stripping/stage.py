@@ -1,7 +1,5 @@
 """Stage: strip a distilled student into its products, and prove each one."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict

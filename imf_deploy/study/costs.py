@@ -1,7 +1,5 @@
 """What the networks of a study cost when they run: parameters, MACs, latency, and what INT8 does."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The losses of IMF's rivals, written anew from their papers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

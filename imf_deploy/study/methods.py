@@ -1,7 +1,5 @@
 """The methods that a study compares, and what is tried of each."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any

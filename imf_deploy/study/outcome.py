@@ -1,7 +1,5 @@
 """All that a study found, as its page and ``study.json`` hold it."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

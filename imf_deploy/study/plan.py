@@ -1,7 +1,5 @@
 """Which trainings a study consists of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

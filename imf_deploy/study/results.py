@@ -1,7 +1,5 @@
 """What a study found: one record for each training, and one for each network that came out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

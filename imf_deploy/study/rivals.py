@@ -1,7 +1,5 @@
 """IMF's rivals as tasks of the same training loop: cross-entropy, KD, hints and DKD."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Which trainings and networks of a study a table, a goal or a picture is about, and in what order."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 

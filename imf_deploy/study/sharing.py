@@ -1,7 +1,5 @@
 """What is gained where several trainings share a GPU."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from statistics import mean, median
 

@@ -1,7 +1,5 @@
 """Stage: a study, from its plan to its page."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Outputs of a frozen teacher for whole batches, stored in a folder that several trainings share."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

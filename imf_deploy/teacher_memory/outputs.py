@@ -1,7 +1,5 @@
 """Outputs of a frozen teacher for each view of an image, stored in a file: each view is computed once."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

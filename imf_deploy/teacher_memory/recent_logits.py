@@ -1,7 +1,5 @@
 """A teacher's logits for the last batches of a training, kept in memory."""
 
-from __future__ import annotations
-
 import hashlib
 
 import torch

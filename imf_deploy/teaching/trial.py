@@ -1,7 +1,5 @@
 """A few images on which a teacher is tried, and the choice of the best way to build it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 

@@ -1,7 +1,5 @@
 """A training step as a CUDA graph: the host launches one graph instead of a thousand small kernels."""
 
-from __future__ import annotations
-
 import gc
 import random
 import warnings

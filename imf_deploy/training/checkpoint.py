@@ -1,7 +1,5 @@
 """Checkpoints: all that determines the rest of a training, in one safetensors file, written atomically."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Layers that PyTorch trains slowly on a CPU, replaced during a training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

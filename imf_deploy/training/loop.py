@@ -1,7 +1,5 @@
 """The training loop, one for every kind of training, on any number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

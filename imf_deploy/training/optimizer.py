@@ -1,7 +1,5 @@
 """The optimiser of a training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Comparison of a file with the PyTorch model that it was made from: logits, decisions, accuracy."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

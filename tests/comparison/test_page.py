@@ -67,7 +67,7 @@ def test_any_folder_name_is_in_the_legend(make_run: MakeRun) -> None:
 
 
 def test_runs_without_any_number(make_run: MakeRun) -> None:
-    assert "No file has an accuracy in these runs." in render_page(compare([make_run(rows=[])]))
+    assert "These runs contain no file with a measured accuracy." in render_page(compare([make_run(rows=[])]))
 
 
 @pytest.mark.parametrize("width", [390, 1200])

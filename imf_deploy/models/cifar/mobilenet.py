@@ -4,8 +4,6 @@ It differs from torchvision's: half of every width is not rounded to multiples o
 expands (by 1), and activations are plain ReLU.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import Head, conv_bn, initialize

@@ -1,7 +1,5 @@
 """Wide residual networks (Zagoruyko and Komodakis 2016, section 2), without dropout."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import Head, initialize
