@@ -77,17 +77,14 @@ def _drop_identities(model: ModelProto) -> None:
         for node in model.graph.node
         if node.op_type == "LeakyRelu" and any(a.name == "alpha" and a.f == 1 for a in node.attribute)
     }
-    identities = {new: old for new, old in identities.items() if new not in _output_names(model)}
+    for value in model.graph.output:
+        identities.pop(value.name, None)
     nodes = [node for node in model.graph.node if not set(node.output) & identities.keys()]
     for node in nodes:
         for place, name in enumerate(node.input):
             node.input[place] = identities.get(name, name)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-def _output_names(model: ModelProto) -> set[str]:
-    return {value.name for value in model.graph.output}
 
 
 def _round_scales(model: ModelProto) -> None:

@@ -71,17 +71,12 @@ def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[Engine
     library, targets = choose_flavour(settings.trt), settings.compute_capability
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
-    if library.flavour == "tensorrt" and targets:
-        raise UsageError(
-            "the full TensorRT only builds for the GPU of this machine",
-            "Leave `compute_capability` out, or use `trt` rtx",
-        )
+    check_options(settings, library.flavour, targets)
     if TURING in targets and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
             f"Use `precisions` fp16 or {DEPLOY}, or leave 75 out",
         )
-    check_options(settings, library.flavour)
     # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EnginePlan(library.flavour, settings, choice.engines), remark
@@ -202,12 +197,6 @@ def write_onnx(
     ).save()
 
 
-def _built_on(engines: EnginePlan) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
-    gpu = None if engines.flavour == "rtx" else this_gpu()
-    return str(gpu) if gpu else ""
-
-
 def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:
     """Build an engine from an ONNX file, and write it with its sidecar.
 
@@ -223,7 +212,8 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         UsageError: the path belongs to another file.
         ImfDeployError: TensorRT refuses the file.
     """
-    recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
+    gpu = None if engines.flavour == "rtx" else this_gpu()  # RTX engines are not bound to one
+    recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), str(gpu or ""), versions()])
     if made := claim(EngineFile, path, recipe, overwrite):
         return made
     with stage("engines"):

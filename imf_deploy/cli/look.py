@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 
 import imf_deploy.cli.options as o
 from imf_deploy.settings.compare import Budget
+from imf_deploy.cli.words import check_free
 
 
 def inspect(
@@ -24,8 +26,6 @@ def inspect(
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
     import json
-
-    from rich.console import Console
 
     from imf_deploy.inspection import inspect as run
     from imf_deploy.inspection.render import render
@@ -54,6 +54,7 @@ def compare(
     from rich.console import Console
 
     from imf_deploy.cli.words import check_free
+    from imf_deploy.comparison.choose import Budget
     from imf_deploy.comparison.page import render_page
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run

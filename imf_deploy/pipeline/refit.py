@@ -143,14 +143,10 @@ def _option(old: EngineFile, name: str) -> bool:
 
 
 def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:
-    made: list[bytes] = []
     plan = engine.read_bytes()[read_engine_header(engine).offset :]
-
-    def work() -> None:
-        made.append(refit_plan(open_session("tensorrt"), plan, onnx_path, host_code=host_code))
-
-    run_in_background(work)
-    return made[0]
+    return run_in_background(
+        lambda: refit_plan(open_session("tensorrt"), plan, onnx_path, host_code=host_code)
+    )
 
 
 def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list[Rung]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -34,9 +33,7 @@ class Runner(Protocol):
             DeviceError: this machine lacks the required device.
         """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the loaded file."""
 
     def infer(self, batch: Batch) -> Logits:
@@ -103,9 +100,7 @@ class Borrowed:
         """Load nothing."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release what belongs only to this runner."""
         self._close()
 

@@ -30,6 +30,7 @@ from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
 from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
+from imf_deploy.records.making import CacheUse
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.settings import BatchRange, BuildSettings, EngineSettings, Gate, QuantizeSettings
 from imf_deploy.stripping.stage import strip
@@ -82,16 +83,12 @@ def test_a_second_build_takes_every_timing_from_the_cache(
 ) -> None:
     info, cache = cached
     assert info.built.timing_cache is not None
-    assert (
-        info.built.timing_cache.file,
-        info.built.timing_cache.found,
-        info.built.timing_cache.complete,
-    ) == (cache.name, False, False)
+    assert info.built.timing_cache == CacheUse(cache.name, found=False, complete=False)
     assert f"sm{gpu_here()}" in cache.name
     before = cache.read_bytes()
     again = built(onnx_files["fp16"], cache.parent / "b.engine", BuildSettings())
-    assert again.cache is not None
-    assert (again.cache.found, again.cache.complete) == (True, True)
+    assert again.built.timing_cache is not None
+    assert (again.built.timing_cache.found, again.built.timing_cache.complete) == (True, True)
     assert cache.read_bytes() == before
     assert again.gpu == this_gpu()
     check_answers(again.path, onnx_files["fp16"])
