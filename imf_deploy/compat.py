@@ -35,13 +35,13 @@ def usable_cpus() -> int:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of this package and of those its numbers depend on, if installed."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            known[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return known
 
 
 @cache

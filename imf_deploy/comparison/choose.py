@@ -46,33 +46,33 @@ class Budget:
 
     def __str__(self) -> str:
         """Return the limits in words."""
-        told = []
+        limits = []
         if self.latency_ms is not None:
-            told.append(f"at most {self.latency_ms:g} ms")
+            limits.append(f"at most {self.latency_ms:g} ms")
         if self.size_mb is not None:
-            told.append(f"at most {self.size_mb:g} MB")
+            limits.append(f"at most {self.size_mb:g} MB")
         if self.min_accuracy is not None:
-            told.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
-        return ", ".join(told)
+            limits.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
+        return ", ".join(limits)
 
     def misses(self, row: ArtifactRow) -> dict[str, float]:
         """Return by how much a candidate misses each limit, in words and as a fraction of the limit."""
-        latency, accuracy, found = row.latency_ms, row.validation_accuracy, {}
+        latency, accuracy, missed = row.latency_ms, row.validation_accuracy, {}
         if latency is None or accuracy is None:
             raise ValueError(f"{row.path} is not a candidate")
         if self.latency_ms is not None and latency.p50 > self.latency_ms:
             over = latency.p50 - self.latency_ms
-            found[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = over / self.latency_ms
+            missed[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = over / self.latency_ms
         if self.size_mb is not None and row.size_bytes > self.size_mb * 1e6:
             extra = row.size_bytes - self.size_mb * 1e6
-            told = f"{scaled(row.size_bytes, 'B')}, {scaled(extra, 'B')} too large"
-            found[told] = extra / (self.size_mb * 1e6)
+            size = f"{scaled(row.size_bytes, 'B')}, {scaled(extra, 'B')} too large"
+            missed[size] = extra / (self.size_mb * 1e6)
         if self.min_accuracy is not None and accuracy < self.min_accuracy:
             under = self.min_accuracy - accuracy
-            found[f"{percent(accuracy)}, {significant(100 * under)} points too few"] = (
+            missed[f"{percent(accuracy)}, {significant(100 * under)} points too few"] = (
                 under / self.min_accuracy
             )
-        return found
+        return missed
 
 
 @dataclass(frozen=True)
@@ -136,5 +136,5 @@ def _left_out(candidates: Sequence[Entry], others: int) -> str:
 
 def _none_fits(candidates: Sequence[Entry], budget: Budget, others: str) -> Choice:
     nearest = min(candidates, key=lambda entry: max(budget.misses(entry.row).values()))
-    told = "; ".join(budget.misses(nearest.row))
-    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {told}.{others}", nearest)
+    misses = "; ".join(budget.misses(nearest.row))
+    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {misses}.{others}", nearest)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from imf_deploy.records.report import Report
 
 TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
-TOLD = 3
+LISTED = 3
 """Maximum number of files that an error names with their reasons; the report has them all."""
 
 
@@ -232,9 +232,9 @@ def _check_gates(report: Report, output: Path) -> None:
     """
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
-        told = [f"{row.path}: {row.reason}" for row in failed[:TOLD]]
-        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
+        reasons = [f"{row.path}: {row.reason}" for row in failed[:LISTED]]
+        more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
         raise GateError(
-            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"{len(failed)} file(s) missed their gate: {'; '.join(reasons + more)}",
             f"See {output / 'report.html'}",
         )

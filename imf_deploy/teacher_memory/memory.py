@@ -63,9 +63,9 @@ class TeacherMemory:
         pixels = images.detach().cpu().contiguous()
         batch = hashlib.sha256(pixels.numpy().data).hexdigest()[:32]
         paths = [self._folder / f"{key}-{batch}-{name}{SUFFIX}" for name in names]
-        found = _read_all(paths)
-        if found is not None:
-            tensors, took = found
+        stored = _read_all(paths)
+        if stored is not None:
+            tensors, took = stored
         else:
             asked = time.process_time()
             tensors = list(look())

@@ -85,10 +85,10 @@ class CapturedStep:
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
             if watched:
-                with _watching() as found:
+                with _watching() as problems:
                     values = self._whole(images, labels)
-                if found:
-                    self._give_up(found[0])
+                if problems:
+                    self._give_up(problems[0])
             else:
                 values = self._whole(images, labels)
         current.wait_stream(self._stream)
@@ -133,21 +133,21 @@ def _watching() -> Iterator[list[str]]:
     A replay neither waits for the device nor runs Python: values that the host reads back or draws would stay
     as they were in the capture.
     """
-    found: list[str] = []
+    problems: list[str] = []
     drawn = _host_generators()
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield found
+            yield problems
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     for warning in seen:
         if "synchronizing CUDA operation" in str(warning.message):
             place = f"{Path(warning.filename).name}, line {warning.lineno}"
-            found.append(f"the host waits for the GPU within it ({place})")
-    found += [f"it draws random numbers on the host ({n})" for n in _changed(drawn, _host_generators())]
+            problems.append(f"the host waits for the GPU within it ({place})")
+    problems += [f"it draws random numbers on the host ({n})" for n in _changed(drawn, _host_generators())]
 
 
 def _host_generators() -> dict[str, object]:

@@ -96,8 +96,8 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (clamped,) = ctx.saved_tensors
         # The output is 0 or 6 if the input was not above 0 or not below 6.
-        found: Tensor = torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
-        return found
+        result: Tensor = torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
+        return result
 
 
 class _DepthwiseConv2d(nn.Conv2d):
@@ -111,8 +111,8 @@ class _DepthwiseConv2d(nn.Conv2d):
         if not slow or not _trains(features, weight):
             plain: Tensor = super()._conv_forward(features, weight, bias)
             return plain
-        found: Tensor = _LowDepthwise.apply(features, weight, self.stride)
-        return found
+        output: Tensor = _LowDepthwise.apply(features, weight, self.stride)
+        return output
 
 
 class _LowDepthwise(torch.autograd.Function):
@@ -145,10 +145,10 @@ def _gradients(
 ) -> Tensor:
     """Return the gradient of a depthwise convolution's features (0) or weight (1)."""
     wanted = [which == 0, which == 1, False]
-    found: Tensor = torch.ops.aten.convolution_backward(
+    gradients: Tensor = torch.ops.aten.convolution_backward(
         gradient, features, weight, None, stride, [1, 1], [1, 1], False, [0, 0], len(weight), wanted
     )[which]
-    return found
+    return gradients
 
 
 class _PointwiseConv2d(nn.Conv2d):

@@ -150,8 +150,8 @@ def verify(
             answers = (logits, reference, labels, data.preprocess.labels)
             result |= {**asdict(parity), "batches": check}
             result |= {"classes": class_changes(*answers), "worst": worst_inputs(*answers)}
-        found = Verification(status=status, reason=reason or None, ladder=ladder, **result)
-        verified.append(artifact.revised(verify=found))
+        verification = Verification(status=status, reason=reason or None, ladder=ladder, **result)
+        verified.append(artifact.revised(verify=verification))
     return verified
 
 
