@@ -231,7 +231,7 @@ def _compared(
     if difference.low is None or difference.high is None:
         why = "one seed" if len(pairs) == 1 else "differences that are all the same"
         return f"{text}; no interval from {why})"
-    settled = "excludes" if difference.excludes_zero else "holds"
+    settled = "excludes" if difference.excludes_zero else "includes"
     ends = f"{signed(difference.low)} to {signed(difference.high)}"
     return f"{text}; interval of the difference {ends}, which {settled} zero)"
 
