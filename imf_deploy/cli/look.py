@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import imf_deploy.cli.options as o
-from imf_deploy.settings.compare import Budget
 from imf_deploy.cli.words import check_free
+from imf_deploy.settings.compare import Budget
 
 
 def inspect(
@@ -53,8 +53,6 @@ def compare(
     """
     from rich.console import Console
 
-    from imf_deploy.cli.words import check_free
-    from imf_deploy.comparison.choose import Budget
     from imf_deploy.comparison.page import render_page
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run

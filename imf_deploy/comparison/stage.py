@@ -40,11 +40,11 @@ class Comparison:
 
     def by_run(self) -> list[tuple[Run, str, list[Entry]]]:
         """Return each run, the common prefix of its files' paths, and its files."""
-        found = []
+        groups = []
         for run in self.runs:
             own = [entry for entry in self.entries if entry.run is run]
-            found.append((run, common_start([entry.row.path for entry in own]), own))
-        return found
+            groups.append((run, common_start([entry.row.path for entry in own]), own))
+        return groups
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form for JSON."""

@@ -1,6 +1,5 @@
 """The branches of IMF and the attentive logit that combines them."""
 
-from collections.abc import Callable, Iterable, Sequence
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

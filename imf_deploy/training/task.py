@@ -1,7 +1,5 @@
 """The interface between the training loop and what it trains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,5 @@
 """Layers that several of the CIFAR networks share."""
 
-from torch import Tensor, nn
 from __future__ import annotations
 
 from torch import nn

@@ -7,6 +7,7 @@ Source: He et al. 2016, section 4.2: three stages at full, half and quarter reso
 from __future__ import annotations
 
 from typing import cast
+
 from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import initialize

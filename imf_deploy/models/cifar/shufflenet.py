@@ -7,6 +7,7 @@ the resolution.
 from __future__ import annotations
 
 from typing import cast
+
 import torch
 from torch import Tensor, nn
 
