@@ -1,7 +1,5 @@
 """Read an ONNX graph by its tensors, and edit the Q/DQ of a quantised one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -31,8 +29,8 @@ class GraphEdits:
 
     def producer(self, name: str) -> NodeProto | None:
         """Return the node that computes a tensor; ``None`` for inputs and weights."""
-        found = self._producers.get(name)
-        return found[1] if found else None
+        entry = self._producers.get(name)
+        return entry[1] if entry else None
 
     def position(self, name: str) -> int:
         """Return the position of a tensor's node in the order of the graph."""

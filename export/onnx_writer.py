@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import onnx
 from onnx import ModelProto
 
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
@@ -117,7 +117,7 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
             )
     except Exception as error:  # the traced code and the exporter may raise anything
         raise ImfDeployError(
-            f"cannot export {type(module).__name__} to ONNX ({_first_line(error)})",
+            f"cannot export {type(module).__name__} to ONNX ({first_line(error)})",
             "Use a model without control flow that depends on its input",
         ) from error
     if program is None:
@@ -162,13 +162,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: BaseException) -> str:
-    """Return the root cause in one line; the exporter wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def _clear_notes(model: ModelProto) -> None:
     """Remove doc strings and metadata at every depth: they contain stack traces with local paths."""
     for message in list(messages(model)):
@@ -182,18 +175,18 @@ def _check(model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ImfDeployError(f"the exported ONNX is not valid ({_first_line(error)})") from error
+        raise ImfDeployError(f"the exported ONNX is not valid ({first_line(error)})") from error
     for values, name, shape in (
         (model.graph.input, INPUT, [BATCH, 3, None, None]),
         (model.graph.output, OUTPUT, [BATCH, None]),
     ):
-        found = [
+        shapes = [
             [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
         ]
-        fits = len(found) == 1 and values[0].name == name and len(found[0]) == len(shape)
-        if not fits or any(want not in (None, got) for want, got in zip(shape, found[0], strict=True)):
+        fits = len(shapes) == 1 and values[0].name == name and len(shapes[0]) == len(shape)
+        if not fits or any(want not in (None, got) for want, got in zip(shape, shapes[0], strict=True)):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise ImfDeployError(
-                f"the exported model has {found} where '{name}' [{wanted}] was expected",
+                f"the exported model has {shapes} where '{name}' [{wanted}] was expected",
                 "Use a classifier with one input and one output whose batch is free",
             )

@@ -13,6 +13,7 @@ from imf_deploy.records.upgrade import take_schema, upgrade_file
 
 Kind = TypeVar("Kind", bound=Artifact, default=Artifact)
 _AGAIN = "Create the file again"
+_WRITERS = {"TeacherFile": "train-teacher", "DistilledFile": "distill", "ProductFile": "strip"}
 
 
 def read_record(sidecar: Path) -> Artifact:
@@ -59,7 +60,10 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
     if artifact.sha256 != sha256_file(path):
         raise ImfDeployError(f"{path} was changed after its sidecar was written", "Create it again")
     if not isinstance(artifact, kind):
-        raise ImfDeployError(f"{path} is {artifact.title}, not {kind.title}", kind.source_hint)
+        writer = _WRITERS.get(kind.__name__, "export")
+        raise ImfDeployError(
+            f"{path} is {artifact.title()}, not {kind.title()}", f"Use a file of imf-deploy {writer}"
+        )
     return artifact
 
 

@@ -121,19 +121,21 @@ def alternatives(
     before = _classes(predict, preprocess.normalize, images)
     if float((before == truth).mean()) > 1 - CLEAR_GAIN:
         return None
-    found: list[tuple[int, _Right, str]] = []
+    candidates: list[tuple[int, _Right, str]] = []
     for changed, (name, prepare) in enumerate(_inputs(preprocess)):
         answers = _classes(predict, prepare, images) if changed else before
         if changed:
-            found.append((1, answers == truth, name))
+            candidates.append((1, answers == truth, name))
         if changed and preprocess.num_classes < _FEW_CLASSES:
             continue
         cost = 2 if changed else 1
         orders = _orders(preprocess.labels)
-        found += [(cost, order[answers] == truth, _joined(name, told)) for told, order in orders]
+        candidates += [
+            (cost, order[answers] == truth, _joined(name, order_name)) for order_name, order in orders
+        ]
         if (learned := _learned(answers, truth, preprocess.num_classes)) is not None:
-            found.append((cost + 1, learned, _joined(name, "classes in another order")))
-    clear = [each for each in found if clearly_better(each[1], before == truth)]
+            candidates.append((cost + 1, learned, _joined(name, "classes in another order")))
+    clear = [each for each in candidates if clearly_better(each[1], before == truth)]
     if not clear:
         return None
     best = max(int(right.sum()) for _, right, _ in clear)
@@ -154,8 +156,8 @@ def why_suspect(
     reason = suspect(correct, len(truth), truth)
     alternative = alternatives(predict, images, preprocess, truth)
     if alternative:
-        told = reason or f"{correct / len(truth):.1%} of {len(truth)} images are right"
-        return f"{told}, but {alternative}", alternative
+        problem = reason or f"{correct / len(truth):.1%} of {len(truth)} images are right"
+        return f"{problem}, but {alternative}", alternative
     return reason, None
 
 

@@ -69,3 +69,10 @@ def visible(text: str) -> str:
         char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
         for char in text
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the root cause of an error, or its type where it has no text."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -40,6 +40,7 @@ def strip(
 
     Raises:
         UsageError: the student has no such product.
+        DivergedError: a weight or a statistic is not finite.
         GateError: a proof does not hold.
         ImfDeployError: the student cannot be cut after a block.
     """

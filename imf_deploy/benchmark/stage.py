@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imf_deploy.benchmark.clients import measure_clients
 from imf_deploy.benchmark.conditions import OtherWork, conditions
@@ -21,10 +21,12 @@ from imf_deploy.benchmark.ways import ways_of, where
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.method.products import Product
 from imf_deploy.runners.base import Batch, SessionRunner
 from imf_deploy.runners.opening import Way
 from imf_deploy.settings import BenchSettings
+
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
 
 
 def bench(
@@ -82,7 +84,7 @@ def bench(
     for batch_size in config.batch:
         batch = noise((batch_size, *(side or 1 for side in taken.shape[1:])), taken.type, seed)
         with OtherWork() as others:
-            found = measure(
+            latencies = measure(
                 runners,
                 batch,
                 duration_s=config.duration,
@@ -93,7 +95,7 @@ def bench(
             )
         other_cpus = max(other_cpus, others.cpus)
         listed: set[Path] = set()
-        for name, latency in found.items():
+        for name, latency in latencies.items():
             way, runner = ways[name], runners[name]
             wanted = config.layers and way.runtime == "tensorrt" and way.path not in listed
             listed.add(way.path)
@@ -105,7 +107,7 @@ def bench(
                     runner=_told(runner.name, way),
                     way=way.to_dict(),
                     latency=latency,
-                    ratio=None if name == first else ratio(latency, found[first], seed),
+                    ratio=None if name == first else ratio(latency, latencies[first], seed),
                     start_up=_start_up(way, batch, seed) if config.startup else None,
                     gpu_ms=gpu_parts(runner, batch, config.duration, config.iterations, config.warmup),
                     session=runner.session if isinstance(runner, SessionRunner) else None,

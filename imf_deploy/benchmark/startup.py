@@ -1,7 +1,5 @@
 """The cost of a file before its steady state: load time, first inference and memory, in a new process."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -54,6 +52,8 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
     try:
         answer: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        told = done.stderr.strip().splitlines()
-        return {"reason": f"the other process ended with {done.returncode}: {told[-1] if told else ''}"}
+        messages = done.stderr.strip().splitlines()
+        return {
+            "reason": f"the other process ended with {done.returncode}: {messages[-1] if messages else ''}"
+        }
     return answer

@@ -8,19 +8,23 @@ import signal
 import sys
 from typing import NoReturn
 
+from imf_deploy.cli.app import options_of, run
+from imf_deploy.cli.failures import refusal, with_flags
+from imf_deploy.cli.streams import flush_output, prepare_streams
+from imf_deploy.errors import ImfDeployError, ReportedError, UsageError
+from imf_deploy.files import write_error
+from imf_deploy.processes import check_launcher, is_connected, is_first, rank, world_size
+
 INTERRUPTED = 130
-"""Exit code after Ctrl-C or a polite kill, as shells have it."""
+"""Exit code after Ctrl-C or SIGTERM, as shells define it."""
 
 
 def main() -> NoReturn:
     """Run ``imf-deploy``; the entry point of the installed command.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a gate was missed, 4 no such device, 130
-    interrupted.
+    Exit codes: 0 for success, 1 for a failure, 2 for wrong usage, 3 for a missed gate, 4 for a missing
+    device, 130 for an interrupt.
     """
-    from imf_deploy.cli.streams import flush_output, prepare_streams
-    from imf_deploy.files import write_error
-
     prepare_streams()
     code, several = _run()
     problem = flush_output()
@@ -28,18 +32,18 @@ def main() -> NoReturn:
         _complain(write_error("the standard output", problem))
         code = 1
     if several:
-        # DDP keeps Gloo's process group alive after all have parted, and its threads may abort the
-        # interpreter while it shuts down: exit code -6 where everything was done.
+        # DDP keeps Gloo's process group alive after it was destroyed, and its threads may abort the
+        # interpreter at shutdown: exit code -6 although everything succeeded.
         os._exit(code)
     sys.exit(code)
 
 
 def set_thread_waits() -> None:
-    """Set how long threads of OpenMP spin while they wait, unless the user has; before PyTorch is imported.
+    """Set how long waiting OpenMP threads spin, unless the user has set it; call before importing PyTorch.
 
-    Threads that spin for long cost nothing on an idle machine, and several times the run time beside one busy
-    neighbour. A training on two CPUs waits 2,900 times a step, mostly for less time than a thread takes to
-    fall asleep and wake up, so that threads spin briefly: about 10 microseconds.
+    Long spinning costs nothing on an idle machine, but multiplies the run time when another process is busy.
+    A training on two CPUs waits 2,900 times per step, mostly for less time than a thread takes to fall asleep
+    and wake up. Threads therefore spin briefly: about 10 microseconds.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -47,17 +51,13 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.app import all_options, run
-    from imf_deploy.cli.failures import refusal, with_flags
-    from imf_deploy.errors import ImfDeployError, ReportedError
-    from imf_deploy.processes import check_launcher, world_size
     from imf_deploy.show.bars import install
 
     set_thread_waits()
-    # A polite kill cleans up like Ctrl-C does: temporary files go, finished ones stay.
+    # SIGTERM cleans up like Ctrl-C: temporary files are removed, finished files stay.
     signal.signal(signal.SIGTERM, _interrupt)
     several = False
-    install(lambda text: with_flags(text, all_options()))
+    install(with_flags)
     try:
         check_launcher()
         several = world_size() > 1
@@ -69,7 +69,7 @@ def _run() -> tuple[int, bool]:
         return error.exit_code, several
     except KeyboardInterrupt:
         code = INTERRUPTED
-    except SystemExit as end:  # rich ends like this where its output is closed
+    except SystemExit as end:  # rich raises it when its output is closed
         if end.code is not None and not isinstance(end.code, int):
             raise
         known = refusal(end, _options())
@@ -82,25 +82,21 @@ def _run() -> tuple[int, bool]:
             raise
         _complain(known)
         return known.exit_code, several
-    if code == INTERRUPTED:  # Typer turns an interrupt inside a command into this exit code
-        _tell(
-            "error: interrupted. Files that were finished are kept, and the same command goes on where a "
-            "training stopped."
+    if code == INTERRUPTED:
+        _print_once(
+            "error: interrupted. Finished files are kept, and the same command resumes an unfinished "
+            "training."
         )
     return code, several
 
 
 def _options() -> set[str]:
-    """Return the options of the command that was given; none where there is no such command."""
-    from imf_deploy.cli.app import options_of
-
-    return next((found for argument in sys.argv[1:] if (found := options_of(argument))), set())
+    """Return the options of the given command; an empty set for an unknown command."""
+    return next((options for argument in sys.argv[1:] if (options := options_of(argument))), set())
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Refuse names that no record, report or YAML file could hold, before any work is done."""
-    from imf_deploy.errors import UsageError
-
+    """Reject names that a record, report or YAML file cannot hold, before any work is done."""
     for argument in arguments:
         try:
             argument.encode()
@@ -113,35 +109,30 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.cli.app import all_options
-    from imf_deploy.cli.failures import with_flags
-    from imf_deploy.processes import is_connected, rank
 
-    what = with_flags(str(error), all_options())
-    # Before they have met, all processes fail alike, and the first one says so.
+    what = with_flags(str(error))
+    # Before the processes are connected, all fail alike, and the first one reports it.
     if is_connected() and rank():
         _write(f"error: process {rank()}: {what}")
     else:
-        _tell(f"error: {what}")
+        _print_once(f"error: {what}")
 
 
-def _tell(line: str) -> None:
-    from imf_deploy.errors import UsageError
-    from imf_deploy.processes import is_first
+def _print_once(line: str) -> None:
 
-    with contextlib.suppress(UsageError):  # then the line is about the variables that say who is first
+    with contextlib.suppress(UsageError):  # the line reports that the rank variables are invalid
         if not is_first():
             return
     _write(line)
 
 
 def _write(line: str) -> None:
-    with contextlib.suppress(OSError):  # closed or full: there is nowhere left to complain
+    with contextlib.suppress(OSError):  # closed or full: the message cannot be shown
         sys.stderr.write(f"{line}\n")
 
 
 def _interrupt(_signal: int, _frame: object) -> None:
-    # Not by way of SIGINT, which a shell's background jobs ignore.
+    # Not through SIGINT, which a shell's background jobs ignore.
     raise KeyboardInterrupt
 
 

@@ -1,10 +1,11 @@
-"""The commands, by name. Each module imports what is heavy when a command runs, never for ``--help``."""
+"""The commands, by name. Modules import heavy packages when a command runs, never for ``--help``."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
+from functools import cache
 from inspect import BoundArguments
 from inspect import Parameter as Signed
 from typing import Any
@@ -62,15 +63,15 @@ for _name, _command in COMMANDS.items():
 app.register_install_completion_command()
 
 _TOGETHER = ("distill-and-export", "train-teacher", "distill", "qat")
-# Where to write, and whether over another run, is no part of what a run is.
+# The place of a run, and whether it replaces another one, are not settings of the run.
 _NOT_RECORDED = {"config", "output", "overwrite"}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run what the arguments ask for; return the exit code.
+    """Run a command line and return the exit code.
 
     Raises:
-        UsageError: they are not the command line of any command.
+        UsageError: the arguments do not fit any command.
     """
     if not arguments:
         app.help_print([])
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         what, hint = _explain(error)
         raise UsageError(what, f"{hint}See {page} --help") from error
     if not is_first() and arguments[0] not in _TOGETHER:
-        return 0  # several processes were started for what one does
+        return 0  # the command needs one process only
     bound.apply_defaults()
     values = bound.arguments
     if isinstance(common := values.get("common"), Common):
@@ -92,20 +93,22 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+@cache
 def options_of(command: str) -> set[str]:
-    """Return the long names of a command's options; none where there is no such command."""
+    """Return the long names of a command's options; an empty set for an unknown command."""
     if command not in COMMANDS:
         return set()
     return {argument.name for argument in app[command].assemble_argument_collection() if argument.parse}
 
 
+@cache
 def all_options() -> set[str]:
     """Return the long names of the options of all commands."""
     return set().union(*map(options_of, COMMANDS))
 
 
 def _explain(error: CycloptsError) -> tuple[str, str]:
-    """Return what is wrong with a command line, and what to do about it, before its help is named."""
+    """Return what is wrong with a command line, and a hint, without the reference to its help."""
     if isinstance(error, ValidationError) and isinstance(error.__cause__, SettingsError):
         what, hint = problem(error.__cause__)
         name = str(error.__cause__.errors()[0]["loc"][0]).replace("_", "-")
@@ -118,13 +121,13 @@ def _explain(error: CycloptsError) -> tuple[str, str]:
 
 def _recorded(bound: BoundArguments) -> dict[str, Any]:
     """Return the options of a command for its record, by their names."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, value in bound.arguments.items():
         kind = bound.signature.parameters[name].kind
         if isinstance(value, Common) or kind is Signed.POSITIONAL_ONLY:
             continue
         if is_dataclass(value):
-            found |= option_values(value)
+            options |= option_values(value)
         elif value not in (None, ()):
-            found[name.replace("_", "-")] = plain(value)
-    return {name: value for name, value in found.items() if name not in _NOT_RECORDED}
+            options[name.replace("_", "-")] = plain(value)
+    return {name: value for name, value in options.items() if name not in _NOT_RECORDED}

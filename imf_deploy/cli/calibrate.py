@@ -1,4 +1,4 @@
-"""``imf-deploy calibrate``: an INT8 file from a float one."""
+"""``imf-deploy calibrate``: makes an INT8 file from a float one."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def calibrate(
     ] = None,
     logits: o.Logits = "",
     cache: Annotated[
-        Path | None, Parameter(help="File that keeps the ranges; by default in OUTPUT/calib.")
+        Path | None, Parameter(help="File to cache the ranges in; by default in OUTPUT/calib.")
     ] = None,
-    output: Annotated[Path | None, o.to("Folder; by default the model's own.")] = None,
+    output: Annotated[Path | None, o.to("Folder to write to; by default the model's own.")] = None,
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Write a model as INT8 that keeps to its accuracy gate, with layers left in float where needed.
+    """Quantise a model to INT8 within an accuracy gate, keeping sensitive layers in float where needed.
 
-    Exits with 3 if INT8 misses the gate even so.
+    Exits with 3 if INT8 misses the gate nevertheless.
     """
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
@@ -51,4 +51,4 @@ def calibrate(
         f"{len(about.float_layers)} of {about.layers} layers in float"
     )
     worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
-    say(f"Most sensitive layers (divergence that each one alone causes): {worst}")
+    say(f"Most sensitive layers (divergence caused by each one alone): {worst}")

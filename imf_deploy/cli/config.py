@@ -7,19 +7,18 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
 from cyclopts import App, Argument, ArgumentCollection, Token
 
+from imf_deploy.errors import UsageError
 from imf_deploy.untrusted import shorten
-
-if TYPE_CHECKING:
-    import yaml
 
 _EXAMPLE = "Write lines such as epochs: 7"
 
 CONFIG_BYTES = 64 << 10
-"""Largest file of options that is read; one with every option of a command has 3 kB."""
+"""Largest file of options that is read; a file with every option of a command has 3 kB."""
 _LONGEST_NAME = 60
 _FILE, _PRESET = "--config", "--preset"
 
@@ -45,7 +44,7 @@ class Sources:
             for argument in arguments
             if argument.parse and argument.name.startswith("--") and not argument.children
         }
-        for argument in options.values():  # of an option that is given twice, the last one counts
+        for argument in options.values():  # the last of several values counts
             if not _takes_several(argument):
                 argument.tokens = argument.tokens[-1:]
         self.given = frozenset(name for name, argument in options.items() if argument.tokens)
@@ -97,12 +96,8 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
         Text by the names of parameters; a list becomes text with commas.
 
     Raises:
-        UsageError: no file, no YAML, an option that the command does not have, or one given twice.
+        UsageError: the file does not exist or is not YAML, an option is unknown, or one is given twice.
     """
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     values: dict[str, str] = {}
     events = yaml.parse(_read(path), yaml.SafeLoader)
     try:
@@ -122,7 +117,6 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
 
 
 def _read(path: Path) -> str:
-    from imf_deploy.errors import UsageError
     from imf_deploy.files import existing_file
 
     try:
@@ -142,10 +136,6 @@ def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]
 
     The caller takes the events of each value before it asks for the next key.
     """
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     # The first two are the start of the stream and of its first document.
     inside = list(itertools.islice(events, 3))[2:]
     if not inside or (isinstance(inside[0], yaml.ScalarEvent) and not inside[0].value):
@@ -165,10 +155,6 @@ def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]
 
 def _value(events: Iterator[yaml.Event], place: str) -> str:
     """Return the text of the value that begins with the next event; a list becomes text with commas."""
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     event = next(events)
     if isinstance(event, yaml.ScalarEvent):
         return event.value

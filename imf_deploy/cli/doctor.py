@@ -1,4 +1,4 @@
-"""``imf-deploy doctor``: what this machine can do."""
+"""``imf-deploy doctor``: reports what this machine can do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def doctor(
     json: Annotated[bool, o.flag("Print JSON instead of a table.", "--json")] = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """List what this machine can build, run and measure, what is missing, and what would bring it."""
+    """List what this machine can build, run and measure, what is missing, and how to install it."""
     from pathlib import Path
 
     from imf_deploy.doctor.examine import examine, to_dict

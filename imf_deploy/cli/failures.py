@@ -1,4 +1,4 @@
-"""What the machine refuses, wherever and by whatever library it is met, as one message."""
+"""Errors of the machine, such as a full disk or memory, as one message whatever library raised them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _BATCHES, _OTHERS = ("--batch-size", "--batch"), ("--image-size", "--jobs")
 _NAMED = re.compile("`([a-z][a-z0-9_]*)`")
 
 
-def with_flags(text: str, options: Collection[str]) -> str:
-    """Return a message in which the settings that it names are named as options: ``--max-accuracy-drop``.
+def with_flags(text: str) -> str:
+    """Return a message with its settings named as options, such as ``--max-accuracy-drop``.
 
     Args:
         text: The message of a library function, which names a setting as `` `max_accuracy_drop` ``.
-        options: The options that there are.
     """
+    from imf_deploy.cli.app import all_options
 
     def flag(match: re.Match[str]) -> str:
         option = f"--{match[1].replace('_', '-')}"
-        return option if option in options else match[0]
+        return option if option in all_options() else match[0]
 
     return _NAMED.sub(flag, text)
 
 
 def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | None:
-    """Return what to tell the user where an exception comes from the machine; nothing for a bug.
+    """Return the error to report for an exception that the machine caused; ``None`` for a bug.
 
     Args:
-        error: What escaped a command.
-        options: Those of the command, such as ``--batch-size``.
+        error: The exception that escaped a command.
+        options: Options of the command, such as ``--batch-size``.
     """
     if problem := write_problem(error):
         return problem
@@ -47,5 +47,5 @@ def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | 
         own = [option for option in _BATCHES if option in options][:1]
         own += [option for option in _OTHERS if option in options]
         hint = f"Give a smaller {' or '.join(own)}, or use" if own else "Use"
-        return ImfDeployError("the memory is used up", f"{hint} a machine with more memory")
+        return ImfDeployError("the machine is out of memory", f"{hint} a machine with more memory")
     return None

@@ -1,4 +1,4 @@
-"""``imf-deploy bench``: the latency of deployable files."""
+"""``imf-deploy bench``: measures the latency of deployable files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from imf_deploy.settings.bench import BenchSettings
 
 
 def bench(
-    files: Annotated[tuple[Path, ...], Parameter(help="ONNX files, engines, weights of stripped students.")],
+    files: Annotated[
+        tuple[Path, ...], Parameter(help="ONNX files, engines, or weights of stripped students.")
+    ],
     /,
     *,
     config: BenchSettings = BenchSettings(),
@@ -20,9 +22,9 @@ def bench(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Measure the latency of files, interleaved; several ways of one file are several rows.
+    """Measure the latency of files in interleaved rounds. Each way of running a file is a row of its own.
 
-    Exits with 4 if this machine cannot run one.
+    Exits with 4 if this machine cannot run one of them.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""Commands that look at what there is: ``inspect`` and ``compare``."""
+"""Commands that read existing files and runs: ``inspect`` and ``compare``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 
 import imf_deploy.cli.options as o
+from imf_deploy.cli.words import check_free
+from imf_deploy.settings.compare import Budget
 
 
 def inspect(
@@ -18,13 +21,11 @@ def inspect(
     ],
     /,
     *,
-    as_json: Annotated[bool, o.flag("Print JSON, for machines.", "--json")] = False,
+    as_json: Annotated[bool, o.flag("Print JSON.", "--json")] = False,
     common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
     import json
-
-    from rich.console import Console
 
     from imf_deploy.inspection import inspect as run
     from imf_deploy.inspection.render import render
@@ -40,28 +41,18 @@ def compare(
     runs: Annotated[tuple[Path, ...], Parameter(help="Folders of runs, or their report.json files.")],
     /,
     *,
-    latency_budget_ms: Annotated[
-        float | None, Parameter(help="Most milliseconds of the median inference at batch 1.")
-    ] = None,
-    size_budget_mb: Annotated[
-        float | None, Parameter(help="Most megabytes (a million bytes) of the file.")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, Parameter(help="Least accuracy on validation images, 0 to 1.")
-    ] = None,
+    budget: Budget = Budget(),
     json_file: Annotated[Path | None, o.to("JSON file to write.", "--json")] = None,
     html_file: Annotated[Path | None, o.to("HTML page to write.", "--html")] = None,
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Lay the files of runs side by side and choose one, within a budget if there is one.
+    """Compare the files of several runs and choose one, within a budget if one is given.
 
     Exits with 3 if no file fits the budget.
     """
     from rich.console import Console
 
-    from imf_deploy.cli.words import check_free
-    from imf_deploy.comparison.choose import Budget
     from imf_deploy.comparison.page import render_page
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run
@@ -70,7 +61,7 @@ def compare(
 
     for option, path in (("--json", json_file), ("--html", html_file)):
         check_free(option, path, overwrite)
-    comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
+    comparison = run(runs, budget)
     Console(highlight=False).print(render(comparison))
     if json_file:
         write_json(json_file, comparison.to_dict())

@@ -1,19 +1,16 @@
-"""``imf-deploy distill-and-export``: the whole way in one command."""
+"""``imf-deploy distill-and-export``: all stages in one command."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import imf_deploy.cli.options as o
-from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings
+from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, RunTeacher
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import OUTPUT, QUICK_OUTPUT, DeploySettings, JobSettings, LatencySettings
 from imf_deploy.settings.teacher import TeacherChoice
-
-if TYPE_CHECKING:
-    from imf_deploy.settings import RunTeacher
 
 
 def distill_and_export(
@@ -31,9 +28,9 @@ def distill_and_export(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Run the whole way: distil, strip, export, verify, bench, report.
+    """Run all stages: distil, strip, export, verify, bench, report.
 
-    The same command goes on where it was interrupted. Exits with 3 if a file misses its gate.
+    Repeating the command resumes an interrupted run. Exits with 3 if a file misses its gate.
     """
     from rich.console import Console
 
@@ -65,7 +62,7 @@ _SHARED = ("train_precision", "device", "augment", "flip", "seed", "grad_accumul
 
 
 def _teacher(teacher: TeacherChoice, student: DistillSettings, preset: str) -> RunTeacher:
-    """Return how the main job finds or trains a teacher; ``_SHARED`` is as the student has it."""
+    """Return how the main job finds or trains a teacher, with the student's values of ``_SHARED``."""
     from imf_deploy.settings import RunTeacher
     from imf_deploy.training.presets import find_preset
 
@@ -76,11 +73,11 @@ def _teacher(teacher: TeacherChoice, student: DistillSettings, preset: str) -> R
 
 
 _QUICK: dict[str, Any] = {"epochs": 1, "teacher-epochs": 1, "products": "plain", "refit": False}
-"""What a trial sets."""
+"""Options that a trial sets."""
 
 
 def _check_quick(given: frozenset[str]) -> None:
-    """Refuse options on the command line that ``--quick`` sets; those of a file or a preset give way."""
+    """Reject options on the command line that ``--quick`` sets; it overrides those of a file or a preset."""
     from imf_deploy.errors import UsageError
 
     if twice := [f"--{name}" for name in _QUICK if name in given]:

@@ -10,15 +10,15 @@ from imf_deploy.settings.data import PlaceSettings
 
 
 def model_data(artifact: DeployableFile, place: PlaceSettings) -> DataSet:
-    """Open the data of a deployable file: what its record names, or what the options give.
+    """Open the data of a deployable file, as named by the options or else by its record.
 
     Raises:
-        UsageError: neither names any.
+        UsageError: neither names data.
     """
     known = artifact.data_config
     if known:
         return reopen_data(known, place.data, place.data_root)
     if not place.data:
-        raise UsageError(f"{artifact.path} has no record of its data", "Give `data`")
+        raise UsageError(f"the record of {artifact.path} does not name its data", "Give `data`")
     size = 0 if is_named(place.data) else artifact.preprocess.size
     return open_data(DataSettings(place.data, place.data_root, image_size=size))

@@ -1,4 +1,4 @@
-"""Options of several commands that are not settings: where to write, and what may be run."""
+"""Options of several commands that are not settings: where to write, and which code is trusted."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cyclopts import Parameter
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder to write to.")]
 Overwrite = Annotated[
-    bool, Parameter(help="Replace what another run left there.", negative=(), show_default=False)
+    bool, Parameter(help="Replace existing files of another run.", negative=(), show_default=False)
 ]
 TrustModel = Annotated[
     tuple[str, ...],
     Parameter(
-        help="package.module:factory that a file's record names, and that may be run.", show_default=False
+        help="package.module:factory in a file's record that may be imported and called.", show_default=False
     ),
 ]
 Preset = Annotated[
     str,
     Parameter(
-        help="Pair and published recipe, such as cifar100/resnet56-resnet20 or imagenet/resnet34-resnet18; "
-        "other options win.",
+        help="Published recipe for a teacher and a student, such as cifar100/resnet56-resnet20 or "
+        "imagenet/resnet34-resnet18; other options take precedence.",
         show_default=False,
     ),
 ]
@@ -41,25 +41,27 @@ def to(help: str, *names: str) -> Parameter:
 
 
 def flag(help: str, *names: str) -> Parameter:
-    """Return a flag that is off unless it is given."""
+    """Return a flag that is off by default."""
     return Parameter(name=names or None, help=help, negative=(), show_default=False)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
-    """What every command has.
+    """What all commands have in common.
 
     Attributes:
         config: A file of options.
-        settings: What the options of the command came to, by their names without dashes.
+        settings: Final values of the command's options, by their names without dashes.
         given: Names of the options that the command line itself gives, without dashes.
         command: The command as it was typed.
     """
 
     config: Annotated[
         Path | None,
-        Parameter(help="YAML file of options, by their names without dashes; the command line wins."),
+        Parameter(
+            help="YAML file of options, by their names without dashes; the command line takes precedence."
+        ),
     ] = None
     settings: Annotated[dict[str, Any], Parameter(parse=False)] = field(default_factory=dict)
     given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset()

@@ -1,4 +1,4 @@
-"""``imf-deploy refit-engine``: other weights for an engine that was built."""
+"""``imf-deploy refit-engine``: puts other weights into an existing engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import imf_deploy.cli.options as o
 
 
 def refit_engine(
-    engine: Annotated[Path, Parameter(help="An engine that was built with --strip-weights.")],
+    engine: Annotated[Path, Parameter(help="An engine built with --strip-weights.")],
     weights: Annotated[
         Path, Parameter(help="An ONNX file or stripped weights of the same student and product.")
     ],
@@ -24,9 +24,9 @@ def refit_engine(
 ) -> None:
     """Write an engine with the weights of another student of the same architecture, in seconds.
 
-    Its tactics stay as they were built. It is compared with the weights on random images first.
+    The engine keeps its tactics. Its outputs are compared with those of the weights on random images first.
 
-    Exits with 3 if it answers otherwise than they do, and with 4 if this machine cannot run it.
+    Exits with 3 if the outputs differ, and with 4 if this machine cannot run the engine.
     """
     from imf_deploy.pipeline.refit import refit_engine as run
     from imf_deploy.progress import say

@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
+from imf_deploy.files import write_yaml
+from imf_deploy.progress import say
 from imf_deploy.settings import ExportSettings
 from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.quantize import Int8Settings
@@ -19,7 +21,7 @@ def strip(
     /,
     *,
     wanted: ProductSettings = ProductSettings(),
-    output: Annotated[Path | None, o.to("Folder; by default products/ beside the input.")] = None,
+    output: Annotated[Path | None, o.to("Folder to write to; by default products/ beside the input.")] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
@@ -27,9 +29,7 @@ def strip(
     """Strip a distilled student into its products, and prove each one."""
     from imf_deploy.artifact import load_artifact
     from imf_deploy.distillation.distill import load_distilled
-    from imf_deploy.files import write_yaml
     from imf_deploy.method.products import choose_products
-    from imf_deploy.progress import say
     from imf_deploy.records.files import DistilledFile
     from imf_deploy.stripping.stage import strip as run
 
@@ -55,23 +55,23 @@ def export(
     wanted: ExportSettings = ExportSettings(),
     int8: Int8Settings = Int8Settings(),
     place: PlaceSettings = PlaceSettings(),
-    output: Annotated[Path | None, o.to("Folder; by default deploy/ beside the input's folder.")] = None,
+    output: Annotated[
+        Path | None, o.to("Folder to write to; by default deploy/ beside the input's folder.")
+    ] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The files carry the product's accuracy, so its data is opened and it is measured first. INT8 is
-    calibrated on training images, and written where it holds its gate on validation images.
+    The product's accuracy is measured first, because the files record it. INT8 is calibrated on training
+    images, and written if it passes its gate on validation images.
     """
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
-    from imf_deploy.files import write_yaml
     from imf_deploy.method.products import load_product
-    from imf_deploy.progress import say
     from imf_deploy.settings import QuantizeSettings
     from imf_deploy.verification.stage import evaluate_product
 

@@ -1,4 +1,4 @@
-"""Standard streams that never stop a command: closed, full, or in an encoding that lacks characters."""
+"""Standard streams that cannot stop a command: closed, full, or in an encoding that lacks characters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _ERRORS = "imf_deploy.lookalike"
 def prepare_streams() -> None:
     r"""Make standard output and standard error usable.
 
-    A closed one becomes the null device, so that no file of the command gets its number and with it what
-    native libraries print. A character that the encoding lacks is shown by a lookalike or as ``\u2013``.
+    A closed stream becomes the null device. Otherwise a file of the command could get its descriptor, and
+    receive what native libraries print. A character that the encoding lacks is replaced by a lookalike or an
+    escape such as ``\u2013``.
     """
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             with contextlib.suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+                os.open(os.devnull, os.O_RDWR)  # it gets the lowest free descriptor, which is this one
             setattr(sys, name, open(os.devnull, "r+" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
     codecs.register_error(_ERRORS, _lookalike)
     for stream in (sys.stdout, sys.stderr):
@@ -39,11 +40,11 @@ def _lookalike(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def flush_output() -> OSError | None:
-    """Write what standard output and standard error still hold.
+    """Flush standard output and standard error.
 
     Returns:
-        Why standard output could not be written, or nothing. What a stream could not take is dropped, so
-        that the interpreter does not fail on it while it shuts down.
+        The error of standard output, or ``None``. Text that a stream did not accept is dropped, so that the
+        interpreter does not fail on it at shutdown.
     """
     problem = None
     for stream in (sys.stdout, sys.stderr):
@@ -56,7 +57,7 @@ def flush_output() -> OSError | None:
 
 
 def discard(number: int) -> None:
-    """Send what is written to a file descriptor from now on to the null device."""
+    """Redirect a file descriptor to the null device."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, number)
     os.close(null)

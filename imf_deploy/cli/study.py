@@ -1,4 +1,4 @@
-"""``imf-deploy study``: methods compared, with the same budget, order of data and seeds."""
+"""``imf-deploy study``: compares methods with the same budget, order of data and seeds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def study(
     teacher: GivenTeacher = GivenTeacher(),
     memory: MemorySettings = MemorySettings(),
     latency: LatencySettings = LatencySettings(),
-    jobs: Annotated[int, Parameter(help="Trainings side by side.", group="Study")] = 1,
+    jobs: Annotated[int, Parameter(help="Trainings that run at the same time.", group="Study")] = 1,
     output: o.Output = Path("imf-deploy-study"),
     common: o.Common = o.Common(),
 ) -> None:
     """Compare IMF with cross-entropy, KD, hints and DKD: same budget, same order of data, same seeds.
 
-    Writes OUTPUT/study.md, study.json and pictures. Finished trainings are kept in OUTPUT/runs, so the same
-    command goes on where it was interrupted, and a larger study takes what is there.
+    Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept in OUTPUT/runs, so that the
+    same command resumes an interrupted study, and a larger study reuses them.
     """
     from imf_deploy.progress import say
     from imf_deploy.study.pool import Bench
@@ -35,4 +35,4 @@ def study(
 
     bench = Bench(data, teacher, config.device, output / "runs", memory.teacher_outputs_gb)
     run(config, bench, output, common.command, jobs, latency.bench_seconds, common.settings)
-    say(f"{output / 'study.md'}: tables, comparisons and settings; pictures beside it")
+    say(f"{output / 'study.md'}: tables, comparisons and settings, with figures beside it")

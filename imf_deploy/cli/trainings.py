@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
+from imf_deploy.files import write_yaml
+from imf_deploy.progress import say
 from imf_deploy.settings import (
     DataSettings,
     DistillSettings,
@@ -31,10 +33,8 @@ def train_teacher(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Train a teacher by cross-entropy on a data set."""
+    """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
-    from imf_deploy.files import write_yaml
-    from imf_deploy.progress import say
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -48,15 +48,15 @@ def train_teacher(
 
 
 def weights_file(path: Path) -> Path:
-    """Return ``path`` if weights can be written under this name.
+    """Return ``path`` if it can name a weights file.
 
     Raises:
-        UsageError: it is a folder, or names another format.
+        UsageError: it is a folder, or has the suffix of another format.
     """
     from imf_deploy.errors import UsageError
 
     if path.is_dir() or path.suffix != ".safetensors":
-        raise UsageError(f"--output {path} is no weights file", "Give a name that ends in .safetensors")
+        raise UsageError(f"--output {path} is not a weights file", "Give a name that ends in .safetensors")
     return path
 
 
@@ -71,13 +71,11 @@ def distill(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Distil a teacher into a student by IMF: writes OUTPUT/distilled.safetensors."""
+    """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.distillation.distill import student_spec
-    from imf_deploy.files import write_yaml
     from imf_deploy.models import check_student
-    from imf_deploy.progress import say
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
@@ -86,15 +84,15 @@ def distill(
     opened = open_data(data)
     for note in opened.notes:
         say(note)
-    check_student(student_spec(config, opened))  # takes less than looking at the teacher
-    found = find_teacher(teacher, opened, config.device)
-    if doubt := check_teacher(found, opened, teacher.accept_weak_teacher):
+    check_student(student_spec(config, opened))  # faster than checking the teacher
+    loaded = find_teacher(teacher, opened, config.device)
+    if doubt := check_teacher(loaded, opened, teacher.accept_weak_teacher):
         say(doubt)
-    made = run(opened, found, config, RunFolder(output).distilled, overwrite, monitoring, checked=True)
+    made = run(opened, loaded, config, RunFolder(output).distilled, overwrite, monitoring, checked=True)
     leave()
     if not (output / RECORD).exists():  # the main job's folder has a record of its own
         write_yaml(output / SETTINGS, common.settings)
-    if warning := weak_on_validation(made, found, opened):
+    if warning := weak_on_validation(made, loaded, opened):
         say(warning)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
 
@@ -107,23 +105,23 @@ def qat(
     teacher: TeacherWeights = TeacherWeights(),
     place: PlaceSettings = PlaceSettings(),
     monitoring: MonitoringSettings = MonitoringSettings(),
-    output: Annotated[Path | None, o.to("Weights file; by default distilled-qat beside the input.")] = None,
+    output: Annotated[
+        Path | None, o.to("Weights file to write; by default distilled-qat beside the input.")
+    ] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Distil a student further while it rounds like INT8 (quantisation-aware training).
+    """Continue a distillation with simulated INT8 rounding (quantisation-aware training).
 
-    The result is stripped, exported and calibrated like any distilled student.
+    Strip, export and calibrate the result like any distilled student.
     """
     from imf_deploy.artifact import load_artifact
     from imf_deploy.calib.qat import describe_qat
     from imf_deploy.calib.qat import qat as run
     from imf_deploy.data import reopen_data
     from imf_deploy.distillation.distill import load_distilled
-    from imf_deploy.files import write_yaml
     from imf_deploy.models import ModelSpec
-    from imf_deploy.progress import say
     from imf_deploy.records.files import DistilledFile
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher
@@ -132,7 +130,7 @@ def qat(
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model)
     opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root)
-    # Its own record or the packaged one's says which architecture it is, and its hash is compared.
+    # The record of the student or of the packaged teacher names the architecture, and the hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.teacher, trust_model)
     given = GivenTeacher()
     if teacher.teacher_weights:
@@ -143,10 +141,10 @@ def qat(
             teacher=known.name,
             teacher_weights=teacher.teacher_weights,
         )
-    found = find_teacher(given, opened, config.device)
-    if doubt := check_teacher(found, opened, teacher.accept_weak_teacher):
+    teaching = find_teacher(given, opened, config.device)
+    if doubt := check_teacher(teaching, opened, teacher.accept_weak_teacher):
         say(doubt)
-    made = run(loaded, opened, found, config, path, overwrite, monitoring)
+    made = run(loaded, opened, teaching, config, path, overwrite, monitoring)
     leave()
     write_yaml(path.with_suffix(".config.yaml"), common.settings)
     for sentence in describe_qat(made):

@@ -1,4 +1,4 @@
-"""``imf-deploy verify``: one deployable file against the PyTorch model it came from."""
+"""``imf-deploy verify``: compares a deployable file with the PyTorch model that it was made from."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def verify(
     file: Annotated[Path, Parameter(help="An ONNX file or an engine that imf-deploy export wrote.")],
     /,
     *,
-    against: Annotated[Path, Parameter(help="Weights of the product that it was made from.")],
+    against: Annotated[Path, Parameter(help="Weights of the product that the file was made from.")],
     place: PlaceSettings = PlaceSettings(),
     max_accuracy_drop: Annotated[
-        float | None, Parameter(help="Gate in points; by default the one that the file was made for.")
+        float | None, Parameter(help="Gate in points; by default the one in the file's record.")
     ] = None,
     min_agreement: Annotated[
-        float | None, Parameter(help="Gate from 0 to 1; by default the one that the file was made for.")
+        float | None, Parameter(help="Gate from 0 to 1; by default the one in the file's record.")
     ] = None,
     trust_model: o.TrustModel = (),
     output: Annotated[Path | None, o.to("JSON file to write.")] = None,
@@ -31,10 +31,10 @@ def verify(
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
 
-    Checks its hash and record, the rungs of the parity ladder that lead to it, and its gate; shows
-    what changes class by class, and the images on which it is farthest from PyTorch.
+    Checks the file's hash and record, the rungs of the parity ladder that lead to it, and its gate. Shows
+    the changes in each class, and the images on which the file differs most from PyTorch.
 
-    Exits with 3 if it misses its gate, and with 4 if this machine cannot run it.
+    Exits with 3 if the file misses its gate, and with 4 if this machine cannot run it.
     """
     from rich.console import Console
 
@@ -58,7 +58,7 @@ def verify(
     artifact = load_artifact(file)
     if not isinstance(artifact, DeployableFile):
         raise UsageError(
-            f"{file} is {artifact.title}, and verify takes ONNX files and engines",
+            f"{file} is {artifact.title()}, and verify takes ONNX files and engines",
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
     check_parent(
@@ -71,7 +71,7 @@ def verify(
     check_files(product, files)
     opened = reopen_data(product.artifact.data_config, place.data, place.data_root)
     if product.artifact.evaluated_on not in ("", opened.fingerprint):
-        say(f"{opened.name} is other data than {against} was evaluated on")
+        say(f"{opened.name} is not the data that {against} was evaluated on")
     (*_, last) = run(product, files, opened, gate, search=True)
     result = verified(last)
     if result.status == "not-run":

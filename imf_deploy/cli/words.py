@@ -1,4 +1,4 @@
-"""Check names of files that a command writes."""
+"""Checks of the files that a command writes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from imf_deploy.errors import UsageError
 
 
 def check_free(option: str, path: Path | None, overwrite: bool) -> None:
-    """Check that a file may be written where an option says.
+    """Check that an option's file may be written.
 
     Raises:
-        UsageError: there is one already.
+        UsageError: the file exists, and may not be replaced.
     """
     if path and path.exists() and not overwrite:
-        raise UsageError(f"{option} {path} is there already", "Give another name, or --overwrite")
+        raise UsageError(f"{option} {path} already exists", "Give another name, or --overwrite")

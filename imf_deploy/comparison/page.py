@@ -1,7 +1,5 @@
 """A comparison as one self-contained page, with accuracy against latency and against size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,8 +39,8 @@ def render_page(comparison: Comparison) -> str:
 
 
 _AXES = {
-    "latency": ("median latency of one inference (ms); further left is better", "ms"),
-    "size": ("size of the file (MB); further left is better", "MB"),
+    "latency": ("median latency of one inference (ms); lower is better", "ms"),
+    "size": ("size of the file (MB); lower is better", "MB"),
 }
 
 
@@ -92,11 +90,11 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
             if front in entry.fronts or entry is chosen
         ]
         label_points(axes, labels, covered(points))
-        told = (
+        descriptions = (
             f"{entry.name} {point.accuracy:.1f} % at {significant(point.cost)} {unit}"
             for entry, point in drawn
         )
-        return inline_svg(figure, f"front-{front}", f"Accuracy against {front}: {'; '.join(told)}.")
+        return inline_svg(figure, f"front-{front}", f"Accuracy against {front}: {'; '.join(descriptions)}.")
 
 
 def _point(entry: Entry, front: str) -> Point | None:

@@ -67,11 +67,11 @@ def _scan(folder: Path, part: Path, walk: Walk) -> tuple[list[str], Part]:
     labels: list[int] = []
     empty = []
     for label, name in enumerate(sorted(folders)):
-        found = [path for place in folders[name] for path in images_below(place, walk)]
-        if not found:
+        images = [path for place in folders[name] for path in images_below(place, walk)]
+        if not images:
             empty.append(name)
-        paths += found
-        labels += [label] * len(found)
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise ImfDeployError(
             f"{part} holds no usable images in class folders",

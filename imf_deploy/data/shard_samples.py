@@ -95,12 +95,12 @@ def read_samples(path: Path, note: Callable[[bytes], None]) -> list[tuple[int, i
         # end.
         if file.read(_BLOCK) != bytes(_BLOCK) and samples:
             raise _truncated(path, list(samples)[-1].lstrip("/"))
-    found = []
+    entries = []
     for key, sample in samples.items():
         if sample.picture is None or sample.token is None:
             raise _incomplete(path, key, sample, others)
-        found.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
-    return found
+        entries.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
+    return entries
 
 
 def _add(

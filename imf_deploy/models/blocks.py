@@ -77,9 +77,9 @@ def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> 
         return _named(model, calls, taps)
     once = [call for call in calls.values() if call.calls == 1]
     maps = [c for c in once if c.block.layout == "nchw" and not c.stem and not _inside_a_step(c, calls)]
-    told = _feature_modules(model)
+    declared = _feature_modules(model)
     ways: list[tuple[list[_Call], bool]] = [
-        ([call for call in maps if call.block.name in told], False),
+        ([call for call in maps if call.block.name in declared], False),
         (maps, True),
         *(([c for c in once if c.block.layout == layout], True) for layout in ("nhwc", "tokens")),
     ]
@@ -101,16 +101,16 @@ def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
 
 
 def _last_of_each_size(calls: Iterable[_Call], by_depth: bool) -> list[Block]:
-    found: dict[int, _Call] = {}
+    by_size: dict[int, _Call] = {}
     for call in calls:
         size = call.block.size
         # 1x1 is the pooled head. A larger map follows an adaptive pooling that stretches.
-        if size == 1 or size > min(found, default=size):
+        if size == 1 or size > min(by_size, default=size):
             continue
-        known = found.get(size)
+        known = by_size.get(size)
         if known is None or not by_depth or call.depth <= known.depth:
-            found[size] = call
-    return [found[size].block for size in sorted(found, reverse=True)]
+            by_size[size] = call
+    return [by_size[size].block for size in sorted(by_size, reverse=True)]
 
 
 def _named(model: nn.Module, calls: dict[str, _Call], taps: Sequence[str]) -> list[Block]:

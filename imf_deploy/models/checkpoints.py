@@ -80,11 +80,11 @@ def _read(path: Path) -> Sets:
 
 def _refused(path: Path, error: Exception) -> ImfDeployError:
     # torch's own text has several lines and escape codes, and advises loading the file anyway.
-    found = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if found:
+    match = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if match:
         convert = f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
         return ImfDeployError(
-            f"{path} was refused: it holds more than tensors ({found[1]}), and reading that can run code",
+            f"{path} was refused: it holds more than tensors ({match[1]}), and reading that can run code",
             "If you trust its source, save only its weights, in Python, under the key that they have: "
             f"import torch; {convert}",
         )
@@ -121,9 +121,11 @@ def _choose(
     chosen, *others = whole
     notes = []
     if others:
-        told = " or ".join(f"`weights_key` {other}" for other in others)
+        alternatives = " or ".join(f"`weights_key` {other}" for other in others)
         used = f"'{chosen}'" if chosen else "the outermost"
-        notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} selects another")
+        notes.append(
+            f"{path} holds {len(whole)} sets of weights: {used} is used; {alternatives} selects another"
+        )
     return chosen, fitted[chosen], notes
 
 
@@ -141,8 +143,8 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
         prefix = key.removeprefix(f"{name}.") if name else key
         if name and prefix == key:
             continue
-        if found := {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}:
-            return found
+        if below := {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}:
+            return below
     known = [name for name in sets if name] or sorted({n.partition(".")[0] for n in sets[""] if "." in n})
     raise UsageError(
         f"{path} has no weights under `weights_key` {key}",

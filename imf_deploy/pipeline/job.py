@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
@@ -22,6 +22,7 @@ from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.records.files import DeployableFile
+from imf_deploy.records.report import Report
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
@@ -38,11 +39,8 @@ from imf_deploy.training.distributed import leave, on_first
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
 
-if TYPE_CHECKING:
-    from imf_deploy.records.report import Report
-
 TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
-TOLD = 3
+LISTED = 3
 """Maximum number of files that an error names with their reasons; the report has them all."""
 
 
@@ -79,7 +77,7 @@ def distill_and_export(
     """
     with clock() as times:
         with stage("data"):
-            plan = make_plan(config, bench_seconds, monitoring)
+            plan = make_plan(config, monitoring)
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
@@ -232,9 +230,9 @@ def _check_gates(report: Report, output: Path) -> None:
     """
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
-        told = [f"{row.path}: {row.reason}" for row in failed[:TOLD]]
-        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
+        reasons = [f"{row.path}: {row.reason}" for row in failed[:LISTED]]
+        more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
         raise GateError(
-            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"{len(failed)} file(s) missed their gate: {'; '.join(reasons + more)}",
             f"See {output / 'report.html'}",
         )

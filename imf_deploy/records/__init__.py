@@ -1,1 +1,1 @@
-"""One typed record for each kind of file: what it is, where it comes from, and what was measured of it."""
+"""Typed records, one for each kind of file: its content, its origin, and its measurements."""

@@ -1,4 +1,4 @@
-"""Parts of records: what was proved and measured of files."""
+"""Parts of records: proofs and measurements of files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from imf_deploy.settings import Gate
 
 Status = Literal["pass", "fail", "not-run"]
 Interval = tuple[Number, Number]
-"""Both ends of a 95 % interval."""
+"""Lower and upper end of a 95 % interval."""
 
 SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
-"""The processors whose sums of two products saturate in 16 bits."""
+"""Processors that saturate the sum of two products at 16 bits."""
 PORTABLE = "portable: no input can make a sum saturate, on any processor"
 
 
@@ -25,15 +25,15 @@ class Rung:
     """One step of the parity ladder.
 
     Attributes:
-        name: What the network has become, such as ``folded`` or ``ONNX int8``.
+        name: Form of the network, such as ``folded`` or ``ONNX int8``.
         against: The rung that it is compared with.
         status: ``pass``, ``fail``, or ``not-run`` with a reason.
-        reason: Why it breaks or was not run; empty where it holds.
-        images: Number of images that were compared; the rest is null where there were none.
+        reason: Why the rung fails or was not run; empty if it passes.
+        images: Number of images that were compared; if 0, the remaining fields are null.
         max_abs_diff: Largest absolute difference of any logit.
-        tolerance: Largest that is allowed.
+        tolerance: Largest allowed ``max_abs_diff``.
         agreement: Part of the images on which both choose the same class.
-        min_agreement: Smallest that is allowed.
+        min_agreement: Smallest allowed ``agreement``.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Rung:
 
 
 def first_broken(ladder: Sequence[Rung]) -> Rung | None:
-    """Return the first rung that does not hold."""
+    """Return the first rung that fails."""
     return next((rung for rung in ladder if rung.status == "fail"), None)
 
 
@@ -62,11 +62,11 @@ class Removed:
 
 @dataclass(frozen=True)
 class StripProof:
-    """What was compared, what was removed, and whether it holds.
+    """Proof that stripping removed the training-only parts and did not change the outputs.
 
     Attributes:
         product: ``plain`` or ``imf@k``.
-        ladder: Training graph to stripped, and for ``imf@k`` to folded; as it was read back.
+        ladder: Training graph to stripped, and for ``imf@k`` to folded; measured on the file as read back.
         logits_identical: Whether logits before and after are the same bit for bit.
         max_abs_diff: Largest difference between logits before and after.
         images: Number of images that were compared.
@@ -96,13 +96,13 @@ class StripProof:
 
     @property
     def broken(self) -> str:
-        """What does not hold, in words; empty where everything does."""
+        """Why the proof fails, in words; empty if it holds."""
         if rung := first_broken(self.ladder):
-            return f"the rung '{rung.name}' breaks: {rung.reason}"
+            return f"the rung '{rung.name}' fails: {rung.reason}"
         if not self.keys_match:
             return "the tensors are not those of the architecture"
         if self.teacher_tensors_found or self.attentive_tensors_found:
-            return "tensors of the teacher or attentive weights are in the file"
+            return "the file contains tensors of the teacher or attentive weights"
         return ""
 
     @computed_field  # type: ignore[prop-decorator]
@@ -120,10 +120,10 @@ class BatchCheck:
         images: Number of images.
         batch: Images in the larger batch.
         max_abs_diff: Largest absolute difference of any logit.
-        tolerance: Largest that is allowed.
+        tolerance: Largest allowed difference.
         agreement: Part of the images whose class is the same.
-        reason: Why the answers depend on the batch; empty where they do not.
-        small: Images in the small batch: 1, or what another optimisation profile is tuned for.
+        reason: Why the outputs depend on the batch; empty if they do not.
+        small: Images in the small batch: 1, or the batch that another optimisation profile is tuned for.
     """
 
     images: Whole
@@ -140,11 +140,11 @@ class ClassChange:
     """One class of the test split.
 
     Attributes:
-        label: Its name.
+        label: Name of the class.
         images: Number of its images.
-        pytorch_right: Number of them that PyTorch gets right.
-        right: Number of them that the file gets right.
-        changed: Number of them that the file puts into another class than PyTorch does.
+        pytorch_right: Number of its images that PyTorch classifies correctly.
+        right: Number of its images that the file classifies correctly.
+        changed: Number of its images for which the file chooses another class than PyTorch.
     """
 
     label: str
@@ -156,13 +156,13 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class WorstInput:
-    """An image on which a file is far from PyTorch.
+    """An image on which a file differs much from PyTorch.
 
     Attributes:
-        image: Its position in the test split.
-        label: Its right class.
-        pytorch: What PyTorch takes it for, and ``pytorch_probability`` how sure it is.
-        answer: What the file takes it for, and ``probability`` how sure it is.
+        image: Position in the test split.
+        label: Correct class.
+        pytorch: Class that PyTorch chooses, with ``pytorch_probability``.
+        answer: Class that the file chooses, with ``probability``.
         divergence: KL divergence of the file's probabilities from PyTorch's, in nats.
     """
 
@@ -177,17 +177,17 @@ class WorstInput:
 
 @dataclass(frozen=True)
 class Portability:
-    """How a file answers on x86 processors without VNNI, beside all others.
+    """Whether an INT8 file gives the same outputs on x86 processors without VNNI as on all others.
 
     Attributes:
-        status: ``portable`` where no input can make a sum saturate; ``same`` or ``differs`` by the answers on
-            some images; ``unknown`` where an operator cannot be emulated.
+        status: ``portable`` if no input can make a sum saturate; ``same`` or ``differs``, by the outputs on
+            some images; ``unknown`` if an operator cannot be emulated.
         layers: Number of layers that some input can make saturate.
-        images: Number of images that were compared; 0 where none had to be.
-        agreement: Part of them that keep their class on these processors.
+        images: Number of images that were compared; 0 if none had to be.
+        agreement: Part of the images that keep their class on these processors.
         max_abs_diff: Largest absolute difference of a logit.
         operators: Operators that cannot be emulated.
-        cpus: Which processors the file was made for.
+        cpus: Processors that the file was made for.
     """
 
     status: Literal["portable", "same", "differs", "unknown"]
@@ -201,45 +201,45 @@ class Portability:
     @computed_field  # type: ignore[prop-decorator]
     @property
     def sentence(self) -> str:
-        """What reports say of the file; without a full stop."""
+        """The sentence that reports show, without a full stop."""
         if self.status == "portable":
             return f"INT8 {PORTABLE}"
         if self.status == "unknown":
             return (
-                f"INT8 on {SATURATING}: not known, since {', '.join(self.operators)} cannot be emulated; "
+                f"INT8 on {SATURATING}: not known, because {', '.join(self.operators)} cannot be emulated; "
                 "measure the file on such a processor"
             )
         if self.status == "same":
-            return f"INT8 on {SATURATING}: same answers on {self.images} images"
+            return f"INT8 on {SATURATING}: same outputs on {self.images} images"
         return (
-            f"INT8 on {SATURATING}: different answers, {self.agreement:.2%} of {self.images} images keep "
+            f"INT8 on {SATURATING}: different outputs; {self.agreement:.2%} of {self.images} images keep "
             f"their class, and logits differ by up to {self.max_abs_diff:.2g}"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """A file against the PyTorch model that it was made from, on the test split; null where it was not run.
+    """A file against the PyTorch model that it was made from, on the test split; null if it was not run.
 
     Attributes:
-        status: Whether its ladder holds and its gate is passed.
-        reason: Why it fails or was not run; null where it passes.
-        gate: What it had to pass.
-        doubt: Why the accuracy of the product is suspect; empty where it is not.
+        status: Whether the ladder holds and the file passes its gate.
+        reason: Why the file fails or was not run; null if it passes.
+        gate: The gate of the file.
+        doubt: Why the accuracy of the product is suspect; empty if it is not.
         ladder: From the training graph down to the file.
         images: Number of images.
         max_abs_diff: Largest absolute difference of any logit.
         mean_abs_diff: Mean absolute difference of all logits.
         cosine: Cosine of the angle between all logits of one and of the other.
         agreement: Part of the images on which both choose the same class.
-        accuracy: Of the file, from 0 to 1.
+        accuracy: Accuracy of the file, from 0 to 1.
         accuracy_interval: Its 95 % confidence interval (Wilson).
-        pytorch_accuracy: Of the PyTorch model.
+        pytorch_accuracy: Accuracy of the PyTorch model.
         pytorch_accuracy_interval: Its 95 % confidence interval.
-        classes: Each class of the split, in the order of the logits.
-        worst: Images on which the file is farthest from PyTorch, changed classes first.
-        batches: Images alone and in a batch; null for a file that takes one size of batch.
-        portability: An INT8 file for ONNX Runtime on other processors; null for other files.
+        classes: Results for each class, in the order of the logits.
+        worst: Images on which the file differs most from PyTorch, changed classes first.
+        batches: Outputs for single images and for a batch; null for a file with a fixed batch.
+        portability: Outputs of an INT8 file for ONNX Runtime on other processors; null for other files.
     """
 
     status: Status

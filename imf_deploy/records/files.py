@@ -1,9 +1,9 @@
-"""Records of files: each kind has one, which is kept beside the file as ``<file>.json``."""
+"""Records of files, one class for each kind; a record is stored beside its file as ``<file>.json``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -22,31 +22,28 @@ Shapes = dict[str, list[Whole | str]]
 
 
 def sidecar_path(path: Path) -> Path:
-    """Return where the record of a file lies: ``<file>.json``."""
+    """Return the path of a file's record: ``<file>.json``."""
     return path.with_name(path.name + ".json")
 
 
 class Artifact(BaseModel):
-    """What a file is, where it comes from, and what was measured of it.
+    """Record of a file: its content, its origin, and its measurements.
 
-    The native file loads unchanged in its own tools; this record is only ever beside it.
+    The file itself stays in its native format and loads in other tools; the record is a sidecar.
 
     Attributes:
-        path: The file. Sidecars hold its name alone, so that a folder can be moved.
-        kind: Which record this is.
+        path: The file. The sidecar holds only its name, so that a folder can be moved.
+        kind: Kind of the record.
         format: ``safetensors``, ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
         sha256: Hash of the file.
-        parent: Hash of the file that it was made from; empty where there is none.
+        parent: Hash of the file that it was made from; empty if there is none.
         recipe: Hash of everything that decided its content, for resuming a run.
-        model: The architecture, as ``ModelSpec.to_dict``; of a product with what its branches are made of.
-        preprocess: How pictures become input.
+        model: The architecture, as ``ModelSpec.to_dict``; for a product, with the design of its branches.
+        preprocess: How images become input.
         tools: Versions at the time of writing.
     """
 
     model_config = STRICT
-    title: ClassVar[str] = "a file"
-    source_hint: ClassVar[str] = ""
-
     path: Path
     kind: str
     format: str = "safetensors"
@@ -57,29 +54,31 @@ class Artifact(BaseModel):
     preprocess: Preprocess
     tools: dict[str, Any] = Field(default_factory=versions)
 
+    @classmethod
+    def title(cls) -> str:
+        """Return what messages call such a file."""
+        return cls.model_config.get("title") or "a file"
+
     def save(self) -> Self:
-        """Write the sidecar, atomically, after the file itself; return the same artifact."""
+        """Write the sidecar atomically, after the file itself, and return the same artifact."""
         content = self.model_dump(mode="json", exclude={"path"})
         write_json(sidecar_path(self.path), {"schema": SCHEMA, "path": self.path.name, **content})
         return self
 
     def revised(self, **changes: Any) -> Self:
-        """Return a copy with other fields; not yet saved."""
+        """Return a copy with changed fields, which is not yet saved."""
         return self.model_copy(update=changes)
 
 
-class TeacherFile(Artifact):
-    """Weights that were trained by cross-entropy alone.
+class TeacherFile(Artifact, title="a teacher"):
+    """Weights that were trained with cross-entropy alone.
 
     Attributes:
         history: One record for each epoch.
-        accuracy: On the test split, from 0 to 1.
+        accuracy: Accuracy on the test split, from 0 to 1.
         data: Name of the data.
         images: Number of training images.
     """
-
-    title: ClassVar[str] = "a teacher"
-    source_hint: ClassVar[str] = "Give what imf-deploy train-teacher wrote"
 
     kind: Literal["teacher"] = "teacher"
     history: list[Epoch] = []
@@ -88,26 +87,23 @@ class TeacherFile(Artifact):
     images: Whole = 0
 
 
-class DistilledFile(Artifact):
+class DistilledFile(Artifact, title="a distilled student"):
     """A student with its branches; the parent is the teacher's file.
 
     Attributes:
-        history: One record for each epoch, those of quantisation-aware training included.
+        history: One record for each epoch, including those of quantisation-aware training.
         refitted: Heads that were re-fitted at the end.
-        blocks: The student's blocks.
+        blocks: Blocks of the student.
         teacher_features: The teacher's feature map that each branch learns.
-        teacher: The teacher's architecture, as ``ModelSpec.to_dict``.
-        teacher_key: Key of the teacher's weights in their file; empty takes the usual ones.
-        teacher_accuracy: On the test split, from 0 to 1.
+        teacher: Architecture of the teacher, as ``ModelSpec.to_dict``.
+        teacher_key: Key of the teacher's weights in their file; empty uses the usual ones.
+        teacher_accuracy: Accuracy of the teacher on the test split, from 0 to 1.
         teacher_tensors: Hashes of the teacher's weights.
         data: Name of the data.
-        data_config: As ``DataSettings``.
+        data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
-        qat: Quantisation-aware training; null where there was none.
+        qat: Quantisation-aware training; null if there was none.
     """
-
-    title: ClassVar[str] = "a distilled student"
-    source_hint: ClassVar[str] = "Give what imf-deploy distill wrote"
 
     kind: Literal["distilled"] = "distilled"
     history: list[Epoch]
@@ -124,26 +120,23 @@ class DistilledFile(Artifact):
     qat: Tuned | None = None
 
 
-class ProductFile(Artifact):
+class ProductFile(Artifact, title="a stripped student"):
     """A stripped student; the parent is the distilled file.
 
     Attributes:
         product: ``plain`` or ``imf@k``.
-        strip: The proof of stripping; null where nothing was stripped.
-        parameters: Number of trainable values; null where nobody counted, and so are MACs.
+        strip: The proof of stripping; null if nothing was stripped.
+        parameters: Number of trainable values; null if they were not counted, as are MACs.
         macs: Multiply-accumulates for one image.
         data: Name of the data.
-        data_config: As ``DataSettings``.
+        data_config: Settings of the data, as ``DataSettings``.
         evaluated_on: Fingerprint of the data that the accuracies are measured on; empty before.
-        accuracy: In PyTorch, on the test split.
-        validation_accuracy: The same on the validation split, to choose by.
+        accuracy: Accuracy in PyTorch on the test split.
+        validation_accuracy: Accuracy in PyTorch on the validation split, for choosing.
         images: Number of test images.
-        history: One record for each epoch, where the product was trained as such.
-        refitted: Heads that were re-fitted, where the product was trained as such.
+        history: One record for each epoch, if the product was trained directly.
+        refitted: Heads that were re-fitted, if the product was trained directly.
     """
-
-    title: ClassVar[str] = "a stripped student"
-    source_hint: ClassVar[str] = "Give what imf-deploy strip wrote"
 
     kind: Literal["product"] = "product"
     product: str
@@ -160,25 +153,23 @@ class ProductFile(Artifact):
     refitted: list[Refitted] = []
 
 
-class DeployableFile(Artifact):
+class DeployableFile(Artifact, title="an ONNX file or an engine"):
     """What ONNX files and engines have in common.
 
     Attributes:
-        product: ``plain`` or ``imf@k``; empty where nothing was stripped.
+        product: ``plain`` or ``imf@k``; empty if nothing was stripped.
         precision: ``fp32``, ``fp16`` or ``int8``.
         inputs: Name to shape of each input.
         outputs: Name to shape of each output.
         source: Hash of the product that it was made from.
-        parameters: Of the product; null for a file of unknown origin, and so are the next three.
-        macs: Of the product, for one image.
+        parameters: Number of the product's parameters; null for a file of unknown origin, as are the next
+            three.
+        macs: Multiply-accumulates of the product for one image.
         data: Name of the data that the product was trained on.
-        data_config: As ``DataSettings``.
-        gate: What the file was made to pass.
-        verify: What ``verify`` measured; null before.
+        data_config: Settings of the data, as ``DataSettings``.
+        gate: The gate that the file was made for.
+        verify: Measurements of ``verify``; null before.
     """
-
-    title: ClassVar[str] = "an ONNX file or an engine"
-    source_hint: ClassVar[str] = "Give what imf-deploy export wrote"
 
     product: str = ""
     precision: str = "fp32"
@@ -193,16 +184,14 @@ class DeployableFile(Artifact):
     verify: Verification | None = None
 
 
-class OnnxFile(DeployableFile):
+class OnnxFile(DeployableFile, title="an ONNX file"):
     """An ONNX file.
 
     Attributes:
         operators: Number of nodes by operator.
-        opset: Of the default domain.
+        opset: Opset of the default domain.
         calibration: How INT8 was made; null for float files.
     """
-
-    title: ClassVar[str] = "an ONNX file"
 
     kind: Literal["onnx"] = "onnx"
     format: Literal["onnx"] = "onnx"
@@ -211,18 +200,16 @@ class OnnxFile(DeployableFile):
     calibration: Calibrated | None = None
 
 
-class EngineFile(DeployableFile):
+class EngineFile(DeployableFile, title="an engine"):
     """A TensorRT engine; the parent is its ONNX file.
 
     Attributes:
         targets: Architectures of a TensorRT-RTX engine.
-        batch: Sizes of the batch: a range for each optimisation profile.
-        build: How it was built.
-        stripped: Whether its weights are left out.
-        refit: The proof of other weights; null where it has those that it was built with.
+        batch: Batch sizes: a range for each optimisation profile.
+        build: How the engine was built.
+        stripped: Whether the engine contains no weights.
+        refit: The proof of replaced weights; null if it has those that it was built with.
     """
-
-    title: ClassVar[str] = "an engine"
 
     kind: Literal["engine"] = "engine"
     format: Literal["tensorrt", "tensorrt_rtx"]
@@ -234,10 +221,10 @@ class EngineFile(DeployableFile):
 
 
 def verified(file: DeployableFile) -> Verification:
-    """Return what ``verify`` measured of a file.
+    """Return the measurements of ``verify``.
 
     Raises:
-        ImfDeployError: it was not verified.
+        ImfDeployError: the file was not verified.
     """
     if file.verify is None:
         raise ImfDeployError(f"{file.path} was not verified", "Verify it first")

@@ -28,9 +28,9 @@ class Block:
         name: Path of the module whose output is tapped, such as ``features.6``.
         channels: Channels of that output.
         size: Height and width of that output, for the traced input.
-        layout: How the module lays its output out; :func:`imf_deploy.models.to_map` turns it.
+        layout: Memory layout of the output; :func:`imf_deploy.models.to_map` converts it.
         overwritten: Whether the network changes that output in place afterwards, so that a tap has
-            to keep a copy.
+            to copy it.
     """
 
     name: str
@@ -45,10 +45,10 @@ class Refitted:
     """A linear head that was re-fitted after training.
 
     Attributes:
-        head: Its name.
+        head: Name of the head.
         before: Validation accuracy from 0 to 1; null without validation images.
         after: The same, re-fitted.
-        kept: Whether the re-fitted head was kept: unless it is less accurate.
+        kept: Whether the re-fitted head was kept; it is unless it is less accurate.
     """
 
     head: str
@@ -59,15 +59,15 @@ class Refitted:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Quantisation-aware training, and what it did to the student's own head.
+    """Quantisation-aware training, and its effect on the student's own head.
 
     Attributes:
         epochs: Passes over the training split.
         lr: Largest learning rate.
-        calibration_images: Images that the first ranges come from.
+        calibration_images: Number of images that the initial ranges come from.
         float_before: Validation accuracy from 0 to 1 before; null without validation images.
-        float_after: The same afterwards.
-        rounded_after: The same afterwards, with fake quantisation.
+        float_after: Validation accuracy afterwards.
+        rounded_after: Validation accuracy afterwards with fake quantisation.
     """
 
     epochs: Whole
@@ -84,8 +84,8 @@ class Score:
 
     Attributes:
         images: Number of images.
-        accuracy: Of the INT8 file, from 0 to 1.
-        float_accuracy: Of the float model.
+        accuracy: Accuracy of the INT8 file, from 0 to 1.
+        float_accuracy: Accuracy of the float model.
         agreement: Part of the images on which both choose the same class.
         divergence: Mean KL divergence of the INT8 file's probabilities from the float model's, in nats.
         mse: Mean squared difference of the logits.
@@ -99,7 +99,7 @@ class Score:
     mse: Measured
 
     def missed(self, gate: Gate) -> str:
-        """Return why a gate is missed; empty where it is passed."""
+        """Return why a gate is missed; empty if it is passed."""
         if not math.isfinite(self.mse):
             return "some logits are not finite"
         return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
@@ -107,12 +107,12 @@ class Score:
 
 @dataclass(frozen=True)
 class LayerHarm:
-    """What quantising one layer and nothing else does to the network's answer.
+    """Effect of quantising only one layer on the network's output.
 
     Attributes:
         layer: Name of the layer.
-        op_type: Such as ``Conv``.
-        divergence: Mean KL divergence from the float model's probabilities; the ranking's order.
+        op_type: Operator, such as ``Conv``.
+        divergence: Mean KL divergence from the float model's probabilities, which orders the ranking.
         mse: Mean squared difference of the logits.
         agreement: Part of the images that keep their class.
     """
@@ -140,9 +140,9 @@ class Calibration:
         target: ``onnxruntime-cpu`` or ``tensorrt``.
         method: How ranges were chosen.
         images: Number of calibration images.
-        layers: Number of layers that the target's form quantises.
+        layers: Number of layers that can be quantised for the target.
         float_layers: Layers that stay in float.
-        sensitivity: Layers by the harm that each does alone, worst first; empty where none were ranked.
+        sensitivity: Layers by the error that each causes alone, worst first; empty if none were ranked.
     """
 
     target: Literal["onnxruntime-cpu", "tensorrt"]
@@ -155,21 +155,21 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated(Calibration):
-    """A calibration with all that its file's record keeps of it.
+    """A calibration with everything that the file's record keeps.
 
     Attributes:
-        cpus: Which processors a file for ONNX Runtime is for.
-        engine_floats: What TensorRT keeps in float; null for ONNX Runtime.
+        cpus: Processors that a file for ONNX Runtime is for.
+        engine_floats: Parts that TensorRT keeps in float; null for ONNX Runtime.
         images_sha256: Hash of the calibration images.
-        logits: The output that was judged.
-        seed: Seed of the choice of images.
-        checked_with: What has read the file.
-        session_operators: Operators that an ONNX Runtime session runs, with their numbers.
-        session_integer_layers: Number of them that compute in integers.
-        cpu: The processor that calibrated.
-        validation: The file on validation images.
-        tries: Numbers of layers in float that were tried, with the scores.
-        doubt: Why the float model's accuracy is suspect; empty where it is not.
+        logits: The output that was evaluated.
+        seed: Seed for choosing the images.
+        checked_with: Runtime that the file was checked with.
+        session_operators: Operators that an ONNX Runtime session runs, with their counts.
+        session_integer_layers: Number of layers that compute in integers.
+        cpu: The processor that ran the calibration.
+        validation: Score of the file on validation images.
+        tries: Numbers of layers in float that were tried, with their scores.
+        doubt: Why the float model's accuracy is suspect; empty if it is not.
     """
 
     cpus: Literal["all", "vnni"] = "all"
@@ -191,9 +191,9 @@ class Gpu:
     """A GPU and its driver.
 
     Attributes:
-        name: Such as ``NVIDIA H200``.
+        name: Name, such as ``NVIDIA H200``.
         capability: Compute capability, such as ``90``.
-        cuda_driver: Newest CUDA version that the driver serves, such as ``13.0``; empty where unknown.
+        cuda_driver: Newest CUDA version that the driver supports, such as ``13.0``; empty if unknown.
     """
 
     name: str
@@ -206,11 +206,11 @@ class Gpu:
 
 @dataclass(frozen=True)
 class CacheUse:
-    """What a build took from its timing cache.
+    """Use of a timing cache in a build.
 
     Attributes:
         file: Name of the file.
-        found: Whether timings of this GPU and this version were there.
+        found: Whether it held timings of this GPU and this version.
         complete: Whether they were all that the build needed: it measured nothing and chose the same tactics.
     """
 
@@ -224,10 +224,10 @@ class Built:
     """How an engine was built.
 
     Attributes:
-        seconds: From the ONNX file to the plan.
-        options: Of the build; those at their default are left out.
-        gpu: What the full TensorRT built it on; null for TensorRT-RTX.
-        timing_cache: What the build took from a timing cache; TensorRT-RTX has none.
+        seconds: Time from the ONNX file to the plan.
+        options: Options of the build; those at their default are left out.
+        gpu: GPU that the full TensorRT built on; null for TensorRT-RTX.
+        timing_cache: Use of the timing cache; TensorRT-RTX has none.
     """
 
     seconds: Number
@@ -238,11 +238,11 @@ class Built:
 
 @dataclass(frozen=True)
 class RefitProof:
-    """What shows that an engine answers with the weights that were put into it.
+    """Proof that a refitted engine computes with its new weights.
 
     Attributes:
         engine: Hash of the engine that it was made from.
-        seconds: How long the refit took.
+        seconds: Duration of the refit.
         checks: The engine against the ONNX form of the weights, at the batch of each profile.
     """
 

@@ -22,12 +22,12 @@ LOSSES = {
     "prefix_kd": "KD, attentive logits",
     "feature": "feature distance",
 }
-"""Loss terms of one epoch's record, each times its weight, and what people call them."""
+"""Loss terms of one epoch's record, each times its weight, with the names that reports show."""
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Percentiles of one inference in milliseconds, without outlier clipping."""
+    """Percentiles of the latency of one inference in milliseconds; outliers are not removed."""
 
     p50: Number
     p90: Number
@@ -45,7 +45,7 @@ class Speedup:
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactRow(Verification):
-    """One deployable file and what was measured of it; null where it was not.
+    """One deployable file and its measurements; null if they were not made.
 
     Attributes:
         path: Relative to the run's folder.
@@ -53,16 +53,17 @@ class ArtifactRow(Verification):
         product: ``plain`` or ``imf@k``.
         precision: ``fp32``, ``fp16`` or ``int8``.
         format: ``onnx``, ``tensorrt`` or ``tensorrt_rtx``.
-        latency_ms: Of one inference.
-        pytorch_latency_ms: Of one inference of the PyTorch model, in the same rounds.
-        speedup: The second divided by the first.
-        threads: Of both.
-        batch: Images of one inference.
-        memory_bytes: What a process needs more at its peak once it has loaded and run the file.
-        parameters: Of the product.
-        macs: Of the product, for one image.
-        size_bytes: Of the file.
-        validation_accuracy: What the file is chosen by: an INT8 file's own, else its product's in PyTorch.
+        latency_ms: Latency of one inference.
+        pytorch_latency_ms: Latency of one inference of the PyTorch model, in the same rounds.
+        speedup: ``pytorch_latency_ms`` divided by ``latency_ms``.
+        threads: Number of threads, for both.
+        batch: Images per inference.
+        memory_bytes: Increase of a process's peak memory by loading and running the file.
+        parameters: Number of the product's parameters.
+        macs: Multiply-accumulates of the product for one image.
+        size_bytes: Size of the file.
+        validation_accuracy: Accuracy that the file is chosen by: an INT8 file's own, otherwise that of its
+            product in PyTorch.
         targets: Architectures of a TensorRT-RTX engine; null for other files.
         calibration: How INT8 was made; null for float files.
     """
@@ -96,7 +97,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What a run with ``best`` products or ``deploy`` precisions left out, and the command that adds it."""
+    """Files that ``best`` products or ``deploy`` precisions left out of a run, and the command for them."""
 
     products: list[str]
     files: list[str]
@@ -105,7 +106,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Stage:
-    """How long one stage took; each second is counted once."""
+    """Duration of one stage; nested stages are not counted twice."""
 
     stage: str
     wall_s: Number
@@ -116,27 +117,28 @@ class Report(BaseModel):
     """The content of ``report.json``.
 
     Attributes:
-        student: Name of the architecture.
-        teacher: The same; empty where nothing was distilled, as are the seed and the settings.
+        student: Name of the student's architecture.
+        teacher: Name of the teacher's architecture; empty if nothing was distilled, as are the seed and the
+            settings.
         dataset: Name of the data.
-        seed: Of the distillation.
-        command: How to make it again; empty where no command made it.
-        teacher_accuracy: On the test images.
+        seed: Seed of the distillation.
+        command: The command that reproduces the run; empty if no command made it.
+        teacher_accuracy: Accuracy of the teacher on the test images.
         created: Time in UTC, ISO 8601.
-        status: Whether no file failed.
-        notes: What a reader should know.
-        left_out: What was not made; null where everything was.
-        stages: How long each stage took.
+        status: ``fail`` if any file failed.
+        notes: Remarks for the reader.
+        left_out: Files that were not made; null if all were.
+        stages: Duration of each stage.
         environment: Machine and versions.
         config: Settings and sizes.
         history: One record for each epoch of the distillation.
-        teacher_history: The same of the teacher, where its record has it.
+        teacher_history: One record for each epoch of the teacher's training, if its record has them.
         refitted: Heads that were re-fitted at the end.
-        blocks: The student's blocks.
+        blocks: Blocks of the student.
         strip: The proof of each product.
-        artifacts: Each deployable file.
+        artifacts: One row for each deployable file.
         pictures: Test images as data URLs, by position.
-        recommendation: What to deploy; null where nothing is recommended.
+        recommendation: The file to deploy; null if none is recommended.
     """
 
     model_config = STRICT
@@ -165,15 +167,15 @@ class Report(BaseModel):
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Self:
-        """Return the report that JSON values hold, with null for what is not finite.
+        """Build the report from JSON values, with null for numbers that are not finite.
 
         Raises:
-            ValueError: a field is missing, of another type, or out of its bounds; the message names it.
+            ValueError: a field is missing, has the wrong type, or is out of bounds; the message names it.
         """
         return from_json(cls, finite(content))
 
     def finite(self) -> Self:
-        """Return the report as it is read back after :meth:`save`."""
+        """Return the report as it would be read back after :meth:`save`."""
         return self.of(self.model_dump(mode="json"))
 
     def save(self, path: Path) -> None:
@@ -182,10 +184,10 @@ class Report(BaseModel):
 
 
 def read_report(path: Path) -> Report:
-    """Read the ``report.json`` of a run, which may be anybody's.
+    """Read the ``report.json`` of a run; it need not come from a trusted source.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist.
         ImfDeployError: it is damaged, not a report, or of another version.
     """
     content = read_json(existing_file(path, "a run's report.json"))
@@ -193,11 +195,11 @@ def read_report(path: Path) -> Report:
         raise ImfDeployError(f"{path} is not a report of imf-deploy", "Give the report.json of a run")
     command = content.get("command")
     own = visible(command) if isinstance(command, str) and command else "imf-deploy distill-and-export"
-    take_schema(content, str(path), f"Make it again with: {own}")
+    take_schema(content, str(path), f"Create it again with: {own}")
     try:
         return Report.of(content)
     except ValueError as error:
         raise ImfDeployError(
-            f"{path} is not a whole report: {error}",
+            f"{path} is not a complete report: {error}",
             "It is damaged or of another version: run distill-and-export again",
         ) from None

@@ -18,9 +18,9 @@ from imf_deploy.records.upgrade import SCHEMA
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of every record that this release writes.
+    """Return the JSON Schema (2020-12) of all records that this release writes.
 
-    A sidecar is one of the kinds by its ``kind``; ``report.json`` is a ``Report``.
+    The ``kind`` of a sidecar selects its schema; ``report.json`` is a ``Report``.
     """
     mode: Literal["serialization"] = "serialization"
     models: list[type[BaseModel]] = [*KINDS.values(), Report]

@@ -1,4 +1,4 @@
-"""Records of earlier releases, in the form of this one."""
+"""Upgrades of records of earlier releases to the form of this one."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from imf_deploy.settings.upgrade import upgrade_data, upgrade_distill
 from imf_deploy.untrusted import shorten
 
 SCHEMA = "0.2.0"
-"""The first release that writes the records of this one."""
+"""Schema of the records: the first release that writes this form."""
 _FIRST = 2
 """The schema of release 0.1.0."""
 _DEPLOYED = ("precision", "inputs", "outputs")
-"""Fields that records of every kind had, and that only deployable files fill."""
+"""Fields that records of all kinds had, but that only deployable files use."""
 
 
 def take_schema(content: dict[str, Any], name: str, remake: str) -> bool:
     """Remove the schema of a record, and return whether it is that of release 0.1.0.
 
     Args:
-        content: The record; changed.
-        name: What messages call it.
-        remake: What to type where it is older than that.
+        content: The record; changed in place.
+        name: Name of the record in messages.
+        remake: Hint for a record that is older than release 0.1.0.
 
     Raises:
-        ImfDeployError: it was written by another release than these two.
+        ImfDeployError: the record was written by any other release.
     """
     schema = content.pop("schema", None)
     whole = type(schema) is int
@@ -41,9 +41,9 @@ def take_schema(content: dict[str, Any], name: str, remake: str) -> bool:
 
 
 def upgrade_file(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the record of a file as this release writes it, from one of release 0.1.0.
+    """Upgrade the record of a file from release 0.1.0 to this one.
 
-    What does not fit there either is left to the validation.
+    Invalid content stays as it is, and the validation reports it.
     """
     evidence = content.pop("evidence", None)
     record = content | (evidence if isinstance(evidence, dict) else {})

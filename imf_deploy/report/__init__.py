@@ -1,1 +1,1 @@
-"""Reports: terminal, JSON, HTML, Markdown."""
+"""Reports of a run: terminal, JSON, HTML and Markdown."""

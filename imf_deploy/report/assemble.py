@@ -1,4 +1,4 @@
-"""Put together what a run made and measured, as ``report.json`` holds it."""
+"""Assembly of the content of ``report.json`` from the files and measurements of a run."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imf_deploy.benchmark.latency import Latency
+from imf_deploy.benchmark.products import FileLatency
+from imf_deploy.data import DataSet, Split
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, verified
 from imf_deploy.records.report import (
     ArtifactRow,
@@ -20,17 +25,10 @@ from imf_deploy.records.report import (
 )
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.recommend import recommend
+from imf_deploy.settings import RunSettings
 from imf_deploy.show.thumbnails import thumbnails
-
-if TYPE_CHECKING:
-    from imf_deploy.benchmark.latency import Latency
-    from imf_deploy.benchmark.products import FileLatency
-    from imf_deploy.data import DataSet, Split
-    from imf_deploy.distillation.distill import Distilled
-    from imf_deploy.method.products import Product
-    from imf_deploy.settings import RunSettings
-    from imf_deploy.stages import Spent
-    from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.stages import Spent
+from imf_deploy.teaching.teacher import Teacher
 
 
 def assemble(
@@ -51,18 +49,18 @@ def assemble(
     """Return the report of a run.
 
     Args:
-        config: What was asked for.
-        data: What it was trained and tested on.
-        teacher: What taught.
-        distilled: What was trained.
-        products: What was stripped, with its accuracies.
-        files: What was exported, verified.
-        latencies: By hash of the file.
-        notes: What a reader should know.
-        left_out: What could have been made, and was not.
-        stages: How long each stage took so far, by name.
-        command: How to make it again.
-        folder: What paths are relative to.
+        config: Settings of the run.
+        data: Data that the networks were trained and tested on.
+        teacher: The teacher.
+        distilled: The distilled student.
+        products: Stripped products with their accuracies.
+        files: Exported files, verified.
+        latencies: Latencies by hash of the file.
+        notes: Remarks for the reader.
+        left_out: Files that could have been made but were not.
+        stages: Duration of each stage so far, by name.
+        command: The command that reproduces the run.
+        folder: Folder that paths are relative to.
     """
     train = config.distill
     return report_of(
@@ -112,11 +110,11 @@ def report_of(
 
     Args:
         files: The files.
-        folder: What paths are relative to.
-        products: What the files were made from, with their accuracies; those that are not here have none.
-        latencies: By hash of the file.
-        test: Test images, to show those that a file decides differently.
-        about: Fields of :class:`imf_deploy.records.report.Report` about the training; ``student`` is one.
+        folder: Folder that paths are relative to.
+        products: Products that the files were made from, with their accuracies.
+        latencies: Latencies by hash of the file.
+        test: Test images, to show those that a file classifies differently.
+        about: Fields of :class:`imf_deploy.records.report.Report` about the training, such as ``student``.
     """
     from imf_deploy.benchmark.conditions import conditions
 
@@ -140,7 +138,7 @@ def report_of(
 def artifact_row(
     file: DeployableFile, product: ProductFile | None, latency: FileLatency | None, folder: Path
 ) -> ArtifactRow:
-    """Return one file's row, which was verified; what was not measured is null."""
+    """Return the row of a verified file; values that were not measured are null."""
     timed: dict[str, Any] = (
         {}
         if latency is None
@@ -166,7 +164,7 @@ def artifact_row(
         parameters=file.parameters,
         macs=file.macs,
         size_bytes=file.path.stat().st_size,
-        # What to choose by: an INT8 file has an accuracy of its own, others have their product's.
+        # Files are chosen by this accuracy: an INT8 file's own, for others their product's.
         validation_accuracy=calibration.validation.accuracy if calibration else of_product,
         targets=file.targets if isinstance(file, EngineFile) else None,
         calibration=calibration,

@@ -1,6 +1,7 @@
-"""Test images that a file puts into another class than PyTorch does, for a page."""
+"""Test images that a file puts into another class than PyTorch does, for a page.
 
-from __future__ import annotations
+It is not in verification/, which finds them: it only chooses which of the recorded ones a page shows.
+"""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -9,11 +10,11 @@ from imf_deploy.records.checks import WorstInput
 from imf_deploy.records.report import ArtifactRow
 
 SHOWN = 24
-"""Images on a page."""
+"""Most images on a page."""
 
 
 class Changed(TypedDict):
-    """One image: ``answers`` holds the file's path and what it says, most divergent first."""
+    """One image, with the row of each file and its answer, most divergent first."""
 
     image: int
     label: str
@@ -21,13 +22,13 @@ class Changed(TypedDict):
 
 
 def changed_images(rows: Sequence[ArtifactRow], count: int = SHOWN) -> list[Changed]:
-    """Return images that at least one file decides otherwise, the farthest first, each once."""
-    found: dict[int, Changed] = {}
+    """Return the images whose class at least one file changes, the most divergent first, each once."""
+    by_image: dict[int, Changed] = {}
     for row in rows:
         for worst in row.worst:
             if worst.answer != worst.pytorch:
                 entry: Changed = {"image": worst.image, "label": worst.label, "answers": []}
-                found.setdefault(worst.image, entry)["answers"].append((row, worst))
-    for entry in found.values():
+                by_image.setdefault(worst.image, entry)["answers"].append((row, worst))
+    for entry in by_image.values():
         entry["answers"].sort(key=lambda answer: -answer[1].divergence)
-    return sorted(found.values(), key=lambda entry: -entry["answers"][0][1].divergence)[:count]
+    return sorted(by_image.values(), key=lambda entry: -entry["answers"][0][1].divergence)[:count]

@@ -1,6 +1,4 @@
-"""The report as one self-contained page, and as files."""
-
-from __future__ import annotations
+"""The report as one self-contained HTML page, and its files."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from imf_deploy.show.pages import render_template
 
 
 def render_html(report: Report) -> str:
-    """Return the report as an HTML page that needs nothing else: no script, no font, no network."""
+    """Return the report as a self-contained HTML page: no scripts, no fonts, no network access."""
     report = report.finite()
     engines = [row for row in report.artifacts if row.format != "onnx"]
     return render_template(
@@ -50,12 +48,12 @@ def render_html(report: Report) -> str:
 def write_report(report: Report, folder: Path) -> None:
     """Write ``report.json``, ``report.html`` and ``report.md`` into a folder, each whole or not at all.
 
-    Numbers that are not finite become null: JSON has no other word for them.
+    Numbers that are not finite become null, because JSON cannot represent them.
 
     Raises:
         ImfDeployError: a file cannot be written.
     """
-    # The numbers first: pages can be made again from them.
+    # The numbers come first: pages can be regenerated from them.
     report.save(folder / "report.json")
     write_text(folder / "report.html", render_html(report))
     write_text(folder / "report.md", render_markdown(report.finite()))
@@ -68,7 +66,7 @@ def tuned_epochs(report: Report) -> int:
 
 
 def _pictures(report: Report) -> dict[str, Any]:
-    """Return the pictures by name; the SVG text escapes its own labels."""
+    """Return the figures by name; the SVG text escapes its own labels."""
     from markupsafe import Markup
 
     best = verdict.recommended(report)
@@ -88,12 +86,12 @@ def _pictures(report: Report) -> dict[str, Any]:
 
 
 def _quantised(report: Report) -> list[dict[str, Any]]:
-    """Return each INT8 file's row with the picture of its layers."""
+    """Return each INT8 file's row with the chart of its layers."""
     from markupsafe import Markup
 
     made = [(row, row.calibration) for row in report.artifacts if row.calibration]
     pictures = [plots.sensitivity_bars(how, f"sensitivity-{index}") for index, (_, how) in enumerate(made)]
-    # As above.
+    # Escaped as above.
     return [
         {"row": row, "picture": Markup(svg) if svg else None}  # noqa: S704
         for (row, _), svg in zip(made, pictures, strict=True)
@@ -101,7 +99,7 @@ def _quantised(report: Report) -> list[dict[str, Any]]:
 
 
 def _conditions(report: Report) -> str:
-    """Return under which batch sizes and threads the latencies were measured."""
+    """Return the batch sizes and numbers of threads that latencies were measured with."""
     measured = [row for row in report.artifacts if row.latency_ms]
     batches = sorted({row.batch for row in measured if row.batch})
     threads = sorted({row.threads for row in measured if row.threads})

@@ -1,6 +1,7 @@
-"""The parity ladder in words and as rows of a table."""
+"""The parity ladder in words and as rows of a table.
 
-from __future__ import annotations
+It is not in verification/, which compares networks: it only puts records of comparisons into words.
+"""
 
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import Report
@@ -9,7 +10,7 @@ from imf_deploy.verification.ladder import NOT_STRIPPED
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:
-    """Return each product's rungs, each once although several files stand on it, in order."""
+    """Return the rungs of each product in order, each once even if several files share it."""
     rows: dict[tuple[str, str, str], tuple[str, Rung]] = {}
     for row in report.artifacts:
         for rung in row.ladder:
@@ -18,7 +19,7 @@ def ladder_rows(report: Report) -> list[tuple[str, Rung]]:
 
 
 def broken_sentence(report: Report) -> str:
-    """Return one sentence: whether the ladder holds, or the first rung of each product that breaks."""
+    """Return one sentence: whether the ladder holds, or the first failing rung of each product."""
     rows = ladder_rows(report)
     if not rows:
         return "No rung of the parity ladder was checked."

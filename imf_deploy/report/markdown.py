@@ -1,6 +1,4 @@
-"""The report for a pull request: GitHub-flavoured Markdown that names cannot break out of."""
-
-from __future__ import annotations
+"""The report for a pull request: GitHub-flavoured Markdown with all names escaped."""
 
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import verdict
@@ -25,7 +23,7 @@ _COLUMNS = (
 
 
 def render_markdown(report: Report) -> str:
-    """Return the report as Markdown: failures first, what to deploy and why, the files, how to repeat."""
+    """Return the report as Markdown: failures, the recommendation, the files, and how to repeat the run."""
     parts = [f"# {text(verdict.title(report))}"]
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
@@ -41,9 +39,9 @@ def render_markdown(report: Report) -> str:
     if report.artifacts:
         parts.append(_table(report))
         parts.append(
-            f"{CLASSIFICATION.metric.capitalize()} is of the test images, with its Wilson interval. The "
-            "choice was made on the validation images: by an INT8 file's own accuracy there, and for other "
-            f"files by that of their product in PyTorch. Speed-up is over {show.PYTORCH}."
+            f"{CLASSIFICATION.metric.capitalize()} is measured on the test images, with its Wilson interval. "
+            "The file to deploy is chosen on the validation images: by an INT8 file's own accuracy, and for "
+            f"other files by that of their product in PyTorch. Speed-up is relative to {show.PYTORCH}."
         )
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
@@ -82,7 +80,7 @@ def _cells(row: ArtifactRow, best: bool) -> list[str]:
 
 
 def _notes(report: Report) -> list[str]:
-    """Return why files were not run, and the remarks of the run; failures stand above."""
+    """Return why files were not run, and the remarks of the run; failures are listed above."""
     waiting = [
         f"{reason} ({len(paths)} {'file' if len(paths) == 1 else 'files'})"
         for reason, paths in verdict.exceptions(report)
@@ -92,14 +90,14 @@ def _notes(report: Report) -> list[str]:
 
 
 def _conditions(report: Report) -> str:
-    """Return under what the latencies were measured, and when, in one line."""
+    """Return the conditions and the time of the latency measurements in one line."""
     environment = report.environment
-    told = [
+    facts = [
         f"{key} {show.plain(environment[key])}" for key in ("cpu", "threads", "gpu") if environment.get(key)
     ]
     versions = environment.get("versions")
     if isinstance(versions, dict):
-        told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
+        facts += [f"{name} {show.plain(version)}" for name, version in versions.items()]
     seed = "" if report.seed is None else f"Seed {report.seed}, "
-    made = f"{seed}made {report.created}" + (f"; {', '.join(told)}" if told else "") + "."
+    made = f"{seed}made {report.created}" + (f"; {', '.join(facts)}" if facts else "") + "."
     return text(f"{made} {verdict.time_sentence(report)}".strip())

@@ -1,4 +1,4 @@
-"""Pictures of a run, each as inline SVG, or nothing without data."""
+"""Charts of a run as inline SVG; ``None`` without data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
     """Return the loss terms, each times its weight, over the epochs.
 
     Args:
-        history: One record an epoch.
-        name: Of the picture on its page.
-        tuned: Epochs at the end that were quantisation-aware training.
+        history: One record for each epoch.
+        name: Name of the chart on its page.
+        tuned: Number of final epochs that were quantisation-aware training.
     """
     curves = {term: _numbers(history, term) for term in LOSSES}
     curves = {term: values for term, values in curves.items() if any(map(known, values))}
@@ -36,7 +36,7 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
     with style():
         figure, axes = panel(320)
         for term, values in curves.items():
-            # Colour and dashes belong to the term, so that two reports can be laid side by side.
+            # Each term always has the same colour and dashes, so that reports can be compared.
             place = list(LOSSES).index(term)
             for part, label in zip(_parts(history, values, tuned), (LOSSES[term], None), strict=False):
                 axes.plot(
@@ -54,8 +54,8 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
         _epoch_axis(axes, history, tuned)
         axes.set_ylabel("loss term times its weight" if len(curves) > 1 else "loss")
         figure.legend(loc="outside upper left", ncols=2)
-        told = (f"{LOSSES[term]} {_ends(values, significant)}" for term, values in curves.items())
-        return inline_svg(figure, name, f"Loss terms over {len(history)} epochs: {'; '.join(told)}.")
+        parts = (f"{LOSSES[term]} {_ends(values, significant)}" for term, values in curves.items())
+        return inline_svg(figure, name, f"Loss terms over {len(history)} epochs: {'; '.join(parts)}.")
 
 
 def validation_curve(history: Sequence[Epoch], name: str = "validation", tuned: int = 0) -> str | None:
@@ -74,12 +74,12 @@ def validation_curve(history: Sequence[Epoch], name: str = "validation", tuned: 
 
 
 def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | None:
-    """Return bars of what every product had before and has after stripping.
+    """Return bars of the cost of every product before and after stripping.
 
     Args:
         proofs: One for every product.
         what: ``parameters`` or ``macs``.
-        title: What to call it on the axis.
+        title: Label of the axis.
     """
     if not proofs:
         return None
@@ -102,11 +102,11 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
         axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
         axes.set_xlabel(title)
         figure.legend(loc="outside upper left", ncols=2)
-        told = (
+        parts = (
             f"{proof.product} from {scaled(b)} to {scaled(a)}"
             for proof, b, a in zip(proofs, before, after, strict=True)
         )
-        return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(told)}.")
+        return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(parts)}.")
 
 
 def _epochs(history: Sequence[Epoch]) -> list[float]:
@@ -123,7 +123,7 @@ def _parts(
 
 
 def _numbers(history: Sequence[Epoch], name: str) -> list[float]:
-    """Return one value per epoch; a gap in the curve where it is not known."""
+    """Return one value per epoch; NaN, which leaves a gap in the curve, if it is not known."""
     values = (epoch.get(name) for epoch in history)
     return [value if known(value) else math.nan for value in values]
 
@@ -150,14 +150,14 @@ _PYTORCH = "PyTorch fp32"
 
 
 def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = None) -> str | None:
-    """Return accuracy against median latency: a point for every measured file, PyTorch's hollow.
+    """Return accuracy against median latency: a point for every measured file, hollow for PyTorch.
 
     Args:
         rows: All files; those without a measured latency are left out.
         best: Path of the recommended file, which gets a ring.
 
     Returns:
-        An ``<svg>`` element, or nothing if no file was measured.
+        An ``<svg>`` element, or ``None`` if no file was measured.
     """
     points = _points(rows)
     if not points:
@@ -180,7 +180,7 @@ def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = Non
         for family in families:
             axes.plot([p.cost for p in family], [p.accuracy for p in family], color=RULE, zorder=1)
         cost_axis(axes, [point.cost for point in points])
-        axes.set_xlabel("median latency of one inference (ms); further left is better")
+        axes.set_xlabel("median latency of one inference (ms); lower is better")
         axes.set_ylabel("test accuracy (%)")
         figure.legend(keys, names, loc="outside upper left", ncols=2)
         label_points(
@@ -188,8 +188,8 @@ def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = Non
             [(family[0].product, family[0].cost, family[0].accuracy) for family in families],
             covered(points),
         )
-        told = (f"{p.product} {p.series} {p.accuracy:.1f} % at {significant(p.cost)} ms" for p in points)
-        return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(told)}.")
+        parts = (f"{p.product} {p.series} {p.accuracy:.1f} % at {significant(p.cost)} ms" for p in points)
+        return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(parts)}.")
 
 
 def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
@@ -218,25 +218,25 @@ def _p50(latency: Percentiles | None) -> float | None:
 
 
 SHOWN = 12
-"""Layers in a picture; the record of the file has them all."""
+"""Most layers in a chart; the record of the file has all of them."""
 
 
 def sensitivity_bars(calibration: Calibration, name: str) -> str | None:
     """Return bars of the divergence that each layer causes when it alone is quantised, worst first.
 
-    Layers that went back to float have another colour. The axis is logarithmic, since a few layers
-    cause a hundred times what the others do.
+    Layers that were put back into float have another colour. The axis is logarithmic, because a few layers
+    cause a hundred times the divergence of the others.
 
     Args:
-        calibration: Of one INT8 file.
-        name: Prefix of the picture's ids, unique on the page.
+        calibration: Calibration of one INT8 file.
+        name: Prefix of the chart's ids, unique on the page.
     """
     harms = calibration.sensitivity[:SHOWN]
     values = [harm.divergence for harm in harms]
     largest = max((value for value in values if known(value)), default=0.0)
     if not harms or largest <= 0:
         return None
-    # A layer that ruins the network has no number: its bar is longer than all others.
+    # A layer whose divergence is not finite gets a bar longer than all others.
     lengths = [value if known(value) else 10 * largest for value in values]
     floor = max(min((length for length in lengths if length > 0), default=largest) / 3, largest * 1e-6)
     floats = set(calibration.float_layers)
@@ -254,5 +254,5 @@ def sensitivity_bars(calibration: Calibration, name: str) -> str | None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("KL divergence from float, this layer alone quantised")
         figure.legend(loc="outside upper left", ncols=2)
-        told = (f"{harm.layer} {significant(harm.divergence)}" for harm in harms)
-        return inline_svg(figure, name, f"Divergence that each layer causes alone: {'; '.join(told)}.")
+        parts = (f"{harm.layer} {significant(harm.divergence)}" for harm in harms)
+        return inline_svg(figure, name, f"Divergence that each layer causes alone: {'; '.join(parts)}.")

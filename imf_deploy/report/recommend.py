@@ -1,25 +1,22 @@
-"""Choose the file of a run that is deployed."""
-
-from __future__ import annotations
+"""Choice of the file to deploy from a run."""
 
 from imf_deploy.records.report import ArtifactRow, Recommendation
 from imf_deploy.show.format import significant
 
 # A faster file may be this much less accurate on validation images than the best one.
 MAX_ACCURACY_DROP = 0.01
-# Rounding must not decide: 149 right of 300 are within a point of 152.
+# Rounding must not decide: 149 correct of 300 are within a point of 152.
 _EPSILON = 1e-9
-# Latencies this close are treated as equal if there is no interval.
+# Latencies this close are treated as equal.
 NOISE = 0.03
 
 
 def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     """Choose the file to deploy: the fastest whose validation accuracy is within one point of the best.
 
-    That is the accuracy on validation images, never on test images: an INT8 file's own, and of other
-    files their product's in PyTorch.
-    Only files that passed and were timed are considered, and latencies within 3 % are taken as
-    equal. Without a validation split there is no recommendation.
+    The accuracy on test images is never used. An INT8 file's validation accuracy is its own; that of other
+    files is their product's in PyTorch. Only files that passed and were timed are considered, and latencies
+    within 3 % count as equal. Without a validation split there is no recommendation.
     """
     fit = [
         (row, row.validation_accuracy, row.latency_ms.p50)
@@ -37,6 +34,6 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
     limit = f"{MAX_ACCURACY_DROP * 100:.0f} point"
     reason = (
         f"the fastest file ({significant(p50)} ms at batch 1) of those within {limit} of the best "
-        f"on the validation images ({own} there is {accuracy:.1%}, the best is {best:.1%})"
+        f"on the validation images ({own} is {accuracy:.1%}, the best is {best:.1%})"
     )
     return Recommendation(row.path, reason)

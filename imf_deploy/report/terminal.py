@@ -1,6 +1,4 @@
-"""The report on a terminal: one row for every file, and what to do with them."""
-
-from __future__ import annotations
+"""The report on a terminal: one row for each file, and the recommendation."""
 
 from rich.console import Group
 from rich.text import Text
@@ -46,10 +44,10 @@ COLUMNS = (
 
 
 def summary_table(report: Report) -> FittingTable:
-    """Return the table of all files; at 80 columns it keeps every row on its line.
+    """Return the table of all files; at 80 columns every row fits on one line.
 
-    The recommended file is marked with an arrow. Accuracies on the test images come with half of their
-    95 % interval; those on the validation images decide what is recommended.
+    The recommended file is marked with an arrow. Accuracies on the test images are shown with half of their
+    95 % interval; those on the validation images decide the recommendation.
     """
     start = common_start([row.path for row in report.artifacts])
     best = recommended(report)
@@ -75,7 +73,7 @@ def _figures(row: ArtifactRow) -> list[str]:
 
 
 def summary_lines(report: Report) -> list[str]:
-    """Return the sentences that go with the table; plain text, not markup."""
+    """Return the sentences below the table, as plain text."""
     left = f"{left_out_sentence(report)} {left_out_command(report)}".strip()
     lines = [*filter(None, [left]), teacher_sentence(report), check_sentence(report), broken_sentence(report)]
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
@@ -84,11 +82,11 @@ def summary_lines(report: Report) -> list[str]:
 
 
 def _some(paths: list[str]) -> str:
-    """Return the paths, or their number where a line could not hold them; the table has them all."""
+    """Return the paths, or their number if there are more than two; the table lists them all."""
     return ", ".join(paths) if len(paths) <= 2 else f"{len(paths)} files"
 
 
 def render_summary(report: Report) -> Group:
-    """Return the table and its sentences, to be printed on a rich console."""
+    """Return the table and its sentences for a rich console."""
     table = [summary_table(report)] if report.artifacts else []
     return Group(*table, *(Text(visible(line)) for line in summary_lines(report)))

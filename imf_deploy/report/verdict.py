@@ -1,6 +1,4 @@
-"""What the report says in sentences, the same on the terminal and in the page."""
-
-from __future__ import annotations
+"""Sentences of the report, the same on the terminal and on the pages."""
 
 from collections.abc import Sequence
 from os.path import commonprefix
@@ -9,23 +7,23 @@ from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.show.format import duration, percent
 
 LONGEST_STAGES = 4
-"""Stages that a sentence names; ``report.json`` has all."""
+"""Most stages that a sentence names; ``report.json`` has all."""
 
 
 def recommended(report: Report) -> ArtifactRow | None:
-    """Return the file that the pipeline recommends, if there is one."""
+    """Return the row of the recommended file, if there is one."""
     choice = report.recommendation
     return next((row for row in report.artifacts if choice and row.path == choice.path), None)
 
 
 def common_start(paths: Sequence[str]) -> str:
-    """Return what all paths begin with, up to a ``/`` or ``-``, so that a narrow table need not repeat it."""
+    """Return the common prefix of all paths, up to a ``/`` or ``-``, which tables do not repeat."""
     start = commonprefix(paths) if len(paths) > 1 else ""  # noqa: RUF071 (characters are what is meant)
     return start[: max(start.rfind("/"), start.rfind("-")) + 1]
 
 
 def is_trial(report: Report) -> bool:
-    """Return whether a run was made with ``--quick``, so that its accuracies are no result."""
+    """Return whether a run was made with ``--quick``, so that its accuracies are not a result."""
     return report.config.get("quick") is True
 
 
@@ -33,8 +31,8 @@ def deploy_sentence(report: Report) -> str:
     """Return one sentence: what to deploy and why."""
     if is_trial(report):
         return (
-            "Deploy nothing from this run: it is a trial (--quick), and its accuracies are no result. "
-            "The same command without --quick makes one."
+            "Deploy nothing from this run: it is a trial (--quick), and its accuracies are not a result. "
+            "For a result, run the same command without --quick."
         )
     choice = report.recommendation
     if choice:
@@ -54,7 +52,7 @@ def check_sentence(report: Report) -> str:
         for state, words in (("pass", "passed"), ("fail", "failed"), ("not-run", "could not be run here"))
         if state in states
     ]
-    files = f"Of {len(states)} files {', '.join(parts)}" if states else "No files were made"
+    files = f"{len(states)} files: {', '.join(parts)}" if states else "No files were made"
     if not report.strip:
         return f"{files}; nothing was stripped."
     proved = sum(proof.passed for proof in report.strip)
@@ -67,9 +65,9 @@ def title(report: Report) -> str:
 
 
 def teacher_sentence(report: Report) -> str:
-    """Return one sentence: who was taught by whom, on what."""
+    """Return one sentence: student, teacher, data and seed."""
     if not report.teacher:
-        return f"The network {report.student} was given as it is."
+        return f"The network {report.student} was not distilled here."
     return (
         f"Student {report.student}, teacher {report.teacher} "
         f"({percent(report.teacher_accuracy)} on the test images), data {report.dataset}, "
@@ -78,21 +76,21 @@ def teacher_sentence(report: Report) -> str:
 
 
 def refit_sentence(report: Report) -> str:
-    """Return one sentence: what fitting heads again did to validation accuracy; empty where none was."""
+    """Return one sentence: how re-fitting heads changed validation accuracy; empty if none was re-fitted."""
     parts = [
         f"{each.head} {percent(each.before, 2)} to {percent(each.after, 2)}"
-        + ("" if each.kept else ", so left as it was")
+        + ("" if each.kept else ", so the head was not changed")
         for each in report.refitted
         if each.before is not None
     ]
     if parts:
-        return f"Linear heads were fitted again at the end; on validation images: {'; '.join(parts)}."
+        return f"Linear heads were re-fitted at the end. Accuracy on validation images: {'; '.join(parts)}."
     heads = ", ".join(each.head for each in report.refitted)
-    return f"Linear heads were fitted again at the end, with no validation images: {heads}." if heads else ""
+    return f"Linear heads were re-fitted at the end, without validation images: {heads}." if heads else ""
 
 
 def time_sentence(report: Report) -> str:
-    """Return one sentence: how long the run took, and its longest stages; empty where nobody measured."""
+    """Return one sentence: how long the run took, and its longest stages; empty if it was not measured."""
     stages = report.stages
     if not stages:
         return ""
@@ -102,11 +100,11 @@ def time_sentence(report: Report) -> str:
 
 
 def exceptions(report: Report) -> list[tuple[str, list[str]]]:
-    """Return each reason for a file that failed or was not run, with the paths it concerns."""
-    found: dict[str, list[str]] = {}
+    """Return the reasons why files failed or were not run, each with the paths it concerns."""
+    by_reason: dict[str, list[str]] = {}
     for row in report.artifacts:
         if row.status != "pass":
             state = "not run" if row.status == "not-run" else "failed"
             reason = (row.reason or "no reason given").rstrip(". ")
-            found.setdefault(f"{state}: {reason}", []).append(row.path)
-    return list(found.items())
+            by_reason.setdefault(f"{state}: {reason}", []).append(row.path)
+    return list(by_reason.items())

@@ -1,6 +1,7 @@
-"""What ``verify`` found out about one file, on a terminal."""
+"""What ``verify`` found out about one file, on a terminal.
 
-from __future__ import annotations
+It is not in verification/, because it shares the words of a report and runs nothing.
+"""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -12,15 +13,15 @@ from imf_deploy.report.ladder import rung_line
 from imf_deploy.show.format import accuracy, difference, percent
 
 WORST = 3
-"""Images that are named; the record of the file has more."""
+"""Most images that are listed; the record of the file has more."""
 
 
 def render_verification(name: str, result: Verification) -> Group:
     """Return sentences and a table of classes for a rich console, within 80 columns.
 
     Args:
-        name: Of the file.
-        result: What was measured; the file was run.
+        name: Name of the file.
+        result: Its measurements; the file was run.
     """
     gate = result.gate
     head = [
@@ -50,7 +51,7 @@ def render_verification(name: str, result: Verification) -> Group:
 
 
 def batch_lines(check: BatchCheck | None) -> list[str]:
-    """Return a sentence on images that were run alone; nothing for a file that takes one size of batch."""
+    """Return a sentence on images that were run alone; an empty list for a file with a fixed batch."""
     if check is None:
         return []
     small = "Alone" if check.small == 1 else f"In a batch of {check.small}"

@@ -1,7 +1,5 @@
 """Describe a TensorRT engine and what can run it, without TensorRT and without a GPU."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path
@@ -79,9 +77,9 @@ def rebuild_command(path: Path, record: EngineFile | None) -> str:
         library = f"rtx --compute-capability {TURING}" if here == TURING else "rtx"
     product = f"{file_stem(record.model['name'])}-{record.product}.safetensors"
     source = path.parent.parent / "products" / product
-    found = source if source.is_file() else Path(product)
+    weights = source if source.is_file() else Path(product)
     options = [f"--precisions {record.precision}", f"--trt {library}", "--overwrite"]
-    return f"Rebuild it here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
+    return f"Rebuild it here: imf-deploy export {shlex.quote(str(weights))} {' '.join(options)}"
 
 
 def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
@@ -181,9 +179,7 @@ def _loads(built: str, installed: str, *, later: bool) -> bool:
         later: Whether the engine was also built for later versions of the same major version.
     """
     engine, library = _numbers(built), _numbers(installed)
-    if later:
-        return engine[0] == library[0] and engine <= library
-    return engine == library
+    return engine[0] == library[0] and engine <= library if later else engine == library
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -211,8 +207,8 @@ def why_not_here(path: Path) -> str:
     """
     header = read_engine_header(path)
     missing = missing_gpu(header, _record(path))
-    told = missing and gpu_here() and header.targets
-    return f"{missing}, and the engine is for {targets_text(header)}" if told else missing
+    other_gpu = missing and gpu_here() and header.targets
+    return f"{missing}, and the engine is for {targets_text(header)}" if other_gpu else missing
 
 
 def require_gpu(path: Path, header: EngineHeader) -> None:

@@ -4,8 +4,6 @@ Files from other tools may have several outputs, or logits of another shape. The
 a run, because declared shapes are often missing or wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,8 +58,10 @@ def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
         UsageError: there is no output of that name.
     """
     if wanted and wanted not in names:
-        told = _some([shorten(name, _LONGEST) for name in names])
-        raise UsageError(f"{path} has no output '{shorten(wanted, _LONGEST)}', only {told}", "Check `logits`")
+        existing = _some([shorten(name, _LONGEST) for name in names])
+        raise UsageError(
+            f"{path} has no output '{shorten(wanted, _LONGEST)}', only {existing}", "Check `logits`"
+        )
     return wanted or names[0]
 
 

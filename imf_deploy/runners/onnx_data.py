@@ -1,7 +1,5 @@
 """Check where the weights of an ONNX file are stored before a runtime loads it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from imf_deploy.export.onnx_file import read_model
@@ -37,5 +35,5 @@ def take_as_checked(path: Path) -> None:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

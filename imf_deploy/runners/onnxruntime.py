@@ -1,11 +1,8 @@
 """Run an ONNX file from any exporter in ONNX Runtime."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
@@ -130,9 +127,9 @@ class OnnxRuntimeRunner:
             )
         inputs = session.get_inputs()
         if len(inputs) != 1 or _TYPES.get(inputs[0].type) not in self._types:
-            found = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
+            types = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {types}")
         self.input_name, self.input_type = inputs[0].name, _TYPES[inputs[0].type]
         self._outputs = [output.name for output in session.get_outputs()]
         if self._classes is None or len(self._outputs) == 1:
@@ -181,9 +178,7 @@ class OnnxRuntimeRunner:
         exact = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
         return {"device_id": str(self._device_id), **exact}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the session and its threads."""
         self._session = None
 

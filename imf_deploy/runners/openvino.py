@@ -1,10 +1,7 @@
 """Run an ONNX file in OpenVINO on the CPU; an optional runtime in addition to ONNX Runtime."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
@@ -82,9 +79,9 @@ class OpenVinoRunner:
             ) from error
         inputs = self._model.inputs
         if len(inputs) != 1 or _TYPES.get(inputs[0].element_type.get_type_name()) not in self._types:
-            found = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
+            types = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {types}")
         self.input_name = inputs[0].any_name
         self.input_type = _TYPES[inputs[0].element_type.get_type_name()]
         self.input_shape = tuple(
@@ -98,9 +95,7 @@ class OpenVinoRunner:
             self._compile(tuple(dim or 0 for dim in self.input_shape))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the compiled network and its threads."""
         self._request = self._compiled = self._model = self._core = None
         self._shape = ()

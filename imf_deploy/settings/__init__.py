@@ -1,6 +1,6 @@
 """Every setting, declared once: type, default, bounds and help text.
 
-The command line, ``--config`` files, error messages and the record of a run follow from these classes.
+The command line, ``--config`` files, error messages and the record of a run are derived from these classes.
 """
 
 from imf_deploy.settings.bench import BenchSettings

@@ -1,6 +1,6 @@
-"""How a setting is declared: type, default, bounds and help text in one line of a frozen dataclass.
+"""Declaration of settings: type, default, bounds and help text are one field of a frozen dataclass.
 
-Values are validated when an object is made, in Python, on the command line and in ``--config`` alike. A
+Values are validated when an object is created, in Python, on the command line and in ``--config`` alike. A
 message names a field as `` `name` ``; the command line shows it as the option ``--name``.
 """
 
@@ -27,11 +27,11 @@ Class = TypeVar("Class")
 
 @dataclass_transform(frozen_default=True)
 def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class]], type[Class]]:
-    """Make a class of settings: a frozen dataclass whose fields are validated.
+    """Turn a class into settings: a frozen dataclass whose fields are validated.
 
     Args:
-        panel: Where ``--help`` lists the options of the class's own fields.
-        defaults: Other defaults for inherited fields.
+        panel: Panel of ``--help`` that lists the class's own fields.
+        defaults: New defaults of inherited fields.
     """
 
     def make(own: type[Class]) -> type[Class]:
@@ -44,7 +44,7 @@ def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class
             setattr(own, name, value)
         config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=LONGEST)
         made: Any = pydantic.dataclasses.dataclass(frozen=True, config=config)(own)
-        for field in fields(made):  # where the command line looks for help
+        for field in fields(made):  # cyclopts reads help texts from here
             about = made.__pydantic_fields__[field.name].description
             field.metadata = MappingProxyType({"help": about})
         validate = made.__init__
@@ -63,7 +63,7 @@ def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class
 
 
 def _option(hint: Any, default: Any, panel: str) -> Parameter:
-    """Return how the command line reads a field and shows it."""
+    """Return how the command line parses and shows a field."""
     if is_dataclass(hint):
         return Parameter(name="*")
     text = next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Text)), None)
@@ -71,16 +71,16 @@ def _option(hint: Any, default: Any, panel: str) -> Parameter:
         shown: Any = False
     else:
         shown = text.write if text else True
-    if text:  # one word on the command line, which the type reads
+    if text:  # one word on the command line, which the type parses
         return Parameter(group=panel, show_default=shown, n_tokens=1, accepts_keys=False, metavar="TEXT")
     return Parameter(group=panel, show_default=shown)
 
 
 def from_record(kind: type[Class], content: Any) -> Class:
-    """Build settings from the JSON of a record, without any conversion of types.
+    """Build settings from the JSON of a record, without type conversions.
 
     Raises:
-        ImfDeployError: a field is unknown, of another type, or out of its bounds; the message names it.
+        ImfDeployError: a field is unknown, has the wrong type, or is out of bounds; the message names it.
     """
     try:
         return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
@@ -93,19 +93,19 @@ def from_record(kind: type[Class], content: Any) -> Class:
 
 def option_values(values: Any) -> dict[str, Any]:
     """Return the values of settings by the names of their options, as ``--config`` reads them."""
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, hint in get_type_hints(type(values), include_extras=True).items():
         value, extras = getattr(values, name), getattr(hint, "__metadata__", ())
         if is_dataclass(value):
-            found |= option_values(value)
+            options |= option_values(value)
         elif INTERNAL not in extras and value is not None:
             write = next((each.write for each in extras if isinstance(each, Text)), plain)
-            found[name.replace("_", "-")] = write(value)
-    return found
+            options[name.replace("_", "-")] = write(value)
+    return options
 
 
 def plain(value: Any) -> Any:
-    """Return the value of an option for YAML."""
+    """Return the value of an option as YAML holds it."""
     return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
@@ -113,7 +113,7 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def problem(error: ValidationError) -> tuple[str, str]:
-    """Return what is wrong with the first field that does not fit, and what fits."""
+    """Return what is wrong with the first invalid field, and a hint."""
     first = error.errors(include_url=False)[0]
     name = f"`{shorten(str(first['loc'][0]), 40)}`" if first["loc"] else ""
     context: Mapping[str, Any] = first.get("ctx", {})
@@ -132,18 +132,18 @@ def problem(error: ValidationError) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Text:
-    """How a value is written as text, on the command line and in YAML; Python accepts both.
+    """Textual form of a value on the command line and in YAML; Python code may pass either form.
 
     Attributes:
-        read: Text -> what the type accepts. It may raise ``ValueError`` or ``UsageError``.
-        write: The value -> text.
+        read: Converts text to a value of the type. It may raise ``ValueError`` or ``UsageError``.
+        write: Converts a value to text.
     """
 
     read: Callable[[str], Any]
     write: Callable[[Any], str] = lambda value: ",".join(map(str, value))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        """Return the schema of the type, with text accepted in addition."""
+        """Return the schema of the type, which also accepts text."""
 
         def parse(value: Any) -> Any:
             if isinstance(value, list):  # JSON, or the words after an option
@@ -154,19 +154,19 @@ class Text:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Read words separated by commas."""
+    """Split words at commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
-"""A whole number from 1."""
+"""A positive integer."""
 Whole = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
-"""A whole number from 0, such as a seed."""
+"""A non-negative integer, such as a seed."""
 Weight = Annotated[float, Field(ge=0, le=LARGEST_NUMBER)]
-"""A number from 0."""
+"""A non-negative number."""
 Part = Annotated[float, Field(ge=0, lt=1)]
-"""From 0 to below 1."""
+"""A number of at least 0 and below 1."""
 Words = Annotated[tuple[str, ...], Field(max_length=LONGEST), Text(words)]
-"""Names, on the command line separated by commas."""
+"""Names; on the command line, separated by commas."""
 INTERNAL: Any = Parameter(parse=False, show=False)
-"""Marks a field that Python alone sets: the command line has no option for it."""
+"""Marks a field that only Python code can set: the command line has no option for it."""

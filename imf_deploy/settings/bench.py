@@ -1,4 +1,4 @@
-"""What latencies are measured, and for how long."""
+"""Settings of latency measurements: what is measured, and for how long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_CLIENTS = 256
 
 @settings("How files are run")
 class WaySettings:
-    """The ways to run a file; each list that concerns it multiplies them."""
+    """The ways to run a file; every list that applies to it multiplies them."""
 
     runtime: Annotated[
         tuple[Runtime, ...],
@@ -32,19 +32,19 @@ class WaySettings:
     ] = ()
     pytorch: Annotated[
         tuple[PyTorchMode, ...],
-        Field(min_length=1, description="For weights: eager, channels-last, compile, max-autotune."),
+        Field(min_length=1, description="For PyTorch weights: eager, channels-last, compile, max-autotune."),
         Text(words),
     ] = ("channels-last",)
     device: Annotated[
         str,
         Field(
             pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$",
-            description="For weights and ONNX files: cpu, cuda, cuda:1 …",
+            description="For PyTorch weights and ONNX files: cpu, cuda, cuda:1 …",
         ),
     ] = "cpu"
     cuda_graph: Annotated[
         tuple[OnOff, ...],
-        Field(min_length=1, description="For engines, and weights on CUDA: on, off, or both."),
+        Field(min_length=1, description="For engines, and PyTorch weights on CUDA: on, off, or both."),
         Text(words),
     ] = ("on", "off")
 
@@ -57,15 +57,15 @@ class BenchSettings(WaySettings):
         tuple[Count, ...], Field(min_length=1, description="Batch sizes, such as 1,8,32."), Text(words)
     ] = (1,)
     threads: Annotated[Whole, Field(description="Threads of each runtime; 0 uses every available CPU.")] = 0
-    duration: Annotated[
-        float, Field(ge=0, description="Minimum number of seconds that each row is measured for.")
-    ] = 3.0
-    iterations: Annotated[Count, Field(description="Minimum number of inferences of each row.")] = 10
-    warmup: Annotated[
-        float, Field(ge=0, description="Minimum number of seconds of warm-up after each load.")
-    ] = 0.1
-    loads: Annotated[Count, Field(description="How often each file is loaded; a comparison needs 6.")] = 20
-    image_size: Annotated[Whole, Field(description="Side in pixels, where a file leaves it open.")] = 0
+    duration: Annotated[float, Field(ge=0, description="Minimum measuring time of each row in seconds.")] = (
+        3.0
+    )
+    iterations: Annotated[Count, Field(description="Minimum number of inferences per row.")] = 10
+    warmup: Annotated[float, Field(ge=0, description="Minimum warm-up after each load in seconds.")] = 0.1
+    loads: Annotated[
+        Count, Field(description="How often each file is loaded; comparisons need at least 6.")
+    ] = 20
+    image_size: Annotated[Whole, Field(description="Image side in pixels, for files that do not fix it.")] = 0
     baseline: Annotated[
         str, Field(description="File or row that ratios are computed against; empty uses the first.")
     ] = ""
@@ -77,9 +77,11 @@ class BenchSettings(WaySettings):
         ),
     ] = ""
     startup: Annotated[
-        bool, Field(description="Measure load time, first inference and memory, in a process for each row.")
+        bool, Field(description="Measure load time, first inference and memory, each row in its own process.")
     ] = True
-    layers: Annotated[bool, Field(description="List the layers of engines: types, tactics, time.")] = False
+    layers: Annotated[
+        bool, Field(description="List the layers of engines with their types, tactics and times.")
+    ] = False
     clients: Annotated[
         tuple[Annotated[Count, Field(le=MOST_CLIENTS)], ...],
         Field(description="Numbers of clients that send requests at the same time, such as 2,8."),
@@ -91,5 +93,5 @@ class BenchSettings(WaySettings):
         for name in ("runtime", "provider", "pytorch", "cuda_graph"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
-                raise UsageError(f"`{name}` {','.join(given)} names one twice", "Give each once")
+                raise UsageError(f"`{name}` {','.join(given)} contains a value twice", "Give each value once")
         return self

@@ -1,4 +1,4 @@
-"""Which data, and how it is divided."""
+"""Settings of the data: which data set, and how it is split."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from imf_deploy.settings.base import Part, settings
 EMBEDDED = "fashion-mnist-subset"
 """The data set that comes with the package."""
 LONGEST_PATH = 1 << 20
-"""Characters of ``--data``; a list of a thousand shards fits."""
+"""Most characters of ``--data``; a list of a thousand shards fits."""
 
 
 @settings("Data")
 class DataSettings:
-    """Which data, and how it is divided."""
+    """Which data set is used, and how it is split."""
 
     data: Annotated[
         str,
@@ -32,7 +32,7 @@ class DataSettings:
         str,
         Field(
             max_length=LONGEST_PATH,
-            description="Folder that torchvision's data sets are in, or are downloaded to.",
+            description="Folder that torchvision's data sets are read from or downloaded to.",
         ),
     ] = ""
     image_size: Annotated[
@@ -43,16 +43,18 @@ class DataSettings:
             description="Side of the network's input in pixels; 0 derives it from the images.",
         ),
     ] = 0
-    val_fraction: Annotated[Part, Field(description="Part of the training data held out to choose by.")] = 0.1
+    val_fraction: Annotated[Part, Field(description="Part of the training data held out for validation.")] = (
+        0.1
+    )
     split_seed: Annotated[
-        int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, description="Seed of every hold-out.")
+        int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, description="Seed of the split.")
     ] = 0
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
         if not self.data:
             raise UsageError(
-                "no `data` is given, and ImageNet has to be your own copy",
+                "no `data` is given, and this preset needs your own copy of ImageNet",
                 "Give `data` FOLDER with train/CLASS and val/CLASS, or `data` 'train-{000..099}.tar,val-…'",
             )
         if 0 < self.image_size < 8:
@@ -62,19 +64,19 @@ class DataSettings:
 
 @settings("Data")
 class PlaceSettings:
-    """Where the data of a file lies now."""
+    """Where the data of a file is now."""
 
     data: Annotated[
         str,
         Field(
             max_length=LONGEST_PATH,
-            description="Where the data is now, or the name of a data set; empty opens the recorded one.",
+            description="Where the data is now, or the name of a data set; empty uses the recorded one.",
         ),
     ] = ""
     data_root: Annotated[
         str,
         Field(
             max_length=LONGEST_PATH,
-            description="Folder that torchvision's data sets are in, or are downloaded to.",
+            description="Folder that torchvision's data sets are read from or downloaded to.",
         ),
     ] = ""

@@ -1,4 +1,4 @@
-"""How a student is distilled by IMF, and tuned for INT8 afterwards."""
+"""Settings of a distillation by IMF, and of tuning for INT8 afterwards."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ Attention = Literal["class", "branch", "mean"]
 
 @settings("Method")
 class LossSettings:
-    """The two weights of the loss (the paper's Eq. 5), the temperature, and what the terms are (ours).
+    """The two weights of the loss (the paper's Eq. 5), the temperature, and variants of the terms (ours).
 
-    The usual factor of the temperature's square (Hinton et al. 2015) is left out (ours), so that ``beta``
-    keeps its meaning.
+    The usual factor of the squared temperature (Hinton et al. 2015) is left out (ours), so that the
+    temperature does not change the weight of ``beta``.
     """
 
     alpha: Annotated[Weight, Field(description="Weight of the feature distance.")] = 30.0
     beta: Annotated[Weight, Field(description="Weight of the divergence between softened logits.")] = 20.0
     temperature: Annotated[
-        float, Field(gt=0, le=LARGEST_NUMBER, description="Softens the logits of both sides.")
+        float,
+        Field(
+            gt=0, le=LARGEST_NUMBER, description="Temperature that softens the logits of student and teacher."
+        ),
     ] = 4.0
     branches: Annotated[
         Weight,
@@ -54,7 +57,7 @@ class LossSettings:
 
 @settings()
 class BranchSettings:
-    """How the branches are made (ours, but for the paper's weights per class)."""
+    """How the branches are built (ours, except for the paper's weights per class)."""
 
     attention: Annotated[
         Attention,
@@ -75,7 +78,7 @@ class BranchSettings:
         Field(
             ge=0,
             le=MOST_REFINING,
-            description="Most units that an IFD has beyond those that lead to the teacher's resolution.",
+            description="Most units that an IFD has beyond those that reach the teacher's resolution.",
         ),
         INTERNAL,
     ] = 2
@@ -83,7 +86,7 @@ class BranchSettings:
 
 @settings("Method")
 class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
-    """Which student, and how it is distilled."""
+    """Which student is trained, and how it is distilled."""
 
     student: Annotated[
         str,
@@ -106,16 +109,20 @@ class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
     ] = ()
     teacher_tap: Annotated[
         str,
-        Field(description="Module of the teacher that puts out its features; empty uses its last block."),
+        Field(
+            description="Module of the teacher whose output the branches learn; empty uses its last block."
+        ),
     ] = ""
     branch_warmup: Annotated[
         Part,
-        Field(description="Part of the training in which the weight of the branches' terms rises (ours)."),
+        Field(
+            description="Part of the training during which the weight of the branches' terms rises (ours)."
+        ),
         INTERNAL,
     ] = 0.0
-    refit: Annotated[bool, Field(description="Fit linear heads again at the end, on features at rest.")] = (
-        True
-    )
+    refit: Annotated[
+        bool, Field(description="Re-fit the linear heads at the end, on the features of the final weights.")
+    ] = True
 
     @model_validator(mode="after")
     def _check_tap(self) -> DistillSettings:
@@ -126,11 +133,11 @@ class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
 
 @settings()
 class QatSettings:
-    """How long a student is tuned for INT8, and how gently.
+    """Length and learning rate of quantisation-aware training.
 
     Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation. The schedule
-    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges come to rest.
-    Mixup, CutMix and the moving average of weights are off, and the last epoch's weights are kept.
+    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges settle. Mixup,
+    CutMix and the moving average of weights are off, and the last epoch's weights are kept.
     """
 
     epochs: Annotated[int, Field(ge=1, le=LARGEST_NUMBER, description="Passes over the training split.")] = 1
@@ -143,7 +150,7 @@ class QatSettings:
 
 @settings("Training")
 class TuningSettings:
-    """Whether the main job tunes its student for INT8."""
+    """Whether the main job tunes the student for INT8."""
 
     qat_epochs: Annotated[
         Whole,

@@ -20,7 +20,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 
 TURING = "75"
 RTX_CAPABILITIES = (TURING, "80", "86", "89", "120", "121")
-"""What TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
+"""Compute capabilities that TensorRT-RTX builds for: Turing, Ampere, Ada, Blackwell."""
 DEPLOY: Literal["deploy"] = "deploy"
 """The precisions that are usually deployed: ONNX files in fp32 and int8, and an engine in fp16."""
 EVERY_PRECISION: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -34,7 +34,7 @@ class BatchRange:
 
     Attributes:
         min: Smallest batch.
-        opt: Batch to be fastest at.
+        opt: Batch that the engine is optimised for.
         max: Largest batch.
     """
 
@@ -43,10 +43,11 @@ class BatchRange:
     max: int
 
     def __post_init__(self) -> None:
-        # TensorRT takes a wrong range silently and then builds nothing.
+        # TensorRT accepts an invalid range silently and then builds nothing.
         if not 1 <= self.min <= self.opt <= self.max:
             raise UsageError(
-                f"the batch range {self} does not rise from at least 1", "Give MIN:OPT:MAX, such as 1:8:32"
+                f"the batch range {self} is not three rising numbers from 1 on",
+                "Give MIN:OPT:MAX, such as 1:8:32",
             )
 
     def __str__(self) -> str:
@@ -54,21 +55,23 @@ class BatchRange:
 
     @classmethod
     def parse(cls, text: str) -> BatchRange:
-        """Read ``MIN:OPT:MAX``, or one number for a batch that never changes.
+        """Parse ``MIN:OPT:MAX``, or one number for a fixed batch.
 
         Raises:
-            UsageError: it has another form, or does not rise.
+            UsageError: the text has another form, or the numbers do not rise.
         """
         parts = text.split(":")
         if len(parts) == 1:
             parts *= 3
         if len(parts) != 3 or not all(re.fullmatch("[0-9]{1,9}", part.strip()) for part in parts):
-            raise UsageError(f"'{text}' is no batch range", "Give MIN:OPT:MAX, such as 1:8:32, or one number")
+            raise UsageError(
+                f"'{text}' is not a batch range", "Give MIN:OPT:MAX, such as 1:8:32, or one number"
+            )
         return cls(*(int(part) for part in parts))
 
 
 def parse_profiles(text: str) -> tuple[BatchRange, ...]:
-    """Read ranges separated by commas, such as ``1,8:32:64``; an engine is tuned for each by itself.
+    """Parse ranges separated by commas, such as ``1,8:32:64``; an engine is optimised for each separately.
 
     Raises:
         UsageError: one is not a range, there are too many, or two are the same.
@@ -86,7 +89,7 @@ def _differing(profiles: tuple[BatchRange, ...], text: str) -> tuple[BatchRange,
 
 
 def parse_capability(text: str) -> str:
-    """Return a compute capability as ``86``, however it is written: ``86``, ``sm86``, ``sm_86``, ``8.6``.
+    """Return a compute capability as ``86``, from ``86``, ``sm86``, ``sm_86`` or ``8.6``.
 
     Raises:
         UsageError: TensorRT-RTX cannot build for it.
@@ -109,7 +112,7 @@ def _read_precisions(text: str) -> Any:
         return DEPLOY
     if unknown or not names:
         raise UsageError(
-            f"`precisions` has no '{', '.join(unknown)}'",
+            f"`precisions` {', '.join(unknown)} is not known",
             f"Give {DEPLOY} alone, or choose from: {', '.join(EVERY_PRECISION)}",
         )
     return names
@@ -127,12 +130,14 @@ class BuildSettings:
 
     version_compatible: Annotated[
         bool,
-        Field(description="Engines that later versions of the same major TensorRT load too (full TensorRT)."),
+        Field(
+            description="Build engines that later minor versions of TensorRT can load too (full TensorRT)."
+        ),
     ] = False
     hardware_compatible: Annotated[
         Literal["ampere+"] | None,
         Field(
-            description="Engines that other GPUs run too, Ampere and newer; may be slower (full TensorRT)."
+            description="Build engines that all GPUs from Ampere on can run; may be slower (full TensorRT)."
         ),
     ] = None
     builder_level: Annotated[
@@ -140,7 +145,7 @@ class BuildSettings:
         Field(
             ge=0,
             le=5,
-            description="How much the builder tries, 0 to 5; by default TensorRT's own 3 (full TensorRT).",
+            description="Builder optimisation level, 0 to 5; by default TensorRT's own 3 (full TensorRT).",
         ),
     ] = None
     workspace: Annotated[
@@ -148,12 +153,14 @@ class BuildSettings:
         Field(
             ge=1,
             le=1 << 20,
-            description="Most scratch memory of a layer in MiB; by default the whole memory of the GPU.",
+            description="Largest workspace of a layer in MiB; by default the whole memory of the GPU.",
         ),
     ] = None
     strip_weights: Annotated[
         bool,
-        Field(description="Engines that refit-engine accepts, and each without weights too (full TensorRT)."),
+        Field(
+            description="Build engines that refit-engine accepts, each also without weights (full TensorRT)."
+        ),
     ] = False
 
 
@@ -164,18 +171,20 @@ class EngineSettings(BuildSettings):
     trt: Annotated[FlavourOption, Field(description="Which TensorRT builds engines.")] = "auto"
     compute_capability: Annotated[
         Words,
-        Field(description="Targets such as 86,89; empty builds for RTX GPUs, Ampere and newer."),
+        Field(description="Compute capabilities such as 86,89; empty builds for RTX GPUs from Ampere on."),
     ] = ()
     batch: Annotated[
         tuple[BatchRange, ...],
-        Field(description="Batches that engines accept: MIN:OPT:MAX, or several ranges such as 1,8:32:64."),
+        Field(
+            description="Batch sizes that engines accept: MIN:OPT:MAX, or several ranges such as 1,8:32:64."
+        ),
         Text(parse_profiles),
     ] = (BatchRange(1, 1, 32),)
-    # It decides nothing about an engine but how soon it is built.
+    # It decides only how long a build takes, never its result.
     timing_cache: Annotated[
         Path | None,
         Field(
-            description="File that keeps the builder's timings; by default one beside the engines "
+            description="File to cache the builder's timings in; by default one beside the engines "
             "(full TensorRT)."
         ),
     ] = None

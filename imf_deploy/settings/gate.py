@@ -1,4 +1,4 @@
-"""What a deployable file may cost in accuracy: the gate that every file has to pass."""
+"""The gate that every deployable file has to pass: how much accuracy it may lose."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ from pydantic import Field
 
 from imf_deploy.settings.base import settings
 
-# Rounding of fractions such as 0.97 must not decide.
+# Rounding of fractions such as 0.97 must not decide the result.
 _EPSILON = 1e-9
 
 
 @settings("Export")
 class Gate:
-    """What a file may lose against the float model that it was made from, on the same images."""
+    """How much a file may lose against its float model on the same images."""
 
     max_accuracy_drop: Annotated[
         float,
-        Field(ge=0, le=100, description="Gate: points of accuracy that a file may lose to PyTorch."),
+        Field(ge=0, le=100, description="Gate: largest loss of accuracy against PyTorch, in points."),
     ] = 1.0
     min_agreement: Annotated[
         float,
-        Field(ge=0, le=1, description="Gate: smallest part of the images that keep their class, 0 to 1."),
+        Field(
+            ge=0, le=1, description="Gate: smallest part of the images that keep their class, from 0 to 1."
+        ),
     ] = 0.97
 
     def reason(self, accuracy: float, reference: float, agreement: float) -> str:
-        """Return why a file does not pass, and by how much; empty where it does.
+        """Return why a file does not pass, and by how much; empty if it passes.
 
         Args:
             accuracy: Of the file, from 0 to 1.

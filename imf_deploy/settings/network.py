@@ -1,4 +1,4 @@
-"""Settings of an architecture: strides at its first reductions, and what no ``state_dict`` shows."""
+"""Settings of an architecture: strides at its first reductions, and options that no ``state_dict`` shows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _read_strides(text: str) -> tuple[int, ...] | None:
         return ()
     parts = words(text)
     if not all(part in ("1", "2") for part in parts):
-        raise ValueError(f"it is not a list of 1s and 2s such as 2,1, nor {OWN_STRIDES}")
+        raise ValueError(f"it is neither a list of 1s and 2s such as 2,1, nor {OWN_STRIDES}")
     return tuple(map(int, parts)) or None
 
 
@@ -41,13 +41,13 @@ Strides = Annotated[
 
 
 def _read_text(text: str) -> NetworkSettings | None:
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for part in words(text):
         name, sign, value = (side.strip() for side in part.partition("="))
-        if not sign or name in found:
+        if not sign or name in options:
             raise ValueError(f"'{part}' is not a setting such as transform_input=true")
-        found[name] = _read_value(value)
-    return read_settings(found) or None
+        options[name] = _read_value(value)
+    return read_settings(options) or None
 
 
 def _read_value(text: str) -> Setting:

@@ -1,4 +1,4 @@
-"""How an INT8 file is made from a float one."""
+"""Settings of the quantisation to INT8."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from imf_deploy.settings.base import INTERNAL, Count, Part, Whole, settings
 from imf_deploy.settings.gate import Gate
 
 Target = Literal["onnxruntime-cpu", "tensorrt"]
-"""Whose INT8 the file is written for: each wants another form of Q/DQ."""
+"""Runtime that an INT8 file is written for: each needs its own form of Q/DQ."""
 Method = Literal["minmax", "entropy", "percentile", "mse"]
 Cpus = Literal["all", "vnni"]
 
 
 @settings("Export")
 class Int8Settings:
-    """Which processors an INT8 file for ONNX Runtime is for, and what it may cost."""
+    """Which processors an INT8 file for ONNX Runtime is for, and the gate it has to pass."""
 
     int8_cpus: Annotated[
         Cpus,
@@ -31,19 +31,21 @@ class Int8Settings:
 
 @settings()
 class QuantizeSettings(Int8Settings):
-    """Everything that decides an INT8 file, besides the model and the data."""
+    """Everything that decides an INT8 file apart from the model and the data."""
 
-    target: Annotated[Target, Field(description="What the file is to run on.")] = "onnxruntime-cpu"
-    method: Annotated[Method, Field(description="How the range of an activation is chosen.")] = "minmax"
-    images: Annotated[Count, Field(description="Training images to calibrate on.")] = 512
-    seed: Annotated[Whole, Field(description="Seed of the choice of images.")] = 0
+    target: Annotated[Target, Field(description="Runtime that the file is for.")] = "onnxruntime-cpu"
+    method: Annotated[Method, Field(description="How the ranges of activations are chosen.")] = "minmax"
+    images: Annotated[Count, Field(description="Number of training images to calibrate on.")] = 512
+    seed: Annotated[Whole, Field(description="Seed for choosing these images.")] = 0
     rank: Annotated[
         bool,
-        Field(description="Rank layers even where the gate holds with none of them in float."),
+        Field(
+            description="Rank the layers by sensitivity even if the gate is passed with all of them in INT8."
+        ),
         INTERNAL,
     ] = True
     sensitivity_images: Annotated[
-        Count, Field(description="Validation images that layers are ranked on."), INTERNAL
+        Count, Field(description="Number of validation images to rank the layers on."), INTERNAL
     ] = 128
     max_float_layers: Annotated[
         Part,

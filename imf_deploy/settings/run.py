@@ -1,4 +1,4 @@
-"""What decides the results of the main job."""
+"""Settings of the main job."""
 
 from __future__ import annotations
 
@@ -19,53 +19,54 @@ BEST = "best"
 ALL = "all"
 OUTPUT = "imf-deploy-out"
 QUICK_OUTPUT = "imf-deploy-quick"
-"""Where a trial writes, so that it is not in the place of a run."""
+"""Default folder of a trial, so that it does not replace a run."""
 
 
 @settings("Export")
 class ProductSettings:
-    """Which products are made."""
+    """Which products are stripped."""
 
     products: Annotated[Words, Field(description="all, or names such as plain,imf@2.")] = (ALL,)
 
 
 @settings(precisions=DEPLOY)
 class DeploySettings(ExportSettings):
-    """Which files the main job writes of each product, and how engines are built."""
+    """Which files the main job writes for each product, and how engines are built."""
 
 
 @settings("Export")
 class BestProductSettings:
-    """Which products the main job makes."""
+    """Which products the main job strips and exports."""
 
     products: Annotated[
         Words,
         Field(
-            description="best: plain, the smallest imf@k within a point of it, and the most accurate of at "
-            "most half its size; all; or names such as plain,imf@2."
+            description="all; names such as plain,imf@2; or best: plain, the smallest imf@k within a point "
+            "of its accuracy, and the most accurate imf@k of at most half its size."
         ),
     ] = (BEST,)
 
 
 @settings()
 class JobSettings(TuningSettings, BestProductSettings):
-    """What the main job does beyond the stages that have settings of their own."""
+    """Settings of the main job besides those of its stages."""
 
     quick: Annotated[
         bool,
         Field(
-            description="A trial of one epoch (of the teacher's training too) and of plain alone, without "
-            f"--refit, in {QUICK_OUTPUT}; its accuracies are not a result."
+            description="Run a trial in "
+            f"{QUICK_OUTPUT}: one epoch, also of the teacher, only the product plain, no --refit. Its "
+            "accuracies are not a result."
         ),
     ] = False
 
 
 @settings("Export")
 class LatencySettings:
-    """How long latencies are measured."""
+    """How long latencies are measured for."""
 
     bench_seconds: Annotated[
-        float, Field(ge=0, description="Minimum time that each file's latency is measured for.")
+        float, Field(ge=0, description="Minimum measuring time of each file's latency in seconds.")
     ] = 1.0
 
 
@@ -81,13 +82,13 @@ class RunSettings(JobSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        # Timings decide when an engine is built, not what; and consent decides no result.
+        # Neither a timing cache nor accepting a weak teacher changes a result.
         decisive = replace(
             self,
             export=replace(self.export, timing_cache=None),
             teacher=replace(self.teacher, accept_weak_teacher=False),
         )
-        # Lists in place of tuples, as JSON reads them back.
+        # Lists instead of tuples, as JSON reads them back.
         content: dict[str, Any] = finite(asdict(decisive))
-        # Beside the products: these two decide which files are made, and nothing of what is in them.
+        # At the same level as the products: both decide which files are made, but not their content.
         return content | {"precisions": content["export"].pop("precisions")}

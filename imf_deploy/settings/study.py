@@ -1,4 +1,4 @@
-"""Which methods a study compares, and with which budget."""
+"""Settings of a study: which methods it compares, and with which budget."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Thin:
 
     Attributes:
         student: Name of the architecture.
-        epochs: Passes over the training split, more than the whole student's, so that its training takes as
-            long; ``None`` uses as many.
+        epochs: Passes over the training split, more than those of the full student, so that both trainings
+            take equally long; ``None`` uses the same number.
     """
 
     student: str
@@ -41,33 +41,37 @@ def _read_thin(text: str) -> tuple[Thin, ...]:
         with_epochs = bool(name) and count.isascii() and count.isdigit() and len(count) < 19
         thin.append(Thin(name, int(count)) if with_epochs else Thin(word))
         if thin[-1].epochs == 0:
-            raise UsageError(f"`thin` {word} trains for no epoch", "Give such as mobilenetv2x0.5:10")
+            raise UsageError(f"`thin` {word} has 0 epochs", "Give one or more, such as mobilenetv2x0.5:10")
     return tuple(thin)
 
 
 @settings("Study")
 class GoalSettings:
-    """What IMF should reach in a study; without a goal its page compares, and answers neither yes nor no."""
+    """What IMF should reach in a study. Without a goal the page only compares, without a yes or no."""
 
     goal_gain: Annotated[
         float | None,
         Field(
             ge=-100,
             le=100,
-            description="Points of accuracy by which the plain student by IMF should be above KD's.",
+            description="Points of accuracy by which IMF's plain student should exceed KD's student.",
         ),
     ] = None
     goal_family_gain: Annotated[
         float | None,
-        Field(ge=-100, le=100, description="Points by which the largest imf@k should be above KD's student."),
+        Field(
+            ge=-100,
+            le=100,
+            description="Points of accuracy by which the largest imf@k should exceed KD's student.",
+        ),
     ] = None
     goal_macs: Annotated[
         float | None,
         Field(
             gt=0,
             le=1,
-            description="Part of the student's MACs with which an imf@k should be as accurate as the student "
-            "by cross-entropy, and more accurate than the thinner student that is as fast.",
+            description="Part of the student's MACs with which an imf@k should reach the accuracy of the "
+            "student trained by cross-entropy, and exceed that of an equally fast thinner student.",
         ),
     ] = None
     goal_time: Annotated[
@@ -75,17 +79,17 @@ class GoalSettings:
         Field(
             gt=0,
             le=LARGEST_NUMBER,
-            description="Largest ratio of the processor time of IMF's training to that of KD's.",
+            description="Largest ratio of IMF's processor time for training to KD's.",
         ),
     ] = None
 
 
 @settings("Study")
 class StudySettings(BudgetSettings, GoalSettings):
-    """What is compared, and with which budget."""
+    """Methods and students that are compared, and the budget of their trainings."""
 
     students: Annotated[
-        Words, Field(description="Students, separated by commas, each named as --student elsewhere.")
+        Words, Field(description="Students, separated by commas, with names as for --student elsewhere.")
     ] = (DistillSettings.student,)
     methods: Annotated[
         tuple[MethodName, ...],
@@ -94,7 +98,7 @@ class StudySettings(BudgetSettings, GoalSettings):
     ] = ("ce", "kd", "fitnet", "dkd", "imf")
     seeds: Annotated[
         tuple[Whole, ...],
-        Field(description="Seeds of weights, order and augmentation; the same for all."),
+        Field(description="Seeds of weights, order and augmentation; the same for all methods."),
         Text(words),
     ] = (0, 1, 2, 3, 4)
     tries: Annotated[
@@ -102,13 +106,13 @@ class StudySettings(BudgetSettings, GoalSettings):
         Field(
             ge=1,
             le=MOST_TRIES,
-            description="Settings of each method that are tried on validation images; 1 tries none.",
+            description="Settings to try for each method on validation images; 1 tries none.",
         ),
     ] = 3
-    tuning_seed: Annotated[Whole, Field(description="Seed of these trials.")] = 1000
+    tuning_seed: Annotated[Whole, Field(description="Seed of the trials.")] = 1000
     ablation_seeds: Annotated[
         Whole,
-        Field(description="Seeds that each part of IMF is left out or changed with; 0 leaves it."),
+        Field(description="Number of seeds for the ablations of IMF; 0 runs none."),
     ] = 0
     grid: Annotated[bool, Field(description="Also train IMF with alpha and beta of 10, 20, 30 and 40.")] = (
         False
@@ -116,7 +120,7 @@ class StudySettings(BudgetSettings, GoalSettings):
     thin: Annotated[
         tuple[Thin, ...],
         Field(
-            description="Rivals of imf@k, trained by KD: thinner students and epochs, such as "
+            description="Thinner students, trained by KD, to compare imf@k with, and their epochs, such as "
             "mobilenetv2x0.5:10."
         ),
         Text(_read_thin),
@@ -130,7 +134,7 @@ class StudySettings(BudgetSettings, GoalSettings):
 
     @property
     def training(self) -> TrainingSettings:
-        """What all trainings share."""
+        """Settings that all trainings share."""
         shared = {field.name: getattr(self, field.name) for field in fields(BudgetSettings)}
         return TrainingSettings(**shared)
 

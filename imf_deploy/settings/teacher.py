@@ -1,4 +1,4 @@
-"""Which teacher, how its file is read, and how one is trained where none is given."""
+"""Settings of the teacher: which one, how its file is read, and how one is trained if none is given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from imf_deploy.settings.training import TrainingSettings
 
 @settings("Method")
 class ReadingSettings:
-    """How a given file of weights is read; what neither these nor the file say is found by trying."""
+    """How a given file of weights is read; what neither these nor the file specify is found by trial."""
 
     weights_key: Annotated[
         str,
@@ -22,7 +22,7 @@ class ReadingSettings:
     teacher_options: Annotated[
         NetworkOptions,
         Field(
-            description="Settings of the teacher's network that its weights do not show, such as "
+            description="Options of the teacher's network that its weights do not show, such as "
             "transform_input=true."
         ),
     ] = None
@@ -38,7 +38,10 @@ class ReadingSettings:
 @settings("Method")
 class _Named:
     teacher: Annotated[
-        str, Field(description="Named as a student is; vision transformers too; empty chooses.")
+        str,
+        Field(
+            description="Name as for --student; vision transformers work too; empty chooses by image size."
+        ),
     ] = ""
 
 
@@ -53,29 +56,31 @@ class TeacherWeights:
     accept_weak_teacher: Annotated[
         bool,
         Field(
-            description="Train even if the teacher's accuracy is that of chance, or another use of it is "
-            "better."
+            description="Train even if the teacher guesses at chance level, or is more accurate with other "
+            "settings."
         ),
     ] = False
 
 
 @settings()
 class GivenTeacher(TeacherWeights, ReadingSettings, _Named):
-    """A teacher that is there, with weights of its own or the packaged ones."""
+    """An existing teacher, with given weights or the packaged ones."""
 
 
 @settings(epochs=24, batch_size=128, lr=0.1)
 class TeacherSettings(TrainingSettings, _Named):
-    """Which teacher, and how it is trained."""
+    """Which teacher is trained, and how."""
 
 
 @settings("Method")
 class TeacherChoice(GivenTeacher):
-    """A given teacher, and how long one is trained where none is given."""
+    """A given teacher, and how long one is trained if none is given."""
 
-    teacher_epochs: Annotated[Count, Field(description="Epochs, where the teacher is trained.")] = 24
+    teacher_epochs: Annotated[
+        Count, Field(description="Epochs of the teacher's training, if it is trained.")
+    ] = 24
 
 
 @settings(epochs=24, batch_size=128, lr=0.1)
 class RunTeacher(TeacherSettings, GivenTeacher):
-    """A given teacher, or how one is trained where none is given."""
+    """A given teacher, or how one is trained if none is given."""

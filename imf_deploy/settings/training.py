@@ -1,4 +1,4 @@
-"""How a network is trained: the recipe, and what is kept and reported meanwhile."""
+"""Settings of training: the recipe, and what is kept and reported during it."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 @settings("Training")
 class BudgetSettings:
-    """What every training has in common, those of a study included."""
+    """Settings that all trainings share, including those of a study."""
 
     epochs: Annotated[Count, Field(description="Passes over the training split.")] = 7
-    batch_size: Annotated[
-        Count, Field(ge=2, description="Images of a training step, over all processes.")
-    ] = 64
+    batch_size: Annotated[Count, Field(ge=2, description="Images per training step, over all processes.")] = (
+        64
+    )
     lr: Annotated[float, Field(gt=0, le=LARGEST_NUMBER, description="Largest learning rate.")] = 0.05
     device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1 …")] = "auto"
     augment: Annotated[
         AugmentName,
         Field(
-            description="Changes of training images; crop-flip takes random parts of photos, as for ImageNet."
+            description="Augmentation of training images; crop-flip crops photos randomly, as for ImageNet."
         ),
     ] = "shift-flip"
     shift: Annotated[
         Whole | None,
-        Field(description="Largest shift of training images in pixels; by default a 14th of their side."),
+        Field(description="Largest shift of training images in pixels; by default 1/14 of their side."),
     ] = None
     flip: Annotated[bool, Field(description="Mirror half of the training images.")] = True
 
@@ -50,38 +50,47 @@ class TrainingSettings(BudgetSettings):
     """
 
     lr_schedule: Annotated[
-        Literal["cosine", "step", "constant"], Field(description="How the rate falls after the warm-up.")
+        Literal["cosine", "step", "constant"],
+        Field(description="How the learning rate falls after the warm-up."),
     ] = "cosine"
     lr_drops: Annotated[
         tuple[_Fraction, ...],
-        Field(description="Parts of the training after which the step schedule divides the rate by 10."),
+        Field(
+            description="Points of the training, from 0 to 1, where the step schedule divides the rate by 10."
+        ),
         Text(words),
     ] = (0.625, 0.75, 0.875)
-    warmup: Annotated[Part, Field(description="Part of the training in which the rate rises.")] = 0.1
+    warmup: Annotated[Part, Field(description="Part of the training during which the rate rises.")] = 0.1
     nesterov: Annotated[bool, Field(description="Use Nesterov's momentum.")] = True
     seed: Annotated[Whole, Field(description="Seed of weights, order and augmentation.")] = 0
     train_precision: Annotated[
         Precision,
         Field(
-            description="bf16 pays on CPUs with AMX, and on GPUs that large networks keep busy; "
-            "fp16 needs a GPU."
+            description="Precision of training; bf16 is faster on CPUs with AMX and for large networks on "
+            "GPUs; fp16 needs a GPU."
         ),
     ] = "fp32"
     optimizer: Annotated[OptimizerName, Field(description="SGD with momentum, or AdamW.")] = "sgd"
     momentum: Annotated[Part, Field(description="Momentum of SGD.")] = 0.9
     weight_decay: Annotated[Weight, Field(description="L2 penalty on weights.")] = 5e-4
     decay_norms: Annotated[bool, Field(description="Apply weight decay to biases and norms too.")] = True
-    label_smoothing: Annotated[Part, Field(description="Part of a label that all classes share.")] = 0.0
+    label_smoothing: Annotated[
+        Part, Field(description="Part of each label that is spread over all classes.")
+    ] = 0.0
     mixup: Annotated[Weight, Field(description="Parameter of mixup, such as 0.2; 0 switches it off.")] = 0.0
     cutmix: Annotated[Weight, Field(description="Parameter of CutMix, such as 1; 0 switches it off.")] = 0.0
     ema: Annotated[
         Part,
-        Field(description="Decay of the averaged weights that are kept, such as 0.999; 0 averages none."),
+        Field(
+            description="Decay of the averaged weights that are kept instead, such as 0.999; 0 averages none."
+        ),
     ] = 0.0
     clip_grad: Annotated[Weight, Field(description="Largest norm of the gradient; 0 does not clip.")] = 0.0
     grad_accumulation: Annotated[
         Count,
-        Field(description="Parts that a batch is computed in, one after the other, for less memory."),
+        Field(
+            description="Number of parts that a batch is computed in, one after the other, to save memory."
+        ),
     ] = 1
     keep: Annotated[
         Literal["last", "best"],
@@ -90,8 +99,8 @@ class TrainingSettings(BudgetSettings):
     lr_base_size: Annotated[
         Whole,
         Field(
-            description="Batch size that the learning rate is for: the rate grows with the batch size "
-            "(Goyal et al. 2017); 0 uses the rate as it is."
+            description="Batch size that the learning rate is meant for; the rate is scaled linearly to the "
+            "actual one (Goyal et al. 2017); 0 does not scale."
         ),
     ] = 0
 
@@ -106,11 +115,11 @@ class TrainingSettings(BudgetSettings):
 
     @property
     def largest_lr(self) -> float:
-        """The rate at the end of the warm-up, scaled to the batch size where that is wanted."""
+        """The rate at the end of the warm-up, scaled to the batch size if ``lr_base_size`` is set."""
         return self.lr * self.batch_size / self.lr_base_size if self.lr_base_size else self.lr
 
     def learning_rate(self, step: int, steps: int) -> float:
-        """Return the rate for ``step`` of ``steps``: linear warm-up, then what ``lr_schedule`` says.
+        """Return the rate for ``step`` of ``steps``: a linear warm-up, then ``lr_schedule``.
 
         ``cosine`` falls to 0 as half a cosine; ``step`` divides the rate by 10 at each of ``lr_drops``.
         """
@@ -126,25 +135,26 @@ class TrainingSettings(BudgetSettings):
 
 @settings("Training")
 class MemorySettings:
-    """What is kept of a frozen teacher's outputs.
+    """How much of a frozen teacher's outputs is cached.
 
-    It decides the rounding of a result alone: a teacher that sees other batches rounds differently.
+    It affects only the rounding of a result: a teacher rounds differently on batches of other sizes.
     """
 
     teacher_outputs_gb: Annotated[
         float,
-        Field(ge=0, description="Disk space for a teacher's outputs that are needed again; 0 keeps none."),
+        Field(ge=0, description="Disk space in GB to cache the teacher's outputs in; 0 caches none."),
     ] = 8.0
 
 
 @settings("Training")
 class MonitoringSettings(MemorySettings):
-    """What is kept and reported of a training while it runs; no part of its recipe."""
+    """Checkpoints and reports during a training; they are not part of its recipe."""
 
     checkpoint_minutes: Annotated[
-        float, Field(ge=0, description="Time between checkpoints within an epoch; each epoch ends with one.")
+        float,
+        Field(ge=0, description="Minutes between checkpoints within an epoch; each epoch ends with one."),
     ] = 10.0
-    # Off until a GPU has run it.
+    # Off until it was tested on a GPU.
     cuda_graph: Annotated[bool, Field(description="Run training steps on a GPU as one CUDA graph.")] = False
     tensorboard: Annotated[bool, Field(description="Write losses, rate and accuracy for TensorBoard.")] = (
         False
@@ -152,7 +162,7 @@ class MonitoringSettings(MemorySettings):
     log_with: Annotated[
         Words,
         Field(
-            description="Experiment trackers of Accelerate that losses, rate and accuracy go to, such as "
+            description="Experiment trackers of Accelerate that receive losses, rate and accuracy, such as "
             "tensorboard,mlflow,wandb."
         ),
     ] = ()

@@ -1,4 +1,4 @@
-"""Settings in records of version 0.1.0, in today's form."""
+"""Upgrades of settings in records of version 0.1.0."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _DISTILL = {
     "schedule": "lr_schedule",
     "drops": "lr_drops",
 }
-# What the first records do not name had these values.
+# Values of settings that the first records do not name.
 _FIRST = {"depth": 0.0, "refining": 0}
 
 
 def upgrade_data(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a data set under today's names."""
+    """Return the settings of a data set under the current names."""
     return _renamed(content, _DATA)
 
 
 def upgrade_distill(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a distillation under today's names, side by side where they were nested."""
+    """Return the settings of a distillation under the current names, flat instead of nested."""
     parts = [part for name in ("weights", "train", "design") if isinstance(part := content.get(name), dict)]
     if len(parts) < 3:
         return content

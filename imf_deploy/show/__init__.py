@@ -1,1 +1,1 @@
-"""Everything that draws: the palette, numbers in words, tables, charts and pages; it knows no record."""
+"""Presentation: the palette, formatted numbers, tables, charts and pages."""

@@ -1,9 +1,7 @@
-"""Messages on standard error and one progress bar with an estimate, as the command line shows them.
+"""Messages on standard error and a progress bar with an estimate of the remaining time.
 
-On a terminal bars are drawn; elsewhere there are only lines, so that logs stay readable.
+Bars are drawn only on a terminal; otherwise there are only lines, so that logs stay readable.
 """
-
-from __future__ import annotations
 
 import contextlib
 import logging
@@ -27,10 +25,10 @@ from imf_deploy.progress import Whole
 
 
 class _Console(Console):
-    """A console that may be lost without stopping work."""
+    """A console whose loss does not stop the work."""
 
     def on_broken_pipe(self) -> None:
-        """Continue if nobody reads the messages any longer; rich would end the process."""
+        """Continue if the reader of the messages has exited; rich would end the process."""
 
 
 console = _Console(stderr=True, highlight=False)
@@ -49,7 +47,7 @@ class Messages(logging.Handler):
         self._change = change
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record; a log on a full disk stops no work."""
+        """Print one record; a log on a full disk does not stop the work."""
         with contextlib.suppress(OSError):
             console.print(self._change(record.getMessage()), markup=False, soft_wrap=True)
 
@@ -86,7 +84,7 @@ class Bars:
             console=console,
             transient=True,
             disable=not _drawn(),
-            # Parts run at another speed than expected, so only the last minutes count.
+            # Parts run faster or slower than expected, so only the last minutes count.
             speed_estimate_period=120,
         )
         drawn.bar = bar

@@ -1,7 +1,5 @@
 """Terminal tables that leave out their least needed columns where the terminal is narrow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +13,7 @@ from rich.text import Text
 from imf_deploy.errors import visible
 
 Cell = str | tuple[str, str]
-"""Plain text, or text and its style; names in it may hold what rich takes for markup."""
+"""Plain text, or text and its style; markup in the text is not interpreted."""
 _NARROWEST_NAME = 12
 
 
@@ -24,9 +22,9 @@ class Column:
     """One column.
 
     Attributes:
-        heading: Above it.
-        justify: Numbers go to the right.
-        spare: Zero stays at any width; of the others the largest goes first.
+        heading: Heading.
+        justify: Alignment; numbers are aligned to the right.
+        spare: Order of removal: columns with the largest number are dropped first, those with 0 never.
     """
 
     heading: str
@@ -36,12 +34,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under a line of their own.
+    """Rows under a title.
 
     Attributes:
-        title: The line above; empty for none.
+        title: The line above the rows; empty for none.
         rows: A cell for each column.
-        bold: Numbers of the rows that stand out.
+        bold: Indices of the rows to emphasise.
     """
 
     title: str
@@ -54,8 +52,8 @@ class FittingTable:
     """Sections with the same columns, one below the other; a rich renderable.
 
     Attributes:
-        columns: From left to right; the first folds where nothing else can go.
-        sections: Their columns stand below each other.
+        columns: Columns from left to right; the first one wraps if no other can be dropped.
+        sections: Sections, whose columns are aligned.
     """
 
     columns: Sequence[Column]
@@ -83,7 +81,7 @@ class FittingTable:
             yield self._table(section, kept, widths, heading=number == 0)
 
     def _table(self, section: Section, kept: Sequence[int], widths: Sequence[int], heading: bool) -> Table:
-        """Return one section's table of the columns that are kept, by number."""
+        """Return one section's table with the columns that are kept, by index."""
         table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0, show_header=heading)
         for index in kept:
             column, width = self.columns[index], widths[index]
@@ -99,6 +97,6 @@ class FittingTable:
 
 
 def _plain(cell: Cell) -> tuple[str, str]:
-    """Return the text of a cell, with nothing in it that steers a terminal, and its style."""
+    """Return the text of a cell without terminal control characters, and its style."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
     return visible(text), style

@@ -1,6 +1,4 @@
-"""Numbers as engineers read them: units, sensible digits, and a dash for what is not known."""
-
-from __future__ import annotations
+"""Formatted numbers: units, significant digits, and a dash for unknown values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,16 +11,16 @@ UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
 """Names of formats and states; anything else is shown as it is."""
 PYTORCH = "PyTorch (channels-last, eager)"
-"""What latencies of files are held against: how ``PyTorchRunner`` runs a product by default."""
+"""The baseline of latencies: how ``PyTorchRunner`` runs a product by default."""
 
 
 def known(value: float | None) -> TypeGuard[float]:
-    """Return whether there is a finite number to show."""
+    """Return whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """Return a number with so many significant digits, never in scientific notation."""
+    """Return a number with the given number of significant digits, never in scientific notation."""
     if not known(value):
         return UNKNOWN
     magnitude = math.floor(math.log10(abs(value))) if value else 0
@@ -30,7 +28,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
-    """Return a fraction as a percentage; only what is exactly 1 is shown as 100 %."""
+    """Return a fraction as a percentage; only exactly 1 is shown as 100 %."""
     if not known(fraction):
         return UNKNOWN
     if fraction == 1.0:
@@ -49,12 +47,12 @@ def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
 
 def half_interval(fraction: float | None, interval: Sequence[float] | None) -> str:
     """Return an accuracy with half of its 95 % interval, in percent without the sign: ``90.3 ±1.3``."""
-    told = percent(fraction).removesuffix(" %")
-    return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
+    text = percent(fraction).removesuffix(" %")
+    return f"{text} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else text
 
 
 def duration(seconds: float) -> str:
-    """Return a time in two figures at most: ``40 s``, ``4 min``, ``2 h 30 min``."""
+    """Return a time with at most two units: ``40 s``, ``4 min``, ``2 h 30 min``."""
     if seconds < 10:
         return f"{max(round(seconds), 1)} s"
     if seconds < 90:
@@ -66,7 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def points(row: Verification) -> str:
-    """Return the points of accuracy that a file loses to PyTorch; below 0 where it wins some."""
+    """Return the points of accuracy that a file loses against PyTorch; negative for a gain."""
     if row.accuracy is None or row.pytorch_accuracy is None:
         return UNKNOWN
     return f"{100 * (row.pytorch_accuracy - row.accuracy):.2f}"
@@ -90,14 +88,14 @@ def scaled(value: float | None, unit: str = "") -> str:
 
 
 def difference(value: float | None) -> str:
-    """Return a difference between logits; ``0`` only where they are bit for bit the same."""
+    """Return a difference between logits; ``0`` only if they are identical bit for bit."""
     if not known(value):
         return UNKNOWN
     return f"{value:.1e}" if value else "0"
 
 
 def label(name: str) -> str:
-    """Return what a format or a state is called."""
+    """Return the display name of a format or a state."""
     return NAMES.get(name, name)
 
 

@@ -1,4 +1,4 @@
-"""Names beside the points of a picture, placed where they cover neither points nor each other."""
+"""Labels beside the points of a chart, placed so that they cover neither points nor each other."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _OFFSETS = (
 def label_points(
     axes: Axes, labels: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]]
 ) -> None:
-    """Write each label near its point, at the first of several places that is free.
+    """Write each label near its point, at the first free one of several positions.
 
     Args:
         axes: Axes whose limits are final.
         labels: Text, x and y.
-        points: Everything that a label should not cover, in data coordinates.
+        points: Points that a label should not cover, in data coordinates.
     """
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
     figure = axes.figure
     if not isinstance(figure, Figure):
-        raise TypeError("axes of a whole figure are needed, to measure text")
-    # The layout moves the axes, so it has to be settled before anything is measured.
+        raise TypeError("text can only be measured on the axes of a figure")
+    # The layout moves the axes, so it has to be final before anything is measured.
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     names: list[Bbox] = []
@@ -55,7 +55,7 @@ def label_points(
             outside = not (
                 frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             )
-            # A name over a bar can be read, one over another name cannot.
+            # A label over a bar is legible, one over another label is not.
             covers = box.count_overlaps(marks) + 10 * box.padded(1).count_overlaps(names)
             tries.append((covers + 100 * outside, note, box))
         best = min(tries, key=lambda entry: entry[0])

@@ -1,6 +1,4 @@
-"""Foreign words as GitHub-flavoured Markdown that they cannot break out of."""
-
-from __future__ import annotations
+"""Untrusted text in GitHub-flavoured Markdown, escaped."""
 
 import html
 import re
@@ -15,28 +13,26 @@ _PLAIN_NAME = re.compile(r"[\w./@+:-]+", re.ASCII)
 
 
 def text(words: str) -> str:
-    """Return foreign words as Markdown that shows them and does nothing else.
+    """Return untrusted text as Markdown that shows it verbatim.
 
-    Characters of Markdown and HTML become entities, which the syntax never takes for structure
-    (CommonMark 0.31, section 2.5); addresses do not become links, and nobody is called by ``@name``.
+    Characters of Markdown and HTML become entities, which are never parsed as structure (CommonMark 0.31,
+    section 2.5). Addresses do not become links, and ``@name`` mentions nobody.
     """
     line = " ".join(visible(" ".join(words.split())).split())
     line = _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", line)
     line = _LEADING.sub(lambda match: "".join(f"&#{ord(char)};" for char in match[0]), line)
-    # GitHub links addresses and names after the entities were read: a space of no width is in between.
+    # GitHub links addresses and names after it has decoded entities; a zero-width space prevents it.
     line = re.sub(r"(?<!\w)@(?=\w)", "@&#8203;", line)
     return re.sub(r"(?i)(?<!\w)www\.|:(?=//)", lambda match: f"{match[0]}&#8203;", line)
 
 
 def code(name: str) -> str:
-    """Return a name as code, also inside a table; odd characters become entities."""
-    if _PLAIN_NAME.fullmatch(name):
-        return f"`{name}`"
-    return f"<code>{text(name)}</code>"
+    """Return a name as code, also inside a table; special characters become entities."""
+    return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else f"<code>{text(name)}</code>"
 
 
 def fenced(lines: str, language: str) -> str:
-    """Return a block of code that its content cannot close, and that holds no tag for a careless reader."""
+    """Return a block of code that its content cannot close; it contains no HTML tags either."""
     shown = "\n".join(visible(line) for line in lines.splitlines())
     if re.search("[<>]", shown):
         return f"<pre><code>{html.escape(shown, quote=False)}</code></pre>"

@@ -1,6 +1,4 @@
-"""HTML pages from the templates of this package, each in one file that needs nothing else."""
-
-from __future__ import annotations
+"""Self-contained HTML pages from the templates of this package."""
 
 import re
 from typing import Any
@@ -16,8 +14,8 @@ _UNUSUAL = re.compile(r"[^\n\t -~]+")
 def render_template(name: str, **content: Any) -> str:
     """Return a page from a template of this package.
 
-    Every name in it is escaped, and marks that no page shows, such as those that turn text around, are shown
-    as on a terminal.
+    All values are escaped. Invisible characters, such as those that change the direction of text, are shown
+    as escapes, as on a terminal.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -32,4 +30,4 @@ def render_template(name: str, **content: Any) -> str:
         show=show, metric=CLASSIFICATION.metric, light=css_variables(LIGHT), dark=css_variables(DARK)
     )
     page = environment.get_template(name).render(content)
-    return _UNUSUAL.sub(lambda found: visible(found[0]), page)
+    return _UNUSUAL.sub(lambda match: visible(match[0]), page)

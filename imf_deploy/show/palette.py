@@ -1,6 +1,4 @@
-"""Every colour that is drawn with, once."""
-
-from __future__ import annotations
+"""All colours of charts and pages."""
 
 from collections.abc import Mapping
 
@@ -21,17 +19,17 @@ DARK = {
     "ink": "#e4e7eb", "quiet": "#a1a9b3", "paper": "#15181c", "panel": "#1e2227", "rule": "#3c434b",
     "good": "#6fcf8e", "bad": "#ff8a80", "wait": "#e6b450", **_series(_ON_DARK),
 }  # fmt: skip
-"""Colours of a page by the names of its CSS variables, for each scheme of the reader's."""
+"""Colours of a page by the names of its CSS variables, for the light and the dark scheme."""
 
 INK, RULE, PAPER = "#010101", "#010102", "#010103"
 SERIES = tuple(f"#01011{number}" for number in range(1, 6))
-"""What inline SVG is drawn with; each stands for one of the page's own colours, as :data:`INLINE` says."""
+"""Placeholder colours that inline SVG is drawn with; :data:`INLINE` maps them to the page's own colours."""
 INLINE = {INK: "currentColor", RULE: "var(--rule)", PAPER: "var(--paper)"} | {
     color: f"var(--series-{number})" for number, color in enumerate(SERIES, 1)
 }
 
 PRINTED = {INK: "#1a1a1a", RULE: "#dcdcdc", PAPER: "white", **dict(zip(SERIES, _ON_LIGHT, strict=True))}
-"""What they stand for in a picture that is a file of its own."""
+"""Their values in a figure that is a file of its own."""
 GREY = "#5f5f5f"
 
 

@@ -1,4 +1,4 @@
-"""Scatter plots of accuracy against a cost: points with intervals, the ring of a choice, the cost axis."""
+"""Scatter plots of accuracy against a cost: points with intervals, the ring of the choice, the cost axis."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOG_FROM = 8
 
 
 class Point(NamedTuple):
-    """One file in a picture; accuracy and both ends of its interval in percent."""
+    """One file in a chart; accuracy and both ends of its interval in percent."""
 
     series: str
     product: str
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 def draw(
     axes: Axes, points: Sequence[Point], marker: str, color: str, hollow: bool, label: str = "_"
 ) -> ErrorbarContainer:
-    """Draw points with the intervals of their accuracies; the label ``_`` is in no legend."""
+    """Draw points with the intervals of their accuracies; a label of ``_`` is left out of the legend."""
     return axes.errorbar(
         [point.cost for point in points],
         [point.accuracy for point in points],
@@ -56,13 +56,13 @@ def ring_around(axes: Axes, point: Point) -> list[Line2D]:
 
 
 def covered(points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Return what labels should not cover: every point, and its error bar from end to end."""
+    """Return positions that labels should not cover: all points and their error bars."""
     bars = [(p.cost, p.low + part / 20 * (p.high - p.low)) for p in points for part in range(21)]
     return bars + [(p.cost, p.accuracy) for p in points]
 
 
 def cost_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Make the axis of latencies or sizes logarithmic where they differ much, else begin at zero."""
+    """Make the axis of latencies or sizes logarithmic if they differ much; otherwise start it at zero."""
     if min(values) > 0 and max(values) / min(values) > _LOG_FROM:
         axes.set_xscale("log")
         axes.set_xmargin(0.14)
@@ -74,10 +74,10 @@ def cost_axis(axes: Axes, values: Sequence[float]) -> None:
 def make_point(
     series: str, product: str, cost: float | None, accuracy: float | None, interval: Sequence[float] | None
 ) -> Point | None:
-    """Return a point of a file; nothing if its cost or its accuracy (0 to 1) is not known."""
+    """Return the point of a file; ``None`` if its cost or its accuracy (0 to 1) is not known."""
     if not known(cost) or not known(accuracy):
         return None
     low, high = interval or (accuracy, accuracy)
-    # An interval that does not hold its own value would be a negative error bar.
+    # An interval that does not contain its value would give a negative error bar.
     low, high = min(low, accuracy), max(high, accuracy)
     return Point(series, product, cost, 100 * accuracy, 100 * low, 100 * high)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "imf-deploy",
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.parse_math": False,  # dollar signs do not start formulas
     "font.size": 11.0,
     "axes.titlesize": 12.0,
     "axes.titlelocation": "left",
@@ -42,15 +42,15 @@ _RC: dict[Any, Any] = {
     "hatch.linewidth": 0.7,
 }
 WIDTH = 440
-"""Width of a picture in its own units: a phone shows it at four fifths, letters stay readable."""
+"""Width of a chart in its own units; a phone shows it at four fifths, and letters stay readable."""
 
 
 @contextlib.contextmanager
 def style(colors: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Give the context in which a picture is both drawn and saved.
+    """Return the context in which a chart must be both drawn and saved.
 
     Args:
-        colors: What colours of the palette stand for where the picture is a file of its own.
+        colors: Values of the palette's colours, for a chart that is a file of its own.
     """
     import matplotlib
 
@@ -58,7 +58,7 @@ def style(colors: Mapping[str, str] | None = None) -> Iterator[None]:
         matplotlib.rc_context({key: (colors or {}).get(value, value) for key, value in _RC.items()}),
         warnings.catch_warnings(),
     ):
-        # The page is shown in the reader's own font, which has what matplotlib's lacks.
+        # The page is shown in the reader's font, which has the glyphs that matplotlib's lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield
 
@@ -85,9 +85,9 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     """Return a figure as an ``<svg>`` element for an HTML page; the same figure gives the same text.
 
     Args:
-        figure: Drawn with the colours of :mod:`imf_deploy.show.palette`, inside :func:`style`.
-        name: Prefix that keeps the ids of several pictures on a page apart.
-        alt: What the picture shows, for those who cannot see it.
+        figure: Figure drawn with the colours of :mod:`imf_deploy.show.palette`, inside :func:`style`.
+        name: Prefix that keeps the ids of several charts on a page distinct.
+        alt: Description of the chart for screen readers.
     """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -96,12 +96,12 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     text = text[text.index("<svg") :]
     view = re.search(r'viewBox="[^"]*"', text)
     body = text[text.index(">") + 1 :].strip()
-    # Inside a page the style element would hold for the whole page; the page's own CSS has its rule.
+    # A style element would apply to the whole page; the page's own CSS contains its rule.
     body = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
     body = body.replace("url(#", f"url(#{name}-")
-    # The reader's own font; matplotlib measured with its own, which is wider than most.
+    # Use the reader's font; matplotlib measured with its own, which is wider than most.
     body = re.sub(r"(font: [^;\"]*?px)[^;\"]*", r"\1 system-ui, sans-serif", body)
     for sentinel, css in INLINE.items():
         body = body.replace(sentinel, css)

@@ -1,26 +1,23 @@
-"""Pictures of test images inside a page, small, as the network sees them."""
+"""Thumbnails of test images for a page, as the network sees them."""
 
 from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from imf_deploy.data import Split
+from imf_deploy.data import Split
 
 LARGEST = 96
-"""Longest side of a picture in pixels; smaller ones stay as they are."""
+"""Longest side of a thumbnail in pixels; smaller images keep their size."""
 
 
 def thumbnails(split: Split, images: Iterable[int]) -> dict[str, str]:
     """Return PNG data URIs by position in a split.
 
     Args:
-        split: Whose images.
-        images: Positions; each is decoded once.
+        split: The split that contains the images.
+        images: Positions in the split; each image is decoded once.
     """
     import torch
     from PIL import Image

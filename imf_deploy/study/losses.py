@@ -1,6 +1,4 @@
-"""The losses of IMF's rivals, written anew from their papers."""
-
-from __future__ import annotations
+"""Losses of the methods that IMF is compared with, implemented from their papers."""
 
 import torch
 from torch import Tensor
@@ -22,7 +20,8 @@ def decoupled_distillation(
         temperature: Divides both sides' logits.
 
     Returns:
-        TCKD, the divergence of "the right class or any other", and NCKD, that among the others.
+        TCKD, the divergence between target and non-target probabilities, and NCKD, the divergence among the
+        non-target classes.
     """
     mine, its = (z.float() / temperature for z in (logits, teacher_logits))
     columns = torch.arange(logits.shape[1] - 1, device=logits.device)

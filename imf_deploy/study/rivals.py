@@ -1,6 +1,4 @@
-"""IMF's rivals as tasks of the same training loop: cross-entropy, KD, hints and DKD."""
-
-from __future__ import annotations
+"""Methods that IMF is compared with, as tasks of the same training loop: cross-entropy, KD, hints, DKD."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,11 +22,11 @@ DKD_WARMUP = 1 / 12
 
 
 class CrossEntropy(Supervised):
-    """The student on the labels alone.
+    """Cross-entropy: the student learns the labels alone.
 
     Args:
-        spec: The student; it gets the weights that IMF's student starts with at the same seed.
-        teacher: Not asked.
+        spec: The student; it starts from the same weights as IMF's student with the same seed.
+        teacher: Not used.
         settings: ``label_smoothing``.
     """
 
@@ -39,14 +37,14 @@ class CrossEntropy(Supervised):
         self._settings = settings
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return the student's logits, whatever is trained beside it."""
+        """Return the student's logits, without the outputs of modules that are trained beside it."""
         return only_logits(self.student, self.student(images))
 
 
 class Kd(CrossEntropy):
     """Knowledge distillation (Hinton et al. 2015): labels and the teacher's softened logits.
 
-    Settings: ``beta`` and ``temperature``, with IMF's meaning of both.
+    Settings: ``beta`` and ``temperature``, with the same meaning as for IMF.
     """
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
@@ -103,9 +101,9 @@ class _Hinted(nn.Module):
 class FitNet(Kd):
     """Hints (Romero et al. 2015): KD, and a regressor from a middle block to the teacher's middle one.
 
-    In one stage, with a regressor of 1x1 convolution, batch norm and ReLU, as Tian et al. 2019 do;
-    with the KD term of Romero's second stage. The distance is relative to the power of the teacher's
-    map, as IMF's is, so that one weight fits all teachers.
+    It is trained in one stage, with a regressor of 1x1 convolution, batch norm and ReLU, as in Tian et al.
+    2019, and with the KD term of Romero's second stage. The distance is relative to the power of the
+    teacher's map, as for IMF, so that one weight fits all teachers.
 
     Settings: those of :class:`Kd`, and ``hint``, the weight of the distance.
     """
@@ -127,7 +125,7 @@ class FitNet(Kd):
             return [(logits, self._to_side(features.float())) for logits, features in outputs]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return the terms for what :meth:`targets` gives."""
+        """Return the terms for the values of :meth:`targets`."""
         teacher_logits, its = target
         logits, mapped = network(images)
         power = its.square().mean((0, 2, 3))

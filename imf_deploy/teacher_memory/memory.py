@@ -60,9 +60,9 @@ class TeacherMemory:
         key = fingerprint([*about, torch.get_num_threads()])[:12]
         batch = hashlib.sha256(images.detach().cpu().contiguous().numpy().data).hexdigest()[:32]
         paths = [self._folder / f"{key}-{batch}-{name}{SUFFIX}" for name in names]
-        found = _read_all(paths)
-        if found is not None:
-            tensors, took = found
+        stored = _read_all(paths)
+        if stored is not None:
+            tensors, took = stored
         else:
             asked = time.process_time()
             tensors = list(look())

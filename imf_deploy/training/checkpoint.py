@@ -121,20 +121,20 @@ def reading(path: Path) -> Iterator[None]:
         raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
 
 
-def check_tensors(found: Checkpoint, module: torch.nn.Module) -> None:
+def check_tensors(checkpoint: Checkpoint, module: torch.nn.Module) -> None:
     """Check the values that a training uses only after it has loaded a checkpoint.
 
     Raises:
         ValueError: the best weights do not belong to the module, or a sum is not a number.
         RuntimeError: a state is not that of a generator.
     """
-    own, best = module.state_dict(), found.group("best")
+    own, best = module.state_dict(), checkpoint.group("best")
     if best and (best.keys() != own.keys() or any(t.shape != own[name].shape for name, t in best.items())):
         raise ValueError("the best weights belong to another model")
-    if any(total.dim() or not total.is_floating_point() for total in found.progress.sums.values()):
+    if any(total.dim() or not total.is_floating_point() for total in checkpoint.progress.sums.values()):
         raise ValueError("a sum is not a number")
     length = len(torch.get_rng_state())
-    for state in found.progress.generators:
+    for state in checkpoint.progress.generators:
         torch.Generator().set_state(state[:length])
 
 
@@ -220,13 +220,13 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         tensors, content = _read(path)
         known = content["settings"]
         progress = Progress(content["epoch"], content["batch"], content["history"], best=content["best"])
-        found = Checkpoint(progress, tensors, content["optimizer"], content["scaler"])
-        progress.sums = found.group("sums")
-        generators = found.group("generators")
+        checkpoint = Checkpoint(progress, tensors, content["optimizer"], content["scaler"])
+        progress.sums = checkpoint.group("sums")
+        generators = checkpoint.group("generators")
         progress.generators = [generators[str(rank)] for rank in range(len(generators))]
     differing = differences(known, finite(settings))
     if not differing:
-        return found
+        return checkpoint
     if overwrite:
         return None
     raise UsageError(

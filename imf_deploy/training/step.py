@@ -74,11 +74,11 @@ class Step:
             share = len(part[0]) / whole
             with nullcontext() if index == len(pictures) - 1 else self._accelerator.no_sync(self._network):
                 with self._accelerator.autocast():
-                    found = self._task.losses(self._network, *part)
-                terms = torch.stack(list(found.values()))
+                    losses = self._task.losses(self._network, *part)
+                terms = torch.stack(list(losses.values()))
                 # Gradients of processes are averaged; parts of a batch may differ by one image.
                 self._accelerator.backward(terms.sum() * (share * world_size()))
-            self.names = tuple(found)
+            self.names = tuple(losses)
             own = terms.detach() * share
             values = own if values is None else values + own
         assert values is not None  # noqa: S101  a batch has at least one part

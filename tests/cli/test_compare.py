@@ -30,7 +30,7 @@ def test_a_budget_that_nothing_fits(here: Cli, error: Error, finished_run: Path,
 
 def test_mistakes(here: Cli, error: Error, finished_run: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text("mine")
-    assert "is there already" in error(here("compare", finished_run, "--json", "c.json"), 2)
+    assert "already exists" in error(here("compare", finished_run, "--json", "c.json"), 2)
     assert (tmp_path / "c.json").read_text() == "mine"
     assert here("compare", finished_run, "--json", "c.json", "--overwrite").code == 0
     assert "there is no file gone" in error(here("compare", "gone"), 2)
@@ -38,5 +38,5 @@ def test_mistakes(here: Cli, error: Error, finished_run: Path, tmp_path: Path) -
     assert "holds no report.json" in error(here("compare", "empty"), 2)
     assert "--min-accuracy" in error(here("compare", finished_run, "--min-accuracy", "90"), 2)
     (tmp_path / "foreign.json").write_text('{"schema": 1, "name": "x"}')
-    assert "no report of imf-deploy" in error(here("compare", "foreign.json"), 1)
+    assert "not a report of imf-deploy" in error(here("compare", "foreign.json"), 1)
     assert here("compare").code == 2

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: what was finished stays, and the same command goes on."""
+"""Ctrl-C at any moment: finished files stay, and the same command resumes."""
 
 import signal
 import subprocess
@@ -10,14 +10,11 @@ import preloaded
 import pytest
 
 Cli = Callable[..., Any]
-SAID = (
-    "error: interrupted. Files that were finished are kept, "
-    "and the same command goes on where a training stopped."
-)
+SAID = "error: interrupted. Finished files are kept, and the same command resumes an unfinished training."
 
 
 def interrupted(arguments: list[str], line: str, place: Path, sign: int) -> tuple[int, list[str]]:
-    """Run a command, signal it when it says ``line``; return its exit code and what it said."""
+    """Run a command, signal it when it prints ``line``; return its exit code and its lines."""
     # Whoever runs the tests in the background ignores Ctrl-C, and so would the child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = preloaded.start(["-m", "imf_deploy", *arguments], cwd=place, stderr=subprocess.PIPE)

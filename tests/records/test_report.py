@@ -62,9 +62,9 @@ def first_row(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (lambda c: c.update(schema=99), "newer version .form 99"),
         (
             lambda c: c.update(schema=1),
-            "older version .form 1, this one reads 0.2.0.. Make it again with: imf-deploy distill",
+            "older version .form 1, this one reads 0.2.0.. Create it again with: imf-deploy distill",
         ),
-        (lambda c: c.update(schema=1, command="a\x1b[2J"), r"Make it again with: a\\x1b\[2J"),
+        (lambda c: c.update(schema=1, command="a\x1b[2J"), r"Create it again with: a\\x1b\[2J"),
         (lambda c: c.pop("schema"), "is not a report of imf-deploy"),
         (lambda c: c.pop("artifacts"), "is not a report of imf-deploy"),
         (lambda c: c.pop("student"), "student: Field required"),

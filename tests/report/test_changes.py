@@ -1,4 +1,4 @@
-"""What a page shows of images that a file decides otherwise."""
+"""Images on the page that a file classifies differently."""
 
 import base64
 import io
@@ -27,12 +27,12 @@ def test_each_image_stands_once_the_farthest_first(report: dict[str, Any]) -> No
 
 def test_the_page_has_tables_and_pictures(report: dict[str, Any]) -> None:
     page = render_html(Report.of(report))
-    assert "What changes, class by class" in page
+    assert "Changes by class" in page
     assert "3 of 2000 images in another class" in page
     assert f'src="{report["pictures"]["17"]}"' in page
     assert "Coat" in page
     report["pictures"] = {}
-    assert "Images that a file decides otherwise" in render_html(Report.of(report))
+    assert "Images that a file classifies differently" in render_html(Report.of(report))
 
 
 def test_thumbnails_are_what_the_network_sees() -> None:

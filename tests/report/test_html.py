@@ -100,7 +100,7 @@ def test_a_run_with_hardly_anything(report: dict[str, Any]) -> None:
     report["environment"], report["config"] = {}, {}
     del report["artifacts"][0]["targets"]
     page = render_html(Report.of(report))
-    for said in ("No latency was measured", "Nothing was stripped", "No training history was kept"):
+    for said in ("No latency was measured", "Nothing was stripped", "There is no training history"):
         assert said in page
     report["artifacts"] = []
     assert "Deploy nothing from this run: it made no files." in render_html(Report.of(report))
@@ -120,8 +120,8 @@ def test_learning_curves_of_every_training(report: dict[str, Any]) -> None:
 
 
 FITTED = (
-    "Linear heads were fitted again at the end; on validation images: "
-    "plain 89.50 % to 90.12 %; imf@1 88.10 % to 87.95 %, so left as it was."
+    "Linear heads were re-fitted at the end. Accuracy on validation images: "
+    "plain 89.50 % to 90.12 %; imf@1 88.10 % to 87.95 %, so the head was not changed."
 )
 
 
@@ -132,15 +132,13 @@ def test_what_fitting_heads_again_did(report: dict[str, Any]) -> None:
     assert shown(FITTED) in markdown
     for each in report["refitted"]:
         each["before"] = each["after"] = None
-    assert "fitted again at the end, with no validation images: plain, imf@1." in render_html(
-        Report.of(report)
-    )
+    assert "re-fitted at the end, without validation images: plain, imf@1." in render_html(Report.of(report))
     for none in ([], None):
         if none is None:
             del report["refitted"]
         else:
             report["refitted"] = none
-        assert "fitted again" not in render_html(Report.of(report)) + render_markdown(Report.of(report))
+        assert "re-fitted" not in render_html(Report.of(report)) + render_markdown(Report.of(report))
 
 
 def test_an_engine_can_be_recommended(report: dict[str, Any]) -> None:

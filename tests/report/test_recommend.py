@@ -37,7 +37,7 @@ def test_what_is_compared_is_said_and_is_in_the_table(report: dict[str, Any]) ->
     product.pop("calibration", None)
     chosen = recommend(rows(product))
     assert chosen is not None
-    assert "its product's accuracy in PyTorch there is 81.1%, the best is 81.1%" in chosen.reason
+    assert "its product's accuracy in PyTorch is 81.1%, the best is 81.1%" in chosen.reason
     own["calibration"] = {
         "target": "onnxruntime-cpu", "method": "minmax", "images": 1, "layers": 1, "float_layers": [],
         "sensitivity": [],
@@ -45,7 +45,7 @@ def test_what_is_compared_is_said_and_is_in_the_table(report: dict[str, Any]) ->
     own["latency_ms"] = {"p50": 0.001, "p90": 0.001, "p99": 0.001}
     chosen = recommend(rows(product, own))
     assert chosen is not None
-    assert "its own accuracy there is 81.5%, the best is 81.5%" in chosen.reason
+    assert "its own accuracy is 81.5%, the best is 81.5%" in chosen.reason
     report["artifacts"] = [product, own]
     for shown in (render_markdown(Report.of(report)), render_html(Report.of(report))):
         assert "81.1 %" in shown

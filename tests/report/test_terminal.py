@@ -62,7 +62,7 @@ def test_a_failed_file_is_said_with_its_reason(report: dict[str, Any]) -> None:
     report["status"] = "fail"
     text = printed(report)
     assert "failed: max difference 0.3 is above 0.05 (deploy/mobilenetv2-imf@1-fp16.onnx)." in unwrapped(text)
-    assert "Of 10 files 7 passed, 1 failed, 2 could not be run here" in unwrapped(text)
+    assert "10 files: 7 passed, 1 failed, 2 could not be run here" in unwrapped(text)
 
 
 def test_nothing_to_deploy(report: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ def test_a_wrong_fold(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.
         return module
 
     monkeypatch.setattr(stage, "fold", wrong)
-    assert "the rung 'folded' breaks" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
+    assert "the rung 'folded' fails" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
 
 
 def test_a_fold_with_equal_weights(
@@ -55,7 +55,7 @@ def test_a_fold_with_equal_weights(
             return right(*arguments)
 
     monkeypatch.setattr(stage, "fold", without_attention)
-    assert "the rung 'folded' breaks" in refused(distilled, "imf@3", tmp_path / "p")
+    assert "the rung 'folded' fails" in refused(distilled, "imf@3", tmp_path / "p")
 
 
 def test_a_wrong_cut(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_a_wrong_cut(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.M
         return module
 
     monkeypatch.setattr(stage, "fold", wrong)
-    assert "the rung 'stripped' breaks" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
+    assert "the rung 'stripped' fails" in refused(make_distilled("resnet8"), "imf@2", tmp_path / "p")
 
 
 def test_another_student(make_distilled: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_another_student(make_distilled: Make, tmp_path: Path, monkeypatch: pyte
         right(path, tensors | {"fc.bias": nudged})
 
     monkeypatch.setattr(stage, "save_weights", nearly)
-    assert "the rung 'stripped' breaks" in refused(make_distilled("resnet8"), "plain", tmp_path / "p")
+    assert "the rung 'stripped' fails" in refused(make_distilled("resnet8"), "plain", tmp_path / "p")
 
 
 @pytest.mark.parametrize("heads", ["heads", "prefix_heads"])
@@ -98,7 +98,7 @@ def test_a_tensor_of_the_teacher(distilled: Distilled, teacher: Teacher, tmp_pat
     ("change", "reason"),
     [
         ({}, ""),
-        ({"ladder": [HOLDS, BREAKS]}, "the rung 'folded' breaks: too far"),
+        ({"ladder": [HOLDS, BREAKS]}, "the rung 'folded' fails: too far"),
         ({"keys_match": False}, "the tensors are not those of the architecture"),
         ({"teacher_tensors_found": 1}, "tensors of the teacher"),
         ({"attentive_tensors_found": 1}, "tensors of the teacher"),

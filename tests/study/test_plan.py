@@ -156,7 +156,7 @@ def test_varied_runs() -> None:
         ({"students": ("resnet8", "cifar:resnet8")}, "`students`"),  # their files have one name
         ({"thin": (Thin("resnet8", 9),)}, "`thin`"),
         ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "`thin`"),
-        ({"thin": "resnet8x0.5:0"}, "`thin` resnet8x0.5:0 trains for no epoch"),
+        ({"thin": "resnet8x0.5:0"}, "`thin` resnet8x0.5:0 has 0 epochs"),
         ({"methods": ()}, "`methods`"),
         ({"methods": ("kd", "crd")}, "`methods` crd is not known"),
         ({"methods": ("kd", "imf", "kd")}, "`methods`"),

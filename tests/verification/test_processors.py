@@ -114,7 +114,7 @@ def test_a_file_for_vnni_differs_elsewhere_and_says_what_it_is_for(
     assert record.layers >= 1
     assert (record.agreement or 0) < 1
     (sentence,) = describe_processors([measured(file, record)])
-    assert "different answers" in sentence
+    assert "different outputs" in sentence
     assert "made for processors with VNNI" in sentence
 
 
