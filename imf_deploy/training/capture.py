@@ -142,8 +142,7 @@ def _watching() -> Iterator[list[str]]:
         if "synchronizing CUDA operation" in str(warning.message):
             place = f"{Path(warning.filename).name}, line {warning.lineno}"
             found.append(f"the host waits for the GPU within it ({place})")
-    changed = (name for name, state in _host_generators().items() if state != drawn[name])
-    found += [f"it draws random numbers on the host ({name})" for name in changed]
+    found += [f"it draws random numbers on the host ({n})" for n in _changed(drawn, _host_generators())]
 
 
 def _host_generators() -> dict[str, object]:
@@ -154,6 +153,10 @@ def _host_generators() -> dict[str, object]:
         "Python": random.getstate(),
         "NumPy": (name, np.asarray(keys).tobytes(), *rest),
     }
+
+
+def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    return [name for name, state in before.items() if state != after[name]]
 
 
 def _leave_capture(stream: torch.cuda.Stream) -> None:
