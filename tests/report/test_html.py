@@ -132,9 +132,7 @@ def test_what_fitting_heads_again_did(report: dict[str, Any]) -> None:
     assert shown(FITTED) in markdown
     for each in report["refitted"]:
         each["before"] = each["after"] = None
-    assert "re-fitted at the end, without validation images: plain, imf@1." in render_html(
-        Report.of(report)
-    )
+    assert "re-fitted at the end, without validation images: plain, imf@1." in render_html(Report.of(report))
     for none in ([], None):
         if none is None:
             del report["refitted"]

@@ -31,4 +31,4 @@ def test_sharing_that_gains_nothing_is_named() -> None:
     sharing = Sharing(2)
     sharing.add(run("ce"), 10.0, alone=True)
     sharing.add(run("ce"), 20.0, alone=False)
-    assert sharing.describe().endswith("fewer --jobs would be as fast")
+    assert sharing.describe().endswith("fewer `jobs` would be as fast")
