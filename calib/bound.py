@@ -1,7 +1,5 @@
 """Weights on which no processor saturates: scales and rounding under the bound on pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

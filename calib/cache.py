@@ -1,7 +1,5 @@
 """Ranges stored in a JSON file, so that they are measured once for both targets and any gate."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Choose the float type of an engine for layers that are not quantised: fp16 if the answers stay the same."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable
 from pathlib import Path

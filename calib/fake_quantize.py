@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.data import Split, eval_batches
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.method.branches import BranchOutputs, TrainingGraph
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
@@ -38,9 +38,8 @@ def require_torchao() -> tuple[Any, Any]:
     try:
         from torchao.quantization.pt2e import fake_quantize, observer
     except Exception as error:  # a build for another PyTorch may raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImfDeployError(
-            f"quantisation-aware training needs torchao, which cannot be imported ({reason})",
+            f"quantisation-aware training needs torchao, which cannot be imported ({first_line(error)})",
             "Type: pip install 'torchao>=0.14', or leave out `qat_epochs`",
         ) from error
     finally:

@@ -1,7 +1,5 @@
 """Layers that stay in float inside an INT8 file, and the operators that a session runs for them."""
 
-from __future__ import annotations
-
 import tempfile
 from collections import Counter
 from collections.abc import Collection

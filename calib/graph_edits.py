@@ -1,7 +1,5 @@
 """Read an ONNX graph by its tensors, and edit the Q/DQ of a quantised one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The operators of a graph that are quantised or left in float one by one, and those always in float."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from onnx import ModelProto, TensorProto

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
@@ -21,9 +22,6 @@ from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import are_probabilities
 from imf_deploy.untrusted import parse_object, shorten
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 _PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
 # Number of noise images that determine which output holds the logits, and their form.
@@ -221,7 +219,9 @@ def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) ->
     given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
     if sidecar_path(path).is_file():
         artifact = load_artifact(path, OnnxFile)
-        if given and given != artifact.preprocess:
+        if given and artifact.preprocess.resize == "input":
+            artifact = artifact.revised(preprocess=given)
+        elif given and given != artifact.preprocess:
             raise UsageError(
                 f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
                 "Leave `preprocess` out for this file",

@@ -1,13 +1,10 @@
 """Run a float model and yield every activation, one batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, TensorProto
-from onnx import ModelProto as Proto
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.compat import usable_cpus
@@ -60,7 +57,7 @@ class Observer:
 
 def _expose(model: ModelProto, input_name: str) -> tuple[ModelProto, list[str]]:
     """Return a copy whose float activations are outputs, and their names, the input first."""
-    exposed = Proto()
+    exposed = ModelProto()
     exposed.CopyFrom(model)
     produced = {name for node in model.graph.node for name in node.output}
     outputs = {value.name for value in model.graph.output}

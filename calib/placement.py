@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from onnx import ModelProto, NodeProto
 
 from imf_deploy.calib.graph_edits import GraphEdits
+from imf_deploy.calib.ranges import Ranges
 from imf_deploy.export.engine_form import LEVELS
-
-if TYPE_CHECKING:
-    from imf_deploy.calib.ranges import Ranges
 
 Sums = Literal["shared", "skip", "both"]
 """The inputs of a residual sum that are quantised: those that a layer also reads, the one that is not fused
@@ -50,7 +48,7 @@ class Placement:
             clips_to_relu(model)
 
 
-def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> int:
+def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> None:
     """Let residual sums read int8, in place.
 
     This concerns sums of which one input is a quantised convolution that nothing else reads. TensorRT fuses
@@ -60,26 +58,18 @@ def quantize_sums(model: ModelProto, ranges: Ranges, *, both: bool = False) -> i
         model: Model with Q/DQ around its layers.
         ranges: Ranges of its activations.
         both: Whether to quantise the output of the fused convolution as well.
-
-    Returns:
-        Number of pairs of Q and DQ that were added.
     """
     edits = GraphEdits(model)
-    added = 0
     for node in [node for node in model.graph.node if node.op_type == "Add"]:
         fused = _fused_input(edits, node)
         if fused is None:
             continue
         for place in (0, 1) if both else (1 - fused,):
             name = node.input[place]
-            if edits.is_dequantised(name):
-                continue
             existing = edits.dequantised_form(name)
-            if existing or name in ranges:
+            if not edits.is_dequantised(name) and (existing or name in ranges):
                 node.input[place] = existing or edits.add_pair(name, scale_of(*ranges[name]))
-                added += not existing
     edits.sort()
-    return added
 
 
 def scale_of(low: float, high: float) -> float:

@@ -1,7 +1,5 @@
 """Convert an ONNX graph from any exporter to the form that quantisation needs, with the same answers."""
 
-from __future__ import annotations
-
 import itertools
 import re
 import tempfile

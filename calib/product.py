@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
 from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
+from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.settings.export import Precision
 from imf_deploy.stages import stage
-
-if TYPE_CHECKING:
-    from imf_deploy.method.products import Product
 
 
 def export_product(

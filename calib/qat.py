@@ -1,7 +1,5 @@
 """Stage: fine-tune a distilled student with fake quantisation (quantisation-aware training, QAT)."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+from onnx import ModelProto
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
 from imf_deploy.calib.float_layers import keep_in_float
@@ -15,11 +17,8 @@ from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisa
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.settings.quantize import Cpus, Target
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 T = TypeVar("T")
 PLACEMENT = Placement()
@@ -131,9 +130,8 @@ def quantize(
         quantizer.quantize_model()
         written: ModelProto = quantizer.model.model
     except Exception as error:  # it may raise anything, with the tensor in the message
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImfDeployError(
-            f"{model.artifact.path} cannot be quantised for {target} ({reason})",
+            f"{model.artifact.path} cannot be quantised for {target} ({first_line(error)})",
             "Use fp32 or fp16 for this model",
         ) from error
     finally:
@@ -177,9 +175,7 @@ def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
 
 
 def _copy(proto: ModelProto) -> ModelProto:
-    from onnx import ModelProto as Proto
-
-    copied = Proto()
+    copied = ModelProto()
     copied.CopyFrom(proto)
     return copied
 

@@ -1,7 +1,5 @@
 """Measure the range of every activation on images that stream through the float model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

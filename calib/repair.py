@@ -1,7 +1,5 @@
 """Return layers to float, most harmful first, until the gate holds; otherwise decline INT8."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any

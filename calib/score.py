@@ -5,10 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.data import Split, eval_batches
@@ -18,9 +18,6 @@ from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import CLASSIFICATION, as_logits
 from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:

@@ -1,7 +1,5 @@
 """Rank layers by the harm of quantising each one alone."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from imf_deploy.calib.model import FloatModel

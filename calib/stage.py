@@ -1,7 +1,5 @@
 """Stage: make an INT8 ONNX file from a float one: calibrate, rank, repair, and pass the gate."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from dataclasses import asdict
@@ -215,7 +213,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
             raise UsageError(
                 f"{data.name} has other preprocessing than {model.artifact.path} "
                 f"({name}: {getattr(have, name)}, but the model needs {getattr(want, name)})",
-                "Use the data that it was made for",
+                "Use the data that it was made for" if want.resize != "input" else "Give its `preprocess`",
             )
     if not len(data.validation):
         raise UsageError(

@@ -6,31 +6,35 @@ raises. Here the library runs in a separate thread, where no signal is delivered
 for it in Python.
 """
 
-from __future__ import annotations
-
 import contextvars
 import threading
 from collections.abc import Callable
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 _POLL_S = 0.1
 """On Windows a signal does not end a wait, so the wait is divided into intervals."""
 
 
-def run_in_background(work: Callable[[], object], cancelled: threading.Event | None = None) -> None:
+def run_in_background(work: Callable[[], Result], cancelled: threading.Event | None = None) -> Result:
     """Run ``work`` to its end in another thread, on the current CUDA device of this one.
 
     Args:
-        work: Function to run. It stores its own result, which is dropped if an interrupt arrives.
+        work: Function to run. Its result is dropped if an interrupt arrives.
         cancelled: Set when an interrupt arrives; ``work`` may watch it and end early.
 
     Raises:
         KeyboardInterrupt: an interrupt arrived; raised when ``work`` has ended, whatever its result.
         BaseException: raised by ``work``.
     """
+    import torch
+
     cancelled = cancelled or threading.Event()
     waited_for, abandoned, done = threading.Event(), threading.Event(), threading.Event()
     errors: list[BaseException] = []
-    device = _cuda_device()
+    results: list[Result] = []
+    device = torch.cuda.current_device() if torch.cuda.is_available() else None
     context = contextvars.copy_context()
 
     def body() -> None:
@@ -39,10 +43,8 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
             if abandoned.is_set():
                 return
             if device is not None:
-                import torch
-
                 torch.cuda.set_device(device)  # each thread has its own current device
-            context.run(work)
+            results.append(context.run(work))
         except BaseException as error:  # raised again in the waiting thread
             errors.append(error)
         finally:
@@ -56,10 +58,9 @@ def run_in_background(work: Callable[[], object], cancelled: threading.Event | N
         raise
     finally:
         waited_for.set()
-    if interrupt:
-        raise interrupt
-    if errors:
-        raise errors[0]
+    if failure := interrupt or next(iter(errors), None):
+        raise failure
+    return results[0]
 
 
 def _wait(
@@ -77,10 +78,3 @@ def _wait(
             interrupt = interrupt or error
             cancelled.set()
     return interrupt
-
-
-def _cuda_device() -> int | None:
-    """Return the current CUDA device of this thread, or ``None``."""
-    import torch
-
-    return torch.cuda.current_device() if torch.cuda.is_available() else None

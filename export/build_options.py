@@ -1,11 +1,10 @@
 """Options of an engine's build besides its batches: the full TensorRT's, and those of both libraries."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,13 +14,18 @@ from imf_deploy.settings import BuildSettings
 from imf_deploy.settings.export import Flavour
 
 
-def check_options(options: BuildSettings, flavour: Flavour) -> None:
-    """Refuse options that this library cannot build, before anything is built.
+def check_options(options: BuildSettings, flavour: Flavour, targets: Sequence[str] = ()) -> None:
+    """Refuse options and targets that this library cannot build, before anything is built.
 
     Raises:
         UsageError: naming the option.
     """
     if flavour == "tensorrt":
+        if targets:
+            raise UsageError(
+                "the full TensorRT only builds for the GPU of this machine",
+                "Leave `compute_capability` out, or use `trt` rtx",
+            )
         if options.version_compatible:
             _check_lean_runtime(import_tensorrt(flavour).__version__)
     elif given := next((name for name in changed_options(options) if name != "workspace"), ""):

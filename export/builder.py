@@ -1,7 +1,5 @@
 """One builder of TensorRT for all engines of a command, as the full one takes seconds to load kernels."""
 
-from __future__ import annotations
-
 import atexit
 from dataclasses import dataclass
 from functools import cache
@@ -75,11 +73,12 @@ def open_session(flavour: Flavour) -> Session:
         DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: the library does not start.
     """
+    import torch
+
     trt = import_tensorrt(flavour)
     log = library_log(flavour)
     log.clear()
-    builder = _builder(flavour, _current_device())
-    return Session(trt, log, builder)
+    return Session(trt, log, _builder(flavour, torch.cuda.current_device() if gpu_here() else -1))
 
 
 @cache
@@ -93,13 +92,6 @@ def _builder(flavour: Flavour, device: int) -> Any:
 
 # This runs before the interpreter removes modules that the builder's destructor still needs.
 atexit.register(_builder.cache_clear)
-
-
-def _current_device() -> int:
-    """Return the index of the current CUDA device, or -1."""
-    import torch
-
-    return torch.cuda.current_device() if gpu_here() else -1
 
 
 def parser_problems(parser: Any) -> str:

@@ -1,7 +1,5 @@
 """Choose which files are written for each product, from ``precisions``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

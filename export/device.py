@@ -1,7 +1,5 @@
 """The current GPU, as far as engines depend on it."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -4,8 +4,6 @@ The file itself keeps float32, which every runtime on a CPU computes quickly and
 strongly typed, so operators that stay in float would run in float32 there.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Literal
@@ -79,17 +77,14 @@ def _drop_identities(model: ModelProto) -> None:
         for node in model.graph.node
         if node.op_type == "LeakyRelu" and any(a.name == "alpha" and a.f == 1 for a in node.attribute)
     }
-    identities = {new: old for new, old in identities.items() if new not in _output_names(model)}
+    for value in model.graph.output:
+        identities.pop(value.name, None)
     nodes = [node for node in model.graph.node if not set(node.output) & identities.keys()]
     for node in nodes:
         for place, name in enumerate(node.input):
             node.input[place] = identities.get(name, name)
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-
-
-def _output_names(model: ModelProto) -> set[str]:
-    return {value.name for value in model.graph.output}
 
 
 def _round_scales(model: ModelProto) -> None:

@@ -5,8 +5,6 @@ was found by comparing engines that were built with different settings; the posi
 documented by NVIDIA (github.com/NVIDIA/TensorRT/issues/3073).
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

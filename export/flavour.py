@@ -1,7 +1,5 @@
 """Choose between TensorRT and TensorRT-RTX, and import it."""
 
-from __future__ import annotations
-
 import importlib
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,6 @@
 """Convert the weights and the arithmetic of an ONNX model to fp16; inputs and outputs stay fp32."""
 
-from __future__ import annotations
-
+import numpy as np
 from onnx import ModelProto, numpy_helper
 
 from imf_deploy.errors import ImfDeployError
@@ -20,7 +19,6 @@ def to_half(model: ModelProto) -> ModelProto:
     Raises:
         ImfDeployError: a weight is too large for fp16.
     """
-    import numpy as np
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -40,21 +38,10 @@ def to_half(model: ModelProto) -> ModelProto:
     return half
 
 
-def flush_tiny(model: ModelProto, limit: float) -> int:
-    """Set the float weights of a model whose magnitude is below ``limit`` to zero, in place.
-
-    Returns:
-        Number of weights that were changed.
-    """
-    import numpy as np
-
-    flushed = 0
+def flush_tiny(model: ModelProto, limit: float) -> None:
+    """Set the float weights of a model whose magnitude is below ``limit`` to zero, in place."""
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32:
-            continue
-        tiny = (np.abs(values) < limit) & (values != 0)
+        tiny = (np.abs(values) < limit) & (values != 0) if values.dtype == np.float32 else np.False_
         if tiny.any():
-            flushed += int(tiny.sum())
             tensor.CopyFrom(numpy_helper.from_array(np.where(tiny, np.float32(0), values), tensor.name))
-    return flushed

@@ -1,7 +1,5 @@
 """TensorRT's messages: collected, and kept off the terminal."""
 
-from __future__ import annotations
-
 import importlib
 from collections import deque
 from functools import cache
@@ -34,16 +32,12 @@ def library_log(flavour: Flavour) -> Any:
 
         def clear(self) -> None:
             self.errors: deque[str] = deque(maxlen=20)
-            self.warnings: deque[str] = deque(maxlen=20)
 
         def log(self, severity: Any, message: str) -> None:
             # Called from C++, which drops exceptions: see imf_deploy.export.background.
             text = one_line(message)
-            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                if _NOISE not in text:
-                    self.errors.append(text)
-            elif severity == trt.ILogger.WARNING:
-                self.warnings.append(text)
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR) and _NOISE not in text:
+                self.errors.append(text)
 
         def reason(self) -> str:
             """Return the last errors in one clause."""

@@ -1,7 +1,5 @@
 """Watch a build of TensorRT: feed a progress bar, and cancel the build on request."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +34,7 @@ class Progress:
     def finish(self, phase: str) -> None:
         """End a phase."""
         self._steps.pop(phase, None)
-        parent = self._parents.pop(phase, None)
-        if parent is None:
+        if self._parents.pop(phase, None) is None:
             self._show_at(1.0)
 
     def _show(self, phase: str) -> None:

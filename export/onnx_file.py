@@ -122,24 +122,6 @@ def content_hash(path: Path) -> str:
     return fingerprint([own, *parts]) if parts else own
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the key-value pairs of an ONNX file.
-
-    Raises:
-        ImfDeployError: see :func:`read_model`.
-    """
-    return {entry.key: entry.value for entry in read_model(path).metadata_props}
-
-
-def operators(path: Path) -> dict[str, int]:
-    """Return the number of occurrences of each type of operator in an ONNX file.
-
-    Raises:
-        ImfDeployError: see :func:`read_model`.
-    """
-    return _count(read_model(path))
-
-
 def describe_onnx(path: Path) -> OnnxInfo:
     """Return a description of an ONNX file.
 
@@ -158,7 +140,7 @@ def describe_model(path: Path, model: ModelProto) -> OnnxInfo:
         # Old files list their weights among the inputs.
         inputs={value.name: tensor_shape(value) for value in model.graph.input if value.name not in weights},
         outputs={value.name: tensor_shape(value) for value in model.graph.output},
-        operators=_count(model),
+        operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         opset=max(
             (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0
@@ -195,10 +177,6 @@ def external_problem(path: Path, location: str) -> ImfDeployError | None:
     if missing:
         return ImfDeployError(f"{path} needs {target.name}, which is missing", "Keep the files together")
     return None
-
-
-def _count(model: ModelProto) -> dict[str, int]:
-    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))
 
 
 def _precision(model: ModelProto) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import onnx
 from onnx import ModelProto
 
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
@@ -117,7 +117,7 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
             )
     except Exception as error:  # the traced code and the exporter may raise anything
         raise ImfDeployError(
-            f"cannot export {type(module).__name__} to ONNX ({_first_line(error)})",
+            f"cannot export {type(module).__name__} to ONNX ({first_line(error)})",
             "Use a model without control flow that depends on its input",
         ) from error
     if program is None:
@@ -162,13 +162,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _first_line(error: BaseException) -> str:
-    """Return the root cause in one line; the exporter wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
 def _clear_notes(model: ModelProto) -> None:
     """Remove doc strings and metadata at every depth: they contain stack traces with local paths."""
     for message in list(messages(model)):
@@ -182,7 +175,7 @@ def _check(model: ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ImfDeployError(f"the exported ONNX is not valid ({_first_line(error)})") from error
+        raise ImfDeployError(f"the exported ONNX is not valid ({first_line(error)})") from error
     for values, name, shape in (
         (model.graph.input, INPUT, [BATCH, 3, None, None]),
         (model.graph.output, OUTPUT, [BATCH, None]),

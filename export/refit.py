@@ -1,7 +1,5 @@
 """Put the weights of an ONNX file into an engine that was built with ``strip_weights``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
+
+from onnx import ModelProto
 
 from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
@@ -22,17 +24,13 @@ from imf_deploy.export.targets import PORTABLE_CAPABILITIES, profiles_text, rtx_
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file
+from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.settings import EngineSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
-    from imf_deploy.method.products import Product
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,12 @@ def choose_engines(settings: EngineSettings, choice: FileChoice) -> tuple[Engine
     library, targets = choose_flavour(settings.trt), settings.compute_capability
     if not library.flavour:
         return None, f"No TensorRT engines: {library.reason}"
-    if library.flavour == "tensorrt" and targets:
-        raise UsageError(
-            "the full TensorRT only builds for the GPU of this machine",
-            "Leave `compute_capability` out, or use `trt` rtx",
-        )
+    check_options(settings, library.flavour, targets)
     if TURING in targets and set(choice.engines) != {"fp16"}:
         raise UsageError(
             "compute capability 75 has no engines with a float32 matrix product, as fp32 and int8 files have",
             f"Use `precisions` fp16 or {DEPLOY}, or leave 75 out",
         )
-    check_options(settings, library.flavour)
     # With explicit targets, the engines may be for other machines.
     remark = "" if library.flavour == "tensorrt" or targets else _rtx_without_targets(gpu_here())
     return EnginePlan(library.flavour, settings, choice.engines), remark
@@ -204,12 +197,6 @@ def write_onnx(
     ).save()
 
 
-def _built_on(engines: EnginePlan) -> str:
-    """Return the GPU that an engine of the full TensorRT is bound to; RTX engines are not bound to one."""
-    gpu = None if engines.flavour == "rtx" else this_gpu()
-    return str(gpu) if gpu else ""
-
-
 def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:
     """Build an engine from an ONNX file, and write it with its sidecar.
 
@@ -225,7 +212,8 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         UsageError: the path belongs to another file.
         ImfDeployError: TensorRT refuses the file.
     """
-    recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), _built_on(engines), versions()])
+    gpu = None if engines.flavour == "rtx" else this_gpu()  # RTX engines are not bound to one
+    recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), str(gpu or ""), versions()])
     if made := claim(EngineFile, path, recipe, overwrite):
         return made
     with stage("engines"):
@@ -246,7 +234,7 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         recipe=recipe,
         targets=list(info.header.targets),
         batch=profiles_text(info.batch),
-        build=info.built(),
+        build=info.built,
         **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
     )
     if engines.settings.strip_weights:

@@ -1,7 +1,5 @@
 """Targets of an engine: a flavour of TensorRT, batch sizes, compute capabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imf_deploy.settings import BatchRange

@@ -3,8 +3,6 @@
 Networks are strongly typed, which all of them support: the precision is that of the ONNX file.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,10 +19,10 @@ from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path
-from imf_deploy.export.timing_cache import TimingCache, choose_cache
+from imf_deploy.export.timing_cache import TimingCache, own_cache
 from imf_deploy.files import write_bytes
 from imf_deploy.progress import track
-from imf_deploy.records.making import Built, CacheUse, Gpu
+from imf_deploy.records.making import Built
 from imf_deploy.settings import BatchRange, BuildSettings
 from imf_deploy.settings.export import Flavour, parse_capability, profiles_of
 
@@ -40,11 +38,8 @@ class EngineInfo:
         onnx: The ONNX file that it was built from. Names, shapes and precision are the same in the engine,
             which cannot be queried for them without a GPU.
         layers: Number of layers of the parsed network.
-        warnings: TensorRT's warnings, each once.
-        seconds: Duration of the build in seconds, from the ONNX file to the plan.
-        options: Options of the build.
-        gpu: GPU that the full TensorRT built it on.
-        cache: Use of a timing cache; TensorRT-RTX has none.
+        built: What its record keeps of the build. Its duration is from the ONNX file to the plan; its GPU
+            is that of the full TensorRT; TensorRT-RTX uses no timing cache.
     """
 
     path: Path
@@ -52,15 +47,7 @@ class EngineInfo:
     batch: tuple[BatchRange, ...]
     onnx: OnnxInfo
     layers: int
-    warnings: tuple[str, ...]
-    seconds: float
-    options: BuildSettings
-    gpu: Gpu | None
-    cache: CacheUse | None
-
-    def built(self) -> Built:
-        """Return what its record keeps of the build."""
-        return Built(round(self.seconds, 3), changed_options(self.options), self.gpu, self.cache)
+    built: Built
 
 
 def build_engine(
@@ -94,25 +81,21 @@ def build_engine(
         KeyboardInterrupt: raised when the build has ended.
     """
     targets = sorted({parse_capability(text) for text in compute_capability}, key=int)
-    if targets and flavour == "tensorrt":
-        raise UsageError(
-            "the full TensorRT only builds for the GPU of this machine",
-            "Leave `compute_capability` out, or use `trt` rtx",
-        )
     options = options or BuildSettings()
-    check_options(options, flavour)
-    onnx = describe_onnx(onnx_path)
-    job = _Job(onnx_path, path, flavour, profiles_of(batch), targets, options, timing_cache)
+    check_options(options, flavour, targets)
+    onnx, profiles = describe_onnx(onnx_path), profiles_of(batch)
     cancelled = threading.Event()
     with track(f"Building {path.name}", PERCENT) as advance:
-        run_in_background(lambda: job.run(advance, cancelled), cancelled)
-    if job.stripped:
-        write_bytes(stripped_path(path), job.stripped)
-    write_bytes(path, job.plan)
-    header = read_engine_header(path)
-    return EngineInfo(
-        path, header, job.profiles, onnx, job.layers, job.warnings, job.seconds, options, job.gpu, job.cache
-    )
+        plan, stripped, layers, built = run_in_background(
+            lambda: _build(
+                onnx_path, path.parent, flavour, profiles, targets, options, timing_cache, advance, cancelled
+            ),
+            cancelled,
+        )
+    if stripped:
+        write_bytes(stripped_path(path), stripped)
+    write_bytes(path, plan)
+    return EngineInfo(path, read_engine_header(path), profiles, onnx, layers, built)
 
 
 def check_readable(onnx_path: Path, flavour: Flavour) -> None:
@@ -126,61 +109,49 @@ def check_readable(onnx_path: Path, flavour: Flavour) -> None:
     run_in_background(lambda: open_session(flavour).parse(onnx_path))
 
 
-class _Job:
-    """One build; its results are in the attributes after :meth:`run` has returned."""
+def _build(
+    onnx_path: Path,
+    folder: Path,
+    flavour: Flavour,
+    profiles: tuple[BatchRange, ...],
+    targets: list[str],
+    options: BuildSettings,
+    timing_cache: Path | None,
+    advance: Callable[[int], None],
+    cancelled: threading.Event,
+) -> tuple[bytes, bytes, int, Built]:
+    """Build the plan, and store its timings.
 
-    def __init__(
-        self,
-        onnx_path: Path,
-        path: Path,
-        flavour: Flavour,
-        profiles: tuple[BatchRange, ...],
-        targets: list[str],
-        options: BuildSettings,
-        timing_cache: Path | None,
-    ) -> None:
-        self.profiles = profiles
-        self.plan = self.stripped = b""
-        self.layers, self.seconds = 0, 0.0
-        self.warnings: tuple[str, ...] = ()
-        self.gpu: Gpu | None = None
-        self.cache: CacheUse | None = None
-        self._onnx_path, self._path, self._flavour = onnx_path, path, flavour
-        self._targets, self._options, self._timing_cache = targets, options, timing_cache
-
-    def run(self, advance: Callable[[int], None], cancelled: threading.Event) -> None:
-        """Build the plan, and store its timings."""
-        start = time.perf_counter()
-        session = open_session(self._flavour)
-        trt, log = session.trt, session.log
-        network = session.parse(self._onnx_path)
-        config = session.builder.create_builder_config()
-        apply_options(self._options, trt, config)
-        _set_targets(trt, config, self._targets)
-        _set_batch(session, config, network, self.profiles)
-        cache = self._attach_cache(session, config)
-        monitor = build_monitor(trt, advance, cancelled)
-        config.progress_monitor = monitor
-        plan = session.builder.build_serialized_network(network, config)
-        if monitor.error:
-            raise monitor.error
-        if plan is None:
-            raise session.failed(f"{trt.__name__} could not build {self._onnx_path}")
-        self.plan = bytes(plan)
-        self.layers, self.warnings = network.num_layers, tuple(dict.fromkeys(log.warnings))
-        self.cache = cache.save() if cache else None
-        if self._options.strip_weights:
-            self.stripped = self.plan
-            host_code = self._options.version_compatible
-            self.plan = refit_plan(session, self.stripped, self._onnx_path, host_code=host_code)
-        self.seconds = time.perf_counter() - start
-
-    def _attach_cache(self, session: Session, config: Any) -> TimingCache | None:
-        if self._flavour == "rtx":  # it does not time kernels while it builds
-            return None
-        self.gpu = this_gpu()
-        file = choose_cache(self._timing_cache, self._path.parent, session.trt.__version__, self.gpu)
-        return TimingCache(session, config, file)
+    Returns:
+        The plan, the plan without weights where they are stripped, the number of layers, and the record.
+    """
+    start = time.perf_counter()
+    session = open_session(flavour)
+    trt = session.trt
+    network = session.parse(onnx_path)
+    config = session.builder.create_builder_config()
+    apply_options(options, trt, config)
+    _set_targets(trt, config, targets)
+    _set_batch(session, config, network, profiles)
+    gpu = cache = None
+    if flavour == "tensorrt":  # TensorRT-RTX does not time kernels while it builds
+        gpu = this_gpu()
+        file = timing_cache or own_cache(folder, trt.__version__, gpu)
+        cache = TimingCache(session, config, file, shared=timing_cache is not None)
+    monitor = build_monitor(trt, advance, cancelled)
+    config.progress_monitor = monitor
+    serialized = session.builder.build_serialized_network(network, config)
+    if monitor.error:
+        raise monitor.error
+    if serialized is None:
+        raise session.failed(f"{trt.__name__} could not build {onnx_path}")
+    plan, stripped = bytes(serialized), b""
+    use = cache.save() if cache else None
+    if options.strip_weights:
+        stripped = plan
+        plan = refit_plan(session, stripped, onnx_path, host_code=options.version_compatible)
+    built = Built(round(time.perf_counter() - start, 3), changed_options(options), gpu, use)
+    return plan, stripped, network.num_layers, built
 
 
 def _set_targets(trt: Any, config: Any, targets: list[str]) -> None:

@@ -3,11 +3,8 @@
 The format of the file is TensorRT's own, as for ``trtexec --timingCacheFile``.
 """
 
-from __future__ import annotations
-
 import logging
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +18,17 @@ _LARGEST = 1 << 30
 """Maximum size in bytes; caches of a few networks have megabytes."""
 
 
-@dataclass(frozen=True)
-class CacheFile:
-    """The file in which timings are stored.
-
-    Attributes:
-        path: The file.
-        shared: Whether the user named it. Such a file is never replaced by timings of another GPU.
-    """
-
-    path: Path
-    shared: bool
-
-
-def choose_cache(shared: Path | None, folder: Path, version: str, gpu: Gpu | None) -> CacheFile:
-    """Return the cache that the user named, or the one next to the engines.
+def own_cache(folder: Path, version: str, gpu: Gpu | None) -> Path:
+    """Return the cache next to the engines, for a user who names none.
 
     Args:
-        shared: File named by the user.
         folder: Folder of the engines.
         version: Version of TensorRT.
         gpu: GPU that the engines are built on; it and the version are in the name of the file.
     """
-    if shared:
-        return CacheFile(shared, shared=True)
     words = f"{gpu.name} sm{gpu.capability}" if gpu else "any"
     slug = re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
-    return CacheFile(folder / f"tensorrt-{version}-{slug}.timing-cache", shared=False)
+    return folder / f"tensorrt-{version}-{slug}.timing-cache"
 
 
 def check_cache(path: Path | None) -> None:
@@ -71,21 +52,22 @@ class TimingCache:
         session: The session that builds.
         config: ``IBuilderConfig`` that the timings are attached to.
         file: File that they are read from, and written to by :meth:`save`.
+        shared: Whether the user named it. Such a file is never replaced by timings of another GPU.
     """
 
-    def __init__(self, session: Session, config: Any, file: CacheFile) -> None:
+    def __init__(self, session: Session, config: Any, file: Path, *, shared: bool) -> None:
         self._config, self._file = config, file
         self._keep = True
-        known = _read(file.path)
+        known = _read(file)
         self._found = bool(known) and self._attach(known)
         if known and not self._found:
             session.log.clear()  # messages about the mismatch do not concern the build
-            self._keep = not file.shared
+            self._keep = not shared
             say(
-                f"The timing cache {file.path} was not made by {session.trt.__name__} "
+                f"The timing cache {file} was not made by {session.trt.__name__} "
                 f"{session.trt.__version__} on this GPU, and is "
-                + ("ignored" if file.shared else "created again")
-                + ("; delete it to start another there" if file.shared else ""),
+                + ("ignored" if shared else "created again")
+                + ("; delete it to start another there" if shared else ""),
                 logging.WARNING,
             )
         if not self._found and not self._attach(b""):
@@ -97,10 +79,10 @@ class TimingCache:
         complete = self._found and self._size() == self._before
         if self._keep and not complete:
             try:
-                write_bytes(self._file.path, bytes(self._config.get_timing_cache().serialize()))
+                write_bytes(self._file, bytes(self._config.get_timing_cache().serialize()))
             except ImfDeployError as error:
                 say(f"The timing cache is not stored: {error}", logging.WARNING)
-        return CacheUse(self._file.path.name, self._found, complete)
+        return CacheUse(self._file.name, self._found, complete)
 
     def _attach(self, content: bytes) -> bool:
         cache = self._config.create_timing_cache(content)

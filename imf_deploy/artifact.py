@@ -1,7 +1,5 @@
 """Records next to their files: written after them, and checked against them when they are read."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from imf_deploy.records.upgrade import take_schema, upgrade_file
 
 Kind = TypeVar("Kind", bound=Artifact, default=Artifact)
 _AGAIN = "Create the file again"
+_WRITERS = {"TeacherFile": "train-teacher", "DistilledFile": "distill", "ProductFile": "strip"}
 
 
 def read_record(sidecar: Path) -> Artifact:
@@ -61,18 +60,19 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
     if artifact.sha256 != sha256_file(path):
         raise ImfDeployError(f"{path} was changed after its sidecar was written", "Create it again")
     if not isinstance(artifact, kind):
-        raise ImfDeployError(f"{path} is {artifact.title}, not {kind.title}", kind.source_hint)
+        writer = _WRITERS.get(kind.__name__, "export")
+        raise ImfDeployError(
+            f"{path} is {artifact.title()}, not {kind.title()}", f"Use a file of imf-deploy {writer}"
+        )
     return artifact
 
 
 def current_artifact(path: Path, recipe: str, kind: type[Kind] = Artifact) -> Kind | None:  # type: ignore[assignment]
     """Return the artifact at ``path`` if it is complete and was made by ``recipe``, else ``None``."""
-    if not (path.is_file() and sidecar_path(path).is_file()):
-        return None
     try:
         artifact = load_artifact(path, kind)
     except ImfDeployError:
-        return None  # damaged or changed: the stage makes it again
+        return None  # missing, damaged or changed: the stage makes it again
     return artifact if artifact.recipe == recipe else None
 
 

@@ -170,16 +170,8 @@ def _classes(predict: Predict, prepare: Callable[[Tensor], Tensor], images: Tens
     import torch
 
     with torch.inference_mode():
-        parts = [_cpu(predict(prepare(part))) for part in torch.split(images, _BATCH)]
-    classes: _Classes = np.concatenate(parts).argmax(1)
-    return classes
-
-
-def _cpu(logits: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    values: npt.NDArray[np.floating] = (
-        logits if isinstance(logits, np.ndarray) else logits.float().cpu().numpy()
-    )
-    return values
+        parts = [torch.as_tensor(predict(prepare(part))).cpu() for part in torch.split(images, _BATCH)]
+        return np.asarray(torch.cat(parts).float().numpy().argmax(1), np.int64)
 
 
 def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
@@ -241,8 +233,7 @@ def _learned(answers: _Classes, truth: _Classes, classes: int) -> _Right | None:
     for fitted in (half, ~half):
         counts = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(counts, (answers[fitted], truth[fitted]), 1)
-        order = _assign(counts)
-        right[~fitted] = order[answers[~fitted]] == truth[~fitted]
+        right[~fitted] = _assign(counts)[answers[~fitted]] == truth[~fitted]
     return right
 
 

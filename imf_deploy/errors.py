@@ -4,8 +4,6 @@ The command line prints them on one line, without a traceback, and exits with th
 is a bug and keeps its traceback.
 """
 
-from __future__ import annotations
-
 from unicodedata import category
 
 
@@ -71,3 +69,10 @@ def visible(text: str) -> str:
         char.encode("unicode_escape").decode() if category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char
         for char in text
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the root cause of an error, or its type where it has no text."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

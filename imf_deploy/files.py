@@ -1,7 +1,5 @@
 """Files that are complete or absent: atomic writes, hashes, and paths that stay in their folder."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

@@ -1,7 +1,5 @@
 """Typed values from untrusted JSON, checked by pydantic in its strict mode."""
 
-from __future__ import annotations
-
 import json
 import math
 from functools import cache
@@ -18,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from imf_deploy.limits import LARGEST_NUMBER, LONGEST
+from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.untrusted import shorten
 
 Value = TypeVar("Value")
@@ -51,15 +49,12 @@ def read_typed(kind: type[Value], content: Any) -> Value:
     """Build a dataclass from a JSON object that fits it.
 
     Args:
-        kind: The dataclass. It has no unknown keys, and texts and lists of at most
-            :data:`~imf_deploy.limits.LONGEST`.
+        kind: The dataclass, which has no unknown keys.
         content: The object, as :mod:`json` reads it.
 
     Raises:
         ValueError: a field is missing, unknown, of another type, or out of its bounds; the message names it.
     """
-    if place := _beyond(content):
-        raise ValueError(f"{place} is out of bounds")
     try:
         return _adapter(kind).validate_json(f"[{json.dumps(content)}]")[0]  # type: ignore[arg-type, no-any-return]
     except ValidationError as error:
@@ -98,19 +93,6 @@ def first_problem(error: ValidationError, skip: int = 0) -> str:
     place = "".join(steps).lstrip(".")[-200:] or "it"
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}{message[5:]}" if message.startswith("Input ") else f"{place}: {message}"
-
-
-def _beyond(content: Any, place: str = "it") -> str:
-    """Return the place of a number, text or list that exceeds the limits of settings, or an empty text."""
-    if isinstance(content, dict):
-        return next(filter(None, (_beyond(value, shorten(key, 40)) for key, value in content.items())), "")
-    if isinstance(content, list):
-        inner = next(filter(None, (_beyond(value, place) for value in content[:LONGEST])), "")
-        return place if len(content) > LONGEST else inner
-    if isinstance(content, str):
-        return place if len(content) > LONGEST else ""
-    fits = not isinstance(content, int | float) or abs(content) <= LARGEST_NUMBER  # NaN is refused as well
-    return "" if fits else place
 
 
 @cache

@@ -1,7 +1,5 @@
 """Times of the stages of a run: wall-clock and processor time, each second counted once."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator
@@ -51,17 +49,12 @@ class Clock:
 
     def _charge(self) -> None:
         """Add the time since the last change to the running stage."""
-        now = time.perf_counter(), _processor_time()
+        now = time.perf_counter(), sum(os.times()[:4])  # the last of these times is elapsed time
         if self._inside:
             spent = self.times[self._inside[-1]]
             spent.wall += now[0] - self._since[0]
             spent.processor += now[1] - self._since[1]
         self._since = now
-
-
-def _processor_time() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
@@ -72,13 +65,13 @@ def clock() -> Iterator[Clock]:
     """Measure the stages in this context, and yield their times. Nested calls yield the outer clock."""
     if around := _clock.get():
         yield around
-        return
-    made = Clock()
-    token = _clock.set(made)
-    try:
-        yield made
-    finally:
-        _clock.reset(token)
+    else:
+        made = Clock()
+        token = _clock.set(made)
+        try:
+            yield made
+        finally:
+            _clock.reset(token)
 
 
 @contextmanager
@@ -88,9 +81,8 @@ def stage(name: str) -> Iterator[None]:
     Args:
         name: For example ``distil``. A stage may run several times, and inside another one.
     """
-    running = _clock.get()
-    if running is None:
-        yield
-        return
-    with running.running(name), progress.part(name):
+    if around := _clock.get():
+        with around.running(name), progress.part(name):
+            yield
+    else:
         yield

@@ -1,5 +1,6 @@
 """JSON that may be anybody's: checked against types, and read into dataclasses."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -7,6 +8,7 @@ import pytest
 
 from imf_deploy.forms import read_typed
 from imf_deploy.models import Block, ModelSpec
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import LossSettings, TrainingSettings
 
 
@@ -39,7 +41,6 @@ def test_what_fits() -> None:
     [
         {"name": 1},
         {"name": None},
-        {"name": "x" * 2000},
         {"rate": "0.5"},
         {"rate": True},
         {"rate": float("nan")},
@@ -51,11 +52,9 @@ def test_what_fits() -> None:
         {"many": "12"},
         {"many": [1.5]},
         {"many": [[1]]},
-        {"many": [1] * 2000},
         {"pair": [1]},
         {"pair": ["x", 1]},
         {"maybe": "1"},
-        {"maybe": 10**400},
         {"inner": None},
         {"inner": {"side": "7"}},
         {"inner": {}},
@@ -64,9 +63,7 @@ def test_what_fits() -> None:
     ],
 )
 def test_what_does_not(change: dict[str, Any]) -> None:
-    with pytest.raises(
-        ValueError, match=r"^\S+ (should|Field required|Unexpected|is out of bounds)"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"^\S+ (should|Field required|Unexpected)") as caught:
         read_typed(Outer, {"name": "n"} | change)
     assert len(str(caught.value)) < 150
 
@@ -85,3 +82,29 @@ def test_own_records_come_back(record: Any) -> None:
     assert ModelSpec("resnet8", 3, 16).to_dict().keys() == {
         "name", "num_classes", "image_size", "stem_strides", "taps"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "x" * 2000},
+        {"taps": ["a"] * 2000},
+        {"taps": ["a" * 2000]},
+        {"num_classes": 10**400},
+        {"image_size": 0},
+        {"stem_strides": [1] * 9},
+        {"stem_strides": [3]},
+    ],
+)
+def test_bounds_of_a_network(change: dict[str, Any]) -> None:
+    spec = {"name": "resnet8", "num_classes": 3, "image_size": 16}
+    assert read_typed(ModelSpec, spec) == ModelSpec("resnet8", 3, 16)
+    with pytest.raises(ValueError, match=rf"^{next(iter(change))}") as caught:
+        read_typed(ModelSpec, spec | change)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_preprocessing_has_as_many_labels_as_there_are_classes() -> None:
+    labels = tuple(map(str, range(20_000)))
+    known = Preprocess(16, "none", 16, (0.5,) * 3, (0.5,) * 3, labels)
+    assert Preprocess.from_dict(json.loads(json.dumps(asdict(known)))) == known

@@ -119,8 +119,7 @@ def first_side(data: Data) -> int | None:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         first = data[0]
     else:
-        batches = counted(data, "train")
-        first = next(iter(batches), None)
+        first = next(iter(counted(data, "train")), None)
     images = first[0] if isinstance(first, list | tuple) and first else None
     return int(images.shape[-1]) if torch.is_tensor(images) else None
 

@@ -12,10 +12,10 @@ from torch import nn
 
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import DivergedError, UsageError
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.products import MODULE, Product, load_product
-from imf_deploy.models import ModelSpec, check_behaviour, only_logits, tensor_hashes
+from imf_deploy.models import ModelSpec, check_behaviour, not_finite, only_logits, tensor_hashes
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DistilledFile, ProductFile
@@ -53,9 +53,8 @@ def as_product(
     preprocess = fitting_preprocess(module, image_size, preprocess)
     size = preprocess.size
     check_behaviour(module, size, name)
-    spec = ModelSpec(name, preprocess.num_classes, size)
     record = ProductFile(
-        **in_memory(module, spec, preprocess),
+        **in_memory(module, ModelSpec(name, preprocess.num_classes, size), preprocess),
         parent="",
         product=MODULE,
         parameters=count_parameters(module),
@@ -149,7 +148,15 @@ def distilled_in_memory(
         preprocess: How images are prepared as the student's input.
         design: Design of the branches.
         fields: Further fields of the record.
+
+    Raises:
+        DivergedError: a weight or a statistic is not finite.
     """
+    if spoilt := not_finite(graph.state_dict()):
+        raise DivergedError(
+            f"{len(spoilt)} weights and statistics are not finite, such as {spoilt[0]}",
+            "Train with a lower learning rate, or clip the gradient",
+        )
     graph = copy.deepcopy(graph).cpu().to(memory_format=torch.channels_last).eval()
     record = DistilledFile(**in_memory(graph, spec, preprocess), parent="", **fields)
     return Distilled(record, spec, graph, record.blocks, record.teacher_features, design)

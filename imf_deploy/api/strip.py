@@ -42,9 +42,9 @@ def strip(
 
     Raises:
         UsageError: the student has no such product.
+        DivergedError: a weight or a statistic is not finite.
         GateError: a proof does not hold.
         ImfDeployError: the student cannot be cut after a block.
     """
     trained = as_distilled(distilled, preprocess) if isinstance(distilled, ImfDistiller) else distilled
-    names = choose_products(products or (ALL,), len(trained.blocks))
-    return strip_in_memory(trained, names, images)
+    return strip_in_memory(trained, choose_products(products or (ALL,), len(trained.blocks)), images)

@@ -1,7 +1,5 @@
 """Concurrent requests: the throughput of several clients together, and the time of each request."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import threading

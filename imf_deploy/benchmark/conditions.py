@@ -8,7 +8,6 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import psutil
@@ -99,9 +98,7 @@ class OtherWork:
         self._began = _times()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Compute the result."""
         wall, idle, own = (after - before for after, before in zip(_times(), self._began, strict=True))
         taken = wall * (psutil.cpu_count() or 1) - idle - own

@@ -1,7 +1,5 @@
 """Energy of the processor, if the kernel allows reading it (RAPL through powercap)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Additional measurements on a GPU: the parts of a run, and the state of the device."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """The input that all files of a measurement share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

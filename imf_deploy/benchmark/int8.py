@@ -1,7 +1,5 @@
 """Whether INT8 is worthwhile on this machine: sentences for terminals and reports."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The measured latency of a runner, and the comparison of two."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The layers of an engine as a table: formats, tactics and times."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

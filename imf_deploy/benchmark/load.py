@@ -1,11 +1,8 @@
 """Reload runners during a measurement, because two loads of one file differ."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.runners.base import Batch, Runner
@@ -37,9 +34,7 @@ class Loads:
         """Enter without opening anything."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close every runner."""
         with self._kept, self._loaded:
             pass

@@ -1,7 +1,5 @@
 """Time several runners side by side, in rounds, so that a drifting machine favours none."""
 
-from __future__ import annotations
-
 import gc
 import math
 import time

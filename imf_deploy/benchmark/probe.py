@@ -1,7 +1,5 @@
 """Load one file in this process and run it once; the child of :mod:`imf_deploy.benchmark.startup`."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imf_deploy.benchmark.clients import measure_clients
 from imf_deploy.benchmark.conditions import OtherWork, conditions
@@ -21,10 +21,12 @@ from imf_deploy.benchmark.ways import ways_of, where
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.method.products import Product
 from imf_deploy.runners.base import Batch, SessionRunner
 from imf_deploy.runners.opening import Way
 from imf_deploy.settings import BenchSettings
+
+if TYPE_CHECKING:
+    from imf_deploy.method.products import Product
 
 
 def bench(

@@ -1,7 +1,5 @@
 """The cost of a file before its steady state: load time, first inference and memory, in a new process."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

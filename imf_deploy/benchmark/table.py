@@ -1,7 +1,5 @@
 """The result of a measurement as a table for a terminal."""
 
-from __future__ import annotations
-
 import math
 
 from rich import box
@@ -77,9 +75,7 @@ def _beside(row: BenchRow) -> str:
     session = row.session or {}
     if session.get("operators_on_cpu") and len(session["providers"]) > 1:
         facts.append("some of its operators run on the CPU")
-    if not facts:
-        return ""
-    return f"{row.name}, batch {row.latency.images}: {', '.join(facts)}"
+    return f"{row.name}, batch {row.latency.images}: {', '.join(facts)}" if facts else ""
 
 
 def _significant(value: float) -> str:

@@ -8,6 +8,13 @@ import signal
 import sys
 from typing import NoReturn
 
+from imf_deploy.cli.app import options_of, run
+from imf_deploy.cli.failures import refusal, with_flags
+from imf_deploy.cli.streams import flush_output, prepare_streams
+from imf_deploy.errors import ImfDeployError, ReportedError, UsageError
+from imf_deploy.files import write_error
+from imf_deploy.processes import check_launcher, is_connected, is_first, rank, world_size
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C or SIGTERM, as shells define it."""
 
@@ -18,9 +25,6 @@ def main() -> NoReturn:
     Exit codes: 0 for success, 1 for a failure, 2 for wrong usage, 3 for a missed gate, 4 for a missing
     device, 130 for an interrupt.
     """
-    from imf_deploy.cli.streams import flush_output, prepare_streams
-    from imf_deploy.files import write_error
-
     prepare_streams()
     code, several = _run()
     problem = flush_output()
@@ -47,17 +51,13 @@ def set_thread_waits() -> None:
 
 def _run() -> tuple[int, bool]:
     """Run the command; return its exit code, and whether this is one of several processes."""
-    from imf_deploy.cli.app import all_options, run
-    from imf_deploy.cli.failures import refusal, with_flags
-    from imf_deploy.errors import ImfDeployError, ReportedError
-    from imf_deploy.processes import check_launcher, world_size
     from imf_deploy.show.bars import install
 
     set_thread_waits()
     # SIGTERM cleans up like Ctrl-C: temporary files are removed, finished files stay.
     signal.signal(signal.SIGTERM, _interrupt)
     several = False
-    install(lambda text: with_flags(text, all_options()))
+    install(with_flags)
     try:
         check_launcher()
         several = world_size() > 1
@@ -92,15 +92,11 @@ def _run() -> tuple[int, bool]:
 
 def _options() -> set[str]:
     """Return the options of the given command; an empty set for an unknown command."""
-    from imf_deploy.cli.app import options_of
-
     return next((options for argument in sys.argv[1:] if (options := options_of(argument))), set())
 
 
 def _check_text(arguments: list[str]) -> None:
     """Reject names that a record, report or YAML file cannot hold, before any work is done."""
-    from imf_deploy.errors import UsageError
-
     for argument in arguments:
         try:
             argument.encode()
@@ -113,11 +109,8 @@ def _check_text(arguments: list[str]) -> None:
 
 
 def _complain(error: Exception) -> None:
-    from imf_deploy.cli.app import all_options
-    from imf_deploy.cli.failures import with_flags
-    from imf_deploy.processes import is_connected, rank
 
-    what = with_flags(str(error), all_options())
+    what = with_flags(str(error))
     # Before the processes are connected, all fail alike, and the first one reports it.
     if is_connected() and rank():
         _write(f"error: process {rank()}: {what}")
@@ -126,8 +119,6 @@ def _complain(error: Exception) -> None:
 
 
 def _print_once(line: str) -> None:
-    from imf_deploy.errors import UsageError
-    from imf_deploy.processes import is_first
 
     with contextlib.suppress(UsageError):  # the line reports that the rank variables are invalid
         if not is_first():

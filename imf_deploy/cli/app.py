@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
+from functools import cache
 from inspect import BoundArguments
 from inspect import Parameter as Signed
 from typing import Any
@@ -92,6 +93,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+@cache
 def options_of(command: str) -> set[str]:
     """Return the long names of a command's options; an empty set for an unknown command."""
     if command not in COMMANDS:
@@ -99,6 +101,7 @@ def options_of(command: str) -> set[str]:
     return {argument.name for argument in app[command].assemble_argument_collection() if argument.parse}
 
 
+@cache
 def all_options() -> set[str]:
     """Return the long names of the options of all commands."""
     return set().union(*map(options_of, COMMANDS))

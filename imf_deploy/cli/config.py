@@ -7,14 +7,13 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import yaml
 from cyclopts import App, Argument, ArgumentCollection, Token
 
+from imf_deploy.errors import UsageError
 from imf_deploy.untrusted import shorten
-
-if TYPE_CHECKING:
-    import yaml
 
 _EXAMPLE = "Write lines such as epochs: 7"
 
@@ -99,10 +98,6 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
     Raises:
         UsageError: the file does not exist or is not YAML, an option is unknown, or one is given twice.
     """
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     values: dict[str, str] = {}
     events = yaml.parse(_read(path), yaml.SafeLoader)
     try:
@@ -122,7 +117,6 @@ def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[st
 
 
 def _read(path: Path) -> str:
-    from imf_deploy.errors import UsageError
     from imf_deploy.files import existing_file
 
     try:
@@ -142,10 +136,6 @@ def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]
 
     The caller takes the events of each value before it asks for the next key.
     """
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     # The first two are the start of the stream and of its first document.
     inside = list(itertools.islice(events, 3))[2:]
     if not inside or (isinstance(inside[0], yaml.ScalarEvent) and not inside[0].value):
@@ -165,10 +155,6 @@ def _keys(events: Iterator[yaml.Event], path: Path) -> Iterator[tuple[str, int]]
 
 def _value(events: Iterator[yaml.Event], place: str) -> str:
     """Return the text of the value that begins with the next event; a list becomes text with commas."""
-    import yaml
-
-    from imf_deploy.errors import UsageError
-
     event = next(events)
     if isinstance(event, yaml.ScalarEvent):
         return event.value

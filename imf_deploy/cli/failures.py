@@ -16,17 +16,17 @@ _BATCHES, _OTHERS = ("--batch-size", "--batch"), ("--image-size", "--jobs")
 _NAMED = re.compile("`([a-z][a-z0-9_]*)`")
 
 
-def with_flags(text: str, options: Collection[str]) -> str:
+def with_flags(text: str) -> str:
     """Return a message with its settings named as options, such as ``--max-accuracy-drop``.
 
     Args:
         text: The message of a library function, which names a setting as `` `max_accuracy_drop` ``.
-        options: The known options.
     """
+    from imf_deploy.cli.app import all_options
 
     def flag(match: re.Match[str]) -> str:
         option = f"--{match[1].replace('_', '-')}"
-        return option if option in options else match[0]
+        return option if option in all_options() else match[0]
 
     return _NAMED.sub(flag, text)
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import imf_deploy.cli.options as o
-from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings
+from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, RunTeacher
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import OUTPUT, QUICK_OUTPUT, DeploySettings, JobSettings, LatencySettings
 from imf_deploy.settings.teacher import TeacherChoice
-
-if TYPE_CHECKING:
-    from imf_deploy.settings import RunTeacher
 
 
 def distill_and_export(

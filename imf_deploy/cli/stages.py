@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
+from imf_deploy.files import write_yaml
+from imf_deploy.progress import say
 from imf_deploy.settings import ExportSettings
 from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.quantize import Int8Settings
@@ -27,9 +29,7 @@ def strip(
     """Strip a distilled student into its products, and prove each one."""
     from imf_deploy.artifact import load_artifact
     from imf_deploy.distillation.distill import load_distilled
-    from imf_deploy.files import write_yaml
     from imf_deploy.method.products import choose_products
-    from imf_deploy.progress import say
     from imf_deploy.records.files import DistilledFile
     from imf_deploy.stripping.stage import strip as run
 
@@ -71,9 +71,7 @@ def export(
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
-    from imf_deploy.files import write_yaml
     from imf_deploy.method.products import load_product
-    from imf_deploy.progress import say
     from imf_deploy.settings import QuantizeSettings
     from imf_deploy.verification.stage import evaluate_product
 

@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
+from imf_deploy.files import write_yaml
+from imf_deploy.progress import say
 from imf_deploy.settings import (
     DataSettings,
     DistillSettings,
@@ -33,8 +35,6 @@ def train_teacher(
 ) -> None:
     """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
-    from imf_deploy.files import write_yaml
-    from imf_deploy.progress import say
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -75,9 +75,7 @@ def distill(
     from imf_deploy.data import open_data
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.distillation.distill import student_spec
-    from imf_deploy.files import write_yaml
     from imf_deploy.models import check_student
-    from imf_deploy.progress import say
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
@@ -123,9 +121,7 @@ def qat(
     from imf_deploy.calib.qat import qat as run
     from imf_deploy.data import reopen_data
     from imf_deploy.distillation.distill import load_distilled
-    from imf_deploy.files import write_yaml
     from imf_deploy.models import ModelSpec
-    from imf_deploy.progress import say
     from imf_deploy.records.files import DistilledFile
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher

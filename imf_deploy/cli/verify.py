@@ -58,7 +58,7 @@ def verify(
     artifact = load_artifact(file)
     if not isinstance(artifact, DeployableFile):
         raise UsageError(
-            f"{file} is {artifact.title}, and verify takes ONNX files and engines",
+            f"{file} is {artifact.title()}, and verify takes ONNX files and engines",
             "imf-deploy strip proves stripped weights, and imf-deploy inspect shows the proof",
         )
     check_parent(

@@ -1,7 +1,5 @@
 """One file of one of the runs that are compared."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from imf_deploy.comparison.runs import Run

@@ -1,7 +1,5 @@
 """A comparison as one self-contained page, with accuracy against latency and against size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A comparison on a terminal: one table for every run, readable at 80 columns."""
 
-from __future__ import annotations
-
 from rich.console import Group, RenderableType
 from rich.text import Text
 

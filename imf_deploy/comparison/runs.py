@@ -1,7 +1,5 @@
 """Open the runs to compare, and report what keeps them from being comparable."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,17 +1,16 @@
 """Stage: compare runs side by side, mark the Pareto fronts, and choose within a budget."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.comparison.choose import Budget, Choice, choose
+from imf_deploy.comparison.choose import Choice, choose
 from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
 from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
 from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
+from imf_deploy.settings.compare import Budget
 
 SCHEMA = 1
 
@@ -70,8 +69,8 @@ class Comparison:
                 for entry in self.entries
             ],
             "budget": {
-                "latency_ms": self.budget.latency_ms,
-                "size_mb": self.budget.size_mb,
+                "latency_ms": self.budget.latency_budget_ms,
+                "size_mb": self.budget.size_budget_mb,
                 "min_accuracy": self.budget.min_accuracy,
             },
             "recommendation": _named(chosen),
@@ -97,7 +96,6 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
         ImfDeployError: a report is damaged, is not a report, or was written by a newer version.
     """
     budget = budget or Budget()
-    budget.check()
     runs = open_runs(paths)
     groups = timed_alike(runs)
     entries = _mark([Entry(run, row) for run in runs for row in run.report.artifacts], groups)

@@ -1,7 +1,5 @@
 """Rules for names of classes, which appear in records, reports and terminals."""
 
-from __future__ import annotations
-
 from unicodedata import category
 
 from imf_deploy.errors import UsageError

@@ -1,7 +1,5 @@
 """Random crops of training images, as in ImageNet trainings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

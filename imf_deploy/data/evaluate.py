@@ -1,7 +1,5 @@
 """Run a network on a split, and score its answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import torch

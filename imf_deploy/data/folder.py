@@ -1,7 +1,5 @@
 """A folder of images in the usual form: ``train/CLASS/*.png``, ``val/CLASS/*``."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +49,7 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
                 f"{place} has other classes than {train_folder} (missing: {missing}, surplus: {surplus})",
                 "Provide a folder for every class in every split",
             )
-    held = str(layout.splits.get("validation", ""))
-    data = open_parts(walk.root.name, parts, classes, image_size, held)
+    data = open_parts(walk.root.name, parts, classes, image_size, str(layout.splits.get("validation", "")))
     return replace(data, notes=(*layout.notes, *walk.notes(), *data.notes))
 
 

@@ -1,7 +1,5 @@
 """The names by which splits are recognised, for folders and for shards."""
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

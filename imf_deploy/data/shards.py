@@ -5,8 +5,6 @@ position, as in a folder, because hold-outs, a seeded order, exact resuming and 
 Members of a tar file are not compressed, so an index of offsets is enough; nothing is unpacked.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from itertools import product
@@ -71,8 +69,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
         ImfDeployError: a shard is not a complete tar file, or one of its images cannot be read.
     """
     by_split = _by_split(_files(data))
-    total = sum(map(len, by_split.values()))
-    with track("Indexing shards", total) as advance:
+    with track("Indexing shards", sum(map(len, by_split.values()))) as advance:
         indexed = {role: index_shards(files, advance) for role, files in by_split.items()}
     beside = by_split["train"][0].parent / CLASS_NAMES
     classes = _class_names(indexed["train"].tokens, beside)
@@ -150,8 +147,7 @@ def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
     words: dict[Role, dict[str, Path]] = {}
     unnamed = []
     for path in paths:
-        folder = real(path).parent.name
-        word = word_in(path.stem) or folder.lower()
+        word = word_in(path.stem) or real(path).parent.name.lower()
         if role := role_of(word):
             by_role.setdefault(role, []).append(path)
             words.setdefault(role, {})[word] = path

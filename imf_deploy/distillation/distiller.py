@@ -1,7 +1,5 @@
 """IMF as one module for any training loop: PyTorch, Lightning, Accelerate, the Hugging Face Trainer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self

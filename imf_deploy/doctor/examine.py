@@ -1,7 +1,5 @@
 """Check every part of the machine in turn; a missing or broken part does not stop the others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path

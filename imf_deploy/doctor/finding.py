@@ -1,7 +1,5 @@
 """The finding about one part of the machine."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

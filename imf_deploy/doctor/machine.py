@@ -1,7 +1,5 @@
 """The machine itself: processors, memory, disk, and what can be read from them during measurements."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

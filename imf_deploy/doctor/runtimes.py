@@ -1,7 +1,5 @@
 """The libraries that build and run; each is imported here, because one that does not load is missing."""
 
-from __future__ import annotations
-
 import importlib
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """The findings as a table for a terminal."""
 
-from __future__ import annotations
-
 from rich import box
 from rich.markup import escape
 from rich.table import Table

@@ -1,7 +1,5 @@
 """Describe a file without running it: ONNX, engines, safetensors, records, runs."""
 
-from __future__ import annotations
-
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.stage import inspect
 

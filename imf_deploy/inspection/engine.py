@@ -1,7 +1,5 @@
 """Describe a TensorRT engine from its first bytes; it is never deserialised."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Describe the contents of a run's folder, and which of its stages are finished."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

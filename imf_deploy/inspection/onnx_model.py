@@ -24,7 +24,7 @@ from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.untrusted import parse_json
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto
 
 _JSON = ("labels", "preprocess", "model", "tools")
 
@@ -140,12 +140,8 @@ def _weights(model: ModelProto) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for message in messages(model):
         if isinstance(message, TensorProto):
-            counts[_type_name(message.data_type)] += _elements(message)
+            counts[_type_name(message.data_type)] += math.prod(max(int(size), 0) for size in message.dims)
     return dict(counts.most_common())
-
-
-def _elements(tensor: TensorProto) -> int:
-    return math.prod(max(int(size), 0) for size in tensor.dims)
 
 
 def _type_name(number: int) -> str:

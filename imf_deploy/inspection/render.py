@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from imf_deploy.errors import visible
+from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.values import SHOWN, cut, lines, shape, text
 from imf_deploy.show.columns import Column, FittingTable, Section
 from imf_deploy.show.format import label, percent, scaled, significant
 from imf_deploy.tasks.classification import CLASSIFICATION
-
-if TYPE_CHECKING:
-    from imf_deploy.inspection.finding import Finding
 
 _TABLES = ("files", "tensors")
 # Fields for machines; people read them in run.json, or do not need them.
@@ -31,8 +29,9 @@ def render(finding: Finding) -> Group:
         hidden.append("metadata")  # the record contains the same, and more
     parts: list[RenderableType] = [Text(visible(f"{finding.path}: {cut(finding.title)}"), style="bold")]
     parts += [Text(visible(f"! {warning}"), style="bold red") for warning in _warnings(finding.warnings)]
-    parts.append(_grid(facts, hidden))
-    for name in _TABLES:
+    foreign = finding.kind == "settings"  # whose names mean nothing
+    parts.append(_grid(facts, () if foreign else hidden, foreign=foreign))
+    for name in () if foreign else _TABLES:
         if facts.get(name):
             parts.append(_listing(name, facts[name]))
     if record is not None:
@@ -49,13 +48,13 @@ def _warnings(warnings: Sequence[str]) -> list[str]:
     return [*shown, f"and {more:,} more (--json has them all)"] if more > 0 else shown
 
 
-def _grid(facts: Mapping[str, Any], hidden: Sequence[str]) -> Table:
+def _grid(facts: Mapping[str, Any], hidden: Sequence[str], *, foreign: bool = False) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in facts.items():
         if name not in hidden and value not in (None, "", [], {}):
-            cell = "\n".join(map(visible, lines(name, value)))
+            cell = "\n".join(map(visible, [text(name, value)] if foreign else lines(name, value)))
             grid.add_row(Text(visible(cut(name).replace("_", " "))), Text(cell))
     return grid
 

@@ -1,7 +1,5 @@
 """Stage: describe a file or a run's folder; nothing in it is executed or deserialised."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

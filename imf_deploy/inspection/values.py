@@ -1,7 +1,5 @@
 """JSON values of a finding as lines of text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -34,17 +32,20 @@ def lines(name: str, value: Any) -> list[str]:
 
 
 def _lines(name: str, value: Any) -> list[str]:
-    if name == "verify" and isinstance(value, Mapping):
+    if name == "verify":
         return verified(value)
     if name in ("inputs", "outputs"):
         return _signatures(value)
-    if name == "operators" and isinstance(value, Mapping):
+    if name == "operators":
         return [
-            some(f"{cut(str(operator))} {count}" for operator, count in sorted(value.items(), key=_by_count))
+            some(
+                f"{cut(str(operator))} {count}"
+                for operator, count in sorted(value.items(), key=lambda item: (-item[1], item[0]))
+            )
         ]
-    if name == "preprocess" and isinstance(value, Mapping):
+    if name == "preprocess":
         rest = {key: item for key, item in value.items() if key != "labels"}
-        return [f"labels {text('labels', value.get('labels'))}", text(name, rest)]
+        return [f"labels {text('labels', value['labels'])}", text(name, rest)]
     if name in ("metadata", "stages", "prefix", "strip", "calibration", "training") and isinstance(
         value, Mapping
     ):
@@ -56,16 +57,7 @@ def _signatures(value: Any) -> list[str]:
     """Return inputs or outputs, as in an ONNX file or a record, one per line."""
     if isinstance(value, list):
         return [f"{cut(item['name'])}: {item['type']} {shape(item['shape'])}" for item in value]
-    if isinstance(value, Mapping):
-        return [
-            f"{cut(str(key))}: {shape(item) if isinstance(item, list) else text('', item)}"
-            for key, item in value.items()
-        ]
-    return [text("", value)]
-
-
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
+    return [f"{cut(key)}: {shape(item)}" for key, item in value.items()]
 
 
 def text(name: str, value: Any) -> str:

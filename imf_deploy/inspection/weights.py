@@ -1,7 +1,5 @@
 """Describe a safetensors file from its header; no tensor is loaded."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from pathlib import Path
@@ -57,8 +55,7 @@ def inspect_weights(path: Path) -> Finding:
     if _CHECKPOINT in metadata:
         facts["metadata"] = {name: text for name, text in metadata.items() if name != _CHECKPOINT}
         facts["training"] = _training(metadata[_CHECKPOINT])
-        title = "a checkpoint of an unfinished training, as safetensors"
-        return Finding(path, "safetensors", title, facts)
+        return Finding(path, "safetensors", "a checkpoint of an unfinished training, as safetensors", facts)
     sidecar = beside(path, facts["sha256"])
     return Finding(
         path, "safetensors", _title(sidecar.record), facts, sidecar.to_json(path), [*sidecar.problems]

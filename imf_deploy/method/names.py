@@ -1,7 +1,5 @@
 """Names of products: ``plain`` and ``imf@k``. Only the standard library is imported."""
 
-from __future__ import annotations
-
 import re
 
 PLAIN = "plain"

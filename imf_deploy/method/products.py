@@ -1,7 +1,5 @@
 """The products of one distillation: ``plain`` and ``imf@k``."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Re-fit linear heads after training, on features that no longer change (ours)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -1,16 +1,16 @@
 """Find the blocks of a network: the places whose features can be tapped."""
 
-from __future__ import annotations
-
 import difflib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.records.making import Block
@@ -162,12 +162,8 @@ def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
             given = _shape(name, inputs[0] if inputs else None, None)
             seen[name] = (block, output, output._version, given.size if given else 0, convolutions < 2)
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    try:
+    with hooked(module.register_forward_hook(note) for module in model.modules()):
         probe(model, image_size)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {
         name: _Call(
             Block(name, block.channels, block.size, block.layout, overwritten=output._version != version),
@@ -203,6 +199,27 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while, and restore the mode of each of its modules."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove hooks at the end of a ``with`` block, whatever happens in it."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.enter_context(handle)
+        yield
+
+
 def probe(model: nn.Module, image_size: int) -> Any:
     """Run a network once in evaluation mode, on its own device, and return its output.
 
@@ -213,21 +230,16 @@ def probe(model: nn.Module, image_size: int) -> Any:
     Raises:
         ImfDeployError: the network cannot run on images of this size.
     """
-    device = device_of(model)
-    modes = [(module, module.training) for module in model.modules()]
     try:
         # Inference mode would not keep the versions by which in-place changes are detected.
-        with torch.inference_mode(False), torch.no_grad():
-            return model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        with torch.inference_mode(False), torch.no_grad(), in_evaluation(model):
+            return model(torch.zeros(1, 3, image_size, image_size, device=device_of(model)))
     except Exception as error:  # the network's own code may raise anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"{type(model).__name__} cannot run on images of {image_size} pixels ({reason})",
             "Choose another network, or another `image_size`",
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def only_logits(network: nn.Module, output: object) -> Tensor:

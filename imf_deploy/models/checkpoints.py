@@ -1,12 +1,10 @@
 """Checkpoints of other tools: found, matched to a network's own names, and loaded without running code."""
 
-from __future__ import annotations
-
 import argparse
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,15 +155,12 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
 def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
     """Return the key of weights that fit but are stored among tensors of other networks; empty if none do."""
     for key, tensors in sets.items():
-        for prefix in _prefixes(tensors):
+        prefixes = {name.partition(".")[0] for name in tensors if "." in name}
+        for prefix in sorted(prefixes, key=lambda name: (_rank(name), name)):
             inner = {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
             if not fit_names(inner, expected).mismatches:
                 return f"{key}.{prefix}" if key else prefix
     return ""
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
-    return sorted({name.partition(".")[0] for name in names if "." in name}, key=lambda n: (_rank(n), n))
 
 
 def _check_storage(sets: Sets, path: Path) -> None:

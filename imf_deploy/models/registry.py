@@ -12,7 +12,7 @@ from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
-from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
@@ -33,6 +33,9 @@ SMALL_STRIDES = (2, 1)
 OTHER_STRIDES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1, 2))
 
 
+_Text = Annotated[str, Field(max_length=LONGEST)]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Everything that is needed to rebuild an architecture.
@@ -47,11 +50,11 @@ class ModelSpec:
         settings: Other arguments of the architecture; see :mod:`imf_deploy.models.settings`.
     """
 
-    name: str
+    name: _Text
     num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
     image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
     stem_strides: Annotated[tuple[Annotated[int, Field(ge=1, le=2)], ...], Field(max_length=8)] = ()
-    taps: tuple[str, ...] = ()
+    taps: Annotated[tuple[_Text, ...], Field(max_length=LONGEST)] = ()
     settings: NetworkSettings = ()
 
     @classmethod

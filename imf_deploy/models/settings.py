@@ -1,7 +1,5 @@
 """Settings of an architecture that change its answers but are not in a ``state_dict``."""
 
-from __future__ import annotations
-
 from imf_deploy.errors import UsageError
 from imf_deploy.models.names import Architecture
 from imf_deploy.settings.network import NetworkSettings
@@ -30,9 +28,8 @@ def choices(architecture: Architecture) -> list[NetworkSettings]:
     torchvision's published GoogLeNet and Inception expect ImageNet's mean and standard deviation, and convert
     them to those that they were trained with (``transform_input``).
     """
-    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
-        return [(("transform_input", True),)]
-    return []
+    inception = architecture.library == "torchvision" and architecture.name in INCEPTIONS
+    return [(("transform_input", True),)] if inception else []
 
 
 def check_settings(architecture: Architecture, settings: NetworkSettings) -> None:

@@ -1,7 +1,5 @@
 """Weights written by this project: safetensors, loaded completely or not at all."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 
@@ -14,9 +14,11 @@ from imf_deploy.distillation.distill import student_spec
 from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
 from imf_deploy.models import build_model, only_logits
+from imf_deploy.pipeline.plan import Plan
 from imf_deploy.processes import world_size
 from imf_deploy.records.files import sidecar_path
-from imf_deploy.settings import MonitoringSettings, QuantizeSettings, TrainingSettings
+from imf_deploy.run.folder import RunFolder
+from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings, TrainingSettings
 from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
 from imf_deploy.teaching.teacher import Teacher, teacher_spec
@@ -24,13 +26,6 @@ from imf_deploy.training.checkpoint import steps_done
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import Supervised
 from imf_deploy.training.timing import time_call, time_steps, untouched_generators
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from imf_deploy.pipeline.plan import Plan
-    from imf_deploy.run.folder import RunFolder
-    from imf_deploy.settings import RunSettings
 
 SECONDS = 1.2
 """Time in seconds that the steps of one training are measured for."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
@@ -22,6 +22,7 @@ from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.records.files import DeployableFile
+from imf_deploy.records.report import Report
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
@@ -37,9 +38,6 @@ from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import leave, on_first
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
-
-if TYPE_CHECKING:
-    from imf_deploy.records.report import Report
 
 TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
 LISTED = 3
@@ -79,7 +77,7 @@ def distill_and_export(
     """
     with clock() as times:
         with stage("data"):
-            plan = make_plan(config, bench_seconds, monitoring)
+            plan = make_plan(config, monitoring)
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()

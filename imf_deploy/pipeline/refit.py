@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +20,13 @@ from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
 from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
 from imf_deploy.records.making import RefitProof
 from imf_deploy.runners.engine_facts import require_gpu
 from imf_deploy.settings.export import parse_profiles
 from imf_deploy.verification.ladder import Array, Tolerance, file_tolerance, step
-
-if TYPE_CHECKING:
-    from imf_deploy.preprocess import Preprocess
 
 _MOST_IMAGES = 32
 _SAME = ("product", "precision", "inputs", "outputs")
@@ -101,7 +99,7 @@ def refit_engine(
 def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile | OnnxFile]:
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
     if not isinstance(old, EngineFile):
-        raise UsageError(f"{old.path} is {old.title}, not an engine", "Use ENGINE, then WEIGHTS")
+        raise UsageError(f"{old.path} is {old.title()}, not an engine", "Use ENGINE, then WEIGHTS")
     if old.format != "tensorrt" or not _option(old, "strip_weights"):
         raise UsageError(
             f"{old.path} was not built with `strip_weights`",
@@ -109,7 +107,7 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
         )
     if not isinstance(source, ProductFile | OnnxFile):
         raise UsageError(
-            f"{source.path} is {source.title}, which has no weights for an engine",
+            f"{source.path} is {source.title()}, which has no weights for an engine",
             "Use an ONNX file, or a file of imf-deploy strip",
         )
     if isinstance(source, ProductFile) and old.precision == "int8":
@@ -145,14 +143,10 @@ def _option(old: EngineFile, name: str) -> bool:
 
 
 def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:
-    made: list[bytes] = []
     plan = engine.read_bytes()[read_engine_header(engine).offset :]
-
-    def work() -> None:
-        made.append(refit_plan(open_session("tensorrt"), plan, onnx_path, host_code=host_code))
-
-    run_in_background(work)
-    return made[0]
+    return run_in_background(
+        lambda: refit_plan(open_session("tensorrt"), plan, onnx_path, host_code=host_code)
+    )
 
 
 def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list[Rung]:

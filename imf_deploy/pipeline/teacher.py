@@ -1,7 +1,5 @@
 """The teacher of the main job: given, packaged, or trained."""
 
-from __future__ import annotations
-
 from imf_deploy.data import DataSet
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, RunSettings

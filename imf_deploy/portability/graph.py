@@ -1,7 +1,5 @@
 """The graph that ONNX Runtime's CPU provider runs for a file, and which of its operators can saturate."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass

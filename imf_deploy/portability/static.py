@@ -1,7 +1,5 @@
 """Which sums of a graph can saturate, derived without running it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

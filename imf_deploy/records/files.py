@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -44,9 +44,6 @@ class Artifact(BaseModel):
     """
 
     model_config = STRICT
-    title: ClassVar[str] = "a file"
-    source_hint: ClassVar[str] = ""
-
     path: Path
     kind: str
     format: str = "safetensors"
@@ -56,6 +53,11 @@ class Artifact(BaseModel):
     model: dict[str, Any]
     preprocess: Preprocess
     tools: dict[str, Any] = Field(default_factory=versions)
+
+    @classmethod
+    def title(cls) -> str:
+        """Return what messages call such a file."""
+        return cls.model_config.get("title") or "a file"
 
     def save(self) -> Self:
         """Write the sidecar atomically, after the file itself, and return the same artifact."""
@@ -68,7 +70,7 @@ class Artifact(BaseModel):
         return self.model_copy(update=changes)
 
 
-class TeacherFile(Artifact):
+class TeacherFile(Artifact, title="a teacher"):
     """Weights that were trained with cross-entropy alone.
 
     Attributes:
@@ -78,9 +80,6 @@ class TeacherFile(Artifact):
         images: Number of training images.
     """
 
-    title: ClassVar[str] = "a teacher"
-    source_hint: ClassVar[str] = "Give what imf-deploy train-teacher wrote"
-
     kind: Literal["teacher"] = "teacher"
     history: list[Epoch] = []
     accuracy: Number | None = None
@@ -88,7 +87,7 @@ class TeacherFile(Artifact):
     images: Whole = 0
 
 
-class DistilledFile(Artifact):
+class DistilledFile(Artifact, title="a distilled student"):
     """A student with its branches; the parent is the teacher's file.
 
     Attributes:
@@ -106,9 +105,6 @@ class DistilledFile(Artifact):
         qat: Quantisation-aware training; null if there was none.
     """
 
-    title: ClassVar[str] = "a distilled student"
-    source_hint: ClassVar[str] = "Give what imf-deploy distill wrote"
-
     kind: Literal["distilled"] = "distilled"
     history: list[Epoch]
     refitted: list[Refitted] = []
@@ -124,7 +120,7 @@ class DistilledFile(Artifact):
     qat: Tuned | None = None
 
 
-class ProductFile(Artifact):
+class ProductFile(Artifact, title="a stripped student"):
     """A stripped student; the parent is the distilled file.
 
     Attributes:
@@ -142,9 +138,6 @@ class ProductFile(Artifact):
         refitted: Heads that were re-fitted, if the product was trained directly.
     """
 
-    title: ClassVar[str] = "a stripped student"
-    source_hint: ClassVar[str] = "Give what imf-deploy strip wrote"
-
     kind: Literal["product"] = "product"
     product: str
     strip: StripProof | None = None
@@ -160,7 +153,7 @@ class ProductFile(Artifact):
     refitted: list[Refitted] = []
 
 
-class DeployableFile(Artifact):
+class DeployableFile(Artifact, title="an ONNX file or an engine"):
     """What ONNX files and engines have in common.
 
     Attributes:
@@ -178,9 +171,6 @@ class DeployableFile(Artifact):
         verify: Measurements of ``verify``; null before.
     """
 
-    title: ClassVar[str] = "an ONNX file or an engine"
-    source_hint: ClassVar[str] = "Give what imf-deploy export wrote"
-
     product: str = ""
     precision: str = "fp32"
     inputs: Shapes = {}
@@ -194,7 +184,7 @@ class DeployableFile(Artifact):
     verify: Verification | None = None
 
 
-class OnnxFile(DeployableFile):
+class OnnxFile(DeployableFile, title="an ONNX file"):
     """An ONNX file.
 
     Attributes:
@@ -203,8 +193,6 @@ class OnnxFile(DeployableFile):
         calibration: How INT8 was made; null for float files.
     """
 
-    title: ClassVar[str] = "an ONNX file"
-
     kind: Literal["onnx"] = "onnx"
     format: Literal["onnx"] = "onnx"
     operators: dict[str, Whole] = {}
@@ -212,7 +200,7 @@ class OnnxFile(DeployableFile):
     calibration: Calibrated | None = None
 
 
-class EngineFile(DeployableFile):
+class EngineFile(DeployableFile, title="an engine"):
     """A TensorRT engine; the parent is its ONNX file.
 
     Attributes:
@@ -222,8 +210,6 @@ class EngineFile(DeployableFile):
         stripped: Whether the engine contains no weights.
         refit: The proof of replaced weights; null if it has those that it was built with.
     """
-
-    title: ClassVar[str] = "an engine"
 
     kind: Literal["engine"] = "engine"
     format: Literal["tensorrt", "tensorrt_rtx"]

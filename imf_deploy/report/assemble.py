@@ -7,8 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from imf_deploy.benchmark.latency import Latency
+from imf_deploy.benchmark.products import FileLatency
+from imf_deploy.data import DataSet, Split
+from imf_deploy.distillation.distill import Distilled
+from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, verified
 from imf_deploy.records.report import (
     ArtifactRow,
@@ -20,17 +25,10 @@ from imf_deploy.records.report import (
 )
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.recommend import recommend
+from imf_deploy.settings import RunSettings
 from imf_deploy.show.thumbnails import thumbnails
-
-if TYPE_CHECKING:
-    from imf_deploy.benchmark.latency import Latency
-    from imf_deploy.benchmark.products import FileLatency
-    from imf_deploy.data import DataSet, Split
-    from imf_deploy.distillation.distill import Distilled
-    from imf_deploy.method.products import Product
-    from imf_deploy.settings import RunSettings
-    from imf_deploy.stages import Spent
-    from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.stages import Spent
+from imf_deploy.teaching.teacher import Teacher
 
 
 def assemble(

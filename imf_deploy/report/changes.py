@@ -1,6 +1,7 @@
-"""Test images for which a file chooses another class than PyTorch, for the HTML page."""
+"""Test images that a file puts into another class than PyTorch does, for a page.
 
-from __future__ import annotations
+It is not in verification/, which finds them: it only chooses which of the recorded ones a page shows.
+"""
 
 from collections.abc import Sequence
 from typing import TypedDict

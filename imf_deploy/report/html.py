@@ -1,7 +1,5 @@
 """The report as one self-contained HTML page, and its files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,6 +1,7 @@
-"""The parity ladder as sentences and as rows of a table."""
+"""The parity ladder in words and as rows of a table.
 
-from __future__ import annotations
+It is not in verification/, which compares networks: it only puts records of comparisons into words.
+"""
 
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import Report

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 from imf_deploy.records.report import LeftOut, Report
+from imf_deploy.settings import RunSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION
 from imf_deploy.settings.run import ALL
-
-if TYPE_CHECKING:
-    from imf_deploy.settings import RunSettings
-    from imf_deploy.stripping.best import Selection
+from imf_deploy.stripping.best import Selection
 
 _WITH_TENSORRT = ["the engines in fp32 and int8", "the INT8 ONNX file for TensorRT"]
 _WITHOUT = ["the fp16 ONNX file"]

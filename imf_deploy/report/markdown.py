@@ -1,7 +1,5 @@
 """The report for a pull request: GitHub-flavoured Markdown with all names escaped."""
 
-from __future__ import annotations
-
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import verdict
 from imf_deploy.report.ladder import broken_sentence

@@ -1,7 +1,5 @@
 """Choice of the file to deploy from a run."""
 
-from __future__ import annotations
-
 from imf_deploy.records.report import ArtifactRow, Recommendation
 from imf_deploy.show.format import significant
 

@@ -1,7 +1,5 @@
 """The report on a terminal: one row for each file, and the recommendation."""
 
-from __future__ import annotations
-
 from rich.console import Group
 from rich.text import Text
 

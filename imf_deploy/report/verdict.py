@@ -1,7 +1,5 @@
 """Sentences of the report, the same on the terminal and on the pages."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from os.path import commonprefix
 

@@ -1,6 +1,7 @@
-"""Results of ``verify`` on a terminal."""
+"""What ``verify`` found out about one file, on a terminal.
 
-from __future__ import annotations
+It is not in verification/, because it shares the words of a report and runs nothing.
+"""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group

@@ -1,7 +1,5 @@
 """The output folder of a run: claimed once, never another run's, and resumed after an interruption."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,10 +1,7 @@
 """The protocol that verification and benchmarking use; they do not depend on any runtime."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -36,9 +33,7 @@ class Runner(Protocol):
             DeviceError: this machine lacks the required device.
         """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the loaded file."""
 
     def infer(self, batch: Batch) -> Logits:
@@ -105,9 +100,7 @@ class Borrowed:
         """Load nothing."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release what belongs only to this runner."""
         self._close()
 

@@ -1,7 +1,5 @@
 """Describe a TensorRT engine and what can run it, without TensorRT and without a GPU."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path
@@ -181,9 +179,7 @@ def _loads(built: str, installed: str, *, later: bool) -> bool:
         later: Whether the engine was also built for later versions of the same major version.
     """
     engine, library = _numbers(built), _numbers(installed)
-    if later:
-        return engine[0] == library[0] and engine <= library
-    return engine == library
+    return engine[0] == library[0] and engine <= library if later else engine == library
 
 
 def _numbers(version: str) -> tuple[int, ...]:

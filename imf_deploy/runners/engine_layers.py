@@ -1,7 +1,5 @@
 """The layers that an engine runs: formats, tactics and times, from TensorRT's inspector and profiler."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ Files from other tools may have several outputs, or logits of another shape. The
 a run, because declared shapes are often missing or wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Check where the weights of an ONNX file are stored before a runtime loads it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from imf_deploy.export.onnx_file import read_model

@@ -1,11 +1,8 @@
 """Run an ONNX file from any exporter in ONNX Runtime."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
@@ -181,9 +178,7 @@ class OnnxRuntimeRunner:
         exact = {"use_tf32": "0"} if provider.startswith("CUDA") else {}
         return {"device_id": str(self._device_id), **exact}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the session and its threads."""
         self._session = None
 

@@ -1,10 +1,7 @@
 """Run an ONNX file in OpenVINO on the CPU; an optional runtime in addition to ONNX Runtime."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from imf_deploy.compat import usable_cpus
@@ -98,9 +95,7 @@ class OpenVinoRunner:
             self._compile(tuple(dim or 0 for dim in self.input_shape))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the compiled network and its threads."""
         self._request = self._compiled = self._model = self._core = None
         self._shape = ()

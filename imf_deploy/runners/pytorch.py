@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.tasks.task import INPUT
@@ -45,7 +44,7 @@ class PyTorchRunner:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | None,
         device: str = "cpu",
         threads: int | None = None,
         input_shape: InputShape = (None, 3, None, None),
@@ -79,16 +78,14 @@ class PyTorchRunner:
             # TF32 is PyTorch's default for convolutions; float32 is computed in float32 here, as in engines.
             self._tf32_before = torch.backends.cudnn.allow_tf32
             torch.backends.cudnn.allow_tf32 = False
-        model: Any = copy.deepcopy(self._module).eval()
-        model.to(device=torch.device(self._device), memory_format=self._format())
+        model: Any = copy.deepcopy(self._module)
+        model.eval().to(device=torch.device(self._device), memory_format=self._format())
         compiled = _COMPILE_MODES.get(self._mode)
         self._model = torch.compile(model, dynamic=False, mode=compiled) if compiled else model
         self._before = torch.get_num_threads()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the copy and restore the thread count of the process."""
         import torch
 
@@ -107,7 +104,7 @@ class PyTorchRunner:
         import torch
 
         if self._model is None:
-            raise ImfDeployError("this PyTorchRunner is not open", "Use it in a with statement")
+            raise ImfDeployError(f"this {type(self).__name__} is not open", "Use it in a with statement")
         # Two runners may be open at once with different counts; querying costs far less than setting.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
@@ -149,7 +146,7 @@ class PyTorchRunner:
             logits = self._model(images)
         except Exception as error:  # any part of the compiler may raise
             raise ImfDeployError(
-                f"torch.compile cannot run this network ({_cause(error)})",
+                f"torch.compile cannot run this network ({first_line(error)})",
                 f"It needs a C++ compiler such as g++; or leave `pytorch` {self._mode} out",
             ) from error
         return logits
@@ -172,11 +169,3 @@ class PyTorchRunner:
         pipe.bind(source, result, execute, cuda_graph=self._cuda_graph)
         self._shape = batch.shape
         return pipe
-
-
-def _cause(error: BaseException) -> str:
-    """Return the root cause in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

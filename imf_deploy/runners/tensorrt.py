@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import importlib
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from imf_deploy.errors import ImfDeployError
@@ -84,9 +83,7 @@ class TensorRTRunner:
         run_in_background(lambda: self._load(trt, header))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Release the graph and the buffers, then the context and its owners."""
         if self._pipe is not None:
             self._pipe.close()

@@ -3,8 +3,6 @@
 Bars are drawn only on a terminal; otherwise there are only lines, so that logs stay readable.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Terminal tables that leave out their least needed columns where the terminal is narrow."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Formatted numbers: units, significant digits, and a dash for unknown values."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard

@@ -1,7 +1,5 @@
 """Untrusted text in GitHub-flavoured Markdown, escaped."""
 
-from __future__ import annotations
-
 import html
 import re
 
@@ -30,9 +28,7 @@ def text(words: str) -> str:
 
 def code(name: str) -> str:
     """Return a name as code, also inside a table; special characters become entities."""
-    if _PLAIN_NAME.fullmatch(name):
-        return f"`{name}`"
-    return f"<code>{text(name)}</code>"
+    return f"`{name}`" if _PLAIN_NAME.fullmatch(name) else f"<code>{text(name)}</code>"
 
 
 def fenced(lines: str, language: str) -> str:

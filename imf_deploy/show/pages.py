@@ -1,7 +1,5 @@
 """Self-contained HTML pages from the templates of this package."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """All colours of charts and pages."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 # Okabe and Ito's colour-blind-safe palette, in an order that keeps neighbours apart; darker on white.

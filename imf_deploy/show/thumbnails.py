@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from imf_deploy.data import Split
+from imf_deploy.data import Split
 
 LARGEST = 96
 """Longest side of a thumbnail in pixels; smaller images keep their size."""

@@ -1,7 +1,5 @@
 """Choose the products that are worth making, on validation images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

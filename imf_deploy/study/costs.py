@@ -1,7 +1,5 @@
 """Costs of the networks of a study: parameters, MACs, latency, and the accuracy of INT8."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Losses of the methods that IMF is compared with, implemented from their papers."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

@@ -1,7 +1,5 @@
 """The methods that a study compares, and their candidate settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The results of a study, as in its page and ``study.json``."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``study.md``: the comparisons of a study and their results."""
 
-from __future__ import annotations
-
 from imf_deploy.method.names import PLAIN
 from imf_deploy.show.markdown import code, text
 from imf_deploy.study import tables

@@ -178,9 +178,7 @@ def _points(
     if network is None or values.mean is None:
         return []
     value = network.macs / 1e6 if cost == "macs" else network.latency_ms.get("fp32")
-    if not value:
-        return []
-    return [Point(label, value, 100 * values.mean, 100 * (values.deviation or 0))]
+    return [Point(label, value, 100 * values.mean, 100 * (values.deviation or 0))] if value else []
 
 
 def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:

@@ -1,7 +1,5 @@
 """The trainings that a study consists of."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Results of a study: one record for each training, and one for each network."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

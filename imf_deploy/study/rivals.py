@@ -1,7 +1,5 @@
 """Methods that IMF is compared with, as tasks of the same training loop: cross-entropy, KD, hints, DKD."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Selection and order of the trainings and networks of a study for tables, goals and figures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Gain in throughput when several trainings share a GPU."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from statistics import mean, median
 

@@ -1,7 +1,5 @@
 """Means over seeds, and the paired interval of a difference between two trainings."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Collection, Mapping

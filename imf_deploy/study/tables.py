@@ -1,7 +1,5 @@
 """The tables of a study, as Markdown: methods, settings of IMF, and the family of networks."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from imf_deploy.method.names import PLAIN

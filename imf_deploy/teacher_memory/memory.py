@@ -1,7 +1,5 @@
 """Outputs of a frozen teacher for whole batches, stored in a folder that several trainings share."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os
@@ -60,8 +58,7 @@ class TeacherMemory:
         started = time.process_time()
         about = [self._teacher, str(images.device), str(images.dtype), torch.__version__]
         key = fingerprint([*about, torch.get_num_threads()])[:12]
-        pixels = images.detach().cpu().contiguous()
-        batch = hashlib.sha256(pixels.numpy().data).hexdigest()[:32]
+        batch = hashlib.sha256(images.detach().cpu().contiguous().numpy().data).hexdigest()[:32]
         paths = [self._folder / f"{key}-{batch}-{name}{SUFFIX}" for name in names]
         stored = _read_all(paths)
         if stored is not None:

@@ -1,7 +1,5 @@
 """Reading a file of a teacher's weights, and finding settings that it does not contain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A few images on which a teacher is tried, and the choice of the best way to build it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -73,5 +71,4 @@ def right_on(
     with torch.inference_mode():
         parts = torch.split(images, _BATCH)
         answers = torch.cat([module(data.preprocess.normalize(p).to(device)).argmax(1).cpu() for p in parts])
-    right: npt.NDArray[np.bool_] = (answers == labels).numpy()
-    return right
+    return np.asarray((answers == labels).numpy(), np.bool_)

@@ -1,7 +1,5 @@
 """Whether a teacher is good enough to learn from, tested on a few images before the long training."""
 
-from __future__ import annotations
-
 from imf_deploy.chance import suspect, why_suspect
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of

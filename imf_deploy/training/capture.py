@@ -1,12 +1,10 @@
 """A training step as a CUDA graph: the host launches one graph instead of a thousand small kernels."""
 
-from __future__ import annotations
-
 import gc
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -83,14 +81,11 @@ class CapturedStep:
         """Run a step eagerly, on the stream that is captured later."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            if watched:
-                with _watching() as problems:
-                    values = self._whole(images, labels)
-                if problems:
-                    self._give_up(problems[0])
-            else:
-                values = self._whole(images, labels)
+        watching: AbstractContextManager[list[str]] = _watching() if watched else nullcontext([])
+        with torch.cuda.stream(self._stream), watching as problems:
+            values = self._whole(images, labels)
+        if problems:
+            self._give_up(problems[0])
         current.wait_stream(self._stream)
         return values
 
@@ -147,7 +142,8 @@ def _watching() -> Iterator[list[str]]:
         if "synchronizing CUDA operation" in str(warning.message):
             place = f"{Path(warning.filename).name}, line {warning.lineno}"
             problems.append(f"the host waits for the GPU within it ({place})")
-    problems += [f"it draws random numbers on the host ({n})" for n in _changed(drawn, _host_generators())]
+    changed = (name for name, state in _host_generators().items() if state != drawn[name])
+    problems += [f"it draws random numbers on the host ({name})" for name in changed]
 
 
 def _host_generators() -> dict[str, object]:
@@ -158,10 +154,6 @@ def _host_generators() -> dict[str, object]:
         "Python": random.getstate(),
         "NumPy": (name, np.asarray(keys).tobytes(), *rest),
     }
-
-
-def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    return [name for name, state in before.items() if state != after[name]]
 
 
 def _leave_capture(stream: torch.cuda.Stream) -> None:

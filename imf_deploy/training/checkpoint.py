@@ -1,7 +1,5 @@
 """Checkpoints: all that determines the rest of a training, in one safetensors file, written atomically."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, Field
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
@@ -243,40 +242,35 @@ def steps_done(path: Path, per_epoch: int) -> int:
         path: Path of the checkpoint, which may belong to another training.
         per_epoch: Steps per epoch.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
-            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-        if _departs(content):
-            return 0
+            content = _content(file, path)
     except (OSError, ValueError, ImfDeployError, SafetensorError):
         return 0
     return int(content["epoch"]) * per_epoch + int(content["batch"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
-            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-            if problem := _departs(content):
-                raise ValueError(problem)
+            content = _content(file, path)
             return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118
     except (ImfDeployError, SafetensorError) as error:
         raise ValueError("it cannot be read") from error
 
 
-def _departs(content: dict[str, Any]) -> str:
-    """Return why no training can have written this content; empty if one can.
+def _content(file: Any, path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint besides its tensors.
 
     Raises:
-        ValueError: a field is missing or has another type.
+        ImfDeployError: it is not a JSON object.
+        ValueError: no training can have written it.
     """
+    content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
     from_json(_Content, content)
-    if content["schema"] != _SCHEMA:
-        return "another version wrote it"
     epochs = [epoch.get("epoch") for epoch in content["history"]]
-    whole = content["batch"] >= 0 and epochs == list(range(1, content["epoch"] + 1))
-    return "" if whole else "its epochs are not those of its history"
+    if content["schema"] != _SCHEMA:
+        raise ValueError("another version wrote it")
+    if content["batch"] < 0 or epochs != list(range(1, content["epoch"] + 1)):
+        raise ValueError("its epochs are not those of its history")
+    return content

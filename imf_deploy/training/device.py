@@ -1,7 +1,5 @@
 """Choose the device that a training runs on."""
 
-from __future__ import annotations
-
 import torch
 
 from imf_deploy.errors import DeviceError, UsageError

@@ -1,7 +1,5 @@
 """A moving average of weights (Polyak and Juditsky 1992), separate from the network."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """PyTorch's random state, used by dropout: seeded every epoch, saved and restored within an epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """mixup and CutMix, the same for any number of processes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -13,8 +13,6 @@ parts of the photos, mirrored, at 224 pixels.
 The weights of IMF's loss are this project's own.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Throughput of an epoch, and the utilisation of its GPU."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

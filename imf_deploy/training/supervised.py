@@ -1,7 +1,5 @@
 """Stage: train a classifier by cross-entropy only."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The terms of the loss over an epoch: summed, and checked for values that are not finite."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Duration of training steps on this machine, estimated from a few real ones."""
 
-from __future__ import annotations
-
 import math
 import statistics
 import time

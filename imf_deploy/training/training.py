@@ -169,15 +169,12 @@ class Training:
             self._task.progress.fill_(progress)
         else:
             self._task.progress = progress
-        whole = self._loader.batch_size
-        if not self._ahead:
-            values = self._step.gradients(images, labels, whole, views, step)
-            late = self._agree(values, step, late)
-            self._step.update()
-        elif self._captured:
+        if self._captured:
             values = self._captured(images, labels)
         else:
-            values = self._step.gradients(images, labels, whole, views, step)
+            values = self._step.gradients(images, labels, self._loader.batch_size, views, step)
+            if not self._ahead:
+                late = self._agree(values, step, late)
             self._step.update()
         if self._ema:
             self._ema.update(step)

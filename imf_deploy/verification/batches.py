@@ -1,7 +1,5 @@
 """Whether a network gives the same answer for an image alone and among other images of a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 These tables are specific to single-label classification.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

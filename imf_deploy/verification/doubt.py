@@ -1,7 +1,5 @@
 """Whether a network is better than chance on the data that a file is judged on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

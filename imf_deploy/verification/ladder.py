@@ -5,8 +5,6 @@
 The first rung that breaks shows where a network went wrong.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The file that a file was made from, and the check of a file against its record."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from imf_deploy.artifact import load_artifact

@@ -1,7 +1,5 @@
 """An INT8 file on other processors: the same gate, on emulated sums."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard

@@ -1,7 +1,5 @@
 """The proof that stripping changed nothing that is deployed and left nothing behind."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Run a file for verification: choose batches and images, and report why it could not be run."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -118,7 +117,6 @@ def verify(
         name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
         tolerance = file_tolerance(artifact.format, artifact.precision)
         own_gate = gate or artifact.gate or Gate()
-        result: dict[str, Any] = {"gate": own_gate, "doubt": reason_to_doubt}
         try:
             # The measurement must not depend on this machine's processor; the others are emulated below.
             output = logits_output(artifact)
@@ -134,24 +132,28 @@ def verify(
             # One engine that this GPU refuses must not prevent the report on all other files.
             status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
+            verification = Verification(status=status, reason=reason, gate=own_gate, ladder=ladder)
         else:
             own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
-            parity = compare(logits, reference, labels, data.preprocess.task)
-            missed = parity.missed(own_gate)
+            parity = compare(logits, reference, labels, own_gate, data.preprocess.task)
+            portability, elsewhere = None, ""
             if runs_in_integers_on_cpus(artifact):
-                result["portability"], elsewhere = judge(
-                    artifact, data.test, data.preprocess, reference, own_gate
-                )
-                missed = missed or elsewhere
-            reason = failure(ladder, missed)
-            status = "fail" if reason else "pass"
+                portability, elsewhere = judge(artifact, data.test, data.preprocess, reference, own_gate)
+            reason = failure(ladder, parity.reason or elsewhere)
             answers = (logits, reference, labels, data.preprocess.labels)
-            result |= {**asdict(parity), "batches": check}
-            result |= {"classes": class_changes(*answers), "worst": worst_inputs(*answers)}
-        verification = Verification(status=status, reason=reason or None, ladder=ladder, **result)
-        verified.append(artifact.revised(verify=verification))
+            verification = replace(
+                parity,
+                status="fail" if reason else "pass",
+                reason=reason or None,
+                ladder=ladder,
+                classes=class_changes(*answers),
+                worst=worst_inputs(*answers),
+                batches=check,
+                portability=portability,
+            )
+        verified.append(artifact.revised(verify=replace(verification, doubt=reason_to_doubt)))
     return verified
 
 

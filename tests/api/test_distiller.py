@@ -2,16 +2,19 @@
 
 import copy
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, TensorDataset
 
 import imf_deploy
 from imf_deploy import ImfDistiller
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.settings import DistillSettings
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -169,3 +172,35 @@ def test_the_branches_warm_up(student: nn.Module, big: nn.Module, loader: Batche
         at[progress] = imf(*loader[0]).feature.item()
     assert at[0.0] == 0.0
     assert at[0.25] == pytest.approx(at[1.0] / 2)
+
+
+def test_a_training_that_diverged_is_not_stripped(student: nn.Module, big: nn.Module) -> None:
+    imf = ImfDistiller(student, big, 16)
+    with torch.no_grad():
+        imf.branches.attention[0, 0] = float("nan")
+    with pytest.raises(DivergedError, match=r"1 weights .* such as imf\.attention"):
+        imf_deploy.strip(imf)
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Iterator[None]:
+    """A process group of one, as DDP needs."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
+def test_ddp_and_averaged_weights(student: nn.Module, big: nn.Module, loader: Batches) -> None:
+    imf = ImfDistiller(student, big, image_size=16)
+    network, averaged = nn.parallel.DistributedDataParallel(imf), AveragedModel(imf)
+    optimizer = torch.optim.SGD(network.parameters(), 0.02)
+    for images, labels in loader:
+        optimizer.zero_grad()
+        network(images, labels).total.backward()
+        assert all(p.grad is not None for p in imf.parameters() if p.requires_grad)
+        optimizer.step()
+        averaged.update_parameters(imf)
+    check_products(averaged.module, loader)
+    assert not torch.equal(averaged.module.student.head.weight, student.head.weight)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, SubsetRandomS
 import imf_deploy
 from imf_deploy import ImfDistiller
 from imf_deploy.artifact import load_artifact
+from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import EngineSettings, Gate, QuantizeSettings
 
+LETTERS = ("a", "b", "c")
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -252,3 +255,21 @@ def test_modules_products_and_files_are_timed_side_by_side(
     json.dumps(result.to_dict())
     with pytest.raises(UsageError, match="image_size"):
         imf_deploy.bench([trained])
+
+
+def test_pictures_need_the_preprocessing_that_a_module_was_exported_without(
+    big: nn.Module, data: DataSet, tmp_path: Path
+) -> None:
+    fp32 = imf_deploy.export_onnx(big, tmp_path / "net-fp32.onnx", image_size=16)
+    settings, named = (
+        QuantizeSettings(gate=Gate(100.0, 0.0), images=8),
+        replace(data.preprocess, labels=LETTERS),
+    )
+    with pytest.raises(UsageError, match="Give its `preprocess`"):
+        calibrate(fp32.path, data, settings, tmp_path / "out")
+    (tmp_path / "about.json").write_text(json.dumps(asdict(data.preprocess)))
+    made = calibrate(fp32.path, data, settings, tmp_path / "out", tmp_path / "about.json")
+    assert made.preprocess == data.preprocess
+    again = imf_deploy.export_onnx(big, tmp_path / "named-fp32.onnx", preprocess=named)
+    with pytest.raises(UsageError, match="contradicts the record"):
+        calibrate(again.path, data, settings, tmp_path / "out", tmp_path / "about.json")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -85,3 +86,11 @@ def test_a_process_that_dies_gives_a_reason(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
     path = weights(tmp_path / "a.onnx", 1)
     assert "did not end" in start_up(Way(path, 1), BATCH, limit_s=0.01)["reason"]
+
+
+def test_the_other_process_loads_pytorch_only_for_weights() -> None:
+    code = "import imf_deploy.benchmark.probe, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False", (
+        "its memory and time would be those of libraries that the file does not use"
+    )

@@ -221,7 +221,7 @@ def test_few_files_by_default_and_all_of_them_later(
     assert {f"{p}-fp32.onnx" for p in ("plain", "imf@1", "imf@2", "imf@3")} <= names("deploy", (".onnx",))
     report = json.loads((out / "report.json").read_text())
     assert (len(report["strip"]), report["left_out"]) == (4, None)
-    assert json.loads((out / "run.json").read_text())["config"]["products"] == "all"
+    assert json.loads((out / "run.json").read_text())["config"]["products"] == ["all"]
 
 
 def test_without_validation_images_all_products_are_made(

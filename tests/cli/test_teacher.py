@@ -90,7 +90,8 @@ def test_two_sets_of_weights(here: Here, error: Error, options: list[Any], teach
     named = ["--teacher", "resnet8", "--teacher-weights", "two.pt"]
     result = here("distill", *options, *named)
     assert (
-        "two.pt holds 2 sets of weights: 'model' is used; --weights-key model_ema takes another" in result.err
+        "two.pt holds 2 sets of weights: 'model' is used; --weights-key model_ema selects another"
+        in result.err
     )
     assert "is suspect" in error(result, 2)
     assert here("distill", *options, *named, "--weights-key", "model_ema").code == 0
@@ -109,6 +110,14 @@ def greys(tmp_path: Path) -> DataSet:
             for number in range(count):
                 Image.new("RGB", (32, 32), (level + number % 3,) * 3).save(place / f"{number}.png")
     return open_data(DataSettings(str(tmp_path / "greys")))
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is reported of how a file of weights is read."""
+    found: list[str] = []
+    monkeypatch.setattr("imf_deploy.teaching.reading.say", found.append)
+    return found
 
 
 def given(path: Path, name: str, **reading: Any) -> GivenTeacher:
@@ -131,7 +140,7 @@ def fit_head(network: torch.nn.Module, data: DataSet) -> None:
     network.fc.bias.copy_(solution[-1])
 
 
-def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: Any) -> None:
+def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, said: list[str]) -> None:
     """torchvision's published GoogLeNet transforms its input; nothing in the state_dict says so."""
     turned = (("transform_input", True),)
     torch.manual_seed(0)
@@ -142,10 +151,7 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
     found = find_teacher(given(path, "googlenet"), greys, "cpu")
     assert found.spec.settings == turned
     assert found.accuracy == 1
-    assert (
-        "`teacher_options` transform_input=true is chosen, because it gets 100.0% of"
-        in capfd.readouterr().err
-    )
+    assert "`teacher_options` transform_input=true is chosen, because it gets 100.0% of" in said[0]
     assert ModelSpec.from_dict(json.loads(json.dumps(found.spec.to_dict()))) == found.spec
     as_it_is = given(
         path, "googlenet", teacher_options=(("transform_input", False),), teacher_stem_strides=(2, 1)
@@ -156,7 +162,7 @@ def test_weights_that_want_another_input(greys: DataSet, tmp_path: Path, capfd: 
 
 
 def test_weights_that_were_trained_with_the_strides_of_the_library(
-    greys: DataSet, tmp_path: Path, capfd: Any
+    greys: DataSet, tmp_path: Path, said: list[str]
 ) -> None:
     """Below 64 pixels the strides here are others; no state_dict shows them either."""
     path = tmp_path / "resnet18.pt"
@@ -169,7 +175,7 @@ def test_weights_that_were_trained_with_the_strides_of_the_library(
     usual = find_teacher(given(path, "resnet18", teacher_stem_strides=(2, 1)), greys, "cpu")
     assert usual.accuracy < 0.7
     assert found.spec.stem_strides == ()
-    assert "`teacher_stem_strides` own is chosen, because it gets" in capfd.readouterr().err
+    assert "`teacher_stem_strides` own is chosen, because it gets" in said[0]
     told = find_teacher(given(path, "resnet18", teacher_stem_strides="own"), greys, "cpu")
     assert (told.spec, told.identity) == (found.spec, found.identity)
 

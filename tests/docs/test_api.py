@@ -72,3 +72,10 @@ def test_names_are_links_and_no_markup_is_left(pages: Path) -> None:
         assert ":func:" not in text, page
         assert ":class:" not in text, page
         assert "``" not in text, page
+
+
+def test_the_first_page_has_the_verbs(pages: Path) -> None:
+    first = (pages / "imf_deploy.html").read_text()
+    for name in imf_deploy.__all__:
+        assert f'id="{name}"' in first, name
+    assert "Distil a teacher into a student by IMF" in Words(pages / "imf_deploy.html").text

@@ -54,8 +54,7 @@ def exported(name: str, size: int, labels: tuple[str, ...], color: Any = "RGB") 
     imf_deploy.export_onnx(net(len(labels)), name, preprocess=about)
 
 
-def readme(namespace: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
-    exported("imf-deploy-out/deploy/mobilenetv2-plain-fp32.onnx", 28, tuple("abcdefghij"), "L")
+def objects(namespace: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
     teacher = net(width=16)
     optimizer = torch.optim.Adam(teacher.parameters(), 0.01)
     for _ in range(4):
@@ -67,6 +66,11 @@ def readme(namespace: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
     namespace |= {name: loader(seed) for seed, name in enumerate(("train", "val", "test"))}
 
 
+def readme(namespace: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
+    exported("imf-deploy-out/deploy/mobilenetv2-plain-fp32.onnx", 28, tuple("abcdefghij"), "L")
+    objects(namespace, patch)
+
+
 def tutorial(_namespace: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
     exported("shapes-run/deploy/shufflenetv2-plain-fp32.onnx", 32, ("circle", "square", "triangle"))
     (command,) = (line for fence in fences(REPOSITORY / "docs/tutorial.md", "sh") for line in [fence.strip()]
@@ -76,6 +80,7 @@ def tutorial(_namespace: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
 
 BEFORE: dict[str, Callable[[dict[str, Any], pytest.MonkeyPatch], None]] = {
     "README.md": readme,
+    "python.md": objects,
     "tutorial.md": tutorial,
 }
 """What a page takes for granted: objects that its text names, and files that its commands write."""

@@ -30,6 +30,7 @@ from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
 from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
+from imf_deploy.records.making import CacheUse
 from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.settings import BatchRange, BuildSettings, EngineSettings, Gate, QuantizeSettings
 from imf_deploy.stripping.stage import strip
@@ -81,13 +82,13 @@ def test_a_second_build_takes_every_timing_from_the_cache(
     onnx_files: dict[str, Path], cached: tuple[EngineInfo, Path]
 ) -> None:
     info, cache = cached
-    assert info.cache is not None
-    assert (info.cache.file, info.cache.found, info.cache.complete) == (cache.name, False, False)
+    assert info.built.timing_cache is not None
+    assert info.built.timing_cache == CacheUse(cache.name, found=False, complete=False)
     assert f"sm{gpu_here()}" in cache.name
     before = cache.read_bytes()
     again = built(onnx_files["fp16"], cache.parent / "b.engine", BuildSettings())
-    assert again.cache is not None
-    assert (again.cache.found, again.cache.complete) == (True, True)
+    assert again.built.timing_cache is not None
+    assert (again.built.timing_cache.found, again.built.timing_cache.complete) == (True, True)
     assert cache.read_bytes() == before
     assert again.gpu == this_gpu()
     check_answers(again.path, onnx_files["fp16"])
@@ -112,7 +113,7 @@ for name in sys.argv[3:]:
         BuildSettings(builder_level=0),
         folder / name,
     )
-    print(name, info.cache.found, info.cache.complete)
+    print(name, info.built.timing_cache.found, info.built.timing_cache.complete)
 """
 
 
@@ -144,8 +145,8 @@ def test_a_cache_that_is_shared_is_written_and_read(onnx_files: dict[str, Path],
     shared = tmp_path / "elsewhere" / "timings"
     for complete in (False, True):
         info = built(onnx_files["fp16"], tmp_path / "a.engine", cache=shared)
-        assert info.cache is not None
-        assert info.cache.complete is complete
+        assert info.built.timing_cache is not None
+        assert info.built.timing_cache.complete is complete
     assert {path.name for path in tmp_path.iterdir()} == {"a.engine", "elsewhere"}
 
 
@@ -173,8 +174,8 @@ def test_options_build_engines_that_answer(
     onnx_files: dict[str, Path], tmp_path: Path, options: BuildSettings
 ) -> None:
     info = built(onnx_files["fp16"], tmp_path / "a.engine", options)
-    assert info.built().options == changed_options(options)
-    assert info.seconds > 0
+    assert info.built.options == changed_options(options)
+    assert info.built.seconds > 0
     check_answers(info.path, onnx_files["fp16"])
 
 

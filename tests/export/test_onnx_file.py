@@ -9,15 +9,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.export.onnx_file import content_hash, describe_onnx, read_metadata, read_model
+from imf_deploy.export.onnx_file import content_hash, describe_onnx, read_model
 from imf_deploy.files import sha256_file
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        read_metadata(tmp_path / "none.onnx")
+        describe_onnx(tmp_path / "none.onnx")
     with pytest.raises(UsageError):
-        read_metadata(tmp_path)
+        describe_onnx(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"not an ONNX file", b"\x08\x0a", b"\xff" * 64])

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.export.onnx_file import describe_onnx, operators, read_metadata
+from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.onnx_writer import TINY, export_onnx
 from imf_deploy.models.registry import ModelSpec, build_model
 
@@ -56,16 +56,18 @@ def test_interface_is_read_back(onnx_files: dict[str, Path], precision: str) -> 
 
 
 def test_batch_norm_is_folded_and_one_linear_layer_is_left(onnx_files: dict[str, Path]) -> None:
-    assert operators(onnx_files["fp32"]) == {
+    assert describe_onnx(onnx_files["fp32"]).operators == {
         "Clip": 5, "Concat": 1, "Conv": 5, "Gemm": 1, "ReduceMean": 2,
     }  # fmt: skip
     # Two more operators than fp32: from the float32 input, and to the float32 output.
-    assert operators(onnx_files["fp16"]) == operators(onnx_files["fp32"]) | {"Cast": 2}
+    assert describe_onnx(onnx_files["fp16"]).operators == describe_onnx(onnx_files["fp32"]).operators | {
+        "Cast": 2
+    }
 
 
 def test_metadata_comes_back(onnx_files: dict[str, Path]) -> None:
-    assert read_metadata(onnx_files["fp32"]) == {"labels": '["Bär"]', "product": "imf@2"}
-    assert read_metadata(onnx_files["fp16"]) == {"product": "imf@2"}
+    assert describe_onnx(onnx_files["fp32"]).metadata == {"labels": '["Bär"]', "product": "imf@2"}
+    assert describe_onnx(onnx_files["fp16"]).metadata == {"product": "imf@2"}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -85,7 +87,7 @@ def test_same_module_gives_same_bytes(
     tiny: nn.Module, onnx_files: dict[str, Path], tmp_path: Path, precision: Literal["fp32", "fp16"]
 ) -> None:
     path = tmp_path / "again.onnx"
-    export_onnx(tiny, path, precision, SIZE, read_metadata(onnx_files[precision]))
+    export_onnx(tiny, path, precision, SIZE, describe_onnx(onnx_files[precision]).metadata)
     assert path.read_bytes() == onnx_files[precision].read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 

@@ -9,24 +9,23 @@ from typing import Any
 import pytest
 
 from imf_deploy.errors import UsageError
-from imf_deploy.export.timing_cache import CacheFile, TimingCache, check_cache, choose_cache
+from imf_deploy.export.timing_cache import TimingCache, check_cache, own_cache
 from imf_deploy.records.making import CacheUse, Gpu
 
 H200 = Gpu("NVIDIA H200", "90", "13.0")
 
 
 def test_the_name_has_what_timings_depend_on(tmp_path: Path) -> None:
-    file = choose_cache(None, tmp_path, "10.6.0", H200)
-    assert file == CacheFile(tmp_path / "tensorrt-10.6.0-nvidia-h200-sm90.timing-cache", shared=False)
+    file = own_cache(tmp_path, "10.6.0", H200)
+    assert file == tmp_path / "tensorrt-10.6.0-nvidia-h200-sm90.timing-cache"
     names = {
-        choose_cache(None, tmp_path, version, gpu).path.name
+        own_cache(tmp_path, version, gpu).name
         for version in ("10.6.0", "10.8.0")
         for gpu in (H200, Gpu("NVIDIA H100 PCIe", "90", "13.0"), Gpu("NVIDIA L4", "89", "13.0"))
     }
     assert len(names) == 6
-    odd = choose_cache(None, tmp_path, "10.6.0", Gpu("../../A/B", "80", "")).path
+    odd = own_cache(tmp_path, "10.6.0", Gpu("../../A/B", "80", ""))
     assert odd.parent == tmp_path
-    assert choose_cache(tmp_path / "mine", tmp_path, "10.6.0", H200).shared
 
 
 def test_what_cannot_be_a_cache_is_refused(tmp_path: Path) -> None:
@@ -89,7 +88,7 @@ def test_timings_are_read_and_added(
     path, config = tmp_path / "cache", Config()
     if known:
         path.write_bytes(known)
-    cache = TimingCache(session, config, CacheFile(path, shared))
+    cache = TimingCache(session, config, path, shared=shared)
     config.content += added
     assert cache.save() == CacheUse("cache", *use)
     assert path.read_bytes() == kept
@@ -102,7 +101,7 @@ def test_foreign_timings_are_ignored(
 ) -> None:
     path, config = tmp_path / "cache", Config()
     path.write_bytes(b"theirs")
-    cache = TimingCache(session, config, CacheFile(path, shared))
+    cache = TimingCache(session, config, path, shared=shared)
     said = " ".join(caplog.text.split())
     assert "was not made by tensorrt 10.6.0 on this GPU" in said
     assert ("delete it" in said) == shared
@@ -115,6 +114,6 @@ def test_timings_that_cannot_be_written_cost_no_engine(
     session: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    cache = TimingCache(session, Config(), CacheFile(tmp_path / "file" / "cache", shared=True))
+    cache = TimingCache(session, Config(), tmp_path / "file" / "cache", shared=True)
     assert not cache.save().complete
     assert "The timing cache is not stored" in caplog.text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,24 @@ def test_a_record_full_of_nonsense_prints(run: Path) -> None:
     text = printed(inspect(run / "deploy" / "resnet8-imf@1-fp32.onnx"))
     assert "Its sidecar cannot be used" in text
     assert "Its record" not in text
+
+
+def test_settings_of_any_name_and_type_print(run: Path) -> None:
+    names = (
+        "verify",
+        "inputs",
+        "outputs",
+        "operators",
+        "preprocess",
+        "metadata",
+        "files",
+        "tensors",
+        "settings",
+    )
+    for value in (5, "x", [1], {"a": []}, {"status": None}, [{"name": 1}]):
+        (run / "run.json").write_text(json.dumps({"config": dict.fromkeys(names, value)}))
+        text = printed(inspect(run / "run.json"))
+        assert all(name in text for name in names)
 
 
 def test_deep_nesting_is_refused_before_it_exhausts_the_stack(run: Path, foreign_onnx: Path) -> None:

@@ -68,8 +68,8 @@ def engine(files: dict[str, Artifact], tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("fields", "weights", "why"),
     [
-        ({"format": "tensorrt_rtx"}, "fp16", "was not built with --strip-weights"),
-        ({"build": None}, "fp16", "was not built with --strip-weights"),
+        ({"format": "tensorrt_rtx"}, "fp16", "was not built with `strip_weights`"),
+        ({"build": None}, "fp16", "was not built with `strip_weights`"),
         ({"format": "onnx"}, "fp16", "is an ONNX file, not an engine"),
         ({}, "fp32", "different: precision"),
         ({}, "imf", "different: product"),

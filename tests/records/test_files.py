@@ -94,7 +94,10 @@ def test_a_damaged_record_of_an_onnx_file(finished_run: Path, tmp_path: Path, fi
 
 def test_a_file_of_another_kind(product: Path) -> None:
     assert isinstance(load_artifact(product), ProductFile)
-    with pytest.raises(ImfDeployError, match=r"is a stripped student, not a distilled student\. Give what"):
+    with pytest.raises(
+        ImfDeployError,
+        match=r"a stripped student, not a distilled student\. Use a file of imf-deploy distill",
+    ):
         load_artifact(product, DistilledFile)
 
 

@@ -38,9 +38,9 @@ def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list
         "which includes zero), and has 0.25 of its MACs; "
         "the goal is at least its accuracy with 0.5 of its MACs or fewer.",
         "Yes, but only on average: imf@1 is 1.33 points above cifar:thin by KD (81.00 % against 79.67 %, "
-        "3 seeds; interval of the difference -2.46 to +5.13, which includes zero), the thinner student of the "
-        "nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its processor "
-        "time; "
+        "3 seeds; interval of the difference -2.46 to +5.13, which includes zero), the thinner student of "
+        "the nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its "
+        "processor time; "
         "the goal is more accuracy than an equally fast thinner student.",
         "Yes: IMF's training took 1.20 times the processor time of KD's (median of 3 seeds); "
         "the goal is 1.25 times or less.",

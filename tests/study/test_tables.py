@@ -31,7 +31,7 @@ FAMILY = """\
 | `cifar:thin` by KD | 90.0 k | 12.0 | 0.30 | 0.600 (0.30) | – | 79.67 ± 0.58 | – |
 | `cifar:thin` by cross-entropy | 90.0 k | 12.0 | 0.30 | 0.600 (0.30) | – | 77.00 | – |
 | `cifar:thinnest` by KD | 9.00 k | 2.00 | 0.05 | 0.100 (0.05) | – | 70.00 | – |
-"""  # noqa: E501
+"""
 
 ABLATION = """\
 | Variant | Seeds | `plain` % | `imf@1` % | `imf@2` % | `plain` against default (points) | `imf@2` against default (points) |

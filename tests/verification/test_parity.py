@@ -1,11 +1,11 @@
 """Intervals and comparisons against numbers worked out by hand."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
+from imf_deploy.forms import to_json
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.classification import wilson_interval
 from imf_deploy.verification.parity import compare
@@ -31,20 +31,20 @@ LABELS = np.array([0, 1, 1, 1])
 
 
 def test_equal_logits() -> None:
-    parity = compare(REFERENCE, REFERENCE, LABELS)
-    assert parity.missed(Gate(0, 1)) == ""
+    parity = compare(REFERENCE, REFERENCE, LABELS, Gate(0, 1))
+    assert (parity.status, parity.reason) == ("pass", None)
     assert (parity.max_abs_diff, parity.mean_abs_diff, parity.agreement) == (0, 0, 1)
     assert parity.cosine == pytest.approx(1)
     assert parity.accuracy == parity.pytorch_accuracy == 0.75
     assert parity.accuracy_interval == wilson_interval(0.75, 4)
-    assert json.loads(json.dumps(asdict(parity)))["images"] == 4
+    assert json.loads(json.dumps(to_json(parity)))["images"] == 4
 
 
 def test_numbers_by_hand() -> None:
     logits = REFERENCE.copy()
     logits[0, 0] += 0.5
     logits[3] = [0.03, 0.01]  # now the other class
-    parity = compare(logits, REFERENCE, LABELS)
+    parity = compare(logits, REFERENCE, LABELS, Gate(25, 0.75))
     assert parity.max_abs_diff == 0.5
     assert parity.mean_abs_diff == pytest.approx((0.5 + 0.03) / 8)
     assert parity.agreement == 0.75
@@ -52,6 +52,9 @@ def test_numbers_by_hand() -> None:
     product = 2.5 * 2 + 1 + 16 + 9 + 1 + 0.01 * 0.01
     norms = (2.5**2 + 1 + 16 + 9 + 1 + 0.03**2 + 0.01**2) * (4 + 1 + 16 + 9 + 1 + 0.01**2)
     assert parity.cosine == pytest.approx(product / norms**0.5)
-    assert parity.missed(Gate(25, 0.75)) == ""
-    assert parity.missed(Gate(24, 0.75)) == "accuracy falls by 25.00 points from 75.00%, and 24 are allowed"
-    assert parity.missed(Gate(25, 0.76)) == "top-1 agreement 75.00% is below 76.00%"
+    assert (parity.status, parity.reason) == ("pass", None)
+    dropped = compare(logits, REFERENCE, LABELS, Gate(24, 0.75))
+    assert dropped.status == "fail"
+    assert dropped.reason == "accuracy falls by 25.00 points from 75.00%, and 24 are allowed"
+    disagrees = compare(logits, REFERENCE, LABELS, Gate(25, 0.76))
+    assert disagrees.reason == "top-1 agreement 75.00% is below 76.00%"

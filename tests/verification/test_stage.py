@@ -206,12 +206,13 @@ def test_the_first_rung_that_breaks_is_named(
 
 
 def test_a_gate_that_is_missed() -> None:
-    parity = compare(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[::-1], np.arange(4))
+    def missed(gate: Gate) -> str:
+        logits = np.eye(4, dtype=np.float32)
+        return compare(logits, logits[::-1], np.arange(4), gate).reason or ""
+
     holds = Rung("ONNX int8", "ONNX fp32", "pass")
-    assert failure([holds], parity.missed(Gate(100, 0.1))) == (
-        "at ONNX int8, top-1 agreement 0.00% is below 10.00%"
-    )
-    assert failure([holds], parity.missed(Gate(100, 0))) == ""
+    assert failure([holds], missed(Gate(100, 0.1))) == ("at ONNX int8, top-1 agreement 0.00% is below 10.00%")
+    assert failure([holds], missed(Gate(100, 0))) == ""
     broken = Rung("ONNX fp32", "stripped", "fail", "too far")
     assert (
         failure([broken, holds], "") == "the ladder breaks at ONNX fp32 (too far), on which ONNX int8 depends"

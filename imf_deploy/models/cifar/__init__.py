@@ -4,8 +4,6 @@ They are our own implementations of the papers. If the authors' published networ
 the papers, the published networks are followed, and the module says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
