@@ -1,4 +1,4 @@
-"""What a file that is chosen of several runs may cost, and has to reach."""
+"""Settings of a comparison: the budget of the chosen file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imf_deploy.settings.base import settings
 
 @settings()
 class Budget:
-    """Limits on the cost and the accuracy of a file; ``None`` is no limit."""
+    """Limits on the cost and the accuracy of a file; ``None`` means no limit."""
 
     latency_budget_ms: Annotated[
         float | None,
