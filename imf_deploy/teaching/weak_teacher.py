@@ -14,7 +14,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     """Compare a teacher with chance, and without a record also with other obvious ways to use it.
 
     Args:
-        teacher: In evaluation mode.
+        teacher: The teacher, in evaluation mode.
         data: Data that it will teach on.
         accept: Whether to continue in any case.
 
