@@ -50,8 +50,8 @@ def weak_teacher(teacher: float, student: float) -> str:
     """Return a warning if a student is not less accurate than its teacher, else an empty string.
 
     Args:
-        teacher: Accuracy from 0 to 1.
-        student: The same, after the distillation.
+        teacher: Accuracy of the teacher, from 0 to 1.
+        student: Accuracy of the student after the distillation.
     """
     if student < teacher:
         return ""
