@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Gate,
         MonitoringSettings,
         QuantizeSettings,
+        TrainingSettings,
     )
 
 __version__ = "0.2.0.dev0"
@@ -39,6 +40,7 @@ __all__ = [
     "MonitoringSettings",
     "Preprocess",
     "QuantizeSettings",
+    "TrainingSettings",
     "bench",
     "build_engine",
     "distill",
@@ -60,6 +62,7 @@ _MODULES = {
     "MonitoringSettings": "settings",
     "Preprocess": "preprocess",
     "QuantizeSettings": "settings",
+    "TrainingSettings": "settings",
     "bench": "api.bench",
     "build_engine": "api.export",
     "distill": "api.distill",

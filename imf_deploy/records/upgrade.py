@@ -1,4 +1,8 @@
-"""Upgrades of records of earlier releases to the form of this one."""
+"""Upgrades of records of earlier releases to the form of this one.
+
+A new field with a default and a computed field need no upgrade. A field that is renamed or required needs one
+here, and a new :data:`SCHEMA`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""PyTorch's random state, used by dropout: seeded every epoch, saved and restored within an epoch."""
+"""PyTorch's random state, used by dropout: seeded every epoch, saved and restored within an epoch.
+
+Numbers that a step draws differ between processes. Numbers that change weights directly must be the same in
+all processes (:func:`imf_deploy.training.distributed.share`), and must be drawn on the device of the tensors:
+a CUDA graph cannot repeat a draw on the host.
+"""
 
 from collections.abc import Sequence
 

@@ -86,6 +86,7 @@ class Step:
 
     def update(self) -> None:
         """Change the weights by the gradients."""
+        # Under fp16 the gradients are scaled up to here; clipping and the optimiser unscale them once.
         if self._config.clip_grad:
             self._accelerator.clip_grad_norm_(self._task.module.parameters(), self._config.clip_grad)
         self._optimizer.step()

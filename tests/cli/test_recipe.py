@@ -54,7 +54,7 @@ def test_the_rate_is_scaled_and_the_speed_reported(
                "--student", "resnet8x0.5", "--batch-size", "16", "--device", "cpu", "--no-refit"]  # fmt: skip
     scaled = here(*command, "--lr", "0.01", "--lr-base-size", "4", "--output", tmp_path / "scaled")
     assert scaled.code == 0, scaled.err
-    assert "Learning rate 0.04: 0.01 for 4 images, and a batch has 16" in scaled.err
+    assert "Learning rate 0.04: 0.01 for 4 images, but a batch has 16" in scaled.err
     assert re.search(r"epoch 1 of 1: .*; [\d,]+ images/s\n", scaled.err)
     given = here(*command, "--lr", "0.04", "--no-cuda-graph", "--output", tmp_path / "given")
     assert given.code == 0, given.err

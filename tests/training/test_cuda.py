@@ -99,12 +99,12 @@ def losses(history: History) -> list[float]:
     return [value for record in history for name, value in record.items() if name != "validation_accuracy"]
 
 
-RECIPES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "adamw": {"optimizer": "adamw", "lr": 0.001, "decay_norms": False, "clip_grad": 0.5},
-    "averaged": {"ema": 0.9, "grad_accumulation": 2, "keep": "best", "label_smoothing": 0.1},
-    "mixed": {"mixup": 0.2, "cutmix": 1.0, "momentum": 0.0, "clip_grad": 1.0},
-    "bf16": {"precision": "bf16", "grad_accumulation": 2},
+RECIPES = {
+    "plain": CONFIG,
+    "adamw": replace(CONFIG, optimizer="adamw", lr=0.001, decay_norms=False, clip_grad=0.5),
+    "averaged": replace(CONFIG, ema=0.9, grad_accumulation=2, keep="best", label_smoothing=0.1),
+    "mixed": replace(CONFIG, mixup=0.2, cutmix=1.0, momentum=0.0, clip_grad=1.0),
+    "bf16": replace(CONFIG, train_precision="bf16", grad_accumulation=2),
 }
 
 
@@ -113,7 +113,7 @@ def test_a_captured_distillation_loses_what_an_eager_one_does(
     data: DataSet, teacher_file: Path, tmp_path: Path, captured: list[bool], recipe: str
 ) -> None:
     teacher = load_teacher(teacher_file, "", data, CUDA)
-    train = replace(CONFIG, **RECIPES[recipe])
+    train = RECIPES[recipe]
     config = DistillSettings(student="resnet8", **vars(train), branch_warmup=0.5, refit=False)
     found = []
     for graph in (True, False):
@@ -238,7 +238,7 @@ def test_a_step_that_cannot_be_captured_says_why_and_trains(
 
 
 def test_fp16_says_why(data: DataSet, tmp_path: Path, captured: list[bool], said: list[str]) -> None:
-    config = replace(CONFIG, precision="fp16", epochs=1)
+    config = replace(CONFIG, train_precision="fp16", epochs=1)
     fit(Task(), data, config, "a", tmp_path / "a.checkpoint", SETTINGS, monitoring=GRAPH)
     assert captured == [False]
     assert any("without a CUDA graph: fp16" in line for line in said)

@@ -32,6 +32,7 @@ from imf_deploy.training.device import choose_device
 from imf_deploy.settings import DistillSettings
 from imf_deploy.distillation.distill import distill
 from imf_deploy.training.distributed import leave
+from imf_deploy.show import bars
 from imf_deploy.teaching.teacher import load_teacher
 
 images, weights, out = map(Path, sys.argv[1:4])
@@ -70,6 +71,7 @@ class Watched(loop.Training):
         return record
 
 loop.Training = Watched
+bars.install()
 teacher = load_teacher(weights, "", data, choose_device("cpu"))
 train = TrainingSettings(**{"batch_size": 16, "lr": 0.01, "device": "cpu", **fields})
 config = DistillSettings(student=student, **vars(train), refit=refit)
