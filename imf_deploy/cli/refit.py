@@ -24,9 +24,11 @@ def refit_engine(
 ) -> None:
     """Write an engine with the weights of another student of the same architecture, in seconds.
 
-    The engine keeps its tactics. Its outputs are compared with those of the weights on random images first.
+    The engine keeps its tactics. Its outputs are compared with those of the
+    weights on random images first.
 
-    Exits with 3 if the outputs differ, and with 4 if this machine cannot run the engine.
+    Exits with 3 if the outputs differ, and with 4 if this machine cannot run
+    the engine.
     """
     from imf_deploy.pipeline.refit import refit_engine as run
     from imf_deploy.progress import say

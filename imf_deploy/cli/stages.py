@@ -64,8 +64,9 @@ def export(
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The product's accuracy is measured first, because the files record it. INT8 is calibrated on training
-    images, and written if it passes its gate on validation images.
+    The product's accuracy is measured first, because the files record it. INT8
+    is calibrated on training images, and written if it passes its gate on
+    validation images.
     """
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data
