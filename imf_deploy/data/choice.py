@@ -35,8 +35,7 @@ def choose_images(split: Split, count: int, seed: int) -> Split:
     for label in set(classes.tolist()):
         members = (classes == label).nonzero().flatten()
         turn[members] = torch.arange(len(members))
-    chosen = shuffled[turn.argsort(stable=True)[:count]]
-    return split.subset(chosen.sort().values)
+    return split.subset(shuffled[turn.argsort(stable=True)[:count]].sort().values)
 
 
 def hash_images(split: Split) -> str:

@@ -27,8 +27,7 @@ def inspect_folder(path: Path) -> Finding:
     """
     report, warnings = _report(path)
     rows = report.artifacts if report else []
-    latencies = {row.sha256: row.latency_ms.p50 for row in rows if row.latency_ms}
-    files, problems = _files(path, latencies)
+    files, problems = _files(path, {row.sha256: row.latency_ms.p50 for row in rows if row.latency_ms})
     linked = [name for name in _FOLDERS if leads_out(path / name)]
     warnings += [f"{name} is a link out of the folder and is not followed" for name in linked] + problems
     run = (path / RECORD).is_file() and not leads_out(path / RECORD)

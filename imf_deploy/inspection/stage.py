@@ -30,11 +30,9 @@ def inspect(path: Path) -> Finding:
     if path.is_dir():
         return inspect_folder(path)
     existing_file(path, "the file to inspect")
-    suffix = path.suffix.lower()
-    look = _LOOK.get(suffix)
-    if look is None:
-        raise _unknown(path, suffix)
-    return look(path)
+    if (suffix := path.suffix.lower()) in _LOOK:
+        return _LOOK[suffix](path)
+    raise _unknown(path, suffix)
 
 
 def _inspect_json(path: Path) -> Finding:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError
@@ -23,8 +25,6 @@ def save_weights(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write tensors as safetensors, atomically; shared or strided tensors are copied."""
-    from safetensors.torch import save
-
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     # The library's own file writer hides a full disk behind its own error type.
     write_bytes(path, save(whole, dict(metadata) if metadata else None))
@@ -37,9 +37,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UsageError: there is no such file.
         ImfDeployError: the file is damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     existing_file(path, "weights")
     try:
         return load_file(path)

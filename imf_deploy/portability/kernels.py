@@ -125,8 +125,7 @@ def _windows(
     places = tuple(slice(None, None, stride) for stride in strides)
     taps = tuple(slice(None, None, dilation) for dilation in dilations)
     seen = seen[(slice(None), *places, slice(None), *taps)]
-    shape = seen.shape[1 : rank + 1]
-    return np.moveaxis(seen, rank + 1, -1).reshape(-1, *kernel, values.shape[1]), shape
+    return np.moveaxis(seen, rank + 1, -1).reshape(-1, *kernel, values.shape[1]), seen.shape[1 : rank + 1]
 
 
 def _pads(

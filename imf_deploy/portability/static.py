@@ -87,10 +87,8 @@ class _Graph:
         self.inner = [node for part in inner_graphs(model.graph) for node in part.node]
         self.inner += [node for function in model.functions for node in function.node]
         self.constants: dict[str, TensorProto] = {t.name: t for t in model.graph.initializer}
-        for node in self.nodes:
-            if node.op_type == "Constant":
-                for value in (item.t for item in node.attribute if item.name == "value"):
-                    self.constants[node.output[0]] = value
+        made = (node for node in self.nodes if node.op_type == "Constant")
+        self.constants |= {n.output[0]: item.t for n in made for item in n.attribute if item.name == "value"}
         self.int8 = [n for n, t in self.constants.items() if t.data_type == t.INT8 and _count(t) > 1]
         self.producers = {name: node for node in self.nodes for name in node.output}
         self.readers: dict[str, list[NodeProto]] = {}

@@ -178,12 +178,8 @@ def save_checkpoint(
     tensors = {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for index, values in optimizer["state"].items():
-        scalars[str(index)] = {}
-        for key, value in values.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{index}/{key}"] = value
-            else:
-                scalars[str(index)][key] = value
+        tensors |= {f"optimizer/{index}/{k}": v for k, v in values.items() if isinstance(v, Tensor)}
+        scalars[str(index)] = {k: v for k, v in values.items() if not isinstance(v, Tensor)}
     tensors |= {f"sums/{name}": total for name, total in progress.sums.items()}
     tensors |= {f"generators/{rank}": state for rank, state in enumerate(progress.generators)}
     content = {

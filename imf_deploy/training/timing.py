@@ -3,8 +3,8 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -70,11 +70,9 @@ def time_call(run: Callable[[], object], device: torch.device) -> float:
     return _now(device) - began
 
 
-@contextmanager
-def untouched_generators(device: torch.device) -> Iterator[None]:
+def untouched_generators(device: torch.device) -> AbstractContextManager[None]:
     """Restore PyTorch's random state afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def _now(device: torch.device) -> float:
