@@ -22,9 +22,9 @@ from imf_deploy.calib.score import (
     file_logits,
     model_predict,
     model_runner,
+    rank_layers,
     score,
 )
-from imf_deploy.calib.sensitivity import rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images, hash_images

@@ -16,8 +16,7 @@ from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import changed_options, check_options
 from imf_deploy.export.choice import FileChoice
-from imf_deploy.export.device import this_gpu
-from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here
+from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here, this_gpu
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.targets import PORTABLE_CAPABILITIES, profiles_text, rtx_runs_on

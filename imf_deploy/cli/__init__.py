@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from imf_deploy.cli.app import all_options, options_of, run
+from imf_deploy.cli.app import options_of, run
 from imf_deploy.cli.failures import refusal, with_flags
 from imf_deploy.cli.streams import flush_output, prepare_streams
 from imf_deploy.errors import ImfDeployError, ReportedError, UsageError

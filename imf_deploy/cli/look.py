@@ -1,4 +1,4 @@
-"""Commands that read existing files and runs: ``inspect`` and ``compare``."""
+"""``imf-deploy inspect``, ``compare``, ``bench`` and ``doctor``: commands that look at files and machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import imf_deploy.cli.options as o
-from imf_deploy.cli.words import check_free
+from imf_deploy.settings.bench import BenchSettings
 
 
 def inspect(
@@ -66,7 +66,7 @@ def compare(
     from imf_deploy.files import write_json, write_text
 
     for option, path in (("--json", json_file), ("--html", html_file)):
-        check_free(option, path, overwrite)
+        o.check_free(option, path, overwrite)
     comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
     Console(highlight=False).print(render(comparison))
     if json_file:
@@ -77,3 +77,65 @@ def compare(
         raise GateError(
             comparison.choice.sentence.rstrip("."), "Widen the budget, or train a lighter student"
         )
+
+
+def bench(
+    files: Annotated[
+        tuple[Path, ...], Parameter(help="ONNX files, engines, or weights of stripped students.")
+    ],
+    /,
+    *,
+    config: BenchSettings = BenchSettings(),
+    output: Annotated[Path | None, o.to("JSON file to write.")] = None,
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Measure the latency of files in interleaved rounds. Each way of running a file is a row of its own.
+
+    Exits with 4 if this machine cannot run one of them.
+    """
+    from rich.console import Console
+
+    from imf_deploy.benchmark.layers import render_layers
+    from imf_deploy.benchmark.stage import bench as run
+    from imf_deploy.benchmark.table import beside, render, render_clients
+    from imf_deploy.files import write_json
+    from imf_deploy.progress import say
+
+    o.check_free("--output", output, overwrite)
+    seconds = config.duration + config.loads * config.warmup
+    say(f"Measuring each row for {seconds:.0f} s or more at each batch size")
+    result = run(files, config)
+    Console().print(render(result))
+    for line in beside(result):
+        Console().print(line, markup=False, highlight=False)
+    if config.clients:
+        Console().print(render_clients(result))
+    for row in result.rows:
+        if row.layers:
+            Console().print(render_layers(row.name, row.latency.images, row.layers))
+    if output:
+        write_json(output, result.to_dict())
+
+
+def doctor(
+    *,
+    json: Annotated[bool, o.flag("Print JSON instead of a table.", "--json")] = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """List what this machine can build, run and measure, what is missing, and how to install it."""
+    from pathlib import Path
+
+    from imf_deploy.doctor.examine import examine, to_dict
+
+    findings = examine(Path.cwd())
+    if json:
+        import json as encoder
+
+        sys.stdout.write(encoder.dumps(to_dict(findings), indent=2, ensure_ascii=False) + "\n")
+        return
+    from rich.console import Console
+
+    from imf_deploy.doctor.finding import render
+
+    Console().print(render(findings))

@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imf_deploy.comparison.entry import Entry
-from imf_deploy.comparison.runs import Run
+from imf_deploy.comparison.runs import Entry, Run
 from imf_deploy.errors import UsageError
 from imf_deploy.records.report import ArtifactRow
 from imf_deploy.report.recommend import recommend

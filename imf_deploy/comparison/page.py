@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
+from imf_deploy.comparison.runs import LATENCY, SIZE, Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.show.format import significant
-from imf_deploy.show.labels import label_points
 from imf_deploy.show.pages import render_template
 from imf_deploy.show.palette import SERIES
 from imf_deploy.show.scatter import (
@@ -15,6 +14,7 @@ from imf_deploy.show.scatter import (
     cost_axis,
     covered,
     draw,
+    label_points,
     make_point,
     ring_around,
 )

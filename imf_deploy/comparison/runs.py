@@ -1,4 +1,4 @@
-"""Open the runs to compare, and report what keeps them from being comparable."""
+"""Open the runs to compare, with their files, and report what keeps them from being comparable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.records.report import Report, read_report
+from imf_deploy.records.report import ArtifactRow, Report, read_report
 from imf_deploy.report.verdict import is_trial
 from imf_deploy.show.format import plain
 
@@ -141,3 +141,37 @@ def differences(one: Run, other: Run) -> list[tuple[str, str, str]]:
     names = [*ours, *(name for name in theirs if name not in ours)]
     pairs = [(name, ours.get(name, plain(None)), theirs.get(name, plain(None))) for name in names]
     return [(name, a, b) for name, a, b in pairs if a != b]
+
+
+LATENCY, SIZE = "latency", "size"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of one run.
+
+    Attributes:
+        run: Its run.
+        row: Its measurements.
+        fronts: ``latency`` and ``size``, if no other file is as accurate on validation images at a lower
+            cost, or more accurate at the same cost.
+    """
+
+    run: Run
+    row: ArtifactRow
+    fronts: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Run and path, which are unique."""
+        return f"{self.run.name}/{self.row.path}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it passed and has a validation accuracy."""
+        return self.row.status == "pass" and self.row.validation_accuracy is not None
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
+        return self.judged and bool(self.row.latency_ms)

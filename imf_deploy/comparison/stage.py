@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.comparison.choose import Budget, Choice, choose
-from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
-from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
+from imf_deploy.comparison.runs import LATENCY, SIZE, Entry, Run, open_runs, timed_alike, warnings
 from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
 

@@ -17,8 +17,7 @@ from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.estimate import estimate_run
-from imf_deploy.pipeline.plan import Plan, make_plan
-from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
+from imf_deploy.pipeline.plan import Plan, given_teacher, make_plan, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.records.files import DeployableFile

@@ -10,9 +10,17 @@ from imf_deploy.records.checks import StripProof
 from imf_deploy.records.making import Calibration, Epoch
 from imf_deploy.records.report import LOSSES, ArtifactRow, Percentiles
 from imf_deploy.show.format import known, label, percent, scaled, significant
-from imf_deploy.show.labels import label_points
 from imf_deploy.show.palette import INK, PAPER, RULE, SERIES
-from imf_deploy.show.scatter import MARKERS, Point, cost_axis, covered, draw, make_point, ring_around
+from imf_deploy.show.scatter import (
+    MARKERS,
+    Point,
+    cost_axis,
+    covered,
+    draw,
+    label_points,
+    make_point,
+    ring_around,
+)
 from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ def test_each_block_loads_everything_anew_and_each_name_is_loaded_first_in_turn(
 
 
 def test_what_loads_slowly_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("imf_deploy.benchmark.load"), "SLOW_LOAD_S", 0.0)
+    monkeypatch.setattr(importlib.import_module("imf_deploy.benchmark.measure"), "SLOW_LOAD_S", 0.0)
     log: list[str] = []
     runners = {name: Fake(name, log) for name in "ab"}
     measure(runners, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=3, loads=3)

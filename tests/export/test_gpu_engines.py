@@ -20,9 +20,8 @@ from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export import builder
 from imf_deploy.export.build_options import changed_options, check_options
-from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import read_engine_header
-from imf_deploy.export.flavour import gpu_here
+from imf_deploy.export.flavour import gpu_here, this_gpu
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
