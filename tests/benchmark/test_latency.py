@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from imf_deploy.benchmark import Latency, ratio
+from imf_deploy.benchmark.latency import Latency, ratio
 from imf_deploy.errors import UsageError
 
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from imf_deploy.benchmark import Latency, measure, ratio
 from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
-from imf_deploy.benchmark.measure import slice_orders
+from imf_deploy.benchmark.latency import Latency, ratio
+from imf_deploy.benchmark.measure import measure, slice_orders
 from imf_deploy.errors import ImfDeployError
 
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
