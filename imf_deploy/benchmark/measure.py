@@ -5,7 +5,7 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ SLOW_LOAD_S = 2.0
 """Runners that take longer to load and to run once, for example with ``torch.compile``, are loaded once."""
 
 
-class Loads:
+class Loads(contextlib.AbstractContextManager["Loads"]):
     """Runners that are open at the same time, and can be reloaded together.
 
     Attributes:
@@ -35,10 +35,6 @@ class Loads:
         self._runners = runners
         self._batch = batch
         self._kept, self._loaded = contextlib.ExitStack(), contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        """Enter without opening anything."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close every runner."""

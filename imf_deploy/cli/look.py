@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as encoder
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import imf_deploy.cli.options as o
+from imf_deploy.files import write_json, write_text
 from imf_deploy.settings.bench import BenchSettings
 
 
@@ -24,14 +26,12 @@ def inspect(
     common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
-    import json
-
     from imf_deploy.inspection import inspect as run
     from imf_deploy.inspection.render import render
 
     finding = run(file)
     if as_json:
-        sys.stdout.write(json.dumps(finding.to_dict(), indent=2) + "\n")
+        sys.stdout.write(encoder.dumps(finding.to_dict(), indent=2) + "\n")
     else:
         Console(highlight=False).print(render(finding))
 
@@ -63,7 +63,6 @@ def compare(
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run
     from imf_deploy.errors import GateError
-    from imf_deploy.files import write_json, write_text
 
     for option, path in (("--json", json_file), ("--html", html_file)):
         o.check_free(option, path, overwrite)
@@ -94,12 +93,9 @@ def bench(
 
     Exits with 4 if this machine cannot run one of them.
     """
-    from rich.console import Console
-
     from imf_deploy.benchmark.layers import render_layers
     from imf_deploy.benchmark.stage import bench as run
     from imf_deploy.benchmark.table import beside, render, render_clients
-    from imf_deploy.files import write_json
     from imf_deploy.progress import say
 
     o.check_free("--output", output, overwrite)
@@ -124,17 +120,12 @@ def doctor(
     common: o.Common = o.Common(),
 ) -> None:
     """List what this machine can build, run and measure, what is missing, and how to install it."""
-    from pathlib import Path
-
     from imf_deploy.doctor.examine import examine, to_dict
 
     findings = examine(Path.cwd())
     if json:
-        import json as encoder
-
         sys.stdout.write(encoder.dumps(to_dict(findings), indent=2, ensure_ascii=False) + "\n")
         return
-    from rich.console import Console
 
     from imf_deploy.doctor.finding import render
 

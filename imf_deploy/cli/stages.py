@@ -72,7 +72,6 @@ def export(
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.method.products import load_product
-    from imf_deploy.settings import QuantizeSettings
     from imf_deploy.verification.stage import evaluate_product
 
     chosen = choose_precisions(wanted.precisions)
@@ -118,7 +117,6 @@ def refit_engine(
     Exits with 3 if the outputs differ, and with 4 if this machine cannot run the engine.
     """
     from imf_deploy.pipeline.refit import refit_engine as run
-    from imf_deploy.progress import say
 
     made = run(engine, weights, output, trust_model, overwrite)
     if proof := made.refit:
@@ -153,8 +151,6 @@ def calibrate(
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
     from imf_deploy.cli.model_data import model_data
-    from imf_deploy.files import write_yaml
-    from imf_deploy.progress import say
 
     opened = model_data(open_float_model(model, preprocess, logits).artifact, place)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)

@@ -170,7 +170,6 @@ def study(
     Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept in OUTPUT/runs, so that the
     same command resumes an interrupted study, and a larger study reuses them.
     """
-    from imf_deploy.progress import say
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run
 

@@ -99,8 +99,5 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
 
 def _point(entry: Entry, front: str) -> Point | None:
     row = entry.row
-    if front == LATENCY:
-        cost = row.latency_ms.p50 if row.latency_ms else None
-    else:
-        cost = row.size_bytes / 1e6
+    cost = row.p50 if front == LATENCY else row.size_bytes / 1e6
     return make_point(entry.run.name, row.product, cost, row.accuracy, row.accuracy_interval)

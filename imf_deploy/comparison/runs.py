@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imf_deploy.errors import UsageError
 from imf_deploy.records.report import ArtifactRow, Report, read_report
@@ -85,17 +84,13 @@ def _check_data(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         for called, ours, theirs in (
             ("data", first.report.dataset, run.report.dataset),
-            ("test images", _test_images(first.report), _test_images(run.report)),
+            ("test images", first.report.config.get("test_images"), run.report.config.get("test_images")),
         ):
             if ours != theirs:
                 raise UsageError(
                     f"{first.name} and {run.name} were tested on different {called} ({ours} and {theirs})",
                     "Compare runs on one data set",
                 )
-
-
-def _test_images(report: Report) -> Any:
-    return report.config.get("test_images")
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
@@ -129,9 +124,8 @@ def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         group = next((group for group in groups if not differences(group[0], run)), None)
         if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
+            groups.append(group := [])
+        group.append(run)
     return groups
 
 

@@ -145,11 +145,6 @@ class _Notes:
             say(sentence)
 
 
-def _trusted(config: RunSettings) -> tuple[str, ...]:
-    """Return the factories whose code may run: the user named the student, so its record may name it too."""
-    return (config.distill.student,)
-
-
 def _train(
     config: RunSettings,
     plan: Plan,
@@ -159,7 +154,7 @@ def _train(
     notes: _Notes,
 ) -> Distilled:
     """Distil the student, and tune it for INT8 if requested."""
-    data, trusted = plan.data, _trusted(config)
+    data, trusted = plan.data, (config.distill.student,)
     with stage("distil"):
         trained = distill(
             data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True
@@ -191,7 +186,7 @@ def _make_files(
     config: RunSettings, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[DeployableFile], list[str]]:
     """Return the products, their verified files, and the reasons for declined INT8 files."""
-    data, trusted = plan.data, _trusted(config)
+    data, trusted = plan.data, (config.distill.student,)
     split = data.validation if len(data.validation) else data.test
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
     names = selection.made if selection else plan.names
