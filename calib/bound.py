@@ -36,13 +36,13 @@ def find_scales(model: ModelProto) -> Scales:
     Args:
         model: The model in float32, after :func:`own_weights`.
     """
-    found = {}
+    scales_by_name = {}
     for node, weights, matrix in _layers(model):
         scales = bounded_scales(matrix.astype(np.float64))
         if output_axis(node, weights) is None:
             scales = scales.max(keepdims=True)
-        found[node.input[1]] = scales.astype(np.float32)
-    return found
+        scales_by_name[node.input[1]] = scales.astype(np.float32)
+    return scales_by_name
 
 
 def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, Any]]]:

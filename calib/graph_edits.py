@@ -29,8 +29,8 @@ class GraphEdits:
 
     def producer(self, name: str) -> NodeProto | None:
         """Return the node that computes a tensor; ``None`` for inputs and weights."""
-        found = self._producers.get(name)
-        return found[1] if found else None
+        entry = self._producers.get(name)
+        return entry[1] if entry else None
 
     def position(self, name: str) -> int:
         """Return the position of a tensor's node in the order of the graph."""

@@ -263,8 +263,8 @@ def _own_preprocess(path: Path, metadata: dict[str, str]) -> tuple[Preprocess | 
     try:
         return Preprocess.from_dict(parse_object(metadata["preprocess"], name)), ""
     except ImfDeployError as error:
-        told = error.what if name in error.what else f"{name} cannot be used: {error.what}"
-        return None, told
+        reason = error.what if name in error.what else f"{name} cannot be used: {error.what}"
+        return None, reason
 
 
 def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -70,9 +70,9 @@ def read_engine_header(path: Path) -> EngineHeader:
     size = total - offset
     if flavour == "tensorrt":
         return EngineHeader(flavour, version, offset, size, (), portable=False)
-    told = int.from_bytes(header[16:24], "little")
-    if told != size:
-        raise ImfDeployError(f"{path} should hold {told} bytes, but has {size}", "Build or copy it again")
+    expected = int.from_bytes(header[16:24], "little")
+    if expected != size:
+        raise ImfDeployError(f"{path} should hold {expected} bytes, but has {size}", "Build or copy it again")
     mask = int.from_bytes(header[32:40], "little")
     if header[28:32] != header[:4] or not mask:
         raise ImfDeployError(f"the header of {path} is damaged", "Build or copy it again")

@@ -180,13 +180,13 @@ def _check(model: ModelProto) -> None:
         (model.graph.input, INPUT, [BATCH, 3, None, None]),
         (model.graph.output, OUTPUT, [BATCH, None]),
     ):
-        found = [
+        shapes = [
             [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values
         ]
-        fits = len(found) == 1 and values[0].name == name and len(found[0]) == len(shape)
-        if not fits or any(want not in (None, got) for want, got in zip(shape, found[0], strict=True)):
+        fits = len(shapes) == 1 and values[0].name == name and len(shapes[0]) == len(shape)
+        if not fits or any(want not in (None, got) for want, got in zip(shape, shapes[0], strict=True)):
             wanted = ", ".join("any" if size is None else str(size) for size in shape)
             raise ImfDeployError(
-                f"the exported model has {found} where '{name}' [{wanted}] was expected",
+                f"the exported model has {shapes} where '{name}' [{wanted}] was expected",
                 "Use a classifier with one input and one output whose batch is free",
             )

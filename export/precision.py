@@ -41,26 +41,26 @@ def precision_of(
         return f"{_narrowest(tensors)} weights"
     if bits := {_bits(node) for node in nodes if node.op_type in _BLOCKS}:
         return f"{', '.join(f'int{count}' for count in sorted(bits))} weights"
-    found = (  # the types of matrices and kernels; if there are none, of all tensors
+    kinds = (  # the types of matrices and kernels; if there are none, of all tensors
         _known(tensor.data_type for tensor in tensors if len(tensor.dims) > 1)
         or _known(tensor.data_type for tensor in tensors)
         or _known(value.type.tensor_type.elem_type for value in inputs)
     )
-    return f"mixed ({', '.join(sorted(found))})" if len(found) > 1 else next(iter(found), "fp32")
+    return f"mixed ({', '.join(sorted(kinds))})" if len(kinds) > 1 else next(iter(kinds), "fp32")
 
 
 def _known(types: Iterable[int]) -> set[str]:
     from onnx import TensorProto
 
-    names = {TensorProto.DataType.Value(name): told for name, told in _FLOATS.items()}
+    names = {TensorProto.DataType.Value(name): precision for name, precision in _FLOATS.items()}
     return {names[kind] for kind in types if kind in names}
 
 
 def _narrowest(tensors: Sequence[TensorProto]) -> str:
     """Return the narrowest type of stored weights: biases are int32, and shapes int64."""
     matches = [re.fullmatch(r"U?(INT|FLOAT)([248])(E.*)?", _type_name(tensor)) for tensor in tensors]
-    found = [(int(match[2]), match[1].lower()) for match in matches if match]
-    bits, kind = min(found, default=(8, "int"))
+    integers = [(int(match[2]), match[1].lower()) for match in matches if match]
+    bits, kind = min(integers, default=(8, "int"))
     return f"{kind}{bits}"
 
 

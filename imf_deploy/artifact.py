@@ -69,12 +69,10 @@ def load_artifact(path: Path, kind: type[Kind] = Artifact) -> Kind:  # type: ign
 
 def current_artifact(path: Path, recipe: str, kind: type[Kind] = Artifact) -> Kind | None:  # type: ignore[assignment]
     """Return the artifact at ``path`` if it is complete and was made by ``recipe``, else ``None``."""
-    if not (path.is_file() and sidecar_path(path).is_file()):
-        return None
     try:
         artifact = load_artifact(path, kind)
     except ImfDeployError:
-        return None  # damaged or changed: the stage makes it again
+        return None  # missing, damaged or changed: the stage makes it again
     return artifact if artifact.recipe == recipe else None
 
 

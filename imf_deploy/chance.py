@@ -121,19 +121,21 @@ def alternatives(
     before = _classes(predict, preprocess.normalize, images)
     if float((before == truth).mean()) > 1 - CLEAR_GAIN:
         return None
-    found: list[tuple[int, _Right, str]] = []
+    candidates: list[tuple[int, _Right, str]] = []
     for changed, (name, prepare) in enumerate(_inputs(preprocess)):
         answers = _classes(predict, prepare, images) if changed else before
         if changed:
-            found.append((1, answers == truth, name))
+            candidates.append((1, answers == truth, name))
         if changed and preprocess.num_classes < _FEW_CLASSES:
             continue
         cost = 2 if changed else 1
         orders = _orders(preprocess.labels)
-        found += [(cost, order[answers] == truth, _joined(name, told)) for told, order in orders]
+        candidates += [
+            (cost, order[answers] == truth, _joined(name, order_name)) for order_name, order in orders
+        ]
         if (learned := _learned(answers, truth, preprocess.num_classes)) is not None:
-            found.append((cost + 1, learned, _joined(name, "classes in another order")))
-    clear = [each for each in found if clearly_better(each[1], before == truth)]
+            candidates.append((cost + 1, learned, _joined(name, "classes in another order")))
+    clear = [each for each in candidates if clearly_better(each[1], before == truth)]
     if not clear:
         return None
     best = max(int(right.sum()) for _, right, _ in clear)
@@ -154,8 +156,8 @@ def why_suspect(
     reason = suspect(correct, len(truth), truth)
     alternative = alternatives(predict, images, preprocess, truth)
     if alternative:
-        told = reason or f"{correct / len(truth):.1%} of {len(truth)} images are right"
-        return f"{told}, but {alternative}", alternative
+        problem = reason or f"{correct / len(truth):.1%} of {len(truth)} images are right"
+        return f"{problem}, but {alternative}", alternative
     return reason, None
 
 
@@ -168,16 +170,8 @@ def _classes(predict: Predict, prepare: Callable[[Tensor], Tensor], images: Tens
     import torch
 
     with torch.inference_mode():
-        parts = [_cpu(predict(prepare(part))) for part in torch.split(images, _BATCH)]
-    classes: _Classes = np.concatenate(parts).argmax(1)
-    return classes
-
-
-def _cpu(logits: Tensor | npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    values: npt.NDArray[np.floating] = (
-        logits if isinstance(logits, np.ndarray) else logits.float().cpu().numpy()
-    )
-    return values
+        parts = [torch.as_tensor(predict(prepare(part))).cpu() for part in torch.split(images, _BATCH)]
+        return np.asarray(torch.cat(parts).float().numpy().argmax(1), np.int64)
 
 
 def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
@@ -239,8 +233,7 @@ def _learned(answers: _Classes, truth: _Classes, classes: int) -> _Right | None:
     for fitted in (half, ~half):
         counts = np.zeros((classes, classes), dtype=np.int64)
         np.add.at(counts, (answers[fitted], truth[fitted]), 1)
-        order = _assign(counts)
-        right[~fitted] = order[answers[~fitted]] == truth[~fitted]
+        right[~fitted] = _assign(counts)[answers[~fitted]] == truth[~fitted]
     return right
 
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -21,12 +22,10 @@ def usable_cpus() -> int:
     """
     affinity = getattr(os, "sched_getaffinity", None)
     count = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    try:
+    with suppress(OSError, ValueError):  # without cgroup v2 or Linux, only the mask is known
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
             count = min(count, max(int(int(quota) / int(period)), 1))
-    except (OSError, ValueError):
-        pass  # without cgroup v2 or Linux, only the mask is known
     return count
 
 
@@ -35,20 +34,16 @@ def versions() -> dict[str, str]:
     """Return the versions of this package and of those its numbers depend on, if installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
 @cache
 def cpu_model() -> str:
     """Return the name of the CPU as reported by the kernel, or the architecture."""
-    try:
+    with suppress(OSError):  # not on Linux
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass  # not on Linux
     return platform.processor() or platform.machine()

@@ -86,12 +86,12 @@ def first_problem(error: ValidationError, skip: int = 0) -> str:
         error: Error from pydantic.
         skip: Number of outer steps of the path to leave out.
     """
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     steps = (
-        f"[{step}]" if isinstance(step, int) else f".{shorten(step, 60)}" for step in found["loc"][skip:]
+        f"[{step}]" if isinstance(step, int) else f".{shorten(step, 60)}" for step in first["loc"][skip:]
     )
     place = "".join(steps).lstrip(".")[-200:] or "it"
-    message = found["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     return f"{place}{message[5:]}" if message.startswith("Input ") else f"{place}: {message}"
 
 

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 from pydantic import BeforeValidator, Field
 
 from imf_deploy.errors import ImfDeployError
@@ -21,10 +24,7 @@ from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
     import torch
-    from PIL import Image
     from torch import Tensor
 
 Resize = Literal["none", "crop", "input"]
@@ -38,14 +38,9 @@ _LONGEST = 8
 
 def _middle(width: int, height: int) -> Box:
     """Return the whole of an image, or the middle of one that is more than 8 times as long as wide."""
-    sides = []
-    for side in (width, height):
-        kept = _LONGEST * min(width, height)
-        # The middle is kept in place: the same amount is removed on both sides.
-        margin = max(side - kept, 0) // 2
-        sides.append((margin, side - margin))
-    (left, right), (top, bottom) = sides
-    return left, top, right, bottom
+    # The middle is kept in place: the same amount is removed on both sides.
+    left, top = (max(side - _LONGEST * min(width, height), 0) // 2 for side in (width, height))
+    return left, top, width - left, height - top
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -128,8 +123,6 @@ class Preprocess:
             ImfDeployError: the image has 32-bit pixels, whose range is unknown, or its size is not the
                 network's and nothing is resized.
         """
-        import numpy as np
-
         self.check_known("a file")
         upright = Upright.of(image, self.color)
         width, height = upright.size

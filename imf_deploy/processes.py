@@ -25,9 +25,9 @@ def check_launcher() -> None:
         _number("MASTER_PORT", 1, 65536)
         if not os.environ.get("MASTER_ADDR"):
             raise UsageError("the environment variable MASTER_ADDR is not set", _HINT)
-        return
-    for name in _LAUNCHERS:
-        os.environ.pop(name, None)
+    else:
+        for name in _LAUNCHERS:
+            os.environ.pop(name, None)
 
 
 def world_size() -> int:
@@ -36,9 +36,8 @@ def world_size() -> int:
     Raises:
         UsageError: ``WORLD_SIZE`` is not a valid number.
     """
-    if "LOCAL_RANK" not in os.environ:
-        return 1
-    return _number("WORLD_SIZE", 1, _MOST_PROCESSES) if "WORLD_SIZE" in os.environ else 1
+    started = "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return _number("WORLD_SIZE", 1, _MOST_PROCESSES) if started else 1
 
 
 def rank() -> int:

@@ -58,8 +58,7 @@ class Clock:
 
 
 def _processor_time() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    return sum(os.times()[:4])  # the last one is elapsed time
 
 
 _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)
@@ -70,13 +69,13 @@ def clock() -> Iterator[Clock]:
     """Measure the stages in this context, and yield their times. Nested calls yield the outer clock."""
     if around := _clock.get():
         yield around
-        return
-    made = Clock()
-    token = _clock.set(made)
-    try:
-        yield made
-    finally:
-        _clock.reset(token)
+    else:
+        made = Clock()
+        token = _clock.set(made)
+        try:
+            yield made
+        finally:
+            _clock.reset(token)
 
 
 @contextmanager
@@ -86,9 +85,8 @@ def stage(name: str) -> Iterator[None]:
     Args:
         name: For example ``distil``. A stage may run several times, and inside another one.
     """
-    running = _clock.get()
-    if running is None:
-        yield
-        return
-    with running.running(name), progress.part(name):
+    if around := _clock.get():
+        with around.running(name), progress.part(name):
+            yield
+    else:
         yield

@@ -8,9 +8,7 @@ import math
 import re
 from typing import Any
 
-from imf_deploy.errors import ImfDeployError, visible
-
-__all__ = ["JSON_BYTES", "JSON_DEPTH", "parse_json", "parse_object", "shorten", "too_deep", "visible"]
+from imf_deploy.errors import ImfDeployError
 
 JSON_BYTES = 32 << 20
 """Maximum size of a parsed JSON document; the largest report of a run with 1,000 classes has 2 MB."""

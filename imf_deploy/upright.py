@@ -10,13 +10,22 @@ copy: rotation, palette, colours. Here the rows of a large image are rotated, co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import numpy as np
+from PIL import Image
 
 from imf_deploy.errors import ImfDeployError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are the first ones outside."""
 WHOLE = 1 << 24
@@ -63,22 +72,10 @@ class Upright:
 
     def cut(self, box: Box) -> Image.Image:
         """Return a part, converted."""
-        from PIL import Image
-
-        turns = Image.Transpose
-        turn = {
-            2: turns.FLIP_LEFT_RIGHT,
-            3: turns.ROTATE_180,
-            4: turns.FLIP_TOP_BOTTOM,
-            5: turns.TRANSPOSE,
-            6: turns.ROTATE_270,
-            7: turns.TRANSVERSE,
-            8: turns.ROTATE_90,
-        }.get(self.orientation)
         stored = self._stored(box)
         part = self.image if stored == (0, 0, *self.image.size) else self.image.crop(stored)
-        part = self._converted(part)
-        return part.transpose(turn) if turn is not None else part
+        turn = _TURNS.get(self.orientation)
+        return self._converted(part) if turn is None else self._converted(part).transpose(turn)
 
     def scaled(self, size: tuple[int, int], box: Box) -> Image.Image:
         """Scale a part with a bilinear filter, as ``Image.resize(size, BILINEAR, box)`` does.
@@ -87,8 +84,6 @@ class Upright:
             size: Width and height in pixels.
             box: The part to scale. The filter also reads the pixels next to it.
         """
-        from PIL import Image
-
         width, height = self.size
         if width * height <= WHOLE:
             return self.cut((0, 0, width, height)).resize(size, Image.Resampling.BILINEAR, box)
@@ -121,9 +116,6 @@ class Upright:
 
     def _converted(self, part: Image.Image) -> Image.Image:
         """Return a part in the mode ``color``; 16-bit channels keep their high byte."""
-        import numpy as np
-        from PIL import Image
-
         # Older versions of Pillow open 16-bit PNG and PNM as 32-bit integers.
         if part.mode.startswith("I;16") or part.mode == "I":
             # Pillow clips at 255 on conversion. For 16-bit colour it uses the high byte, as here.

@@ -1,7 +1,5 @@
 """Convert data in all forms that the verbs accept to splits for the stages."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -119,8 +117,7 @@ def first_side(data: Data) -> int | None:
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         first = data[0]
     else:
-        batches = counted(data, "train")
-        first = next(iter(batches), None)
+        first = next(iter(counted(data, "train")), None)
     images = first[0] if isinstance(first, list | tuple) and first else None
     return int(images.shape[-1]) if torch.is_tensor(images) else None
 

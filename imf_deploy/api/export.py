@@ -1,11 +1,9 @@
 """``imf_deploy.export_onnx`` and ``imf_deploy.build_engine``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 
-from imf_deploy.api.files import File, as_file
+from imf_deploy.api.files import File, as_file, with_suffix
 from imf_deploy.api.modules import Network, as_product
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice
@@ -52,7 +50,7 @@ def export_onnx(
         UsageError: an argument is missing or invalid, or no file could reproduce the network's answers.
         ImfDeployError: the network cannot be exported, or the file cannot be written.
     """
-    path = _with_suffix(path, ".onnx")
+    path = with_suffix(path, ".onnx")
     if precision not in ("fp32", "fp16"):
         raise UsageError(f"precision is {precision!r}", "Use fp32 or fp16; imf_deploy.quantize makes int8")
     return write_onnx(as_product(network, image_size, preprocess, name), path, precision, overwrite)
@@ -85,16 +83,10 @@ def build_engine(
         DeviceError: the full TensorRT is requested, but there is no CUDA device.
         ImfDeployError: TensorRT refuses the file.
     """
-    path, file = _with_suffix(path, ".engine"), as_file(onnx)
+    path, file = with_suffix(path, ".engine"), as_file(onnx)
     if not isinstance(file, OnnxFile):
         raise UsageError(f"{file.path} is an engine", "Use the ONNX file that it was built from")
     plan, remark = choose_engines(settings, FileChoice((), (cast("Precision", file.precision),)))
     if plan is None:
         raise UsageError(remark, "Install tensorrt-rtx, which needs no GPU")
     return write_engine(file, plan, path, overwrite)
-
-
-def _with_suffix(path: str | Path, suffix: str) -> Path:
-    if Path(path).suffix != suffix:
-        raise UsageError(f"path is {path}", f"Use a path that ends in {suffix}")
-    return Path(path)

@@ -1,7 +1,5 @@
 """Records of files given as objects, read next to the files or derived from their content."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
@@ -57,3 +55,14 @@ def _of_tensors(path: Path, inputs: list[list[int | str]], outputs: list[list[in
         f"{path} takes {inputs} and gives {outputs}, not images [N, 3, S, S] and logits [N, classes]",
         "Use preprocess, or export the file again with fixed sizes",
     )
+
+
+def with_suffix(path: str | Path, suffix: str) -> Path:
+    """Return the path of an output file if it ends in a suffix, such as ``.onnx``.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if Path(path).suffix != suffix:
+        raise UsageError(f"path is {path}", f"Use a path that ends in {suffix}")
+    return Path(path)

@@ -1,7 +1,5 @@
 """Records in memory for networks given as objects, as the stages need them."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from pathlib import Path
@@ -53,9 +51,8 @@ def as_product(
     preprocess = fitting_preprocess(module, image_size, preprocess)
     size = preprocess.size
     check_behaviour(module, size, name)
-    spec = ModelSpec(name, preprocess.num_classes, size)
     record = ProductFile(
-        **in_memory(module, spec, preprocess),
+        **in_memory(module, ModelSpec(name, preprocess.num_classes, size), preprocess),
         parent="",
         product=MODULE,
         parameters=count_parameters(module),

@@ -1,7 +1,5 @@
 """``imf_deploy.quantize``."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from imf_deploy.api.data import Data, as_split, data_set
-from imf_deploy.api.files import File, as_file
+from imf_deploy.api.files import File, as_file, with_suffix
 from imf_deploy.api.modules import as_product
 from imf_deploy.calib.stage import calibrate
-from imf_deploy.errors import UsageError
 from imf_deploy.export.stage import write_onnx
 from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
@@ -59,9 +56,7 @@ def quantize(
         GateError: INT8 misses the gate even with layers in float; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
-    path = Path(path)
-    if path.suffix != ".onnx":
-        raise UsageError(f"path is {path}", "Use a path that ends in .onnx")
+    path = with_suffix(path, ".onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         if isinstance(source, Product | nn.Module):

@@ -1,7 +1,5 @@
 """``imf_deploy.write_report``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,7 +83,7 @@ def write_report(
 def _latencies(bench: BenchResult, files: Sequence[DeployableFile]) -> dict[str, FileLatency]:
     """Return the latency of each file at batch 1 next to that of its network, by hash of the file."""
     rows = {row.sha256: row for row in reversed(bench.rows) if row.latency.images == 1}
-    found = {}
+    measured = {}
     for file in files:
         row, network = rows.get(file.sha256), rows.get(file.source)
         if row is None:
@@ -97,5 +95,5 @@ def _latencies(bench: BenchResult, files: Sequence[DeployableFile]) -> dict[str,
         memory = (row.start_up or {}).get("memory")
         bytes_ = round(memory["of_file_mib"] * 2**20) if memory else None
         faster = ratio(network.latency, row.latency)
-        found[file.sha256] = FileLatency(row.latency, network.latency, faster, row.way["threads"], bytes_)
-    return found
+        measured[file.sha256] = FileLatency(row.latency, network.latency, faster, row.way["threads"], bytes_)
+    return measured

@@ -1,7 +1,5 @@
 """``imf_deploy.strip``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -47,5 +45,4 @@ def strip(
         ImfDeployError: the student cannot be cut after a block.
     """
     trained = as_distilled(distilled, preprocess) if isinstance(distilled, ImfDistiller) else distilled
-    names = choose_products(products or (ALL,), len(trained.blocks))
-    return strip_in_memory(trained, names, images)
+    return strip_in_memory(trained, choose_products(products or (ALL,), len(trained.blocks)), images)

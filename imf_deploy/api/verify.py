@@ -1,7 +1,5 @@
 """``imf_deploy.verify``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import overload
 
@@ -55,7 +53,6 @@ def verify(
         UsageError: an argument is invalid.
         ImfDeployError: a file was made from another network, is damaged, or cannot be run by ONNX Runtime.
     """
-    single = isinstance(file, File)
     paths: list[File] = [file] if isinstance(file, File) else list(file)
     if not paths:
         raise UsageError("no file is given", "Use an ONNX file or an engine")
@@ -65,6 +62,5 @@ def verify(
     files = [
         record if record.recipe else as_file(record.path, own, product.artifact.sha256) for record in known
     ]
-    split = as_split(data, own, "data", "test")
-    checked = run(product, files, data_set(own, test=split), gate)
-    return checked[0] if single else checked
+    checked = run(product, files, data_set(own, test=as_split(data, own, "data", "test")), gate)
+    return checked[0] if isinstance(file, File) else checked

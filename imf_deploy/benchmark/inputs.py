@@ -49,20 +49,20 @@ class Input:
 
 def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None) -> Input:
     """Return the common input of all files; loads each file once."""
-    found: dict[str, Input] = {}
+    expected: dict[str, Input] = {}
     for name, runner in runners.items():
         # A file that does not load must not waste the minutes of the others, so this comes before any timing.
         with runner:
             label = f"{name} (input {runner.input_name})"
-            found[name] = Input(_filled(label, runner.input_shape, image_size), runner.input_type)
-    if len({(one.shape[1:], one.type) for one in found.values()}) > 1:
-        told = ", ".join(f"{name} {list(one.shape[1:])} {one.type}" for name, one in found.items())
-        raise UsageError(f"the files have different image sizes: {told}", "Measure them separately")
-    fixed = {one.shape[0] for one in found.values()} - {None}
+            expected[name] = Input(_filled(label, runner.input_shape, image_size), runner.input_type)
+    if len({(one.shape[1:], one.type) for one in expected.values()}) > 1:
+        sizes = ", ".join(f"{name} {list(one.shape[1:])} {one.type}" for name, one in expected.items())
+        raise UsageError(f"the files have different image sizes: {sizes}", "Measure them separately")
+    fixed = {one.shape[0] for one in expected.values()} - {None}
     if len(fixed) > 1:
-        told = ", ".join(f"{name} {one.shape[0] or 'any'}" for name, one in found.items())
-        raise UsageError(f"the files have different batch sizes: {told}", "Measure them separately")
-    first = next(iter(found.values()))
+        sizes = ", ".join(f"{name} {one.shape[0] or 'any'}" for name, one in expected.items())
+        raise UsageError(f"the files have different batch sizes: {sizes}", "Measure them separately")
+    first = next(iter(expected.values()))
     return Input((fixed.pop() if fixed else None, *first.shape[1:]), first.type)
 
 

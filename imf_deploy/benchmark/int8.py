@@ -54,11 +54,13 @@ def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list
         image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
         runners = {file.precision: TensorRTRunner(file.path) for file in (half, int8)}
         try:
-            found = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
+            latencies = measure(
+                runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS
+            )
         except ImfDeployError as error:  # this is only advice, and must not end a run
             sentences.append(f"The engines of {name} were not timed: {error}")
         else:
-            sentences.append(_engine_sentence(name, found["int8"], found["fp16"]))
+            sentences.append(_engine_sentence(name, latencies["int8"], latencies["fp16"]))
     return sentences
 
 
@@ -73,8 +75,10 @@ def int8_rows(rows: Sequence[BenchRow]) -> list[str]:
         (name, precision), (other, other_precision) = (known.get(row.path, ("", "")) for row in (int8, half))
         same = int8.way["cuda_graph"] == half.way["cuda_graph"] and int8.latency.images == half.latency.images
         if name and name == other and same and (precision, other_precision) == ("int8", "fp16"):
-            told = f"{name}, batch {int8.latency.images}" + (", CUDA graph" if int8.way["cuda_graph"] else "")
-            sentences.append(_engine_sentence(told, int8.latency, half.latency))
+            label = f"{name}, batch {int8.latency.images}" + (
+                ", CUDA graph" if int8.way["cuda_graph"] else ""
+            )
+            sentences.append(_engine_sentence(label, int8.latency, half.latency))
     return sentences
 
 

@@ -103,10 +103,10 @@ def answer(request: str) -> str:
     order = json.loads(request)
     try:
         way = Way.from_dict(order.pop("way"))
-        found = probe(way, **order)
+        result = probe(way, **order)
     except ImfDeployError as error:
-        found = {"reason": str(error)}
-    return json.dumps(found)
+        result = {"reason": str(error)}
+    return json.dumps(result)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def bench(
     for batch_size in config.batch:
         batch = noise((batch_size, *(side or 1 for side in taken.shape[1:])), taken.type, seed)
         with OtherWork() as others:
-            found = measure(
+            latencies = measure(
                 runners,
                 batch,
                 duration_s=config.duration,
@@ -95,7 +95,7 @@ def bench(
             )
         other_cpus = max(other_cpus, others.cpus)
         listed: set[Path] = set()
-        for name, latency in found.items():
+        for name, latency in latencies.items():
             way, runner = ways[name], runners[name]
             wanted = config.layers and way.runtime == "tensorrt" and way.path not in listed
             listed.add(way.path)
@@ -107,7 +107,7 @@ def bench(
                     runner=_told(runner.name, way),
                     way=way.to_dict(),
                     latency=latency,
-                    ratio=None if name == first else ratio(latency, found[first], seed),
+                    ratio=None if name == first else ratio(latency, latencies[first], seed),
                     start_up=_start_up(way, batch, seed) if config.startup else None,
                     gpu_ms=gpu_parts(runner, batch, config.duration, config.iterations, config.warmup),
                     session=runner.session if isinstance(runner, SessionRunner) else None,

@@ -52,6 +52,8 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
     try:
         answer: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        told = done.stderr.strip().splitlines()
-        return {"reason": f"the other process ended with {done.returncode}: {told[-1] if told else ''}"}
+        messages = done.stderr.strip().splitlines()
+        return {
+            "reason": f"the other process ended with {done.returncode}: {messages[-1] if messages else ''}"
+        }
     return answer

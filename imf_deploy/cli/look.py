@@ -13,6 +13,7 @@ from rich.console import Console
 import imf_deploy.cli.options as o
 from imf_deploy.files import write_json, write_text
 from imf_deploy.settings.bench import BenchSettings
+from imf_deploy.settings.compare import Budget
 
 
 def inspect(
@@ -40,15 +41,7 @@ def compare(
     runs: Annotated[tuple[Path, ...], Parameter(help="Folders of runs, or their report.json files.")],
     /,
     *,
-    latency_budget_ms: Annotated[
-        float | None, Parameter(help="Largest median latency at batch 1, in milliseconds.")
-    ] = None,
-    size_budget_mb: Annotated[
-        float | None, Parameter(help="Largest file size in megabytes (a million bytes).")
-    ] = None,
-    min_accuracy: Annotated[
-        float | None, Parameter(help="Smallest accuracy on validation images, 0 to 1.")
-    ] = None,
+    budget: Budget = Budget(),
     json_file: Annotated[Path | None, o.to("JSON file to write.", "--json")] = None,
     html_file: Annotated[Path | None, o.to("HTML page to write.", "--html")] = None,
     overwrite: o.Overwrite = False,
@@ -58,7 +51,8 @@ def compare(
 
     Exits with 3 if no file fits the budget.
     """
-    from imf_deploy.comparison.choose import Budget
+    from rich.console import Console
+
     from imf_deploy.comparison.page import render_page
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run
@@ -66,7 +60,7 @@ def compare(
 
     for option, path in (("--json", json_file), ("--html", html_file)):
         o.check_free(option, path, overwrite)
-    comparison = run(runs, Budget(latency_budget_ms, size_budget_mb, min_accuracy))
+    comparison = run(runs, budget)
     Console(highlight=False).print(render(comparison))
     if json_file:
         write_json(json_file, comparison.to_dict())

@@ -90,11 +90,11 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
             if front in entry.fronts or entry is chosen
         ]
         label_points(axes, labels, covered(points))
-        told = (
+        descriptions = (
             f"{entry.name} {point.accuracy:.1f} % at {significant(point.cost)} {unit}"
             for entry, point in drawn
         )
-        return inline_svg(figure, f"front-{front}", f"Accuracy against {front}: {'; '.join(told)}.")
+        return inline_svg(figure, f"front-{front}", f"Accuracy against {front}: {'; '.join(descriptions)}.")
 
 
 def _point(entry: Entry, front: str) -> Point | None:

@@ -32,14 +32,14 @@ class Run:
     def conditions(self) -> dict[str, str]:
         """The conditions of its latencies, by name, in words."""
         environment = self.report.environment
-        told = {key: value for key, value in environment.items() if key not in _NOT_CONDITIONS}
+        relevant = {key: value for key, value in environment.items() if key not in _NOT_CONDITIONS}
         versions = environment.get("versions")
         if isinstance(versions, dict):
-            told |= {name: versions.get(name) for name in _RUNTIMES}
+            relevant |= {name: versions.get(name) for name in _RUNTIMES}
         timed = [row for row in self.report.artifacts if row.latency_ms]
         for key in ("threads", "batch"):
-            told[key] = sorted({value for row in timed if (value := getattr(row, key)) is not None})
-        return {key: plain(value) for key, value in told.items()}
+            relevant[key] = sorted({value for row in timed if (value := getattr(row, key)) is not None})
+        return {key: plain(value) for key, value in relevant.items()}
 
 
 def open_runs(paths: Sequence[Path]) -> list[Run]:
@@ -95,27 +95,27 @@ def _check_data(runs: Sequence[Run]) -> None:
 
 def warnings(runs: Sequence[Run]) -> list[str]:
     """Return what readers of the comparison must know about its runs, in sentences."""
-    found = []
+    sentences = []
     first = runs[0]
     for run in runs[1:]:
         if differing := differences(first, run):
-            told = "; ".join(f"{name}: {ours} and {theirs}" for name, ours, theirs in differing)
-            found.append(
+            listed = "; ".join(f"{name}: {ours} and {theirs}" for name, ours, theirs in differing)
+            sentences.append(
                 f"Latencies of {first.name} and {run.name} are not comparable: they were measured under "
-                f"different conditions ({told}). imf-deploy bench measures their files on one machine."
+                f"different conditions ({listed}). imf-deploy bench measures their files on one machine."
             )
         prints = [one.report.config.get("data_fingerprint") for one in (first, run)]
         if all(prints) and prints[0] != prints[1]:
-            found.append(
+            sentences.append(
                 f"{first.name} and {run.name} used other images or another split of "
                 f"{run.report.dataset}: their accuracies are not for the same images."
             )
-    if len(runs) > 1 and not found:
-        found.append(
+    if len(runs) > 1 and not sentences:
+        sentences.append(
             "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
         )
     trials = [run.name for run in runs if is_trial(run.report)]
-    return [f"{name} is a trial (--quick): its accuracies are not meaningful." for name in trials] + found
+    return [f"{name} is a trial (--quick): its accuracies are not meaningful." for name in trials] + sentences
 
 
 def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.comparison.choose import Budget, Choice, choose
+from imf_deploy.comparison.choose import Choice, choose
 from imf_deploy.comparison.runs import LATENCY, SIZE, Entry, Run, open_runs, timed_alike, warnings
 from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
+from imf_deploy.settings.compare import Budget
 
 SCHEMA = 1
 
@@ -39,11 +40,11 @@ class Comparison:
 
     def by_run(self) -> list[tuple[Run, str, list[Entry]]]:
         """Return each run, the common prefix of its files' paths, and its files."""
-        found = []
+        groups = []
         for run in self.runs:
             own = [entry for entry in self.entries if entry.run is run]
-            found.append((run, common_start([entry.row.path for entry in own]), own))
-        return found
+            groups.append((run, common_start([entry.row.path for entry in own]), own))
+        return groups
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form for JSON."""
@@ -68,8 +69,8 @@ class Comparison:
                 for entry in self.entries
             ],
             "budget": {
-                "latency_ms": self.budget.latency_ms,
-                "size_mb": self.budget.size_mb,
+                "latency_ms": self.budget.latency_budget_ms,
+                "size_mb": self.budget.size_budget_mb,
                 "min_accuracy": self.budget.min_accuracy,
             },
             "recommendation": _named(chosen),
@@ -95,7 +96,6 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
         ImfDeployError: a report is damaged, is not a report, or was written by a newer version.
     """
     budget = budget or Budget()
-    budget.check()
     runs = open_runs(paths)
     groups = timed_alike(runs)
     entries = _mark([Entry(run, row) for run in runs for row in run.report.artifacts], groups)

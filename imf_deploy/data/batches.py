@@ -84,9 +84,8 @@ def _fetch(loader: DataLoader[Batch | PipedBatch], device: torch.device) -> Iter
         # PyTorch has no exception class for a worker that died.
         if not str(error).startswith("DataLoader worker"):
             raise
-        why = shorten(str(error)).rstrip(". ")
         raise ImfDeployError(
-            f"a process that decodes images has died ({why})",
+            f"a process that decodes images has died ({shorten(str(error)).rstrip('. ')})",
             "Free some memory, or give a container more (--memory, --shm-size), and run again",
         ) from error
 
@@ -179,20 +178,20 @@ class TrainLoader:
         chunks = torch.split(order, self.batch_size)[first : len(self)]
         members = self._part.members(self.batch_size)
         crops = key if self._augment.crop else None
-        self._batches[:] = [(0, chunk[members].tolist(), crops) for chunk in chunks]
+        chosen = [chunk[members] for chunk in chunks]
+        self._batches[:] = [(0, positions.tolist(), crops) for positions in chosen]
         for _ in range(first):
             self._augment.draw(self.batch_size, generator)
+        drawn = [self._augment.draw(self.batch_size, generator).of(members) for _ in chunks]
         if self._resident:
-            drawn = [self._augment.draw(self.batch_size, generator).of(members) for _ in chunks]
-            chosen = [chunk[members] for chunk in chunks]
-            for index, (images, labels) in enumerate(self._resident.batches(chosen, drawn)):
-                views = self._augment.view_of(chosen[index], drawn[index])
-                yield self._normalize(images), labels, views
-            return
-        for (images, labels), chunk in zip(_fetch(self._loader, self._device), chunks, strict=True):
-            changes = self._augment.draw(self.batch_size, generator).of(members)
-            views = self._augment.view_of(chunk[members], changes)
-            yield self._normalize(self._augment.apply(images, changes)), labels, views
+            batches = self._resident.batches(chosen, drawn)
+        else:
+            fetched = zip(_fetch(self._loader, self._device), drawn, strict=True)
+            batches = (
+                (self._augment.apply(images, changes), labels) for (images, labels), changes in fetched
+            )
+        for (images, labels), positions, changes in zip(batches, chosen, drawn, strict=True):
+            yield self._normalize(images), labels, self._augment.view_of(positions, changes)
 
     def evaluation(self) -> Iterator[Batch]:
         """Yield the held-out images in order, unchanged; must not be called during an epoch.

@@ -28,8 +28,7 @@ def choose_images(split: Split, count: int, seed: int) -> Split:
     """
     if count > len(split):
         raise UsageError(f"{count} images were requested, but there are only {len(split)}", "Ask for fewer")
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(split), generator=generator)
+    shuffled = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
     classes = split.labels[shuffled]
     # Index of each image within its class: taking the lowest first takes classes in turn.
     turn = torch.zeros(len(split), dtype=torch.int64)

@@ -155,8 +155,7 @@ def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) 
         ImfDeployError: a class has too few images to be in both parts.
     """
     if fraction == 0:
-        everything = torch.arange(len(split))
-        return split, split.subset(everything[:0])
+        return split, split.subset(torch.arange(0))
     generator = torch.Generator().manual_seed(seed)
     classes = split.labels
     held = torch.zeros(len(split), dtype=torch.bool)

@@ -75,8 +75,7 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
 def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Preprocess:
     sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
     width, height = next(iter(sizes))
-    small = len(sizes) == 1 and width == height < SMALL_SIZE
-    size = image_size or (width if small else LARGE_SIZE)
+    size = image_size or (width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE)
     # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
     resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
     return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
@@ -84,8 +83,7 @@ def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Pre
 
 def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
     """Keep all images decoded if they fit into memory together, else none."""
-    total = sum(len(part.pictures) for part in parts)
-    keep = total * 3 * preprocess.size**2 <= MEMORY_LIMIT
+    keep = sum(len(part.pictures) for part in parts) * 3 * preprocess.size**2 <= MEMORY_LIMIT
     cpus = usable_cpus()
     read = sum(len(part.pictures) for part in parts if keep or part.check)
     sources: list[ImageSource] = []

@@ -49,8 +49,7 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
                 f"{place} has other classes than {train_folder} (missing: {missing}, surplus: {surplus})",
                 "Provide a folder for every class in every split",
             )
-    held = str(layout.splits.get("validation", ""))
-    data = open_parts(walk.root.name, parts, classes, image_size, held)
+    data = open_parts(walk.root.name, parts, classes, image_size, str(layout.splits.get("validation", "")))
     return replace(data, notes=(*layout.notes, *walk.notes(), *data.notes))
 
 
@@ -68,11 +67,11 @@ def _scan(folder: Path, part: Path, walk: Walk) -> tuple[list[str], Part]:
     labels: list[int] = []
     empty = []
     for label, name in enumerate(sorted(folders)):
-        found = [path for place in folders[name] for path in images_below(place, walk)]
-        if not found:
+        images = [path for place in folders[name] for path in images_below(place, walk)]
+        if not images:
             empty.append(name)
-        paths += found
-        labels += [label] * len(found)
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise ImfDeployError(
             f"{part} holds no usable images in class folders",

@@ -201,10 +201,9 @@ class GivenLoader:
         normalize = self._preprocess.normalizer(self._device)
         for index, batch in enumerate(self._split.batches):
             images, labels = read_batch(batch, self._preprocess, "train")
-            if index < first or len(images) < 2:
-                continue
-            members = self._part.members(len(images))
-            yield normalize(images[members].to(self._device)), labels[members].to(self._device), None
+            if index >= first and len(images) > 1:
+                members = self._part.members(len(images))
+                yield normalize(images[members].to(self._device)), labels[members].to(self._device), None
 
     def evaluation(self) -> Iterator[Batch]:
         """Yield the held-out images in order."""

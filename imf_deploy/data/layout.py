@@ -217,8 +217,7 @@ def _alike(nested: list[_Top]) -> tuple[list[str], list[str]] | None:
     counts = Counter(name for top in nested for name in top.folders)
     shared = {name for name, count in counts.items() if count > 1}
     # It is common for one class to contain an inner folder of the same name, such as CLASS/images.
-    folds = all(_FOLD.fullmatch(top.path.name) for top in nested)
-    enough = 1 if folds else 2
+    enough = 1 if all(_FOLD.fullmatch(top.path.name) for top in nested) else 2
     names = [
         top.path.name
         for top in nested

@@ -4,10 +4,8 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,9 @@ from imf_deploy.untrusted import shorten
 
 Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 """Images ``uint8 [N, C, H, W]`` and classes ``uint8 [N]``."""
+Channels = tuple[float, float, float]
+Reader = Callable[[Path, bool], tuple[Arrays, Arrays, Preprocess]]
+"""The folder of a data set, and whether it is downloaded if it is missing -> training and test images."""
 
 _FASHION_LABELS = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -28,11 +29,6 @@ _FASHION_LABELS = (
 _LARGEST_IDX = 64 << 20
 # Mean and standard deviation over the 60,000 training images.
 _FASHION = Preprocess(28, "none", 28, (0.2860,) * 3, (0.3530,) * 3, _FASHION_LABELS, "L")
-
-
-def _cifar_preprocess(labels: list[str], mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-    (r, g, b), (sr, sg, sb) = mean, std
-    return Preprocess(32, "none", 32, (r, g, b), (sr, sg, sb), tuple(labels))
 
 
 def _embedded() -> tuple[Arrays, Arrays, Preprocess]:
@@ -81,32 +77,24 @@ def _fashion_mnist(root: Path, download: bool) -> tuple[Arrays, Arrays, Preproce
     return train, test, _FASHION
 
 
-def _cifar(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> Callable[[Path, bool], Any]:
+def _cifar(name: str, mean: Channels, std: Channels) -> Reader:
     def read(root: Path, download: bool) -> tuple[Arrays, Arrays, Preprocess]:
         import torchvision
 
         dataset = getattr(torchvision.datasets, name)
         train, test = (dataset(str(root), train=is_train, download=download) for is_train in (True, False))
         arrays = [(p.data.transpose(0, 3, 1, 2), np.array(p.targets, np.uint8)) for p in (train, test)]
-        return arrays[0], arrays[1], _cifar_preprocess(train.classes, mean, std)
+        return arrays[0], arrays[1], Preprocess(32, "none", 32, mean, std, tuple(train.classes))
 
     return read
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """How a named data set is read, and the size of its download."""
-
-    read: Callable[[Path, bool], tuple[Arrays, Arrays, Preprocess]]
-    download: str = ""
-
-
-NAMED: dict[str, _Reader] = {
-    "fashion_mnist": _Reader(_fashion_mnist, "30 MB"),
-    "cifar10": _Reader(_cifar("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "170 MB"),
-    "cifar100": _Reader(_cifar("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "170 MB"),
+NAMED: dict[str, tuple[Reader, str]] = {
+    "fashion_mnist": (_fashion_mnist, "30 MB"),
+    "cifar10": (_cifar("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "170 MB"),
+    "cifar100": (_cifar("CIFAR100", (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)), "170 MB"),
 }
-"""torchvision's data sets that ``data`` opens by name."""
+"""torchvision's data sets that ``data`` opens by name: how each is read, and the size of its download."""
 
 
 def open_named(name: str, root: str, download: bool = True) -> DataSet:
@@ -122,13 +110,14 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
         ImfDeployError: it is not in ``root`` and cannot be downloaded.
     """
     if name in NAMED:
+        reader, megabytes = NAMED[name]
         if not root:
             raise UsageError(
                 f"`data` {name} needs `data_root`",
-                f"Name the folder that holds it, or a folder to download it to ({NAMED[name].download})",
+                f"Name the folder that holds it, or a folder to download it to ({megabytes})",
             )
         try:
-            train, test, preprocess = NAMED[name].read(Path(root), download)
+            train, test, preprocess = reader(Path(root), download)
         except (OSError, RuntimeError) as error:
             raise ImfDeployError(
                 f"{name} is not in {root}"

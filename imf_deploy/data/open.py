@@ -77,10 +77,10 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         train, validation = hold_out(data.train, config.val_fraction, config.split_seed, labels)
         data = replace(data, train=train, validation=validation)
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
-    data = replace(data, notes=notes)
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
-    return replace(data, fingerprint=fingerprint([data.fingerprint, described]), config=asdict(config))
+    known = fingerprint([data.fingerprint, described])
+    return replace(data, notes=notes, fingerprint=known, config=asdict(config))
 
 
 def recorded_data(content: Any) -> DataSettings:
@@ -89,9 +89,8 @@ def recorded_data(content: Any) -> DataSettings:
     Raises:
         ImfDeployError: a field is unknown, has another type, or is out of its bounds.
     """
-    fields = content if isinstance(content, dict) else {}
     try:
-        return from_record(DataSettings, {"data": ""} | fields)
+        return from_record(DataSettings, {"data": ""} | (content if isinstance(content, dict) else {}))
     except ImfDeployError as error:
         raise ImfDeployError(f"the record of the data is damaged ({error.what})", "Distil again") from error
 

@@ -15,15 +15,16 @@ def overlap_notes(data: DataSet) -> tuple[str, ...]:
     notes = []
     for later, earlier in pairs:
         total, copies = len(named[later]), _copies(named[later], named[earlier])
-        if not copies:
-            continue
         consequence = (
             "accuracy on them says nothing about new images"
             if earlier == "training"
             else "a choice made on one split cannot be judged fairly on the other"
         )
         count = f"All {total}" if copies == total else f"{copies} of {total}"
-        notes.append(f"{count} {later} images are copies of {earlier} images (the same bytes): {consequence}")
+        if copies:
+            notes.append(
+                f"{count} {later} images are copies of {earlier} images (the same bytes): {consequence}"
+            )
     return tuple(notes)
 
 

@@ -1,7 +1,5 @@
 """Encoded images from any source, and the only place where they are decoded."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -13,17 +11,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Crop, Preprocess
 from imf_deploy.untrusted import shorten
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # The type is detected from the content, not the name. Unlike for EPS, no reader here starts another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
@@ -115,29 +111,21 @@ class FilePictures:
         return {name: value for name, value in vars(self).items() if name != "_contents"}
 
 
+_KINDS = {
+    stat.S_IFREG: "",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
 def _not_a_file(about: os.stat_result) -> str | None:
     """Return why a file cannot be an image, regardless of its content: reading it might never end."""
-    if kind := _kind_of(about.st_mode):
+    if kind := _KINDS.get(stat.S_IFMT(about.st_mode), "not a regular file"):
         return f"it is {kind}"
     return f"it is larger than {LARGEST_FILE >> 20} MiB" if about.st_size > LARGEST_FILE else None
-
-
-def _kind_of(mode: int) -> str | None:
-    """Return the type of a file that is not a regular one, such as ``a named pipe``.
-
-    Args:
-        mode: Mode from :func:`os.stat`, with links followed.
-    """
-    if stat.S_ISREG(mode):
-        return None
-    kinds = {
-        stat.S_IFIFO: "a named pipe",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-        stat.S_IFDIR: "a folder",
-    }
-    return kinds.get(stat.S_IFMT(mode), "not a regular file")
 
 
 def mark_of(content: bytes) -> int:
@@ -157,10 +145,11 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
     Raises:
         ImfDeployError: the file is not an image, is truncated, or is too large; the message names it.
     """
-    with _opened(pictures, position) as image:
-        large = image.width * image.height > _ALONE
-        with _one_at_a_time if large else nullcontext():
-            return torch.from_numpy(preprocess.load(image, crop).copy())
+    with (
+        _opened(pictures, position) as image,
+        _one_at_a_time if image.width * image.height > _ALONE else nullcontext(),
+    ):
+        return torch.from_numpy(preprocess.load(image, crop).copy())
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
@@ -170,15 +159,12 @@ def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
         ImfDeployError: the file is not an image; the message names it.
     """
     with _opened(pictures, position) as image:
-        width, height = image.size
-        return width, height
+        return image.size
 
 
 @contextmanager
 def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong with it becomes an error that names it."""
-    from PIL import Image, UnidentifiedImageError
-
     _silence()
     content = pictures.read(position)
     try:
@@ -228,7 +214,5 @@ def unreadable(name: str, why: str) -> ImfDeployError:
 @cache
 def _silence() -> None:
     """Silence Pillow's warnings about large images and damaged EXIF records: they do not name the file."""
-    from PIL import Image
-
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

@@ -23,8 +23,8 @@ def role_of(name: str) -> Role | None:
     Capitals, digits, separators, and words such as ``set`` or ``images`` are ignored: ``Training``,
     ``test_set``, ``val2017`` and ``images-dev`` are splits, ``seg_train`` and ``latest`` are not.
     """
-    found = _WHOLE.fullmatch(re.sub(r"[\W\d_]+", "", name.lower()))
-    return _NAMES[found[1]] if found else None
+    match = _WHOLE.fullmatch(re.sub(r"[\W\d_]+", "", name.lower()))
+    return _NAMES[match[1]] if match else None
 
 
 def word_in(name: str) -> str | None:

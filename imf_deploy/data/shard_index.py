@@ -96,25 +96,15 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
         UsageError: a sample has no class or no image, or has two of one.
         ImfDeployError: a shard is not a complete tar file, or a member does not begin like its image type.
     """
-    shard: list[Tensor] = []
-    offset: list[int] = []
-    size: list[int] = []
-    which: list[int] = []
-    marks: list[int] = []
+    rows: list[tuple[int, ...]] = []
     tokens: dict[str, int] = {}
     headers = hashlib.sha256()
     for number, path in enumerate(paths):
-        samples = read_samples(path, headers)
-        for place, length, token, mark in samples:
-            offset.append(place)
-            size.append(length)
-            which.append(tokens.setdefault(token, len(tokens)))
-            marks.append(mark)
-        shard.append(torch.full((len(samples),), number, dtype=torch.int32))
+        for place, length, token, mark in read_samples(path, headers.update):
+            rows.append((number, place, length, tokens.setdefault(token, len(tokens)), mark))
         advance(1)
-    if not offset:
+    if not rows:
         raise ImfDeployError(f"{paths[0]} holds no images", "Write KEY.jpg and KEY.cls for every sample")
-    pictures = ShardPictures(
-        tuple(paths), torch.cat(shard), torch.tensor(offset), torch.tensor(size), headers.hexdigest()
-    )
-    return ShardIndex(pictures, list(tokens), torch.tensor(which), torch.tensor(marks))
+    shard, offset, size, which, marks = (column.contiguous() for column in torch.tensor(rows).T)
+    pictures = ShardPictures(tuple(paths), shard.int(), offset, size, headers.hexdigest())
+    return ShardIndex(pictures, list(tokens), which, marks)

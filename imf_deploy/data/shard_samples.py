@@ -5,7 +5,6 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from imf_deploy.data.classes import class_name
 from imf_deploy.data.pictures import FORMATS, LARGEST_FILE, SUFFIXES, mark_of, unreadable
@@ -35,13 +34,6 @@ class _BoundedReads(io.BufferedReader):
         return super().read(size)
 
 
-class Digest(Protocol):
-    """A :mod:`hashlib` hash that is still being computed."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
-
-
 @dataclass
 class _Sample:
     """The members of one key."""
@@ -51,12 +43,12 @@ class _Sample:
     mark: int = 0
 
 
-def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]:
+def read_samples(path: Path, note: Callable[[bytes], None]) -> list[tuple[int, int, str, int]]:
     """Return the offset, size, class and mark of every image of a shard.
 
     Args:
         path: The shard.
-        headers: Updated with the headers of its members.
+        note: Called with the header of each of its members.
 
     Raises:
         UsageError: a sample has no class or no image, or has two of one.
@@ -83,9 +75,7 @@ def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]
                     continue
                 if not 0 <= member.size <= length - member.offset_data:
                     raise _truncated(path, member.name)
-                headers.update(
-                    f"{member.name}|{member.size}|{member.mtime}\n".encode(errors="surrogateescape")
-                )
+                note(f"{member.name}|{member.size}|{member.mtime}\n".encode(errors="surrogateescape"))
                 _add(samples.setdefault(key, _Sample()), tar, member, path, is_picture)
             end = tar.offset
     except OSError as error:
@@ -105,12 +95,12 @@ def read_samples(path: Path, headers: Digest) -> list[tuple[int, int, str, int]]
         # end.
         if file.read(_BLOCK) != bytes(_BLOCK) and samples:
             raise _truncated(path, list(samples)[-1].lstrip("/"))
-    found = []
+    entries = []
     for key, sample in samples.items():
         if sample.picture is None or sample.token is None:
             raise _incomplete(path, key, sample, others)
-        found.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
-    return found
+        entries.append((sample.picture.offset_data, sample.picture.size, sample.token, sample.mark))
+    return entries
 
 
 def _add(

@@ -69,8 +69,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
         ImfDeployError: a shard is not a complete tar file, or one of its images cannot be read.
     """
     by_split = _by_split(_files(data))
-    total = sum(map(len, by_split.values()))
-    with track("Indexing shards", total) as advance:
+    with track("Indexing shards", sum(map(len, by_split.values()))) as advance:
         indexed = {role: index_shards(files, advance) for role, files in by_split.items()}
     beside = by_split["train"][0].parent / CLASS_NAMES
     classes = _class_names(indexed["train"].tokens, beside)
@@ -144,25 +143,24 @@ def _files(data: str) -> list[Path]:
 
 
 def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
-    found: dict[Role, list[Path]] = {}
+    by_role: dict[Role, list[Path]] = {}
     words: dict[Role, dict[str, Path]] = {}
     unnamed = []
     for path in paths:
-        folder = real(path).parent.name
-        word = word_in(path.stem) or folder.lower()
+        word = word_in(path.stem) or real(path).parent.name.lower()
         if role := role_of(word):
-            found.setdefault(role, []).append(path)
+            by_role.setdefault(role, []).append(path)
             words.setdefault(role, {})[word] = path
         else:
             unnamed.append(path)
-    if unnamed and found:
+    if unnamed and by_role:
         raise UsageError(
             f"the name of {unnamed[0]} does not give its split, but those of other shards do",
             "Put train, val or test into the name of every shard",
         )
     if unnamed:
         return {"train": unnamed}
-    if "train" not in found:
+    if "train" not in by_role:
         raise UsageError("there is no training shard", _HINT)
     for role, by_word in words.items():
         if len(by_word) > 1:
@@ -170,7 +168,7 @@ def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
                 f"{' and '.join(map(str, by_word.values()))} have different names of the {role} split",
                 "Give the shards of a split one name; the usual ones are train, val and test",
             )
-    return {role: found[role] for role in ROLES if role in found}
+    return {role: by_role[role] for role in ROLES if role in by_role}
 
 
 def _class_names(tokens: list[str], beside: Path) -> list[str]:

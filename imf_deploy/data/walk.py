@@ -68,16 +68,13 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     """
     try:
         with os.scandir(folder) as found:
-            return sorted((e for e in found if not _hidden(e.name)), key=lambda entry: entry.name)
+            # The folder __MACOSX that macOS adds to an archive contains only hidden files.
+            shown = (e for e in found if not e.name.startswith(".") and e.name != "__MACOSX")
+            return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise ImfDeployError(
             f"cannot read the folder {folder} ({error.strerror})", "Change its permissions or leave it out"
         ) from error
-
-
-def _hidden(name: str) -> bool:
-    # The folder that macOS adds to an archive contains only hidden files.
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -213,8 +213,7 @@ def run_distillation(
     if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
-    title = f"Distilling {spec.name}"
-    history = fit(task, data, config, title, checkpoint, settings, overwrite, monitoring)
+    history = fit(task, data, config, f"Distilling {spec.name}", checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.fold import folded_classifier
 from imf_deploy.models import only_logits
+from imf_deploy.models.blocks import hooked
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,9 @@ class OwnHead:
             # A copy is needed because an activation after the layer may write into its output.
             outputs.append((module, output.clone()))
 
-        hooks = [
-            module.register_forward_hook(note)
-            for module in network.modules()
-            if isinstance(module, nn.Linear) and module.bias is not None
-        ]
-        try:
-            with torch.no_grad():
-                logits = only_logits(network, network(images))
-        finally:
-            for hook in hooks:
-                hook.remove()
+        linear = (m for m in network.modules() if isinstance(m, nn.Linear) and m.bias is not None)
+        with torch.no_grad(), hooked(module.register_forward_hook(note) for module in linear):
+            logits = only_logits(network, network(images))
         self._hook = None
         ran = [module for module, _ in outputs]
         for module, output in outputs:
@@ -75,7 +69,7 @@ class OwnHead:
         """Return the head; empty if the logits do not come from a linear layer."""
         if self.linear is None:
             return []
-        return [Head("plain", "own", (self.linear.weight, self.linear.bias), put(self.linear))]
+        return [Head("plain", "own", (self.linear.weight, self.linear.bias), partial(put, self.linear))]
 
     def close(self) -> None:
         """Remove the hook from the network."""
@@ -83,15 +77,11 @@ class OwnHead:
             self._hook.remove()
 
 
-def put(linear: nn.Linear) -> Callable[[Tensor, Tensor], None]:
-    """Return a function that writes a weight and a bias into a layer."""
-
-    @torch.no_grad()
-    def write(weight: Tensor, bias: Tensor) -> None:
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
-
-    return write
+@torch.no_grad()
+def put(linear: nn.Linear, weight: Tensor, bias: Tensor) -> None:
+    """Write a weight and a bias into a layer."""
+    linear.weight.copy_(weight)
+    linear.bias.copy_(bias)
 
 
 def branch_heads(graph: TrainingGraph) -> list[Head]:
@@ -101,12 +91,9 @@ def branch_heads(graph: TrainingGraph) -> list[Head]:
     """
     branches = graph.imf
 
-    def keep(k: int) -> Callable[[Tensor, Tensor], None]:
-        def write(weight: Tensor, bias: Tensor) -> None:
-            put(branches.add_prefix_head(k))(weight, bias)
-
-        return write
+    def keep(k: int, weight: Tensor, bias: Tensor) -> None:
+        put(branches.add_prefix_head(k), weight, bias)
 
     branches.make_room(())
     count = range(1, len(branches.heads) + 1)
-    return [Head(f"imf@{k}", "branches", folded_classifier(branches, k), keep(k)) for k in count]
+    return [Head(f"imf@{k}", "branches", folded_classifier(branches, k), partial(keep, k)) for k in count]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +127,7 @@ class ImfTask:
         outputs = []
         with torch.no_grad():
             for images, its in zip(parts, known, strict=True):
-                logits, *features = its.get(images, self._see) if its else self._see(images)
+                logits, *features = its(images, self._see) if its else self._see(images)
                 outputs.append(TeacherOutputs.of(logits, features, self._targets))
             if len(parts) > 1 or world_size() > 1:
                 powers = [torch.cat([*output.powers.values()]) for output in outputs]
@@ -159,8 +160,7 @@ class ImfTask:
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the logits of the student's own head, ``[N, classes]``."""
-        logits: Tensor = self.module(images)[0]
-        return logits
+        return cast(Tensor, self.module(images)[0])
 
 
 def imf_task(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from contextlib import closing
 
 import torch
 from torch import Tensor, nn
@@ -32,21 +32,6 @@ Features = dict[str, Tensor]
 """Inputs of heads ``[N, D]`` by name."""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The data that heads are fitted to.
-
-    Attributes:
-        features: Inputs of heads.
-        taught: The teacher's logits ``[N, classes]``.
-        labels: ``int64 [N]``.
-    """
-
-    features: Features
-    taught: Tensor
-    labels: Tensor
-
-
 def refit_heads(
     heads: Sequence[Head],
     see: Callable[[Tensor], Features],
@@ -72,17 +57,17 @@ def refit_heads(
     """
     if not heads:
         return []
-    seen = _look({head.source for head in heads}, see, teach, data, config, device)
-    images, classes = len(seen.labels), data.preprocess.num_classes
+    sources = {head.source for head in heads}
+    features, taught, labels = _look(sources, see, teach, data, config, device)
+    images, classes = len(labels), data.preprocess.num_classes
     if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
         say(f"Heads are not re-fitted: {images} images fit into memory, too few for {classes} classes")
         return []
     found = []
     for head in heads:
-        features = seen.features[head.source][:, : head.start[0].shape[1]]
-        found.append(refit(features, seen.taught, seen.labels, head.start, weights, config.label_smoothing))
-    layers = [*(head.start for head in heads), *found]
-    accuracies = _accuracies([*heads, *heads], layers, see, data, device)
+        inputs = features[head.source][:, : head.start[0].shape[1]]
+        found.append(refit(inputs, taught, labels, head.start, weights, config.label_smoothing))
+    accuracies = _accuracies([*heads, *heads], [*(head.start for head in heads), *found], see, data, device)
     results = []
     for head, fitted, old, new in zip(
         heads, found, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
@@ -110,8 +95,12 @@ def _look(
     data: DataSet,
     config: TrainingSettings,
     device: torch.device,
-) -> Seen:
-    """Run student and teacher on training images until there are enough features."""
+) -> tuple[Features, Tensor, Tensor]:
+    """Run student and teacher on training images until there are enough features.
+
+    Returns:
+        Inputs of heads, the teacher's logits ``[N, classes]``, and labels ``int64 [N]``.
+    """
     loader = train_loader(
         data.train,
         data.preprocess,
@@ -136,7 +125,7 @@ def _look(
         if count >= FLOATS:
             break
     whole = {name: torch.cat(known) for name, known in features.items()}
-    return Seen(whole, torch.cat(taught), torch.cat(labels))
+    return whole, torch.cat(taught), torch.cat(labels)
 
 
 @torch.no_grad()
@@ -168,16 +157,13 @@ def refit_student(
     device: torch.device,
 ) -> list[Refitted]:
     """Re-fit the head of a network without branches; see :func:`refit_distilled`."""
-    own = OwnHead(network.eval(), example(data).to(device))
+    with closing(OwnHead(network.eval(), example(data).to(device))) as own:
 
-    def see(images: Tensor) -> Features:
-        network(images)
-        return {"own": own.features}
+        def see(images: Tensor) -> Features:
+            network(images)
+            return {"own": own.features}
 
-    try:
         return _told(refit_heads(own.head(), see, teach, data, config, weights, device))
-    finally:
-        own.close()
 
 
 def refit_distilled(
@@ -202,17 +188,14 @@ def refit_distilled(
         The result for each head.
     """
     device = graph.imf.attention.device
-    own = OwnHead(graph.eval().student, example(data).to(device))
+    with closing(OwnHead(graph.eval().student, example(data).to(device))) as own:
 
-    def see(images: Tensor) -> Features:
-        _, pooled = graph.pooled(images)
-        return {"own": own.features, "branches": torch.cat(pooled, 1)}
+        def see(images: Tensor) -> Features:
+            _, pooled = graph.pooled(images)
+            return {"own": own.features, "branches": torch.cat(pooled, 1)}
 
-    try:
         heads = (own.head() if plain else []) + branch_heads(graph)
         return _told(refit_heads(heads, see, teach, data, config, weights, device))
-    finally:
-        own.close()
 
 
 def example(data: DataSet) -> Tensor:

@@ -49,11 +49,11 @@ def examine(folder: Path) -> dict[str, dict[str, Finding]]:
 
 def to_dict(findings: dict[str, dict[str, Finding]]) -> dict[str, Any]:
     """Return the JSON form."""
-    told = {
+    facts = {
         purpose: {part: asdict(finding) for part, finding in parts.items()}
         for purpose, parts in findings.items()
     }
-    return {"schema": 1, **told, "versions": versions()}
+    return {"schema": 1, **facts, "versions": versions()}
 
 
 def _ask(check: Check) -> Finding:

@@ -20,16 +20,18 @@ _LEAST_DISK, _LEAST_MEMORY = 1 << 30, 2 << 30
 def cpus() -> Finding:
     """Return the processor, and the number of its CPUs that this process may use."""
     usable, present = usable_cpus(), os.cpu_count() or 1
-    found = f"{cpu_model()}, {usable} of {present} CPUs usable"
-    return Finding(found, f"{present - usable} CPUs: an affinity mask or a quota" if usable < present else "")
+    description = f"{cpu_model()}, {usable} of {present} CPUs usable"
+    return Finding(
+        description, f"{present - usable} CPUs: an affinity mask or a quota" if usable < present else ""
+    )
 
 
 def int8_instructions() -> Finding:
     """Return the instructions that make INT8 fast and exact."""
     flags = isa_flags()
-    found = [flag for flag in flags if flag in _INT8]
-    if found:
-        return Finding(f"{', '.join(found)} (of {', '.join(flags)})")
+    supported = [flag for flag in flags if flag in _INT8]
+    if supported:
+        return Finding(f"{', '.join(supported)} (of {', '.join(flags)})")
     if not flags:
         return Finding(missing="this system does not show the CPU's instructions")
     return Finding(
@@ -39,13 +41,13 @@ def int8_instructions() -> Finding:
 
 def governor() -> Finding:
     """Return the frequency governor of the CPU."""
-    found = read_governor()
-    if found is None:
+    name = read_governor()
+    if name is None:
         return Finding(missing="the kernel shows no governor (a virtual machine?): clocks are unknown")
-    if found == "performance":
-        return Finding(found)
+    if name == "performance":
+        return Finding(name)
     return Finding(
-        found, "steady clocks: latencies will vary", "sudo cpupower frequency-set --governor performance"
+        name, "steady clocks: latencies will vary", "sudo cpupower frequency-set --governor performance"
     )
 
 

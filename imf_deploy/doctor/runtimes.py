@@ -53,12 +53,12 @@ def onnxruntime() -> Finding:
     """Return ONNX Runtime and its execution providers."""
     module = importlib.import_module("onnxruntime")
     providers = [name.removesuffix("ExecutionProvider") for name in module.get_available_providers()]
-    found = f"{module.__version__}: {', '.join(providers)}"
+    version = f"{module.__version__}: {', '.join(providers)}"
     if "CUDA" in providers:
-        return Finding(found)
+        return Finding(version)
     # Both packages contain the same module, and the one installed last wins.
     command = "pip uninstall onnxruntime && pip install onnxruntime-gpu"
-    return Finding(found, "CUDA and TensorRT providers", command)
+    return Finding(version, "CUDA and TensorRT providers", command)
 
 
 def openvino() -> Finding:

@@ -33,15 +33,4 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form for machines; every number in it is finite or null."""
-        content: dict[str, Any] = finite(
-            {
-                "schema": SCHEMA,
-                "path": str(self.path),
-                "kind": self.kind,
-                "title": self.title,
-                "facts": self.facts,
-                "record": self.record,
-                "warnings": self.warnings,
-            }
-        )
-        return content
+        return {"schema": SCHEMA, **finite(vars(self)), "path": str(self.path)}

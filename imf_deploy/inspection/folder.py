@@ -114,7 +114,7 @@ def _stages(path: Path, files: list[dict[str, Any]], config: Any) -> dict[str, s
     complete = (path / "report.json").is_file()
     # A given teacher is stored elsewhere, and tuning for INT8 is optional: neither must exist.
     optional = {"train teacher": weights(folder.teacher), "qat": weights(folder.qat)}
-    seen = {stage: told for stage, told in optional.items() if told != "not yet"}
+    seen = {stage: progress for stage, progress in optional.items() if progress != "not yet"}
     if isinstance(config, dict) and config.get("qat_epochs"):
         seen.setdefault("qat", "not yet")
     # Only the report, which is written last, shows that none of several files is missing.

@@ -24,7 +24,7 @@ from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.untrusted import parse_json
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto
 
 _JSON = ("labels", "preprocess", "model", "tools")
 
@@ -103,15 +103,15 @@ def _processors(model: ModelProto, record: OnnxFile | None) -> str:
 
 def _contradictions(precision: str, metadata: dict[str, Any], record: OnnxFile | None) -> list[str]:
     """Return the differences between the graph, its metadata and its sidecar."""
-    found = []
+    contradictions = []
     own = record.precision if record else None
-    for where, said in (("metadata", metadata.get("precision")), ("sidecar", own)):
-        if isinstance(said, str) and said != precision:
-            found.append(f"Its {where} states {said}, but its graph is {precision}")
+    for where, stated in (("metadata", metadata.get("precision")), ("sidecar", own)):
+        if isinstance(stated, str) and stated != precision:
+            contradictions.append(f"Its {where} states {stated}, but its graph is {precision}")
     source, parent = metadata.get("source_sha256"), record.source if record else ""
     if source and parent and source != parent:
-        found.append("Its metadata and its sidecar name different sources")
-    return found
+        contradictions.append("Its metadata and its sidecar name different sources")
+    return contradictions
 
 
 def _read(key: str, value: str) -> Any:
@@ -140,12 +140,8 @@ def _weights(model: ModelProto) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for message in messages(model):
         if isinstance(message, TensorProto):
-            counts[_type_name(message.data_type)] += _elements(message)
+            counts[_type_name(message.data_type)] += math.prod(max(int(size), 0) for size in message.dims)
     return dict(counts.most_common())
-
-
-def _elements(tensor: TensorProto) -> int:
-    return math.prod(max(int(size), 0) for size in tensor.dims)
 
 
 def _type_name(number: int) -> str:

@@ -51,8 +51,7 @@ def file_facts(path: Path) -> dict[str, Any]:
     Raises:
         ImfDeployError: the file cannot be read.
     """
-    sha256 = sha256_file(path)
-    return {"size_bytes": path.stat().st_size, "sha256": sha256}
+    return {"size_bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def leads_out(path: Path) -> bool:

@@ -35,10 +35,10 @@ def render(finding: Finding) -> Group:
         if facts.get(name):
             parts.append(_listing(name, facts[name]))
     if record is not None:
-        told = {key: value for key, value in record.items() if key not in facts}
+        rest = {key: value for key, value in record.items() if key not in facts}
         state = "belongs to this content" if record["matches"] else "belongs to other content"
         parts.append(Text(f"Its record {state}:", style="bold"))
-        parts.append(_grid(told, ["matches", "opset", "targets", *_HIDDEN]))
+        parts.append(_grid(rest, ["matches", "opset", "targets", *_HIDDEN]))
     return Group(*parts)
 
 

@@ -38,7 +38,10 @@ def _lines(name: str, value: Any) -> list[str]:
         return _signatures(value)
     if name == "operators":
         return [
-            some(f"{cut(str(operator))} {count}" for operator, count in sorted(value.items(), key=_by_count))
+            some(
+                f"{cut(str(operator))} {count}"
+                for operator, count in sorted(value.items(), key=lambda item: (-item[1], item[0]))
+            )
         ]
     if name == "preprocess":
         rest = {key: item for key, item in value.items() if key != "labels"}
@@ -55,10 +58,6 @@ def _signatures(value: Any) -> list[str]:
     if isinstance(value, list):
         return [f"{cut(item['name'])}: {item['type']} {shape(item['shape'])}" for item in value]
     return [f"{cut(key)}: {shape(item)}" for key, item in value.items()]
-
-
-def _by_count(item: tuple[str, int]) -> tuple[int, str]:
-    return -item[1], item[0]
 
 
 def text(name: str, value: Any) -> str:

@@ -55,8 +55,7 @@ def inspect_weights(path: Path) -> Finding:
     if _CHECKPOINT in told:
         facts["metadata"] = {name: text for name, text in told.items() if name != _CHECKPOINT}
         facts["training"] = _training(told[_CHECKPOINT])
-        title = "a checkpoint of an unfinished training, as safetensors"
-        return Finding(path, "safetensors", title, facts)
+        return Finding(path, "safetensors", "a checkpoint of an unfinished training, as safetensors", facts)
     sidecar = beside(path, facts["sha256"])
     return Finding(
         path, "safetensors", _title(sidecar.record), facts, sidecar.to_json(path), [*sidecar.problems]

@@ -1,8 +1,9 @@
 """The branches of IMF and the attentive logit that combines them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from imf_deploy.method.ifd import IntermediateFeatureDistiller, make_ifds
 from imf_deploy.models import Block, only_logits, to_map
+from imf_deploy.models.blocks import hooked
 from imf_deploy.settings import BranchSettings
 
 Target = tuple[int, int]
@@ -141,8 +143,7 @@ class ImfBranches(nn.Module):
         """
         k = len(pooled)
         if head := self.prefix_head(k):
-            logits: Tensor = head(torch.cat([*pooled], 1))
-            return logits
+            return cast(Tensor, head(torch.cat([*pooled], 1)))
         own = [head(its) for head, its in zip(self.heads[:k], pooled, strict=True)]
         return self._attentive(torch.stack(own), k)
 
@@ -195,18 +196,12 @@ class Taps:
         """
         seen: dict[str, Tensor] = {}
 
-        def keep(block: Block) -> Callable[[nn.Module, object, Tensor], None]:
-            def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-                seen[block.name] = to_map(block, output.clone() if block.overwritten else output)
+        def keep(block: Block, _module: nn.Module, _inputs: object, output: Tensor) -> None:
+            seen[block.name] = to_map(block, output.clone() if block.overwritten else output)
 
-            return hook
-
-        hooks = [self._model.get_submodule(b.name).register_forward_hook(keep(b)) for b in self._blocks]
-        try:
+        modules = ((block, self._model.get_submodule(block.name)) for block in self._blocks)
+        with hooked(module.register_forward_hook(partial(keep, block)) for block, module in modules):
             logits = only_logits(self._model, self._model(images))
-        finally:
-            for handle in hooks:
-                handle.remove()
         return logits, [seen[name] for name in self.names]
 
 

@@ -1,6 +1,7 @@
 """``imf@k``: the first k blocks and IFDs, with the attentive logit folded into one linear layer."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +38,7 @@ class FoldedImf(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
-        logits: Tensor = self.classifier(torch.cat(self.pooled(images), 1))
-        return logits
+        return cast(Tensor, self.classifier(torch.cat(self.pooled(images), 1)))
 
     def pooled(self, images: Tensor) -> list[Tensor]:
         """Return the pooled features of every IFD, ``[N, teacher channels]`` each."""

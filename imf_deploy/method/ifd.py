@@ -1,6 +1,7 @@
 """The intermediate feature distiller (IFD): a branch from a student block to the teacher's features."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -55,8 +56,7 @@ class IntermediateFeatureDistiller(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[N, channels, H, W]`` -> ``[N, teacher_channels, size, size]``."""
-        mapped: Tensor = self.layers(features)
-        return mapped
+        return cast(Tensor, self.layers(features))
 
 
 def widths(channels: int, teacher_channels: int, reducing: int, refining: int) -> list[int]:

@@ -13,8 +13,8 @@ def imf(k: int) -> str:
 
 def find_blocks_kept(product: str) -> int | None:
     """Return ``k`` of ``imf@k``, 0 for ``plain``, and ``None`` for a name that no product has."""
-    found = _IMF.fullmatch(product)
-    return int(found[1]) if found else 0 if product == PLAIN else None
+    match = _IMF.fullmatch(product)
+    return int(match[1]) if match else 0 if product == PLAIN else None
 
 
 def blocks_kept(product: str) -> int:

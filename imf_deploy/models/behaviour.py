@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import UsageError
-from imf_deploy.models.blocks import device_of, only_logits
+from imf_deploy.models.blocks import device_of, in_evaluation, only_logits
 from imf_deploy.tasks.classification import are_probabilities
 
 _IMAGES = 4
@@ -32,7 +32,7 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
     device = device_of(model)
     noise = torch.randn(_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     images = noise.to(device)
-    with torch.no_grad(), _in_evaluation(model), _awake(model):
+    with torch.no_grad(), in_evaluation(model), _awake(model):
 
         def answer(batch: Tensor) -> Tensor:
             given = batch.clone()
@@ -68,17 +68,6 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
             f"the answers of {name} depend on the other images of a batch",
             "Let batch norm keep running statistics (track_running_stats=True), and do not mix images",
         )
-
-
-@contextlib.contextmanager
-def _in_evaluation(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextlib.contextmanager

@@ -3,12 +3,14 @@
 import difflib
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.records.making import Block
@@ -75,9 +77,9 @@ def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> 
         return _named(model, calls, taps)
     once = [call for call in calls.values() if call.calls == 1]
     maps = [c for c in once if c.block.layout == "nchw" and not c.stem and not _inside_a_step(c, calls)]
-    told = _feature_modules(model)
+    declared = _feature_modules(model)
     ways: list[tuple[list[_Call], bool]] = [
-        ([call for call in maps if call.block.name in told], False),
+        ([call for call in maps if call.block.name in declared], False),
         (maps, True),
         *(([c for c in once if c.block.layout == layout], True) for layout in ("nhwc", "tokens")),
     ]
@@ -99,16 +101,16 @@ def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
 
 
 def _last_of_each_size(calls: Iterable[_Call], by_depth: bool) -> list[Block]:
-    found: dict[int, _Call] = {}
+    by_size: dict[int, _Call] = {}
     for call in calls:
         size = call.block.size
         # 1x1 is the pooled head. A larger map follows an adaptive pooling that stretches.
-        if size == 1 or size > min(found, default=size):
+        if size == 1 or size > min(by_size, default=size):
             continue
-        known = found.get(size)
+        known = by_size.get(size)
         if known is None or not by_depth or call.depth <= known.depth:
-            found[size] = call
-    return [found[size].block for size in sorted(found, reverse=True)]
+            by_size[size] = call
+    return [by_size[size].block for size in sorted(by_size, reverse=True)]
 
 
 def _named(model: nn.Module, calls: dict[str, _Call], taps: Sequence[str]) -> list[Block]:
@@ -160,12 +162,8 @@ def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
             given = _shape(name, inputs[0] if inputs else None, None)
             seen[name] = (block, output, output._version, given.size if given else 0, convolutions < 2)
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    try:
+    with hooked(module.register_forward_hook(note) for module in model.modules()):
         probe(model, image_size)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {
         name: _Call(
             Block(name, block.channels, block.size, block.layout, overwritten=output._version != version),
@@ -201,6 +199,27 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu") if tensor is None else tensor.device
 
 
+@contextmanager
+def in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode for a while, and restore the mode of each of its modules."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Remove hooks at the end of a ``with`` block, whatever happens in it."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.enter_context(handle)
+        yield
+
+
 def probe(model: nn.Module, image_size: int) -> Any:
     """Run a network once in evaluation mode, on its own device, and return its output.
 
@@ -211,21 +230,16 @@ def probe(model: nn.Module, image_size: int) -> Any:
     Raises:
         ImfDeployError: the network cannot run on images of this size.
     """
-    device = device_of(model)
-    modes = [(module, module.training) for module in model.modules()]
     try:
         # Inference mode would not keep the versions by which in-place changes are detected.
-        with torch.inference_mode(False), torch.no_grad():
-            return model.eval()(torch.zeros(1, 3, image_size, image_size, device=device))
+        with torch.inference_mode(False), torch.no_grad(), in_evaluation(model):
+            return model(torch.zeros(1, 3, image_size, image_size, device=device_of(model)))
     except Exception as error:  # the network's own code may raise anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
             f"{type(model).__name__} cannot run on images of {image_size} pixels ({reason})",
             "Choose another network, or another `image_size`",
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def only_logits(network: nn.Module, output: object) -> Tensor:

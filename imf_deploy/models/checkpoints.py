@@ -4,7 +4,7 @@ import argparse
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,11 @@ def _read(path: Path) -> Sets:
 
 def _refused(path: Path, error: Exception) -> ImfDeployError:
     # torch's own text has several lines and escape codes, and advises loading the file anyway.
-    found = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if found:
+    match = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if match:
         convert = f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
         return ImfDeployError(
-            f"{path} was refused: it holds more than tensors ({found[1]}), and reading that can run code",
+            f"{path} was refused: it holds more than tensors ({match[1]}), and reading that can run code",
             "If you trust its source, save only its weights, in Python, under the key that they have: "
             f"import torch; {convert}",
         )
@@ -121,9 +121,11 @@ def _choose(
     chosen, *others = whole
     notes = []
     if others:
-        told = " or ".join(f"`weights_key` {other}" for other in others)
+        alternatives = " or ".join(f"`weights_key` {other}" for other in others)
         used = f"'{chosen}'" if chosen else "the outermost"
-        notes.append(f"{path} holds {len(whole)} sets of weights: {used} is used; {told} selects another")
+        notes.append(
+            f"{path} holds {len(whole)} sets of weights: {used} is used; {alternatives} selects another"
+        )
     return chosen, fitted[chosen], notes
 
 
@@ -141,8 +143,8 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
         prefix = key.removeprefix(f"{name}.") if name else key
         if name and prefix == key:
             continue
-        if found := {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}:
-            return found
+        if below := {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}:
+            return below
     known = [name for name in sets if name] or sorted({n.partition(".")[0] for n in sets[""] if "." in n})
     raise UsageError(
         f"{path} has no weights under `weights_key` {key}",
@@ -153,15 +155,12 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
 def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
     """Return the key of weights that fit but are stored among tensors of other networks; empty if none do."""
     for key, tensors in sets.items():
-        for prefix in _prefixes(tensors):
+        prefixes = {name.partition(".")[0] for name in tensors if "." in name}
+        for prefix in sorted(prefixes, key=lambda name: (_rank(name), name)):
             inner = {n[len(prefix) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{prefix}.")}
             if not fit_names(inner, expected).mismatches:
                 return f"{key}.{prefix}" if key else prefix
     return ""
-
-
-def _prefixes(names: Iterable[str]) -> list[str]:
-    return sorted({name.partition(".")[0] for name in names if "." in name}, key=lambda n: (_rank(n), n))
 
 
 def _check_storage(sets: Sets, path: Path) -> None:

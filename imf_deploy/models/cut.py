@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.models.blocks import in_evaluation
 from imf_deploy.records.making import Block
 
 
@@ -47,12 +48,12 @@ def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
     names = [block.name for block in blocks]
     tracer = _Tracer(names)
     # Tracing reads flags such as training; the caller's network is not changed.
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        graph = tracer.trace(model.eval())
-        _end_after(graph, {block: tracer.tapped[block.name] for block in blocks})
-        whole = fx.GraphModule(model, graph)
-        whole.graph.eliminate_dead_code()
+        with in_evaluation(model):
+            graph = tracer.trace(model)
+            _end_after(graph, {block: tracer.tapped[block.name] for block in blocks})
+            whole = fx.GraphModule(model, graph)
+            whole.graph.eliminate_dead_code()
         # A new module is built, so that only what it uses is copied.
         return fx.GraphModule(whole, whole.graph, f"{type(model).__name__}UpTo{len(blocks)}")
     except Exception as error:  # the traced code may raise anything
@@ -61,9 +62,6 @@ def truncate(model: nn.Module, blocks: list[Block]) -> nn.Module:
             f"cannot cut {type(model).__name__} after {names[-1]} ({reason})",
             "Use `products` plain, or other taps with `student_taps`",
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _end_after(graph: fx.Graph, taps: dict[Block, fx.Node]) -> None:

@@ -69,7 +69,8 @@ def _without_prefixes(
 ) -> Iterator[dict[str, Tensor]]:
     """Yield the tensors, and then the tensors without each prefix that all of their names share."""
     own = {part for name in expected for part in name.split(".")}
-    tensors = {n: t for n, t in tensors.items() if n.rpartition(".")[2] in own or not _bookkeeping(n)}
+    bookkeeping = set(_BOOKKEEPING) - own
+    tensors = {n: t for n, t in tensors.items() if n.rpartition(".")[2] not in bookkeeping}
     wrappers = [part for part in _WRAPPERS if part not in own]
     tensors = _renamed(tensors, lambda name: ".".join(p for p in name.split(".") if p not in wrappers))
     yield tensors
@@ -78,10 +79,6 @@ def _without_prefixes(
     ):
         tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
         yield tensors
-
-
-def _bookkeeping(name: str) -> bool:
-    return name.rpartition(".")[2] in _BOOKKEEPING
 
 
 def _repair(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> Fitted:
@@ -99,8 +96,7 @@ def _repair(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> Fitte
         if name.endswith(COUNTER) and name not in tensors:
             tensors[name] = torch.zeros_like(own)
     notes = [f"{', '.join(sorted(heads))} is left out, because only training uses it"] if heads else []
-    distance = len(tensors.keys() ^ expected.keys())
-    return Fitted(tensors, mismatches(tensors, expected), distance, notes)
+    return Fitted(tensors, mismatches(tensors, expected), len(tensors.keys() ^ expected.keys()), notes)
 
 
 def _renamed(tensors: dict[str, Tensor], change: Callable[[str], str]) -> dict[str, Tensor]:

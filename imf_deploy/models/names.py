@@ -8,6 +8,8 @@ from functools import cache
 from typing import Literal
 
 from imf_deploy.errors import UsageError
+from imf_deploy.models.cifar import NETWORKS
+from imf_deploy.models.cifar.resnet import VARIANTS
 
 Library = Literal["torchvision", "timm", "cifar", "factory"]
 
@@ -52,20 +54,20 @@ def resolve(name: str) -> Architecture:
     if prefix == "timm":
         return Architecture("timm", _timm_name(rest))
     if prefix in ("torchvision", "cifar"):
-        known = _torchvision_names() if prefix == "torchvision" else _cifar_names()
+        known = _torchvision_names() if prefix == "torchvision" else list(NETWORKS)
         if rest not in known:
             raise _unknown(name, [f"{prefix}:{near}" for near in known])
         return Architecture("torchvision" if prefix == "torchvision" else "cifar", rest)
     if _FACTORY.fullmatch(name):
         return Architecture("factory", name)
-    bare_cifar = _bare_cifar_names()
+    # Bare names of ResNet-50 and the others are torchvision's.
     if name in SHORT_NAMES:
         return Architecture("torchvision", SHORT_NAMES[name])
-    if name in bare_cifar or name in _torchvision_names():
-        return Architecture("cifar" if name in bare_cifar else "torchvision", name)
-    if (found := _WIDTH.fullmatch(name)) and found[1] in ("mobilenetv2", *bare_cifar):
+    if name in VARIANTS or name in _torchvision_names():
+        return Architecture("cifar" if name in VARIANTS else "torchvision", name)
+    if (found := _WIDTH.fullmatch(name)) and found[1] in ("mobilenetv2", *VARIANTS):
         return _scaled(name, resolve(found[1]), float(found[2]))
-    raise _unknown(name, [*SHORT_NAMES, *bare_cifar, *_torchvision_names()])
+    raise _unknown(name, [*SHORT_NAMES, *VARIANTS, *_torchvision_names()])
 
 
 def _scaled(name: str, whole: Architecture, width: float) -> Architecture:
@@ -97,21 +99,7 @@ def _unknown(name: str, names: list[str]) -> UsageError:
 def _torchvision_names() -> list[str]:
     import torchvision
 
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
-
-
-def _cifar_names() -> list[str]:
-    from imf_deploy.models.cifar import NETWORKS
-
-    return list(NETWORKS)
-
-
-def _bare_cifar_names() -> list[str]:
-    # Bare names of ResNet-50 and the others are torchvision's.
-    from imf_deploy.models.cifar.resnet import VARIANTS
-
-    return list(VARIANTS)
+    return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def _timm_name(name: str) -> str:

@@ -28,9 +28,8 @@ def choices(architecture: Architecture) -> list[NetworkSettings]:
     torchvision's published GoogLeNet and Inception expect ImageNet's mean and standard deviation, and convert
     them to those that they were trained with (``transform_input``).
     """
-    if architecture.library == "torchvision" and architecture.name in INCEPTIONS:
-        return [(("transform_input", True),)]
-    return []
+    inception = architecture.library == "torchvision" and architecture.name in INCEPTIONS
+    return [(("transform_input", True),)] if inception else []
 
 
 def check_settings(architecture: Architecture, settings: NetworkSettings) -> None:

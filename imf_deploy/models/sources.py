@@ -7,7 +7,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -100,8 +100,7 @@ def _from_library(
 
         if fixed_size(architecture):
             options["img_size"] = image_size
-        build_timm: Callable[..., nn.Module] = timm.create_model
-        return build_timm(name, pretrained=False, **options)
+        return cast(nn.Module, timm.create_model(name, pretrained=False, **options))
     import torchvision
 
     if name in INCEPTIONS:  # with auxiliary heads, the output in training would be a tuple
@@ -110,8 +109,7 @@ def _from_library(
         options["image_size"] = image_size
     if name.startswith("maxvit"):
         options["input_size"] = (image_size, image_size)
-    build_torchvision: Callable[..., nn.Module] = torchvision.models.get_model
-    return build_torchvision(name, weights=None, **options)
+    return cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
 
 
 def _from_factory(name: str, num_classes: int, image_size: int, settings: NetworkSettings) -> nn.Module:

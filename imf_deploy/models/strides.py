@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models.blocks import probe
+from imf_deploy.models.blocks import hooked, probe
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
@@ -31,18 +31,16 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
         if max(stride) > 1:
             levels.setdefault(inputs[0].shape[-1], []).append(module)
 
-    hooks = [m.register_forward_pre_hook(note) for m in model.modules() if isinstance(m, _STRIDED)]
+    strided = (m for m in model.modules() if isinstance(m, _STRIDED))
     try:
         # Large enough that every reduction gives another width, whatever the size of the images.
-        probe(model, max(image_size, 256))
+        with hooked(module.register_forward_pre_hook(note) for module in strided):
+            probe(model, max(image_size, 256))
     except ImfDeployError as error:
         raise UsageError(
             f"the strides of {type(model).__name__} cannot be found ({error.what})",
             "Leave `stem_strides` out, or choose another network",
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
     if len(levels) < len(strides):
         raise UsageError(
             f"`stem_strides` has {len(strides)} values, but the network reduces its input "

@@ -100,8 +100,8 @@ def mismatches(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     ]
     missing = [name for name in expected if name not in tensors]
     unknown = [name for name in tensors if name not in expected]
-    found = (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
-    return [f"{title}: {_first(names)}" for title, names in found if names]
+    kinds = (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
+    return [f"{title}: {_first(names)}" for title, names in kinds if names]
 
 
 def _first(names: list[str]) -> str:

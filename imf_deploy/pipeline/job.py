@@ -39,7 +39,7 @@ from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
 
 TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
-TOLD = 3
+LISTED = 3
 """Maximum number of files that an error names with their reasons; the report has them all."""
 
 
@@ -76,7 +76,7 @@ def distill_and_export(
     """
     with clock() as times:
         with stage("data"):
-            plan = make_plan(config, bench_seconds, monitoring)
+            plan = make_plan(config, monitoring)
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
@@ -224,9 +224,9 @@ def _check_gates(report: Report, output: Path) -> None:
     """
     failed = [row for row in report.artifacts if row.status == "fail"]
     if failed:
-        told = [f"{row.path}: {row.reason}" for row in failed[:TOLD]]
-        more = [f"and {len(failed) - TOLD} more"] if len(failed) > TOLD else []
+        reasons = [f"{row.path}: {row.reason}" for row in failed[:LISTED]]
+        more = [f"and {len(failed) - LISTED} more"] if len(failed) > LISTED else []
         raise GateError(
-            f"{len(failed)} file(s) missed their gate: {'; '.join(told + more)}",
+            f"{len(failed)} file(s) missed their gate: {'; '.join(reasons + more)}",
             f"See {output / 'report.html'}",
         )

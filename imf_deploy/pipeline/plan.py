@@ -40,14 +40,12 @@ class Plan:
     tuning: QatSettings | None
 
 
-def make_plan(config: RunSettings, bench_seconds: float, monitoring: MonitoringSettings) -> Plan:
+def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     """Check everything that can be checked before anything is trained.
 
     Raises:
         UsageError: a name, a path or a value that cannot be used.
     """
-    if not bench_seconds >= 0:
-        raise UsageError("`bench_seconds` must be at least 0")
     choice = choose_precisions(config.export.precisions)
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)

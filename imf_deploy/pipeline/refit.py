@@ -161,8 +161,8 @@ def _verify(plan: bytes, old: EngineFile, onnx_path: Path, folder: Path) -> list
         for profile in parse_profiles(old.batch):
             size = max(min(profile.opt, _MOST_IMAGES), profile.min)
             images = random.standard_normal((size, *map(int, shape)), dtype=np.float32)
-            found: Array = runner.infer(images)
+            logits: Array = runner.infer(images)
             rungs.append(
-                step(f"batch {size}", "ONNX", found, reference.infer(images), tolerance, old.preprocess.task)
+                step(f"batch {size}", "ONNX", logits, reference.infer(images), tolerance, old.preprocess.task)
             )
     return rungs

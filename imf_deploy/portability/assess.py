@@ -76,9 +76,8 @@ def _assess(path: Path, batches: Iterable[Array], output: str, task: Task) -> As
     pairs = [(saturating.run(batch)[place], exact.run(batch)[place]) for batch in batches]
     there, here = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
     there, here = there.reshape(len(there), -1), here.reshape(len(here), -1)
-    same = np.array_equal(there, here)
     portability = Portability(
-        "same" if same else "differs",
+        "same" if np.array_equal(there, here) else "differs",
         len(session.saturating),
         len(there),
         float(task.same(there, here).mean()),

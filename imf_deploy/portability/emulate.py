@@ -92,9 +92,8 @@ class _Segment:
             if name not in constants and name in values
         ]
         outputs = [helper.make_empty_tensor_value_info(name) for name in self._kept]
-        graph = helper.make_graph(self._nodes, "segment", inputs, outputs, tensors)
         model = helper.make_model(
-            graph,
+            helper.make_graph(self._nodes, "segment", inputs, outputs, tensors),
             opset_imports=list(self._model.opset_import),
             ir_version=self._model.ir_version,
             functions=list(self._model.functions),

@@ -15,6 +15,8 @@ from imf_deploy.portability.pairs import can_saturate, conv_matrix
 from imf_deploy.portability.products import attribute, weight_matrix
 
 Array = npt.NDArray[Any]
+Operands = Sequence[Any]
+"""Arrays in the order of the operator's inputs; ``None`` in place of an optional one that is left out."""
 _BLOCK = 1 << 22
 """Maximum size in bytes of a matrix of activations that is multiplied at once."""
 _EXACT_FLOAT32 = 1 << 24
@@ -82,14 +84,11 @@ def _requantise(total: Array, scale: Array, zero: Array | None, kind: Any) -> Ar
     limits, point = np.iinfo(kind), _zero_point(zero)
     scaled = total.astype(np.int32).astype(np.float32) * scale.astype(np.float32)
     rounded = np.rint(np.clip(scaled, limits.min - point, limits.max - point)) + np.float32(point)
-    result: Array = rounded.astype(kind)
-    return result
+    return np.asarray(rounded, kind)
 
 
-def _convolution(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
+def _convolution(node: NodeProto, operands: Operands, saturate: bool) -> Array:
     values, x_scale, x_zero, weights, w_scale, w_zero, y_scale, y_zero, *rest = operands
-    assert values is not None and weights is not None  # noqa: S101, required operands
-    assert x_scale is not None and w_scale is not None and y_scale is not None  # noqa: S101, the same
     last = attribute(node, "channels_last", 0)
     planes = np.moveaxis(values, -1, 1) if last else values
     group, zero = attribute(node, "group", 1), _zero_point(x_zero)
@@ -122,8 +121,7 @@ def _windows(
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     pads = _pads(node, values.shape[2:], spans, strides)
     padded = np.pad(np.moveaxis(values, 1, -1), [(0, 0), *pads, (0, 0)], constant_values=fill)
-    axes = tuple(range(1, rank + 1))
-    seen = np.lib.stride_tricks.sliding_window_view(padded, spans, axes)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, spans, tuple(range(1, rank + 1)))
     places = tuple(slice(None, None, stride) for stride in strides)
     taps = tuple(slice(None, None, dilation) for dilation in dilations)
     seen = seen[(slice(None), *places, slice(None), *taps)]
@@ -146,11 +144,9 @@ def _pads(
     return list(zip(given[: len(sizes)], given[len(sizes) :], strict=True))
 
 
-def _gemm(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
+def _gemm(node: NodeProto, operands: Operands, saturate: bool) -> Array:
     left, a_scale, a_zero, right, b_scale, b_zero, *rest = operands
     bias, y_scale, y_zero = (*rest, None, None, None)[:3]
-    assert left is not None and right is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
     rows = left.T if attribute(node, "transA", 0) else left
     matrix = weight_matrix(node, right)
     assert matrix is not None  # noqa: S101, a Gemm has a matrix
@@ -159,8 +155,7 @@ def _gemm(node: NodeProto, operands: Sequence[Array | None], saturate: bool) -> 
         total = total + bias
     scale = np.float32(attribute(node, "alpha", 1.0)) * a_scale.reshape(-1) * b_scale.reshape(-1)
     if y_scale is None:
-        result: Array = total.astype(np.int32).astype(np.float32) * scale.astype(np.float32)
-        return result
+        return np.asarray(total.astype(np.int32).astype(np.float32) * scale.astype(np.float32))
     return _requantise(total, scale / y_scale.reshape(-1), y_zero, left.dtype)
 
 
@@ -200,24 +195,19 @@ def _of_columns(values: Array) -> Array:
     return values if values.ndim > 2 else values.reshape(-1)
 
 
-def _matmul(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
+def _matmul(_: NodeProto, operands: Operands, saturate: bool) -> Array:
     left, a_scale, a_zero, right, b_scale, b_zero, y_scale, y_zero = operands
-    assert left is not None and right is not None and y_scale is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
     scale = a_scale.reshape(-1) * _of_columns(b_scale) / y_scale.reshape(-1)
     return _requantise(_stacked(left, right, a_zero, b_zero, saturate), scale, y_zero, left.dtype)
 
 
-def _matmul_integer(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
+def _matmul_integer(_: NodeProto, operands: Operands, saturate: bool) -> Array:
     left, right, a_zero, b_zero = (*operands, None, None)[:4]
-    assert left is not None and right is not None  # noqa: S101, required operands
     return _stacked(left, right, a_zero, b_zero, saturate).astype(np.int32)
 
 
-def _matmul_to_float(_: NodeProto, operands: Sequence[Array | None], saturate: bool) -> Array:
+def _matmul_to_float(_: NodeProto, operands: Operands, saturate: bool) -> Array:
     left, right, a_scale, b_scale, a_zero, b_zero, bias = (*operands, None, None, None)[:7]
-    assert left is not None and right is not None  # noqa: S101, required operands
-    assert a_scale is not None and b_scale is not None  # noqa: S101, the same
     total = _stacked(left, right, a_zero, b_zero, saturate).astype(np.int32).astype(np.float32)
     result: Array = total * (a_scale.reshape(-1) * _of_columns(b_scale))
     return result if bias is None else result + bias

@@ -36,8 +36,7 @@ def can_saturate(matrix: Int8) -> npt.NDArray[np.bool_]:
     pairs = in_pairs(matrix).astype(np.int32)
     positive, negative = np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)
     # 16 bits hold one more negative number, but 255 x 129 exceeds it as well.
-    bounded: npt.NDArray[np.bool_] = np.maximum(positive, negative) > LARGEST_SUM
-    return bounded
+    return np.asarray(np.maximum(positive, negative) > LARGEST_SUM, np.bool_)
 
 
 def round_within_bound(matrix: Float, scales: Float) -> Int8:
@@ -54,14 +53,12 @@ def round_within_bound(matrix: Float, scales: Float) -> Int8:
         ``int8 [O, K]``, from -127 to 127.
     """
     steps = matrix / scales[:, None]
-    rounded = np.clip(np.rint(steps), -127, 127)
-    pairs, real = in_pairs(rounded), in_pairs(steps)
+    pairs, real = in_pairs(np.clip(np.rint(steps), -127, 127)), in_pairs(steps)
     row, pair = np.nonzero((pairs[..., 0] * pairs[..., 1] > 0) & (np.abs(pairs).sum(2) > LARGEST_SUM))
     sign, magnitudes = np.sign(pairs[row, pair, 0]), np.abs(real[row, pair])
     first = np.clip(np.rint((magnitudes[:, 0] - magnitudes[:, 1] + LARGEST_SUM) / 2), 1, 127)
     pairs[row, pair, 0], pairs[row, pair, 1] = sign * first, sign * (LARGEST_SUM - first)
-    whole: Int8 = pairs.reshape(len(matrix), -1)[:, : matrix.shape[1]].astype(np.int8)
-    return whole
+    return np.asarray(pairs.reshape(len(matrix), -1)[:, : matrix.shape[1]], np.int8)
 
 
 def bounded_scales(matrix: Float) -> Float:

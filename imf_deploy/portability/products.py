@@ -77,9 +77,7 @@ def from_matrix(node: NodeProto, matrix: npt.NDArray[Any], shape: tuple[int, ...
 
 def output_axis(node: NodeProto, weights: npt.NDArray[Any]) -> int | None:
     """Return the axis of the output channels; ``None`` for stacks of matrices and vectors, with one scale."""
-    if node.op_type in _CONVOLUTIONS or _is_transposed(node):
-        return 0
-    return 1 if weights.ndim == 2 else None
+    return 0 if node.op_type in _CONVOLUTIONS or _is_transposed(node) else 1 if weights.ndim == 2 else None
 
 
 def _is_transposed(node: NodeProto) -> bool:

@@ -69,14 +69,14 @@ def integer_sums(model: ModelProto) -> Sums:
         model: The graph, with Q/DQ or with integer operators.
     """
     graph = _Graph(model)
-    found = [graph.judge(node, weights) for name in graph.int8 for node, weights in graph.readers_of(name)]
-    found += [None for node in graph.nodes if graph.multiplies_unknown(node)]
+    sums = [graph.judge(node, weights) for name in graph.int8 for node, weights in graph.readers_of(name)]
+    sums += [None for node in graph.nodes if graph.multiplies_unknown(node)]
     inner = [node for node in graph.inner if node.op_type in (*EMULATED, *_FLOAT_FORMS)]
     if graph.quantises:
-        found += [None] * len(inner)
-    known = [each for each in found if each is not None]
+        sums += [None] * len(inner)
+    known = [each for each in sums if each is not None]
     unknown = {node.op_type for node in (*graph.nodes, *graph.inner) if node.op_type in UNKNOWN}
-    return Sums(len(known), sum(known), len(found) - len(known), tuple(sorted(unknown)))
+    return Sums(len(known), sum(known), len(sums) - len(known), tuple(sorted(unknown)))
 
 
 class _Graph:

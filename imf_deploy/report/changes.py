@@ -23,12 +23,12 @@ class Changed(TypedDict):
 
 def changed_images(rows: Sequence[ArtifactRow], count: int = SHOWN) -> list[Changed]:
     """Return the images whose class at least one file changes, the most divergent first, each once."""
-    found: dict[int, Changed] = {}
+    by_image: dict[int, Changed] = {}
     for row in rows:
         for worst in row.worst:
             if worst.answer != worst.pytorch:
                 entry: Changed = {"image": worst.image, "label": worst.label, "answers": []}
-                found.setdefault(worst.image, entry)["answers"].append((row, worst))
-    for entry in found.values():
+                by_image.setdefault(worst.image, entry)["answers"].append((row, worst))
+    for entry in by_image.values():
         entry["answers"].sort(key=lambda answer: -answer[1].divergence)
-    return sorted(found.values(), key=lambda entry: -entry["answers"][0][1].divergence)[:count]
+    return sorted(by_image.values(), key=lambda entry: -entry["answers"][0][1].divergence)[:count]

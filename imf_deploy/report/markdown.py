@@ -92,12 +92,12 @@ def _notes(report: Report) -> list[str]:
 def _conditions(report: Report) -> str:
     """Return the conditions and the time of the latency measurements in one line."""
     environment = report.environment
-    told = [
+    facts = [
         f"{key} {show.plain(environment[key])}" for key in ("cpu", "threads", "gpu") if environment.get(key)
     ]
     versions = environment.get("versions")
     if isinstance(versions, dict):
-        told += [f"{name} {show.plain(version)}" for name, version in versions.items()]
+        facts += [f"{name} {show.plain(version)}" for name, version in versions.items()]
     seed = "" if report.seed is None else f"Seed {report.seed}, "
-    made = f"{seed}made {report.created}" + (f"; {', '.join(told)}" if told else "") + "."
+    made = f"{seed}made {report.created}" + (f"; {', '.join(facts)}" if facts else "") + "."
     return text(f"{made} {verdict.time_sentence(report)}".strip())

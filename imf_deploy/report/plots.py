@@ -62,8 +62,8 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
         _epoch_axis(axes, history, tuned)
         axes.set_ylabel("loss term times its weight" if len(curves) > 1 else "loss")
         figure.legend(loc="outside upper left", ncols=2)
-        told = (f"{LOSSES[term]} {_ends(values, significant)}" for term, values in curves.items())
-        return inline_svg(figure, name, f"Loss terms over {len(history)} epochs: {'; '.join(told)}.")
+        parts = (f"{LOSSES[term]} {_ends(values, significant)}" for term, values in curves.items())
+        return inline_svg(figure, name, f"Loss terms over {len(history)} epochs: {'; '.join(parts)}.")
 
 
 def validation_curve(history: Sequence[Epoch], name: str = "validation", tuned: int = 0) -> str | None:
@@ -110,11 +110,11 @@ def strip_bars(proofs: Sequence[StripProof], what: str, title: str) -> str | Non
         axes.xaxis.set_major_formatter(lambda value, _: scaled(value))
         axes.set_xlabel(title)
         figure.legend(loc="outside upper left", ncols=2)
-        told = (
+        parts = (
             f"{proof.product} from {scaled(b)} to {scaled(a)}"
             for proof, b, a in zip(proofs, before, after, strict=True)
         )
-        return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(told)}.")
+        return inline_svg(figure, what, f"{title} before and after stripping: {'; '.join(parts)}.")
 
 
 def _epochs(history: Sequence[Epoch]) -> list[float]:
@@ -196,8 +196,8 @@ def accuracy_against_latency(rows: Sequence[ArtifactRow], best: str | None = Non
             [(family[0].product, family[0].cost, family[0].accuracy) for family in families],
             covered(points),
         )
-        told = (f"{p.product} {p.series} {p.accuracy:.1f} % at {significant(p.cost)} ms" for p in points)
-        return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(told)}.")
+        parts = (f"{p.product} {p.series} {p.accuracy:.1f} % at {significant(p.cost)} ms" for p in points)
+        return inline_svg(figure, "latency", f"Accuracy against median latency: {'; '.join(parts)}.")
 
 
 def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
@@ -258,5 +258,5 @@ def sensitivity_bars(calibration: Calibration, name: str) -> str | None:
         axes.grid(axis="y", visible=False)
         axes.set_xlabel("KL divergence from float, this layer alone quantised")
         figure.legend(loc="outside upper left", ncols=2)
-        told = (f"{harm.layer} {significant(harm.divergence)}" for harm in harms)
-        return inline_svg(figure, name, f"Divergence that each layer causes alone: {'; '.join(told)}.")
+        parts = (f"{harm.layer} {significant(harm.divergence)}" for harm in harms)
+        return inline_svg(figure, name, f"Divergence that each layer causes alone: {'; '.join(parts)}.")

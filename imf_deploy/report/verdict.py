@@ -103,13 +103,13 @@ def time_sentence(report: Report) -> str:
 
 def exceptions(report: Report) -> list[tuple[str, list[str]]]:
     """Return the reasons why files failed or were not run, each with the paths it concerns."""
-    found: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for row in report.artifacts:
         if row.status != "pass":
             state = "not run" if row.status == "not-run" else "failed"
             reason = (row.reason or "no reason given").rstrip(". ")
-            found.setdefault(f"{state}: {reason}", []).append(row.path)
-    return list(found.items())
+            by_reason.setdefault(f"{state}: {reason}", []).append(row.path)
+    return list(by_reason.items())
 
 
 def ladder_rows(report: Report) -> list[tuple[str, Rung]]:

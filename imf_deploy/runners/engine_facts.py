@@ -74,9 +74,9 @@ def rebuild_command(path: Path, record: EngineFile | None) -> str:
         library = f"rtx --compute-capability {TURING}" if here == TURING else "rtx"
     product = f"{file_stem(record.model['name'])}-{record.product}.safetensors"
     source = path.parent.parent / "products" / product
-    found = source if source.is_file() else Path(product)
+    weights = source if source.is_file() else Path(product)
     options = [f"--precisions {record.precision}", f"--trt {library}", "--overwrite"]
-    return f"Rebuild it here: imf-deploy export {shlex.quote(str(found))} {' '.join(options)}"
+    return f"Rebuild it here: imf-deploy export {shlex.quote(str(weights))} {' '.join(options)}"
 
 
 def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
@@ -205,8 +205,8 @@ def why_not_here(path: Path) -> str:
     """
     header = read_engine_header(path)
     missing = missing_gpu(header, _record(path))
-    told = missing and gpu_here() and header.targets
-    return f"{missing}, and the engine is for {targets_text(header)}" if told else missing
+    other_gpu = missing and gpu_here() and header.targets
+    return f"{missing}, and the engine is for {targets_text(header)}" if other_gpu else missing
 
 
 def require_gpu(path: Path, header: EngineHeader) -> None:

@@ -48,8 +48,8 @@ class EngineLayer:
 
 def short_type(text: str) -> str:
     """Return the type in TensorRT's description of a format, such as ``int8``; ``?`` if it contains none."""
-    found = _TYPE.search(text)
-    return _TYPES[found[0].lower()] if found else "?"
+    match = _TYPE.search(text)
+    return _TYPES[match[0].lower()] if match else "?"
 
 
 def _short(formats: Sequence[str]) -> str:
@@ -91,10 +91,10 @@ def read_layers(text: str) -> list[EngineLayer]:
     Raises:
         ImfDeployError: the text has another form.
     """
-    found = parse_object(text, "TensorRT's layer information").get("Layers")
-    if not isinstance(found, list):
+    layers = parse_object(text, "TensorRT's layer information").get("Layers")
+    if not isinstance(layers, list):
         raise ImfDeployError("TensorRT provides no layer information for this engine", "Build it again")
-    return [_layer(entry) for entry in found]
+    return [_layer(entry) for entry in layers]
 
 
 def _layer(entry: object) -> EngineLayer:

@@ -58,8 +58,10 @@ def named_output(path: Path, names: Sequence[str], wanted: str = "") -> str:
         UsageError: there is no output of that name.
     """
     if wanted and wanted not in names:
-        told = _some([shorten(name, _LONGEST) for name in names])
-        raise UsageError(f"{path} has no output '{shorten(wanted, _LONGEST)}', only {told}", "Check `logits`")
+        existing = _some([shorten(name, _LONGEST) for name in names])
+        raise UsageError(
+            f"{path} has no output '{shorten(wanted, _LONGEST)}', only {existing}", "Check `logits`"
+        )
     return wanted or names[0]
 
 

@@ -127,9 +127,9 @@ class OnnxRuntimeRunner:
             )
         inputs = session.get_inputs()
         if len(inputs) != 1 or _TYPES.get(inputs[0].type) not in self._types:
-            found = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
+            types = ", ".join(f"{i.name}: {i.type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {types}")
         self.input_name, self.input_type = inputs[0].name, _TYPES[inputs[0].type]
         self._outputs = [output.name for output in session.get_outputs()]
         if self._classes is None or len(self._outputs) == 1:

@@ -79,9 +79,9 @@ class OpenVinoRunner:
             ) from error
         inputs = self._model.inputs
         if len(inputs) != 1 or _TYPES.get(inputs[0].element_type.get_type_name()) not in self._types:
-            found = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
+            types = ", ".join(f"{i.any_name}: {i.element_type}" for i in inputs) or "none"
             taken = " or ".join(self._types)
-            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {found}")
+            raise ImfDeployError(f"{self._path} must have one {taken} input, but it has {types}")
         self.input_name = inputs[0].any_name
         self.input_type = _TYPES[inputs[0].element_type.get_type_name()]
         self.input_shape = tuple(

@@ -41,13 +41,13 @@ Strides = Annotated[
 
 
 def _read_text(text: str) -> NetworkSettings | None:
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for part in words(text):
         name, sign, value = (side.strip() for side in part.partition("="))
-        if not sign or name in found:
+        if not sign or name in options:
             raise ValueError(f"'{part}' is not a setting such as transform_input=true")
-        found[name] = _read_value(value)
-    return read_settings(found) or None
+        options[name] = _read_value(value)
+    return read_settings(options) or None
 
 
 def _read_value(text: str) -> Setting:

@@ -47,8 +47,8 @@ def accuracy(fraction: float | None, interval: Sequence[float] | None) -> str:
 
 def half_interval(fraction: float | None, interval: Sequence[float] | None) -> str:
     """Return an accuracy with half of its 95 % interval, in percent without the sign: ``90.3 ±1.3``."""
-    told = percent(fraction).removesuffix(" %")
-    return f"{told} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else told
+    text = percent(fraction).removesuffix(" %")
+    return f"{text} ±{50 * (interval[1] - interval[0]):.1f}" if known(fraction) and interval else text
 
 
 def duration(seconds: float) -> str:

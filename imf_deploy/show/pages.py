@@ -30,4 +30,4 @@ def render_template(name: str, **content: Any) -> str:
         show=show, metric=CLASSIFICATION.metric, light=css_variables(LIGHT), dark=css_variables(DARK)
     )
     page = environment.get_template(name).render(content)
-    return _UNUSUAL.sub(lambda found: visible(found[0]), page)
+    return _UNUSUAL.sub(lambda match: visible(match[0]), page)

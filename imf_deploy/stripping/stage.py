@@ -165,7 +165,9 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         after = stripped(images)
         graph, last = before.numpy(), after.numpy()
         if isinstance(stripped, FoldedImf):
-            cut = unfolded_logits(distilled, stripped, images).numpy()
+            # The first k blocks and IFDs are the product's own; heads, attention and re-fitted layers are the
+            # training graph's.
+            cut = distilled.graph.imf.deployed(stripped.pooled(images)).numpy()
             ladder = [
                 step(STRIPPED, TRAINING_GRAPH, cut, graph, FOLD),
                 step(FOLDED, STRIPPED, last, cut, FOLD),
@@ -174,6 +176,8 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
             ladder = [step(STRIPPED, TRAINING_GRAPH, last, graph, SAME)]
     tensors = stripped.state_dict()
     kept = {_source(distilled, product, name) for name in tensors}
+    # The fold adds one layer.
+    trained = {*distilled.graph.state_dict(), "imf.classifier.weight", "imf.classifier.bias"}
     attention = distilled.graph.imf.attention
     attentive = set(
         tensor_hashes([attention, *(attention[:k].softmax(0) for k in range(1, len(attention) + 1))])
@@ -195,19 +199,10 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         macs_before=count_macs(distilled.graph, size),
         macs_after=count_macs(stripped, size),
         removed=removed_modules(distilled.graph.state_dict(), kept),
-        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= _trained(distilled),
+        keys_match=library.keys() == tensors.keys() if product == PLAIN else kept <= trained,
         teacher_tensors_found=sum(h in teacher for h in hashes),
         attentive_tensors_found=sum(h in attentive for h in hashes),
     )
-
-
-def unfolded_logits(distilled: Distilled, stripped: FoldedImf, images: Tensor) -> Tensor:
-    """Return the logits of the cut network before its attentive logit is folded: ``[N, classes]``.
-
-    The first k blocks and IFDs are the product's own; heads, attention and re-fitted layers are the training
-    graph's.
-    """
-    return distilled.graph.imf.deployed(stripped.pooled(images))
 
 
 def _source(distilled: Distilled, product: str, name: str) -> str:
@@ -220,8 +215,3 @@ def _source(distilled: Distilled, product: str, name: str) -> str:
     if name.startswith("classifier.") and distilled.graph.imf.prefix_head(k):
         return f"imf.prefix_heads.{k - 1}.{name.removeprefix('classifier.')}"
     return f"imf.{name}"
-
-
-def _trained(distilled: Distilled) -> set[str]:
-    """Return the tensors of the training graph, and the one layer that the fold adds."""
-    return {*distilled.graph.state_dict(), "imf.classifier.weight", "imf.classifier.bias"}

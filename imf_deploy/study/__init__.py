@@ -1,1 +1,1 @@
-"""The study: IMF and its rivals with the same budget, order of data and seeds."""
+"""Studies: IMF and other methods compared with the same budget, order of data and seeds."""

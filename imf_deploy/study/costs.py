@@ -1,4 +1,4 @@
-"""What the networks of a study cost when they run: parameters, MACs, latency, and what INT8 does."""
+"""Costs of the networks of a study: parameters, MACs, latency, and the accuracy of INT8."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ def measure_networks(
     """Export one training of each student, and measure all files side by side.
 
     Args:
-        weights: By student, what a training wrote: a distilled student gives all its products, a
-            product gives itself.
-        data: What INT8 is calibrated and judged by.
-        folder: Where products and ONNX files go.
-        seconds: Least time that each file is measured for; 0 measures no latency and makes no INT8.
+        weights: By student, the file that a training wrote: a distilled student, whose products are all
+            measured, or a single product.
+        data: Data that INT8 is calibrated and evaluated on.
+        folder: Folder for products and ONNX files.
+        seconds: Minimum measuring time of each file; 0 measures no latency and makes no INT8.
     """
     exported = [
         _export(student, product, data, folder, int8=seconds > 0)

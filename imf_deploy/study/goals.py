@@ -1,4 +1,4 @@
-"""What a study compares in sentences, each with a yes or a no where a goal was set."""
+"""Comparisons of a study as sentences, which answer yes or no if a goal was set."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ NONE = GoalSettings()
 
 @dataclass(frozen=True)
 class Answer:
-    """One comparison and how it came out.
+    """One comparison and its result.
 
     Attributes:
-        met: Whether the goal was reached; ``None`` where a result is missing.
-        told: The numbers, as plain text (:func:`imf_deploy.show.markdown.text` escapes it).
-        aim: The goal in words; empty where none was set.
-        settled: Whether the interval agrees with the mean; without it a yes is one on average only.
+        met: Whether the goal was reached; ``None`` if a result is missing.
+        numbers: The numbers as plain text (:func:`imf_deploy.show.markdown.text` escapes it).
+        aim: The goal in words; empty if none was set.
+        settled: Whether the interval agrees with the mean; otherwise a yes holds only on average.
     """
 
     met: bool | None
-    told: str
+    numbers: str
     aim: str = ""
     settled: bool = True
 
     def __str__(self) -> str:
-        """Return a sentence; it begins with the answer where a goal was set."""
+        """Return a sentence; it begins with the answer if a goal was set."""
         if not self.aim:
-            return f"{self.told}."
+            return f"{self.numbers}."
         yes = "Yes" if self.settled else "Yes, but only on average"
         answer = "Not known" if self.met is None else yes if self.met else "No"
-        return f"{answer}: {self.told}; the goal is {self.aim}."
+        return f"{answer}: {self.numbers}; the goal is {self.aim}."
 
 
 def answers(
@@ -49,17 +49,17 @@ def answers(
     thinner: Sequence[str] = (),
     wanted: GoalSettings = NONE,
 ) -> list[Answer]:
-    """Return how five comparisons came out on the test split, the methods' own settings only.
+    """Return the results of five comparisons on the test split, with the methods' own settings only.
 
-    Gain of the student, gain of the largest ``imf@k``, accuracy with fewer MACs, that network against
-    the thinner student that is as fast, and time of training.
+    They are the gain of the student, the gain of the largest ``imf@k``, the accuracy with fewer MACs, that
+    network against an equally fast thinner student, and the time of training.
 
     Args:
         trained: Trainings of one budget.
-        networks: Costs; an answer that needs one that is not there is not known.
-        student: The whole student.
-        thinner: Names of other students.
-        wanted: What should be reached.
+        networks: Costs; without them, some answers are not known.
+        student: The full student.
+        thinner: Names of thinner students.
+        wanted: The goals.
     """
     methods = selection.tested(trained, student)
     imf = methods.get("imf", {})
@@ -82,10 +82,10 @@ def _gain(methods: Mapping[str, Runs], product: str, wanted: float | None) -> An
     aim = "" if wanted is None else f"{signed(wanted / 100)} points or more, and an interval above zero"
     if difference.mean is None:
         return Answer(None, f"{product} by IMF and the student by KD have no tested seed in common", aim)
-    # Without an interval, one half of the question has no answer.
+    # Without an interval, half of the question has no answer.
     met = None if difference.low is None else 100 * difference.mean >= (wanted or 0) and difference.low > 0
-    told = _compared(f"{product} by IMF", ours, "the student by KD", theirs, difference)
-    return Answer(met, told, aim)
+    numbers = _compared(f"{product} by IMF", ours, "the student by KD", theirs, difference)
+    return Answer(met, numbers, aim)
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class _Thinner:
     """A thinner student whose latency is known, trained by the method that trains it best.
 
     Attributes:
-        name: Of its architecture.
-        latency: Of one picture in fp32, in milliseconds.
-        method: The one with the best validation accuracy; nothing where it was not trained.
+        name: Name of its architecture.
+        latency: Latency of one image in fp32, in milliseconds.
+        method: The method with the best validation accuracy; ``None`` if it was not trained.
         runs: Its trainings by that method.
     """
 
@@ -108,14 +108,14 @@ class _Thinner:
     def of(
         cls, trained: Collection[Trained], networks: Collection[Network], names: Sequence[str]
     ) -> list[_Thinner]:
-        found = []
+        thinner = []
         for name in names:
             network = selection.by_product(networks, name).get(PLAIN)
             if network and "fp32" in network.latency_ms:
                 methods = selection.tested(trained, name)
                 best = selection.most_accurate(list(methods), methods)
-                found.append(cls(name, network.latency_ms["fp32"], best, methods[best] if best else {}))
-        return found
+                thinner.append(cls(name, network.latency_ms["fp32"], best, methods[best] if best else {}))
+        return thinner
 
 
 def _nearest(rivals: Sequence[_Thinner], network: Network) -> _Thinner | None:
@@ -133,11 +133,11 @@ def _fewer_macs(
     rivals: Sequence[_Thinner],
     part: float | None,
 ) -> tuple[str | None, Answer]:
-    """Return the ``imf@k`` that is told of, and how it came out.
+    """Return the ``imf@k`` that represents the family, and the result of its comparison.
 
-    It is the one that has most to spare on validation images, over the student by cross-entropy and over
-    the thinner student that is as fast: the test split chooses nothing. Where no part of the MACs is
-    given, or none has so few, it is one that has fewer than the student.
+    It is the one with the largest margin on validation images over both the student by cross-entropy and an
+    equally fast thinner student; the test split chooses nothing. If no part of the MACs is given, or none has
+    so few, all with fewer MACs than the student are candidates.
     """
     aim = "" if part is None else f"at least its accuracy with {part:g} of its MACs or fewer"
     whole = own.get(PLAIN)
@@ -161,9 +161,9 @@ def _fewer_macs(
     difference = paired_difference(ours, ce)
     if (mean := difference.mean) is None:
         return None, missing
-    told = _compared(name, ours, "the whole student by cross-entropy", ce, difference)
-    told += f", and has {own[name].macs / whole.macs:.2f} of its MACs"
-    return name, Answer(mean >= 0, told, aim, difference.low is not None and difference.low >= 0)
+    numbers = _compared(name, ours, "the full student by cross-entropy", ce, difference)
+    numbers += f", and has {own[name].macs / whole.macs:.2f} of its MACs"
+    return name, Answer(mean >= 0, numbers, aim, difference.low is not None and difference.low >= 0)
 
 
 def _on_validation(runs: Runs, product: str = PLAIN) -> float:
@@ -178,7 +178,7 @@ def _against_thinner(
     wanted: bool,
 ) -> Answer:
     """Compare with the thinner student of the nearest latency, by the method that trains it best."""
-    aim = "more accuracy than the thinner student that is as fast" if wanted else ""
+    aim = "more accuracy than an equally fast thinner student" if wanted else ""
     network = own.get(small or "")
     rival = _nearest(rivals, network) if network else None
     if small is None or network is None or rival is None:
@@ -190,13 +190,13 @@ def _against_thinner(
     speed = network.latency_ms["fp32"]
     times = f"{significant(speed)} ms against {significant(rival.latency)} ms in fp32"
     if rival.method is None or difference.mean is None:
-        told = f"{rival.name} is nearest to {small} ({times}), and has no tested seed in common with it"
-        return Answer(None, told, aim)
-    told = _compared(small, ours, f"{rival.name} by {title(rival.method)}", theirs, difference)
-    told += f", the thinner student of the nearest latency ({times})"
+        numbers = f"{rival.name} is nearest to {small} ({times}), but they have no tested seed in common"
+        return Answer(None, numbers, aim)
+    numbers = _compared(small, ours, f"{rival.name} by {title(rival.method)}", theirs, difference)
+    numbers += f", the thinner student of the nearest latency ({times})"
     if ratio := paired_ratio(selection.cpu_seconds(imf), selection.cpu_seconds(rival.runs)):
-        told += f"; IMF's training took {ratio:.2f} times its processor time"
-    return Answer(difference.mean > 0, told, aim, difference.excludes_zero)
+        numbers += f"; IMF's training took {ratio:.2f} times its processor time"
+    return Answer(difference.mean > 0, numbers, aim, difference.excludes_zero)
 
 
 def _time(methods: Mapping[str, Runs], wanted: float | None) -> Answer:
@@ -206,29 +206,29 @@ def _time(methods: Mapping[str, Runs], wanted: float | None) -> Answer:
     if ratio is None:
         return Answer(None, "IMF and KD have no timed seed in common", aim)
     seeds = _seeds(len(imf.keys() & kd.keys()))
-    told = f"IMF's training took {ratio:.2f} times the processor time of KD's (median of {seeds})"
-    return Answer(wanted is None or ratio <= wanted, told, aim)
+    numbers = f"IMF's training took {ratio:.2f} times the processor time of KD's (median of {seeds})"
+    return Answer(wanted is None or ratio <= wanted, numbers, aim)
 
 
 def _compared(
     one: str, ours: Mapping[int, float], other: str, theirs: Mapping[int, float], difference: Difference
 ) -> str:
-    """Return who is above whom by how much, and whether the seeds settle it; means are of the pairs."""
+    """Return which side is better by how much, and whether the seeds settle it; means are over the pairs."""
     pairs = sorted(ours.keys() & theirs.keys())
     mean = difference.mean or 0.0
     means = [spread([side[seed] for seed in pairs]).mean or 0.0 for side in (ours, theirs)]
     distance = signed(abs(mean)).lstrip("+")
     apart = f"{distance} points {'below' if mean < 0 else 'above'}" if distance != "0.00" else "level with"
-    told = f"{one} is {apart} {other}"
-    told += f" ({100 * means[0]:.2f} % against {100 * means[1]:.2f} %, {_seeds(len(pairs))}"
+    text = f"{one} is {apart} {other}"
+    text += f" ({100 * means[0]:.2f} % against {100 * means[1]:.2f} %, {_seeds(len(pairs))}"
     if difference.left_out:
-        told += f", {difference.left_out} without a partner left out"
+        text += f", {difference.left_out} unpaired left out"
     if difference.low is None or difference.high is None:
         why = "one seed" if len(pairs) == 1 else "differences that are all the same"
-        return f"{told}; no interval from {why})"
-    settled = "excludes" if difference.excludes_zero else "holds"
+        return f"{text}; no interval from {why})"
+    settled = "excludes" if difference.excludes_zero else "includes"
     ends = f"{signed(difference.low)} to {signed(difference.high)}"
-    return f"{told}; interval of the difference {ends}, which {settled} zero)"
+    return f"{text}; interval of the difference {ends}, which {settled} zero)"
 
 
 def _seeds(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The methods that a study compares, and what is tried of each."""
+"""The methods that a study compares, and their candidate settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -15,9 +15,9 @@ class Method:
     """One way to train a student.
 
     Attributes:
-        source: The paper; :data:`imf_deploy.study.selection.TITLES` has its name.
-        candidates: Settings to choose from on validation images, the usual ones first. What they do
-            not name is the same for all methods.
+        source: The paper; :data:`imf_deploy.study.selection.TITLES` has the method's name.
+        candidates: Settings to choose from on validation images, the usual ones first. All other settings
+            are the same for all methods.
     """
 
     source: str
@@ -78,7 +78,7 @@ ABLATIONS: dict[str, Settings] = {
     "branches warmed up": {"branch_warmup": 0.3},
     "heads not re-fitted": {"refit": False},
 }
-"""What each part of IMF earns: variants by name, as changes of the chosen settings (ours)."""
+"""Ablations of IMF: variants by name, as changes of the chosen settings (ours)."""
 
 GRID = (10.0, 20.0, 30.0, 40.0)
 """The paper's grid of alpha and beta."""
@@ -90,7 +90,7 @@ def grid() -> dict[str, Settings]:
 
 
 def candidates(method: str, lr: float = TrainingSettings.lr) -> tuple[Settings, ...]:
-    """Return the settings to choose from; their learning rates are as many times ``lr`` as of the default."""
+    """Return the settings to choose from; their learning rates scale with ``lr`` relative to its default."""
     scale = lr / TrainingSettings.lr
     return tuple(
         {name: value * scale if name == "lr" else value for name, value in settings.items()}
@@ -99,10 +99,10 @@ def candidates(method: str, lr: float = TrainingSettings.lr) -> tuple[Settings, 
 
 
 def train_config(base: TrainingSettings, settings: Settings) -> TrainingSettings:
-    """Return the training's settings: what all methods share, with what one has of its own."""
+    """Return the settings of a training: the shared ones, with those of the method."""
     return replace(base, **{name: value for name, value in settings.items() if name in _TRAINING})
 
 
 def imf_config(student: str, base: TrainingSettings, settings: Settings) -> DistillSettings:
-    """Return the settings of a distillation: what all methods share, with what IMF has of its own."""
+    """Return the settings of a distillation: the shared ones, with those of IMF."""
     return DistillSettings(student=student, **(vars(base) | dict(settings)))

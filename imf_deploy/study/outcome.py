@@ -1,4 +1,4 @@
-"""All that a study found, as its page and ``study.json`` hold it."""
+"""The results of a study, as in its page and ``study.json``."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,14 +13,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Study:
-    """What a study found.
+    """Results of a study.
 
     Attributes:
-        config: What was compared.
-        chosen: Settings by student and method.
-        tried: The trainings that chose them; test accuracies are empty.
-        trained: The trainings that are told of, and IMF's variants.
-        networks: What each network costs.
+        config: Settings of the study.
+        chosen: Chosen settings by student and method.
+        tried: The trainings that chose them; their test accuracies are empty.
+        trained: The trainings that are compared, and IMF's variants.
+        networks: Costs of each network.
         about: Data, teacher, versions and the command.
     """
 

@@ -1,4 +1,4 @@
-"""``study.md``: what a study compared, and what came out."""
+"""``study.md``: the comparisons of a study and their results."""
 
 from imf_deploy.method.names import PLAIN
 from imf_deploy.show.markdown import code, text
@@ -11,53 +11,57 @@ from imf_deploy.study.selection import title
 
 
 def page(study: Study) -> str:
-    """Return the page as Markdown, with the command that makes it again."""
+    """Return the page as Markdown, with the command that reproduces it."""
     about, config = study.about, study.config
     images = about["images"]
     thinner = [thin.student for thin in config.thin]
     parts = [
-        "# Study: how a student is trained best",
+        "# Study: methods of training a student",
         *([f"    {about['command']}"] if about["command"] else []),
         f"Data {code(about['data'])}: {images['train']} training, {images['validation']} validation and "
-        f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} of "
-        f"the test images. Seeds {', '.join(map(str, config.seeds))}; {config.epochs} epochs, "
-        f"batches of {config.batch_size}. Every method sees the same images in the same order and "
-        "changed in the same way, and starts from the same weights.",
+        f"{images['test']} test images. Teacher {code(about['teacher'])}: {about['teacher_accuracy']:.2%} "
+        f"accuracy on the test images. Seeds {', '.join(map(str, config.seeds))}; {config.epochs} epochs, "
+        f"batches of {config.batch_size}. Every method starts from the same weights and sees the same "
+        "images in the same order with the same augmentation.",
     ]
     for student in config.students:
         parts += [f"## {code(student)}", "### Methods", tables.methods_table(study.trained, student)]
         parts += ["### Networks", tables.family_table(study.trained, study.networks, student, thinner)]
-        found = answers(study.trained, study.networks, student, thinner, config)
-        parts += ["### Comparisons", "\n".join(f"- {text(str(answer))}" for answer in found)]
+        results = answers(study.trained, study.networks, student, thinner, config)
+        parts += ["### Comparisons", "\n".join(f"- {text(str(answer))}" for answer in results)]
         if config.varied:
-            parts += ["### What each part earns", tables.ablation_table(study.trained, student)]
+            parts += ["### Ablations of IMF", tables.ablation_table(study.trained, student)]
         if config.student_taps:
-            parts.append(f"IMF's blocks end with {', '.join(map(code, config.student_taps))}, named by hand.")
+            parts.append(
+                f"IMF's blocks end with {', '.join(map(code, config.student_taps))} (`--student-taps`)."
+            )
         parts += ["### Settings", _settings(study, student)]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def _settings(study: Study, student: str) -> str:
-    """Return what was tried of each method, and what was chosen."""
+    """Return the settings that were tried for each method, and those that were chosen."""
     config = study.config
     sources = "; ".join(f"{title(method)}: {METHODS[method].source}" for method in config.methods)
     if config.tries < 2:
-        lines = [f"- {title(m)}: {_told(study.chosen[student, m])}" for m in config.methods]
-        return "\n\n".join(("The first settings of each method, none chosen:", "\n".join(lines), sources))
+        lines = [f"- {title(m)}: {_listed(study.chosen[student, m])}" for m in config.methods]
+        return "\n\n".join(
+            ("The first settings of each method were used; no others were tried:", "\n".join(lines), sources)
+        )
     rows = ["| Method | Settings | Validation % |", "| --- | --- | ---: |"]
     for run, result in zip(trials(config), study.tried, strict=True):
         if run.student == student:
             accuracy = result.validation.get(PLAIN)
             won = "**" if run.settings == study.chosen[student, run.method] else ""
             percent = "diverged" if accuracy is None else f"{100 * accuracy:.2f}"
-            rows.append(f"| {title(run.method)} | {won}{_told(run.settings)}{won} | {percent} |")
+            rows.append(f"| {title(run.method)} | {won}{_listed(run.settings)}{won} | {percent} |")
     how = (
-        f"Tried with seed {config.tuning_seed}; the accuracy of the student on "
-        f"{study.about['images']['validation']} validation images chose (bold)."
+        f"All settings were tried with seed {config.tuning_seed}. The student's accuracy on "
+        f"{study.about['images']['validation']} validation images decided (bold)."
     )
     return "\n\n".join((how, "\n".join(rows), sources))
 
 
-def _told(settings: Settings) -> str:
+def _listed(settings: Settings) -> str:
     numbers = [f"{name} {value:g}" for name, value in settings.items() if name != "student_taps"]
-    return ", ".join(numbers) or "nothing of its own"
+    return ", ".join(numbers) or "no settings of its own"

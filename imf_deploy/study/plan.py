@@ -1,4 +1,4 @@
-"""Which trainings a study consists of."""
+"""The trainings that a study consists of."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,21 +15,25 @@ from imf_deploy.study.run import Run, spec_of
 
 
 def check_study(config: StudySettings) -> None:
-    """Refuse settings that do not go together.
+    """Reject settings that do not fit each other.
 
     Raises:
-        UsageError: naming the setting.
+        UsageError: settings do not fit; the message names them.
     """
     named = [*config.students, *(thin.student for thin in config.thin)]
     seeds, methods = config.seeds, config.methods
     for name, fine, hint in (
         ("`students`", config.students, "Name one"),
-        # Files, tables and the workers' checkpoints go by the name.
+        # Files, tables and the workers' checkpoints are identified by the name.
         ("`students` with `thin`", _differ([file_stem(name) for name in named]), "Name each once"),
         ("`methods`", methods and _differ(methods), f"Use {','.join(METHODS)}, each once"),
-        ("`seeds`", seeds and _differ(seeds), "Give such as 0,1,2,3,4, each once"),
-        ("`tuning_seed`", config.tuning_seed not in seeds, "Give one that is not among `seeds`"),
-        ("`ablation_seeds`", config.ablation_seeds <= len(seeds), "Give 0 to the number of `seeds`"),
+        ("`seeds`", seeds and _differ(seeds), "Give different seeds, such as 0,1,2,3,4"),
+        ("`tuning_seed`", config.tuning_seed not in seeds, "Give a seed that is not among `seeds`"),
+        (
+            "`ablation_seeds`",
+            config.ablation_seeds <= len(seeds),
+            "Give a number from 0 to the number of `seeds`",
+        ),
         ("`ablation_seeds`", not config.varied or "imf" in methods, "Add imf to `methods`"),
         ("`thin`", not config.thin or "kd" in methods, "Thin students learn by KD: add kd to `methods`"),
         (
@@ -44,10 +48,10 @@ def check_study(config: StudySettings) -> None:
 
 
 def check_data(config: StudySettings, data: DataSet) -> None:
-    """Refuse students that there are not, and choices without images to choose by.
+    """Reject unknown students, and choices without validation images, before anything is trained.
 
     Raises:
-        UsageError: before anything is trained.
+        UsageError: a student or a setting cannot be used with the data.
     """
     for name in config.students:
         spec = spec_of(name, data)
@@ -80,7 +84,7 @@ Chosen = dict[tuple[str, str], Settings]
 
 
 def trials(config: StudySettings) -> list[Run]:
-    """Return the trainings that choose each method's settings; none where there is nothing to choose."""
+    """Return the trainings that choose each method's settings; empty if there is nothing to choose."""
     if config.tries < 2:
         return []
     base = replace(config.training, seed=config.tuning_seed)
@@ -93,14 +97,14 @@ def trials(config: StudySettings) -> list[Run]:
 
 
 def choose(config: StudySettings, runs: Sequence[Run], trained: Sequence[Trained]) -> Chosen:
-    """Choose each method's settings by the student's validation accuracy; of equals, the first.
+    """Choose each method's settings by the student's validation accuracy; of equal ones, the first.
 
-    A trial that diverged has no accuracy, and loses.
+    A trial that diverged has no accuracy and is never chosen.
 
     Args:
-        config: The study.
-        runs: What :func:`trials` returned.
-        trained: What came of them, in order.
+        config: Settings of the study.
+        runs: The trainings of :func:`trials`.
+        trained: Their results, in the same order.
     """
     chosen: Chosen = {
         (student, method): tried(config, method)[0]
@@ -116,9 +120,9 @@ def choose(config: StudySettings, runs: Sequence[Run], trained: Sequence[Trained
 
 
 def main_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
-    """Return the trainings whose test accuracy is told: each method and seed, and the thin students.
+    """Return the trainings whose test accuracy is reported: each method and seed, and the thin students.
 
-    IMF's come first, since the teacher tells them the most, and the others of their seeds find that.
+    IMF's come first: they cache most of the teacher's outputs, which others with the same seed reuse.
     """
     methods = sorted(config.methods, key=lambda method: method != "imf")
     runs = [
@@ -145,7 +149,9 @@ def varied_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
         if config.grid:
             base = replace(config.training, seed=config.tuning_seed)
-            runs.append(Run.of(student, "imf", chosen[student, "imf"], base))  # what cells are held against
+            runs.append(
+                Run.of(student, "imf", chosen[student, "imf"], base)
+            )  # the reference of the grid's cells
             for name, change in grid().items():
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
     return runs

@@ -1,4 +1,4 @@
-"""Trainings side by side, each in a process of its own, and what sharing a GPU gains."""
+"""Parallel trainings, each in a process of its own, and their gain on a shared GPU."""
 
 import multiprocessing
 import os
@@ -27,14 +27,14 @@ from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.training.device import choose_device
 
 Kind = tuple[str, str, int]
-"""Trainings that take the same time: by student, method and epochs."""
+"""Kinds of trainings that take the same time: student, method and epochs."""
 
 
 class Sharing:
-    """Compares trainings that had the GPU to themselves with those that shared it.
+    """Compares trainings that ran alone on the GPU with those that shared it.
 
     Args:
-        jobs: Trainings at the same time.
+        jobs: Number of trainings at the same time.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -44,48 +44,48 @@ class Sharing:
 
     @property
     def unmeasured(self) -> bool:
-        """Whether no training has had the GPU to itself so far."""
+        """Whether no training has run alone so far."""
         return not self._alone
 
     def add(self, run: Run, seconds: float, alone: bool) -> None:
         """Add the time of a training.
 
         Args:
-            run: What was trained.
-            seconds: From its begin to its end.
+            run: The training.
+            seconds: Duration.
             alone: Whether no other training was running.
         """
         kind = run.student, run.method, run.train.epochs
         (self._alone if alone else self._shared)[kind].append(seconds)
 
     def gain(self) -> float | None:
-        """Return how many times as fast they end as one after the other; nothing where none compare."""
+        """Return the speed-up over sequential trainings; ``None`` if no kind was run both ways."""
         both = self._alone.keys() & self._shared.keys()
         ratios = [mean(self._alone[kind]) / mean(self._shared[kind]) for kind in both]
         return self.jobs * median(ratios) if ratios else None
 
     def describe(self) -> str:
-        """Return the gain as a sentence without a full stop; empty where it is not known."""
+        """Return the gain as a sentence without a full stop; empty if it is not known."""
         gain = self.gain()
         if gain is None:
             return ""
-        told = (
-            f"{self.jobs} trainings share the GPU: they end {gain:.2f} times as fast as one after the other"
+        sentence = (
+            f"{self.jobs} trainings share the GPU: they are {gain:.2f} times as fast as one after the other"
         )
-        return told if gain >= 1.05 else f"{told}; fewer `jobs` would be as fast"
+        return sentence if gain >= 1.05 else f"{sentence}; fewer `jobs` would be as fast"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every training of a study works with.
+    """Inputs that all trainings of a study share.
 
     Attributes:
         data: The data set.
-        teacher: Its weights and architecture.
-        device: As ``device`` names it.
-        folder: Where trainings are kept.
-        memory_gb: Disk space in GB for what the teacher said, which trainings of the same seed share; 0
-            lets each ask for itself. The results are the same, bit for bit.
+        teacher: Weights and architecture of the teacher.
+        device: Name of the device, as for ``device``.
+        folder: Folder that keeps the trainings.
+        memory_gb: Disk space in GB to cache the teacher's outputs in, which trainings of the same seed share;
+            0 caches none. The results are the same, bit for bit.
     """
 
     data: DataSettings
@@ -96,7 +96,7 @@ class Bench:
 
     @property
     def memory(self) -> Path:
-        """Where what the teacher said lies."""
+        """The folder of cached outputs of the teacher."""
         return self.folder / "teacher-outputs"
 
     def open(self) -> tuple[DataSet, Teacher]:
@@ -110,16 +110,16 @@ class Bench:
 
 
 Trainer = Callable[[Sequence[Run]], Iterator[tuple[int, Trained]]]
-"""Does trainings and yields each with its position, as they end."""
+"""Runs trainings and yields each result with its position, in the order in which they end."""
 
 
 @contextmanager
 def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
-    """Yield what trains, ``jobs`` at a time; nothing of it runs on after the block, however it ends.
+    """Yield a function that runs trainings, ``jobs`` at a time; all processes end with the block.
 
-    Each job has its share of the processors. Results follow from the settings and, in the last bits,
-    from the number of threads. Jobs on a GPU share it: the first training has it to itself, and what the
-    others gain by that is said at the end.
+    Each job gets its share of the processors. Results depend only on the settings and, in the last bits, on
+    the number of threads. Jobs on a GPU share it: the first training runs alone, so that the gain of sharing
+    can be reported at the end.
 
     Raises:
         UsageError: another study trains in the same folder, or a training found a setting out of range.
@@ -142,14 +142,14 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
                     try:
                         result, seconds = future.result()
                     except ImfDeployError as error:
-                        raise type(error)(f"{runs[index].told}: {error.what}", error.hint) from error
+                        raise type(error)(f"{runs[index].label}: {error.what}", error.hint) from error
                     if sharing:
                         sharing.add(runs[index], seconds, alone)
                     yield index, result
         except BrokenProcessPool as error:
             raise ImfDeployError(
-                "a training's process was killed, perhaps for want of memory",
-                "Give fewer `jobs`; the same command goes on where it stopped",
+                "the process of a training was killed, perhaps for lack of memory",
+                "Give fewer `jobs`; the same command resumes the study",
             ) from error
 
     before = set(multiprocessing.active_children())
@@ -160,7 +160,7 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
             if sharing and (gain := sharing.describe()):
                 say(gain)
         except BaseException:
-            # A training that is cut off has its checkpoint; waiting for its end could take an hour.
+            # An interrupted training has a checkpoint; waiting for its end could take an hour.
             for child in set(multiprocessing.active_children()) - before:
                 child.terminate()
             pool.shutdown(cancel_futures=True)
@@ -169,10 +169,9 @@ def trainer(bench: Bench, jobs: int) -> Iterator[Trainer]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder of trainings: two studies at once would write the same checkpoints.
+    """Lock a folder of trainings, because two studies at once would write the same checkpoints.
 
-    What processes that were killed had half written is removed. The system lets go of the folder
-    however the process ends.
+    Partial files of killed processes are removed. The system releases the lock however the process ends.
 
     Raises:
         UsageError: another study holds it.
@@ -209,7 +208,7 @@ _OPENED: list[tuple[Bench, DataSet, Teacher]] = []
 
 
 def _start(bench: Bench, threads: int) -> None:
-    """Make a process ready: it falls silent, takes its share of processors, and ends with its parent."""
+    """Prepare a process: it prints nothing, uses its share of the processors, and ends with its parent."""
     import signal
 
     import torch
@@ -225,7 +224,7 @@ def _start(bench: Bench, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave when the study was killed: another one may go on from the same checkpoints."""
+    """Exit when the study was killed, because another one may resume the same checkpoints."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -233,7 +232,7 @@ def _end_with_parent() -> None:
 
 
 def _train(run: Run) -> tuple[Trained, float]:
-    """Return the training, and the seconds that it took."""
+    """Return the result of a training, and its duration in seconds."""
     bench, data, teacher = _OPENED[0]
     started = time.perf_counter()
     return train(run, data, teacher, bench.folder), time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What a study found: one record for each training, and one for each network that came out."""
+"""Results of a study: one record for each training, and one for each network."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +11,13 @@ class Trained:
     Attributes:
         student: Name of the architecture.
         method: A key of :data:`imf_deploy.study.methods.METHODS`.
-        variant: What differs from the method's own settings, in words; empty for nothing.
-        seed: Of weights, order and augmentation.
+        variant: Difference from the method's own settings, in words; empty for none.
+        seed: Seed of weights, order and augmentation.
         epochs: Passes over the training split.
         validation: Accuracy of each product on the validation split, from 0 to 1; ``plain`` is the
-            student itself, and IMF also has ``imf@k``; empty where the training diverged.
-        test: The same on the test split; empty where the training only chose settings.
-        cpu_seconds: Processor time of the training; nothing where it was cut off and gone on with.
+            student itself, and IMF also has ``imf@k``; empty if the training diverged.
+        test: The same on the test split; empty if the training only served to choose settings.
+        cpu_seconds: Processor time of the training; ``None`` if it was interrupted and resumed.
         settings: Everything that decided the result, as JSON values.
     """
 
@@ -34,16 +34,16 @@ class Trained:
 
 @dataclass(frozen=True)
 class Network:
-    """What a network costs when it runs; the same for every method and seed.
+    """Costs of a network, which are the same for every method and seed.
 
     Attributes:
         student: Name of the architecture.
         product: ``plain`` or ``imf@k``.
-        parameters: Numbers in its weights.
-        macs: Multiply-accumulates of one picture.
-        latency_ms: Median time of one picture in milliseconds, by precision (``fp32``, ``int8``);
-            empty where it was not measured.
-        int8_accuracy: Of the calibrated file on the test split, from 0 to 1.
+        parameters: Number of parameters.
+        macs: Multiply-accumulates for one image.
+        latency_ms: Median latency of one image in milliseconds, by precision (``fp32``, ``int8``);
+            empty if it was not measured.
+        int8_accuracy: Accuracy of the calibrated file on the test split, from 0 to 1.
     """
 
     student: str

@@ -1,4 +1,4 @@
-"""IMF's rivals as tasks of the same training loop: cross-entropy, KD, hints and DKD."""
+"""Methods that IMF is compared with, as tasks of the same training loop: cross-entropy, KD, hints, DKD."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +31,8 @@ def decoupled_distillation(
         temperature: Divides both sides' logits.
 
     Returns:
-        TCKD, the divergence of "the right class or any other", and NCKD, that among the others.
+        TCKD, the divergence between target and non-target probabilities, and NCKD, the divergence among the
+        non-target classes.
     """
     mine, its = (z.float() / temperature for z in (logits, teacher_logits))
     columns = torch.arange(logits.shape[1] - 1, device=logits.device)
@@ -56,11 +57,11 @@ DKD_WARMUP = 1 / 12
 
 
 class CrossEntropy(Supervised):
-    """The student on the labels alone.
+    """Cross-entropy: the student learns the labels alone.
 
     Args:
-        spec: The student; it gets the weights that IMF's student starts with at the same seed.
-        teacher: Not asked.
+        spec: The student; it starts from the same weights as IMF's student with the same seed.
+        teacher: Not used.
         settings: ``label_smoothing``.
     """
 
@@ -71,14 +72,14 @@ class CrossEntropy(Supervised):
         self._settings = settings
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return the student's logits, whatever is trained beside it."""
+        """Return the student's logits, without the outputs of modules that are trained beside it."""
         return only_logits(self.student, self.student(images))
 
 
 class Kd(CrossEntropy):
     """Knowledge distillation (Hinton et al. 2015): labels and the teacher's softened logits.
 
-    Settings: ``beta`` and ``temperature``, with IMF's meaning of both.
+    Settings: ``beta`` and ``temperature``, with the same meaning as for IMF.
     """
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
@@ -135,9 +136,9 @@ class _Hinted(nn.Module):
 class FitNet(Kd):
     """Hints (Romero et al. 2015): KD, and a regressor from a middle block to the teacher's middle one.
 
-    In one stage, with a regressor of 1x1 convolution, batch norm and ReLU, as Tian et al. 2019 do;
-    with the KD term of Romero's second stage. The distance is relative to the power of the teacher's
-    map, as IMF's is, so that one weight fits all teachers.
+    It is trained in one stage, with a regressor of 1x1 convolution, batch norm and ReLU, as in Tian et al.
+    2019, and with the KD term of Romero's second stage. The distance is relative to the power of the
+    teacher's map, as for IMF, so that one weight fits all teachers.
 
     Settings: those of :class:`Kd`, and ``hint``, the weight of the distance.
     """
@@ -159,7 +160,7 @@ class FitNet(Kd):
             return [(logits, self._to_side(features.float())) for logits, features in outputs]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
-        """Return the terms for what :meth:`targets` gives."""
+        """Return the terms for the values of :meth:`targets`."""
         teacher_logits, its = target
         logits, mapped = network(images)
         power = its.square().mean((0, 2, 3))

@@ -31,7 +31,7 @@ from imf_deploy.training.device import choose_device
 from imf_deploy.training.loop import fit
 
 ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
-"""What the teacher says is shared by all trainings, or nobody keeps it: their times are compared."""
+"""Monitoring of all trainings. A training caches no teacher outputs of its own: their times are compared."""
 RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
 
@@ -42,10 +42,10 @@ class Run:
     Attributes:
         student: Name of the architecture.
         method: A key of :data:`imf_deploy.study.methods.METHODS`.
-        settings: What the method's own values are.
-        train: Settings of the training, those of the method included.
+        settings: The method's own settings.
+        train: Settings of the training, including those of the method.
         variant: Name of an ablation or of a cell of the grid; empty for the method itself.
-        tested: Whether the test split is touched: not where the training only chooses settings.
+        tested: Whether the test split is used; not if the training only serves to choose settings.
     """
 
     student: str
@@ -65,16 +65,16 @@ class Run:
         variant: str = "",
         tested: bool = False,
     ) -> Run:
-        """Put together what all methods share and what one has of its own."""
+        """Combine the shared settings and those of the method."""
         return cls(student, method, settings, train_config(base, settings), variant, tested)
 
     @property
-    def told(self) -> str:
-        """What messages call it."""
+    def label(self) -> str:
+        """Name of the training in messages."""
         return " ".join(filter(None, (self.student, self.method, self.variant, f"seed {self.train.seed}")))
 
     def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
-        """Return everything that decides the result, but for the number of threads."""
+        """Return everything that decides the result, except the number of threads."""
         return {
             "student": spec_of(self.student, data).to_dict(),
             "method": self.method,
@@ -86,7 +86,7 @@ class Run:
 
 
 def _effective(run: Run) -> dict[str, Any]:
-    """Return IMF's settings with what is left to the defaults, which may be others some day."""
+    """Return IMF's settings including the defaults, which may change in later versions."""
     if run.method != "imf":
         return {}
     config = imf_config(run.student, run.train, run.settings)
@@ -94,7 +94,7 @@ def _effective(run: Run) -> dict[str, Any]:
 
 
 def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path:
-    """Return where the record of a training lies; its weights lie beside it."""
+    """Return the path of a training's record; its weights are beside it."""
     key = fingerprint(run.key(data, teacher))[:12]
     stem = spec_of(run.student, data).stem
     return folder / f"{stem}-{run.method}-seed{run.train.seed}-{key}.result.json"
@@ -106,16 +106,16 @@ def spec_of(student: str, data: DataSet) -> ModelSpec:
 
 
 def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
-    """Do a training, or take what was done before; go on where one was killed.
+    """Run a training, resume an interrupted one, or return the result of a finished one.
 
-    One that diverges has no accuracies. Where its test is to be told of it is an error: to leave it out
-    would be to choose seeds.
+    A training that diverges has no accuracies. If it is to be tested, divergence is an error, because leaving
+    it out would mean to choose seeds.
 
     Args:
-        run: What to do.
-        data: The same for all trainings of a study.
-        teacher: Likewise.
-        folder: Where weights and records are kept.
+        run: The training.
+        data: Data, the same for all trainings of a study.
+        teacher: Teacher, the same for all trainings of a study.
+        folder: Folder that keeps weights and records.
 
     Raises:
         UsageError: an unknown student, or a setting out of range.
@@ -139,10 +139,10 @@ def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
 
 
 def finished(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained | None:
-    """Return what a training came to, if it was done before, and tested where this one is.
+    """Return the result of a training that was finished before, and tested if this one is.
 
     Raises:
-        ImfDeployError: its record is damaged.
+        ImfDeployError: the record is damaged.
     """
     path = record_path(run, data, teacher, folder)
     known = _read_record(path) if path.is_file() else None
@@ -164,10 +164,10 @@ def _trained(run: Run, known: dict[str, Any]) -> Trained:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Read what :func:`train` wrote.
+    """Read a record of :func:`train`.
 
     Raises:
-        ImfDeployError: it is damaged.
+        ImfDeployError: the record is damaged.
     """
     record = read_json(path)
     seconds, settings = record.get("cpu_seconds", ""), record.get("settings")
@@ -176,12 +176,12 @@ def _read_record(path: Path) -> dict[str, Any]:
         values = record.get(name)
         fine = fine and isinstance(values, dict) and all(isinstance(v, int | float) for v in values.values())
     if not fine:
-        raise ImfDeployError(f"{path} is damaged", "Remove it, and give the same command again")
+        raise ImfDeployError(f"{path} is damaged", "Remove it, and run the same command again")
     return record
 
 
 def weights_path(record: Path) -> Path:
-    """Return where the weights of a training lie."""
+    """Return the path of a training's weights."""
     return record.with_name(record.name.replace(".result.json", ".safetensors"))
 
 
@@ -189,14 +189,13 @@ def _record(
     run: Run, data: DataSet, teacher: Teacher, path: Path, known: dict[str, Any] | None
 ) -> dict[str, Any]:
     weights = weights_path(path)
-    # A training that was killed has lost the time of its first part, or all of it if only its record lacks;
-    # and that of a GPU is not the processor's.
+    # The time of an interrupted training is incomplete, and on a GPU the processor time says little.
     begins = known is None and not weights.with_suffix(".checkpoint").exists() and not weights.exists()
     whole = begins and choose_device(run.train.device).type == "cpu"
     started = _clock(teacher)
     if run.method == "imf":
         config = imf_config(run.student, run.train, run.settings)
-        # The study has checked its students, and the check is not a part of a training's time.
+        # The study has checked its students, and the check is not part of a training's time.
         artifact: DistilledFile | ProductFile = distill(
             data, teacher, config, weights, monitoring=ALIKE, checked=True
         )
@@ -213,7 +212,7 @@ def _record(
 
 
 def _clock(teacher: Teacher) -> float:
-    """Return the processor time in seconds, as though each training had asked the teacher itself."""
+    """Return the processor time in seconds, as if each training had run the teacher itself."""
     return time.process_time() + (teacher.memory.spared if teacher.memory else 0.0)
 
 
@@ -232,7 +231,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
     task = RIVALS[run.method](spec, teacher, smoothing | dict(run.settings))
     checkpoint = path.with_suffix(".checkpoint")
     history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
-    # IMF's heads are re-fitted, so that everybody's are: by their own KD term, or by the default's.
+    # Heads are re-fitted as for IMF: by the method's own KD term, or by the default one.
     own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
     weights = LossSettings(beta=0.0) if run.method == "ce" else LossSettings(**own)
     device = choose_device(run.train.device)
@@ -257,7 +256,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
 
 
 def _predictor(run: Run, artifact: DistilledFile | ProductFile) -> Callable[[Tensor], dict[str, Tensor]]:
-    """Return what gives the logits of every product for a batch."""
+    """Return a function that computes the logits of every product for a batch."""
     trusted = (run.student,)
     if isinstance(artifact, ProductFile):
         network = load_product(artifact.path, trusted).module
@@ -274,7 +273,7 @@ def _predictor(run: Run, artifact: DistilledFile | ProductFile) -> Callable[[Ten
 def accuracies(
     predict: Callable[[Tensor], dict[str, Tensor]], split: Split, data: DataSet
 ) -> dict[str, float]:
-    """Return the part of a split that each product gets right, from 0 to 1."""
+    """Return the accuracy of each product on a split, from 0 to 1."""
     right: dict[str, int] = {}
     with torch.inference_mode():
         for images, labels in eval_batches(split, data.preprocess):

@@ -1,4 +1,4 @@
-"""Which trainings and networks of a study a table, a goal or a picture is about, and in what order."""
+"""Selection and order of the trainings and networks of a study for tables, goals and figures."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,14 +7,14 @@ from imf_deploy.method.names import PLAIN, find_blocks_kept
 from imf_deploy.study.results import Network, Trained
 
 TITLES = {"ce": "cross-entropy", "kd": "KD", "fitnet": "FitNet", "dkd": "DKD", "imf": "IMF"}
-"""What the methods are called, in the order of the tables; another method comes after them."""
+"""Display names of the methods, in the order of the tables; other methods follow."""
 
 Runs = dict[int, Trained]
-"""Trainings that differ in nothing but the seed, by seed."""
+"""Trainings that differ only in the seed, by seed."""
 
 
 def title(method: str) -> str:
-    """Return what a method is called."""
+    """Return the display name of a method."""
     return TITLES.get(method, method)
 
 
@@ -50,24 +50,24 @@ def tested(trained: Iterable[Trained], student: str) -> dict[str, Runs]:
 
 
 def test_accuracies(runs: Mapping[int, Trained], product: str = PLAIN) -> dict[int, float]:
-    """Return the accuracy (0 to 1) on the test split by seed, where the product has one."""
+    """Return the accuracies (0 to 1) of a product on the test split, by seed."""
     return {seed: run.test[product] for seed, run in runs.items() if product in run.test}
 
 
 def validation_accuracies(runs: Mapping[int, Trained], product: str = PLAIN) -> dict[int, float]:
-    """Return the accuracy (0 to 1) on the validation split by seed, where the product has one."""
+    """Return the accuracies (0 to 1) of a product on the validation split, by seed."""
     return {seed: run.validation[product] for seed, run in runs.items() if product in run.validation}
 
 
 def cpu_seconds(runs: Mapping[int, Trained]) -> dict[int, float]:
-    """Return the processor time of the trainings in seconds, by seed, where it was measured."""
+    """Return the processor times of the trainings in seconds, by seed, if they were measured."""
     return {seed: run.cpu_seconds for seed, run in runs.items() if run.cpu_seconds is not None}
 
 
 def prefixes(products: Iterable[str]) -> list[str]:
     """Return the different ``imf@k`` among products, the smallest k first."""
-    found = {kept: name for name in products if (kept := find_blocks_kept(name))}
-    return [found[k] for k in sorted(found)]
+    by_length = {kept: name for name in products if (kept := find_blocks_kept(name))}
+    return [by_length[k] for k in sorted(by_length)]
 
 
 def by_product(networks: Iterable[Network], student: str) -> dict[str, Network]:
@@ -76,7 +76,7 @@ def by_product(networks: Iterable[Network], student: str) -> dict[str, Network]:
 
 
 def variant_order(variant: str) -> list[tuple[str, float]]:
-    """Return a key that sorts variants as a reader counts, the default (empty) first.
+    """Return a key that sorts variants in natural order, the default (empty) first.
 
     ``alpha 5, beta 10`` comes before ``alpha 20, beta 10``.
     """
@@ -87,7 +87,7 @@ def variant_order(variant: str) -> list[tuple[str, float]]:
 def most_accurate(methods: Sequence[str], runs: Mapping[str, Runs]) -> str | None:
     """Return the method whose plain students are the most accurate on the validation split.
 
-    On validation, because the test split may not choose what it then judges. Of equals the first.
+    The test split must not choose what it then evaluates. Of equal methods the first is returned.
     """
     means = {}
     for method in methods:

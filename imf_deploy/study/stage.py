@@ -1,6 +1,5 @@
-"""Stage: a study, from its plan to its page."""
+"""The stage ``study``, from the plan to the page."""
 
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -36,32 +35,27 @@ def study(
     bench_seconds: float = LatencySettings.bench_seconds,
     options: Mapping[str, Any] | None = None,
 ) -> Study:
-    """Train by every method, and write ``study.md``, ``study.json`` and the pictures.
+    """Train with every method, and write ``study.md``, ``study.json`` and the figures.
 
-    Finished trainings are kept in ``OUTPUT/runs`` under everything that decides them, so a study
-    that was killed goes on, and one with more seeds or methods takes what is there.
+    Finished trainings are kept in ``OUTPUT/runs`` by a key of everything that decides them. The same study
+    therefore resumes after an interrupt, and one with more seeds or methods reuses them.
 
     Args:
-        config: What is compared.
+        config: Settings of the study.
         bench: Data and teacher.
-        output: Where to write.
-        command: What the page shows as the way to repeat it; empty where no command made it.
-        jobs: Trainings side by side.
-        bench_seconds: Least time that each network is measured for; 0 measures no latency.
-        options: The command's, to be kept in ``config.yaml``.
+        output: Folder to write to.
+        command: The command that the page shows; empty if no command was used.
+        jobs: Number of trainings at the same time.
+        bench_seconds: Minimum measuring time of each network; 0 measures no latency.
+        options: Options of the command, to be kept in ``config.yaml``.
 
     Raises:
         UsageError: a setting, a name or a path that cannot be used.
         ImfDeployError: a training failed; those that were finished are kept.
     """
     check_study(config)
-    for option, value, least in (
-        ("`jobs`", jobs, 1),
-        ("`bench_seconds`", bench_seconds, 0),
-        ("`teacher_outputs_gb`", bench.memory_gb, 0),
-    ):
-        if not least <= value < math.inf:
-            raise UsageError(f"{option} must be at least {least}")
+    if jobs < 1:
+        raise UsageError("`jobs` must be at least 1")
     if output.exists() and not output.is_dir():
         raise UsageError(f"`output` {output} is a file", "Give a folder")
     data, teacher = bench.open()
@@ -94,22 +88,22 @@ def study(
         "teacher": teacher.spec.name,
         "teacher_accuracy": teacher.accuracy,
     }
-    found = Study(config, chosen, tried, trained + varied, networks, about)
-    write_json(output / "study.json", found.to_dict())
+    result = Study(config, chosen, tried, trained + varied, networks, about)
+    write_json(output / "study.json", result.to_dict())
     thinner = [thin.student for thin in config.thin]
     for student in config.students:
         stem = spec_of(student, data).stem if len(config.students) > 1 else ""
         draw_pictures(output / "pictures" / stem, trained, networks, student, thinner)
-    write_text(output / "study.md", page(found))
-    return found
+    write_text(output / "study.md", page(result))
+    return result
 
 
 def _train_all(
     title: str, runs: Sequence[Run], known: Callable[[Run], Trained | None], train: Trainer
 ) -> list[Trained]:
-    done = {index: found for index, run in enumerate(runs) if (found := known(run))}
+    done = {index: earlier for index, run in enumerate(runs) if (earlier := known(run))}
     if done:
-        say(f"{title}: {len(done)} of {len(runs)} were done before")
+        say(f"{title}: {len(done)} of {len(runs)} are already finished")
     left = [index for index in range(len(runs)) if index not in done]
     with track(title, len(runs)) as advance:
         advance(len(done))
@@ -118,8 +112,8 @@ def _train_all(
             done[index] = result
             accuracy = result.validation.get(PLAIN)
             lost = "" if runs[index].tested else ": diverged"
-            told = lost if accuracy is None else f": validation {accuracy:.2%}"
-            say(f"{title}, {len(done)} of {len(runs)}: {runs[index].told}{told}")
+            outcome = lost if accuracy is None else f": validation {accuracy:.2%}"
+            say(f"{title}, {len(done)} of {len(runs)}: {runs[index].label}{outcome}")
             advance(1)
     return [done[index] for index in range(len(runs))]
 
@@ -127,10 +121,10 @@ def _train_all(
 def _one_of_each(
     config: StudySettings, runs: Sequence[Run], data: DataSet, teacher: Teacher, folder: Path
 ) -> dict[str, Path]:
-    """Return the weights of one training of each student: IMF's, which has all products, if there is one."""
-    found: dict[str, Path] = {}
+    """Return the weights of one training of each student: if possible IMF's, which has all products."""
+    weights: dict[str, Path] = {}
     order = in_order({run.method for run in runs})[::-1]
     for run in sorted(runs, key=lambda run: order.index(run.method)):
         if run.train.seed == config.seeds[0]:
-            found.setdefault(run.student, weights_path(record_path(run, data, teacher, folder)))
-    return found
+            weights.setdefault(run.student, weights_path(record_path(run, data, teacher, folder)))
+    return weights

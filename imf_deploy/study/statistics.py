@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 _DIGITS = 12
-"""Decimals of a difference: those after them are rounding of floats, which would decide what is level."""
+"""Decimals of a difference; further ones are rounding errors, which must not decide whether it is zero."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class Spread:
     """Mean and sample standard deviation.
 
     Attributes:
-        mean: Of the values; nothing if there are none.
-        deviation: With one degree of freedom taken off; nothing for fewer than two values.
-        count: Of values.
+        mean: Mean of the values; ``None`` if there are none.
+        deviation: Sample standard deviation (n - 1); ``None`` for fewer than two values.
+        count: Number of values.
     """
 
     mean: float | None
@@ -30,11 +30,11 @@ class Difference:
     """Mean of per-seed differences, with its interval.
 
     Attributes:
-        mean: Of the differences; nothing without a pair.
-        low: Lower end of the interval; nothing where there is no interval.
-        high: Upper end.
-        pairs: Seeds that both sides have.
-        left_out: Seeds that only one side has.
+        mean: Mean of the differences; ``None`` without a pair.
+        low: Lower end of the interval; ``None`` if there is no interval.
+        high: Upper end of the interval.
+        pairs: Number of seeds that both sides have.
+        left_out: Number of seeds that only one side has.
     """
 
     mean: float | None
@@ -63,16 +63,15 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
 
     A seed fixes order and augmentation (and the weights, where both sides have the same architecture),
     so the difference within a seed varies less than the two sides do. The interval covers the variation
-    of training: where the mean would lie if more seeds were trained and tested on these same pictures.
-    It does not cover the sampling of the test pictures; for that, the answers to each picture would
-    have to be known, and accuracies alone do not hold them.
+    of training: where the mean would lie if more seeds were trained and tested on the same images. It does
+    not cover the sampling of the test images, which would need the answers for each image.
 
-    There is no interval for fewer than two pairs. Nor is there where all differences are the same:
-    accuracies come in steps of one picture, so a deviation of zero is chance and no certainty.
+    There is no interval for fewer than two pairs, nor if all differences are equal: accuracies come in steps
+    of one image, so a deviation of zero is a coincidence.
 
     Args:
         ours: A value for each seed.
-        theirs: The same of the other side.
+        theirs: A value of the other side for each seed.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     left_out = len(ours.keys() ^ theirs.keys())
@@ -88,9 +87,9 @@ def paired_difference(ours: Mapping[int, float], theirs: Mapping[int, float]) ->
 
 
 def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float | None:
-    """Return the median over the seeds of ours divided by theirs; nothing without a pair.
+    """Return the median over the seeds of ours divided by theirs; ``None`` without a pair.
 
-    The median, because one training beside a busy neighbour should not move it.
+    The median is robust against a single training that was slowed down by another process.
     """
     ratios = [ours[seed] / theirs[seed] for seed in ours.keys() & theirs.keys() if theirs[seed] > 0]
     return statistics.median(ratios) if ratios else None
@@ -99,8 +98,9 @@ def paired_ratio(ours: Mapping[int, float], theirs: Mapping[int, float]) -> floa
 def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
     """Return t for which Student's T has ``P(|T| <= t) = confidence``.
 
-    For whole degrees of freedom the distribution is a finite sum (Abramowitz and Stegun 1964, 26.7.3
-    and 26.7.4), which rises with t; bisection finds where it is ``confidence``. No scipy for one number.
+    For integer degrees of freedom the distribution is a finite sum (Abramowitz and Stegun 1964, 26.7.3
+    and 26.7.4) that rises with t; bisection finds where it equals ``confidence``. This avoids a dependency
+    on scipy.
 
     Args:
         freedom: Degrees of freedom, 1 or more.

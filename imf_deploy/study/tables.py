@@ -11,9 +11,9 @@ from imf_deploy.study.selection import Runs, test_accuracies, title, validation_
 from imf_deploy.study.statistics import Difference, paired_difference, paired_ratio, spread
 
 INTERVAL_NOTE = (
-    "± is the standard deviation over seeds. In brackets: the 95 % interval of the mean difference over "
+    "± is the standard deviation over seeds. Brackets show the 95 % interval of the mean difference over "
     "pairs of the same seed (Student's t). It covers the variation of training, not the sampling of the "
-    "test pictures. Bold: the interval excludes zero."
+    "test images. Differences in bold have an interval that excludes zero."
 )
 
 
@@ -22,11 +22,11 @@ def methods_table(trained: Collection[Trained], student: str) -> str:
 
     Args:
         trained: Trainings of one budget. Those with a variant, or without a test, are left out.
-        student: The architecture that the table is of.
+        student: The architecture that the table is about.
 
     Returns:
-        Markdown that ends with a newline. The differences are to the plain students of KD and
-        cross-entropy; the CPU time is the median of the ratios to KD's of the same seed.
+        Markdown that ends with a newline. Differences are relative to the plain students of KD and
+        cross-entropy; the CPU time is the median of the ratios to KD with the same seed.
     """
     methods = selection.tested(trained, student)
     kd, ce = methods.get("kd", {}), methods.get("ce", {})
@@ -59,12 +59,12 @@ def ablation_table(trained: Collection[Trained], student: str) -> str:
     """Return the table of IMF's variants on the validation split, on which settings are chosen.
 
     Args:
-        trained: Trainings of one budget; those that are not IMF are left out.
-        student: The architecture that the table is of.
+        trained: Trainings of one budget; those of other methods are left out.
+        student: The architecture that the table is about.
 
     Returns:
-        Markdown that ends with a newline. Differences are to the variant ``""``, of the student itself
-        and of the ``imf@k`` with the largest k that the default has.
+        Markdown that ends with a newline. Differences are relative to the variant ``""``, for the student
+        itself and for the ``imf@k`` with the largest k that the default has.
     """
     own = [run for run in trained if run.student == student and run.method == "imf"]
     variants = sorted({run.variant for run in own}, key=selection.variant_order)
@@ -82,29 +82,28 @@ def ablation_table(trained: Collection[Trained], student: str) -> str:
         rows.append(row)
     head = ["Variant", "Seeds", *(f"{code(name)} %" for name in products)]
     head += [f"{code(name)} against default (points)" for name in (PLAIN, *largest)]
-    several = " Of twenty variants that change nothing, one is expected in bold." if len(variants) > 2 else ""
-    note = INTERVAL_NOTE.replace("test pictures", "validation pictures")
+    several = " By chance alone, one in twenty is expected in bold." if len(variants) > 2 else ""
+    note = INTERVAL_NOTE.replace("test images", "validation images")
     return f"{_table(head, 1, rows)}\n\nAccuracy on the validation split. {note}{several}\n"
 
 
 def family_table(
     trained: Collection[Trained], networks: Collection[Network], student: str, thinner: Sequence[str] = ()
 ) -> str:
-    """Return the table of networks to deploy: what each costs, and how accurate it is on the test split.
+    """Return the table of networks to deploy, with their costs and accuracies on the test split.
 
-    Rows are the ``imf@k`` from the smallest k, the student itself by IMF, by KD and by cross-entropy, and
-    the thinner students by every method that they were trained by, from the most MACs to the fewest.
+    Rows are the ``imf@k`` from the smallest k, the student itself by IMF, KD and cross-entropy, and the
+    thinner students by every method that they were trained with, from the most MACs to the fewest.
 
     Args:
         trained: Trainings of one budget. Those with a variant, or without a test, are left out.
-        networks: Costs of the architectures; what is not there, or not measured, is a dash.
-        student: The whole student, which costs are held against.
-        thinner: Names of other students.
+        networks: Costs of the architectures; missing values are shown as a dash.
+        student: The full student, which costs are relative to.
+        thinner: Names of thinner students.
 
     Returns:
-        Markdown that ends with a newline. One file of an architecture's product is calibrated, that of
-        the last of its methods in the order of the tables (IMF, where there is IMF): its row has the
-        INT8 accuracy.
+        Markdown that ends with a newline. For each architecture and product, one file is calibrated: that of
+        its last method in the order of the tables, such as IMF. Its row has the INT8 accuracy.
     """
     own = selection.by_product(networks, student)
     whole = own.get(PLAIN)
@@ -118,46 +117,46 @@ def family_table(
         theirs = selection.tested(trained, name)
         rows += _by_methods(name, list(theirs)[::-1], theirs, costs[name], whole)
     head = (
-        "Network", "Parameters", "MACs (M)", "MACs / whole", "fp32 ms (/ whole)", "INT8 ms (/ whole)",
+        "Network", "Parameters", "MACs (M)", "MACs / full", "fp32 ms (/ full)", "INT8 ms (/ full)",
         "Test %", "INT8 test %",
     )  # fmt: skip
     note = (
-        "Latency is the median of one picture; in brackets, its part of the whole student's in the same "
-        "precision. ± is the standard deviation over seeds; INT8 accuracy is of one file."
+        "Latency is the median for one image; brackets show its ratio to the full student in the same "
+        "precision. ± is the standard deviation over seeds; INT8 accuracy is that of one file."
     )
     return f"{_table(head, 1, rows)}\n\n{note}\n"
 
 
 def mean_and_deviation(values: Collection[float]) -> str:
-    """Return accuracies from 0 to 1 as ``86.45 ± 0.21``, in percent; a dash for none."""
-    told = spread(values)
-    if told.mean is None:
+    """Return accuracies from 0 to 1 as ``86.45 ± 0.21``, in percent; a dash if there are none."""
+    summary = spread(values)
+    if summary.mean is None:
         return UNKNOWN
-    deviation = "" if told.deviation is None else f" ± {100 * told.deviation:.2f}"
-    return f"{100 * told.mean:.2f}{deviation}"
+    deviation = "" if summary.deviation is None else f" ± {100 * summary.deviation:.2f}"
+    return f"{100 * summary.mean:.2f}{deviation}"
 
 
 def points(difference: Difference) -> str:
     """Return a difference of accuracies in points with its interval: ``**+0.65 [+0.20, +1.10]**``.
 
-    The pairs are told where seeds were left out or are too few for an interval.
+    The number of pairs is added if seeds were left out or are too few for an interval.
     """
     if difference.mean is None:
         return UNKNOWN
-    told = signed(difference.mean)
+    text = signed(difference.mean)
     if difference.low is not None and difference.high is not None:
-        told += f" [{signed(difference.low)}, {signed(difference.high)}]"
+        text += f" [{signed(difference.low)}, {signed(difference.high)}]"
     if difference.excludes_zero:
-        told = f"**{told}**"
+        text = f"**{text}**"
     if difference.left_out or difference.low is None:
-        told += f" ({difference.pairs} pair{'s' if difference.pairs > 1 else ''})"
-    return told
+        text += f" ({difference.pairs} pair{'s' if difference.pairs > 1 else ''})"
+    return text
 
 
 def signed(fraction: float) -> str:
-    """Return a fraction in points with its sign; what rounds to zero has none."""
-    told = f"{100 * fraction:+.2f}"
-    return "0.00" if told in ("+0.00", "-0.00") else told
+    """Return a fraction in points with its sign; values that round to zero have none."""
+    text = f"{100 * fraction:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
 
 
 def _products(runs: Runs) -> list[str]:
@@ -172,7 +171,7 @@ def _by_methods(
     network: Network | None,
     whole: Network | None,
 ) -> list[list[str]]:
-    """Return a row for each method, the first with the INT8 accuracy; one without if there is no method."""
+    """Return a row for each method, the first with the INT8 accuracy; without methods, one row of costs."""
     if not names:
         return [_family_row(code(student), network, whole, {})] if network else []
     rows = []
@@ -209,6 +208,6 @@ def _latency(network: Network, whole: Network | None, precision: str) -> str:
 
 
 def _table(head: Sequence[str], left: int, rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose first ``left`` columns are words and the others numbers."""
+    """Return a Markdown table whose first ``left`` columns contain text and the others numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))

@@ -35,13 +35,12 @@ class Classification:
 
         target = (teacher.float() / temperature).log_softmax(-1).expand_as(outputs)
         student = (outputs.float() / temperature).log_softmax(-1)
-        images = outputs[..., 0].numel()
-        return functional.kl_div(student, target, reduction="sum", log_target=True) / images
+        distance = functional.kl_div(student, target, reduction="sum", log_target=True)
+        return distance / outputs[..., 0].numel()
 
     def right(self, outputs: Outputs, labels: npt.NDArray[Any]) -> Shares:
         """Return 1 if the largest logit is that of the label."""
-        right: Shares = (outputs.argmax(1) == labels).astype(np.float64)
-        return right
+        return np.asarray(outputs.argmax(1) == labels, np.float64)
 
     def same(self, outputs: Outputs, reference: Outputs) -> Shares:
         """Return 1 if both choose the same class; see :func:`same_class`."""
@@ -50,8 +49,7 @@ class Classification:
     def divergence(self, outputs: Outputs, reference: Outputs) -> npt.NDArray[np.float64]:
         """Return the KL divergence of the probabilities from the reference's, in nats."""
         log_p, log_q = log_softmax(reference), log_softmax(outputs)
-        distance: npt.NDArray[np.float64] = (np.exp(log_p) * (log_p - log_q)).sum(1)
-        return distance
+        return np.asarray((np.exp(log_p) * (log_p - log_q)).sum(1), np.float64)
 
     def interval(self, accuracy: float, images: int) -> tuple[float, float]:
         """Return the Wilson interval."""
@@ -65,8 +63,7 @@ def log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Return the logarithm of the probabilities, ``float64 [N, classes]``; safe for large logits."""
     wide = logits.astype(np.float64)
     shifted = wide - wide.max(1, keepdims=True)
-    normalised: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return normalised
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), np.float64)
 
 
 def are_probabilities(logits: npt.NDArray[np.floating]) -> bool:
@@ -84,8 +81,7 @@ def as_logits(probabilities: npt.NDArray[np.floating]) -> npt.NDArray[np.float32
 
     Below 1e-12 a probability has no significant digits.
     """
-    logits: npt.NDArray[np.float32] = np.log(np.maximum(probabilities, 1e-12)).astype(np.float32)
-    return logits
+    return np.asarray(np.log(np.maximum(probabilities, 1e-12)), np.float32)
 
 
 def same_class(
@@ -101,8 +97,7 @@ def same_class(
         reference: ``[N, classes]``.
     """
     first, second = (values == values.max(1, keepdims=True) for values in (logits, reference))
-    same: npt.NDArray[np.bool_] = (first == second).all(1) & first.any(1)
-    return same
+    return np.asarray((first == second).all(1) & first.any(1), np.bool_)
 
 
 def wilson_interval(accuracy: float, count: int, z: float = 1.959964) -> tuple[float, float]:

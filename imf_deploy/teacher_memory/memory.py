@@ -58,12 +58,11 @@ class TeacherMemory:
         started = time.process_time()
         about = [self._teacher, str(images.device), str(images.dtype), torch.__version__]
         key = fingerprint([*about, torch.get_num_threads()])[:12]
-        pixels = images.detach().cpu().contiguous()
-        batch = hashlib.sha256(pixels.numpy().data).hexdigest()[:32]
+        batch = hashlib.sha256(images.detach().cpu().contiguous().numpy().data).hexdigest()[:32]
         paths = [self._folder / f"{key}-{batch}-{name}{SUFFIX}" for name in names]
-        found = _read_all(paths)
-        if found is not None:
-            tensors, took = found
+        stored = _read_all(paths)
+        if stored is not None:
+            tensors, took = stored
         else:
             asked = time.process_time()
             tensors = list(look())

@@ -153,8 +153,7 @@ class OutputsFile:
                 left = left[file.write(left) :]
 
     def _pack(self, tensors: Sequence[Tensor], stamp: int) -> Tensor:
-        count = len(tensors[0])
-        columns = [torch.full((count, 1), stamp), *(stored(t).flatten(1) for t in tensors)]
+        columns = [torch.full((len(tensors[0]), 1), stamp), *(stored(t).flatten(1) for t in tensors)]
         return torch.cat([column.contiguous().view(torch.uint8) for column in columns], 1)
 
     def _unpack(self, rows: Tensor) -> list[Tensor]:

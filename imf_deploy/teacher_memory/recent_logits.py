@@ -38,9 +38,8 @@ class RecentLogits:
 
     def take(self, images: Tensor) -> Tensor | None:
         """Return the logits of a batch and forget them; ``None`` if they were not kept."""
-        if not self._kept or images.device.type != "cpu":
-            return None
-        return self._kept.pop(_pixels(images), None)
+        usable = self._kept and images.device.type == "cpu"
+        return self._kept.pop(_pixels(images), None) if usable else None
 
 
 def _pixels(images: Tensor) -> bytes:

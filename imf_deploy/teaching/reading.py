@@ -65,11 +65,11 @@ def best_built(
     if best is None:
         return spec, module
     chosen, better, gain = best
-    told = []
+    options = []
     if chosen.settings != spec.settings:
-        told.append(f"`teacher_options` {settings_text(chosen.settings)}")
+        options.append(f"`teacher_options` {settings_text(chosen.settings)}")
     if chosen.stem_strides != spec.stem_strides:
         strides = ",".join(map(str, chosen.stem_strides)) or OWN_STRIDES
-        told.append(f"`teacher_stem_strides` {strides}")
-    say(f"{path}: {' '.join(told)} is chosen, because it gets {gain}")
+        options.append(f"`teacher_stem_strides` {strides}")
+    say(f"{path}: {' '.join(options)} is chosen, because it gets {gain}")
     return chosen, better

@@ -1,5 +1,6 @@
 """Stage: train a teacher, load a given one, or use the packaged one."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -90,17 +91,7 @@ class Teacher:
 
     def logits(self, images: Tensor) -> Tensor:
         """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
-
-        def look() -> list[Tensor]:
-            return [only_logits(self.module, self.module(images))]
-
-        memory = self._memory_for(images)
-        (logits,) = memory.get(images, ["logits"], look) if memory else look()
-        return logits
-
-    def _memory_for(self, images: Tensor) -> TeacherMemory | None:
-        # A GPU runs the network faster than it could read from the disk.
-        return None if images.is_cuda else self.memory
+        return self._once(images, ["logits"], lambda: [only_logits(self.module, self.module(images))])[0]
 
     def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
         """Return its logits and the maps that its ``taps`` collect, ``[N, C, H, W]`` each."""
@@ -110,10 +101,13 @@ class Teacher:
             return [logits, *maps]
 
         # Maps of several stages are large, and no other training needs them.
-        memory = self._memory_for(images)
-        if memory is None or len(taps.names) > 1:
-            return look()
-        return memory.get(images, ["logits", *taps.names], look)
+        return look() if len(taps.names) > 1 else self._once(images, ["logits", *taps.names], look)
+
+    def _once(self, images: Tensor, names: Sequence[str], look: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """Return the outputs of ``look``, from the memory if another training has stored them."""
+        # A GPU runs the network faster than it could read from the disk.
+        known = None if images.is_cuda else self.memory
+        return look() if known is None else known.get(images, names, look)
 
 
 def default_teacher(data: DataSet) -> str:

@@ -51,17 +51,17 @@ def better_teacher(
     """
     images: Tensor | None = None
     before = best = np.zeros(0, dtype=bool)
-    found = None
+    better = None
     for spec, other in others:
         if images is None:
             images, labels = sample(data)
             before = best = right_on(module, images, labels, data, device)
         right = right_on(other, images, labels, data, device)
         if clearly_better(right, before) and right.sum() > best.sum():
-            best, found = right, (spec, other)
-    if found is None:
+            best, better = right, (spec, other)
+    if better is None:
         return None
-    return *found, f"{best.mean():.1%} of {len(best)} images right, in place of {before.mean():.1%}"
+    return *better, f"{best.mean():.1%} of {len(best)} images right, in place of {before.mean():.1%}"
 
 
 def right_on(
@@ -71,5 +71,4 @@ def right_on(
     with torch.inference_mode():
         parts = torch.split(images, _BATCH)
         answers = torch.cat([module(data.preprocess.normalize(p).to(device)).argmax(1).cpu() for p in parts])
-    right: npt.NDArray[np.bool_] = (answers == labels).numpy()
-    return right
+    return np.asarray((answers == labels).numpy(), np.bool_)

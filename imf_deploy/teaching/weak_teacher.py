@@ -35,15 +35,15 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
         )
     if not reason:
         return ""
-    told = f"the teacher {teacher.spec.name} is suspect: {reason}"
+    message = f"the teacher {teacher.spec.name} is suspect: {reason}"
     if accept:
-        return told[0].upper() + told[1:]
+        return message[0].upper() + message[1:]
     hint = (
         f"Use weights that were trained as {data.name} is prepared, with its classes in the same order"
         if cause
         else "Train it for longer, or check that the weights belong to this data"
     )
-    raise UsageError(told, f"{hint}, or add `accept_weak_teacher`")
+    raise UsageError(message, f"{hint}, or add `accept_weak_teacher`")
 
 
 def weak_teacher(teacher: float, student: float) -> str:

@@ -4,7 +4,7 @@ import gc
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -81,14 +81,11 @@ class CapturedStep:
         """Run a step eagerly, on the stream that is captured later."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            if watched:
-                with _watching() as found:
-                    values = self._whole(images, labels)
-                if found:
-                    self._give_up(found[0])
-            else:
-                values = self._whole(images, labels)
+        watching: AbstractContextManager[list[str]] = _watching() if watched else nullcontext([])
+        with torch.cuda.stream(self._stream), watching as found:
+            values = self._whole(images, labels)
+        if found:
+            self._give_up(found[0])
         current.wait_stream(self._stream)
         return values
 

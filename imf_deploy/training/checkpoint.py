@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, Field
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
@@ -120,20 +121,20 @@ def reading(path: Path) -> Iterator[None]:
         raise ImfDeployError(f"the checkpoint {path} is damaged", "Delete it and run again") from error
 
 
-def check_tensors(found: Checkpoint, module: torch.nn.Module) -> None:
+def check_tensors(checkpoint: Checkpoint, module: torch.nn.Module) -> None:
     """Check the values that a training uses only after it has loaded a checkpoint.
 
     Raises:
         ValueError: the best weights do not belong to the module, or a sum is not a number.
         RuntimeError: a state is not that of a generator.
     """
-    own, best = module.state_dict(), found.group("best")
+    own, best = module.state_dict(), checkpoint.group("best")
     if best and (best.keys() != own.keys() or any(t.shape != own[name].shape for name, t in best.items())):
         raise ValueError("the best weights belong to another model")
-    if any(total.dim() or not total.is_floating_point() for total in found.progress.sums.values()):
+    if any(total.dim() or not total.is_floating_point() for total in checkpoint.progress.sums.values()):
         raise ValueError("a sum is not a number")
     length = len(torch.get_rng_state())
-    for state in found.progress.generators:
+    for state in checkpoint.progress.generators:
         torch.Generator().set_state(state[:length])
 
 
@@ -219,13 +220,13 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], overwrite: bool) ->
         tensors, content = _read(path)
         known = content["settings"]
         progress = Progress(content["epoch"], content["batch"], content["history"], best=content["best"])
-        found = Checkpoint(progress, tensors, content["optimizer"], content["scaler"])
-        progress.sums = found.group("sums")
-        generators = found.group("generators")
+        checkpoint = Checkpoint(progress, tensors, content["optimizer"], content["scaler"])
+        progress.sums = checkpoint.group("sums")
+        generators = checkpoint.group("generators")
         progress.generators = [generators[str(rank)] for rank in range(len(generators))]
     differing = differences(known, finite(settings))
     if not differing:
-        return found
+        return checkpoint
     if overwrite:
         return None
     raise UsageError(
@@ -241,40 +242,35 @@ def steps_done(path: Path, per_epoch: int) -> int:
         path: Path of the checkpoint, which may belong to another training.
         per_epoch: Steps per epoch.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
-            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-        if _departs(content):
-            return 0
+            content = _content(file, path)
     except (OSError, ValueError, ImfDeployError, SafetensorError):
         return 0
     return int(content["epoch"]) * per_epoch + int(content["batch"])
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
-            content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
-            if problem := _departs(content):
-                raise ValueError(problem)
+            content = _content(file, path)
             return {name: file.get_tensor(name) for name in file.keys()}, content  # noqa: SIM118
     except (ImfDeployError, SafetensorError) as error:
         raise ValueError("it cannot be read") from error
 
 
-def _departs(content: dict[str, Any]) -> str:
-    """Return why no training can have written this content; empty if one can.
+def _content(file: Any, path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint besides its tensors.
 
     Raises:
-        ValueError: a field is missing or has another type.
+        ImfDeployError: it is not a JSON object.
+        ValueError: no training can have written it.
     """
+    content = parse_object((file.metadata() or {}).get(_KEY, ""), f"the checkpoint {path}")
     from_json(_Content, content)
-    if content["schema"] != _SCHEMA:
-        return "another version wrote it"
     epochs = [epoch.get("epoch") for epoch in content["history"]]
-    whole = content["batch"] >= 0 and epochs == list(range(1, content["epoch"] + 1))
-    return "" if whole else "its epochs are not those of its history"
+    if content["schema"] != _SCHEMA:
+        raise ValueError("another version wrote it")
+    if content["batch"] < 0 or epochs != list(range(1, content["epoch"] + 1)):
+        raise ValueError("its epochs are not those of its history")
+    return content

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +77,7 @@ class _ReLU6(nn.ReLU6):
     def forward(self, features: Tensor) -> Tensor:
         if not (torch.is_grad_enabled() and features.requires_grad):
             return functional.relu6(features, inplace=True)
-        clamped: Tensor = _Clamp.apply(features)
-        return clamped
+        return cast(Tensor, _Clamp.apply(features))
 
 
 class _Clamp(torch.autograd.Function):
@@ -94,8 +93,7 @@ class _Clamp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (clamped,) = ctx.saved_tensors
         # The output is 0 or 6 if the input was not above 0 or not below 6.
-        found: Tensor = torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0)
-        return found
+        return cast(Tensor, torch.ops.aten.hardtanh_backward(gradient, clamped, 0.0, 6.0))
 
 
 class _DepthwiseConv2d(nn.Conv2d):
@@ -107,10 +105,8 @@ class _DepthwiseConv2d(nn.Conv2d):
         # oneDNN has no fast gradient if the kernel extends past the last row of such a map.
         slow = rows < FAST_ROWS or (given < FAST_ROWS and (given - 1) * stride + 2 > rows)
         if not slow or not _trains(features, weight):
-            plain: Tensor = super()._conv_forward(features, weight, bias)
-            return plain
-        found: Tensor = _LowDepthwise.apply(features, weight, self.stride)
-        return found
+            return cast(Tensor, super()._conv_forward(features, weight, bias))
+        return cast(Tensor, _LowDepthwise.apply(features, weight, self.stride))
 
 
 class _LowDepthwise(torch.autograd.Function):
@@ -128,8 +124,7 @@ class _LowDepthwise(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         before = _gradients(gradient, features, weight, ctx.stride, 0) if ctx.needs_input_grad[0] else None
         # Rows of zeros below both maps add nothing to the weight's gradient.
-        more = FAST_ROWS - gradient.shape[2]
-        low = functional.pad(gradient, (0, 0, 0, more))
+        low = functional.pad(gradient, (0, 0, 0, FAST_ROWS - gradient.shape[2]))
         below = (FAST_ROWS - 1) * ctx.stride[0] + 1 - features.shape[2]
         return (
             before,
@@ -143,20 +138,18 @@ def _gradients(
 ) -> Tensor:
     """Return the gradient of a depthwise convolution's features (0) or weight (1)."""
     wanted = [which == 0, which == 1, False]
-    found: Tensor = torch.ops.aten.convolution_backward(
+    found = torch.ops.aten.convolution_backward(
         gradient, features, weight, None, stride, [1, 1], [1, 1], False, [0, 0], len(weight), wanted
-    )[which]
-    return found
+    )
+    return cast(Tensor, found[which])
 
 
 class _PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution that is computed as a matrix product if a batch has few pixels."""
 
     def _conv_forward(self, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        pixels = features[:, 0].numel()
-        if pixels > FEW_PIXELS or not _trains(features, weight):
-            plain: Tensor = super()._conv_forward(features, weight, bias)
-            return plain
+        if features[:, 0].numel() > FEW_PIXELS or not _trains(features, weight):
+            return cast(Tensor, super()._conv_forward(features, weight, bias))
         # In this order the weight's gradient has the strides of the weight, which DDP requires.
         rows = weight.permute(0, 2, 3, 1).flatten(1)
         return functional.linear(features.permute(0, 2, 3, 1), rows, bias).permute(0, 3, 1, 2)

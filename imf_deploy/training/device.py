@@ -25,8 +25,8 @@ def choose_device(name: str) -> torch.device:
         if device.index is not None:
             raise UsageError(f"`device` {name} names one GPU for several processes", "Use auto or cuda")
         device = torch.device("cuda", local_rank())
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= found:
-        what = f"`device` {device} does not exist; there are {found}" if found else "no CUDA device was found"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        what = f"`device` {device} does not exist; there are {count}" if count else "no CUDA device was found"
         raise DeviceError(what, "Use `device` cpu")
     return device

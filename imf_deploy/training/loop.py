@@ -131,8 +131,7 @@ def _kept_outputs(
         yield None
         return
     path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
-    mixed = config.mixup or config.cutmix
-    if not limit or not views or views >= config.epochs or mixed or world_size() > 1:
+    if not limit or not views or views >= config.epochs or config.mixup or config.cutmix or world_size() > 1:
         if is_first():
             path.unlink(missing_ok=True)  # left by another, interrupted training
         yield None

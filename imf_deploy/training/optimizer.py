@@ -45,10 +45,9 @@ def _parameters(module: nn.Module, config: TrainingSettings) -> list[dict[str, A
     if config.decay_norms:
         return [{"params": parameters}]
     # A vector is a bias, or a scale of a norm.
-    vectors = [p for p in parameters if p.ndim <= 1]
     return [
         {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
 

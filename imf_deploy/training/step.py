@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from imf_deploy.processes import world_size
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.teacher_memory.outputs import OutputsFile
-from imf_deploy.training.task import Known, Task, TaughtTask
+from imf_deploy.training.task import Task, TaughtTask
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -71,14 +72,13 @@ class Step:
         values: Tensor | None = None
         for index, part in enumerate(zip(pictures, classes, targets, strict=True)):
             share = len(part[0]) / whole
-            last = index == len(pictures) - 1
-            with nullcontext() if last else self._accelerator.no_sync(self._network):
+            with nullcontext() if index == len(pictures) - 1 else self._accelerator.no_sync(self._network):
                 with self._accelerator.autocast():
-                    found = self._task.losses(self._network, *part)
-                terms = torch.stack(list(found.values()))
+                    losses = self._task.losses(self._network, *part)
+                terms = torch.stack(list(losses.values()))
                 # Gradients of processes are averaged; parts of a batch may differ by one image.
                 self._accelerator.backward(terms.sum() * (share * world_size()))
-            self.names = tuple(found)
+            self.names = tuple(losses)
             own = terms.detach() * share
             values = own if values is None else values + own
         assert values is not None  # noqa: S101  a batch has at least one part
@@ -93,9 +93,8 @@ class Step:
     def _targets(self, pictures: list[Tensor], views: Tensor | None, step: int) -> Sequence[Any]:
         if self._outputs is None or views is None or not isinstance(self._task, TaughtTask):
             return self._task.targets(pictures)
-        return self._task.known_targets(
-            pictures, [Known(self._outputs, part, step) for part in self._split(views)]
-        )
+        known = [partial(self._outputs.get, part, step) for part in self._split(views)]
+        return self._task.known_targets(pictures, known)
 
     def _split(self, values: Tensor) -> list[Tensor]:
         return list(values.tensor_split(self._config.grad_accumulation))

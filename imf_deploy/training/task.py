@@ -1,12 +1,11 @@
 """The interface between the training loop and what it trains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from imf_deploy.teacher_memory.outputs import OutputsFile, Run
+from imf_deploy.teacher_memory.outputs import Run
 
 
 class Task(Protocol):
@@ -42,28 +41,13 @@ def risen(progress: float | Tensor, part: float) -> float | Tensor:
         progress: Finished fraction of the training; if it is a tensor, so is the factor.
         part: Fraction of the training in which the factor rises; above 0.
     """
-    if isinstance(progress, Tensor):
-        return (progress / part).clamp_max(1.0)
-    return min(progress / part, 1.0)
+    factor = progress / part
+    return factor.clamp_max(1.0) if isinstance(factor, Tensor) else min(factor, 1.0)
 
 
-@dataclass(frozen=True)
-class Known:
-    """Stored outputs of a teacher for one part of a batch.
-
-    Attributes:
-        file: File that stores them.
-        views: Views of the part's images, ``int64 [N]``.
-        step: Step of the training.
-    """
-
-    file: OutputsFile
-    views: Tensor
-    step: int
-
-    def get(self, images: Tensor, run: Run) -> list[Tensor]:
-        """Return the outputs of ``run`` for the part's images; see :meth:`OutputsFile.get`."""
-        return self.file.get(self.views, self.step, images, run)
+Known = Callable[[Tensor, Run], list[Tensor]]
+"""Stored outputs of a teacher for one part of a batch: its images and what runs the teacher -> the outputs.
+See :meth:`OutputsFile.get`."""
 
 
 @runtime_checkable

@@ -105,17 +105,17 @@ class Training:
 
     def restore(self, path: Path | None, settings: Mapping[str, Any], overwrite: bool) -> Progress:
         """Load a checkpoint of the same settings, if there is one."""
-        if path and (found := load_checkpoint(path, settings, overwrite)):
+        if path and (checkpoint := load_checkpoint(path, settings, overwrite)):
             with reading(path):
-                self._module.load_state_dict(found.group("module"))
-                found.restore_optimizer(self._optimizer)
+                self._module.load_state_dict(checkpoint.group("module"))
+                checkpoint.restore_optimizer(self._optimizer)
                 if self._ema:
-                    self._ema.load(found.group("ema"))
+                    self._ema.load(checkpoint.group("ema"))
                 if self._accelerator.scaler is not None:
-                    self._accelerator.scaler.load_state_dict(found.scaler)
-                self._best = found.group("best")
-                check_tensors(found, self._module)
-            self._progress = found.progress
+                    self._accelerator.scaler.load_state_dict(checkpoint.scaler)
+                self._best = checkpoint.group("best")
+                check_tensors(checkpoint, self._module)
+            self._progress = checkpoint.progress
         return self._progress
 
     def _whole_step(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -169,15 +169,12 @@ class Training:
             self._task.progress.fill_(progress)
         else:
             self._task.progress = progress
-        whole = self._loader.batch_size
-        if not self._ahead:
-            values = self._step.gradients(images, labels, whole, views, step)
-            late = self._agree(values, step, late)
-            self._step.update()
-        elif self._captured:
+        if self._captured:
             values = self._captured(images, labels)
         else:
-            values = self._step.gradients(images, labels, whole, views, step)
+            values = self._step.gradients(images, labels, self._loader.batch_size, views, step)
+            if not self._ahead:
+                late = self._agree(values, step, late)
             self._step.update()
         if self._ema:
             self._ema.update(step)

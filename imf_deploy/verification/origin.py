@@ -36,13 +36,13 @@ def _is_origin(file: DeployableFile, artifact: DeployableFile) -> bool:
 
 def _neighbours(artifact: DeployableFile) -> list[OnnxFile]:
     """Return the complete ONNX files next to a file, with their records."""
-    found = []
+    neighbours = []
     for path in sorted(artifact.path.parent.glob("*.onnx")):
         try:
-            found.append(load_artifact(path, OnnxFile))
+            neighbours.append(load_artifact(path, OnnxFile))
         except ImfDeployError:
             continue  # a damaged neighbour is not a rung, and not a reason to fail
-    return found
+    return neighbours
 
 
 def check_record(artifact: DeployableFile) -> None:
@@ -54,12 +54,12 @@ def check_record(artifact: DeployableFile) -> None:
         ImfDeployError: record and file disagree, or the file is neither ONNX nor an engine.
     """
     if artifact.path.suffix == ".onnx":
-        found = f"onnx {describe_onnx(artifact.path).precision}"
-        said = f"{artifact.format} {artifact.precision}"
+        actual = f"onnx {describe_onnx(artifact.path).precision}"
+        recorded = f"{artifact.format} {artifact.precision}"
     else:
         header = read_engine_header(artifact.path)
-        found, said = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt", artifact.format
-    if found != said:
+        actual, recorded = "tensorrt_rtx" if header.flavour == "rtx" else "tensorrt", artifact.format
+    if actual != recorded:
         raise ImfDeployError(
-            f"the record of {artifact.path} calls it {said}, but it is {found}", "Create the file again"
+            f"the record of {artifact.path} calls it {recorded}, but it is {actual}", "Create the file again"
         )

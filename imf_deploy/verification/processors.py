@@ -61,17 +61,17 @@ def portability_of(
         for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
             yield np.ascontiguousarray(images.numpy())
 
-    found = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT, preprocess.task)
-    return found.portability, found.logits, positions
+    result = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT, preprocess.task)
+    return result.portability, result.logits, positions
 
 
 def describe(files: Sequence[DeployableFile]) -> list[str]:
     """Return the processors on which verified INT8 files answer alike, one sentence for each result."""
     groups: dict[str, list[str]] = {}
     for file in files:
-        if file.verify and (found := file.verify.portability):
-            made = " (made for processors with VNNI)" if found.cpus == "vnni" else ""
-            groups.setdefault(found.sentence + made, []).append(file.path.name)
+        if file.verify and (portability := file.verify.portability):
+            made = " (made for processors with VNNI)" if portability.cpus == "vnni" else ""
+            groups.setdefault(portability.sentence + made, []).append(file.path.name)
     return [f"{sentence}: {', '.join(names)}" for sentence, names in groups.items()]
 
 

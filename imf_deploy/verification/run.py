@@ -58,8 +58,8 @@ def check_sizes(
 
 def not_run(engine: Path, error: Exception) -> tuple[Status, str]:
     """Return whether an engine failed or had no device, and the reason."""
-    told = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
-    reason = told.replace(str(engine), "it")  # engines with the same reason are reported together
+    message = error.what if isinstance(error, ImfDeployError) else str(error).partition("\n")[0]
+    reason = message.replace(str(engine), "it")  # engines with the same reason are reported together
     return ("not-run", why_not_here(engine) or reason) if isinstance(error, DeviceError) else ("fail", reason)
 
 

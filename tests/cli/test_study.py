@@ -77,7 +77,7 @@ def test_a_study_from_its_plan_to_its_page(
     monkeypatch.setattr("imf_deploy.study.pool.ProcessPoolExecutor.submit", refuse)
     again = here("study", "--config", "out/config.yaml", "--output", "out")
     assert again.code == 0, again.err
-    assert "Comparing methods: 8 of 8 were done before" in again.err
+    assert "Comparing methods: 8 of 8 are already finished" in again.err
     assert {
         path: path.stat().st_mtime_ns for path in (out / "runs").iterdir() if path.name != ".lock"
     } == kept

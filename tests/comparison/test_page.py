@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.page import render_page
 from imf_deploy.comparison.stage import compare
+from imf_deploy.settings.compare import Budget
 
 MakeRun = Callable[..., Path]
 Browse = Callable[..., str]
@@ -36,7 +36,7 @@ class Tags(HTMLParser):
 
 
 def test_the_sentence_comes_first_and_the_page_needs_nothing_else(make_run: MakeRun) -> None:
-    page = render_page(compare([make_run("one"), make_run("two")], Budget(size_mb=1)))
+    page = render_page(compare([make_run("one"), make_run("two")], Budget(size_budget_mb=1)))
     body = page[page.index("<body") :]
     assert body.index("Deploy one/deploy/net-imf@1-fp32.onnx: ") < body.index("timed one after the other")
     assert not re.search(r"https?:|//[a-z]|@import|@font-face", page)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.render import render
 from imf_deploy.comparison.stage import Comparison, compare
+from imf_deploy.settings.compare import Budget
 
 MakeRun = Callable[..., Path]
 
@@ -44,7 +44,7 @@ def test_memory_is_shown_where_it_is_known(make_run: MakeRun, one_row: Callable[
 
 
 def test_what_misses_the_budget_is_left_to_the_error(make_run: MakeRun) -> None:
-    assert "No file fits" not in printed(compare([make_run()], Budget(size_mb=0.001)))
+    assert "No file fits" not in printed(compare([make_run()], Budget(size_budget_mb=0.001)))
 
 
 def test_foreign_names_steer_no_terminal(make_run: MakeRun, one_row: Callable[..., dict[str, Any]]) -> None:

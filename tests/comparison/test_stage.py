@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from imf_deploy.comparison.choose import Budget
 from imf_deploy.comparison.stage import compare
 from imf_deploy.errors import UsageError
 from imf_deploy.report.recommend import recommend
+from imf_deploy.settings.compare import Budget
 
 MakeRun = Callable[..., Path]
 
@@ -29,11 +29,11 @@ def test_without_a_budget_it_chooses_as_the_report_does(make_run: MakeRun) -> No
 @pytest.mark.parametrize(
     ("budget", "product"),
     [
-        (Budget(latency_ms=0.5), "imf@1"),
-        (Budget(size_mb=1), "imf@1"),
-        (Budget(latency_ms=5, size_mb=5), "imf@2"),
+        (Budget(latency_budget_ms=0.5), "imf@1"),
+        (Budget(size_budget_mb=1), "imf@1"),
+        (Budget(latency_budget_ms=5, size_budget_mb=5), "imf@2"),
         (Budget(min_accuracy=0.9), "plain"),
-        (Budget(min_accuracy=0.9, size_mb=5), "plain"),
+        (Budget(min_accuracy=0.9, size_budget_mb=5), "plain"),
     ],
 )
 def test_the_choice_keeps_to_the_budget(make_run: MakeRun, budget: Budget, product: str) -> None:
@@ -63,11 +63,11 @@ def test_the_best_of_two_runs(make_run: MakeRun, one_row: Callable[..., dict[str
 @pytest.mark.parametrize(
     ("budget", "nearest", "told"),
     [
-        (Budget(latency_ms=0.4), "imf@1-fp32", "0.500 ms, 0.100 ms too slow"),
-        (Budget(size_mb=0.3), "imf@1-fp32", "400 kB, 100 kB too large"),
+        (Budget(latency_budget_ms=0.4), "imf@1-fp32", "0.500 ms, 0.100 ms too slow"),
+        (Budget(size_budget_mb=0.3), "imf@1-fp32", "400 kB, 100 kB too large"),
         (Budget(min_accuracy=0.95), "plain-fp32", "90.0 %, 5.00 points too few"),
-        (Budget(latency_ms=0.9, min_accuracy=0.89), "imf@1-fp32", "82.0 %, 7.00 points too few"),
-        (Budget(latency_ms=0.95, min_accuracy=0.89), "imf@2-fp32", "1.00 ms, 0.0500 ms too slow"),
+        (Budget(latency_budget_ms=0.9, min_accuracy=0.89), "imf@1-fp32", "82.0 %, 7.00 points too few"),
+        (Budget(latency_budget_ms=0.95, min_accuracy=0.89), "imf@2-fp32", "1.00 ms, 0.0500 ms too slow"),
     ],
 )
 def test_when_nothing_fits_the_nearest_is_named(
@@ -128,12 +128,12 @@ def test_only_files_that_were_timed_alike_are_held_against_each_other(
     assert choice.entry.run.name == "also"
     assert "Only files of slow, also were considered: 2 others" in choice.sentence
     # A budget in milliseconds is one of one machine as well.
-    missed = compare([slow, fast, also], Budget(latency_ms=2.0))
+    missed = compare([slow, fast, also], Budget(latency_budget_ms=2.0))
     assert missed.missed
     assert missed.choice.nearest is not None
     assert missed.choice.nearest.run.name == "also"
     assert "Only files of slow, also were considered" in missed.choice.sentence
-    other = compare([fast, slow, also], Budget(latency_ms=2.0)).choice
+    other = compare([fast, slow, also], Budget(latency_budget_ms=2.0)).choice
     assert other.entry is not None
     assert other.entry.run.name == "fast"
 
@@ -174,27 +174,29 @@ def test_nothing_to_recommend(make_run: MakeRun, one_row: Callable[..., dict[str
         assert comparison.choice.entry is None
         assert "none passed its checks, was timed" in comparison.choice.sentence
         assert not comparison.missed
-    assert compare([make_run("again", [])], Budget(size_mb=1)).missed
+    assert compare([make_run("again", [])], Budget(size_budget_mb=1)).missed
 
 
 @pytest.mark.parametrize(
-    "budget",
+    ("name", "value"),
     [
-        Budget(latency_ms=0),
-        Budget(latency_ms=float("nan")),
-        Budget(size_mb=-1),
-        Budget(size_mb=float("inf")),
-        Budget(min_accuracy=90),
-        Budget(min_accuracy=float("nan")),
+        ("latency_budget_ms", 0),
+        ("latency_budget_ms", float("nan")),
+        ("size_budget_mb", -1),
+        ("size_budget_mb", float("inf")),
+        ("min_accuracy", 90),
+        ("min_accuracy", float("nan")),
     ],
 )
-def test_budgets_that_mean_nothing(make_run: MakeRun, budget: Budget) -> None:
-    with pytest.raises(UsageError):
-        compare([make_run()], budget)
+def test_budgets_that_mean_nothing(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` {value} is out of range"):
+        Budget(**{name: value})
 
 
 def test_the_json_form(make_run: MakeRun) -> None:
-    content = json.loads(json.dumps(compare([make_run()], Budget(size_mb=1)).to_dict(), allow_nan=False))
+    content = json.loads(
+        json.dumps(compare([make_run()], Budget(size_budget_mb=1)).to_dict(), allow_nan=False)
+    )
     assert content["recommendation"] == {"run": "run", "path": "deploy/net-imf@1-fp32.onnx"}
     assert content["nearest"] is None
     assert content["budget"] == {"latency_ms": None, "size_mb": 1, "min_accuracy": None}

@@ -106,7 +106,7 @@ def test_two_sets(tmp_path: Path, model: nn.Module) -> None:
     content = {"model_ema": average.state_dict(), "model": model.state_dict(), "epoch": 1}
     path = save(tmp_path / "w.pt", content)
     assert loads(path, model) == [
-        f"{path} holds 2 sets of weights: 'model' is used; --weights-key model_ema selects another"
+        f"{path} holds 2 sets of weights: 'model' is used; `weights_key` model_ema selects another"
     ]
     assert loads(path, average, "model_ema") == []
     assert loads(path, model, "model") == []
@@ -128,7 +128,7 @@ def test_an_average_comes_second(tmp_path: Path, model: nn.Module, ema: str) -> 
     for part in reversed(ema.split(".")):
         content = {part: content}
     path = save(tmp_path / "w.pt", content | {"state_dict": model.state_dict()})
-    assert f"--weights-key {ema} selects another" in loads(path, model)[0]
+    assert f"`weights_key` {ema} selects another" in loads(path, model)[0]
 
 
 def test_an_average_within_flat_names(tmp_path: Path, model: nn.Module) -> None:

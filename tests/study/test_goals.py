@@ -16,7 +16,7 @@ def told(trained: list[Trained], networks: list[Network], thinner: list[str] = T
 
 
 def changed(trained: list[Trained], method: str, product: str, points: float) -> list[Trained]:
-    """Return the trainings with one product of the whole student moved by so many points."""
+    """Return the trainings with one product of the full student moved by so many points."""
     return [
         replace(run, test={**run.test, product: run.test[product] + points / 100})
         if run.student == STUDENT and run.method == method and not run.variant and run.test
@@ -33,15 +33,15 @@ def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list
         "Yes: imf@2 by IMF is 1.50 points above the student by KD (83.50 % against 82.00 %, 3 seeds; "
         "interval of the difference +0.42 to +2.58, which excludes zero); "
         "the goal is +0.70 points or more, and an interval above zero.",
-        "Yes, but only on average: imf@1 is level with the whole student by cross-entropy (80.00 % against "
-        "80.00 %, 2 seeds, 1 without a partner left out; interval of the difference -12.71 to +12.71, "
-        "which holds zero), and has 0.25 of its MACs; "
+        "Yes, but only on average: imf@1 is level with the full student by cross-entropy (80.00 % against "
+        "80.00 %, 2 seeds, 1 unpaired left out; interval of the difference -12.71 to +12.71, "
+        "which includes zero), and has 0.25 of its MACs; "
         "the goal is at least its accuracy with 0.5 of its MACs or fewer.",
         "Yes, but only on average: imf@1 is 1.33 points above cifar:thin by KD (81.00 % against 79.67 %, "
-        "3 seeds; interval of the difference -2.46 to +5.13, which holds zero), the thinner student of the "
-        "nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its processor "
-        "time; "
-        "the goal is more accuracy than the thinner student that is as fast.",
+        "3 seeds; interval of the difference -2.46 to +5.13, which includes zero), the thinner student of "
+        "the nearest latency (0.500 ms against 0.600 ms in fp32); IMF's training took 6.00 times its "
+        "processor time; "
+        "the goal is more accuracy than an equally fast thinner student.",
         "Yes: IMF's training took 1.20 times the processor time of KD's (median of 3 seeds); "
         "the goal is 1.25 times or less.",
     ]
@@ -58,7 +58,7 @@ def test_a_gain_that_is_too_small_or_not_settled_is_a_no(
     )
     unsettled = told(changed(trained, "imf", "imf@2", -0.60), networks)[1]
     assert unsettled.startswith("No: imf@2 by IMF is 0.90 points above")
-    assert "-0.18 to +1.98, which holds zero" in unsettled
+    assert "-0.18 to +1.98, which includes zero" in unsettled
     worse = told(changed(trained, "imf", "plain", -3), networks)[0]
     assert worse.startswith("No: plain by IMF is 2.00 points below")
     assert "-2.50 to -1.50, which excludes zero" in worse
@@ -78,7 +78,7 @@ def test_validation_chooses_among_those_with_half_the_macs(
     assert "imf@1 is level with" in told(trained, networks)[2]
     networks[2] = replace(networks[2], macs=20_000_000)  # imf@2: exactly a half
     both = told(trained, networks)
-    assert both[2].startswith("Yes: imf@2 is 3.25 points above the whole student by cross-entropy")
+    assert both[2].startswith("Yes: imf@2 is 3.25 points above the full student by cross-entropy")
     assert "has 0.50 of its MACs" in both[2]
     assert "imf@2 is 3.83 points above cifar:thin by KD" in both[3], "the same network goes on"
     # Whatever the test split says.
@@ -103,7 +103,7 @@ def test_a_strong_rival_of_its_latency_is_counted_too(
 
 def test_half_the_macs_says_no_with_the_nearest(trained: list[Trained], networks: list[Network]) -> None:
     no = told(changed(trained, "imf", "imf@1", -1), networks)[2]
-    assert no.startswith("No: imf@1 is 1.00 points below the whole student by cross-entropy")
+    assert no.startswith("No: imf@1 is 1.00 points below the full student by cross-entropy")
     heavy = [replace(n, macs=21_000_000) if "imf" in n.product else n for n in networks]
     assert told(trained, heavy)[2].startswith("No: No imf@k has so few MACs")
     assert "above cifar:thin by KD" in told(trained, heavy)[3], "a thinner student is compared all the same"
@@ -153,7 +153,7 @@ def test_without_goals_the_comparisons_have_no_answer(
 ) -> None:
     lines = [str(answer) for answer in answers(trained, networks, STUDENT, THINNER)]
     assert lines[0].startswith("plain by IMF is 1.00 points above the student by KD (83.00 % against 82.00 %")
-    assert lines[2].startswith("imf@2 is 3.25 points above the whole student by cross-entropy")
+    assert lines[2].startswith("imf@2 is 3.25 points above the full student by cross-entropy")
     assert lines[4] == ("IMF's training took 1.20 times the processor time of KD's (median of 3 seeds).")
     assert not [line for line in lines if "goal" in line or line.startswith(("Yes", "No"))]
 

@@ -23,7 +23,7 @@ def test_only_trainings_of_one_kind_are_compared() -> None:
     sharing.add(run("ce"), 15.0, alone=False)
     sharing.add(run("ce"), 25.0, alone=False)
     assert sharing.gain() == pytest.approx(4 * 10 / 20)
-    assert "they end 2.00 times as fast as one after the other" in sharing.describe()
+    assert "they are 2.00 times as fast as one after the other" in sharing.describe()
     assert "fewer" not in sharing.describe()
 
 
@@ -31,4 +31,4 @@ def test_sharing_that_gains_nothing_is_named() -> None:
     sharing = Sharing(2)
     sharing.add(run("ce"), 10.0, alone=True)
     sharing.add(run("ce"), 20.0, alone=False)
-    assert sharing.describe().endswith("fewer --jobs would be as fast")
+    assert sharing.describe().endswith("fewer `jobs` would be as fast")

@@ -21,7 +21,7 @@ METHODS = """\
 """
 
 FAMILY = """\
-| Network | Parameters | MACs (M) | MACs / whole | fp32 ms (/ whole) | INT8 ms (/ whole) | Test % | INT8 test % |
+| Network | Parameters | MACs (M) | MACs / full | fp32 ms (/ full) | INT8 ms (/ full) | Test % | INT8 test % |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | `imf@1` | 50.0 k | 10.0 | 0.25 | 0.500 (0.25) | 0.300 (0.30) | 81.00 ± 2.00 | 80.50 |
 | `imf@2` | 1.12 M | 30.0 | 0.75 | 1.50 (0.75) | – | 83.50 ± 0.50 | – |
@@ -31,7 +31,7 @@ FAMILY = """\
 | `cifar:thin` by KD | 90.0 k | 12.0 | 0.30 | 0.600 (0.30) | – | 79.67 ± 0.58 | – |
 | `cifar:thin` by cross-entropy | 90.0 k | 12.0 | 0.30 | 0.600 (0.30) | – | 77.00 | – |
 | `cifar:thinnest` by KD | 9.00 k | 2.00 | 0.05 | 0.100 (0.05) | – | 70.00 | – |
-"""  # noqa: E501
+"""
 
 ABLATION = """\
 | Variant | Seeds | `plain` % | `imf@1` % | `imf@2` % | `plain` against default (points) | `imf@2` against default (points) |
@@ -93,7 +93,7 @@ def test_ablation_is_on_validation_and_sorted_by_number() -> None:
     told = ablation_table(runs, STUDENT)
     assert table(told) == ABLATION.replace("\\|", "&#124;")
     assert "on the validation split" in told
-    assert "test pictures" not in told
+    assert "test images" not in told
     assert "one is expected in bold" in told, "many comparisons"
 
 

@@ -193,7 +193,7 @@ def test_a_limit_is_kept_and_said(
     small = run(data, teacher, tmp_path / "small", MonitoringSettings(teacher_outputs_gb=1e-4))
     assert small.sha256 == plain.sha256
     (line,) = said
-    assert "more than --teacher-outputs-gb allows" in line
+    assert "more than `teacher_outputs_gb` allows" in line
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100_000))
         assert run(data, teacher, tmp_path / "full").sha256 == plain.sha256

@@ -1,6 +1,6 @@
 """Layers that several of the CIFAR networks share."""
 
-from torch import Tensor, nn
+from torch import nn
 
 
 def conv_bn(
@@ -14,18 +14,14 @@ def conv_bn(
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
-class Head(nn.Module):
+class Head(nn.Sequential):
     """Global average pooling and a linear layer: ``[N, C, H, W]`` -> ``[N, num_classes]``."""
 
     def __init__(self, channels: int, num_classes: int) -> None:
         super().__init__()
         self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
         self.linear = nn.Linear(channels, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits."""
-        logits: Tensor = self.linear(self.pool(x).flatten(1))
-        return logits
 
 
 def initialize(network: nn.Module) -> None:

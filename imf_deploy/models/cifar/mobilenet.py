@@ -32,7 +32,7 @@ class _InvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
-class CifarMobileNetV2(nn.Module):
+class CifarMobileNetV2(nn.Sequential):
     """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
 
     def __init__(self, num_classes: int) -> None:
@@ -50,8 +50,3 @@ class CifarMobileNetV2(nn.Module):
         self.features = conv_bn(channels, _FEATURES, 1)
         self.head = Head(_FEATURES, num_classes)
         initialize(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
-        logits: Tensor = self.head(self.features(self.stages(self.stem(x))))
-        return logits

@@ -4,6 +4,8 @@ Source: He et al. 2016, section 4.2: three stages at full, half and quarter reso
     x blocks per stage. The wider ones and the ResNet-50 follow Tian et al. 2019.
 """
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from imf_deploy.models.cifar.layers import initialize
@@ -36,8 +38,7 @@ class _BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        total: Tensor = self.relu(y + self.downsample(x))
-        return total
+        return cast(Tensor, self.relu(y + self.downsample(x)))
 
 
 def _stage(inputs: int, outputs: int, count: int, stride: int) -> nn.Sequential:
@@ -73,8 +74,7 @@ class CifarResNet(nn.Module):
         """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.fc(self.avgpool(x).flatten(1))
-        return logits
+        return cast(Tensor, self.fc(self.avgpool(x).flatten(1)))
 
 
 def resnet50(num_classes: int) -> nn.Module:

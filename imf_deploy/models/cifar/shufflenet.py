@@ -4,6 +4,8 @@ As in Tian et al. 2019: a stem of one 1x1 convolution, no pooling after it, and 
 the resolution.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -19,14 +21,12 @@ class _Down1(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        groups = 1 if inputs == _STEM else _GROUPS
-        self.path = _path1(inputs, outputs - inputs, 2, groups)
+        self.path = _path1(inputs, outputs - inputs, 2, 1 if inputs == _STEM else _GROUPS)
         self.pool = nn.AvgPool2d(3, 2, 1)
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.relu(torch.cat([self.path(x), self.pool(x)], 1))
-        return joined
+        return cast(Tensor, self.relu(torch.cat([self.path(x), self.pool(x)], 1)))
 
 
 class _Basic1(nn.Module):
@@ -38,8 +38,7 @@ class _Basic1(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        total: Tensor = self.relu(x + self.path(x))
-        return total
+        return cast(Tensor, self.relu(x + self.path(x)))
 
 
 def _path1(inputs: int, outputs: int, stride: int, groups: int) -> nn.Sequential:
@@ -70,8 +69,7 @@ class _Down2(nn.Module):
         self.shuffle = nn.ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.shuffle(torch.cat([self.left(x), self.right(x)], 1))
-        return joined
+        return cast(Tensor, self.shuffle(torch.cat([self.left(x), self.right(x)], 1)))
 
 
 class _Basic2(nn.Module):
@@ -87,11 +85,10 @@ class _Basic2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kept, filtered = x.chunk(2, 1)
-        joined: Tensor = self.shuffle(torch.cat([kept, self.path(filtered)], 1))
-        return joined
+        return cast(Tensor, self.shuffle(torch.cat([kept, self.path(filtered)], 1)))
 
 
-class CifarShuffleNet(nn.Module):
+class CifarShuffleNet(nn.Sequential):
     """``[N, 3, H, W]`` -> logits ``[N, num_classes]``.
 
     Args:
@@ -115,8 +112,3 @@ class CifarShuffleNet(nn.Module):
         self.features: nn.Module = nn.Identity() if version == 1 else conv_bn(channels, features, 1)
         self.head = Head(features, num_classes)
         initialize(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
-        logits: Tensor = self.head(self.features(self.stages(self.stem(x))))
-        return logits

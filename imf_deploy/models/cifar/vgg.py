@@ -4,7 +4,7 @@ Five stages of 3x3 convolutions with bias and batch norm; the first three end in
 32 pixels ends as a map of 4x4; one linear layer.
 """
 
-from torch import Tensor, nn
+from torch import nn
 
 from imf_deploy.models.cifar.layers import Head, initialize
 
@@ -14,7 +14,7 @@ _CHANNELS = (64, 128, 256, 512, 512)
 _POOLED = 3
 
 
-class CifarVgg(nn.Module):
+class CifarVgg(nn.Sequential):
     """``[N, 3, H, W]`` -> logits ``[N, num_classes]``.
 
     Args:
@@ -38,8 +38,3 @@ class CifarVgg(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.head = Head(inputs, num_classes)
         initialize(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
-        logits: Tensor = self.head(self.stages(x))
-        return logits

@@ -30,7 +30,7 @@ class _PreActivation(nn.Module):
         return total
 
 
-class WideResNet(nn.Module):
+class WideResNet(nn.Sequential):
     """``[N, 3, H, W]`` -> logits ``[N, num_classes]``.
 
     Args:
@@ -53,8 +53,3 @@ class WideResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.head = Head(channels, num_classes)
         initialize(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[N, 3, H, W]`` -> logits ``[N, num_classes]``."""
-        logits: Tensor = self.head(self.relu(self.bn(self.stages(self.conv1(x)))))
-        return logits

@@ -1,0 +1,42 @@
+"""What a file that is chosen of several runs may cost, and has to reach."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from imf_deploy.settings.base import settings
+
+
+@settings()
+class Budget:
+    """Limits on the cost and the accuracy of a file; ``None`` is no limit."""
+
+    latency_budget_ms: Annotated[
+        float | None,
+        Field(gt=0, description="Largest median latency at batch 1, in milliseconds."),
+    ] = None
+    size_budget_mb: Annotated[
+        float | None, Field(gt=0, description="Largest file size in megabytes (a million bytes).")
+    ] = None
+    min_accuracy: Annotated[
+        float | None, Field(ge=0, le=1, description="Smallest accuracy on validation images, 0 to 1.")
+    ] = None
+
+    def __bool__(self) -> bool:
+        """Return whether there is any limit."""
+        return any(
+            limit is not None for limit in (self.latency_budget_ms, self.size_budget_mb, self.min_accuracy)
+        )
+
+    def __str__(self) -> str:
+        """Return the limits in words."""
+        told = []
+        if self.latency_budget_ms is not None:
+            told.append(f"at most {self.latency_budget_ms:g} ms")
+        if self.size_budget_mb is not None:
+            told.append(f"at most {self.size_budget_mb:g} MB")
+        if self.min_accuracy is not None:
+            told.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
+        return ", ".join(told)
