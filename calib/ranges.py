@@ -1,6 +1,8 @@
-"""Measure the range of every activation on images that stream through the float model."""
+"""Measure the range of every activation on images, and store the ranges for both targets and any gate."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,9 @@ from imf_deploy.calib.threshold import (
 )
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import Split, eval_batches
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import fingerprint, read_json, write_json
+from imf_deploy.portability.session import cpu_session
 from imf_deploy.progress import track
 from imf_deploy.settings.quantize import Method
 
@@ -35,20 +39,11 @@ class Observer:
     """
 
     def __init__(self, model: FloatModel) -> None:
-        import onnxruntime
-
         self._model = model
         exposed, self.tensors = _expose(model.proto, model.input)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = usable_cpus()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
-        options.log_severity_level = 4  # errors are raised anyway
-        # Fusing would remove the requested activations.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            self._session = onnxruntime.InferenceSession(
-                exposed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            # Fusing would remove the requested activations.
+            self._session = cpu_session(exposed.SerializeToString(), "ORT_DISABLE_ALL", threads=usable_cpus())
         except Exception as error:  # its errors share no base class
             raise ImfDeployError(
                 f"ONNX Runtime cannot run {model.artifact.path}: {str(error).splitlines()[0]}",
@@ -139,3 +134,71 @@ def _extremes(model: FloatModel, observer: Observer, images: Split, advance: Cal
             extremes[name] = (min(extremes[name][0], low), max(extremes[name][1], high))
         advance(len(activations[model.input]))
     return extremes
+
+
+SCHEMA = 2
+_PARTS = {
+    "model": "another model",
+    "images": "other images",
+    "preprocess": "other preprocessing",
+    "method": "another method",
+}
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """The key of stored ranges.
+
+    Attributes:
+        model: SHA-256 of the float ONNX file and of its weights in other files.
+        images: SHA-256 of the calibration images.
+        preprocess: Fingerprint of the preprocessing: mean and deviation affect every range.
+        method: The method that chose the ranges, with its parameters.
+    """
+
+    model: str
+    images: str
+    preprocess: str
+    method: str
+
+    def path(self, folder: Path) -> Path:
+        """Return the path of ranges with this key in a folder of caches."""
+        return folder / f"ranges-{fingerprint(asdict(self))[:16]}.json"
+
+
+def cached_ranges(path: Path, key: CacheKey, measure: Callable[[], Ranges]) -> Ranges:
+    """Return the ranges at ``path``, or measure and store them.
+
+    Args:
+        path: The cache file.
+        key: The key that the ranges must have.
+        measure: Called if the file does not exist.
+
+    Raises:
+        UsageError: the file belongs to another model, other images, other preprocessing or another method.
+        ImfDeployError: the file is damaged, or cannot be written.
+    """
+    if path.is_file():
+        return _read(path, key)
+    ranges = measure()
+    content = {"schema": SCHEMA, **asdict(key), "ranges": {name: list(ends) for name, ends in ranges.items()}}
+    write_json(path, content)
+    return ranges
+
+
+def _read(path: Path, key: CacheKey) -> Ranges:
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise ImfDeployError(f"{path} is not a calibration cache of this version", "Delete it")
+    for name, called in _PARTS.items():
+        if content.get(name) != getattr(key, name):
+            raise UsageError(
+                f"the calibration cache {path} belongs to {called}", "Use another `cache`, or delete it"
+            )
+    try:
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ImfDeployError(f"the calibration cache {path} is damaged", "Delete it") from error
+    if not all(low <= 0 <= high for low, high in ranges.values()):
+        raise ImfDeployError(f"the calibration cache {path} is damaged", "Delete it")
+    return ranges

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from imf_deploy.benchmark.energy import EnergyMeter
+from imf_deploy.benchmark.conditions import EnergyMeter
 from imf_deploy.benchmark.latency import Latency, Nanoseconds
 from imf_deploy.runners.base import Batch, Runner
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import DeviceError, ImfDeployError
+from imf_deploy.export.choice import rtx_runs_on
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES, cuda_driver, gpu_here, this_gpu
-from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.records.files import EngineFile, sidecar_path
 from imf_deploy.records.making import Gpu
 from imf_deploy.settings.export import TURING

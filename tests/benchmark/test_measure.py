@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
+from imf_deploy.benchmark.conditions import EnergyMeter, find_energy_meter
 from imf_deploy.benchmark.latency import Latency, ratio
 from imf_deploy.benchmark.measure import measure, slice_orders
 from imf_deploy.errors import ImfDeployError

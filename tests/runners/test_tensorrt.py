@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.choice import rtx_runs_on
 from imf_deploy.export.engine_header import EngineHeader
 from imf_deploy.export.flavour import gpu_here
-from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, sidecar_path
