@@ -32,11 +32,11 @@ def usable_cpus() -> int:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of this package and of those its numbers depend on, if installed."""
-    found = {"python": platform.python_version()}
+    known = {"python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            known[package] = importlib.metadata.version(package)
+    return known
 
 
 @cache

@@ -30,7 +30,8 @@ def distill_and_export(
 ) -> None:
     """Run all stages: distil, strip, export, verify, bench, report.
 
-    Repeating the command resumes an interrupted run. Exits with 3 if a file misses its gate.
+    Repeating the command resumes an interrupted run. Exits with 3 if a file
+    misses its gate.
     """
     from rich.console import Console
 

@@ -11,9 +11,7 @@ from cyclopts import Parameter
 from imf_deploy.errors import UsageError
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder to write to.")]
-Overwrite = Annotated[
-    bool, Parameter(help="Replace existing files of another run.", negative=(), show_default=False)
-]
+Overwrite = Annotated[bool, Parameter(help="Replace existing files.", negative=(), show_default=False)]
 TrustModel = Annotated[
     tuple[str, ...],
     Parameter(

@@ -64,8 +64,9 @@ def export(
 ) -> None:
     """Write a product as ONNX files and TensorRT engines.
 
-    The product's accuracy is measured first, because the files record it. INT8 is calibrated on training
-    images, and written if it passes its gate on validation images.
+    The product's accuracy is measured first, because the files record it. INT8
+    is calibrated on training images, and written if it passes its gate on
+    validation images.
     """
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data
@@ -112,9 +113,11 @@ def refit_engine(
 ) -> None:
     """Write an engine with the weights of another student of the same architecture, in seconds.
 
-    The engine keeps its tactics. Its outputs are compared with those of the weights on random images first.
+    The engine keeps its tactics. Its outputs are compared with those of the
+    weights on random images first.
 
-    Exits with 3 if the outputs differ, and with 4 if this machine cannot run the engine.
+    Exits with 3 if the outputs differ, and with 4 if this machine cannot run
+    the engine.
     """
     from imf_deploy.pipeline.refit import refit_engine as run
 

@@ -167,8 +167,9 @@ def study(
 ) -> None:
     """Compare IMF with cross-entropy, KD, hints and DKD: same budget, same order of data, same seeds.
 
-    Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept in OUTPUT/runs, so that the
-    same command resumes an interrupted study, and a larger study reuses them.
+    Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept
+    in OUTPUT/runs, so that the same command resumes an interrupted study, and a
+    larger study reuses them.
     """
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run

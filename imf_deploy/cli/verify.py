@@ -31,10 +31,12 @@ def verify(
 ) -> None:
     """Run a file on the whole test split and compare it with its PyTorch model.
 
-    Checks the file's hash and record, the rungs of the parity ladder that lead to it, and its gate. Shows
-    the changes in each class, and the images on which the file differs most from PyTorch.
+    Checks the file's hash and record, the rungs of the parity ladder that lead
+    to it, and its gate. Shows the changes in each class, and the images on
+    which the file differs most from PyTorch.
 
-    Exits with 3 if the file misses its gate, and with 4 if this machine cannot run it.
+    Exits with 3 if the file misses its gate, and with 4 if this machine cannot
+    run it.
     """
     from rich.console import Console
 

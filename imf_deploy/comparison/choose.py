@@ -12,22 +12,24 @@ from imf_deploy.show.format import percent, scaled, significant
 
 def misses(budget: Budget, row: ArtifactRow) -> dict[str, float]:
     """Return by how much a candidate misses each limit, in words and as a fraction of the limit."""
-    latency, accuracy, found = row.latency_ms, row.validation_accuracy, {}
+    latency, accuracy, missed = row.latency_ms, row.validation_accuracy, {}
     if latency is None or accuracy is None:
         raise ValueError(f"{row.path} is not a candidate")
     if budget.latency_budget_ms is not None and latency.p50 > budget.latency_budget_ms:
         over = latency.p50 - budget.latency_budget_ms
-        found[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = (
+        missed[f"{significant(latency.p50)} ms, {significant(over)} ms too slow"] = (
             over / budget.latency_budget_ms
         )
     if budget.size_budget_mb is not None and row.size_bytes > budget.size_budget_mb * 1e6:
         extra = row.size_bytes - budget.size_budget_mb * 1e6
-        told = f"{scaled(row.size_bytes, 'B')}, {scaled(extra, 'B')} too large"
-        found[told] = extra / (budget.size_budget_mb * 1e6)
+        size = f"{scaled(row.size_bytes, 'B')}, {scaled(extra, 'B')} too large"
+        missed[size] = extra / (budget.size_budget_mb * 1e6)
     if budget.min_accuracy is not None and accuracy < budget.min_accuracy:
         under = budget.min_accuracy - accuracy
-        found[f"{percent(accuracy)}, {significant(100 * under)} points too few"] = under / budget.min_accuracy
-    return found
+        missed[f"{percent(accuracy)}, {significant(100 * under)} points too few"] = (
+            under / budget.min_accuracy
+        )
+    return missed
 
 
 @dataclass(frozen=True)
@@ -91,5 +93,7 @@ def _left_out(candidates: Sequence[Entry], others: int) -> str:
 
 def _none_fits(candidates: Sequence[Entry], budget: Budget, others: str) -> Choice:
     nearest = min(candidates, key=lambda entry: max(misses(budget, entry.row).values()))
-    told = "; ".join(misses(budget, nearest.row))
-    return Choice(None, f"No file fits {budget}. {nearest.name} comes nearest: {told}.{others}", nearest)
+    nearest_misses = "; ".join(misses(budget, nearest.row))
+    return Choice(
+        None, f"No file fits {budget}. {nearest.name} comes nearest: {nearest_misses}.{others}", nearest
+    )

@@ -84,7 +84,7 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
 
 
 def recorded_data(content: Any) -> DataSettings:
-    """Read the ``data_config`` of a record, which may be anybody's.
+    """Read the ``data_config`` of a record, which may come from an untrusted source.
 
     Raises:
         ImfDeployError: a field is unknown, has another type, or is out of its bounds.

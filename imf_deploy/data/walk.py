@@ -67,9 +67,9 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         ImfDeployError: the folder cannot be read.
     """
     try:
-        with os.scandir(folder) as found:
+        with os.scandir(folder) as listing:
             # The folder __MACOSX that macOS adds to an archive contains only hidden files.
-            shown = (e for e in found if not e.name.startswith(".") and e.name != "__MACOSX")
+            shown = (e for e in listing if not e.name.startswith(".") and e.name != "__MACOSX")
             return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise ImfDeployError(
@@ -93,7 +93,7 @@ def is_image_name(name: str) -> bool:
 
 def images_below(place: Path, walk: Walk) -> list[Path]:
     """Return the images of a class folder, then those of its subfolders, each folder once."""
-    found: list[Path] = []
+    images: list[Path] = []
     # A link to a parent folder would be followed for ever.
     waiting, visited = [place], {str(parent) for parent in real(place).parents}
     while waiting:
@@ -111,11 +111,11 @@ def images_below(place: Path, walk: Walk) -> list[Path]:
                 walk.images += 1
                 if elsewhere or (entry.is_symlink() and not real(path).is_relative_to(walk.root)):
                     walk.outside += 1
-                found.append(path)
+                images.append(path)
             else:
                 walk.ignore(path)
         waiting += reversed(inside)
-    return found
+    return images
 
 
 def exists(path: Path, test: Callable[[Path], bool] = Path.exists) -> bool:

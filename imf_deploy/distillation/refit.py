@@ -63,14 +63,16 @@ def refit_heads(
     if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
         say(f"Heads are not re-fitted: {images} images fit into memory, too few for {classes} classes")
         return []
-    found = []
+    refitted = []
     for head in heads:
         inputs = features[head.source][:, : head.start[0].shape[1]]
-        found.append(refit(inputs, taught, labels, head.start, weights, config.label_smoothing))
-    accuracies = _accuracies([*heads, *heads], [*(head.start for head in heads), *found], see, data, device)
+        refitted.append(refit(inputs, taught, labels, head.start, weights, config.label_smoothing))
+    accuracies = _accuracies(
+        [*heads, *heads], [*(head.start for head in heads), *refitted], see, data, device
+    )
     results = []
     for head, fitted, old, new in zip(
-        heads, found, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
+        heads, refitted, accuracies[: len(heads)], accuracies[len(heads) :], strict=True
     ):
         results.append(Refitted(head.name, old, new, old is None or new is None or new >= old))
         if results[-1].kept:
@@ -163,7 +165,7 @@ def refit_student(
             network(images)
             return {"own": own.features}
 
-        return _told(refit_heads(own.head(), see, teach, data, config, weights, device))
+        return _reported(refit_heads(own.head(), see, teach, data, config, weights, device))
 
 
 def refit_distilled(
@@ -195,7 +197,7 @@ def refit_distilled(
             return {"own": own.features, "branches": torch.cat(pooled, 1)}
 
         heads = (own.head() if plain else []) + branch_heads(graph)
-        return _told(refit_heads(heads, see, teach, data, config, weights, device))
+        return _reported(refit_heads(heads, see, teach, data, config, weights, device))
 
 
 def example(data: DataSet) -> Tensor:
@@ -203,13 +205,13 @@ def example(data: DataSet) -> Tensor:
     return next(eval_batches(data.train.subset(torch.arange(2)), data.preprocess))[0]
 
 
-def _told(found: list[Refitted]) -> list[Refitted]:
-    if not found:
+def _reported(heads: list[Refitted]) -> list[Refitted]:
+    if not heads:
         return []
     changes = [
         f"{each.head} {each.before:.2%} -> {each.after:.2%}" + ("" if each.kept else " (not kept)")
-        for each in found
+        for each in heads
         if each.before is not None and each.after is not None
     ]
     say("Heads re-fitted" + (f", validation accuracy: {', '.join(changes)}" if changes else ""))
-    return found
+    return heads

@@ -11,7 +11,7 @@ from imf_deploy.files import sha256_file
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.records.files import Artifact, sidecar_path
 
-# Long lists that tell a reader little, and fields that the facts already show; the file itself has them.
+# Long lists of little interest, and fields that the facts already show; the file itself has them.
 _LEFT_OUT: dict[str, Any] = {
     **dict.fromkeys(
         ("path", "sha256", "recipe", "history", "teacher_tensors", "operators", "data_config", "config"), True

@@ -35,7 +35,7 @@ def inspect_weights(path: Path) -> Finding:
     try:
         # The library checks that the header fits the file; with numpy, because torch takes seconds to import.
         with safe_open(path, framework="np") as file:
-            told = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
             for name in file.keys():  # noqa: SIM118 (it is not a mapping)
                 part = file.get_slice(name)
                 tensors.append({"name": name, "dtype": part.get_dtype(), "shape": part.get_shape()})
@@ -49,12 +49,12 @@ def inspect_weights(path: Path) -> Finding:
     facts = file_facts(path) | {
         "values": values.total(),
         "values_by_type": dict(values.most_common()),
-        "metadata": told,
+        "metadata": metadata,
         "tensors": tensors,
     }
-    if _CHECKPOINT in told:
-        facts["metadata"] = {name: text for name, text in told.items() if name != _CHECKPOINT}
-        facts["training"] = _training(told[_CHECKPOINT])
+    if _CHECKPOINT in metadata:
+        facts["metadata"] = {name: text for name, text in metadata.items() if name != _CHECKPOINT}
+        facts["training"] = _training(metadata[_CHECKPOINT])
         return Finding(path, "safetensors", "a checkpoint of an unfinished training, as safetensors", facts)
     sidecar = beside(path, facts["sha256"])
     return Finding(

@@ -65,8 +65,8 @@ def resolve(name: str) -> Architecture:
         return Architecture("torchvision", SHORT_NAMES[name])
     if name in VARIANTS or name in _torchvision_names():
         return Architecture("cifar" if name in VARIANTS else "torchvision", name)
-    if (found := _WIDTH.fullmatch(name)) and found[1] in ("mobilenetv2", *VARIANTS):
-        return _scaled(name, resolve(found[1]), float(found[2]))
+    if (match := _WIDTH.fullmatch(name)) and match[1] in ("mobilenetv2", *VARIANTS):
+        return _scaled(name, resolve(match[1]), float(match[2]))
     raise _unknown(name, [*SHORT_NAMES, *VARIANTS, *_torchvision_names()])
 
 

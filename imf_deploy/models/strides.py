@@ -45,7 +45,7 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
         raise UsageError(
             f"`stem_strides` has {len(strides)} values, but the network reduces its input "
             f"{len(levels)} times",
-            "Give as many as there are, such as `stem_strides` 1",
+            "Give one for each reduction, such as `stem_strides` 1",
         )
     for width, stride in zip(sorted(levels, reverse=True), strides, strict=False):
         for module in levels[width]:

@@ -70,10 +70,10 @@ class StripProof:
         logits_identical: Whether logits before and after are the same bit for bit.
         max_abs_diff: Largest difference between logits before and after.
         images: Number of images that were compared.
-        parameters_before: Of the training graph.
-        parameters_after: Of the file.
-        macs_before: Multiply-accumulates for one image, training graph.
-        macs_after: The same for the file.
+        parameters_before: Number of parameters of the training graph.
+        parameters_after: Number of parameters of the file.
+        macs_before: Multiply-accumulates of the training graph for one image.
+        macs_after: Multiply-accumulates of the file for one image.
         removed: Modules of the training graph that are not in the file.
         keys_match: Whether the file's tensors are those of the architecture, no more and no less.
         teacher_tensors_found: Number of tensors of the file that are equal to one of the teacher's.
@@ -226,7 +226,7 @@ class Verification:
         reason: Why the file fails or was not run; null if it passes.
         gate: The gate of the file.
         doubt: Why the accuracy of the product is suspect; empty if it is not.
-        ladder: From the training graph down to the file.
+        ladder: Rungs from the training graph down to the file.
         images: Number of images.
         max_abs_diff: Largest absolute difference of any logit.
         mean_abs_diff: Mean absolute difference of all logits.

@@ -46,8 +46,8 @@ class Refitted:
 
     Attributes:
         head: Name of the head.
-        before: Validation accuracy from 0 to 1; null without validation images.
-        after: The same, re-fitted.
+        before: Validation accuracy before, from 0 to 1; null without validation images.
+        after: Validation accuracy of the re-fitted head.
         kept: Whether the re-fitted head was kept; it is unless it is less accurate.
     """
 

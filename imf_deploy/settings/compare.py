@@ -1,4 +1,4 @@
-"""What a file that is chosen of several runs may cost, and has to reach."""
+"""Settings of a comparison: the budget of the chosen file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imf_deploy.settings.base import settings
 
 @settings()
 class Budget:
-    """Limits on the cost and the accuracy of a file; ``None`` is no limit."""
+    """Limits on the cost and the accuracy of a file; ``None`` means no limit."""
 
     latency_budget_ms: Annotated[
         float | None,
@@ -32,11 +32,11 @@ class Budget:
 
     def __str__(self) -> str:
         """Return the limits in words."""
-        told = []
+        limits = []
         if self.latency_budget_ms is not None:
-            told.append(f"at most {self.latency_budget_ms:g} ms")
+            limits.append(f"at most {self.latency_budget_ms:g} ms")
         if self.size_budget_mb is not None:
-            told.append(f"at most {self.size_budget_mb:g} MB")
+            limits.append(f"at most {self.size_budget_mb:g} MB")
         if self.min_accuracy is not None:
-            told.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
-        return ", ".join(told)
+            limits.append(f"at least {100 * self.min_accuracy:g} % of the validation images")
+        return ", ".join(limits)

@@ -46,7 +46,7 @@ class BatchRange:
         # TensorRT accepts an invalid range silently and then builds nothing.
         if not 1 <= self.min <= self.opt <= self.max:
             raise UsageError(
-                f"the batch range {self} is not three rising numbers from 1 on",
+                f"the batch range {self} does not fit 1 <= MIN <= OPT <= MAX",
                 "Give MIN:OPT:MAX, such as 1:8:32",
             )
 
@@ -112,7 +112,7 @@ def _read_precisions(text: str) -> Any:
         return DEPLOY
     if unknown or not names:
         raise UsageError(
-            f"`precisions` {', '.join(unknown)} is not known",
+            f"`precisions` '{', '.join(unknown)}' is not known",
             f"Give {DEPLOY} alone, or choose from: {', '.join(EVERY_PRECISION)}",
         )
     return names

@@ -31,8 +31,8 @@ class Gate:
         """Return why a file does not pass, and by how much; empty if it passes.
 
         Args:
-            accuracy: Of the file, from 0 to 1.
-            reference: Of the float model.
+            accuracy: Accuracy of the file, from 0 to 1.
+            reference: Accuracy of the float model.
             agreement: Part of the images on which both choose the same class.
         """
         drop = (reference - accuracy) * 100

@@ -27,7 +27,7 @@ class Candidate:
     Attributes:
         product: ``plain`` or ``imf@k``.
         macs: Multiply-accumulates for one image.
-        validation_accuracy: From 0 to 1.
+        validation_accuracy: Accuracy on the validation split, from 0 to 1.
     """
 
     product: str

@@ -123,7 +123,7 @@ def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Ten
     """
     proof = prove(distilled, product, stripped, images)
     if not proof.passed:
-        raise GateError(f"stripping {product} did not hold its proof: {proof.broken}", "Please report this")
+        raise GateError(f"the strip proof of {product} failed: {proof.broken}", "Please report this")
     return {
         "parent": distilled.artifact.sha256,
         "model": _model(distilled, product),

@@ -1,4 +1,4 @@
-"""The pictures of a study: accuracy against multiply-accumulates, and against measured latency."""
+"""Figures of a study: accuracy against multiply-accumulates, and against measured latency."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COSTS = {
-    "macs": "multiply-accumulates of one picture (millions); left and up is better",
-    "latency": "measured median latency of one picture (ms, fp32); left and up is better",
+    "macs": "multiply-accumulates per image (millions); top left is better",
+    "latency": "measured median latency of one image (ms, fp32); top left is better",
 }
 _COLORS = [PRINTED[color] for color in SERIES]
-# A mark of its own for each, for those who print in grey.
+# Each method has its own marker, for greyscale prints.
 _LOOKS = {
     "imf": (_COLORS[0], "o"),
     "kd": (_COLORS[1], "s"),
@@ -36,21 +36,21 @@ _LOOKS = {
 }
 _OTHER = (_COLORS[4], "P")
 _STEP = 0.012
-"""Methods of the same network stand side by side, this part of the axis apart, so that bars can be told."""
+"""Distance between methods of the same network, as a part of the axis, so that error bars do not overlap."""
 _NARROW = 8
-"""Below this ratio of the most to the fewest MACs, 1, 2 and 5 of a decade are too few ticks."""
+"""Below this ratio of the most to the fewest MACs, ticks at 1, 2 and 5 of a decade are too few."""
 _SAMPLES = 41
-"""So many places along every bar and every line are kept free of labels."""
+"""Number of positions along every bar and line that are kept free of labels."""
 
 
 class Point(NamedTuple):
     """One network by one method.
 
     Attributes:
-        label: What is written beside it; empty for nothing.
+        label: Text beside the point; empty for none.
         cost: Millions of multiply-accumulates, or milliseconds.
-        accuracy: Mean on the test split, in percent.
-        deviation: Over the seeds, in points; 0 for one seed.
+        accuracy: Mean accuracy on the test split, in percent.
+        deviation: Standard deviation over the seeds, in points; 0 for one seed.
     """
 
     label: str
@@ -61,13 +61,13 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Points that are joined by a line, if it has more than one.
+    """Points that are joined by a line.
 
     Attributes:
         method: A key of :data:`imf_deploy.study.selection.TITLES`.
-        name: What the legend says.
-        points: From the lowest cost.
-        hollow: Whether its marks are empty: the plain student by IMF, beside the ``imf@k``.
+        name: Label in the legend.
+        points: Points in the order of their costs.
+        hollow: Whether the markers are hollow, as for the plain student by IMF beside the ``imf@k``.
     """
 
     method: str
@@ -85,17 +85,17 @@ def draw_pictures(
 ) -> list[Path]:
     """Write ``accuracy-macs`` and ``accuracy-latency``, each as .svg and .png.
 
-    The same input gives the same bytes, with the same matplotlib.
+    With one version of matplotlib, the same input gives the same bytes.
 
     Args:
-        folder: Made if it is not there.
+        folder: Folder to write to; created if needed.
         trained: Trainings of one budget. Those with a variant, or without a test, are left out.
-        networks: Costs; what has none is not drawn, and a picture without points is not written.
-        student: The whole student.
-        thinner: Names of other students.
+        networks: Costs; networks without costs are not drawn, and a figure without points is not written.
+        student: The full student.
+        thinner: Names of thinner students.
 
     Returns:
-        Paths of the files that were written.
+        Paths of the written files.
 
     Raises:
         ImfDeployError: a file cannot be written.
@@ -110,7 +110,7 @@ def draw_pictures(
             for suffix in (".svg", ".png"):
                 path = folder / f"accuracy-{cost}{suffix}"
                 with atomic_path(path) as temporary:
-                    # Without dates and versions, which would make every file another one.
+                    # Without dates and versions, which would make every file different.
                     nothing = ("Date", "Creator", "Format", "Type") if suffix == ".svg" else ("Software",)
                     figure.savefig(temporary, metadata=dict.fromkeys(nothing), dpi=160)
                 written.append(path)
@@ -124,31 +124,31 @@ def series_of(
     thinner: Sequence[str],
     cost: str,
 ) -> list[Series]:
-    """Return what a picture shows: the family of IMF, then every method's whole and thinner students.
+    """Return the content of a figure: the family of IMF, then the full and thinner students of every method.
 
     Args:
         trained: Trainings of one budget.
         networks: Costs of the architectures.
-        student: The whole student.
-        thinner: Names of other students.
+        student: The full student.
+        thinner: Names of thinner students.
         cost: A key of :data:`COSTS`.
     """
     methods = selection.tested(trained, student)
-    found = []
+    series = []
     family = []
     for name in selection.prefixes(n for run in methods.get("imf", {}).values() for n in run.test):
         family += _points(trained, networks, student, "imf", name, cost, name)
     if family:
-        found.append(Series("imf", "IMF, imf@k", sorted(family, key=lambda point: point.cost)))
+        series.append(Series("imf", "IMF, imf@k", sorted(family, key=lambda point: point.cost)))
     architectures = [student, *thinner]
     everyone = {method for name in architectures for method in selection.tested(trained, name)}
     drawn: dict[str, dict[str, Point]] = {}
-    # IMF first and cross-entropy last: the legend has the order of accuracy that is hoped for.
+    # The legend lists IMF first and cross-entropy last.
     for method in selection.in_order(everyone)[::-1]:
         points = {name: _points(trained, networks, name, method, PLAIN, cost, "") for name in architectures}
         drawn[method] = {name: own[0] for name, own in points.items() if own}
     for name in architectures:
-        # A name once, at the lowest of its points: curves rise, so there is room on its right.
+        # Each name appears once, at its lowest point: curves rise, so there is room on its right.
         rivals = [method for method, points in drawn.items() if name in points]
         if rivals:
             lowest = min(rivals, key=lambda method: drawn[method][name].accuracy)
@@ -157,8 +157,8 @@ def series_of(
         joined = sorted(named.values(), key=lambda point: point.cost)
         if joined:
             label = title(method) + (", plain" if method == "imf" else "")
-            found.append(Series(method, label, joined, method == "imf"))
-    return found
+            series.append(Series(method, label, joined, method == "imf"))
+    return series
 
 
 def _points(
@@ -170,13 +170,13 @@ def _points(
     cost: str,
     label: str,
 ) -> list[Point]:
-    """Return the point of one network, or nothing if its cost or its accuracy is not known."""
+    """Return the point of one network; an empty list if its cost or its accuracy is not known."""
     network = selection.by_product(networks, student).get(product)
-    told = spread(test_accuracies(selection.tested(trained, student).get(method, {}), product).values())
-    if network is None or told.mean is None:
+    values = spread(test_accuracies(selection.tested(trained, student).get(method, {}), product).values())
+    if network is None or values.mean is None:
         return []
     value = network.macs / 1e6 if cost == "macs" else network.latency_ms.get("fp32")
-    return [Point(label, value, 100 * told.mean, 100 * (told.deviation or 0))] if value else []
+    return [Point(label, value, 100 * values.mean, 100 * (values.deviation or 0))] if value else []
 
 
 def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:
@@ -196,13 +196,13 @@ def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)))
     else:
         cost_axis(axes, costs)
-    axes.autoscale_view()  # matplotlib puts it off, and the next line asks for the limits
-    # The whole student stands at the right end; its name needs room.
+    axes.autoscale_view()  # matplotlib defers it, and the next line reads the limits
+    # The full student is at the right end; its name needs room.
     axes.set_xlim(right=_along(axes, 1.14))
     shifted = _side_by_side(axes, series)
     for one, points in zip(series, shifted, strict=True):
         _draw(axes, one, points)
-    axes.set_xlabel(f"{axis}\nmethods of one network stand side by side")
+    axes.set_xlabel(f"{axis}\nmethods of one network are drawn side by side")
     axes.set_ylabel("test accuracy (%) ± deviation over seeds")
     figure.legend(loc="outside upper left", ncols=3)
     everything = [point for points in shifted for point in points]
@@ -213,18 +213,18 @@ def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:
 
 
 def _along(axes: Axes, part: float) -> float:
-    """Return the cost at a part of the axis: 0 is its left end, 1 its right."""
+    """Return the cost at a position on the axis: 0 is its left end, 1 its right end."""
     return float((axes.transAxes - axes.transData).transform((part, 0))[0])
 
 
 def _covered(axes: Axes, points: Sequence[Point]) -> list[tuple[float, float]]:
-    """Return places along the bars of a series, and along the line that joins it."""
+    """Return positions along the bars of a series, and along the line that joins its points."""
     ends = [((p.cost, p.accuracy - p.deviation), (p.cost, p.accuracy + p.deviation)) for p in points]
     ends += [((a.cost, a.accuracy), (b.cost, b.accuracy)) for a, b in pairwise(points)]
     back = axes.transData.inverted()
     places = []
     for start, end in ends:
-        # A line is straight on the screen, also where the axis is logarithmic.
+        # A line is straight on the screen even if the axis is logarithmic.
         one, other = axes.transData.transform([start, end])
         parts = (part / (_SAMPLES - 1) for part in range(_SAMPLES))
         places += [tuple(back.transform(one + part * (other - one))) for part in parts]

@@ -104,7 +104,7 @@ def wilson_interval(accuracy: float, count: int, z: float = 1.959964) -> tuple[f
     """Return the confidence interval of an accuracy measured on ``count`` images.
 
     Args:
-        accuracy: From 0 to 1.
+        accuracy: Accuracy from 0 to 1.
         count: Number of images.
         z: Two-sided quantile of the normal distribution; the default gives the 95 % interval.
 

@@ -224,7 +224,7 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
     path = Path(given.teacher_weights) if given.teacher_weights else packaged_teacher(given.teacher, data)
     if path is None:
         raise TeacherNeededError(
-            f"no teacher is given, and the packaged one does not know {data.name}",
+            f"no teacher is given, and the packaged one does not fit {data.name}",
             "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
     return load_teacher(path, given.teacher, data, choose_device(device), given)

@@ -44,7 +44,7 @@ def better_teacher(
     ``None`` if none is clearly better than the current way.
 
     Args:
-        module: In evaluation mode; images -> logits.
+        module: Network in evaluation mode; images -> logits.
         others: The same network, built in other ways.
         data: Data that they will teach on.
         device: Device of all of them.

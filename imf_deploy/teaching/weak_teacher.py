@@ -14,7 +14,7 @@ def check_teacher(teacher: Teacher, data: DataSet, accept: bool) -> str:
     """Compare a teacher with chance, and without a record also with other obvious ways to use it.
 
     Args:
-        teacher: In evaluation mode.
+        teacher: The teacher, in evaluation mode.
         data: Data that it will teach on.
         accept: Whether to continue in any case.
 
@@ -50,8 +50,8 @@ def weak_teacher(teacher: float, student: float) -> str:
     """Return a warning if a student is not less accurate than its teacher, else an empty string.
 
     Args:
-        teacher: Accuracy from 0 to 1.
-        student: The same, after the distillation.
+        teacher: Accuracy of the teacher, from 0 to 1.
+        student: Accuracy of the student after the distillation.
     """
     if student < teacher:
         return ""

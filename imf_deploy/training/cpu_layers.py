@@ -138,10 +138,10 @@ def _gradients(
 ) -> Tensor:
     """Return the gradient of a depthwise convolution's features (0) or weight (1)."""
     wanted = [which == 0, which == 1, False]
-    found = torch.ops.aten.convolution_backward(
+    gradients = torch.ops.aten.convolution_backward(
         gradient, features, weight, None, stride, [1, 1], [1, 1], False, [0, 0], len(weight), wanted
     )
-    return cast(Tensor, found[which])
+    return cast(Tensor, gradients[which])
 
 
 class _PointwiseConv2d(nn.Conv2d):

@@ -137,7 +137,7 @@ def verify(
             # One engine that this GPU refuses must not prevent the report on all other files.
             status, reason = not_run(artifact.path, error)
             ladder = [*before.ladder, Rung(name, against, status, reason)]
-            found = Verification(status=status, reason=reason, gate=own_gate, ladder=ladder)
+            verification = Verification(status=status, reason=reason, gate=own_gate, ladder=ladder)
         else:
             own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
@@ -148,7 +148,7 @@ def verify(
                 portability, elsewhere = judge(artifact, data.test, data.preprocess, reference, own_gate)
             reason = failure(ladder, parity.reason or elsewhere)
             answers = (logits, reference, labels, data.preprocess.labels)
-            found = replace(
+            verification = replace(
                 parity,
                 status="fail" if reason else "pass",
                 reason=reason or None,
@@ -158,7 +158,7 @@ def verify(
                 batches=check,
                 portability=portability,
             )
-        verified.append(artifact.revised(verify=replace(found, doubt=reason_to_doubt)))
+        verified.append(artifact.revised(verify=replace(verification, doubt=reason_to_doubt)))
     return verified
 
 

@@ -35,7 +35,7 @@ def test_an_fp16_file_is_for_engines_unless_it_is_asked_for(
 def test_deploy_stands_alone() -> None:
     assert choose_precisions(("fp32", "fp16", "int8")) == every_form(["fp32", "fp16", "int8"])
     for wrong in ("deploy,fp32", "best", "", "Deploy"):
-        with pytest.raises(UsageError, match="`precisions` has no"):
+        with pytest.raises(UsageError, match=r"`precisions` .* is not known"):
             ExportSettings(precisions=wrong)  # type: ignore[arg-type]
 
 

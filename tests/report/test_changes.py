@@ -28,7 +28,7 @@ def test_each_image_stands_once_the_farthest_first(report: dict[str, Any]) -> No
 def test_the_page_has_tables_and_pictures(report: dict[str, Any]) -> None:
     page = render_html(Report.of(report))
     assert "Changes by class" in page
-    assert "3 of 2000 images in another class" in page
+    assert "3 of 2000 images get another class" in page
     assert f'src="{report["pictures"]["17"]}"' in page
     assert "Coat" in page
     report["pictures"] = {}

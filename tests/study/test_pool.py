@@ -90,7 +90,7 @@ def test_a_process_that_is_killed_is_told_of(bench: Bench) -> None:
         for child in set(multiprocessing.active_children()) - others:
             child.kill()
 
-    expected = "a training's process was killed, perhaps for want of memory. Give fewer `jobs`"
+    expected = "the process of a training was killed, perhaps for lack of memory. Give fewer `jobs`"
     with pytest.raises(ImfDeployError, match=re.escape(expected)), trainer(bench, 1) as train_all:
         watching = once_training(bench.folder, kill)
         list(train_all([ENDLESS]))

@@ -94,7 +94,7 @@ def test_ablation_is_on_validation_and_sorted_by_number() -> None:
     assert table(told) == ABLATION.replace("\\|", "&#124;")
     assert "on the validation split" in told
     assert "test images" not in told
-    assert "one is expected in bold" in told, "many comparisons"
+    assert "one in twenty is expected in bold" in told, "many comparisons"
 
 
 def test_ablation_leaves_other_methods_and_students_out(trained: list[Trained]) -> None:
