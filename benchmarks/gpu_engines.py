@@ -26,14 +26,16 @@ from gpu_ceilings import Ceilings, layer_costs, measure_ceilings, shares
 from gpu_networks import SEEDS, Network, networks_of
 from gpu_rivals import RIVALS, SLOW, engine_runner, is_pytorch_fp32, why_not
 
-from imf_deploy.benchmark import Latency, conditions, measure, ratio
+from imf_deploy.benchmark.conditions import conditions
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.benchmark.int8 import WORTH, compare
+from imf_deploy.benchmark.latency import Latency, ratio
+from imf_deploy.benchmark.measure import measure
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_json
-from imf_deploy.runners import Runner
+from imf_deploy.runners.base import Runner
 from imf_deploy.settings import BatchRange, BuildSettings
 
 ENGINES = ("fp16", "int8", "fp32")

@@ -9,9 +9,10 @@ import torch
 from gpu_networks import Network
 from torch import Tensor, nn
 
-from imf_deploy.runners import OnnxRuntimeRunner, PyTorchRunner, Runner, TensorRTRunner
-from imf_deploy.runners.onnxruntime import PROVIDERS
-from imf_deploy.runners.pytorch import PyTorchMode
+from imf_deploy.runners.base import Runner
+from imf_deploy.runners.onnxruntime import PROVIDERS, OnnxRuntimeRunner
+from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 
 
 class Half(nn.Module):

@@ -17,11 +17,13 @@ from typing import Self
 
 import numpy as np
 
-from imf_deploy.benchmark import conditions, measure
+from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.measure import measure
 from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.files import write_json
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.runners import Batch, Logits, OnnxRuntimeRunner
+from imf_deploy.runners.base import Batch, Logits
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
 SLICES = 40
 

@@ -27,8 +27,9 @@ from gpu_rivals import engine_runner, why_not
 from int8_latency import images_of
 from onnx import helper, numpy_helper
 
-from imf_deploy.benchmark import measure, ratio
 from imf_deploy.benchmark.gpu import gpu_parts
+from imf_deploy.benchmark.latency import ratio
+from imf_deploy.benchmark.measure import measure
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.quantize import PLACEMENT
@@ -36,8 +37,9 @@ from imf_deploy.export.engine_form import Floats, engine_source
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.files import write_bytes, write_json
-from imf_deploy.runners import Runner, TensorRTRunner
+from imf_deploy.runners.base import Runner
 from imf_deploy.runners.engine_layers import EngineLayer, short_type
+from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.settings import BatchRange, BuildSettings
 from imf_deploy.tasks.classification import same_class
 

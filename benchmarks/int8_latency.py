@@ -21,7 +21,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from imf_deploy.benchmark import conditions, measure, ratio
+from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.latency import ratio
+from imf_deploy.benchmark.measure import measure
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.quantize import quantize
@@ -32,7 +34,9 @@ from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.files import write_bytes, write_json
 from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, Runner
+from imf_deploy.runners.base import Runner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
 from imf_deploy.settings import DataSettings
 
 CLASSES = {224: 1000, 32: 10}

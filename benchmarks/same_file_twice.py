@@ -19,9 +19,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from imf_deploy.benchmark import conditions, measure, ratio
+from imf_deploy.benchmark.conditions import conditions
+from imf_deploy.benchmark.latency import ratio
+from imf_deploy.benchmark.measure import measure
 from imf_deploy.files import write_json
-from imf_deploy.runners import Batch, Logits, OnnxRuntimeRunner, Runner
+from imf_deploy.runners.base import Batch, Logits, Runner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
 CHANNELS, SIDE, LAYERS = 64, 28, 20
 

@@ -20,7 +20,7 @@ import torch
 
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
-from imf_deploy.runners import TensorRTRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 
 WARMUP_S, DURATION_S, ROUNDS, LEAST = 0.2, 3.0, 10, 10
 Times = tuple[float, float]

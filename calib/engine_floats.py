@@ -23,7 +23,7 @@ _HEADROOM = 2
 
 
 def choose_floats(
-    model: FloatModel, ranges: Ranges, images: Split, readable: Callable[[Path], bool]
+    model: FloatModel, ranges: Ranges, images: Split, check: Callable[[Path], object]
 ) -> Floats:
     """Return ``fp16`` if the fp16 form of an INT8 file answers as the file itself does, else ``fp32``.
 
@@ -34,7 +34,8 @@ def choose_floats(
         model: The float model.
         ranges: Ranges of its activations.
         images: Images, of which ``IMAGES`` are run in ONNX Runtime.
-        readable: Whether this machine's TensorRT reads a file; not every version accepts fp16 scales.
+        check: Raises an error if this machine's TensorRT rejects a file; not every version accepts fp16
+            scales.
     """
     import onnx
 
@@ -45,13 +46,12 @@ def choose_floats(
     content = quantize(model, ranges, "tensorrt")
     try:
         half = half_form(onnx.load_from_string(content)).SerializeToString()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "half.onnx"
+            path.write_bytes(half)
+            check(path)
     except ImfDeployError:
         return "fp32"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "half.onnx"
-        path.write_bytes(half)
-        if not readable(path):
-            return "fp32"
     few = images.subset(torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).long())
     answers, expected = (content_logits(form, model, few, keep_floats=True) for form in (half, content))
     same = (

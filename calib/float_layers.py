@@ -8,6 +8,8 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, helper
 
+from imf_deploy.portability.session import cpu_session
+
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "ConvInteger")
 
 
@@ -37,14 +39,9 @@ def running_operators(path: Path) -> dict[str, int]:
 
     They are read from the graph that onnxruntime saves after all of its optimisations.
     """
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # it warns that the saved graph is specific to this CPU
-        options.optimized_model_filepath = str(optimised)
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        cpu_session(path, optimised=optimised)
         graph = onnx.load(optimised).graph
     return dict(sorted(Counter(node.op_type for node in graph.node).items()))
 

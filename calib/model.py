@@ -16,6 +16,7 @@ from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
 from imf_deploy.files import read_json, sha256_file
+from imf_deploy.portability.session import cpu_session
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import OnnxFile, sidecar_path
 from imf_deploy.runners.base import Batch
@@ -148,15 +149,8 @@ def _probe(runner: OnnxRuntimeRunner, images: Batch) -> tuple[Batch, Batch]:
 
 def _answers(path: Path, proto: ModelProto, name: str, output: str, images: Batch) -> Batch:
     """Return one output of a prepared graph."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised anyway
     try:
-        session = onnxruntime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        values: Batch = session.run([output], {name: images})[0]
+        values: Batch = cpu_session(proto.SerializeToString()).run([output], {name: images})[0]
     except Exception as error:  # its errors share no base class
         raise ImfDeployError(
             f"{path} cannot be prepared for quantisation ({shorten(str(error))})", "Export it again"

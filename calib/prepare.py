@@ -10,6 +10,7 @@ from onnx import ModelProto, helper, inliner, version_converter
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import read_model
+from imf_deploy.portability.session import cpu_session
 from imf_deploy.untrusted import shorten
 
 OPSET = 13
@@ -115,16 +116,10 @@ def _wants_folding(model: ModelProto) -> bool:
 
 def _folded(model: ModelProto) -> ModelProto:
     """Return the model after ONNX Runtime's basic optimisations, which keep to standard operators."""
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder) / "model.onnx", Path(folder) / "folded.onnx"
         onnx.save(model, source)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised anyway
-        options.optimized_model_filepath = str(output)
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        cpu_session(source, "ORT_ENABLE_BASIC", optimised=output)
         folded: ModelProto = onnx.load(output)
     return folded
 

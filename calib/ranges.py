@@ -1,11 +1,14 @@
-"""Measure the range of every activation on images that stream through the float model."""
+"""Measure the range of every activation on images, and store the ranges for both targets and any gate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto
 
 from imf_deploy.calib.model import FloatModel
-from imf_deploy.calib.observe import Observer
 from imf_deploy.calib.threshold import (
     PERCENTILE,
     Histogram,
@@ -14,10 +17,64 @@ from imf_deploy.calib.threshold import (
     mse_range,
     percentile_range,
 )
-from imf_deploy.data import Split
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.compat import usable_cpus
+from imf_deploy.data import Split, eval_batches
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.files import fingerprint, read_json, write_json
+from imf_deploy.portability.session import cpu_session
 from imf_deploy.progress import track
 from imf_deploy.settings.quantize import Method
+
+Activations = dict[str, npt.NDArray[np.float32]]
+# Pixels in one batch: the activations of MobileNetV2 at 224 pixels take 55 MB per image.
+_PIXELS = 1 << 15
+_LARGEST_BATCH = 32
+
+
+class Observer:
+    """A session of a float model with activations as outputs.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: FloatModel) -> None:
+        self._model = model
+        exposed, self.tensors = _expose(model.proto, model.input)
+        try:
+            # Fusing would remove the requested activations.
+            self._session = cpu_session(exposed.SerializeToString(), "ORT_DISABLE_ALL", threads=usable_cpus())
+        except Exception as error:  # its errors share no base class
+            raise ImfDeployError(
+                f"ONNX Runtime cannot run {model.artifact.path}: {str(error).splitlines()[0]}",
+                "Export it again",
+            ) from error
+
+    def batches(self, images: Split) -> Iterator[Activations]:
+        """Yield the activations of a few images, by tensor; the next batch replaces them."""
+        model = self._model
+        size = min(max(_PIXELS // model.preprocess.size**2, 1), _LARGEST_BATCH) if model.free_batch else 1
+        for pictures, _ in eval_batches(images, model.preprocess, size):
+            batch = np.ascontiguousarray(pictures.numpy())
+            values = self._session.run(self.tensors[1:], {model.input: batch})
+            yield dict(zip(self.tensors, [batch, *values], strict=True))
+
+
+def _expose(model: ModelProto, input_name: str) -> tuple[ModelProto, list[str]]:
+    """Return a copy whose float activations are outputs, and their names, the input first."""
+    exposed = ModelProto()
+    exposed.CopyFrom(model)
+    produced = {name for node in model.graph.node for name in node.output}
+    outputs = {value.name for value in model.graph.output}
+    known = [*model.graph.value_info, *model.graph.output]
+    floats = {
+        value.name: value
+        for value in known
+        if value.name in produced and value.type.tensor_type.elem_type == TensorProto.FLOAT
+    }
+    exposed.graph.output.extend(value for name, value in floats.items() if name not in outputs)
+    return exposed, [input_name, *floats]
+
 
 Ranges = dict[str, Range]
 """For each tensor, the smallest and the largest value that INT8 represents."""
@@ -77,3 +134,71 @@ def _extremes(model: FloatModel, observer: Observer, images: Split, advance: Cal
             extremes[name] = (min(extremes[name][0], low), max(extremes[name][1], high))
         advance(len(activations[model.input]))
     return extremes
+
+
+SCHEMA = 2
+_PARTS = {
+    "model": "another model",
+    "images": "other images",
+    "preprocess": "other preprocessing",
+    "method": "another method",
+}
+
+
+@dataclass(frozen=True)
+class CacheKey:
+    """The key of stored ranges.
+
+    Attributes:
+        model: SHA-256 of the float ONNX file and of its weights in other files.
+        images: SHA-256 of the calibration images.
+        preprocess: Fingerprint of the preprocessing: mean and deviation affect every range.
+        method: The method that chose the ranges, with its parameters.
+    """
+
+    model: str
+    images: str
+    preprocess: str
+    method: str
+
+    def path(self, folder: Path) -> Path:
+        """Return the path of ranges with this key in a folder of caches."""
+        return folder / f"ranges-{fingerprint(asdict(self))[:16]}.json"
+
+
+def cached_ranges(path: Path, key: CacheKey, measure: Callable[[], Ranges]) -> Ranges:
+    """Return the ranges at ``path``, or measure and store them.
+
+    Args:
+        path: The cache file.
+        key: The key that the ranges must have.
+        measure: Called if the file does not exist.
+
+    Raises:
+        UsageError: the file belongs to another model, other images, other preprocessing or another method.
+        ImfDeployError: the file is damaged, or cannot be written.
+    """
+    if path.is_file():
+        return _read(path, key)
+    ranges = measure()
+    content = {"schema": SCHEMA, **asdict(key), "ranges": {name: list(ends) for name, ends in ranges.items()}}
+    write_json(path, content)
+    return ranges
+
+
+def _read(path: Path, key: CacheKey) -> Ranges:
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise ImfDeployError(f"{path} is not a calibration cache of this version", "Delete it")
+    for name, called in _PARTS.items():
+        if content.get(name) != getattr(key, name):
+            raise UsageError(
+                f"the calibration cache {path} belongs to {called}", "Use another `cache`, or delete it"
+            )
+    try:
+        ranges = {str(name): (float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ImfDeployError(f"the calibration cache {path} is damaged", "Delete it") from error
+    if not all(low <= 0 <= high for low, high in ranges.values()):
+        raise ImfDeployError(f"the calibration cache {path} is damaged", "Delete it")
+    return ranges

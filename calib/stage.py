@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 
 from imf_deploy.artifact import claim
-from imf_deploy.calib.cache import CacheKey, cached_ranges
 from imf_deploy.calib.engine_floats import choose_floats
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.quantize import PLACEMENT, int8_metadata, layers_of, quantize
-from imf_deploy.calib.ranges import measure_ranges, method_key
+from imf_deploy.calib.ranges import CacheKey, cached_ranges, measure_ranges, method_key
 from imf_deploy.calib.repair import repair
 from imf_deploy.calib.score import (
     content_logits,
     file_logits,
     model_predict,
     model_runner,
+    rank_layers,
     score,
 )
-from imf_deploy.calib.sensitivity import rank_layers
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images, hash_images
@@ -116,7 +115,7 @@ def calibrate(
     ranges = cached_ranges(
         ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
-    floats = choose_floats(model, ranges, images, _readable) if config.target == "tensorrt" else None
+    floats = choose_floats(model, ranges, images, _check_tensorrt) if config.target == "tensorrt" else None
     about: dict[str, Any] = {
         "target": config.target,
         **({"cpus": config.int8_cpus} if config.target == "onnxruntime-cpu" else {}),
@@ -244,15 +243,6 @@ def _check_tensorrt(path: Path) -> str:
         return f"not checked: {choice.reason}"
     check_readable(path, choice.flavour)
     return choice.flavour
-
-
-def _readable(path: Path) -> bool:
-    """Return whether TensorRT accepts a file; true if TensorRT is not installed."""
-    try:
-        _check_tensorrt(path)
-    except ImfDeployError:
-        return False
-    return True
 
 
 def _check_portable(path: Path) -> None:

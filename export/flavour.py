@@ -1,10 +1,13 @@
-"""Choose between TensorRT and TensorRT-RTX, and import it."""
+"""Choose between TensorRT and TensorRT-RTX, and import it; the GPU and its driver."""
 
+import ctypes
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from imf_deploy.errors import DeviceError, UsageError
+from imf_deploy.records.making import Gpu
 from imf_deploy.settings.export import Flavour, FlavourOption
 
 
@@ -98,3 +101,26 @@ def import_tensorrt(flavour: Flavour) -> Any:
         raise UsageError(
             f"{library.module} is not usable here ({error})", f"Type: {library.install}"
         ) from error
+
+
+def this_gpu() -> Gpu | None:
+    """Return the current CUDA device; ``None`` if PyTorch finds none."""
+    import torch
+
+    capability = gpu_here()
+    return Gpu(torch.cuda.get_device_name(), capability, cuda_driver()) if capability else None
+
+
+def cuda_driver() -> str:
+    """Return the newest CUDA version that the installed driver supports; empty if there is no driver.
+
+    The driver itself is queried, because PyTorch finds no device at all if the driver is too old.
+    """
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        version = ctypes.c_int()
+        if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+            return ""
+    except (OSError, AttributeError):
+        return ""
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"

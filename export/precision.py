@@ -41,15 +41,12 @@ def precision_of(
         return f"{_narrowest(tensors)} weights"
     if bits := {_bits(node) for node in nodes if node.op_type in _BLOCKS}:
         return f"{', '.join(f'int{count}' for count in sorted(bits))} weights"
-    kinds = _weight_types(tensors) or _known(value.type.tensor_type.elem_type for value in inputs)
-    return f"mixed ({', '.join(sorted(kinds))})" if len(kinds) > 1 else next(iter(kinds), "fp32")
-
-
-def _weight_types(tensors: Sequence[TensorProto]) -> set[str]:
-    """Return the float types of matrices and kernels; if there are none, of all tensors."""
-    return _known(tensor.data_type for tensor in tensors if len(tensor.dims) > 1) or _known(
-        tensor.data_type for tensor in tensors
+    kinds = (  # the types of matrices and kernels; if there are none, of all tensors
+        _known(tensor.data_type for tensor in tensors if len(tensor.dims) > 1)
+        or _known(tensor.data_type for tensor in tensors)
+        or _known(value.type.tensor_type.elem_type for value in inputs)
     )
+    return f"mixed ({', '.join(sorted(kinds))})" if len(kinds) > 1 else next(iter(kinds), "fp32")
 
 
 def _known(types: Iterable[int]) -> set[str]:

@@ -15,12 +15,10 @@ from imf_deploy.artifact import claim
 from imf_deploy.compat import versions
 from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import changed_options, check_options
-from imf_deploy.export.choice import FileChoice
-from imf_deploy.export.device import this_gpu
-from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here
+from imf_deploy.export.choice import PORTABLE_CAPABILITIES, FileChoice, profiles_text, rtx_runs_on
+from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here, this_gpu
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
-from imf_deploy.export.targets import PORTABLE_CAPABILITIES, profiles_text, rtx_runs_on
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file

@@ -14,8 +14,8 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.background import run_in_background
 from imf_deploy.export.build_options import apply_options, changed_options, check_options
 from imf_deploy.export.builder import Session, open_session
-from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
+from imf_deploy.export.flavour import this_gpu
 from imf_deploy.export.monitor import PERCENT, build_monitor
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx
 from imf_deploy.export.refit import refit_plan, stripped_path

@@ -99,7 +99,7 @@ def test_only_its_command_imports_the_study() -> None:
     """It is a research instrument beside the deployment: what ships files does not know it."""
     study = {name for name in modules() if name.startswith("imf_deploy.study")}
     importers = {name for name, others in files().items() if others & study and name not in study}
-    assert importers <= {"imf_deploy.cli.study"}
+    assert importers <= {"imf_deploy.cli.trainings"}
 
 
 def test_the_whole_package_is_walked() -> None:

@@ -67,11 +67,6 @@ class Latency:
         return self.percentile(90)
 
     @property
-    def p95(self) -> float:
-        """95th percentile in milliseconds."""
-        return self.percentile(95)
-
-    @property
     def p99(self) -> float:
         """99th percentile in milliseconds."""
         return self.percentile(99)

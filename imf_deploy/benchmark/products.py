@@ -72,7 +72,11 @@ def measure_products(
         The latency of each ONNX file, by its hash.
     """
     threads = usable_cpus()
-    onnx_files = [file for file in files if isinstance(file, OnnxFile) and _for_the_cpu(file)]
+    onnx_files = [
+        file
+        for file in files
+        if isinstance(file, OnnxFile) and not (file.calibration and file.calibration.target == "tensorrt")
+    ]
     runners: dict[str, Runner] = {
         p.artifact.sha256: PyTorchRunner(p.module, threads=threads) for p in products
     }
@@ -114,10 +118,6 @@ def expected_seconds(products: int, files: int, seconds: float) -> float:
         seconds: Minimum time in seconds that each is measured for.
     """
     return _timing_seconds(products + files, seconds) + files * START_S
-
-
-def _for_the_cpu(file: OnnxFile) -> bool:
-    return not (file.calibration and file.calibration.target == "tensorrt")
 
 
 def was_it_busy(latencies: dict[str, FileLatency]) -> list[str]:

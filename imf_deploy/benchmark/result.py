@@ -1,6 +1,6 @@
 """The result of a measurement of files."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class BenchResult:
                 "gpu_ms": row.gpu_ms,
                 "session": row.session,
                 "layers": [layer.to_dict() for layer in row.layers],
-                "clients": [load.to_dict() for load in row.clients],
+                "clients": [asdict(load) for load in row.clients],
             }
             for row in self.rows
         ]

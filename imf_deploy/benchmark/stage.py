@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imf_deploy.benchmark.clients import measure_clients
-from imf_deploy.benchmark.conditions import OtherWork, conditions
-from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
+from imf_deploy.benchmark.conditions import EnergyMeter, OtherWork, conditions, find_energy_meter
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
 from imf_deploy.benchmark.inputs import common_input, noise
 from imf_deploy.benchmark.latency import MIN_BLOCKS, ratio
@@ -21,7 +20,7 @@ from imf_deploy.benchmark.ways import ways_of, where
 from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.runners.base import Batch, SessionRunner
+from imf_deploy.runners.base import SessionRunner
 from imf_deploy.runners.opening import Way
 from imf_deploy.settings import BenchSettings
 
@@ -108,7 +107,7 @@ def bench(
                     way=way.to_dict(),
                     latency=latency,
                     ratio=None if name == first else ratio(latency, latencies[first], seed),
-                    start_up=_start_up(way, batch, seed) if config.startup else None,
+                    start_up=start_up(way, batch, seed) if config.startup else None,
                     gpu_ms=gpu_parts(runner, batch, config.duration, config.iterations, config.warmup),
                     session=runner.session if isinstance(runner, SessionRunner) else None,
                     layers=tuple(engine_layers(way, batch)) if wanted else (),
@@ -118,10 +117,6 @@ def bench(
                 )
             )
     return BenchResult(tuple(rows), settings, before | {"gpu_after": gpu_state(), "other_cpus": other_cpus})
-
-
-def _start_up(way: Way, batch: Batch, seed: int) -> dict[str, Any]:
-    return {"reason": "it is in memory"} if way.product else start_up(way, batch, seed)
 
 
 def _named(files: Sequence[Path | Product], config: BenchSettings) -> dict[str, Way]:

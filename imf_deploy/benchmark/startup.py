@@ -27,8 +27,10 @@ def start_up(way: Way, batch: Batch, seed: int = 0, limit_s: float = _LIMIT_S) -
         limit_s: Timeout in seconds.
 
     Returns:
-        The answer of ``probe``; or only ``reason``, if the other process failed.
+        The answer of ``probe``; or only ``reason``, if the file is in memory or the other process failed.
     """
+    if way.product:
+        return {"reason": "it is in memory"}
     if way.path.suffix.lower() == ".onnx":
         try:
             check_onnx_data(way.path)

@@ -1,6 +1,7 @@
 """The result of a measurement as a table for a terminal."""
 
 import math
+from collections.abc import Sequence
 
 from rich import box
 from rich.markup import escape
@@ -16,10 +17,7 @@ _UNSTEADY = 0.1
 def render(result: BenchResult) -> Table:
     """Return the result as a table for a terminal of 80 columns; times are in milliseconds."""
     title = f"Latency in ms (threads: {result.settings['threads']}, CPU: {result.conditions['cpu']})"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("file", overflow="fold", min_width=12)
-    for heading in ("batch", "p50", "p90", "p99", "images/s", "CV", "to baseline"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(title, ("batch", "p50", "p90", "p99", "images/s", "CV", "to baseline"))
     for row in result.rows:
         seen = row.latency
         steady = f"{seen.variation:.0%}" + (" !" if seen.variation > _UNSTEADY else "")
@@ -38,10 +36,8 @@ def render(result: BenchResult) -> Table:
 
 def render_clients(result: BenchResult) -> Table:
     """Return what several clients got through as a table; times are in milliseconds."""
-    table = Table(title="Concurrent requests", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("file", overflow="fold", min_width=12)
-    for heading in ("batch", "clients", "sessions", "threads", "images/s", "to 1", "p50", "p99"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("batch", "clients", "sessions", "threads", "images/s", "to 1", "p50", "p99")
+    table = _table("Concurrent requests", headings)
     for row in result.rows:
         for load in row.clients:
             sessions = 1 if load.sessions == "shared" else load.clients
@@ -81,3 +77,12 @@ def _beside(row: BenchRow) -> str:
 def _significant(value: float) -> str:
     """Return a positive number with four significant digits, and at most four decimals."""
     return f"{value:.{min(max(3 - math.floor(math.log10(value)), 0), 4)}f}" if value > 0 else "0"
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    """Return an empty table with a column of files and columns of numbers."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("file", overflow="fold", min_width=12)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table

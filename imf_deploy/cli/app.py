@@ -15,17 +15,12 @@ from cyclopts.exceptions import ValidationError
 from pydantic import ValidationError as SettingsError
 
 from imf_deploy import __version__
-from imf_deploy.cli.calibrate import calibrate
 from imf_deploy.cli.config import Sources
-from imf_deploy.cli.doctor import doctor
-from imf_deploy.cli.files import bench
-from imf_deploy.cli.look import compare, inspect
+from imf_deploy.cli.look import bench, compare, doctor, inspect
 from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
-from imf_deploy.cli.refit import refit_engine
-from imf_deploy.cli.stages import export, strip
-from imf_deploy.cli.study import study
-from imf_deploy.cli.trainings import distill, qat, train_teacher
+from imf_deploy.cli.stages import calibrate, export, refit_engine, strip
+from imf_deploy.cli.trainings import distill, qat, study, train_teacher
 from imf_deploy.cli.verify import verify
 from imf_deploy.errors import UsageError
 from imf_deploy.processes import is_first

@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from cyclopts import App, Argument, ArgumentCollection, Token
@@ -69,15 +68,17 @@ class Sources:
             from imf_deploy.training.presets import find_preset
 
             preset = find_preset(value(_PRESET)).options(teacher=command == "train-teacher")
-            fill({name.replace("_", "-"): _text(setting) for name, setting in preset.items()}, _PRESET)
+            texts = {
+                name.replace("_", "-"): ",".join(map(str, setting))
+                if isinstance(setting, tuple)
+                else str(setting)
+                for name, setting in preset.items()
+            }
+            fill(texts, _PRESET)
 
 
 def _takes_several(argument: Argument) -> bool:
     return argument.parameter.n_tokens is None and argument.token_count()[1]
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Commands that read existing files and runs: ``inspect`` and ``compare``."""
+"""``imf-deploy inspect``, ``compare``, ``bench`` and ``doctor``: commands that look at files and machines."""
 
 from __future__ import annotations
 
+import json as encoder
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import imf_deploy.cli.options as o
-from imf_deploy.cli.words import check_free
+from imf_deploy.files import write_json, write_text
+from imf_deploy.settings.bench import BenchSettings
 from imf_deploy.settings.compare import Budget
 
 
@@ -25,14 +27,12 @@ def inspect(
     common: o.Common = o.Common(),
 ) -> None:
     """Show what a file is without running it. No engine is loaded, no pickle opened."""
-    import json
-
     from imf_deploy.inspection import inspect as run
     from imf_deploy.inspection.render import render
 
     finding = run(file)
     if as_json:
-        sys.stdout.write(json.dumps(finding.to_dict(), indent=2) + "\n")
+        sys.stdout.write(encoder.dumps(finding.to_dict(), indent=2) + "\n")
     else:
         Console(highlight=False).print(render(finding))
 
@@ -57,10 +57,9 @@ def compare(
     from imf_deploy.comparison.render import render
     from imf_deploy.comparison.stage import compare as run
     from imf_deploy.errors import GateError
-    from imf_deploy.files import write_json, write_text
 
     for option, path in (("--json", json_file), ("--html", html_file)):
-        check_free(option, path, overwrite)
+        o.check_free(option, path, overwrite)
     comparison = run(runs, budget)
     Console(highlight=False).print(render(comparison))
     if json_file:
@@ -71,3 +70,57 @@ def compare(
         raise GateError(
             comparison.choice.sentence.rstrip("."), "Widen the budget, or train a lighter student"
         )
+
+
+def bench(
+    files: Annotated[
+        tuple[Path, ...], Parameter(help="ONNX files, engines, or weights of stripped students.")
+    ],
+    /,
+    *,
+    config: BenchSettings = BenchSettings(),
+    output: Annotated[Path | None, o.to("JSON file to write.")] = None,
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Measure the latency of files in interleaved rounds. Each way of running a file is a row of its own.
+
+    Exits with 4 if this machine cannot run one of them.
+    """
+    from imf_deploy.benchmark.layers import render_layers
+    from imf_deploy.benchmark.stage import bench as run
+    from imf_deploy.benchmark.table import beside, render, render_clients
+    from imf_deploy.progress import say
+
+    o.check_free("--output", output, overwrite)
+    seconds = config.duration + config.loads * config.warmup
+    say(f"Measuring each row for {seconds:.0f} s or more at each batch size")
+    result = run(files, config)
+    Console().print(render(result))
+    for line in beside(result):
+        Console().print(line, markup=False, highlight=False)
+    if config.clients:
+        Console().print(render_clients(result))
+    for row in result.rows:
+        if row.layers:
+            Console().print(render_layers(row.name, row.latency.images, row.layers))
+    if output:
+        write_json(output, result.to_dict())
+
+
+def doctor(
+    *,
+    json: Annotated[bool, o.flag("Print JSON instead of a table.", "--json")] = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """List what this machine can build, run and measure, what is missing, and how to install it."""
+    from imf_deploy.doctor.examine import examine, to_dict
+
+    findings = examine(Path.cwd())
+    if json:
+        sys.stdout.write(encoder.dumps(to_dict(findings), indent=2, ensure_ascii=False) + "\n")
+        return
+
+    from imf_deploy.doctor.finding import render
+
+    Console().print(render(findings))

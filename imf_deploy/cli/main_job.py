@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import imf_deploy.cli.options as o
-from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, RunTeacher
+from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, RunSettings, RunTeacher
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import OUTPUT, QUICK_OUTPUT, DeploySettings, JobSettings, LatencySettings
 from imf_deploy.settings.teacher import TeacherChoice
@@ -37,7 +37,6 @@ def distill_and_export(
 
     from imf_deploy.pipeline.job import distill_and_export as run
     from imf_deploy.report.terminal import render_summary
-    from imf_deploy.settings import RunSettings
 
     record = common.settings
     if job.quick:
@@ -64,7 +63,6 @@ _SHARED = ("train_precision", "device", "augment", "flip", "seed", "grad_accumul
 
 def _teacher(teacher: TeacherChoice, student: DistillSettings, preset: str) -> RunTeacher:
     """Return how the main job finds or trains a teacher, with the student's values of ``_SHARED``."""
-    from imf_deploy.settings import RunTeacher
     from imf_deploy.training.presets import find_preset
 
     own = vars(teacher).copy()

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from imf_deploy.errors import UsageError
+
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="Folder to write to.")]
 Overwrite = Annotated[bool, Parameter(help="Replace existing files.", negative=(), show_default=False)]
 TrustModel = Annotated[
@@ -64,3 +66,13 @@ class Common:
     settings: Annotated[dict[str, Any], Parameter(parse=False)] = field(default_factory=dict)
     given: Annotated[frozenset[str], Parameter(parse=False)] = frozenset()
     command: Annotated[str, Parameter(parse=False)] = ""
+
+
+def check_free(option: str, path: Path | None, overwrite: bool) -> None:
+    """Check that an option's file may be written.
+
+    Raises:
+        UsageError: the file exists, and may not be replaced.
+    """
+    if path and path.exists() and not overwrite:
+        raise UsageError(f"{option} {path} already exists", "Give another name, or --overwrite")

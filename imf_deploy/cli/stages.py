@@ -1,4 +1,4 @@
-"""The stages that write deployable files, one command each: ``strip`` and ``export``."""
+"""``imf-deploy strip``, ``export``, ``calibrate`` and ``refit-engine``: from weights to files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 import imf_deploy.cli.options as o
 from imf_deploy.files import write_yaml
 from imf_deploy.progress import say
-from imf_deploy.settings import ExportSettings
+from imf_deploy.settings import ExportSettings, QuantizeSettings
 from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import ProductSettings
@@ -73,7 +73,6 @@ def export(
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.method.products import load_product
-    from imf_deploy.settings import QuantizeSettings
     from imf_deploy.verification.stage import evaluate_product
 
     chosen = choose_precisions(wanted.precisions)
@@ -98,3 +97,74 @@ def export(
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
     for reason in declined:
         say(reason)
+
+
+def refit_engine(
+    engine: Annotated[Path, Parameter(help="An engine built with --strip-weights.")],
+    weights: Annotated[
+        Path, Parameter(help="An ONNX file or stripped weights of the same student and product.")
+    ],
+    /,
+    *,
+    output: Annotated[Path, o.to("Engine to write.")],
+    trust_model: o.TrustModel = (),
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Write an engine with the weights of another student of the same architecture, in seconds.
+
+    The engine keeps its tactics. Its outputs are compared with those of the
+    weights on random images first.
+
+    Exits with 3 if the outputs differ, and with 4 if this machine cannot run
+    the engine.
+    """
+    from imf_deploy.pipeline.refit import refit_engine as run
+
+    made = run(engine, weights, output, trust_model, overwrite)
+    if proof := made.refit:
+        largest = max(check.max_abs_diff or 0.0 for check in proof.checks)
+        say(
+            f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}, {proof.seconds:.1f} s, "
+            f"logits within {largest:.1g}"
+        )
+
+
+def calibrate(
+    model: Annotated[Path, Parameter(help="A float32 ONNX classifier.")],
+    /,
+    *,
+    config: QuantizeSettings = QuantizeSettings(),
+    place: PlaceSettings = PlaceSettings(),
+    preprocess: Annotated[
+        Path | None, Parameter(help="JSON with the preprocessing, for a model that does not carry it.")
+    ] = None,
+    logits: o.Logits = "",
+    cache: Annotated[
+        Path | None, Parameter(help="File to cache the ranges in; by default in OUTPUT/calib.")
+    ] = None,
+    output: Annotated[Path | None, o.to("Folder to write to; by default the model's own.")] = None,
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Quantise a model to INT8 within an accuracy gate, keeping sensitive layers in float where needed.
+
+    Exits with 3 if INT8 misses the gate nevertheless.
+    """
+    from imf_deploy.calib.model import open_float_model
+    from imf_deploy.calib.stage import calibrate as run
+    from imf_deploy.cli.model_data import model_data
+
+    opened = model_data(open_float_model(model, preprocess, logits).artifact, place)
+    made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)
+    write_yaml(made.path.with_suffix(".config.yaml"), common.settings)
+    if not (about := made.calibration):
+        return
+    result = about.validation
+    say(
+        f"{made.path}: {result.accuracy:.2%} of {result.images} validation images, "
+        f"float {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
+        f"{len(about.float_layers)} of {about.layers} layers in float"
+    )
+    worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
+    say(f"Most sensitive layers (divergence caused by each one alone): {worst}")

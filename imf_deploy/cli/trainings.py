@@ -1,4 +1,4 @@
-"""The stages that train, one command each: ``train-teacher``, ``distill`` and ``qat``."""
+"""The commands that train: ``train-teacher``, ``distill``, ``qat`` and ``study``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from imf_deploy.settings import (
     GivenTeacher,
     MonitoringSettings,
     QatSettings,
+    StudySettings,
     TeacherSettings,
 )
 from imf_deploy.settings.data import PlaceSettings
-from imf_deploy.settings.run import OUTPUT
+from imf_deploy.settings.run import OUTPUT, LatencySettings
 from imf_deploy.settings.teacher import TeacherWeights
+from imf_deploy.settings.training import MemorySettings
 
 
 def train_teacher(
@@ -150,3 +152,28 @@ def qat(
     for sentence in describe_qat(made):
         say(sentence)
     say(f"{made.path}: next, imf-deploy strip {made.path}")
+
+
+def study(
+    *,
+    config: StudySettings = StudySettings(),
+    data: DataSettings = DataSettings(),
+    teacher: GivenTeacher = GivenTeacher(),
+    memory: MemorySettings = MemorySettings(),
+    latency: LatencySettings = LatencySettings(),
+    jobs: Annotated[int, Parameter(help="Trainings that run at the same time.", group="Study")] = 1,
+    output: o.Output = Path("imf-deploy-study"),
+    common: o.Common = o.Common(),
+) -> None:
+    """Compare IMF with cross-entropy, KD, hints and DKD: same budget, same order of data, same seeds.
+
+    Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept
+    in OUTPUT/runs, so that the same command resumes an interrupted study, and a
+    larger study reuses them.
+    """
+    from imf_deploy.study.pool import Bench
+    from imf_deploy.study.stage import study as run
+
+    bench = Bench(data, teacher, config.device, output / "runs", memory.teacher_outputs_gb)
+    run(config, bench, output, common.command, jobs, latency.bench_seconds, common.settings)
+    say(f"{output / 'study.md'}: tables, comparisons and settings, with figures beside it")

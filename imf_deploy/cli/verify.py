@@ -41,7 +41,6 @@ def verify(
     from rich.console import Console
 
     from imf_deploy.artifact import load_artifact
-    from imf_deploy.cli.words import check_free
     from imf_deploy.data import reopen_data
     from imf_deploy.errors import DeviceError, GateError, UsageError
     from imf_deploy.files import write_json
@@ -55,7 +54,7 @@ def verify(
     from imf_deploy.verification.stage import check_files, check_parent
     from imf_deploy.verification.stage import verify as run
 
-    check_free("--output", output, overwrite)
+    o.check_free("--output", output, overwrite)
     given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
     artifact = load_artifact(file)
     if not isinstance(artifact, DeployableFile):

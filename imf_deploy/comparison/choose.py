@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from imf_deploy.comparison.entry import Entry
-from imf_deploy.comparison.runs import Run
+from imf_deploy.comparison.runs import Entry, Run
 from imf_deploy.records.report import ArtifactRow
 from imf_deploy.report.recommend import recommend
 from imf_deploy.settings.compare import Budget

@@ -3,22 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
+from imf_deploy.comparison.runs import LATENCY, SIZE, Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.show.format import significant
-from imf_deploy.show.labels import label_points
 from imf_deploy.show.pages import render_template
-from imf_deploy.show.palette import SERIES
 from imf_deploy.show.scatter import (
     MARKERS,
     Point,
     cost_axis,
     covered,
     draw,
+    label_points,
     make_point,
     ring_around,
 )
-from imf_deploy.show.svg import inline_svg, panel, style
+from imf_deploy.show.svg import SERIES, inline_svg, panel, style
 
 
 def render_page(comparison: Comparison) -> str:
@@ -99,8 +98,5 @@ def front_picture(entries: Sequence[Entry], front: str, chosen: Entry | None) ->
 
 def _point(entry: Entry, front: str) -> Point | None:
     row = entry.row
-    if front == LATENCY:
-        cost = row.latency_ms.p50 if row.latency_ms else None
-    else:
-        cost = row.size_bytes / 1e6
+    cost = row.p50 if front == LATENCY else row.size_bytes / 1e6
     return make_point(entry.run.name, row.product, cost, row.accuracy, row.accuracy_interval)

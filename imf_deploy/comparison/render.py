@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from imf_deploy.comparison.entry import Entry
+from imf_deploy.comparison.runs import Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.errors import visible
 from imf_deploy.show.columns import Column, FittingTable, Section

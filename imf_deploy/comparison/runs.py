@@ -1,12 +1,11 @@
-"""Open the runs to compare, and report what keeps them from being comparable."""
+"""Open the runs to compare, with their files, and report what keeps them from being comparable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imf_deploy.errors import UsageError
-from imf_deploy.records.report import Report, read_report
+from imf_deploy.records.report import ArtifactRow, Report, read_report
 from imf_deploy.report.verdict import is_trial
 from imf_deploy.show.format import plain
 
@@ -85,17 +84,13 @@ def _check_data(runs: Sequence[Run]) -> None:
     for run in runs[1:]:
         for called, ours, theirs in (
             ("data", first.report.dataset, run.report.dataset),
-            ("test images", _test_images(first.report), _test_images(run.report)),
+            ("test images", first.report.config.get("test_images"), run.report.config.get("test_images")),
         ):
             if ours != theirs:
                 raise UsageError(
                     f"{first.name} and {run.name} were tested on different {called} ({ours} and {theirs})",
                     "Compare runs on one data set",
                 )
-
-
-def _test_images(report: Report) -> Any:
-    return report.config.get("test_images")
 
 
 def warnings(runs: Sequence[Run]) -> list[str]:
@@ -129,9 +124,8 @@ def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         group = next((group for group in groups if not differences(group[0], run)), None)
         if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
+            groups.append(group := [])
+        group.append(run)
     return groups
 
 
@@ -141,3 +135,37 @@ def differences(one: Run, other: Run) -> list[tuple[str, str, str]]:
     names = [*ours, *(name for name in theirs if name not in ours)]
     pairs = [(name, ours.get(name, plain(None)), theirs.get(name, plain(None))) for name in names]
     return [(name, a, b) for name, a, b in pairs if a != b]
+
+
+LATENCY, SIZE = "latency", "size"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of one run.
+
+    Attributes:
+        run: Its run.
+        row: Its measurements.
+        fronts: ``latency`` and ``size``, if no other file is as accurate on validation images at a lower
+            cost, or more accurate at the same cost.
+    """
+
+    run: Run
+    row: ArtifactRow
+    fronts: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Run and path, which are unique."""
+        return f"{self.run.name}/{self.row.path}"
+
+    @property
+    def judged(self) -> bool:
+        """Whether it passed and has a validation accuracy."""
+        return self.row.status == "pass" and self.row.validation_accuracy is not None
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it can be recommended: it passed, was timed, and has a validation accuracy."""
+        return self.judged and bool(self.row.latency_ms)

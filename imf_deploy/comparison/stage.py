@@ -1,13 +1,13 @@
 """Stage: compare runs side by side, mark the Pareto fronts, and choose within a budget."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imf_deploy.comparison.choose import Choice, choose
-from imf_deploy.comparison.entry import LATENCY, SIZE, Entry
-from imf_deploy.comparison.runs import Run, open_runs, timed_alike, warnings
+from imf_deploy.comparison.runs import LATENCY, SIZE, Entry, Run, open_runs, timed_alike, warnings
 from imf_deploy.forms import to_json
 from imf_deploy.report.verdict import common_start
 from imf_deploy.settings.compare import Budget
@@ -105,25 +105,19 @@ def compare(paths: Sequence[Path], budget: Budget | None = None) -> Comparison:
 def _mark(entries: list[Entry], groups: Sequence[Sequence[Run]]) -> list[Entry]:
     """Return the entries with their fronts; latencies of different machines share none."""
     fronts: list[set[str]] = [set() for _ in entries]
+    latency = [entry.row.p50 or math.inf for entry in entries]
     # Validation accuracies are used, because a choice from the front must not depend on the test images.
+    accuracy = [entry.row.validation_accuracy or 0.0 for entry in entries]
     passed = [place for place, entry in enumerate(entries) if entry.judged]
     for group in groups:
         timed = [p for p in passed if entries[p].candidate and entries[p].run in group]
-        for place in pareto_front([(_latency(entries[p]), _accuracy(entries[p])) for p in timed]):
+        for place in pareto_front([(latency[p], accuracy[p]) for p in timed]):
             fronts[timed[place]].add(LATENCY)
-    for place in pareto_front([(entries[p].row.size_bytes, _accuracy(entries[p])) for p in passed]):
+    for place in pareto_front([(entries[p].row.size_bytes, accuracy[p]) for p in passed]):
         fronts[passed[place]].add(SIZE)
     return [
         Entry(entry.run, entry.row, frozenset(marks)) for entry, marks in zip(entries, fronts, strict=True)
     ]
-
-
-def _latency(entry: Entry) -> float:
-    return entry.row.latency_ms.p50 if entry.row.latency_ms else float("inf")
-
-
-def _accuracy(entry: Entry) -> float:
-    return entry.row.validation_accuracy or 0.0
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,6 +1,10 @@
-"""The finding about one part of the machine."""
+"""The finding about one part of the machine, and the table of all findings."""
 
 from dataclasses import dataclass
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -16,3 +20,20 @@ class Finding:
     found: str = ""
     missing: str = ""
     command: str = ""
+
+
+def render(findings: dict[str, dict[str, Finding]]) -> Table:
+    """Return a row for each part: what exists, then what is missing and the command for it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("to", style="dim")
+    table.add_column("part")
+    table.add_column("here", overflow="fold")
+    for purpose, parts in findings.items():
+        for index, (part, finding) in enumerate(parts.items()):
+            lines = [escape(finding.found)] if finding.found else []
+            if finding.missing:
+                lines.append(f"[yellow]missing:[/yellow] {escape(finding.missing)}")
+            if finding.command:
+                lines.append(f"[dim]type:[/dim] {escape(finding.command)}")
+            table.add_row(purpose if not index else "", part, "\n".join(lines))
+    return table

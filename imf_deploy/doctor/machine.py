@@ -4,9 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from imf_deploy.benchmark.conditions import EnergyMeter, find_energy_meter, isa_flags
 from imf_deploy.benchmark.conditions import governor as read_governor
-from imf_deploy.benchmark.conditions import isa_flags
-from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
 from imf_deploy.benchmark.gpu import gpu_state
 from imf_deploy.compat import cpu_model, usable_cpus
 from imf_deploy.doctor.finding import Finding

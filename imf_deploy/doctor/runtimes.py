@@ -6,8 +6,8 @@ import shutil
 from typing import Any
 
 from imf_deploy.doctor.finding import Finding
+from imf_deploy.export.choice import rtx_runs_on
 from imf_deploy.export.flavour import gpu_here
-from imf_deploy.export.targets import rtx_runs_on
 
 _TORCH = "pip install --upgrade torch torchvision"
 

@@ -17,8 +17,7 @@ from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.estimate import estimate_run
-from imf_deploy.pipeline.plan import Plan, make_plan
-from imf_deploy.pipeline.teacher import given_teacher, obtain_teacher
+from imf_deploy.pipeline.plan import Plan, given_teacher, make_plan, obtain_teacher
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.records.files import DeployableFile
@@ -146,11 +145,6 @@ class _Notes:
             say(sentence)
 
 
-def _trusted(config: RunSettings) -> tuple[str, ...]:
-    """Return the factories whose code may run: the user named the student, so its record may name it too."""
-    return (config.distill.student,)
-
-
 def _train(
     config: RunSettings,
     plan: Plan,
@@ -160,7 +154,7 @@ def _train(
     notes: _Notes,
 ) -> Distilled:
     """Distil the student, and tune it for INT8 if requested."""
-    data, trusted = plan.data, _trusted(config)
+    data, trusted = plan.data, (config.distill.student,)
     with stage("distil"):
         trained = distill(
             data, teacher, config.distill, folder.distilled, monitoring=monitoring, checked=True
@@ -192,7 +186,7 @@ def _make_files(
     config: RunSettings, plan: Plan, distilled: Distilled, selection: Selection | None, folder: RunFolder
 ) -> tuple[list[Product], list[DeployableFile], list[str]]:
     """Return the products, their verified files, and the reasons for declined INT8 files."""
-    data, trusted = plan.data, _trusted(config)
+    data, trusted = plan.data, (config.distill.student,)
     split = data.validation if len(data.validation) else data.test
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
     names = selection.made if selection else plan.names

@@ -1,4 +1,4 @@
-"""The plan of the main job, after all its settings have been checked."""
+"""The plan of the main job, after all its settings have been checked, and its teacher."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,11 @@ from imf_deploy.export.stage import EnginePlan, choose_engines
 from imf_deploy.method.names import blocks_kept
 from imf_deploy.method.products import choose_products
 from imf_deploy.models import check_student, truncate
-from imf_deploy.settings import MonitoringSettings, QatSettings, RunSettings
+from imf_deploy.run.folder import RunFolder
+from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
+from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
+from imf_deploy.teaching.weak_teacher import check_teacher
 from imf_deploy.training.trackers import check_monitoring
 
 
@@ -82,3 +85,33 @@ def _products(config: RunSettings, data: DataSet) -> list[str]:
     if kept := max(blocks_kept(name) for name in names):
         truncate(student, blocks[:kept])
     return names
+
+
+Found = tuple[Teacher, str]
+"""A teacher, and the warning about its accuracy; empty if that is fine."""
+
+
+def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
+    """Load the given teacher, or the packaged one if it fits the data; ``None`` if one must be trained.
+
+    Raises:
+        UsageError: the accuracy of a given teacher is suspect, and it was not accepted.
+    """
+    try:
+        teacher = find_teacher(config.teacher, data, config.distill.device)
+    except TeacherNeededError:
+        return None
+    return teacher, check_teacher(teacher, data, config.teacher.accept_weak_teacher)
+
+
+def obtain_teacher(
+    config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
+) -> Found:
+    """Return the given teacher, or train one if none is given."""
+    if given:
+        return given
+    trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
+    made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
+    teacher = find_teacher(made, data, config.distill.device)
+    # Its training data is known to fit, and its number of epochs is the user's choice.
+    return teacher, check_teacher(teacher, data, accept=True)

@@ -20,7 +20,6 @@ from imf_deploy.export.onnx_writer import export_onnx
 from imf_deploy.export.refit import refit_plan
 from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
-from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
 from imf_deploy.records.making import RefitProof
@@ -66,7 +65,7 @@ def refit_engine(
             onnx_path = Path(folder) / "weights.onnx"
             product = load_product(weights, trusted)
             export_onnx(product.module, onnx_path, _float(old), product.image_size, {})
-        plan = _refit(engine, onnx_path, host_code=_option(old, "version_compatible"))
+        plan = _refit(engine, onnx_path, host_code=old.built_with("version_compatible"))
         seconds = time.perf_counter() - start
         rungs = _verify(plan, old, onnx_path, Path(folder))
     if broken := [rung for rung in rungs if rung.status != "pass"]:
@@ -100,7 +99,7 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
     """Refuse an engine and weights that do not belong together, before anything is loaded."""
     if not isinstance(old, EngineFile):
         raise UsageError(f"{old.path} is {old.title()}, not an engine", "Use ENGINE, then WEIGHTS")
-    if old.format != "tensorrt" or not _option(old, "strip_weights"):
+    if old.format != "tensorrt" or not old.built_with("strip_weights"):
         raise UsageError(
             f"{old.path} was not built with `strip_weights`",
             "Build it with: imf-deploy export PRODUCT --trt tensorrt --strip-weights",
@@ -118,7 +117,9 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
     names = _SAME if isinstance(source, OnnxFile) else ("product",)
     differ = [name for name in names if getattr(old, name) != getattr(source, name)]
     differ += [f"model.{name}" for name in differences(old.model, source.model)]
-    if _shape(old.preprocess) != _shape(source.preprocess):
+    if any(
+        getattr(old.preprocess, name) != getattr(source.preprocess, name) for name in ("size", "num_classes")
+    ):
         differ.append("image size or number of classes")
     if differ:
         raise UsageError(
@@ -128,18 +129,10 @@ def _checked(old: Artifact, source: Artifact) -> tuple[EngineFile, ProductFile |
     return old, source
 
 
-def _shape(preprocess: Preprocess) -> tuple[int, int]:
-    return preprocess.size, preprocess.num_classes
-
-
 def _float(old: EngineFile) -> Any:
     if old.precision not in ("fp32", "fp16"):
         raise ImfDeployError(f"the record of {old.path} is damaged ('precision')", "Rebuild the engine")
     return old.precision
-
-
-def _option(old: EngineFile, name: str) -> bool:
-    return bool(old.build and old.build.options.get(name))
 
 
 def _refit(engine: Path, onnx_path: Path, *, host_code: bool) -> bytes:

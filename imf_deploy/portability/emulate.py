@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, helper
 from imf_deploy.portability.graph import Session, constant_values
 from imf_deploy.portability.kernels import OPERATORS, Array
 from imf_deploy.portability.products import graphs_of
+from imf_deploy.portability.session import cpu_session
 
 
 class Emulator:
@@ -80,8 +81,6 @@ class _Segment:
         return dict(zip(self._kept, session.run(self._kept, given), strict=True))
 
     def _open(self, values: dict[str, Array]) -> None:
-        import onnxruntime
-
         tensors = [tensor for tensor in self._model.graph.initializer if tensor.name in self.reads]
         constants = {tensor.name for tensor in tensors}
         inputs = [
@@ -98,8 +97,4 @@ class _Segment:
             ir_version=self._model.ir_version,
             functions=list(self._model.functions),
         )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = cpu_session(model.SerializeToString())

@@ -21,6 +21,7 @@ from imf_deploy.portability.products import (
     weights_index,
     zero_index,
 )
+from imf_deploy.portability.session import cpu_session
 
 # Fused forms of MatMulInteger with float sums: as separate operators, their integers can be emulated.
 _APART = ["DynamicQuantizeMatMulFusion", "MatMulIntegerToFloatFusion"]
@@ -47,18 +48,10 @@ def open_session_graph(path: Path) -> Session:
     Args:
         path: The file, which must load.
     """
-    import onnxruntime
-
     with tempfile.TemporaryDirectory() as folder:
         optimised = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.optimized_model_filepath = str(optimised)
         # The next level chooses layouts; fusing into integer operators is complete at this level.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_APART
-        )
+        cpu_session(path, "ORT_ENABLE_EXTENDED", optimised=optimised, disabled=_APART)
         model = onnx.load(optimised, load_external_data=False)
         onnx.load_external_data_for_model(model, str(path.parent))
     for index, node in enumerate(model.graph.node):

@@ -219,6 +219,10 @@ class EngineFile(DeployableFile, title="an engine"):
     stripped: bool = False
     refit: RefitProof | None = None
 
+    def built_with(self, option: str) -> bool:
+        """Return whether an option of its build was on."""
+        return bool(self.build and self.build.options.get(option))
+
 
 def verified(file: DeployableFile) -> Verification:
     """Return the measurements of ``verify``.

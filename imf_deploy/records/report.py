@@ -86,6 +86,11 @@ class ArtifactRow(Verification):
     targets: list[str] | None = None
     calibration: Calibration | None = None
 
+    @property
+    def p50(self) -> float | None:
+        """Median latency in milliseconds; ``None`` for a file that was not timed."""
+        return self.latency_ms.p50 if self.latency_ms else None
+
 
 @dataclass(frozen=True)
 class Recommendation:

@@ -54,15 +54,10 @@ def upgrade_file(content: dict[str, Any]) -> dict[str, Any]:
     if record.get("kind") not in ("onnx", "engine"):
         record = {key: value for key, value in record.items() if key not in _DEPLOYED}
     # Branches had no refining units at first.
-    model = _object(record, "model")
-    if isinstance(features := model.get("teacher_features"), list):
+    model = record.get("model")
+    if isinstance(model, dict) and isinstance(features := model.get("teacher_features"), list):
         model.setdefault("refining", [0] * len(features))
     for name, upgrade in (("config", upgrade_distill), ("data_config", upgrade_data)):
         if isinstance(known := record.get(name), dict):
             record[name] = upgrade(known)
     return record
-
-
-def _object(content: dict[str, Any], name: str) -> dict[str, Any]:
-    value = content.get(name)
-    return value if isinstance(value, dict) else {}

@@ -7,9 +7,9 @@ from imf_deploy.files import write_text
 from imf_deploy.records.report import Report
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
-from imf_deploy.report.ladder import broken_sentence, ladder_rows
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.verdict import broken_sentence, ladder_rows
 from imf_deploy.show import format as show
 from imf_deploy.show.pages import render_template
 

@@ -2,8 +2,8 @@
 
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import verdict
-from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
+from imf_deploy.report.verdict import broken_sentence
 from imf_deploy.show import format as show
 from imf_deploy.show.markdown import code, fenced, text
 from imf_deploy.tasks.classification import CLASSIFICATION

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 
 from imf_deploy.records.checks import StripProof
 from imf_deploy.records.making import Calibration, Epoch
-from imf_deploy.records.report import LOSSES, ArtifactRow, Percentiles
+from imf_deploy.records.report import LOSSES, ArtifactRow
 from imf_deploy.show.format import known, label, percent, scaled, significant
-from imf_deploy.show.labels import label_points
-from imf_deploy.show.palette import INK, PAPER, RULE, SERIES
-from imf_deploy.show.scatter import MARKERS, Point, cost_axis, covered, draw, make_point, ring_around
-from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
+from imf_deploy.show.scatter import (
+    MARKERS,
+    Point,
+    cost_axis,
+    covered,
+    draw,
+    label_points,
+    make_point,
+    ring_around,
+)
+from imf_deploy.show.svg import INK, PAPER, RULE, SERIES, inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,13 +204,13 @@ def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
     pytorch: dict[str, Point] = {}
     for row in rows:
         series = f"{label(row.format)} {row.precision}"
-        point = make_point(series, row.product, _p50(row.latency_ms), row.accuracy, row.accuracy_interval)
+        point = make_point(series, row.product, row.p50, row.accuracy, row.accuracy_interval)
         if point:
             files.append(point._replace(path=row.path))
         other = make_point(
             _PYTORCH,
             row.product,
-            _p50(row.pytorch_latency_ms),
+            row.pytorch_latency_ms.p50 if row.pytorch_latency_ms else None,
             row.pytorch_accuracy,
             row.pytorch_accuracy_interval,
         )
@@ -211,10 +218,6 @@ def _points(rows: Sequence[ArtifactRow]) -> list[Point]:
             # Every file of a product is compared with the same model: one point is enough.
             pytorch.setdefault(row.product, other)
     return files + list(pytorch.values())
-
-
-def _p50(latency: Percentiles | None) -> float | None:
-    return latency.p50 if latency else None
 
 
 SHOWN = 12

@@ -5,9 +5,9 @@ from rich.text import Text
 
 from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
-from imf_deploy.report.ladder import broken_sentence
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.verdict import (
+    broken_sentence,
     check_sentence,
     common_start,
     deploy_sentence,

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from imf_deploy.records.checks import BatchCheck, Portability, Verification
-from imf_deploy.report.ladder import rung_line
+from imf_deploy.report.verdict import rung_line
 from imf_deploy.show.format import accuracy, difference, percent
 
 WORST = 3

@@ -1,6 +1,7 @@
 """The protocol that verification and benchmarking use; they do not depend on any runtime."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -81,7 +82,7 @@ class GpuTimes:
     d2h_ms: float
 
 
-class Borrowed:
+class Borrowed(AbstractContextManager["Borrowed"]):
     """A runner that uses what another runner has loaded.
 
     Args:
@@ -95,10 +96,6 @@ class Borrowed:
     ) -> None:
         self.name = name
         self._infer, self._close = infer, close
-
-    def __enter__(self) -> Self:
-        """Load nothing."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Release what belongs only to this runner."""

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.export.device import cuda_driver, this_gpu
+from imf_deploy.export.choice import rtx_runs_on
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
-from imf_deploy.export.flavour import LIBRARIES, gpu_here
-from imf_deploy.export.targets import rtx_runs_on
+from imf_deploy.export.flavour import LIBRARIES, cuda_driver, gpu_here, this_gpu
 from imf_deploy.records.files import EngineFile, sidecar_path
-from imf_deploy.records.making import Built
+from imf_deploy.records.making import Gpu
 from imf_deploy.settings.export import TURING
 
 AMPERE = 80
@@ -48,14 +47,12 @@ def what_runs(header: EngineHeader, record: EngineFile | None = None) -> str:
             f"It needs an NVIDIA RTX GPU ({targets_text(header)}), its driver, a CUDA build of PyTorch "
             f"and tensorrt-rtx {header.version}"
         )
-    built = _build(record)
-    later = " or a later version of the same major one" if _option(built, "version_compatible") else ""
-    if _option(built, "hardware_compatible"):
+    later = " or a later version of the same major one" if _option(record, "version_compatible") else ""
+    if _option(record, "hardware_compatible"):
         gpu = "an NVIDIA GPU, Ampere or newer"
     else:
-        gpu = (
-            f"an {built.gpu.name}" if built and built.gpu else "the model of NVIDIA GPU that it was built on"
-        )
+        own = _built_on(record)
+        gpu = f"an {own.name}" if own else "the model of NVIDIA GPU that it was built on"
     return f"It needs {gpu}, its driver, a CUDA build of PyTorch and tensorrt {header.version}{later}"
 
 
@@ -98,15 +95,14 @@ def missing_gpu(header: EngineHeader, record: EngineFile | None = None) -> str:
     if header.targets:
         runs = rtx_runs_on(here, header.targets) if header.portable else here in header.targets
         return "" if runs else f"the GPU here is SM{here}"
-    built = _build(record)
-    if not built or not built.gpu:
+    gpu = _built_on(record)
+    if not gpu:
         return ""
-    capability = built.gpu.capability
-    if _option(built, "hardware_compatible"):
+    if _option(record, "hardware_compatible"):
         return "" if int(here) >= AMPERE else f"it runs on Ampere and newer, and the GPU here is SM{here}"
-    if here == capability:
+    if here == gpu.capability:
         return ""
-    return f"it was built on {built.gpu.name} (SM{capability}), and the GPU here is {this_gpu()}"
+    return f"it was built on {gpu}, and the GPU here is {this_gpu()}"
 
 
 def old_driver() -> str:
@@ -129,13 +125,15 @@ def refusal(path: Path, header: EngineHeader, installed: str, reason: str) -> Im
         reason: The library's message.
     """
     library, record = LIBRARIES[header.flavour].name, _record(path)
-    if not _loads(header.version, installed, later=_option(_build(record), "version_compatible")):
+    if not _loads(header.version, installed, later=_option(record, "version_compatible")):
         what = f"{path} was built by {library} {header.version}, but {library} {installed} is installed here"
         return ImfDeployError(what, rebuild_command(path, record))
-    built, here = _build(record), cuda_driver()
-    if "driver" in reason.lower() and built and built.gpu and here:
-        there = built.gpu.cuda_driver
-        what = f"{path} was built with a driver for CUDA {there}, but the driver here supports CUDA {here}"
+    gpu, here = _built_on(record), cuda_driver()
+    if "driver" in reason.lower() and gpu and here:
+        what = (
+            f"{path} was built with a driver for CUDA {gpu.cuda_driver}, "
+            f"but the driver here supports CUDA {here}"
+        )
         return ImfDeployError(
             f"{what} ({reason})", f"Update the NVIDIA driver. {rebuild_command(path, record)}"
         )
@@ -167,7 +165,7 @@ def engine_host_code(path: Path, header: EngineHeader) -> bool:
     An engine that is compatible with other versions contains its runtime. Its record must say so and belong
     to it: an engine of unknown origin may run nothing but kernels.
     """
-    return header.flavour == "tensorrt" and _option(_build(_record(path)), "version_compatible")
+    return header.flavour == "tensorrt" and _option(_record(path), "version_compatible")
 
 
 def _loads(built: str, installed: str, *, later: bool) -> bool:
@@ -190,12 +188,12 @@ def _record(path: Path) -> EngineFile | None:
     return load_artifact(path, EngineFile) if sidecar_path(path).is_file() else None
 
 
-def _build(record: EngineFile | None) -> Built | None:
-    return record.build if record else None
+def _built_on(record: EngineFile | None) -> Gpu | None:
+    return record.build.gpu if record and record.build else None
 
 
-def _option(built: Built | None, name: str) -> bool:
-    return bool(built and built.options.get(name))
+def _option(record: EngineFile | None, name: str) -> bool:
+    return record is not None and record.built_with(name)
 
 
 def why_not_here(path: Path) -> str:

@@ -11,8 +11,7 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.runners.base import DeployableRunner
 from imf_deploy.runners.onnxruntime import PROVIDERS, OnnxRuntimeRunner
 from imf_deploy.runners.openvino import OpenVinoRunner
-from imf_deploy.runners.product import ProductRunner
-from imf_deploy.runners.pytorch import PyTorchMode
+from imf_deploy.runners.pytorch import ProductRunner, PyTorchMode
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
 if TYPE_CHECKING:

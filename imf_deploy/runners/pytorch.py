@@ -1,8 +1,9 @@
-"""Run a PyTorch module: the reference for every exported file."""
+"""Run a module, or a product of a student, in PyTorch."""
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from imf_deploy.compat import usable_cpus
@@ -14,6 +15,8 @@ from imf_deploy.tasks.task import INPUT
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from imf_deploy.method.products import Product
 
 PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
 """How a module runs: eagerly, with its weights and input in NHWC order, or by ``torch.compile`` in its
@@ -169,3 +172,45 @@ class PyTorchRunner:
         pipe.bind(source, result, execute, cuda_graph=self._cuda_graph)
         self._shape = batch.shape
         return pipe
+
+
+class ProductRunner(PyTorchRunner):
+    """A ``.safetensors`` file that ``imf-deploy strip`` wrote, with its sidecar, or a product in memory.
+
+    The file is read once; each entry runs a fresh copy of the weights, at other addresses.
+
+    Args:
+        source: The file, or the product.
+        device: See :class:`PyTorchRunner`, also for the other arguments.
+        threads: Threads of PyTorch's pool.
+        mode: How the network runs.
+        cuda_graph: Whether runs on a CUDA device are captured as CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        source: Path | Product,
+        device: str = "cpu",
+        threads: int | None = None,
+        mode: PyTorchMode = "channels-last",
+        *,
+        cuda_graph: bool = False,
+    ) -> None:
+        super().__init__(None, device, threads, (), mode, cuda_graph=cuda_graph)
+        self._source = source
+
+    def __enter__(self) -> Self:
+        """Build the network and read its weights; sets ``input_shape``.
+
+        Raises:
+            UsageError: there is no such file.
+            DeviceError: the device does not exist.
+            ImfDeployError: the file is not a product, or is damaged.
+        """
+        from imf_deploy.method.products import load_product
+
+        if self._module is None:
+            product = load_product(self._source) if isinstance(self._source, Path) else self._source
+            self._module = product.module
+            self.input_shape = (None, 3, product.image_size, product.image_size)
+        return super().__enter__()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.background import run_in_background
+from imf_deploy.export.choice import choose_profile
 from imf_deploy.export.engine_header import EngineHeader, read_engine_header
 from imf_deploy.export.flavour import LIBRARIES
 from imf_deploy.export.library_log import library_log
 from imf_deploy.export.refit import lacks_weights
-from imf_deploy.export.targets import choose_profile
 from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
 from imf_deploy.runners.engine_facts import (

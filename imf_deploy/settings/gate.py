@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import Field
@@ -45,7 +44,3 @@ class Gate:
         if agreement < self.min_agreement - _EPSILON:
             return f"top-1 agreement {agreement:.2%} is below {self.min_agreement:.2%}"
         return ""
-
-    def to_dict(self) -> dict[str, float]:
-        """Return the form that records hold."""
-        return asdict(self)

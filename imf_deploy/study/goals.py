@@ -163,7 +163,7 @@ def _fewer_macs(
         return None, missing
     numbers = _compared(name, ours, "the full student by cross-entropy", ce, difference)
     numbers += f", and has {own[name].macs / whole.macs:.2f} of its MACs"
-    return name, Answer(mean >= 0, numbers, aim, _at_least(difference))
+    return name, Answer(mean >= 0, numbers, aim, difference.low is not None and difference.low >= 0)
 
 
 def _on_validation(runs: Runs, product: str = PLAIN) -> float:
@@ -208,11 +208,6 @@ def _time(methods: Mapping[str, Runs], wanted: float | None) -> Answer:
     seeds = _seeds(len(imf.keys() & kd.keys()))
     numbers = f"IMF's training took {ratio:.2f} times the processor time of KD's (median of {seeds})"
     return Answer(wanted is None or ratio <= wanted, numbers, aim)
-
-
-def _at_least(difference: Difference) -> bool:
-    """Return whether the whole interval is at zero or above it."""
-    return difference.low is not None and difference.low >= 0
 
 
 def _compared(

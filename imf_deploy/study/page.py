@@ -1,13 +1,60 @@
-"""``study.md``: the comparisons of a study and their results."""
+"""The outcome of a study, and its page: tables, comparisons and settings."""
 
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from imf_deploy.files import finite
 from imf_deploy.method.names import PLAIN
+from imf_deploy.settings import StudySettings
 from imf_deploy.show.markdown import code, text
 from imf_deploy.study import tables
 from imf_deploy.study.goals import answers
 from imf_deploy.study.methods import METHODS, Settings
-from imf_deploy.study.outcome import Study
-from imf_deploy.study.plan import trials
+from imf_deploy.study.plan import Chosen, trials
+from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import title
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Study:
+    """Results of a study.
+
+    Attributes:
+        config: Settings of the study.
+        chosen: Chosen settings by student and method.
+        tried: The trainings that chose them; their test accuracies are empty.
+        trained: The trainings that are compared, and IMF's variants.
+        networks: Costs of each network.
+        about: Data, teacher, versions and the command.
+    """
+
+    config: StudySettings
+    chosen: Chosen
+    tried: list[Trained]
+    trained: list[Trained]
+    networks: list[Network]
+    about: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        chosen = [
+            {"student": student, "method": method, "settings": dict(settings)}
+            for (student, method), settings in self.chosen.items()
+        ]
+        content: dict[str, Any] = finite(
+            {
+                "schema": SCHEMA,
+                "about": self.about,
+                "config": asdict(self.config),
+                "chosen": chosen,
+                "tried": [asdict(each) for each in self.tried],
+                "trained": [asdict(each) for each in self.trained],
+                "networks": [asdict(each) for each in self.networks],
+            }
+        )
+        return content
 
 
 def page(study: Study) -> str:

@@ -1,9 +1,10 @@
-"""Parallel trainings, each in a process of its own."""
+"""Parallel trainings, each in a process of its own, and their gain on a shared GPU."""
 
 import multiprocessing
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
+from statistics import mean, median
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data import DataSet, open_data
@@ -20,10 +22,57 @@ from imf_deploy.progress import say
 from imf_deploy.settings import DataSettings, GivenTeacher, MonitoringSettings
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, train
-from imf_deploy.study.sharing import Sharing
 from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.training.device import choose_device
+
+Kind = tuple[str, str, int]
+"""Kinds of trainings that take the same time: student, method and epochs."""
+
+
+class Sharing:
+    """Compares trainings that ran alone on the GPU with those that shared it.
+
+    Args:
+        jobs: Number of trainings at the same time.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._alone: dict[Kind, list[float]] = defaultdict(list)
+        self._shared: dict[Kind, list[float]] = defaultdict(list)
+
+    @property
+    def unmeasured(self) -> bool:
+        """Whether no training has run alone so far."""
+        return not self._alone
+
+    def add(self, run: Run, seconds: float, alone: bool) -> None:
+        """Add the time of a training.
+
+        Args:
+            run: The training.
+            seconds: Duration.
+            alone: Whether no other training was running.
+        """
+        kind = run.student, run.method, run.train.epochs
+        (self._alone if alone else self._shared)[kind].append(seconds)
+
+    def gain(self) -> float | None:
+        """Return the speed-up over sequential trainings; ``None`` if no kind was run both ways."""
+        both = self._alone.keys() & self._shared.keys()
+        ratios = [mean(self._alone[kind]) / mean(self._shared[kind]) for kind in both]
+        return self.jobs * median(ratios) if ratios else None
+
+    def describe(self) -> str:
+        """Return the gain as a sentence without a full stop; empty if it is not known."""
+        gain = self.gain()
+        if gain is None:
+            return ""
+        sentence = (
+            f"{self.jobs} trainings share the GPU: they are {gain:.2f} times as fast as one after the other"
+        )
+        return sentence if gain >= 1.05 else f"{sentence}; fewer `jobs` would be as fast"
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,46 @@ from torch.nn import functional
 from imf_deploy.method.branches import Taps
 from imf_deploy.method.losses import feature_distance
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, only_logits, student_blocks
-from imf_deploy.study.losses import decoupled_distillation
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.supervised import Supervised
 from imf_deploy.training.task import risen
+
+
+def decoupled_distillation(
+    logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return the two parts of decoupled knowledge distillation (DKD), in nats per image.
+
+    Source: Zhao et al. 2022, "Decoupled Knowledge Distillation", equations 5 to 7. Both carry the
+    factor of the squared temperature, as the authors' own code does.
+
+    Args:
+        logits: The student's, ``[N, classes]``.
+        teacher_logits: ``[N, classes]``.
+        labels: ``int64 [N]``.
+        temperature: Divides both sides' logits.
+
+    Returns:
+        TCKD, the divergence between target and non-target probabilities, and NCKD, the divergence among the
+        non-target classes.
+    """
+    mine, its = (z.float() / temperature for z in (logits, teacher_logits))
+    columns = torch.arange(logits.shape[1] - 1, device=logits.device)
+    wrong = columns + (columns >= labels[:, None])
+
+    def binary(scaled: Tensor) -> Tensor:
+        log = scaled.log_softmax(1)
+        return torch.stack([log.gather(1, labels[:, None])[:, 0], log.gather(1, wrong).logsumexp(1)], 1)
+
+    def others(scaled: Tensor) -> Tensor:
+        return scaled.gather(1, wrong).log_softmax(1)
+
+    def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+        return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+
+    return divergence(binary(mine), binary(its)), divergence(others(mine), others(its))
+
 
 Settings = Mapping[str, float]
 DKD_WARMUP = 1 / 12

@@ -14,8 +14,7 @@ from imf_deploy.run.folder import SETTINGS
 from imf_deploy.settings import StudySettings
 from imf_deploy.settings.run import LatencySettings
 from imf_deploy.study.costs import measure_networks
-from imf_deploy.study.outcome import Study
-from imf_deploy.study.page import page
+from imf_deploy.study.page import Study, page
 from imf_deploy.study.pictures import draw_pictures
 from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
 from imf_deploy.study.pool import Bench, Trainer, trainer

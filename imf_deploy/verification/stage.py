@@ -17,8 +17,6 @@ from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
 from imf_deploy.settings import Gate
-from imf_deploy.verification.batches import check_batches, with_batches
-from imf_deploy.verification.changes import class_changes, worst_inputs
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import (
     GIVEN,
@@ -30,9 +28,16 @@ from imf_deploy.verification.ladder import (
     step,
 )
 from imf_deploy.verification.origin import check_record, made_from
-from imf_deploy.verification.parity import compare
+from imf_deploy.verification.parity import class_changes, compare, worst_inputs
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
-from imf_deploy.verification.run import check_sizes, largest_batch, not_run, runner_logits
+from imf_deploy.verification.run import (
+    check_batches,
+    check_sizes,
+    largest_batch,
+    not_run,
+    runner_logits,
+    with_batches,
+)
 
 
 def evaluate_product(product: Product, data: DataSet) -> Product:

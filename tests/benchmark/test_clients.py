@@ -18,8 +18,8 @@ from imf_deploy.benchmark import clients
 from imf_deploy.benchmark.clients import measure_clients
 from imf_deploy.benchmark.stage import bench
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.runners import OnnxRuntimeRunner
 from imf_deploy.runners.base import Batch, Logits
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.opening import Way
 from imf_deploy.settings import BenchSettings
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
+from imf_deploy.benchmark.conditions import EnergyMeter, find_energy_meter
 
 
 def zone(root: Path, folder: str, name: str, value: int = 0, most: int = 1000) -> Path:

@@ -12,12 +12,13 @@ import pytest
 import torch
 from tiny_onnx import tiny_onnx
 
-from imf_deploy.benchmark import bench
+from imf_deploy.benchmark.stage import bench
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.flavour import choose_flavour
 from imf_deploy.export.tensorrt_writer import build_engine
-from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.settings import BatchRange, BenchSettings
 
 pytestmark = [

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from imf_deploy.benchmark import bench
 from imf_deploy.benchmark.gpu import gpu_parts, gpu_state
+from imf_deploy.benchmark.stage import bench
 from imf_deploy.runners.base import GpuTimes
 from imf_deploy.settings import BenchSettings
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from imf_deploy.benchmark import Latency, measure, ratio
-from imf_deploy.benchmark.energy import EnergyMeter, find_energy_meter
-from imf_deploy.benchmark.measure import slice_orders
+from imf_deploy.benchmark.conditions import EnergyMeter, find_energy_meter
+from imf_deploy.benchmark.latency import Latency, ratio
+from imf_deploy.benchmark.measure import measure, slice_orders
 from imf_deploy.errors import ImfDeployError
 
 BATCH = np.zeros((2, 3, 4, 4), np.float32)
@@ -98,7 +98,7 @@ def test_each_block_loads_everything_anew_and_each_name_is_loaded_first_in_turn(
 
 
 def test_what_loads_slowly_is_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("imf_deploy.benchmark.load"), "SLOW_LOAD_S", 0.0)
+    monkeypatch.setattr(importlib.import_module("imf_deploy.benchmark.measure"), "SLOW_LOAD_S", 0.0)
     log: list[str] = []
     runners = {name: Fake(name, log) for name in "ab"}
     measure(runners, BATCH, duration_s=0, iterations=1, warmup_s=0, rounds=3, loads=3)

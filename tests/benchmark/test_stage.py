@@ -14,14 +14,16 @@ import torch
 from onnx import TensorProto, helper
 from rich.console import Console
 
-from imf_deploy.benchmark import BenchResult, bench, conditions, render
+from imf_deploy.benchmark.conditions import conditions
 from imf_deploy.benchmark.inputs import noise
-from imf_deploy.benchmark.table import beside
+from imf_deploy.benchmark.result import BenchResult
+from imf_deploy.benchmark.stage import bench
+from imf_deploy.benchmark.table import beside, render
 from imf_deploy.benchmark.ways import WAYS
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
-from imf_deploy.runners import PyTorchRunner
 from imf_deploy.runners.opening import RUNTIMES, Way
+from imf_deploy.runners.pytorch import PyTorchRunner
 from imf_deploy.settings import BenchSettings
 
 QUICK: dict[str, Any] = {

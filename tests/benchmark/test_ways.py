@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from imf_deploy.benchmark.ways import WAYS, ways_of
-from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner, TensorRTRunner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.opening import Way
-from imf_deploy.runners.product import ProductRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
+from imf_deploy.runners.pytorch import ProductRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.settings import BenchSettings
 
 

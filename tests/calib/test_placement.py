@@ -24,8 +24,9 @@ from imf_deploy.data import DataSet
 from imf_deploy.export.engine_form import ENGINE_FLOATS
 from imf_deploy.export.flavour import choose_flavour, import_tensorrt
 from imf_deploy.export.tensorrt_writer import build_engine
-from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import why_not_here
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.settings import BatchRange
 
 SUMS = 3

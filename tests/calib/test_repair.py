@@ -9,8 +9,7 @@ import pytest
 from imf_deploy.calib.model import open_float_model
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.calib.repair import repair
-from imf_deploy.calib.score import score
-from imf_deploy.calib.sensitivity import rank_layers
+from imf_deploy.calib.score import rank_layers, score
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
 from imf_deploy.records.making import Score

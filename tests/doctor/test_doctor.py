@@ -13,8 +13,7 @@ from rich.console import Console
 
 from imf_deploy.doctor import machine, runtimes
 from imf_deploy.doctor.examine import examine, to_dict
-from imf_deploy.doctor.finding import Finding
-from imf_deploy.doctor.table import render
+from imf_deploy.doctor.finding import Finding, render
 
 Cli = Callable[..., Any]
 

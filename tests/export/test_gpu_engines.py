@@ -20,9 +20,8 @@ from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
 from imf_deploy.export import builder
 from imf_deploy.export.build_options import changed_options, check_options
-from imf_deploy.export.device import this_gpu
 from imf_deploy.export.engine_header import read_engine_header
-from imf_deploy.export.flavour import gpu_here
+from imf_deploy.export.flavour import gpu_here, this_gpu
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.stage import EnginePlan, export
 from imf_deploy.export.tensorrt_writer import EngineInfo, build_engine
@@ -31,7 +30,8 @@ from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.refit import refit_engine
 from imf_deploy.records.files import Artifact, EngineFile, sidecar_path
 from imf_deploy.records.making import CacheUse
-from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner
 from imf_deploy.settings import BatchRange, BuildSettings, EngineSettings, Gate, QuantizeSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product, verify
@@ -310,7 +310,7 @@ def test_an_engine_of_another_gpu_or_version_names_both_sides(
     content[24:28] = bytes((10, 0, 1, 6))
     path.write_bytes(content)
     assert read_engine_header(path).version == "10.0.1.6"
-    script = "import sys; from pathlib import Path; from imf_deploy.runners import TensorRTRunner\n"
+    script = "import sys; from pathlib import Path; from imf_deploy.runners.tensorrt import TensorRTRunner\n"
     script += "TensorRTRunner(Path(sys.argv[1])).__enter__()"
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from imf_deploy.errors import UsageError
-from imf_deploy.export.targets import choose_profile, profiles_text
+from imf_deploy.export.choice import choose_profile, profiles_text
 from imf_deploy.settings import BatchRange
 from imf_deploy.settings.export import parse_capability, parse_profiles, profiles_of
 

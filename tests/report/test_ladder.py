@@ -6,8 +6,8 @@ from imf_deploy.forms import read_typed
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import Report
 from imf_deploy.report.html import render_html
-from imf_deploy.report.ladder import broken_sentence, ladder_rows, rung_line
 from imf_deploy.report.terminal import summary_lines
+from imf_deploy.report.verdict import broken_sentence, ladder_rows, rung_line
 
 
 def test_each_rung_stands_once(report: dict[str, Any]) -> None:

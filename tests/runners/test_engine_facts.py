@@ -14,7 +14,7 @@ from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile
 from imf_deploy.records.making import Built, Gpu
-from imf_deploy.runners import TensorRTRunner, engine_facts
+from imf_deploy.runners import engine_facts
 from imf_deploy.runners.engine_facts import (
     engine_host_code,
     missing_gpu,
@@ -24,6 +24,7 @@ from imf_deploy.runners.engine_facts import (
     what_runs,
     why_not_here,
 )
+from imf_deploy.runners.tensorrt import TensorRTRunner
 
 HEADER = EngineHeader("tensorrt", "10.6.0.26", 0, 100, (), portable=False)
 H200 = Gpu("NVIDIA H200", "90", "13.0")

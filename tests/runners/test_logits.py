@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from imf_deploy.errors import UsageError
-from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner
 from imf_deploy.runners.logits import find_logits, read_logits
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
 
 PATH = Path("net.onnx")
 

@@ -15,8 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
-from imf_deploy.runners import OnnxRuntimeRunner
-from imf_deploy.runners.onnxruntime import CPU, PROVIDERS
+from imf_deploy.runners.onnxruntime import CPU, PROVIDERS, OnnxRuntimeRunner
 from imf_deploy.runners.opening import open_file
 
 MakeOnnx = Callable[..., Path]

@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.runners import OnnxRuntimeRunner, OpenVinoRunner
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.openvino import OpenVinoRunner
 
 MakeOnnx = Callable[..., Path]
 

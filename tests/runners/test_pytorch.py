@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import DeviceError, ImfDeployError
-from imf_deploy.runners import PyTorchRunner
-from imf_deploy.runners.pytorch import PyTorchMode
+from imf_deploy.runners.pytorch import PyTorchMode, PyTorchRunner
 
 
 def network() -> nn.Module:

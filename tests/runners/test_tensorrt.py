@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from imf_deploy.errors import DeviceError, ImfDeployError, UsageError
+from imf_deploy.export.choice import rtx_runs_on
 from imf_deploy.export.engine_header import EngineHeader
 from imf_deploy.export.flavour import gpu_here
-from imf_deploy.export.targets import rtx_runs_on
 from imf_deploy.files import sha256_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, sidecar_path
-from imf_deploy.runners import OnnxRuntimeRunner, TensorRTRunner
 from imf_deploy.runners.engine_facts import require_gpu, what_runs
-from imf_deploy.runners.tensorrt import load_library
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from imf_deploy.runners.tensorrt import TensorRTRunner, load_library
 
 needs_gpu = pytest.mark.skipif(
     not gpu_here() or not rtx_runs_on(gpu_here()), reason="no CUDA device that runs TensorRT-RTX engines"
@@ -87,7 +87,7 @@ def test_nothing_is_imported_or_deserialised_without_a_gpu(engine: Path) -> None
     # In a process of its own: the fixture that builds the engine has imported the library here.
     code = (
         "import sys; from pathlib import Path; import torch; torch.cuda.is_available = lambda: False\n"
-        "from imf_deploy.errors import DeviceError; from imf_deploy.runners import TensorRTRunner\n"
+        "from imf_deploy.errors import DeviceError; from imf_deploy.runners.tensorrt import TensorRTRunner\n"
         "try:\n    TensorRTRunner(Path(sys.argv[1])).__enter__()\n"
         "except DeviceError:\n    sys.exit(10 if 'tensorrt_rtx' in sys.modules else 0)\n"
         "sys.exit(11)"

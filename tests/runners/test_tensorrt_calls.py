@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.runners import TensorRTRunner
 from imf_deploy.runners import tensorrt as subject
+from imf_deploy.runners.tensorrt import TensorRTRunner
 
 LIMIT = 4
 PROFILES = [(1, 2, 2), (2, LIMIT, LIMIT)]

@@ -12,9 +12,8 @@ from torch.nn import functional
 from imf_deploy.data import DataSet
 from imf_deploy.models import ModelSpec
 from imf_deploy.settings import TrainingSettings
-from imf_deploy.study.losses import decoupled_distillation
 from imf_deploy.study.methods import METHODS
-from imf_deploy.study.rivals import DKD_WARMUP, CrossEntropy, Dkd, FitNet, Kd
+from imf_deploy.study.rivals import DKD_WARMUP, CrossEntropy, Dkd, FitNet, Kd, decoupled_distillation
 from imf_deploy.study.run import RIVALS, Run, train
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.teaching.teacher import Teacher

@@ -3,8 +3,8 @@
 import pytest
 
 from imf_deploy.settings import TrainingSettings
+from imf_deploy.study.pool import Sharing
 from imf_deploy.study.run import Run
-from imf_deploy.study.sharing import Sharing
 
 
 def run(method: str, epochs: int = 2) -> Run:

@@ -19,7 +19,7 @@ from imf_deploy.files import sha256_file
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.records.files import Artifact
 from imf_deploy.stripping.stage import strip
-from imf_deploy.verification.batches import check_batches
+from imf_deploy.verification.run import check_batches
 from imf_deploy.verification.stage import evaluate_product, verify
 
 

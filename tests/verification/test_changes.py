@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imf_deploy.verification.changes import class_changes, worst_inputs
+from imf_deploy.verification.parity import class_changes, worst_inputs
 
 NAMES = ("cat", "dog", "owl")
 LABELS = np.array([0, 0, 1, 1, 1])
