@@ -35,6 +35,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
     in memory.
 
     Args:
+        data: The data.
         preprocess: Size and classes that the data must match.
         name: Name of the argument that the data comes from, for messages.
         role: Split to use, if the data is given by name or path.
@@ -96,8 +97,8 @@ def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
     """Return training data: the batches of a loader, or a split of a named data set.
 
     Args:
-        data: Training data. A loader is iterated over once per epoch, with its own order, batches and augmentation. A
-            ``Dataset`` is shuffled.
+        data: Training data. A loader is iterated over once per epoch, with its own order, batches and
+            augmentation. A ``Dataset`` is shuffled.
         preprocess: See :func:`as_split`.
         batch_size: Images in a batch of a ``Dataset``.
     """
