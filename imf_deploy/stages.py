@@ -49,12 +49,16 @@ class Clock:
 
     def _charge(self) -> None:
         """Add the time since the last change to the running stage."""
-        now = time.perf_counter(), sum(os.times()[:4])  # the last of these times is elapsed time
+        now = time.perf_counter(), _processor_time()
         if self._inside:
             spent = self.times[self._inside[-1]]
             spent.wall += now[0] - self._since[0]
             spent.processor += now[1] - self._since[1]
         self._since = now
+
+
+def _processor_time() -> float:
+    return sum(os.times()[:4])  # the last one is elapsed time
 
 
 _clock: ContextVar[Clock | None] = ContextVar("clock", default=None)

@@ -1,7 +1,5 @@
 """Convert data in all forms that the verbs accept to splits for the stages."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``imf_deploy.distill``."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 

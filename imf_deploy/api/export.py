@@ -1,7 +1,5 @@
 """``imf_deploy.export_onnx`` and ``imf_deploy.build_engine``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 

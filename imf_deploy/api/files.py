@@ -1,7 +1,5 @@
 """Records of files given as objects, read next to the files or derived from their content."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from imf_deploy.artifact import load_artifact

@@ -1,7 +1,5 @@
 """Records in memory for networks given as objects, as the stages need them."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from pathlib import Path

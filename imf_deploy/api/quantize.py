@@ -1,7 +1,5 @@
 """``imf_deploy.quantize``."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path

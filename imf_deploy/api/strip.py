@@ -1,7 +1,5 @@
 """``imf_deploy.strip``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

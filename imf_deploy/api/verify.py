@@ -1,7 +1,5 @@
 """``imf_deploy.verify``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import overload
 

@@ -1,7 +1,5 @@
 """Encoded images from any source, and the only place where they are decoded."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -105,6 +105,6 @@ def index_shards(paths: list[Path], advance: Callable[[int], None]) -> ShardInde
         advance(1)
     if not rows:
         raise ImfDeployError(f"{paths[0]} holds no images", "Write KEY.jpg and KEY.cls for every sample")
-    shard, offset, size, which, marks = torch.tensor(rows).T.contiguous()
-    pictures = ShardPictures(tuple(paths), shard, offset, size, headers.hexdigest())
+    shard, offset, size, which, marks = (column.contiguous() for column in torch.tensor(rows).T)
+    pictures = ShardPictures(tuple(paths), shard.int(), offset, size, headers.hexdigest())
     return ShardIndex(pictures, list(tokens), which, marks)

@@ -193,7 +193,8 @@ def refit_distilled(
     with closing(OwnHead(graph.eval().student, example(data).to(device))) as own:
 
         def see(images: Tensor) -> Features:
-            return {"own": own.features, "branches": torch.cat(graph.pooled(images)[1], 1)}
+            _, pooled = graph.pooled(images)
+            return {"own": own.features, "branches": torch.cat(pooled, 1)}
 
         heads = (own.head() if plain else []) + branch_heads(graph)
         return _reported(refit_heads(heads, see, teach, data, config, weights, device))

@@ -1,7 +1,5 @@
 """The branches of IMF and the attentive logit that combines them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial

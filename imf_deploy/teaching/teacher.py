@@ -1,7 +1,5 @@
 """Stage: train a teacher, load a given one, or use the packaged one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources

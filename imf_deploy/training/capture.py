@@ -82,10 +82,10 @@ class CapturedStep:
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         watching: AbstractContextManager[list[str]] = _watching() if watched else nullcontext([])
-        with torch.cuda.stream(self._stream), watching as problems:
+        with torch.cuda.stream(self._stream), watching as found:
             values = self._whole(images, labels)
-        if problems:
-            self._give_up(problems[0])
+        if found:
+            self._give_up(found[0])
         current.wait_stream(self._stream)
         return values
 
@@ -128,22 +128,21 @@ def _watching() -> Iterator[list[str]]:
     A replay neither waits for the device nor runs Python: values that the host reads back or draws would stay
     as they were in the capture.
     """
-    problems: list[str] = []
+    found: list[str] = []
     drawn = _host_generators()
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield problems
+            yield found
         finally:
             torch.cuda.set_sync_debug_mode(mode)
     for warning in seen:
         if "synchronizing CUDA operation" in str(warning.message):
             place = f"{Path(warning.filename).name}, line {warning.lineno}"
-            problems.append(f"the host waits for the GPU within it ({place})")
-    changed = (name for name, state in _host_generators().items() if state != drawn[name])
-    problems += [f"it draws random numbers on the host ({name})" for name in changed]
+            found.append(f"the host waits for the GPU within it ({place})")
+    found += [f"it draws random numbers on the host ({n})" for n in _changed(drawn, _host_generators())]
 
 
 def _host_generators() -> dict[str, object]:
@@ -154,6 +153,10 @@ def _host_generators() -> dict[str, object]:
         "Python": random.getstate(),
         "NumPy": (name, np.asarray(keys).tobytes(), *rest),
     }
+
+
+def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
+    return [name for name, state in before.items() if state != after[name]]
 
 
 def _leave_capture(stream: torch.cuda.Stream) -> None:

@@ -1,7 +1,5 @@
 """The interface between the training loop and what it trains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 

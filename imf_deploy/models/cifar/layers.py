@@ -1,7 +1,5 @@
 """Layers that several of the CIFAR networks share."""
 
-from __future__ import annotations
-
 from torch import nn
 
 

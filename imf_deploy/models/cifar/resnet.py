@@ -4,8 +4,6 @@ Source: He et al. 2016, section 4.2: three stages at full, half and quarter reso
     x blocks per stage. The wider ones and the ResNet-50 follow Tian et al. 2019.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 from torch import Tensor, nn

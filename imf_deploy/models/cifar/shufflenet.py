@@ -4,8 +4,6 @@ As in Tian et al. 2019: a stem of one 1x1 convolution, no pooling after it, and 
 the resolution.
 """
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

@@ -4,8 +4,6 @@ Five stages of 3x3 convolutions with bias and batch norm; the first three end in
 32 pixels ends as a map of 4x4; one linear layer.
 """
 
-from __future__ import annotations
-
 from torch import nn
 
 from imf_deploy.models.cifar.layers import Head, initialize
