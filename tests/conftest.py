@@ -90,7 +90,7 @@ MakeImages = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def make_images() -> MakeImages:
-    """The function that writes a folder of pictures."""
+    """Return the function that writes a folder of images."""
     return write_images
 
 
@@ -149,7 +149,7 @@ def finished_run(image_folder: Path, teacher_file: Path, tmp_path_factory: pytes
 
 @pytest.fixture
 def images(data: DataSet) -> torch.Tensor:
-    """``float32 [18, 3, 16, 16]``: the test pictures as network input."""
+    """``float32 [18, 3, 16, 16]``: the test images as network input."""
     return data.preprocess.normalize(data.test.fetch(torch.arange(len(data.test))))
 
 

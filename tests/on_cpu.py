@@ -47,7 +47,7 @@ print(int(session.run(None, {"x": numpy.full((1, 4), 255, numpy.uint8)})[0][0, 0
 
 
 def why_not(cpu: str) -> str:
-    """Return what this machine lacks to emulate a processor; empty where nothing is missing."""
+    """Return what this machine lacks to emulate a processor; empty if nothing is missing."""
     if sys.platform != "linux":
         return "emulation needs Linux"
     needed = ["qemu-x86_64"] if cpu == "haswell" else ["qemu-aarch64", "debootstrap", "unzip", "dpkg"]
@@ -114,7 +114,7 @@ def _arm_root() -> Path:
 
 
 def _build_arm_root(root: Path) -> None:
-    """Unpack Python for ARM64 from Debian, and ONNX Runtime for it from PyPI; nothing of it is run here."""
+    """Unpack Python for ARM64 from Debian, and ONNX Runtime for it from PyPI; neither is run here."""
     shutil.rmtree(root, ignore_errors=True)
     for folder in ("site", "wheels", "prefix/proc", "prefix/sys/devices/system/cpu"):
         (root / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Students of every family go the whole way: distilled for an epoch, stripped, exported, verified.
+"""Students of every family pass all stages: distilled for an epoch, stripped, exported, verified.
 
 Their INT8 files compute the same integers on a processor without VNNI, tensor by tensor.
 """

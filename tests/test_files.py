@@ -1,4 +1,4 @@
-"""Files are written whole, and never in the place of what is not a file; JSON is read within limits."""
+"""Files are written completely or not at all, and replace only regular files; JSON is read within limits."""
 
 import os
 from pathlib import Path

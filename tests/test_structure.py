@@ -50,7 +50,7 @@ def imported(source: str, name: str, known: Iterable[str], is_package: bool = Fa
 
 @cache
 def files() -> dict[str, set[str]]:
-    """Return what every file imports, but for the lazy face of the package."""
+    """Return the imports of every file, except the lazy face of the package."""
     return {
         name: imported(path.read_text("utf-8"), name, modules(), path.name == "__init__.py")
         for name, path in modules().items()
@@ -71,7 +71,7 @@ def folders() -> dict[str, set[str]]:
 
 
 def circle(graph: Graph) -> list[str]:
-    """Return one circle, from a name back to itself; empty where there is none."""
+    """Return one cycle, from a name back to itself; empty if there is none."""
     done: set[str] = set()
 
     def walk(name: str, path: list[str]) -> list[str]:

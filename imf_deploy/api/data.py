@@ -33,6 +33,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
     in memory.
 
     Args:
+        data: The data.
         preprocess: Size and classes that the data must match.
         name: Name of the argument that the data comes from, for messages.
         role: Split to use, if the data is given by name or path.

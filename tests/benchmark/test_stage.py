@@ -219,7 +219,7 @@ def test_whole_numbers_are_valid_everywhere(kind: str, low: int, high: int) -> N
     np.testing.assert_array_equal(found, noise((4, 1000), kind, 0))
 
 
-def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
+def test_operators_on_the_cpu_are_reported(tmp_path: Path) -> None:
     measured = quick([tiny(tmp_path / "a.onnx")], **ONE)
     result = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 0.0})
     assert beside(result) == []
@@ -228,7 +228,7 @@ def test_operators_on_the_cpu_are_told(tmp_path: Path) -> None:
     assert "some of its operators run on the CPU" in beside(dataclasses.replace(result, rows=(row,)))[0]
 
 
-def test_a_busy_machine_is_told(tmp_path: Path) -> None:
+def test_a_busy_machine_is_reported(tmp_path: Path) -> None:
     measured = quick([tiny(tmp_path / "a.onnx")], **ONE)
     assert measured.conditions["other_cpus"] >= 0
     busy = dataclasses.replace(measured, conditions=measured.conditions | {"other_cpus": 1e3})
@@ -294,7 +294,7 @@ def test_weights_run_in_each_mode_of_pytorch(product_file: Path) -> None:
     assert [row.way["pytorch"] for row in result.rows] == ["eager", "channels-last"]
 
 
-def test_weights_that_are_no_product_are_told_so(teacher_file: Path) -> None:
+def test_weights_that_are_no_product_are_reported_so(teacher_file: Path) -> None:
     with pytest.raises(ImfDeployError, match="not a stripped student"):
         quick([teacher_file], **ONE)
 

@@ -1,4 +1,4 @@
-"""Which rows a file gives for what is asked."""
+"""Rows of a file for the requested ways."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_runners(file: Path, suffix: str, choice: dict[str, object], kind: type)
     assert isinstance(ways(file, suffix, **choice)[0].open(), kind)
 
 
-def test_another_process_can_be_told(file: Path) -> None:
+def test_another_process_can_be_given_a_way(file: Path) -> None:
     for suffix in WAYS:
         for way in ways(file, suffix, device="cuda:1"):
             assert Way.from_dict(way.to_dict()) == way

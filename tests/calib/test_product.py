@@ -84,7 +84,7 @@ def test_the_way_of_a_product(product: Product, small: DataSet, tmp_path: Path) 
     assert row.calibration.layers == len(row.calibration.sensitivity) > 3
 
 
-def test_a_declined_product_is_told(
+def test_a_declined_product_is_reported(
     product: Product, small: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decline(

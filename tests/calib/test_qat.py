@@ -212,7 +212,7 @@ def test_what_it_cannot_go_on_from(
 
 
 @pytest.mark.parametrize(("after", "sentences"), [(0.895, 1), (0.88, 2), (None, 1)])
-def test_a_loss_in_float_is_told(tuned: Artifact, after: float | None, sentences: int) -> None:
+def test_a_loss_in_float_is_reported(tuned: Artifact, after: float | None, sentences: int) -> None:
     about = Tuned(1, 0.1, 8, None if after is None else 0.9, after, 0.89)
     said = describe_qat(tuned.revised(qat=about))
     assert len(said) == sentences

@@ -232,8 +232,8 @@ def test_without_validation_images_all_products_are_made(
     assert done.code == 0, done.err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [proof["product"] for proof in report["strip"]] == ["plain", "imf@1", "imf@2", "imf@3"]
-    assert any("no validation images to choose by" in note for note in report["notes"])
-    assert "no validation images to choose by" in done.err
+    assert any("no validation images for a choice" in note for note in report["notes"])
+    assert "no validation images for a choice" in done.err
 
 
 def test_a_quick_trial_says_that_it_is_no_result(

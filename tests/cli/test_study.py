@@ -1,4 +1,4 @@
-"""``imf-deploy study`` on tiny data, from its plan to its page; what it refuses; and going on."""
+"""``imf-deploy study`` on tiny data, from its plan to its page; what it refuses; and resuming."""
 
 import json
 import shlex

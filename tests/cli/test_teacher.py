@@ -1,4 +1,4 @@
-"""A teacher that has nothing to teach, or is used wrongly, is found before the training."""
+"""A teacher that is weak or used wrongly is detected before the training."""
 
 import json
 from collections.abc import Callable

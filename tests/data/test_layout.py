@@ -1,4 +1,4 @@
-"""Splits and classes are told apart by names and content, and what fits both forms is refused."""
+"""Splits and classes are distinguished by names and content, and ambiguous layouts are refused."""
 
 import shutil
 from collections.abc import Callable

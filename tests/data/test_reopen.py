@@ -1,4 +1,4 @@
-"""What a record says of its data is checked, and never causes a download."""
+"""The data named by a record is checked, and never causes a download."""
 
 import json
 import os

@@ -30,7 +30,7 @@ def unsaid() -> None:
 
 @pytest.fixture
 def lazy(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
-    """The pictures of ``image_folder``, which two processes decode each time."""
+    """The images of ``image_folder``, which two processes decode each time."""
     monkeypatch.setattr(encoded, "MEMORY_LIMIT", 100)
     monkeypatch.setattr(encoded, "usable_cpus", lambda: 2)
     return open_data(DataSettings(str(image_folder)))

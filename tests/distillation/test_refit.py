@@ -1,4 +1,4 @@
-"""Heads that are fitted again after a distillation: what is seen, what is kept, and what is deployed."""
+"""Heads that are re-fitted after a distillation: their features, which are kept, and what is deployed."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -22,7 +22,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 class Words(HTMLParser):
-    """What a reader sees of a page, but for the source code."""
+    """Return the visible text of a page, except the source code."""
 
     def __init__(self, page: Path) -> None:
         super().__init__()

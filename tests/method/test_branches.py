@@ -148,7 +148,7 @@ def test_the_student_answers_the_same_with_and_without_branches() -> None:
 
 
 class Auxiliary(torch.nn.Module):
-    """A network that puts out more than logits while it is trained."""
+    """A network that returns more than logits in training."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Auxiliary(torch.nn.Module):
         return (self.net(x), x) if self.training else self.net(x)
 
 
-def test_more_than_logits_in_training_is_told() -> None:
+def test_more_than_logits_in_training_is_reported() -> None:
     student = Auxiliary()
     blocks = find_blocks(student, 16)
     graph = TrainingGraph(student, blocks, ImfBranches(blocks, [TEACHER] * len(blocks), CLASSES))

@@ -134,7 +134,7 @@ def test_auxiliary_heads_are_left_out() -> None:
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
 
-def test_a_network_that_cannot_run_is_told() -> None:
+def test_a_network_that_cannot_run_is_reported() -> None:
     with pytest.raises(UsageError, match="vit_b_16 cannot be built for images of 28 pixels"):
         build_model(ModelSpec.for_images("vit_b_16", 3, 28))
     with pytest.raises(ImfDeployError, match="Inception3 cannot run on images of 32 pixels") as caught:

@@ -1,4 +1,4 @@
-"""Models that a function of the user's builds: trusted by name, and judged by what they do."""
+"""Models built by the user's own function: trusted by name, and checked by their behaviour."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What names stand for; nothing is fetched, and nothing of the user's is imported, by a name alone."""
+"""Names of models; a name alone neither downloads anything nor imports the user's code."""
 
 import sys
 

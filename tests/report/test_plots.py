@@ -14,7 +14,7 @@ Picture = str | None
 
 
 def pictures(report: dict[str, Any]) -> dict[str, Picture]:
-    """Return the pictures of a report by name, drawn once for each content."""
+    """Return the charts of a report by name, drawn once for each content."""
     content = json.dumps(report)
     if content not in _DRAWN:
         _DRAWN[content] = draw(report)
@@ -40,7 +40,7 @@ def draw(report: dict[str, Any]) -> dict[str, Picture]:
 
 
 def texts(svg: Picture) -> str:
-    """Return the words in a picture; reading it as XML proves that it is well formed."""
+    """Return the text in a chart; parsing it as XML proves that it is well formed."""
     assert svg is not None
     return " | ".join("".join(element.itertext()) for element in ET.fromstring(svg).iter("text"))
 

@@ -153,7 +153,7 @@ def test_the_session_says_what_it_has(onnx_file: Path) -> None:
 @pytest.mark.skipif(
     "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="another package of it"
 )
-def test_operators_that_another_provider_leaves_to_the_cpu_are_told(onnx_file: Path) -> None:
+def test_operators_that_another_provider_leaves_to_the_cpu_are_reported(onnx_file: Path) -> None:
     # This provider runs no operator of ours, as a GPU's does not run some.
     providers = ("AzureExecutionProvider", *CPU)
     with OnnxRuntimeRunner(onnx_file, 1, providers) as runner, OnnxRuntimeRunner(onnx_file, 1) as expected:

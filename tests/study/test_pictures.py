@@ -87,7 +87,7 @@ def test_a_single_point_is_a_picture(trained: list[Trained], networks: list[Netw
     assert [p.name for p in draw_pictures(tmp_path, one, networks, STUDENT)] == FILES
 
 
-def test_a_folder_that_cannot_be_made_is_told(
+def test_a_folder_that_cannot_be_made_is_reported(
     trained: list[Trained], networks: list[Network], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("here")

@@ -1,4 +1,4 @@
-"""One training of a study: done once, gone on with when cut off, tested only when it is told of."""
+"""One training of a study: run once, resumed after an interrupt, tested only if it is reported."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the teacher said about the last batches of a training is not asked again to re-fit heads."""
+"""Re-fitting heads reuses the teacher's logits of the last batches of a training."""
 
 from __future__ import annotations
 

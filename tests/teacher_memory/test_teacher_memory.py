@@ -1,4 +1,4 @@
-"""What a teacher says of a batch is shared by trainings, and nothing comes out otherwise."""
+"""Trainings share a teacher's outputs for a batch, and the results do not change."""
 
 import time
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A frozen teacher looks at each view of a picture once, and nothing else changes."""
+"""A frozen teacher sees each view of an image once, and nothing else changes."""
 
 import errno
 import os
@@ -210,7 +210,7 @@ def test_a_limit_is_kept_and_said(
 
 
 def ask(path: Path, step: int, key: str = "a", rows: int = 8) -> int:
-    """Ask a file for all of its rows; return how many pictures the teacher then saw, but for the first."""
+    """Ask a file for all of its rows; return how many images the teacher then saw, except the first."""
     images = torch.arange(float(rows)).view(rows, 1, 1, 1).expand(rows, 3, 2, 2)
     calls: list[int] = []
 

@@ -1,4 +1,4 @@
-"""What of a captured training can be told without a GPU."""
+"""The parts of captured training that can be tested without a GPU."""
 
 import random
 from collections.abc import Callable

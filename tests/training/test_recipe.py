@@ -1,4 +1,4 @@
-"""What the options of a recipe do: averages, groups, mixtures, and which weights are kept."""
+"""Options of a recipe: averages, groups, mixtures, and which weights are kept."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ CONFIG = TrainingSettings(epochs=4, batch_size=16, lr=0.05, device="cpu")
 
 
 class Task:
-    """Cross-entropy, with a look at what is trained on."""
+    """Cross-entropy that records what is trained on."""
 
     progress = 0.0
 

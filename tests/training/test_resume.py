@@ -1,4 +1,4 @@
-"""A training that was cut off goes on and ends with the very same weights."""
+"""An interrupted training resumes and ends with the same weights."""
 
 import signal
 import subprocess

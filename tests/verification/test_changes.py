@@ -1,4 +1,4 @@
-"""What changes, class by class and image by image, against numbers worked out by hand."""
+"""Changes by class and by image, against numbers computed by hand."""
 
 import numpy as np
 import pytest

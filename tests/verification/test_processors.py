@@ -1,4 +1,4 @@
-"""INT8 files are held to their gate on processors that are not at hand."""
+"""INT8 files must pass their gate on emulated processors."""
 
 from __future__ import annotations
 
