@@ -36,7 +36,7 @@ def seconds(data: DataSet, teacher: Teacher, config: DistillSettings, gigabytes:
             config,
             Path(folder) / "a.safetensors",
             False,
-            MonitoringSettings(60, False, gigabytes),
+            MonitoringSettings(checkpoint_minutes=60, teacher_outputs_gb=gigabytes),
         )
         return time.process_time() - begun
 

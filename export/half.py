@@ -1,9 +1,15 @@
 """Convert the weights and the arithmetic of an ONNX model to fp16; inputs and outputs stay fp32."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-from onnx import ModelProto, numpy_helper
 
 from imf_deploy.errors import ImfDeployError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 LARGEST_HALF = 65504.0
 # Numbers below this limit are nearer to zero than to the smallest fp16 number, 2**-24.
@@ -19,6 +25,7 @@ def to_half(model: ModelProto) -> ModelProto:
     Raises:
         ImfDeployError: a weight is too large for fp16.
     """
+    from onnx import numpy_helper
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -40,6 +47,8 @@ def to_half(model: ModelProto) -> ModelProto:
 
 def flush_tiny(model: ModelProto, limit: float) -> None:
     """Set the float weights of a model whose magnitude is below ``limit`` to zero, in place."""
+    from onnx import numpy_helper
+
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         tiny = (np.abs(values) < limit) & (values != 0) if values.dtype == np.float32 else np.False_

@@ -11,9 +11,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import onnx
-from onnx import ModelProto
-
 from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
@@ -21,6 +18,7 @@ from imf_deploy.files import write_bytes
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from torch import nn
 
 OnnxPrecision = Literal["fp32", "fp16"]
@@ -72,6 +70,8 @@ def save_onnx(
         precision: Precision of weights and arithmetic.
         metadata: Key-value pairs to store in the file.
     """
+    import onnx
+
     model = onnx.ModelProto()
     model.CopyFrom(traced)
     flush_tiny(model, TINY)
@@ -172,6 +172,8 @@ def _clear_notes(model: ModelProto) -> None:
 
 def _check(model: ModelProto) -> None:
     """Check the whole model with ONNX's own checker, and its interface with ours."""
+    import onnx
+
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

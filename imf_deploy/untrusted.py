@@ -87,3 +87,11 @@ def shorten(text: str, limit: int = 200) -> str:
     """Return the first line of a text from outside, with at most ``limit`` characters."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     return first if len(first) <= limit else f"{first[: limit - 1]}…"
+
+
+def printable(text: str) -> str:
+    r"""Return a name with the bytes that are not UTF-8, which Python keeps as surrogates, as ``\xe9``."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()

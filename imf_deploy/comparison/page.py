@@ -7,6 +7,7 @@ from imf_deploy.comparison.runs import LATENCY, SIZE, Entry
 from imf_deploy.comparison.stage import Comparison
 from imf_deploy.show.format import significant
 from imf_deploy.show.pages import render_template
+from imf_deploy.show.palette import SERIES
 from imf_deploy.show.scatter import (
     MARKERS,
     Point,
@@ -17,7 +18,7 @@ from imf_deploy.show.scatter import (
     make_point,
     ring_around,
 )
-from imf_deploy.show.svg import SERIES, inline_svg, panel, style
+from imf_deploy.show.svg import inline_svg, panel, style
 
 
 def render_page(comparison: Comparison) -> str:

@@ -115,7 +115,7 @@ def warnings(runs: Sequence[Run]) -> list[str]:
             "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
         )
     trials = [run.name for run in runs if is_trial(run.report)]
-    return [f"{name} is a trial (--quick): its accuracies are not meaningful." for name in trials] + sentences
+    return [f"{name} is a trial (--quick): its accuracies are not a result." for name in trials] + sentences
 
 
 def timed_alike(runs: Sequence[Run]) -> list[list[Run]]:

@@ -3,6 +3,7 @@
 from unicodedata import category
 
 from imf_deploy.errors import UsageError
+from imf_deploy.untrusted import printable
 
 LONGEST = 255
 """Maximum number of characters of a class name; file systems do not allow more."""
@@ -30,11 +31,3 @@ def class_name(name: str, where: str) -> str:
     else:
         return name
     raise UsageError(f"the class name '{printable(name)}' {why} ({where})", "Rename the class")
-
-
-def printable(text: str) -> str:
-    r"""Return a name with the bytes that are not UTF-8, which Python keeps as surrogates, as ``\xe9``."""
-    try:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()

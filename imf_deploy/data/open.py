@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from imf_deploy.data.classes import printable
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
 from imf_deploy.data.named import NAMED, open_named
@@ -17,7 +16,7 @@ from imf_deploy.files import fingerprint
 from imf_deploy.settings import DataSettings
 from imf_deploy.settings.base import from_record
 from imf_deploy.settings.data import EMBEDDED
-from imf_deploy.untrusted import shorten
+from imf_deploy.untrusted import printable, shorten
 
 TEST_FRACTION = 0.2
 

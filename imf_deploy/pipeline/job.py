@@ -38,7 +38,7 @@ from imf_deploy.training.distributed import leave, on_first
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
 
-TRIAL = "This is a trial (--quick): its accuracies are not meaningful"
+TRIAL = "This is a trial (--quick): its accuracies are not a result"
 LISTED = 3
 """Maximum number of files that an error names with their reasons; the report has them all."""
 

@@ -10,6 +10,7 @@ from imf_deploy.records.checks import StripProof
 from imf_deploy.records.making import Calibration, Epoch
 from imf_deploy.records.report import LOSSES, ArtifactRow
 from imf_deploy.show.format import known, label, percent, scaled, significant
+from imf_deploy.show.palette import INK, PAPER, RULE, SERIES
 from imf_deploy.show.scatter import (
     MARKERS,
     Point,
@@ -20,7 +21,7 @@ from imf_deploy.show.scatter import (
     make_point,
     ring_around,
 )
-from imf_deploy.show.svg import INK, PAPER, RULE, SERIES, inline_svg, panel, plain_ticks, style
+from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.limits import LARGEST_NUMBER, LONGEST
-from imf_deploy.untrusted import shorten
+from imf_deploy.untrusted import printable, shorten
 
 Class = TypeVar("Class")
 
@@ -125,7 +125,10 @@ def problem(error: ValidationError) -> tuple[str, str]:
     if first["type"] == "literal_error":
         return f"{name} {given} is not known", f"Use {context['expected'].replace(chr(39), '')}"
     if first["type"] == "string_unicode":
-        return f"{name} {given} is not UTF-8", "Rename the file or the folder, or give a link to it"
+        return (
+            f"{name} {printable(str(first['input']))} is not UTF-8",
+            "Rename the file or the folder, or give a link to it",
+        )
     message = first["msg"].removeprefix("Value error, ")
     return f"{name} {given} cannot be used ({message[:1].lower()}{message[1:]})".strip(), ""
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from imf_deploy.errors import visible
 from imf_deploy.show import format as show
-from imf_deploy.show.svg import DARK, LIGHT, css_variables
+from imf_deploy.show.palette import DARK, LIGHT, css_variables
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 _UNUSUAL = re.compile(r"[^\n\t -~]+")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from imf_deploy.show.format import known
-from imf_deploy.show.svg import INK, PAPER, plain_ticks
+from imf_deploy.show.palette import INK, PAPER
+from imf_deploy.show.svg import plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imf_deploy.files import atomic_path
 from imf_deploy.method.names import PLAIN
+from imf_deploy.show.palette import GREY, PRINTED, SERIES
 from imf_deploy.show.scatter import cost_axis, label_points
-from imf_deploy.show.svg import GREY, PRINTED, SERIES, plain_ticks, style
+from imf_deploy.show.svg import plain_ticks, style
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import test_accuracies, title

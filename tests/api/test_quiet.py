@@ -72,7 +72,12 @@ def test_a_training_logs_and_prints_nothing(
     loader: list[tuple[Tensor, Tensor]],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # A command that another test ran in this process may have installed its display.
+    monkeypatch.setattr(progress, "_display", [])
+    monkeypatch.setattr(progress.log, "handlers", [])
+    monkeypatch.setattr(progress.log, "propagate", True)
     with caplog.at_level(logging.INFO, "imf_deploy"):
         imf_deploy.distill(student, big, loader, settings=SETTINGS)
     assert any("epoch 1 of 1" in record.message for record in caplog.records)

@@ -29,7 +29,7 @@ def words(page: Path) -> str:
 
 
 def timed(files: list[Any]) -> Any:
-    return imf_deploy.bench(files, image_size=16, duration_s=0.05, loads=6, warmup_s=0.0, startup=False)
+    return imf_deploy.bench(files, image_size=16, duration=0.05, loads=6, warmup=0.0, startup=False)
 
 
 def test_a_module_that_never_saw_imf(student: nn.Module, loader: Batches, tmp_path: Path) -> None:

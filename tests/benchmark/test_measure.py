@@ -58,6 +58,10 @@ class Clock:
     now = 0
 
     @classmethod
+    def perf_counter(cls) -> float:
+        return cls.perf_counter_ns() / 1e9
+
+    @classmethod
     def perf_counter_ns(cls) -> int:
         cls.now += TICK_NS
         return cls.now

@@ -68,7 +68,7 @@ def test_its_record(tuned: Artifact, distilled_artifact: Artifact, data: DataSet
     assert [record["epoch"] for record in history] == [1, 2, 3]
     about = tuned.qat
     assert (about.epochs, about.calibration_images) == (2, len(data.train))
-    assert about.lr == pytest.approx(0.1 * distilled_artifact.config["train"]["lr"])
+    assert about.lr == pytest.approx(0.1 * distilled_artifact.config["lr"])
     assert history[-1]["lr"] < about.lr
     assert about.rounded_after == pytest.approx(history[-1]["validation_accuracy"])
     heads = distilled_artifact.refitted
@@ -179,7 +179,7 @@ def test_the_schedule_is_its_own(
     known = distilled.artifact.config
     long: dict[str, Any] = {"lr_schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
     long |= {"ema": 0.9, "keep": "best"}
-    config = known | {"train": known["train"] | long}
+    config = known | long
     source = replace(distilled, artifact=distilled.artifact.revised(config=config))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
     assert made.sha256 == tuned.sha256
@@ -276,7 +276,7 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
         product = evaluate_product(load_product(artifact.path), data)
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
-        config = QuantizeSettings(target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
+        config = QuantizeSettings(target=target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
         made = calibrate(fp32.path, data, config, folder / "deploy").calibration
         assert made
         assert made.float_layers == []

@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_used(
         (["--image-size", "-3"], "--image-size"),
         (["--seed", "-1"], "--seed"),
         (["--bench-seconds", "-1"], "--bench-seconds"),
-        (["--qat-epochs", "1"], "Give --precisions fp32,int8"),
+        (["--qat-epochs", "1"], "Use --precisions fp32,int8"),
         (["--qat-epochs", "-1", "--precisions", "int8"], "--qat-epochs -1"),
     ],
 )

@@ -29,7 +29,7 @@ def test_mistakes(here: Cli, error: Error, tmp_path: Path) -> None:
     (tmp_path / "a.engine").write_bytes(b"nothing")
     assert "not a TensorRT engine" in error(here("inspect", "a.engine"), 1)
     (tmp_path / "a.onnx").write_bytes(b"nothing")
-    assert "no ONNX file" in error(here("inspect", "a.onnx"), 1)
+    assert "not an ONNX file" in error(here("inspect", "a.onnx"), 1)
 
 
 def test_nothing_that_runs_models_is_imported(tmp_path: Path, teacher_file: Path) -> None:

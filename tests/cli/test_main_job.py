@@ -249,7 +249,7 @@ def test_a_quick_trial_says_that_it_is_no_result(
     assert done.code == 0, done.err
     out = tmp_path / "imf-deploy-quick"
     assert [path.name for path in (out / "products").glob("*.safetensors")] == ["resnet8-plain.safetensors"]
-    said = "its accuracies are not meaningful"
+    said = "its accuracies are not a result"
     first = next(line for line in done.lines if line)
     assert said in first
     assert said in " ".join(done.out.split("Deploy nothing from this run")[-1].split())

@@ -80,7 +80,7 @@ def test_a_record_never_downloads(tmp_path: Path, name: str, monkeypatch: pytest
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     with pytest.raises(ImfDeployError, match=f"{name} is not in {tmp_path}") as caught:
-        reopen_data(GOOD | {"data": name, "root": str(tmp_path)})
+        reopen_data(GOOD | {"data": name, "data_root": str(tmp_path)})
     assert f"`data` {name}" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 

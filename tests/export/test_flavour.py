@@ -50,7 +50,7 @@ def test_auto_without_any(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_importing_the_writers_is_light() -> None:
-    modules = "engine_header flavour half onnx_file onnx_writer targets tensorrt_writer"
+    modules = "engine_header flavour half onnx_file onnx_writer tensorrt_writer"
     script = f"""
 import importlib, sys
 for name in {modules.split()!r}:

@@ -94,6 +94,7 @@ from pathlib import Path
 from imf_deploy.cli import _interrupt
 from imf_deploy.export import tensorrt_writer
 from imf_deploy.export.monitor import build_monitor
+from imf_deploy.settings import BatchRange
 
 
 model, folder, flavour = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

@@ -185,9 +185,8 @@ def test_full_disk_leaves_nothing(onnx_files: dict[str, Path], tmp_path: Path) -
 import resource, pathlib
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import read_engine_header
-from imf_deploy.export.onnx_writer import export_onnx
-
 from imf_deploy.export.tensorrt_writer import build_engine
+from imf_deploy.settings import BatchRange
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 folder = pathlib.Path({str(tmp_path)!r})
 try:

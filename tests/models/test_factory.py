@@ -92,7 +92,7 @@ def test_a_record_runs_no_code_that_is_not_trusted(here: Path, capsys: pytest.Ca
     record = ModelSpec(name, 5, 16).to_dict()
     with pytest.raises(UsageError, match=f"add `trust_model` {name}"):
         ModelSpec.from_dict(record)
-    with pytest.raises(UsageError, match=f"add `teacher` {name}"):
+    with pytest.raises(UsageError, match=f"add --teacher {name}"):
         ModelSpec.from_dict(record, ("other.models:build",), "--teacher")
     assert capsys.readouterr().out == ""
     assert "my_models_here" not in sys.modules

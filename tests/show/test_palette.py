@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imf_deploy.show.svg import DARK, INLINE, LIGHT, PAPER, PRINTED, SERIES, css_variables
+from imf_deploy.show.palette import DARK, INLINE, LIGHT, PAPER, PRINTED, SERIES, css_variables
 
 PACKAGE = Path(__file__).parents[2] / "imf_deploy"
 # Not an HTML entity such as &#8203; and not a part of a longer word.

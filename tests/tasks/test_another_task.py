@@ -17,7 +17,7 @@ from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.method.branches import BranchOutputs
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.settings import LossSettings
+from imf_deploy.settings import Gate, LossSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Outputs, Shares, Task
 from imf_deploy.training.supervised import Supervised
@@ -61,7 +61,7 @@ LABELS = np.array([[1, 1, 0, 0], [0, 0, 0, 1]])
 
 
 def test_verification_counts_its_shares() -> None:
-    parity = compare(MOVED, LOGITS, LABELS, MANY)
+    parity = compare(MOVED, LOGITS, LABELS, Gate(), MANY)
     assert (parity.accuracy, parity.pytorch_accuracy) == (0.75, 0.875)
     assert (parity.agreement, parity.accuracy_interval) == (0.875, (0.625, 0.875))
     reason = step("a", "b", MOVED, LOGITS, Tolerance(1.0, 0.9), MANY).reason

@@ -32,7 +32,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "flips": {"augment": "shift-flip", "shift": 0, "epochs": 5},
     "shifts": {"augment": "shift-flip", "shift": 1, "flip": False, "epochs": 11},
     "parts": {"grad_accumulation": 3},
-    "bf16": {"precision": "bf16"},
+    "bf16": {"train_precision": "bf16"},
 }
 
 

@@ -37,7 +37,7 @@ from imf_deploy.teaching.teacher import load_teacher
 
 images, weights, out = map(Path, sys.argv[1:4])
 fields = json.loads(sys.argv[4])
-still, monitoring = fields.pop("still"), MonitoringSettings(fields.pop("minutes"))
+still, monitoring = fields.pop("still"), MonitoringSettings(checkpoint_minutes=fields.pop("minutes"))
 student, dies = fields.pop("student", "resnet8"), fields.pop("dies", -1)
 refit = fields.pop("refit", True)
 data = open_data(DataSettings(str(images)))
@@ -78,7 +78,7 @@ config = DistillSettings(student=student, **vars(train), refit=refit)
 made = distill(data, teacher, config, out / "d.safetensors", monitoring=monitoring)
 Path(f"{out}-rank{rank()}.json").write_text(json.dumps({
     "epochs": epochs, "seen": seen, "states": states, "sha256": made.sha256,
-    "history": made.history, "world": world_size(), "refitted": made.refitted,
+    "history": made.history, "world": world_size(), "refitted": [vars(head) for head in made.refitted],
 }))
 leave()
 os._exit(0)  # as the command line ends: Gloo's threads may abort the interpreter's shutdown

@@ -71,7 +71,8 @@ def start(kill, out):
             arm(*kill)
         teacher = load_teacher(weights, "", data, choose_device("cpu"))
         config = DistillSettings(student=student, **fields)
-        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=MonitoringSettings(0))
+        often = MonitoringSettings(checkpoint_minutes=0)
+        distill(data, teacher, config, Path(out) / "d.safetensors", monitoring=often)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
