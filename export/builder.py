@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.export.engine_form import engine_source
 from imf_deploy.export.flavour import gpu_here, import_tensorrt
 from imf_deploy.export.library_log import library_log, one_line
 from imf_deploy.settings.export import Flavour
@@ -42,6 +41,8 @@ class Session:
         network = self.builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
         network.name = _NAME
         parser = trt.OnnxParser(network, self.log)
+        from imf_deploy.export.engine_form import engine_source  # it imports onnx
+
         source = engine_source(onnx_path)
         # parse_from_file does not accept Path objects.
         if not (parser.parse(source) if source else parser.parse_from_file(str(onnx_path))):

@@ -5,7 +5,6 @@ from typing import Any
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.builder import Session, parser_problems
-from imf_deploy.export.engine_form import engine_source
 
 STRIPPED = "-stripped"
 
@@ -41,6 +40,8 @@ def refit_plan(session: Session, plan: bytes, onnx_path: Path, *, host_code: boo
         raise ImfDeployError("the weights of the engine cannot be replaced", "Build it with `strip_weights`")
     refitter = trt.Refitter(engine, log)
     parser = trt.OnnxParserRefitter(refitter, log)
+    from imf_deploy.export.engine_form import engine_source  # it imports onnx
+
     source = engine_source(onnx_path)
     if not (parser.refit_from_bytes(source) if source else parser.refit_from_file(str(onnx_path))):
         raise ImfDeployError(
