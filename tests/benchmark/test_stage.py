@@ -144,7 +144,7 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
         ([("n", 3, 8, 8)], {"pytorch": ("jit",)}, "`pytorch` jit is not known"),
         ([("n", 3, 8, 8)], {"provider": ("dml",)}, "`provider` dml is not known"),
         ([("n", 3, 8, 8)], {"cuda_graph": ("maybe",)}, "`cuda_graph`"),
-        ([("n", 3, 8, 8)], {"runtime": ("onnxruntime",) * 2}, "one twice"),
+        ([("n", 3, 8, 8)], {"runtime": ("onnxruntime",) * 2}, "a value twice"),
         ([("n", 3, 8, 8)], {"device": "tpu"}, "`device`"),
         ([("n", 3, 8, 8)], {"device": "cuda:x"}, "`device`"),
         ([], {}, "nothing to measure"),

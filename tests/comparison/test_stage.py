@@ -210,6 +210,6 @@ def test_a_trial_is_called_one(make_run: MakeRun) -> None:
     content = json.loads((trial / "report.json").read_text())
     content["config"]["quick"] = True
     (trial / "report.json").write_text(json.dumps(content))
-    told = "trial is a trial (--quick): its accuracies are not meaningful."
+    told = "trial is a trial (--quick): its accuracies are not a result."
     assert compare([make_run("run"), trial]).warnings[0] == told
     assert compare([trial]).warnings == [told]
