@@ -32,6 +32,7 @@ from photographs import jpegs
 from torch import Tensor
 
 from imf_deploy.data import DataSet, encoded, open_data
+from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.dataset import MemoryImages, Split
 from imf_deploy.distillation.imf_task import ImfTask, training_graph
 from imf_deploy.models import ModelSpec, build_model, find_blocks
@@ -126,7 +127,11 @@ def training(
     task = ImfTask(graph, Teacher(network, its, "", 0.0), features, LossSettings())
     steps = len(data.train) // batch_size
     config = TrainingSettings(
-        epochs=math.ceil(2000 / steps), batch_size=batch_size, device="cuda", precision=precision, **changes
+        epochs=math.ceil(2000 / steps),
+        batch_size=batch_size,
+        device="cuda",
+        train_precision=precision,
+        **changes,
     )
     with accelerator(device, precision) as prepared:
         made = Training(task, data, config, device, prepared, capture=mode == "graph")
@@ -137,14 +142,14 @@ def training(
             yield made
         finally:
             made.finish()
-            task.close()
 
 
 def read_every_loss(made: Training) -> None:
     """Let a training wait for the GPU in each step, and send it each batch, as earlier versions did."""
     made._ahead = False
     made._terms = _Recorded(1)
-    made._loader._resident = None
+    if isinstance(made._loader, TrainLoader):
+        made._loader._resident = None
     for group in made._optimizer.param_groups:
         group |= {"fused": None, "foreach": None, "lr": float(group["lr"])}
 
@@ -179,7 +184,9 @@ def measure(section: str, name: str, made: Training, seconds: float) -> Row:
     use = speed.describe().partition(", GPU ")[2]
     milliseconds = took / count * 1000
     rate = batch_size / milliseconds * 1000
-    return Row(section, name, made._config.precision, batch_size, milliseconds, rate, use, losses, failure)
+    return Row(
+        section, name, made._config.train_precision, batch_size, milliseconds, rate, use, losses, failure
+    )
 
 
 def apart(first: Row, second: Row) -> float:

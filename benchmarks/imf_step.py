@@ -108,7 +108,7 @@ def main() -> None:
     config = TrainingSettings(batch_size=options.batch_size, device="cpu")
     plain = build_model(spec)
     with (
-        accelerator(device, config.precision) as prepared,
+        accelerator(device, config.train_precision) as prepared,
         fast_layers(graph, device),
         fast_layers(plain, device),
     ):

@@ -21,7 +21,6 @@ from imf_deploy.settings import (
     DistillSettings,
     GivenTeacher,
     MonitoringSettings,
-    TrainingSettings,
 )
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 
@@ -61,12 +60,13 @@ def main() -> None:
         validation=data.validation.subset(nothing),
     )
     teacher = find_teacher(GivenTeacher(), data, "cpu")
-    train = TrainingSettings(options.epochs, device="cpu", shift=0, flip=options.flip)
-    config = DistillSettings(student=options.student, **vars(train), refit=False)
-    seconds(data, teacher, replace(config, train=replace(train, epochs=1)), 0)  # warm up
+    config = DistillSettings(
+        student=options.student, epochs=options.epochs, device="cpu", shift=0, flip=options.flip, refit=False
+    )
+    seconds(data, teacher, replace(config, epochs=1), 0)  # warm up
     ratios = []
     for number in range(options.rounds):
-        order = (0.0, MonitoringSettings.teacher_outputs_gb)
+        order = (0.0, MonitoringSettings().teacher_outputs_gb)
         taken = {size: seconds(data, teacher, config, size) for size in (order, order[::-1])[number % 2]}
         ratios.append(taken[order[1]] / taken[order[0]])
         print(f"{taken[order[0]]:.1f} s without, {taken[order[1]]:.1f} s with: {ratios[-1]:.3f}", flush=True)
