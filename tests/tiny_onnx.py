@@ -1,10 +1,14 @@
-"""A real ONNX classifier of four operators."""
+"""A real ONNX classifier of four operators, and the record of any that a test exported."""
 
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from imf_deploy.data import DataSet
+from imf_deploy.files import sha256_file
+from imf_deploy.records.files import OnnxFile
 
 
 def tiny_onnx(
@@ -34,3 +38,20 @@ def tiny_onnx(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(path))
     return path
+
+
+def save_record(path: Path, name: str, data: DataSet) -> None:
+    """Write the record of an fp32 ONNX file of a ``plain`` product that was trained on some data."""
+    OnnxFile(
+        path=path,
+        sha256=sha256_file(path),
+        parent="p" * 64,
+        recipe="r",
+        model={"name": name},
+        preprocess=data.preprocess,
+        product="plain",
+        source="p" * 64,
+        parameters=1,
+        macs=2,
+        data_config=data.config,
+    ).save()

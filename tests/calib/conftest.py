@@ -10,14 +10,13 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from tiny_onnx import save_record
 from torch import Tensor, nn
 
 from imf_deploy.calib.model import FloatModel, open_float_model
 from imf_deploy.calib.ranges import Ranges, measure_ranges
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.files import sha256_file
-from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import DataSettings
 
 SIZE = 16
@@ -98,19 +97,7 @@ def write_onnx(many: DataSet) -> MakeOwn:
             "precision": "fp32",
         }
         export_onnx(net.eval(), path, "fp32", SIZE, metadata)
-        OnnxFile(
-            path=path,
-            sha256=sha256_file(path),
-            parent="p" * 64,
-            recipe="r",
-            model={"name": "net"},
-            preprocess=many.preprocess,
-            product="plain",
-            source="p" * 64,
-            parameters=1,
-            macs=2,
-            data_config=many.config,
-        ).save()
+        save_record(path, "net", many)
         return path
 
     return write

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_onnx import save_record
 from torch import nn
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.export.onnx_writer import export_onnx
-from imf_deploy.files import sha256_file
 from imf_deploy.records.checks import Portability, Verification
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
@@ -58,19 +58,7 @@ def network() -> nn.Module:
 def float_file(network: nn.Module, folder: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("float") / "dense-plain-fp32.onnx"
     export_onnx(network, path, "fp32", 16, {})
-    OnnxFile(
-        path=path,
-        sha256=sha256_file(path),
-        parent="p" * 64,
-        recipe="r",
-        model={"name": "dense"},
-        preprocess=folder.preprocess,
-        product="plain",
-        source="p" * 64,
-        parameters=1,
-        macs=2,
-        data_config=folder.config,
-    ).save()
+    save_record(path, "dense", folder)
     return path
 
 
