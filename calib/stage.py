@@ -36,7 +36,7 @@ from imf_deploy.files import fingerprint, sha256_file, write_bytes
 from imf_deploy.portability.graph import open_session_graph
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
-from imf_deploy.records.files import OnnxFile
+from imf_deploy.records.files import OnnxFile, carried
 from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.verification.doubt import doubt
@@ -185,21 +185,15 @@ def calibrate(
         sha256=sha256_file(output),
         parent=record.sha256,
         recipe=recipe,
-        model=record.model,
-        preprocess=model.preprocess,
-        product=record.product,
         precision=written.precision,
         inputs=written.inputs,
         outputs=written.outputs,
         source=record.source,
-        parameters=record.parameters,
-        macs=record.macs,
-        data=record.data,
-        data_config=record.data_config,
         operators=dict(written.operators),
         opset=written.opset,
         gate=config.gate,
         calibration=calibration,
+        **carried(record) | {"preprocess": model.preprocess},
     ).save()
 
 

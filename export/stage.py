@@ -24,7 +24,7 @@ from imf_deploy.export.timing_cache import check_cache
 from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
-from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
+from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, carried
 from imf_deploy.settings import EngineSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
@@ -141,10 +141,6 @@ def engine_path(onnx_file: OnnxFile, engines: EnginePlan, folder: Path) -> Path:
     return folder / f"{_stem(onnx_file, onnx_file.precision)}{target}.engine"
 
 
-_SHARED = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
-"""Fields that the records of all files made from a product share."""
-
-
 def write_onnx(
     product: Product,
     path: Path,
@@ -191,7 +187,7 @@ def write_onnx(
         source=record.sha256,
         operators=dict(info.operators),
         opset=info.opset,
-        **{name: getattr(record, name) for name in _SHARED},
+        **carried(record),
     ).save()
 
 
@@ -233,7 +229,11 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         targets=list(info.header.targets),
         batch=profiles_text(info.batch),
         build=info.built,
-        **{name: getattr(onnx_file, name) for name in (*_SHARED, "precision", "inputs", "outputs", "source")},
+        precision=onnx_file.precision,
+        inputs=onnx_file.inputs,
+        outputs=onnx_file.outputs,
+        source=onnx_file.source,
+        **carried(onnx_file),
     )
     if engines.settings.strip_weights:
         plan = stripped_path(path)

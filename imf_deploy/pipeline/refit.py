@@ -21,7 +21,7 @@ from imf_deploy.export.refit import refit_plan
 from imf_deploy.files import differences, fingerprint, sha256_file, write_bytes
 from imf_deploy.method.products import load_product
 from imf_deploy.records.checks import Rung
-from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile
+from imf_deploy.records.files import Artifact, EngineFile, OnnxFile, ProductFile, carried
 from imf_deploy.records.making import RefitProof
 from imf_deploy.runners.engine_facts import require_gpu
 from imf_deploy.settings.export import parse_profiles
@@ -40,8 +40,8 @@ def refit_engine(
     optimisation profile; it is written only if they agree.
 
     Args:
-            engine: Engine built with ``strip_weights``, with or without its weights.
-            weights: An ONNX file of the same architecture and precision, or stripped weights of it
+        engine: Engine built with ``strip_weights``, with or without its weights.
+        weights: An ONNX file of the same architecture and precision, or stripped weights of it
             (``safetensors``), which are exported first; INT8 needs an ONNX file, which has its ranges.
         output: Output file.
         trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
@@ -79,19 +79,13 @@ def refit_engine(
         sha256=sha256_file(output),
         parent=source.sha256,
         recipe=recipe,
-        model=source.model,
-        preprocess=source.preprocess,
-        product=source.product,
-        parameters=source.parameters,
-        macs=source.macs,
-        data=source.data,
-        data_config=source.data_config,
         gate=None if isinstance(source, ProductFile) else source.gate,
         source=source.sha256 if isinstance(source, ProductFile) else source.source,
         verify=None,
         stripped=False,
         tools=versions(),
         refit=RefitProof(old.sha256, round(seconds, 3), rungs),
+        **carried(source),
     ).save()
 
 

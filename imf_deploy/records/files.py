@@ -184,6 +184,12 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
     verify: Verification | None = None
 
 
+def carried(record: ProductFile | DeployableFile) -> dict[str, Any]:
+    """Return the fields that the records of all files made from a product share."""
+    names = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
+    return {name: getattr(record, name) for name in names}
+
+
 class OnnxFile(DeployableFile, title="an ONNX file"):
     """An ONNX file.
 
