@@ -46,6 +46,11 @@ class Pretrained:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def identity(self) -> list[Any]:
+        """What decides the weights that a network starts from, for recipes."""
+        return [self.origin.sha256, sorted(self.new)]
+
     def load(self, model: nn.Module) -> None:
         """Load the weights into a network of the same spec, whose tensors :attr:`new` stay as they are.
 
