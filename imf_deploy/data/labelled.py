@@ -120,10 +120,15 @@ def open_metadata(folder: Path, image_size: int) -> DataSet | None:
 
 def _metadata_in(folder: Path) -> Path | None:
     """Return the table of a folder, if it has one with names of files and labels."""
-    files = [folder / name for name in METADATA if exists(folder / name, Path.is_file)]
     usable = []
-    for file in files:
-        names = column_names(file)
+    for file in (folder / name for name in METADATA if exists(folder / name, Path.is_file)):
+        try:
+            names = column_names(file)
+        except ImfDeployError:
+            # Among class folders it may be anything, and like other files there it is ignored.
+            if any(is_folder(entry) for entry in entries(folder)):
+                continue
+            raise
         if one_of(names, _FILE_COLUMN) and one_of(names, LABEL_COLUMNS):
             usable.append(file)
     if len(usable) > 1:

@@ -262,6 +262,15 @@ class TestHuggingFace:
         write(folder / "train" / "metadata.csv", [("a", "b")], ("id", "label"))
         assert open_data(DataSettings(str(folder))).preprocess.labels == ("class0", "class1", "class2")
 
+    def test_a_damaged_table(self, image_folder: Path, pictures: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "d"
+        shutil.copytree(image_folder, folder)
+        (folder / "train" / "metadata.csv").write_bytes(b"file_name,caf\xe9,label\n")
+        assert "metadata.csv" in " ".join(open_data(DataSettings(str(folder))).notes)
+        (pictures / "metadata.csv").write_bytes(b"file_name,caf\xe9,label\n")
+        with pytest.raises(ImfDeployError, match=r"metadata.csv is not UTF-8"):
+            open_data(DataSettings(str(pictures)))
+
     def test_tables_that_contradict(self, pictures: Path) -> None:
         rows = all_rows(pictures)
         write(pictures / "metadata.csv", rows, ("file_name", "label"))
