@@ -17,8 +17,10 @@ def model_data(artifact: DeployableFile, place: PlaceSettings) -> DataSet:
     """
     known = artifact.data_config
     if known:
-        return reopen_data(known, place.data, place.data_root)
+        return reopen_data(known, place.data, place.data_root, place.labels)
     if not place.data:
         raise UsageError(f"the record of {artifact.path} does not name its data", "Give `data`")
     size = 0 if is_named(place.data) else artifact.preprocess.size
-    return open_data(DataSettings(place.data, place.data_root, image_size=size))
+    return open_data(
+        DataSettings(place.data, labels=place.labels, data_root=place.data_root, image_size=size)
+    )

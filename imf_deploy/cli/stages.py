@@ -80,7 +80,7 @@ def export(
     if remark:
         say(remark)
     loaded = load_product(product, trust_model)
-    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root, place.labels)
     folder = output or product.resolve().parent.parent / "deploy"
     config = QuantizeSettings(**vars(int8))
     files, declined = export_product(
