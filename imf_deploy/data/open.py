@@ -13,6 +13,7 @@ from imf_deploy.data.shards import are_shards, open_shards
 from imf_deploy.data.walk import exists
 from imf_deploy.errors import ImfDeployError, UsageError, visible
 from imf_deploy.files import fingerprint
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
 from imf_deploy.settings.base import from_record
 from imf_deploy.settings.data import EMBEDDED
@@ -53,11 +54,11 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     if is_named(config.data):
         if config.image_size:
             raise UsageError(f"`image_size` cannot be combined with `data` {config.data}", "Leave it out")
-        data = open_named(config.data, config.data_root, download)
+        data = open_named(config.data, config.data_root, download, config.channels)
     elif are_shards(config.data):
-        data = open_shards(config.data, config.image_size)
+        data = open_shards(config.data, config)
     elif exists(Path(config.data), Path.is_dir):
-        data = open_folder(Path(config.data), config.image_size)
+        data = open_folder(Path(config.data), config)
     else:
         raise UsageError(
             f"`data` {shorten(config.data)} is neither a folder nor a known data set",
@@ -78,6 +79,8 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
+    if config.channels == 3:  # as before there was a choice
+        del described["channels"]
     known = fingerprint([data.fingerprint, described])
     return replace(data, notes=notes, fingerprint=known, config=asdict(config))
 
@@ -97,6 +100,12 @@ def recorded_data(content: Any) -> DataSettings:
 def is_named(data: str) -> bool:
     """Return whether ``data`` names a data set, whose images have one size, and not files."""
     return data in NAMED or data == EMBEDDED
+
+
+def settings_for(preprocess: Preprocess, data: str, root: str = "") -> DataSettings:
+    """Return settings that open data as the input of a known network; a named data set has its own size."""
+    size = 0 if is_named(data) else preprocess.size
+    return DataSettings(data, root, image_size=size, channels=1 if preprocess.channels == 1 else 3)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "") -> DataSet:
