@@ -5,6 +5,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from imf_deploy.image_size import Size, sides
 from imf_deploy.models import Block
 
 MOST_REFINING = 100
@@ -25,24 +26,27 @@ class IntermediateFeatureDistiller(nn.Module):
 
     Args:
         channels: Channels of the block's output.
-        size: Height and width of the block's output.
+        size: Size of the block's output: the side of a square, or height and width.
         teacher_channels: Channels of the teacher's last feature map.
-        teacher_size: Height and width of that map. The output is never smaller than it, unless the block's
-            output already is.
+        teacher_size: Size of that map. The output is never smaller than it, unless the block's output already
+            is.
         refining: Number of further units at the teacher's resolution; 0 or more.
     """
 
     def __init__(
-        self, channels: int, size: int, teacher_channels: int, teacher_size: int, refining: int = 0
+        self, channels: int, size: Size, teacher_channels: int, teacher_size: Size, refining: int = 0
     ) -> None:
         super().__init__()
         strides = []
-        while size > 1 and (size + 1) // 2 >= teacher_size:
-            size = (size + 1) // 2
+        (height, width), (least_height, least_width) = sides(size), sides(teacher_size)
+        while (
+            max(height, width) > 1 and (height + 1) // 2 >= least_height and (width + 1) // 2 >= least_width
+        ):
+            height, width = (height + 1) // 2, (width + 1) // 2
             strides.append(2)
         strides = strides or [1]
         outputs_of = widths(channels, teacher_channels, len(strides), refining)
-        self.size = size
+        self.sides = height, width
         layers: list[nn.Module] = []
         for stride, outputs in zip(strides + [1] * refining, outputs_of, strict=True):
             layers += [
@@ -55,7 +59,7 @@ class IntermediateFeatureDistiller(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[N, channels, H, W]`` -> ``[N, teacher_channels, size, size]``."""
+        """``[N, channels, H, W]`` -> ``[N, teacher_channels, *sides]``."""
         return cast(Tensor, self.layers(features))
 
 

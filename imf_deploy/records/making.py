@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from imf_deploy.forms import Measured, Number, Whole
-from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
+from imf_deploy.image_size import Size, sides
+from imf_deploy.limits import MOST_CHANNELS
 from imf_deploy.records.checks import Rung
 from imf_deploy.settings import Gate
 
@@ -17,7 +18,7 @@ Epoch = dict[str, Measured]
 """``epoch``, ``lr``, terms of the loss by name, and ``validation_accuracy``."""
 
 Layout = Literal["nchw", "nhwc", "tokens"]
-"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
+"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a map."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Block:
     Attributes:
         name: Path of the module whose output is tapped, such as ``features.6``.
         channels: Channels of that output.
-        size: Height and width of that output, for the traced input.
+        size: Size of that output for the traced input: the side of a square, or height and width.
         layout: Memory layout of the output; :func:`imf_deploy.models.to_map` converts it.
         overwritten: Whether the network changes that output in place afterwards, so that a tap has
             to copy it.
@@ -35,9 +36,14 @@ class Block:
 
     name: str
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    size: Size
     layout: Layout = "nchw"
     overwritten: bool = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of that output."""
+        return sides(self.size)
 
 
 @dataclass(frozen=True)
