@@ -12,6 +12,7 @@ from imf_deploy.forms import Measured, Number, Whole
 from imf_deploy.image_size import Size, sides
 from imf_deploy.limits import MOST_CHANNELS
 from imf_deploy.records.checks import Rung
+from imf_deploy.records.metrics import MetricValue, missed
 from imf_deploy.settings import Gate
 
 Epoch = dict[str, Measured]
@@ -114,6 +115,7 @@ class Score:
         agreement: Part of the images on which both choose the same class.
         divergence: Mean KL divergence of the INT8 file's probabilities from the float model's, in nats.
         mse: Mean squared difference of the logits.
+        metrics: Further metrics of the INT8 file and of the float model (``reference``), by name.
     """
 
     images: Whole
@@ -122,12 +124,18 @@ class Score:
     agreement: Number
     divergence: Measured
     mse: Measured
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
 
     def missed(self, gate: Gate) -> str:
         """Return why a gate is missed; empty if it is passed."""
         if not math.isfinite(self.mse):
             return "some logits are not finite"
-        return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
+        return missed(gate, self.accuracy, self.float_accuracy, self.agreement, self.metrics)
+
+    def attempt(self) -> Epoch:
+        """Return the numbers of an attempt; metrics are those of the INT8 file."""
+        own = {name: getattr(self, name) for name in self.__annotations__ if name != "metrics"}
+        return own | {name: math.nan if m.value is None else m.value for name, m in self.metrics.items()}
 
 
 @dataclass(frozen=True)
