@@ -124,7 +124,8 @@ def earlier_blocks(
         and not (call.stem and block.layout == "nchw")
         and (call.block.size, call.block.layout) == (block.size, block.layout)
     ]
-    return [call.block for call in sorted(alike[::-1], key=lambda call: call.depth)]
+    alike.reverse()
+    return [call.block for call in sorted(alike, key=lambda call: call.depth)]
 
 
 def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
