@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from imf_deploy.data import DataSet
+from imf_deploy.image_size import pixels_text
 from imf_deploy.models import ModelSpec, Pretrained, read_pretrained
 from imf_deploy.settings import DistillSettings
 
@@ -16,7 +17,7 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
     """
     preprocess = data.preprocess
     return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.student_taps
+        config.student, preprocess.num_classes, preprocess.shape, config.stem_strides, config.student_taps
     )
 
 
@@ -35,7 +36,7 @@ def student_start(config: DistillSettings, data: DataSet) -> Pretrained | None:
         return start
     strides = ",".join(map(str, spec.stem_strides))
     note = (
-        f"For images of {spec.image_size} pixels the student has the strides {strides} at its first "
+        f"For images of {pixels_text(spec.image_size)} the student has the strides {strides} at its first "
         f"reductions, but {start.origin.source} was trained with others: its filters see larger maps than "
         "they have learned, and help less than on images of 64 pixels or more"
     )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.imf_task import student_trunk
 from imf_deploy.distillation.student import student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
@@ -17,6 +18,7 @@ from imf_deploy.settings.run import ALL, BEST
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
 from imf_deploy.training.trackers import check_monitoring
+from imf_deploy.verification.metrics import check_gate
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
             "INT8 is judged on validation images, but there are none",
             "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
+    check_gate(config.int8.gate, data, ["test", "validation"] if choice.int8 else ["test"])
     start = student_start(config.distill, data)
     products = _products(config, data, start)
     return Plan(data, products, choice, engines, (remark, *(start.notes if start else ())), tuning)
@@ -81,11 +84,13 @@ def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
 
 def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> list[str]:
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
-    student, blocks = check_student(student_spec(config.distill, data), start.load if start else None)
+    spec = student_spec(config.distill, data)
+    student, _ = check_student(spec, start.load if start else None)
+    trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
-    names = choose_products(wanted, len(blocks))
+    names = choose_products(wanted, trunk.members)
     if kept := max(blocks_kept(name) for name in names):
-        truncate(student, blocks[:kept])
+        truncate(student, trunk.blocks[:kept])
     return names
 
 
