@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.imf_task import student_trunk
-from imf_deploy.distillation.student import student_spec, student_start
+from imf_deploy.distillation.student import student_data, student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
@@ -52,7 +52,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
-    data = open_data(config.data)
+    data = open_data(student_data(config.data, config.distill))
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",
