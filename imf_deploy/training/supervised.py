@@ -37,7 +37,7 @@ class Supervised:
     progress: float | Tensor = 0.0
 
     def __init__(self, module: nn.Module, label_smoothing: float, task: Task = CLASSIFICATION) -> None:
-        self.module = module
+        self.module = self.network = module
         self._task = task
         self._label_smoothing = label_smoothing
 
