@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["none", "crop", "input"]
+Interpolation = Literal["bilinear", "bicubic"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
@@ -54,13 +55,14 @@ class Preprocess:
     Attributes:
         size: Height and width of the network's input, in pixels.
         resize: ``none`` (images already have the size), ``crop`` (the shorter side is scaled
-            to ``resize_to`` with a bilinear filter, then the centre is cropped), or ``input`` (the network
-            was only given tensors: how images become its input is not known).
+            to ``resize_to``, then the centre is cropped), or ``input`` (the network was only given tensors:
+            how images become its input is not known).
         resize_to: Length of the shorter side before the centre crop, in pixels.
         mean: Mean of each of the three channels, on the scale where white is 1.
         std: Standard deviation of each of the three channels, on the same scale.
         labels: Names of the classes, in the order of the logits.
         color: ``RGB``, or ``L`` for grey images, whose only channel is repeated three times.
+        interpolation: Filter by which images are scaled.
     """
 
     size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
@@ -70,6 +72,7 @@ class Preprocess:
     std: tuple[_Positive, _Positive, _Positive]
     labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
+    interpolation: Interpolation = "bilinear"
 
     @classmethod
     def of_tensors(cls, size: int, labels: tuple[str, ...]) -> Preprocess:
@@ -90,7 +93,10 @@ class Preprocess:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of an ONNX file: the labels, and this record, if it is known."""
-        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": asdict(self)})
+        known = asdict(self)
+        if self.interpolation == "bilinear":  # what readers of earlier files assume
+            del known["interpolation"]
+        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": known})
         return {key: json.dumps(value, ensure_ascii=False) for key, value in own.items()}
 
     @property
@@ -129,13 +135,13 @@ class Preprocess:
         size = (self.size, self.size)
         if crop:
             top, left, rows, columns = crop(height, width)
-            picture = upright.scaled(size, (left, top, left + columns, top + rows))
+            picture = upright.scaled(size, (left, top, left + columns, top + rows), self.interpolation)
         elif self.resize == "crop":
             box = _middle(width, height)
             across, down = box[2] - box[0], box[3] - box[1]
             ratio = self.resize_to / min(across, down)
             scaled = (max(round(across * ratio), self.size), max(round(down * ratio), self.size))
-            picture = upright.scaled(scaled, box)
+            picture = upright.scaled(scaled, box, self.interpolation)
             left, top = (scaled[0] - self.size) // 2, (scaled[1] - self.size) // 2
             picture = picture.crop((left, top, left + self.size, top + self.size))
         elif (width, height) != size:

@@ -5,6 +5,7 @@ from imf_deploy.models.blocks import device_of, find_blocks, only_logits, to_map
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
+from imf_deploy.models.pretrained import Pretrained, preparation_of, read_pretrained
 from imf_deploy.models.registry import (
     SMALL_IMAGE,
     ModelSpec,
@@ -20,6 +21,7 @@ __all__ = [
     "SMALL_IMAGE",
     "Block",
     "ModelSpec",
+    "Pretrained",
     "build_deployable",
     "build_model",
     "check_behaviour",
@@ -31,6 +33,8 @@ __all__ = [
     "load_weights",
     "not_finite",
     "only_logits",
+    "preparation_of",
+    "read_pretrained",
     "read_weights",
     "resolve",
     "save_weights",

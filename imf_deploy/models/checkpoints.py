@@ -46,11 +46,10 @@ def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
         UsageError: there is no such file or key, or tensors have no values that can be read.
         ImfDeployError: the file is damaged, contains code, or belongs to another model.
     """
-    sets = _read(path)
-    _check_storage(sets, path)
+    sets = read_sets(path)
     expected = model.state_dict()
-    chosen, fitted, notes = _choose(sets, expected, path, key)
-    if fitted.mismatches and not key and (near := _inner_key(sets, expected)):
+    chosen, fitted, notes = choose(sets, expected, path, key)
+    if fitted.mismatches and not key and (near := inner_key(sets, expected)):
         raise ImfDeployError(
             f"{path} holds more than the weights of {type(model).__name__} ({'; '.join(fitted.mismatches)})",
             f"If they are those under '{near}', add `weights_key` {near}",
@@ -59,8 +58,19 @@ def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
     return notes + [f"{path}: {note}" for note in fitted.notes]
 
 
+def read_sets(path: Path) -> Sets:
+    """Return all sets of named tensors in a file.
+
+    Raises:
+        UsageError: there is no such file, or tensors have no values that can be read.
+        ImfDeployError: the file is damaged, contains code, or has no named tensors.
+    """
+    sets = _read(path)
+    _check_storage(sets, path)
+    return sets
+
+
 def _read(path: Path) -> Sets:
-    """Return all sets of named tensors in a file."""
     existing_file(path, "weights")
     if path.suffix == ".safetensors":
         return {"": read_weights(path)}
@@ -106,10 +116,20 @@ def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[
         yield from _sets(value, f"{key}.{name}" if key else name, depth + 1, seen)
 
 
-def _choose(
-    sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
+def choose(
+    sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str = ""
 ) -> tuple[str, Fitted, list[str]]:
-    """Return the key of the weights to use, the weights, and the warning about the choice."""
+    """Return the key of the weights to use, the weights, and the warning about the choice.
+
+    Args:
+        sets: See :func:`read_sets`.
+        expected: The network's ``state_dict``.
+        path: The file, for messages.
+        key: See :func:`load_checkpoint`.
+
+    Raises:
+        UsageError: there are no weights under the key.
+    """
     if key:
         return key, fit_names(_under(sets, key, path), expected), []
     fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}
@@ -152,7 +172,7 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
     )
 
 
-def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
+def inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
     """Return the key of weights that fit but are stored among tensors of other networks; empty if none do."""
     for key, tensors in sets.items():
         prefixes = {name.partition(".")[0] for name in tensors if "." in name}

@@ -41,6 +41,25 @@ class Block:
 
 
 @dataclass(frozen=True)
+class StartingWeights:
+    """Weights that a training started from.
+
+    Attributes:
+        source: What they are: published weights by name, or a file.
+        sha256: Hash of their file.
+        license: Tag of their licence, if the library that publishes them states it.
+        classes: Number of classes that they were trained for; null if they have no classifier.
+        new_head: Whether the classifier was left out and started fresh.
+    """
+
+    source: str
+    sha256: str
+    license: str | None
+    classes: int | None
+    new_head: bool
+
+
+@dataclass(frozen=True)
 class Refitted:
     """A linear head that was re-fitted after training.
 
