@@ -13,7 +13,16 @@ from imf_deploy.files import write_json
 from imf_deploy.forms import STRICT, Number, Whole
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import StripProof, Verification
-from imf_deploy.records.making import Block, Built, Calibrated, Epoch, RefitProof, Refitted, Tuned
+from imf_deploy.records.making import (
+    Block,
+    Built,
+    Calibrated,
+    Epoch,
+    RefitProof,
+    Refitted,
+    StartingWeights,
+    Tuned,
+)
 from imf_deploy.records.upgrade import SCHEMA
 from imf_deploy.settings import Gate
 
@@ -78,6 +87,8 @@ class TeacherFile(Artifact, title="a teacher"):
         accuracy: Accuracy on the test split, from 0 to 1.
         data: Name of the data.
         images: Number of training images.
+        config: Settings of the training; empty if they are not known.
+        starting_weights: Weights that the training started from; null if it started fresh.
     """
 
     kind: Literal["teacher"] = "teacher"
@@ -85,6 +96,8 @@ class TeacherFile(Artifact, title="a teacher"):
     accuracy: Number | None = None
     data: str = ""
     images: Whole = 0
+    config: dict[str, Any] = {}
+    starting_weights: StartingWeights | None = None
 
 
 class DistilledFile(Artifact, title="a distilled student"):
