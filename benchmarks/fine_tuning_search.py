@@ -22,17 +22,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from imf_deploy.data import DataSet, open_data
-from imf_deploy.data.evaluate import accuracy_of
-from imf_deploy.distillation.distill import run_distillation
-from imf_deploy.method.products import choose_products
 from imf_deploy.models import ModelSpec, build_model
-from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, TeacherSettings
-from imf_deploy.stripping.best import rate_products
-from imf_deploy.teaching.teacher import Teacher, load_teacher
-from imf_deploy.training.device import choose_device
+from imf_deploy.settings import DataSettings, MonitoringSettings, TeacherSettings
 from imf_deploy.training.loop import fit
 from imf_deploy.training.supervised import Supervised
-from imf_deploy.artifact import load_artifact
 
 NETWORK = "timm:tf_efficientnet_lite0"
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -59,7 +52,7 @@ def started(spec: ModelSpec, weights: Path, seed: int) -> nn.Module:
 def teach(data: DataSet, weights: Path, seed: int, values: dict[str, Any], path: Path) -> dict[str, float]:
     """Fine-tune the network by cross-entropy; return its validation accuracy."""
     config = TeacherSettings(**{"teacher": NETWORK, "device": "cpu", "seed": seed, **values})
-    spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.size)
+    spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.shape)
     task = Supervised(started(spec, weights, seed), config.label_smoothing)
     history = fit(task, data, config, "Teacher", None, {}, monitoring=STILL)
     torch.save(task.module.state_dict(), path)

@@ -18,6 +18,7 @@ from imf_deploy.records.making import (
     Built,
     Calibrated,
     Epoch,
+    IfdShape,
     RefitProof,
     Refitted,
     StartingWeights,
@@ -108,6 +109,9 @@ class DistilledFile(Artifact, title="a distilled student"):
         refitted: Heads that were re-fitted at the end.
         blocks: Blocks of the student.
         teacher_features: The teacher's feature map that each branch learns.
+        ifds: How the IFD of each block is built; empty in files of releases that knew no budget.
+        members: Number of branches that an ``imf@k`` may keep; the others only help the training. Null for
+            all.
         teacher: Architecture of the teacher, as ``ModelSpec.to_dict``.
         teacher_key: Key of the teacher's weights in their file; empty uses the usual ones.
         teacher_accuracy: Accuracy of the teacher on the test split, from 0 to 1.
@@ -123,6 +127,8 @@ class DistilledFile(Artifact, title="a distilled student"):
     refitted: list[Refitted] = []
     blocks: list[Block]
     teacher_features: list[Block]
+    ifds: list[IfdShape] = []
+    members: Whole | None = None
     teacher: dict[str, Any]
     teacher_key: str = ""
     teacher_accuracy: Number | None

@@ -17,7 +17,7 @@ from imf_deploy.settings.base import from_record, option_values
 
 def default_teacher(data: DataSet) -> str:
     """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if data.preprocess.size < SMALL_IMAGE else "resnet50"
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
 
 
 def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> ModelSpec:
@@ -27,14 +27,14 @@ def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> Model
         UsageError: there is no such model, or the weights' record names a factory that is not ``teacher``.
         ImfDeployError: the record of the weights is damaged.
     """
-    classes, size = data.preprocess.num_classes, data.preprocess.size
+    classes, shape = data.preprocess.num_classes, data.preprocess.shape
     name, known = config.teacher or default_teacher(data), None
     path = Path(config.teacher_weights)
     if config.teacher_weights and sidecar_path(path).is_file():
         known = ModelSpec.from_dict(load_artifact(path).model, (config.teacher,), "`teacher`")
         name = config.teacher or known.name
-    spec = ModelSpec.for_images(name, classes, size, config.teacher_stem_strides)
-    if known and config.teacher_stem_strides is None and known.image_size == size:
+    spec = ModelSpec.for_images(name, classes, shape, config.teacher_stem_strides)
+    if known and config.teacher_stem_strides is None and known.shape == shape:
         spec = replace(spec, stem_strides=known.stem_strides)
     options = config.teacher_options
     if options is None:

@@ -175,7 +175,7 @@ def load_teacher(
 
 def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
     """Return a teacher's architecture, its history, and whether a sidecar names them."""
-    size, classes = data.preprocess.size, data.preprocess.num_classes
+    size, classes = data.preprocess.shape, data.preprocess.num_classes
     if not sidecar_path(path).is_file():
         return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
     record = load_artifact(path)
