@@ -17,6 +17,8 @@ from imf_deploy.models.head import head_modules
 from imf_deploy.settings import DistillSettings, TrainingSettings
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.loop import fit
+from imf_deploy.training.optimizer import build_optimizer, set_rate
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.supervised import Supervised
 
 CONFIG = TrainingSettings(epochs=2, batch_size=16, lr=0.05, device="cpu")
@@ -76,6 +78,21 @@ def test_the_body_takes_smaller_steps(data: DataSet, tmp_path: Path, extra: dict
         assert step.any()
         factor = 1.0 if name.startswith("fc.") else 0.25
         assert torch.allclose(smaller, step * factor, rtol=1e-3, atol=1e-7), name
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("decay_norms", [False, True])
+def test_every_group_has_its_own_rate(ahead: bool, decay_norms: bool) -> None:
+    network = build_model(ModelSpec("resnet8", 3, 16))
+    task = Supervised(network, 0.0)
+    config = replace(CONFIG, body_lr_factor=0.25, decay_norms=decay_norms)
+    optimizer = build_optimizer(network, config, ahead, Parts(task, config, 3).body)
+    for rate in (0.5, 0.125):
+        set_rate(optimizer, rate)
+        rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+        for name, parameter in network.named_parameters():
+            assert rates[id(parameter)] == (rate if name.startswith("fc.") else rate * 0.25)
+    assert all(isinstance(group["lr"], Tensor) == ahead for group in optimizer.param_groups)
 
 
 def test_a_factor_of_one_changes_nothing(data: DataSet, tmp_path: Path) -> None:
