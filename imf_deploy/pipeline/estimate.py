@@ -21,7 +21,8 @@ from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings, TrainingSettings
 from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
-from imf_deploy.teaching.teacher import Teacher, teacher_spec
+from imf_deploy.teaching.fine_tuning import teacher_spec
+from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import steps_done
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import Supervised
