@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models.huggingface import build_huggingface
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
 from imf_deploy.settings.network import NetworkSettings
@@ -51,6 +52,8 @@ def build(
     try:
         with warnings.catch_warnings(action="ignore"):  # advice to the author of the call
             network = _from_library(architecture, num_classes, image_size, settings)
+    except ImfDeployError:
+        raise
     except Exception as error:  # libraries check sizes by assertions and many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
@@ -92,6 +95,8 @@ def _from_library(
         if architecture.width != 1:
             return CifarResNet(name, num_classes, architecture.width)
         return NETWORKS[name](num_classes)
+    if architecture.library == "hf":
+        return build_huggingface(name, num_classes, image_size)
     options: dict[str, Any] = {"num_classes": num_classes, **dict(settings)}
     if architecture.width != 1:
         options["width_mult"] = architecture.width
