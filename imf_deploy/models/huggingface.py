@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
+from imf_deploy.image_size import Shape, short_size
 from imf_deploy.limits import LONGEST
 from imf_deploy.untrusted import shorten
 
@@ -64,15 +65,15 @@ def cached_folder(name: str) -> Path:
     return Path(found).parent
 
 
-def build_huggingface(name: str, num_classes: int, image_size: int) -> nn.Module:
-    """Build a network with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+def build_huggingface(name: str, num_classes: int, shape: Shape) -> nn.Module:
+    """Build a network with fresh weights: ``[N, C, H, W]`` -> logits ``[N, classes]``.
 
     Its tensors have the names of transformers. No code of the folder is run.
 
     Args:
         name: A folder or a repository; see :func:`cached_folder`.
         num_classes: Number of logits.
-        image_size: ``S`` in pixels, for networks that are built for one size.
+        shape: ``C``, ``H`` and ``W``.
 
     Raises:
         Exception: transformers cannot build it.
@@ -81,8 +82,11 @@ def build_huggingface(name: str, num_classes: int, image_size: int) -> nn.Module
 
     config = read_config(cached_folder(name))
     config.num_labels = num_classes
-    if hasattr(config, "image_size"):
-        config.image_size = image_size
+    channels, *size = shape
+    if channels != 3:
+        config.num_channels = channels
+    if hasattr(config, "image_size"):  # a network that is built for one size
+        config.image_size = short_size((size[0], size[1]))
     with quiet():
         network = AutoModelForImageClassification.from_config(
             config, trust_remote_code=False, dtype=torch.float32

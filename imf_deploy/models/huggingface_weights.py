@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
+from imf_deploy.image_size import ImageSize
 from imf_deploy.limits import LARGEST_SIDE
 from imf_deploy.models.huggingface import CONFIG, cached_folder, quiet, read_config
 from imf_deploy.models.published import PRETRAINED, Published, from_hub
@@ -78,7 +79,7 @@ def _weights(name: str, folder: Path) -> Path:
     return path
 
 
-def _read(path: Path, image_size: int, settings: NetworkSettings) -> Mapping[str, Tensor]:
+def _read(path: Path, image_size: ImageSize, settings: NetworkSettings) -> Mapping[str, Tensor]:
     """Return the ``state_dict`` in a file; transformers converts old names."""
     from transformers import AutoModelForImageClassification
 
