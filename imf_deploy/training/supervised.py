@@ -12,7 +12,7 @@ from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.files import fingerprint, sha256_file
-from imf_deploy.models import ModelSpec, build_deployable, only_logits, save_weights
+from imf_deploy.models import ModelSpec, build_deployable, only_logits, recipe_of, save_weights
 from imf_deploy.records.files import TeacherFile
 from imf_deploy.settings import MonitoringSettings, TrainingSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
@@ -78,7 +78,7 @@ def train_classifier(
     """
     check_monitoring(monitoring)
     config = scaled_rate(config)
-    settings = {"kind": kind, "model": spec.to_dict(), "data": data.fingerprint, "config": asdict(config)}
+    settings = {"kind": kind, "model": recipe_of(spec), "data": data.fingerprint, "config": asdict(config)}
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
     if made := on_first(lambda: claim(TeacherFile, path, recipe, overwrite, checkpoint)):
