@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
+from imf_deploy.data.order import EpochOrder
 from imf_deploy.data.resident import ResidentImages
 from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
@@ -141,6 +142,7 @@ class TrainLoader:
     ) -> None:
         self.batch_size = min(batch_size, len(split))
         self._count = len(split)
+        self._order = EpochOrder(split.labels, self.batch_size)
         self._augment = augment
         self._seed = seed
         self._part = part
@@ -165,7 +167,8 @@ class TrainLoader:
             first: Number of batches to skip, because they were seen before.
 
         Yields:
-            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``, below 0 for images
+            without a label.
         """
         for images, labels, _ in self.viewed_epoch(number, first):
             yield images, labels
@@ -174,7 +177,7 @@ class TrainLoader:
         """Yield the batches of :meth:`epoch` with their views, numbered as by :meth:`Augment.view_of`."""
         key = self._seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(key)
-        order = torch.randperm(self._count, generator=generator)
+        order = self._order.draw(generator)
         chunks = torch.split(order, self.batch_size)[first : len(self)]
         members = self._part.members(self.batch_size)
         crops = key if self._augment.crop else None

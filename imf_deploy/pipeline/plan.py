@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
-from imf_deploy.distillation.distill import student_spec
+from imf_deploy.distillation.distill import check_unlabelled, student_spec
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
@@ -51,6 +51,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
     data = open_data(config.data)
+    check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",

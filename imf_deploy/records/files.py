@@ -102,6 +102,7 @@ class DistilledFile(Artifact, title="a distilled student"):
         data: Name of the data.
         data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
+        unlabelled: Number of images without labels that it also used.
         qat: Quantisation-aware training; null if there was none.
     """
 
@@ -117,6 +118,7 @@ class DistilledFile(Artifact, title="a distilled student"):
     data: str
     data_config: dict[str, Any]
     config: dict[str, Any]
+    unlabelled: Whole = 0
     qat: Tuned | None = None
 
 
