@@ -29,14 +29,10 @@ _start = time.perf_counter()
 
 def row(what: str) -> None:
     """Print what was reached, and at what cost since the start of the process."""
-    own, workers = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    times = os.times()
-    processor = times.user + times.system + times.children_user + times.children_system
-    clock = time.perf_counter() - _start
-    print(
-        f"| {what} | {clock:.1f} | {processor:.1f} | {own.ru_maxrss >> 10} | {workers.ru_maxrss >> 10} |",
-        flush=True,
-    )
+    own, ended = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    processor = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    largest = max(own.ru_maxrss, ended.ru_maxrss) >> 10
+    print(f"| {what} | {time.perf_counter() - _start:.1f} | {processor:.1f} | {largest} |", flush=True)
 
 
 def main() -> None:

@@ -13,9 +13,11 @@ from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryI
 from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size, several_unreadable
 from imf_deploy.data.roles import Role
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import sides
 from imf_deploy.limits import MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say, track
+from imf_deploy.settings import DataSettings
 
 # If all decoded images fit into this size, they are kept in memory, and reading never slows an epoch.
 MEMORY_LIMIT = 1 << 30
@@ -27,6 +29,8 @@ LARGE_SIZE = 224
 SMALL_SIZE = 64
 # Statistics of ImageNet, which pretrained teachers expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The means of both over the channels (ours).
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class Part:
     """Whether every image is decoded once at the start, even if they do not fit into memory."""
 
 
-def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_size: int, held: str) -> DataSet:
+def open_parts(
+    name: str, parts: dict[Role, Part], classes: list[str], config: DataSettings, held: str
+) -> DataSet:
     """Make a data set of ``train`` and, if given, ``validation`` and ``test``.
 
     A ``validation`` part without a ``test`` part becomes the test split: it is only used to report.
@@ -50,7 +56,7 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
         name: Name of the data set in reports.
         parts: Images by split.
         classes: Names of the classes.
-        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        config: Settings with the size and channels of the network's input.
         held: Name of the validation part in a note.
 
     Raises:
@@ -62,7 +68,7 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
             f"{name} has {len(classes):,} classes, and at most {MOST_CLASSES:,} are supported",
             "Use data with fewer classes",
         )
-    preprocess = _derive(parts["train"].pictures, tuple(classes), image_size)
+    preprocess = _derive(parts["train"].pictures, tuple(classes), config)
     splits = dict(zip(parts, map(Split.whole, _sources(list(parts.values()), preprocess)), strict=True))
     notes: tuple[str, ...] = ()
     if "validation" in splits and "test" not in splits:
@@ -86,18 +92,22 @@ def open_part(part: Part, preprocess: Preprocess) -> ImageSource:
     return _sources([part], preprocess)[0]
 
 
-def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Preprocess:
+def _derive(pictures: Pictures, labels: tuple[str, ...], config: DataSettings) -> Preprocess:
     sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
     width, height = next(iter(sizes))
-    size = image_size or (width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE)
+    own = width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE
+    size = config.image_size or own
     # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
-    resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
+    shorter = min(sides(size))
+    resize_to = shorter if shorter < SMALL_SIZE else round(shorter * 256 / 224)
+    if config.channels == 1:
+        return Preprocess(size, "crop", resize_to, _GREY_MEAN, _GREY_STD, labels, "L")
     return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
 
 
 def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
     """Keep all images decoded if they fit into memory together, else none."""
-    keep = sum(len(part.pictures) for part in parts) * 3 * preprocess.size**2 <= MEMORY_LIMIT
+    keep = sum(len(part.pictures) for part in parts) * preprocess.picture_bytes <= MEMORY_LIMIT
     cpus = usable_cpus()
     read = sum(len(part.pictures) for part in parts if keep or part.check)
     sources: list[ImageSource] = []
@@ -106,7 +116,7 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
             pictures, labels = part.pictures, torch.as_tensor(part.labels, dtype=torch.int64)
             images = None
             if keep:
-                images = torch.empty(len(pictures), 3, preprocess.size, preprocess.size, dtype=torch.uint8)
+                images = torch.empty(len(pictures), *preprocess.shape, dtype=torch.uint8)
             if keep or part.check:
                 _read(pictures, preprocess, images, pool, advance)
             marks = part.marks()
@@ -130,7 +140,7 @@ def _read(
     Args:
         pictures: The images.
         preprocess: How they are prepared.
-        images: Where to keep them, ``uint8 [N, 3, size, size]``; ``None`` only checks them.
+        images: Where to keep them, ``uint8 [N, C, H, W]``; ``None`` only checks them.
         pool: Threads to use.
         advance: Called with 1 after each image.
 

@@ -25,6 +25,7 @@ from imf_deploy.data.table import (
 )
 from imf_deploy.data.walk import entries, exists, is_folder, is_image_name, real
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import DataSettings
 
 METADATA = tuple(f"metadata{ending}" for ending in ENDINGS if ending in (".csv", ".jsonl", ".parquet"))
 """Names of the tables of Hugging Face's image folders."""
@@ -50,7 +51,7 @@ class _Image:
     place: str
 
 
-def open_labels(folder: Path, file: Path, image_size: int) -> DataSet:
+def open_labels(folder: Path, file: Path, config: DataSettings) -> DataSet:
     """Open the images that a table lists; missing splits are left empty.
 
     Paths are relative to the folder, or to the folder of the table if the first image is there. Splits are
@@ -61,7 +62,7 @@ def open_labels(folder: Path, file: Path, image_size: int) -> DataSet:
     Args:
         folder: Folder of the images.
         file: The table; see :func:`imf_deploy.data.table.read_table`.
-        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        config: See :func:`imf_deploy.data.folder.open_folder`.
 
     Raises:
         UsageError: the table does not exist, or its columns cannot be told apart.
@@ -71,10 +72,10 @@ def open_labels(folder: Path, file: Path, image_size: int) -> DataSet:
     first = table.rows[0].image
     beside = not exists(folder / first) and exists(file.parent / first)
     base = file.parent if beside else folder
-    return _open([_Listed(table, base, None)], base, file.parent / CLASS_NAMES, image_size)
+    return _open([_Listed(table, base, None)], base, file.parent / CLASS_NAMES, config)
 
 
-def open_metadata(folder: Path, image_size: int) -> DataSet | None:
+def open_metadata(folder: Path, config: DataSettings) -> DataSet | None:
     """Open a folder with ``metadata.csv`` (``.jsonl``, ``.parquet``) next to the images, as on Hugging Face.
 
     The table is in the folder itself, or in the folder of every split. It has the columns ``file_name``,
@@ -88,7 +89,7 @@ def open_metadata(folder: Path, image_size: int) -> DataSet | None:
         ImfDeployError: see :func:`open_labels`.
     """
     if file := _metadata_in(folder):
-        data = _open([_Listed(read_table(file), folder, None)], folder, folder / CLASS_NAMES, image_size)
+        data = _open([_Listed(read_table(file), folder, None)], folder, folder / CLASS_NAMES, config)
         return replace(data, notes=(f"Labels are read from {file}", *data.notes))
     found: dict[Role, Path] = {}
     ignored = []
@@ -113,7 +114,7 @@ def open_metadata(folder: Path, image_size: int) -> DataSet | None:
             "Add train/metadata.csv with the columns file_name and label",
         )
     tables = [_Listed(read_table(found[role]), found[role].parent, role) for role in ROLES if role in found]
-    data = _open(tables, folder, folder / CLASS_NAMES, image_size)
+    data = _open(tables, folder, folder / CLASS_NAMES, config)
     read = ", ".join(str(file) for file in found.values())
     return replace(data, notes=(f"Labels are read from {read}", *ignored, *data.notes))
 
@@ -138,7 +139,7 @@ def _metadata_in(folder: Path) -> Path | None:
     return usable[0] if usable else None
 
 
-def _open(tables: Sequence[_Listed], folder: Path, classes: Path, image_size: int) -> DataSet:
+def _open(tables: Sequence[_Listed], folder: Path, classes: Path, config: DataSettings) -> DataSet:
     """Open the images of some tables."""
     images, repeated = _images(tables)
     parts: dict[Role, Part] = {}
@@ -157,7 +158,7 @@ def _open(tables: Sequence[_Listed], folder: Path, classes: Path, image_size: in
         if its:
             pictures = FilePictures(folder, tuple(image.path for image in its))
             parts[role] = Part(pictures, [numbers[image.label] for image in its], pictures.marks)
-    data = open_parts(real(folder).name, parts, labels, image_size, f"the validation split of {names}")
+    data = open_parts(real(folder).name, parts, labels, config, f"the validation split of {names}")
     notes = (*_repeated(repeated, names), *_unlisted(images, names), *_outside(images, folder))
     return replace(data, notes=(*notes, *data.notes))
 

@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
@@ -15,6 +15,7 @@ from imf_deploy.data.unlabelled import open_unlabelled
 from imf_deploy.data.walk import exists
 from imf_deploy.errors import ImfDeployError, UsageError, visible
 from imf_deploy.files import fingerprint
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
 from imf_deploy.settings.base import from_record
 from imf_deploy.settings.data import EMBEDDED
@@ -62,15 +63,15 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
             "Use `data` with the folder that the table's paths are relative to",
         )
     if config.labels:
-        data = open_labels(folder, Path(config.labels), config.image_size)
+        data = open_labels(folder, Path(config.labels), config)
     elif is_named(config.data):
         if config.image_size:
             raise UsageError(f"`image_size` cannot be combined with `data` {config.data}", "Leave it out")
-        data = open_named(config.data, config.data_root, download)
+        data = open_named(config.data, config.data_root, download, config.channels)
     elif are_shards(config.data):
-        data = open_shards(config.data, config.image_size)
+        data = open_shards(config.data, config)
     elif exists(folder, Path.is_dir):
-        data = open_metadata(folder, config.image_size) or open_folder(folder, config.image_size)
+        data = open_metadata(folder, config) or open_folder(folder, config)
     else:
         raise UsageError(
             f"`data` {shorten(config.data)} is neither a folder nor a known data set",
@@ -96,6 +97,8 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
     # The data set's own fingerprint holds the labels; unlabelled images belong to a distillation.
     del described["labels"], described["unlabelled"]
+    if config.channels == 3:  # as before there was a choice
+        del described["channels"]
     known = fingerprint([data.fingerprint, described])
     return replace(data, notes=notes, fingerprint=known, config=asdict(config))
 
@@ -115,6 +118,13 @@ def recorded_data(content: Any) -> DataSettings:
 def is_named(data: str) -> bool:
     """Return whether ``data`` names a data set, whose images have one size, and not files."""
     return data in NAMED or data == EMBEDDED
+
+
+def settings_for(preprocess: Preprocess, data: str, root: str = "", labels: str = "") -> DataSettings:
+    """Return settings that open data as the input of a known network; a named data set has its own size."""
+    size = 0 if is_named(data) else preprocess.size
+    channels: Literal[1, 3] = 1 if preprocess.channels == 1 else 3
+    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=channels)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -> DataSet:

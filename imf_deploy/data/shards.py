@@ -20,6 +20,7 @@ from imf_deploy.data.shard_index import index_shards
 from imf_deploy.data.walk import exists, real
 from imf_deploy.errors import UsageError
 from imf_deploy.progress import track
+from imf_deploy.settings import DataSettings
 from imf_deploy.untrusted import shorten
 
 SHARDS_LIMIT = 100_000
@@ -47,7 +48,7 @@ def _places(folder: str) -> list[Path]:
     return [Path(folder), *(place for place in inside if place.is_dir() and role_of(place.name))]
 
 
-def open_shards(data: str, image_size: int) -> DataSet:
+def open_shards(data: str, config: DataSettings) -> DataSet:
     """Open shards; missing splits are left empty.
 
     The split of a shard is given by the first word in its name that :mod:`imf_deploy.data.roles` knows, such
@@ -60,7 +61,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
 
     Args:
         data: Paths with ``{000..009}`` and ``{a,b}``, separated by commas; or a folder.
-        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        config: See :func:`imf_deploy.data.folder.open_folder`.
 
     Raises:
         UsageError: a shard is missing, the splits are ambiguous, or a sample of a shard cannot be used.
@@ -83,7 +84,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
     }
     name = by_split["train"][0].resolve().parent.name
     held = ", ".join(sorted({str(p.parent / "val*.tar") for p in by_split.get("validation", [])}))
-    return open_parts(name, parts, classes, image_size, held)
+    return open_parts(name, parts, classes, config, held)
 
 
 def expand(pattern: str) -> list[str]:
