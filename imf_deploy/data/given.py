@@ -223,8 +223,9 @@ def train_loader(
     part: Part = ALL,
     device: torch.device = CPU,
     held_out: Split | None = None,
+    balanced: bool = False,
 ) -> TrainLoader | GivenLoader:
     """Return the loader of the training loop; see :class:`imf_deploy.data.batches.TrainLoader`."""
     if isinstance(split, GivenSplit):
         return GivenLoader(split, preprocess, part, device, held_out)
-    return TrainLoader(split, preprocess, batch_size, augment, seed, part, device, held_out)
+    return TrainLoader(split, preprocess, batch_size, augment, seed, part, device, held_out, balanced)

@@ -88,7 +88,7 @@ class Training:
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
-        self._weighing = Weighing.of(data)
+        self._weighing = Weighing.of(data, config, device)
         held = data.validation
         self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
         self._loader = train_loader(
@@ -100,6 +100,7 @@ class Training:
             Part(rank(), world_size(), leader=self._mix is not None),
             device,
             self._held_out,
+            config.balance == "sampling",
         )
         self.per_epoch = len(self._loader)
         self._progress = Progress()

@@ -9,7 +9,6 @@ import torch
 from imf_deploy.data import Augment, DataSet, open_data, reopen_data
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.crops import random_crops
-from imf_deploy.data.order import EpochOrder
 from imf_deploy.data.unlabelled import identity_of, with_unlabelled
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.settings import DataSettings
@@ -92,24 +91,6 @@ def test_joined_images_are_those_of_both(image_folder: Path, extra: Path) -> Non
             assert torch.equal(images[index], own[0])
     assert joined.marks is not None
     assert len(joined.marks) == len(joined) == 60
-
-
-@pytest.mark.parametrize(("labelled", "unlabelled"), [(40, 60), (7, 200), (100, 3), (0, 30)])
-def test_every_batch_has_its_share_of_labelled_images(labelled: int, unlabelled: int) -> None:
-    labels = torch.tensor([1] * labelled + [-1] * unlabelled)
-    order = EpochOrder(labels, 16)
-    first, second = (order.draw(torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    assert torch.equal(first, order.draw(torch.Generator().manual_seed(0)))
-    assert not torch.equal(first, second)
-    assert torch.equal(first.sort().values, torch.arange(len(labels)))
-    counts = [int((labels[batch] >= 0).sum()) for batch in torch.split(first, 16) if len(batch) == 16]
-    assert max(counts) - min(counts) <= 1
-
-
-def test_an_epoch_with_labels_alone_is_a_permutation() -> None:
-    order = EpochOrder(torch.arange(50) % 3, 16)
-    drawn = order.draw(torch.Generator().manual_seed(5))
-    assert torch.equal(drawn, torch.randperm(50, generator=torch.Generator().manual_seed(5)))
 
 
 def test_batches_of_the_loader(image_folder: Path, extra: Path) -> None:

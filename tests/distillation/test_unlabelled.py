@@ -85,6 +85,9 @@ def test_batches_of_one_s_own_with_missing_labels(data: DataSet, teacher: Teache
         "resnet8", teacher.module, Batches(), settings=settings, preprocess=data.preprocess
     )
     assert all(0 < record["cross_entropy"] < 3 for record in made.artifact.history)
+    with pytest.raises(UsageError, match="`balance` loss needs the number of images of each class"):
+        uneven = DistillSettings(**CONFIG, balance="loss")
+        imf_deploy.distill("resnet8", teacher.module, Batches(), settings=uneven, preprocess=data.preprocess)
     with pytest.raises(UsageError, match="labels from -1 to"):
         imf_deploy.distill(
             "resnet8", teacher.module, Batches(), Batches(), settings, preprocess=data.preprocess

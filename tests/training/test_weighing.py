@@ -7,7 +7,7 @@ from torch.nn import functional
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.training.mixing import mixing
-from imf_deploy.training.weighing import Weighing
+from imf_deploy.training.weighing import Weighing, class_weights
 
 LOGITS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([3, -1, 0, -1, -1, 4, 4, -1])
@@ -69,3 +69,22 @@ def test_probabilities_are_smoothed_as_by_pytorch(smoothing: float) -> None:
     rows = torch.rand(8, 5, generator=torch.Generator().manual_seed(1)).softmax(1)
     expected = functional.cross_entropy(LOGITS, rows, label_smoothing=smoothing)
     assert torch.allclose(CLASSIFICATION.loss(LOGITS, rows, smoothing), expected)
+
+
+def test_classes_are_weighted_as_by_scikit_learn() -> None:
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2] + [-1] * 5)
+    weights = class_weights(labels, 3)
+    assert weights.tolist() == pytest.approx([10 / 18, 10 / 9, 10 / 3])
+    assert weights[labels[:10]].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_weighted_loss_is_that_of_pytorch(smoothing: float) -> None:
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 0.25])
+    labels = torch.tensor([3, 1, 0, 2, 2, 4, 4, 1])
+    weighing = Weighing(5, always=True, weights=weights)
+    value = CLASSIFICATION.loss(LOGITS, weighing.scaled(weighing.rows(labels), 8), smoothing)
+    each = functional.cross_entropy(LOGITS, labels, label_smoothing=smoothing, reduction="none")
+    assert torch.allclose(value, (each * weights[labels]).sum() / weights[labels].sum())
+    if not smoothing:
+        assert torch.allclose(value, functional.cross_entropy(LOGITS, labels, weights))
