@@ -105,7 +105,7 @@ def is_named(data: str) -> bool:
 def settings_for(preprocess: Preprocess, data: str, root: str = "") -> DataSettings:
     """Return settings that open data as the input of a known network; a named data set has its own size."""
     size = 0 if is_named(data) else preprocess.size
-    return DataSettings(data, root, image_size=size, channels=1 if preprocess.channels == 1 else 3)
+    return DataSettings(data, root, image_size=size, channels=preprocess.channels)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "") -> DataSet:

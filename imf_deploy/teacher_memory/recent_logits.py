@@ -45,4 +45,5 @@ class RecentLogits:
 def _pixels(images: Tensor) -> bytes:
     """Return a hash of a batch; its pixels are read in the order of the channels-last format."""
     pixels = images.detach().permute(0, 2, 3, 1).contiguous()
-    return hashlib.sha256(pixels.view(torch.uint8).numpy().data).digest()
+    # Flat, because the last dimension of a single channel may have any stride.
+    return hashlib.sha256(pixels.flatten().view(torch.uint8).numpy().data).digest()
