@@ -12,7 +12,7 @@ from imf_deploy.models import Block, to_map, truncate
 
 
 class FoldedImf(nn.Module):
-    """``[N, 3, S, S]`` -> logits ``[N, classes]``, without any operator of the attention.
+    """``[N, C, H, W]`` -> logits ``[N, classes]``, without any operator of the attention.
 
     Args:
         student: The architecture to cut; the cut shares its parameters.

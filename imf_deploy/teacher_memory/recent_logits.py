@@ -28,7 +28,7 @@ class RecentLogits:
         Args:
             progress: Finished fraction of the training. If it is a tensor, steps are not run by Python, and
                 nothing is kept.
-            images: ``[N, 3, S, S]``. They are read, so nothing is kept unless they are on a CPU.
+            images: ``[N, C, H, W]``. They are read, so nothing is kept unless they are on a CPU.
             logits: ``[N, classes]``.
         """
         wanted = not isinstance(progress, Tensor) and progress >= self._since

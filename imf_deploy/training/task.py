@@ -25,7 +25,7 @@ class Task(Protocol):
 
         Args:
             network: Network that runs ``module``; if several processes train, its distributed form.
-            images: ``[N, 3, S, S]``.
+            images: ``[N, C, H, W]``.
             labels: ``int64 [N]``, or probabilities ``[N, classes]``.
             target: Target of these images.
         """
