@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["none", "crop", "input"]
+Interpolation = Literal["bilinear", "bicubic"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
@@ -63,15 +64,16 @@ class Preprocess:
 
     Attributes:
         size: Size of the network's input in pixels: the side of a square, or height and width.
-        resize: ``none`` (images already have the size), ``crop`` (the image is scaled with a bilinear filter,
-            then the centre is cropped), or ``input`` (the network was only given tensors: how images become
-            its input is not known).
+        resize: ``none`` (images already have the size), ``crop`` (the image is scaled, then the centre is
+            cropped), or ``input`` (the network was only given tensors: how images become its input is not
+            known).
         resize_to: How far ``crop`` scales: the shorter side of the part that an input without a margin would
             show, in pixels. It is the image's shorter side if the input is square.
         mean: Mean of each channel of the input, on the scale where white is 1.
         std: Standard deviation of each channel, on the same scale.
         labels: Names of the classes, in the order of the logits.
         color: ``RGB``, or ``L`` for grey images; their only channel is repeated if the input has three.
+        interpolation: Filter by which images are scaled.
 
     Raises:
         ValueError: ``mean`` and ``std`` do not have 3 values, or 1, or coloured images have one channel.
@@ -84,6 +86,7 @@ class Preprocess:
     std: Annotated[tuple[_Positive, ...], _PerChannel]
     labels: Annotated[tuple[_Label, ...], Field(min_length=1, max_length=MOST_CLASSES)]
     color: Literal["RGB", "L"] = "RGB"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         if len(self.mean) not in CHANNELS or len(self.mean) != len(self.std):
@@ -123,7 +126,10 @@ class Preprocess:
 
     def metadata(self) -> dict[str, str]:
         """Return the metadata of an ONNX file: the labels, and this record, if it is known."""
-        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": asdict(self)})
+        known = asdict(self)
+        if self.interpolation == "bilinear":  # what readers of earlier files assume
+            del known["interpolation"]
+        own = {"labels": self.labels} | ({} if self.resize == "input" else {"preprocess": known})
         return {key: json.dumps(value, ensure_ascii=False) for key, value in own.items()}
 
     @property
@@ -163,7 +169,8 @@ class Preprocess:
         _, down, across = self.shape
         if crop:
             top, left, rows, columns = crop(height, width)
-            picture = upright.scaled((across, down), (left, top, left + columns, top + rows))
+            box = (left, top, left + columns, top + rows)
+            picture = upright.scaled((across, down), box, self.interpolation)
         elif self.resize == "crop":
             box = _middle(width, height, across, down)
             columns, rows = box[2] - box[0], box[3] - box[1]
@@ -172,7 +179,7 @@ class Preprocess:
                 self.resize_to * (across / shorter) / columns, self.resize_to * (down / shorter) / rows
             )
             scaled = (max(round(columns * ratio), across), max(round(rows * ratio), down))
-            picture = upright.scaled(scaled, box)
+            picture = upright.scaled(scaled, box, self.interpolation)
             left, top = (scaled[0] - across) // 2, (scaled[1] - down) // 2
             picture = picture.crop((left, top, left + across, top + down))
         elif (width, height) != (across, down):

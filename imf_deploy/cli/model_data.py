@@ -16,7 +16,7 @@ def model_data(artifact: DeployableFile, place: PlaceSettings) -> DataSet:
     """
     known = artifact.data_config
     if known:
-        return reopen_data(known, place.data, place.data_root)
+        return reopen_data(known, place.data, place.data_root, place.labels)
     if not place.data:
         raise UsageError(f"the record of {artifact.path} does not name its data", "Give `data`")
-    return open_data(settings_for(artifact.preprocess, place.data, place.data_root))
+    return open_data(settings_for(artifact.preprocess, place.data, place.data_root, place.labels))

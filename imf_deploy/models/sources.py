@@ -1,12 +1,9 @@
 """Build a network from its library, with fresh weights; nothing is ever downloaded."""
 
-import contextlib
-import importlib
 import inspect
 import math
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -17,6 +14,7 @@ from imf_deploy.image_size import ImageSize, pixels_text, shape_of, short_size
 from imf_deploy.models.channels import with_one_channel
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
+from imf_deploy.own_code import load_function, working_folder_last
 from imf_deploy.settings.network import NetworkSettings
 
 
@@ -123,19 +121,7 @@ def _from_library(
 
 
 def _from_factory(name: str, num_classes: int, image_size: ImageSize, settings: NetworkSettings) -> nn.Module:
-    module_name, _, function_name = name.partition(":")
-    try:
-        with _working_folder_last():
-            factory: Any = getattr(importlib.import_module(module_name), function_name, None)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"there is no module for the model '{name}' ({error})",
-            "Use package.module:factory, installed or in the working folder",
-        ) from error
-    except Exception as error:  # the user's code may raise anything
-        raise ImfDeployError(f"importing {module_name} failed ({type(error).__name__}: {error})") from error
-    if not callable(factory):
-        raise UsageError(f"{module_name} has no function '{function_name}'", "Use package.module:factory")
+    factory = load_function(name, "model", "package.module:factory")
     options: dict[str, Any] = {**dict(settings), "num_classes": num_classes}
     channels, height, width = shape_of(image_size)
     taken = _parameters(factory)
@@ -144,7 +130,7 @@ def _from_factory(name: str, num_classes: int, image_size: ImageSize, settings: 
     if "channels" in taken:
         options["channels"] = channels
     try:
-        with _working_folder_last():  # for imports inside the function
+        with working_folder_last():  # for imports inside the function
             network = factory(**options)
     except Exception as error:  # the user's code may raise anything
         raise ImfDeployError(
@@ -162,13 +148,3 @@ def _parameters(factory: Callable[..., Any]) -> set[str]:
         return set(inspect.signature(factory).parameters)
     except (TypeError, ValueError):  # a built-in function
         return set()
-
-
-@contextlib.contextmanager
-def _working_folder_last() -> Iterator[None]:
-    """Let modules in the working folder be found, after all installed packages."""
-    sys.path.append("")
-    try:
-        yield
-    finally:
-        del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]

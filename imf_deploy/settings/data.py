@@ -56,6 +56,14 @@ class DataSettings:
     split_seed: Annotated[
         int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, description="Seed of the split.")
     ] = 0
+    labels: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Table of the images in the folder --data and their labels, as CSV, JSON lines or "
+            "Parquet; by default, folders are classes.",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
@@ -88,5 +96,12 @@ class PlaceSettings:
         Field(
             max_length=LONGEST_PATH,
             description="Folder that torchvision's data sets are read from or downloaded to.",
+        ),
+    ] = ""
+    labels: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Where the table of labels is now; empty uses the recorded one, if there is one.",
         ),
     ] = ""

@@ -14,9 +14,11 @@ from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import SATURATING, Portability
 from imf_deploy.records.files import DeployableFile, OnnxFile
+from imf_deploy.records.metrics import missed
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.ladder import Array
+from imf_deploy.verification.metrics import Metrics
 
 _PIXELS = 1 << 19
 """Fraction of the images that are emulated, if that is more than ``_LEAST`` images."""
@@ -78,7 +80,12 @@ def describe(files: Sequence[DeployableFile]) -> list[str]:
 
 
 def judge(
-    artifact: OnnxFile, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
+    artifact: OnnxFile,
+    split: Split,
+    preprocess: Preprocess,
+    reference: Array,
+    gate: Gate,
+    metrics: Metrics | None = None,
 ) -> tuple[Portability, str]:
     """Return a file's answers on all processors, and why it misses its gate on some.
 
@@ -88,6 +95,7 @@ def judge(
         preprocess: Preprocessing of the file.
         reference: Logits of the PyTorch model on the split, ``[N, classes]``.
         gate: Gate that the file must pass on every processor that it is for.
+        metrics: The metrics that the gate names.
 
     Returns:
         The part of its record; and the reason, empty if the gate holds or if the file is only for processors
@@ -99,9 +107,11 @@ def judge(
         return record, ""
     labels = split.labels.numpy()[positions]
     expected, task = reference[positions], preprocess.task
-    reason = gate.reason(
+    reason = missed(
+        gate,
         float(task.right(logits, labels).mean()),
         float(task.right(expected, labels).mean()),
         float(task.same(logits, expected).mean()),
+        metrics.measure(logits, expected, labels) if metrics and gate.gate else {},
     )
     return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""
