@@ -129,6 +129,8 @@ def as_distilled(imf: ImfDistiller, preprocess: Preprocess | None = None) -> Dis
         "history": [],
         "blocks": imf.blocks,
         "teacher_features": imf.features,
+        "ifds": imf.branches.shapes,
+        "members": imf.branches.members,
         "teacher": {"name": type(imf.teacher).__name__},
         "teacher_accuracy": None,
         "teacher_tensors": tensor_hashes(imf.teacher.parameters()),

@@ -34,7 +34,7 @@ def strip(
     from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model)
-    names = choose_products(wanted.products, len(loaded.blocks))
+    names = choose_products(wanted.products, loaded.graph.imf.members)
     folder = output or distilled.parent / "products"
     stripped = run(loaded, names, folder, overwrite=overwrite)
     write_yaml(folder / "strip.config.yaml", common.settings)

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.distillation.imf_task import attach_branches, warmed_up
+from imf_deploy.distillation.imf_task import attach_branches, plan_branches, warmed_up
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import ImageSize, short
 from imf_deploy.method.branches import ImfBranches, Taps
@@ -99,12 +99,10 @@ class ImfDistiller(nn.Module):
         check_behaviour(student, image_size, name)
         teacher.eval().requires_grad_(False)
         tap = (settings.teacher_tap,) if settings.teacher_tap else ()
-        blocks = find_blocks(student, image_size, settings.student_taps)
-        self.graph, self.features = attach_branches(
-            student, blocks, find_blocks(teacher, image_size, tap), classes, settings
-        )
         self.spec = ModelSpec(name, classes, image_size, taps=settings.student_taps)
-        self.blocks, self.settings, self.progress = blocks, settings, 0.0
+        plan = plan_branches(student, self.spec, find_blocks(teacher, image_size, tap), settings)
+        self.graph = attach_branches(student, plan, classes, settings)
+        self.blocks, self.features, self.settings, self.progress = plan.blocks, plan.features, settings, 0.0
         tapped = list(dict.fromkeys(self.features))
         sides = self.branches.sides
         self._targets = [(tapped.index(f), side) for f, side in zip(self.features, sides, strict=True)]

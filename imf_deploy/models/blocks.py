@@ -100,6 +100,34 @@ def find_blocks(model: nn.Module, image_size: ImageSize, taps: Sequence[str] = (
     )
 
 
+def earlier_blocks(
+    model: nn.Module, image_size: ImageSize, block: Block, after: Sequence[Block]
+) -> list[Block]:
+    """Return the places before a block whose maps have its resolution, nearest the root of the tree first.
+
+    Args:
+        model: The network; not changed.
+        image_size: Size of its input.
+        block: A block of it.
+        after: Blocks that end before all of these places.
+
+    Returns:
+        Of places at the same distance from the root, those that end later come first.
+    """
+    calls = list(_run(model, image_size).values())
+    names = [call.block.name for call in calls]
+    first = max((names.index(other.name) + 1 for other in after), default=0)
+    alike = [
+        call
+        for call in calls[first : names.index(block.name)]
+        if call.calls == 1
+        and not (call.stem and block.layout == "nchw")
+        and (call.block.size, call.block.layout) == (block.size, block.layout)
+    ]
+    alike.reverse()
+    return [call.block for call in sorted(alike, key=lambda call: call.depth)]
+
+
 def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
     """Return whether the map is inside a block that reduces its resolution by one step."""
     area, parts = call.area, call.block.name.split(".")

@@ -15,6 +15,7 @@ from torch import Tensor
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
 from imf_deploy.files import sha256_file
 from imf_deploy.forms import read_typed
+from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
@@ -48,7 +49,7 @@ class Published:
     license: str | None
     preparation: Preparation
     fetch: Callable[[], Path]
-    read: Callable[[Path, int, NetworkSettings], Mapping[str, Tensor]] | None = None
+    read: Callable[[Path, ImageSize, NetworkSettings], Mapping[str, Tensor]] | None = None
 
 
 def is_published(text: str) -> bool:
@@ -130,12 +131,12 @@ def _of_timm(tag: str, architecture: Architecture) -> Published:
 def _timm(
     source: str, name: str, config: Any, architecture: Architecture, fetch: Callable[[], Path], **options: Any
 ) -> Published:
-    def read(path: Path, image_size: int, settings: NetworkSettings) -> Mapping[str, Tensor]:
+    def read(path: Path, image_size: ImageSize, settings: NetworkSettings) -> Mapping[str, Tensor]:
         import timm
 
         own = {**dict(settings), "num_classes": config.num_classes}
         if fixed_size(architecture):
-            own["img_size"] = image_size
+            own["img_size"] = shape_of(image_size)[1:]
         try:
             # timm converts old names, label offsets and position embeddings.
             network = timm.create_model(

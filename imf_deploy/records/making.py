@@ -14,6 +14,7 @@ from imf_deploy.limits import MOST_CHANNELS
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.metrics import MetricValue, missed
 from imf_deploy.settings import Gate
+from imf_deploy.settings.distill import MOST_REFINING
 
 Epoch = dict[str, Measured]
 """``epoch``, ``lr``, terms of the loss by name, and ``validation_accuracy``."""
@@ -64,6 +65,24 @@ class StartingWeights:
     license: str | None
     classes: int | None
     new_head: bool
+
+
+@dataclass(frozen=True)
+class IfdShape:
+    """How the IFD of a branch is built on its block.
+
+    Attributes:
+        outputs: Channels of its output; with fewer than the teacher's, a layer that only training has maps
+            them to the teacher's.
+        side: Size that the block's output is halved towards.
+        refining: Number of units after those that halve.
+        refined: Channels between these units.
+    """
+
+    outputs: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    side: Size
+    refining: Annotated[int, Field(ge=0, le=MOST_REFINING)]
+    refined: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 @dataclass(frozen=True)

@@ -108,9 +108,9 @@ def _model(distilled: Distilled, product: str) -> dict[str, Any]:
     """Return the architecture of a product for its record."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        features = distilled.artifact.teacher_features[: blocks_kept(product)]
-        model["teacher_features"] = [asdict(feature) for feature in features]
-        model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
+        k = blocks_kept(product)
+        model["taps"] = [block.name for block in distilled.blocks[:k]]
+        model["ifds"] = [asdict(shape) for shape in distilled.graph.imf.shapes[:k]]
     return model
 
 
@@ -140,13 +140,8 @@ def make_product(distilled: Distilled, product: str) -> nn.Module:
     """Return a product's module: the student itself, or the folded first k blocks."""
     if product == PLAIN:
         return distilled.graph.student.eval()
-    return fold(
-        distilled.graph.student,
-        distilled.graph.imf,
-        distilled.blocks,
-        distilled.teacher_features,
-        blocks_kept(product),
-    )
+    graph = distilled.graph
+    return fold(graph.student, graph.imf, distilled.blocks, blocks_kept(product))
 
 
 def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> StripProof:

@@ -265,7 +265,9 @@ def _predictor(run: Run, artifact: DistilledFile | ProductFile) -> Callable[[Ten
 
     def predict(images: Tensor) -> dict[str, Tensor]:
         own, branches = graph(images)
-        return {PLAIN: own} | {imf(k): logits for k, logits in enumerate(branches.attentive, 1)}
+        return {PLAIN: own} | {
+            imf(k): logits for k, logits in enumerate(branches.attentive[: graph.imf.members], 1)
+        }
 
     return predict
 
