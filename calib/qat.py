@@ -1,5 +1,6 @@
 """Stage: fine-tune a distilled student with fake quantisation (quantisation-aware training, QAT)."""
 
+import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import Distilled, recorded_settings, save_distilled
-from imf_deploy.distillation.imf_task import ImfTask, training_graph
+from imf_deploy.distillation.imf_task import ImfTask
 from imf_deploy.distillation.refit import refit_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, fingerprint
@@ -82,11 +83,9 @@ def qat(
     if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
         return made
     device = choose_device(train.device)
-    graph, _, _ = training_graph(distilled.spec, distilled.teacher_features, distilled.design)
+    graph = copy.deepcopy(distilled.graph).to(device).eval()
     # The layers that replaced the attentive logits were fitted to features that change now.
-    state = distilled.graph.state_dict().items()
-    graph.load_state_dict({name: t for name, t in state if not name.startswith("imf.prefix_heads.")})
-    graph.to(device).eval()
+    graph.imf.make_room(())
 
     def accuracy(network: torch.nn.Module) -> float | None:
         if not len(data.validation):
@@ -94,7 +93,7 @@ def qat(
         return accuracy_of(lambda images: network(images)[0], data.validation, data.preprocess, device)
 
     before = accuracy(graph)
-    rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
+    rounded = FakeQuantizedGraph(graph, distilled.spec.shape).to(device)
     images = choose_images(data.train, min(QuantizeSettings.images, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
     problem, smoothing = data.preprocess.task, train.label_smoothing

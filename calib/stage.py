@@ -208,7 +208,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
     """Refuse data whose images give other input than the model was made for."""
     want, have = model.preprocess, data.preprocess
     # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
-    for name in ("size", "resize", "resize_to", "color", "labels"):
+    for name in ("size", "channels", "resize", "resize_to", "color", "labels"):
         if getattr(want, name) != getattr(have, name):
             raise UsageError(
                 f"{data.name} has other preprocessing than {model.artifact.path} "

@@ -45,4 +45,4 @@ def strip(
         ImfDeployError: the student cannot be cut after a block.
     """
     trained = as_distilled(distilled, preprocess) if isinstance(distilled, ImfDistiller) else distilled
-    return strip_in_memory(trained, choose_products(products or (ALL,), len(trained.blocks)), images)
+    return strip_in_memory(trained, choose_products(products or (ALL,), trained.graph.imf.members), images)

@@ -34,7 +34,7 @@ def strip(
     from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model)
-    names = choose_products(wanted.products, len(loaded.blocks))
+    names = choose_products(wanted.products, loaded.graph.imf.members)
     folder = output or distilled.parent / "products"
     stripped = run(loaded, names, folder, overwrite=overwrite)
     write_yaml(folder / "strip.config.yaml", common.settings)
@@ -81,7 +81,7 @@ def export(
     if remark:
         say(remark)
     loaded = load_product(product, trust_model)
-    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root, place.labels)
     check_gate(int8.gate, opened, ["test", "validation"] if chosen.int8 else ["test"])
     folder = output or product.resolve().parent.parent / "deploy"
     config = QuantizeSettings(**vars(int8))

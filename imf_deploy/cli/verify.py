@@ -64,7 +64,7 @@ def verify(
     gate = limits.over(artifact.gate or Gate(), str(file))
     files = with_origins(artifact)
     check_files(product, files)
-    opened = reopen_data(product.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(product.artifact.data_config, place.data, place.data_root, place.labels)
     if product.artifact.evaluated_on not in ("", opened.fingerprint):
         say(f"{opened.name} is not the data that {against} was evaluated on")
     (*_, last) = run(product, files, opened, gate, search=True)

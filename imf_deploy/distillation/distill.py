@@ -10,15 +10,18 @@ from torch import nn
 
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
-from imf_deploy.distillation.imf_task import ImfTask, imf_task, training_graph
+from imf_deploy.distillation.imf_task import ImfTask, attach_branches, imf_task
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
+from imf_deploy.method.budget import BranchPlan
 from imf_deploy.models import (
     Block,
     ModelSpec,
+    build_model,
     check_student,
+    find_blocks,
     load_weights,
     read_weights,
     save_weights,
@@ -45,7 +48,7 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
     """
     preprocess = data.preprocess
     return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.student_taps
+        config.student, preprocess.num_classes, preprocess.shape, config.stem_strides, config.student_taps
     )
 
 
@@ -174,6 +177,8 @@ class DistillationRun:
             "refitted": heads,
             "blocks": self.blocks,
             "teacher_features": self.features,
+            "ifds": self.graph.imf.shapes,
+            "members": self.graph.imf.members,
             "teacher": self.teacher.spec.to_dict(),
             "teacher_key": self.teacher.key,
             "teacher_accuracy": self.teacher.accuracy,
@@ -259,7 +264,14 @@ def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Di
     spec.check_preprocess(artifact.preprocess, str(artifact.path))
     try:
         design = recorded_settings(artifact)
-        graph, blocks, features = training_graph(spec, artifact.teacher_features, design)
+        student = build_model(spec)
+        # Release 0.2.0 recorded no shapes: its branches are on the blocks that are found, without a limit.
+        taps = tuple(block.name for block in artifact.blocks) if artifact.ifds else spec.taps
+        blocks, features = find_blocks(student, spec.image_size, taps), artifact.teacher_features
+        if not len(blocks) == len(features) == len(artifact.ifds or blocks):
+            raise ValueError(f"{len(blocks)} blocks, {len(features)} features, {len(artifact.ifds)} IFDs")
+        plan = BranchPlan(blocks, features, artifact.ifds, artifact.members)
+        graph = attach_branches(student, plan, spec.num_classes, design)
     except (KeyError, IndexError, ValueError, ImfDeployError) as error:
         raise ImfDeployError(f"the record of {artifact.path} is damaged ({error})", "Distil again") from error
     tensors = read_weights(artifact.path)

@@ -95,5 +95,5 @@ def branch_heads(graph: TrainingGraph) -> list[Head]:
         put(branches.add_prefix_head(k), weight, bias)
 
     branches.make_room(())
-    count = range(1, len(branches.heads) + 1)
+    count = range(1, branches.members + 1)
     return [Head(f"imf@{k}", "branches", folded_classifier(branches, k), partial(keep, k)) for k in count]

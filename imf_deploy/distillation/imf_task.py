@@ -7,7 +7,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from imf_deploy.method.branches import ImfBranches, Taps, TrainingGraph, branch_features
+from imf_deploy.method.branches import (
+    ImfBranches,
+    Taps,
+    TrainingGraph,
+    branch_features,
+    refining_units,
+)
+from imf_deploy.method.budget import BranchPlan, Trunk, budgeted_shapes, find_trunk
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.models import Block, ModelSpec, build_model, device_of, find_blocks, student_blocks
 from imf_deploy.processes import world_size
@@ -23,7 +30,7 @@ from imf_deploy.training.task import Known, risen
 def training_graph(
     spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings, student: nn.Module | None = None
 ) -> tuple[TrainingGraph, list[Block], list[Block]]:
-    """Build a student and a branch with fresh weights on each of its blocks.
+    """Build a student and branches with fresh weights, so that no ``imf@k`` costs more than the student.
 
     Args:
         spec: The student's architecture.
@@ -32,36 +39,45 @@ def training_graph(
         student: The student; by default a new one.
 
     Returns:
-        The graph, the student's blocks, and the teacher's block that each branch learns.
+        The graph, the student's blocks that have a branch, and the teacher's block that each branch learns.
     """
     student = student or build_model(spec)
+    plan = plan_branches(student, spec, teacher_blocks, design)
+    return attach_branches(student, plan, spec.num_classes, design), plan.blocks, plan.features
+
+
+def student_trunk(student: nn.Module, spec: ModelSpec, design: BranchSettings) -> Trunk:
+    """Return the student's blocks that branches are built on, and which of them an ``imf@k`` may end with."""
     blocks = student_blocks(student, spec)
-    graph, features = attach_branches(student, blocks, teacher_blocks, spec.num_classes, design)
-    return graph.to(memory_format=torch.channels_last), blocks, features
+    return find_trunk(student, spec.image_size, spec.num_classes, blocks, not spec.taps, design)
+
+
+def plan_branches(
+    student: nn.Module, spec: ModelSpec, teacher_blocks: Sequence[Block], design: BranchSettings
+) -> BranchPlan:
+    """Plan the branches of a student; see :func:`training_graph`."""
+    trunk = student_trunk(student, spec, design)
+    count = len(trunk.blocks)
+    features = branch_features(design, teacher_blocks, count)
+    units = refining_units(design, count)
+    shapes = budgeted_shapes(trunk, features, units, spec.num_classes, design)
+    return BranchPlan(trunk.blocks, features, shapes, trunk.members)
 
 
 def attach_branches(
-    student: nn.Module,
-    blocks: Sequence[Block],
-    teacher_blocks: Sequence[Block],
-    classes: int,
-    design: BranchSettings,
-) -> tuple[TrainingGraph, list[Block]]:
-    """Add a branch with fresh weights to each block of a student, on the student's device.
+    student: nn.Module, plan: BranchPlan, classes: int, design: BranchSettings
+) -> TrainingGraph:
+    """Add branches with fresh weights to a student, on the student's device.
 
     Args:
-        student: The network; it is not changed.
-        blocks: Its blocks in order.
-        teacher_blocks: See :func:`training_graph`.
+        student: The network; it is not changed, but for its memory layout.
+        plan: Where the branches are, and how they are built.
         classes: Number of logits.
         design: Design of the branches.
-
-    Returns:
-        The graph, and the teacher's block that each branch learns.
     """
-    features = branch_features(design, teacher_blocks, len(blocks))
-    branches = ImfBranches(blocks, features, classes, design).to(device_of(student))
-    return TrainingGraph(student, blocks, branches), features
+    branches = ImfBranches(plan.blocks, plan.features, classes, design, plan.shapes, plan.members)
+    graph = TrainingGraph(student, plan.blocks, branches.to(device_of(student)))
+    return graph.to(memory_format=torch.channels_last)
 
 
 def warmed_up(terms: dict[str, Tensor], progress: float | Tensor, warmup: float) -> dict[str, Tensor]:

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from imf_deploy.method.budget import full_shapes
 from imf_deploy.method.ifd import IntermediateFeatureDistiller, make_ifds
 from imf_deploy.models import Block, only_logits, to_map
 from imf_deploy.models.blocks import hooked
+from imf_deploy.records.making import IfdShape
 from imf_deploy.settings import BranchSettings
 
-Target = tuple[int, int]
-"""The target of a branch: the index of the teacher's map, and the side that it is averaged to."""
+Target = tuple[int, tuple[int, int]]
+"""The target of a branch: the index of the teacher's map, and height and width that it is averaged to."""
 
 
 def refining_units(design: BranchSettings, branches: int) -> list[int]:
@@ -39,7 +41,8 @@ class BranchOutputs:
     """The outputs of the branches of ``n`` blocks for a batch.
 
     Attributes:
-        features: One map for each branch, ``[N, teacher channels, H_i, W_i]``.
+        features: One map for each branch, ``[N, teacher channels, H_i, W_i]``: the output of its IFD, mapped
+            to the teacher's channels if it has fewer.
         logits: Each branch's own logits ``z_i``, ``[n, N, classes]``.
         attentive: The attentive logit over the first ``k`` branches, for every ``k`` from 1 to ``n``: ``[n,
             N, classes]``. The last one is the paper's. In evaluation mode, the output of the re-fitted layer
@@ -63,7 +66,9 @@ class ImfBranches(nn.Module):
         blocks: The student's blocks.
         teacher_features: The teacher's feature map that each branch learns.
         num_classes: Number of logits.
-        design: What the attentive logit learns, and how the IFDs are made.
+        design: What the attentive logit learns.
+        shapes: How the IFDs are built; by default, without a limit to their size.
+        members: Number of branches that an ``imf@k`` may keep; by default all.
     """
 
     def __init__(
@@ -72,22 +77,32 @@ class ImfBranches(nn.Module):
         teacher_features: Sequence[Block],
         num_classes: int,
         design: BranchSettings = BranchSettings(),  # noqa: B008, frozen
+        shapes: Sequence[IfdShape] = (),
+        members: int | None = None,
     ) -> None:
         super().__init__()
-        self.refining = refining_units(design, len(blocks))
-        self.ifds = make_ifds(blocks, teacher_features, self.refining)
-        self.heads = nn.ModuleList(nn.Linear(t.channels, num_classes) for t in teacher_features)
+        units = refining_units(design, len(blocks))
+        self.shapes = list(shapes) or full_shapes(blocks, teacher_features, units)
+        self.members = len(blocks) if members is None else members
+        self.ifds = make_ifds(blocks, self.shapes)
+        self.heads = nn.ModuleList(nn.Linear(shape.outputs, num_classes) for shape in self.shapes)
+        self.projectors = nn.ModuleList(
+            nn.Identity()
+            if shape.outputs == feature.channels
+            else nn.Conv2d(shape.outputs, feature.channels, 1, bias=False)
+            for shape, feature in zip(self.shapes, teacher_features, strict=True)
+        )
         self.classes = num_classes
         columns = num_classes if design.attention == "class" else 1
         learned = design.attention != "mean"
         self.attention = nn.Parameter(torch.zeros(len(blocks), columns), requires_grad=learned)
-        self._widths = [t.channels for t in teacher_features]
+        self._widths = [shape.outputs for shape in self.shapes]
         self.prefix_heads = nn.ModuleDict()
 
     @property
-    def sides(self) -> list[int]:
+    def sides(self) -> list[tuple[int, int]]:
         """Height and width of the map that each branch outputs."""
-        return [ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
+        return [ifd.sides for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
 
     def weights(self, k: int) -> Tensor:
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""
@@ -123,8 +138,9 @@ class ImfBranches(nn.Module):
 
     def forward(self, taps: Sequence[Tensor]) -> BranchOutputs:
         """Run every branch on its block's output, ``[N, C_i, H_i, W_i]`` each."""
-        features = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
-        pooled = [_TrainingPool.apply(f) if torch.is_grad_enabled() else pool(f) for f in features]
+        maps = [ifd(tap) for ifd, tap in zip(self.ifds, taps, strict=True)]
+        pooled = [_TrainingPool.apply(f) if torch.is_grad_enabled() else pool(f) for f in maps]
+        features = [projector(f) for projector, f in zip(self.projectors, maps, strict=True)]
         logits = torch.stack([head(p) for head, p in zip(self.heads, pooled, strict=True)])
         prefixes = range(1, len(features) + 1)
         if not self.training and self.prefix_heads:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from imf_deploy.method.branches import ImfBranches, pool
 from imf_deploy.method.ifd import make_ifds
 from imf_deploy.models import Block, to_map, truncate
+from imf_deploy.records.making import IfdShape
 
 
 class FoldedImf(nn.Module):
@@ -17,31 +18,29 @@ class FoldedImf(nn.Module):
     Args:
         student: The architecture to cut; the cut shares its parameters.
         blocks: The first k of its blocks.
-        teacher_features: The shape that each IFD maps to.
+        shapes: How the IFD of each is built.
         num_classes: Number of logits.
-        refining: Refining units of each IFD; ``None`` for none.
     """
 
     def __init__(
         self,
         student: nn.Module,
         blocks: Sequence[Block],
-        teacher_features: Sequence[Block],
+        shapes: Sequence[IfdShape],
         num_classes: int,
-        refining: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.blocks = list(blocks)
         self.trunk = truncate(student, list(blocks))
-        self.ifds = make_ifds(blocks, teacher_features, refining or [0] * len(blocks))
-        self.classifier = nn.Linear(sum(t.channels for t in teacher_features), num_classes)
+        self.ifds = make_ifds(blocks, shapes)
+        self.classifier = nn.Linear(sum(shape.outputs for shape in shapes), num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Run the trunk, every IFD, and the one linear layer over all pooled features."""
         return cast(Tensor, self.classifier(torch.cat(self.pooled(images), 1)))
 
     def pooled(self, images: Tensor) -> list[Tensor]:
-        """Return the pooled features of every IFD, ``[N, teacher channels]`` each."""
+        """Return the pooled features of every IFD, ``[N, outputs]`` each."""
         taps = self.trunk(images)
         return [
             pool(ifd(to_map(block, taps[block.name])))
@@ -70,23 +69,16 @@ def folded_classifier(branches: ImfBranches, k: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def fold(
-    student: nn.Module,
-    branches: ImfBranches,
-    blocks: Sequence[Block],
-    teacher_features: Sequence[Block],
-    k: int,
-) -> FoldedImf:
+def fold(student: nn.Module, branches: ImfBranches, blocks: Sequence[Block], k: int) -> FoldedImf:
     """Make ``imf@k`` from a trained student and its branches.
 
     Args:
         student: Trained student; not changed.
         branches: Trained branches for all of its blocks; not changed.
         blocks: All of its blocks.
-        teacher_features: The shape that each IFD maps to.
         k: Number of blocks to keep, from 1 to all.
     """
-    folded = FoldedImf(student, blocks[:k], teacher_features[:k], branches.classes, branches.refining[:k])
+    folded = FoldedImf(student, blocks[:k], branches.shapes[:k], branches.classes)
     folded.ifds.load_state_dict(
         {n: t for n, t in branches.ifds.state_dict().items() if int(n.split(".")[0]) < k}
     )

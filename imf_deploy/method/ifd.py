@@ -1,50 +1,87 @@
 """The intermediate feature distiller (IFD): a branch from a student block to the teacher's features."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
 from torch import Tensor, nn
 
-from imf_deploy.models import Block
+from imf_deploy.image_size import Size, sides
+from imf_deploy.models import Block, Cost
+from imf_deploy.records.making import IfdShape
 
-MOST_REFINING = 100
-"""Maximum number of refining units in an IFD, so that a damaged record cannot build an endless network."""
 GROWTH = 4
 """Factor from the block's channels to those of refined maps."""
 NARROWEST, WIDEST = 128, 512
 """Bounds of that number of channels, if the teacher has as many."""
 
 
+def refined_channels(channels: int, teacher_channels: int) -> int:
+    """Return the channels of refined maps of an IFD of full width (ours).
+
+    There are :data:`GROWTH` times the block's, within :data:`NARROWEST` and :data:`WIDEST`, and no more than
+    the teacher's: a wide teacher costs one wide convolution per branch.
+
+    Args:
+        channels: Channels of the block.
+        teacher_channels: Channels of the teacher.
+    """
+    return min(teacher_channels, max(GROWTH * channels, NARROWEST), WIDEST)
+
+
+def strides(size: Size, side: Size) -> list[int]:
+    """Return the stride of each unit that leads from a map's size to that of its target (ours).
+
+    One unit with stride 2 for each halving until the sizes are equal, or one with stride 1. The output is
+    never smaller than the target, unless the map already is.
+    """
+    found = []
+    (height, width), (least_height, least_width) = sides(size), sides(side)
+    while max(height, width) > 1 and (height + 1) // 2 >= least_height and (width + 1) // 2 >= least_width:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        found.append(2)
+    return found or [1]
+
+
+def _after(size: Size, steps: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a map after units with these strides."""
+    height, width = (-(-side // prod(steps)) for side in sides(size))
+    return height, width
+
+
+def widths(channels: int, shape: IfdShape, reducing: int) -> list[int]:
+    """Return the output channels of each unit (ours).
+
+    Units that reduce the resolution keep the block's channels, because their maps are large, except the last
+    of them.
+
+    Args:
+        channels: Channels of the block.
+        shape: How the IFD is built.
+        reducing: Number of units until the resolution is the target's, 1 or more.
+    """
+    return [channels] * (reducing - 1) + [shape.refined] * shape.refining + [shape.outputs]
+
+
 class IntermediateFeatureDistiller(nn.Module):
-    """Map a block's output to the shape of the teacher's last feature map.
+    """Map a block's output towards the shape of the teacher's feature map.
 
     A unit is the paper's (Kim, Lee, Woo 2023): depthwise 3x3, pointwise 1x1, batch norm, ReLU, the same for
-    every architecture. The number of units is ours: one with stride 2 for each halving until the resolution
-    matches, or one with stride 1, and then ``refining`` more. The channels between them are also ours: see
+    every architecture. The number of units and the channels between them are ours: see :func:`strides` and
     :func:`widths`.
 
     Args:
         channels: Channels of the block's output.
-        size: Height and width of the block's output.
-        teacher_channels: Channels of the teacher's last feature map.
-        teacher_size: Height and width of that map. The output is never smaller than it, unless the block's
-            output already is.
-        refining: Number of further units at the teacher's resolution; 0 or more.
+        size: Size of the block's output: the side of a square, or height and width.
+        shape: How the IFD is built.
     """
 
-    def __init__(
-        self, channels: int, size: int, teacher_channels: int, teacher_size: int, refining: int = 0
-    ) -> None:
+    def __init__(self, channels: int, size: Size, shape: IfdShape) -> None:
         super().__init__()
-        strides = []
-        while size > 1 and (size + 1) // 2 >= teacher_size:
-            size = (size + 1) // 2
-            strides.append(2)
-        strides = strides or [1]
-        outputs_of = widths(channels, teacher_channels, len(strides), refining)
-        self.size = size
+        steps = strides(size, shape.side)
         layers: list[nn.Module] = []
-        for stride, outputs in zip(strides + [1] * refining, outputs_of, strict=True):
+        outputs_of = widths(channels, shape, len(steps))
+        for stride, outputs in zip(steps + [1] * shape.refining, outputs_of, strict=True):
             layers += [
                 nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
                 nn.Conv2d(channels, outputs, 1, bias=False),
@@ -53,34 +90,28 @@ class IntermediateFeatureDistiller(nn.Module):
             ]
             channels = outputs
         self.layers = nn.Sequential(*layers)
+        self.sides = _after(size, steps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[N, channels, H, W]`` -> ``[N, teacher_channels, size, size]``."""
+        """``[N, channels, H, W]`` -> ``[N, outputs, *sides]``."""
         return cast(Tensor, self.layers(features))
 
 
-def widths(channels: int, teacher_channels: int, reducing: int, refining: int) -> list[int]:
-    """Return the output channels of each unit (ours); the last has the teacher's channels.
-
-    Units that reduce the resolution keep the block's channels, because their maps are large, except the last
-    of them. From there on there are :data:`GROWTH` times the block's, within :data:`NARROWEST` and
-    :data:`WIDEST`, and no more than the teacher's: a wide teacher costs one wide convolution per branch.
-
-    Args:
-        channels: Channels of the block.
-        teacher_channels: Channels of the teacher.
-        reducing: Number of units until the resolution is the teacher's, 1 or more.
-        refining: Number of units after them, 0 or more.
-    """
-    between = min(teacher_channels, max(GROWTH * channels, NARROWEST), WIDEST)
-    return [channels] * (reducing - 1) + [between] * refining + [teacher_channels]
+def ifd_cost(block: Block, shape: IfdShape) -> Cost:
+    """Return the cost of an IFD on a block."""
+    channels, cost = block.channels, Cost()
+    steps = strides(block.size, shape.side)
+    for number, outputs in enumerate(widths(channels, shape, len(steps)), 1):
+        height, width = _after(block.size, steps[:number])
+        weights = channels * (9 + outputs)
+        cost += Cost(height * width * weights, weights + 2 * outputs)
+        channels = outputs
+    return cost
 
 
-def make_ifds(
-    blocks: Sequence[Block], teacher_features: Sequence[Block], refining: Sequence[int]
-) -> nn.ModuleList:
-    """Return an IFD with fresh weights for each block, with the map that it learns and its refining units."""
+def make_ifds(blocks: Sequence[Block], shapes: Sequence[IfdShape]) -> nn.ModuleList:
+    """Return an IFD with fresh weights for each block."""
     return nn.ModuleList(
-        IntermediateFeatureDistiller(b.channels, b.size, t.channels, t.size, units)
-        for b, t, units in zip(blocks, teacher_features, refining, strict=True)
+        IntermediateFeatureDistiller(block.channels, block.size, shape)
+        for block, shape in zip(blocks, shapes, strict=True)
     )

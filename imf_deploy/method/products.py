@@ -11,6 +11,8 @@ from torch import nn
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
+from imf_deploy.image_size import Shape
+from imf_deploy.method.budget import full_shapes
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.names import PLAIN, blocks_kept, imf
 from imf_deploy.models import (
@@ -21,7 +23,7 @@ from imf_deploy.models import (
     student_blocks,
 )
 from imf_deploy.records.files import ProductFile
-from imf_deploy.records.making import Block
+from imf_deploy.records.making import Block, IfdShape
 from imf_deploy.settings.distill import MOST_REFINING
 from imf_deploy.settings.run import ALL, BEST
 
@@ -34,7 +36,7 @@ def choose_products(wanted: Sequence[str], blocks: int) -> list[str]:
 
     Args:
         wanted: ``("all",)``, or names such as ``("plain", "imf@2")``.
-        blocks: Number of blocks of the student.
+        blocks: Number of blocks that an ``imf@k`` may keep.
 
     Raises:
         UsageError: this student has no product of a name, or the option is ``best``, which needs a distilled
@@ -68,18 +70,18 @@ class Product:
         return self.artifact.product
 
     @property
-    def image_size(self) -> int:
-        """Side of the input in pixels."""
-        return self.artifact.preprocess.size
+    def shape(self) -> Shape:
+        """Channels, height and width of the input."""
+        return self.artifact.preprocess.shape
 
 
 def build_product(model: dict[str, Any], product: str, trusted: Collection[str] = ()) -> nn.Module:
     """Build the architecture of a product with fresh weights, in evaluation mode.
 
     Args:
-        model: The model in the product's sidecar: ``ModelSpec.to_dict``, and for ``imf@k`` the shapes of the
-            teacher's features, one for each branch, under ``teacher_features``, and the ``refining`` units of
-            each IFD.
+        model: The model in the product's sidecar: ``ModelSpec.to_dict``, and for ``imf@k`` how its ``ifds``
+            are built. Files of release 0.2.0 and before have the shapes of the teacher's features, one for
+            each branch, under ``teacher_features``, and the ``refining`` units of each IFD instead.
         product: ``plain`` or ``imf@k``.
         trusted: Factories whose code the user allows to run; see ``ModelSpec.from_dict``.
 
@@ -90,8 +92,9 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     spec = ModelSpec.from_dict(model, trusted)
     try:
         k = blocks_kept(product)
-        features = read_typed(list[Block], model["teacher_features"] if k else [])
-        refining = read_typed(list[int], model["refining"] if k else [])
+        shapes = read_typed(list[IfdShape], model["ifds"]) if k and "ifds" in model else None
+        features = read_typed(list[Block], model["teacher_features"] if k and shapes is None else [])
+        refining = read_typed(list[int], model["refining"] if k and shapes is None else [])
     except (KeyError, ValueError) as error:
         raise ImfDeployError(f"the record of the model is damaged ({error})", "Strip again") from error
     network = build_model(spec)
@@ -102,9 +105,13 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
         raise ImfDeployError(
             f"{spec.name} has {len(blocks)} blocks, so {product} does not exist", "Strip again"
         )
-    if len(features) != k or len(refining) != k or not all(0 <= units <= MOST_REFINING for units in refining):
-        raise ImfDeployError(f"the record names {len(features)} IFDs for {product}", "Strip again")
-    folded = FoldedImf(network, blocks[:k], features, spec.num_classes, refining).eval()
+    if shapes is None:
+        if not len(features) == len(refining) == k or not all(0 <= n <= MOST_REFINING for n in refining):
+            raise ImfDeployError(f"the record names {len(features)} IFDs for {product}", "Strip again")
+        shapes = full_shapes(blocks[:k], features, refining)
+    if len(shapes) != k:
+        raise ImfDeployError(f"the record names {len(shapes)} IFDs for {product}", "Strip again")
+    folded = FoldedImf(network, blocks[:k], shapes, spec.num_classes).eval()
     return folded.to(memory_format=torch.channels_last)
 
 

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import ImageSize, pixels_text, shape_of, short_size
+from imf_deploy.models.channels import with_one_channel
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
 from imf_deploy.own_code import load_function, working_folder_last
@@ -30,14 +32,15 @@ def fixed_size(architecture: Architecture) -> bool:
 
 
 def build(
-    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings = ()
+    architecture: Architecture, num_classes: int, image_size: ImageSize, settings: NetworkSettings = ()
 ) -> nn.Module:
     """Build a network.
 
     Args:
         architecture: What to build.
         num_classes: Number of logits.
-        image_size: Side of the input in pixels, for networks that are built for one size.
+        image_size: Size of the input. The sides are for networks that are built for one size. With one
+            channel, the first convolution has one input channel.
         settings: Other arguments of the library's function, or of the user's.
 
     Raises:
@@ -52,7 +55,7 @@ def build(
     except Exception as error:  # libraries check sizes by assertions and many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
-            f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
+            f"{architecture.name} cannot be built for images of {pixels_text(image_size)} ({reason})",
             "Choose another network, or an `image_size` that it supports",
         ) from error
     _calm_head(network, num_classes)
@@ -80,16 +83,18 @@ def _calm_head(network: nn.Module, num_classes: int) -> None:
 
 
 def _from_library(
-    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings
+    architecture: Architecture, num_classes: int, image_size: ImageSize, settings: NetworkSettings
 ) -> nn.Module:
-    name = architecture.name
+    name, (channels, height, width) = architecture.name, shape_of(image_size)
     if architecture.library == "cifar":
         from imf_deploy.models.cifar import NETWORKS
         from imf_deploy.models.cifar.resnet import CifarResNet
 
-        if architecture.width != 1:
-            return CifarResNet(name, num_classes, architecture.width)
-        return NETWORKS[name](num_classes)
+        scaled = architecture.width != 1
+        network = (
+            CifarResNet(name, num_classes, architecture.width) if scaled else NETWORKS[name](num_classes)
+        )
+        return network if channels == 3 else with_one_channel(network)
     options: dict[str, Any] = {"num_classes": num_classes, **dict(settings)}
     if architecture.width != 1:
         options["width_mult"] = architecture.width
@@ -97,24 +102,33 @@ def _from_library(
         import timm
 
         if fixed_size(architecture):
-            options["img_size"] = image_size
+            options["img_size"] = short_size((height, width))
+        if channels != 3:
+            options["in_chans"] = channels
         return cast(nn.Module, timm.create_model(name, pretrained=False, **options))
     import torchvision
 
     if name in INCEPTIONS:  # with auxiliary heads, the output in training would be a tuple
         options |= {"aux_logits": False, "init_weights": False}
     if name.startswith("vit_"):
-        options["image_size"] = image_size
+        if height != width:
+            raise ValueError("it takes square images only")
+        options["image_size"] = height
     if name.startswith("maxvit"):
-        options["input_size"] = (image_size, image_size)
-    return cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
+        options["input_size"] = (height, width)
+    built = cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
+    return built if channels == 3 else with_one_channel(built)
 
 
-def _from_factory(name: str, num_classes: int, image_size: int, settings: NetworkSettings) -> nn.Module:
+def _from_factory(name: str, num_classes: int, image_size: ImageSize, settings: NetworkSettings) -> nn.Module:
     factory = load_function(name, "model", "package.module:factory")
     options: dict[str, Any] = {**dict(settings), "num_classes": num_classes}
-    if "image_size" in _parameters(factory):
-        options["image_size"] = image_size
+    channels, height, width = shape_of(image_size)
+    taken = _parameters(factory)
+    if "image_size" in taken:
+        options["image_size"] = short_size((height, width))
+    if "channels" in taken:
+        options["channels"] = channels
     try:
         with working_folder_last():  # for imports inside the function
             network = factory(**options)
@@ -122,7 +136,7 @@ def _from_factory(name: str, num_classes: int, image_size: int, settings: Networ
         raise ImfDeployError(
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())}) failed "
             f"({type(error).__name__}: {error})",
-            "It is called with num_classes, and with image_size if it has that parameter",
+            "It is called with num_classes, and with image_size and channels if it has these parameters",
         ) from error
     if not isinstance(network, nn.Module):
         raise ImfDeployError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")

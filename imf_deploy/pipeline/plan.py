@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import student_spec
+from imf_deploy.distillation.imf_task import student_trunk
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
@@ -81,11 +82,13 @@ def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
 
 def _products(config: RunSettings, data: DataSet) -> list[str]:
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
-    student, blocks = check_student(student_spec(config.distill, data))
+    spec = student_spec(config.distill, data)
+    student, _ = check_student(spec)
+    trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
-    names = choose_products(wanted, len(blocks))
+    names = choose_products(wanted, trunk.members)
     if kept := max(blocks_kept(name) for name in names):
-        truncate(student, blocks[:kept])
+        truncate(student, trunk.blocks[:kept])
     return names
 
 

@@ -13,7 +13,16 @@ from imf_deploy.files import write_json
 from imf_deploy.forms import STRICT, Number, Whole
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import StripProof, Verification
-from imf_deploy.records.making import Block, Built, Calibrated, Epoch, RefitProof, Refitted, Tuned
+from imf_deploy.records.making import (
+    Block,
+    Built,
+    Calibrated,
+    Epoch,
+    IfdShape,
+    RefitProof,
+    Refitted,
+    Tuned,
+)
 from imf_deploy.records.upgrade import SCHEMA
 from imf_deploy.settings import Gate
 
@@ -95,6 +104,9 @@ class DistilledFile(Artifact, title="a distilled student"):
         refitted: Heads that were re-fitted at the end.
         blocks: Blocks of the student.
         teacher_features: The teacher's feature map that each branch learns.
+        ifds: How the IFD of each block is built; empty in files of releases that knew no budget.
+        members: Number of branches that an ``imf@k`` may keep; the others only help the training. Null for
+            all.
         teacher: Architecture of the teacher, as ``ModelSpec.to_dict``.
         teacher_key: Key of the teacher's weights in their file; empty uses the usual ones.
         teacher_accuracy: Accuracy of the teacher on the test split, from 0 to 1.
@@ -110,6 +122,8 @@ class DistilledFile(Artifact, title="a distilled student"):
     refitted: list[Refitted] = []
     blocks: list[Block]
     teacher_features: list[Block]
+    ifds: list[IfdShape] = []
+    members: Whole | None = None
     teacher: dict[str, Any]
     teacher_key: str = ""
     teacher_accuracy: Number | None

@@ -9,16 +9,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from imf_deploy.forms import Measured, Number, Whole
-from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
+from imf_deploy.image_size import Size, sides
+from imf_deploy.limits import MOST_CHANNELS
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.metrics import MetricValue, missed
 from imf_deploy.settings import Gate
+from imf_deploy.settings.distill import MOST_REFINING
 
 Epoch = dict[str, Measured]
 """``epoch``, ``lr``, terms of the loss by name, and ``validation_accuracy``."""
 
 Layout = Literal["nchw", "nhwc", "tokens"]
-"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
+"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a map."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Block:
     Attributes:
         name: Path of the module whose output is tapped, such as ``features.6``.
         channels: Channels of that output.
-        size: Height and width of that output, for the traced input.
+        size: Size of that output for the traced input: the side of a square, or height and width.
         layout: Memory layout of the output; :func:`imf_deploy.models.to_map` converts it.
         overwritten: Whether the network changes that output in place afterwards, so that a tap has
             to copy it.
@@ -36,9 +38,51 @@ class Block:
 
     name: str
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    size: Size
     layout: Layout = "nchw"
     overwritten: bool = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of that output."""
+        return sides(self.size)
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Weights that a training started from.
+
+    Attributes:
+        source: What they are: published weights by name, or a file.
+        sha256: Hash of their file.
+        license: Tag of their licence, if the library that publishes them states it.
+        classes: Number of classes that they were trained for; null if they have no classifier.
+        new_head: Whether the classifier was left out and started fresh.
+    """
+
+    source: str
+    sha256: str
+    license: str | None
+    classes: int | None
+    new_head: bool
+
+
+@dataclass(frozen=True)
+class IfdShape:
+    """How the IFD of a branch is built on its block.
+
+    Attributes:
+        outputs: Channels of its output; with fewer than the teacher's, a layer that only training has maps
+            them to the teacher's.
+        side: Size that the block's output is halved towards.
+        refining: Number of units after those that halve.
+        refined: Channels between these units.
+    """
+
+    outputs: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    side: Size
+    refining: Annotated[int, Field(ge=0, le=MOST_REFINING)]
+    refined: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
 
 @dataclass(frozen=True)

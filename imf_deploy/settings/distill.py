@@ -82,6 +82,19 @@ class BranchSettings:
         ),
         INTERNAL,
     ] = 2
+    budget: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=LARGEST_NUMBER,
+            description="Largest size of an imf@k as a part of the student's, in multiply-accumulates and in "
+            "parameters; 0 does not limit it.",
+        ),
+        INTERNAL,
+    ] = 1.0
+    room: Annotated[Part, Field(description="TRIAL room"), INTERNAL] = 0.1
+    side: Annotated[Literal["teacher", "half"], Field(description="TRIAL side"), INTERNAL] = "teacher"
+    keep_last: Annotated[bool, Field(description="TRIAL last"), INTERNAL] = True
 
 
 @settings("Method")

@@ -82,8 +82,7 @@ def strip_in_memory(
 
 
 def _noise(distilled: Distilled) -> Tensor:
-    size = distilled.spec.image_size
-    return torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.randn(64, *distilled.spec.shape, generator=torch.Generator().manual_seed(0))
 
 
 def _strip_one(
@@ -109,9 +108,9 @@ def _model(distilled: Distilled, product: str) -> dict[str, Any]:
     """Return the architecture of a product for its record."""
     model = distilled.spec.to_dict()
     if product != PLAIN:
-        features = distilled.artifact.teacher_features[: blocks_kept(product)]
-        model["teacher_features"] = [asdict(feature) for feature in features]
-        model["refining"] = distilled.graph.imf.refining[: blocks_kept(product)]
+        k = blocks_kept(product)
+        model["taps"] = [block.name for block in distilled.blocks[:k]]
+        model["ifds"] = [asdict(shape) for shape in distilled.graph.imf.shapes[:k]]
     return model
 
 
@@ -141,13 +140,8 @@ def make_product(distilled: Distilled, product: str) -> nn.Module:
     """Return a product's module: the student itself, or the folded first k blocks."""
     if product == PLAIN:
         return distilled.graph.student.eval()
-    return fold(
-        distilled.graph.student,
-        distilled.graph.imf,
-        distilled.blocks,
-        distilled.teacher_features,
-        blocks_kept(product),
-    )
+    graph = distilled.graph
+    return fold(graph.student, graph.imf, distilled.blocks, blocks_kept(product))
 
 
 def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> StripProof:
@@ -187,7 +181,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     # A student given as an object cannot be rebuilt by name: its tensors are those of its architecture.
     given = distilled.artifact.format == MODULE
     library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
-    size = distilled.spec.image_size
+    size = distilled.spec.shape
     return StripProof(
         product=product,
         ladder=ladder,

@@ -67,7 +67,7 @@ def measure_networks(
                 each.student,
                 each.product.artifact.product,
                 count_parameters(each.product.module),
-                count_macs(each.product.module, data.preprocess.size),
+                count_macs(each.product.module, data.preprocess.shape),
                 timed,
                 _accuracy(quantised, data) if quantised else None,
             )
@@ -81,7 +81,7 @@ def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable
         yield evaluate_product(load_product(path, trusted), data)
         return
     distilled = load_distilled(artifact, trusted)
-    names = choose_products((ALL,), len(distilled.blocks))
+    names = choose_products((ALL,), distilled.graph.imf.members)
     for made in strip(distilled, names, folder / "products" / distilled.spec.stem, overwrite=True):
         yield evaluate_product(load_product(made.path, trusted), data)
 

@@ -102,7 +102,7 @@ def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path
 
 def spec_of(student: str, data: DataSet) -> ModelSpec:
     """Return the architecture of a student for a data set."""
-    return ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
+    return ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.shape)
 
 
 def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:
@@ -265,7 +265,9 @@ def _predictor(run: Run, artifact: DistilledFile | ProductFile) -> Callable[[Ten
 
     def predict(images: Tensor) -> dict[str, Tensor]:
         own, branches = graph(images)
-        return {PLAIN: own} | {imf(k): logits for k, logits in enumerate(branches.attentive, 1)}
+        return {PLAIN: own} | {
+            imf(k): logits for k, logits in enumerate(branches.attentive[: graph.imf.members], 1)
+        }
 
     return predict
 

@@ -1,5 +1,6 @@
 """An INT8 file on other processors: the same gate, on emulated sums."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -55,8 +56,9 @@ def portability_of(
         The result; the logits on processors whose sums saturate, or ``None`` if no sum can; and the positions
         of the images in the split.
     """
-    batch = max(_BATCH_PIXELS // preprocess.size**2, 1)
-    count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
+    pixels = math.prod(preprocess.shape[1:])
+    batch = max(_BATCH_PIXELS // pixels, 1)
+    count = min(max(_PIXELS // pixels, _LEAST), len(split))
     positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
 
     def batches() -> Iterator[npt.NDArray[Any]]:

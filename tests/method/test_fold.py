@@ -36,7 +36,7 @@ def test_folded_equals_unfolded_for_every_k(name: str) -> None:
     wide = TrainingGraph(wide.student, blocks, wide.imf).eval()
     _, exact = wide(images.double())
     for k in range(1, len(blocks) + 1):
-        folded = fold(graph.student, graph.imf, blocks, [TEACHER] * len(blocks), k)
+        folded = fold(graph.student, graph.imf, blocks, k)
         logits, expected = folded(images), outputs.attentive[k - 1]
         assert (logits - expected).abs().max() <= 1e-5 * max(float(expected.abs().max()), 1.0)
         # In double precision what remains is the rounding of the folded weights to float32.
@@ -70,13 +70,13 @@ def test_the_folded_layer_in_double_precision() -> None:
 def test_folding_changes_neither_student_nor_branches() -> None:
     graph, blocks = trained_graph("resnet8")
     before = {name: tensor.clone() for name, tensor in graph.state_dict().items()}
-    fold(graph.student, graph.imf, blocks, [TEACHER] * len(blocks), 2)
+    fold(graph.student, graph.imf, blocks, 2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in graph.state_dict().items())
 
 
 def test_nothing_of_the_attention_and_of_later_blocks_is_left() -> None:
     graph, blocks = trained_graph("resnet8")
-    names = list(fold(graph.student, graph.imf, blocks, [TEACHER] * len(blocks), 2).state_dict())
+    names = list(fold(graph.student, graph.imf, blocks, 2).state_dict())
     assert not any("attention" in name or "heads" in name for name in names)
     assert not any("layer3" in name or ".fc." in name or name.startswith("ifds.2") for name in names)
     assert {name.split(".")[0] for name in names} == {"trunk", "ifds", "classifier"}

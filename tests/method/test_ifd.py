@@ -3,8 +3,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from imf_deploy.method.ifd import IntermediateFeatureDistiller, widths
+from imf_deploy.method.ifd import IntermediateFeatureDistiller, ifd_cost, refined_channels, widths
+from imf_deploy.models import Block
+from imf_deploy.records.making import IfdShape
+from imf_deploy.verification.proof import count_parameters
 
 CASES = [
     # block size, teacher size, size of the output, number of steps
@@ -20,17 +24,24 @@ CASES = [
 ]
 
 
+def distiller(
+    channels: int, size: int, outputs: int, side: int, refining: int = 0
+) -> IntermediateFeatureDistiller:
+    shape = IfdShape(outputs, side, refining, refined_channels(channels, outputs))
+    return IntermediateFeatureDistiller(channels, size, shape)
+
+
 @pytest.mark.parametrize(("size", "teacher_size", "expected", "steps"), CASES)
 def test_the_output_has_the_teacher_s_shape(size: int, teacher_size: int, expected: int, steps: int) -> None:
-    ifd = IntermediateFeatureDistiller(6, size, 10, teacher_size).eval()
+    ifd = distiller(6, size, 10, teacher_size).eval()
     features = ifd(torch.randn(2, 6, size, size))
     assert features.shape == (2, 10, expected, expected)
-    assert ifd.size == expected
+    assert ifd.sides == (expected, expected)
     assert len(ifd.layers) == 4 * steps
 
 
 def test_every_step_is_depthwise_pointwise_norm_relu() -> None:
-    ifd = IntermediateFeatureDistiller(6, 16, 10, 4)
+    ifd = distiller(6, 16, 10, 4)
     kinds = [type(layer) for layer in ifd.layers]
     assert kinds == [nn.Conv2d, nn.Conv2d, nn.BatchNorm2d, nn.ReLU] * 2
     depthwise, pointwise = ifd.layers[0], ifd.layers[1]
@@ -55,12 +66,13 @@ def test_every_step_is_depthwise_pointwise_norm_relu() -> None:
 def test_channels_between_units(
     channels: int, teacher_channels: int, reducing: int, refining: int, expected: list[int]
 ) -> None:
-    assert widths(channels, teacher_channels, reducing, refining) == expected
+    shape = IfdShape(teacher_channels, 1, refining, refined_channels(channels, teacher_channels))
+    assert widths(channels, shape, reducing) == expected
 
 
 @pytest.mark.parametrize(("size", "teacher_size", "expected", "steps"), CASES)
 def test_refining_units_keep_the_shape(size: int, teacher_size: int, expected: int, steps: int) -> None:
-    ifd = IntermediateFeatureDistiller(6, size, 10, teacher_size, refining=2).eval()
+    ifd = distiller(6, size, 10, teacher_size, refining=2).eval()
     assert ifd(torch.randn(2, 6, size, size)).shape == (2, 10, expected, expected)
     assert len(ifd.layers) == 4 * (steps + 2)
     strides = [layer.stride for layer in ifd.layers if isinstance(layer, nn.Conv2d) and layer.groups > 1]
@@ -68,8 +80,19 @@ def test_refining_units_keep_the_shape(size: int, teacher_size: int, expected: i
 
 
 def test_features_are_not_negative_and_the_input_stays() -> None:
-    ifd = IntermediateFeatureDistiller(6, 8, 10, 8)
+    ifd = distiller(6, 8, 10, 8)
     block = torch.randn(2, 6, 8, 8)
     before = block.clone()
     assert ifd(block).min() >= 0
     assert torch.equal(block, before)
+
+
+@pytest.mark.parametrize(("size", "teacher_size", "expected", "steps"), CASES)
+def test_its_cost_is_that_of_its_layers(size: int, teacher_size: int, expected: int, steps: int) -> None:
+    shape = IfdShape(10, teacher_size, 2, 7)
+    ifd = IntermediateFeatureDistiller(6, size, shape).eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        ifd(torch.zeros(1, 6, size, size))
+    cost = ifd_cost(Block("block", 6, size), shape)
+    assert (cost.macs, cost.parameters) == (counter.get_total_flops() // 2, count_parameters(ifd))
