@@ -114,7 +114,8 @@ def earlier_blocks(model: nn.Module, image_size: int, block: Block, after: Seque
         and not (call.stem and block.layout == "nchw")
         and (call.block.size, call.block.layout) == (block.size, block.layout)
     ]
-    return [call.block for call in sorted(reversed(alike), key=lambda call: call.depth)]
+    latest = alike[::-1]
+    return [call.block for call in sorted(latest, key=lambda call: call.depth)]
 
 
 def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
