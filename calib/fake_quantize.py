@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.errors import ImfDeployError, first_line
+from imf_deploy.image_size import ImageSize
 from imf_deploy.method.branches import BranchOutputs, TrainingGraph
 from imf_deploy.models.blocks import probe
 from imf_deploy.preprocess import Preprocess
@@ -64,13 +65,13 @@ class FakeQuantizedGraph(nn.Module):
 
     Args:
         graph: Student and branches; it gets hooks, which :meth:`remove` removes.
-        image_size: Side of its images in pixels.
+        image_size: Size of its images.
 
     Raises:
         ImfDeployError: torchao cannot be used, or the graph cannot run on such images.
     """
 
-    def __init__(self, graph: TrainingGraph, image_size: int) -> None:
+    def __init__(self, graph: TrainingGraph, image_size: ImageSize) -> None:
         super().__init__()
         fake_quantize, observer = require_torchao()
         activation = fake_quantize.FakeQuantize.with_args(
@@ -160,7 +161,7 @@ class FakeQuantizedGraph(nn.Module):
             quantizer.enable_fake_quant(wanted)
 
 
-def find_summands(graph: nn.Module, image_size: int) -> list[str]:
+def find_summands(graph: nn.Module, image_size: ImageSize) -> list[str]:
     """Return the convolutions and batch norms whose maps no other module reads, in order.
 
     Their maps go directly into an addition or a concatenation, which is not a module. (Neither is a
@@ -170,7 +171,7 @@ def find_summands(graph: nn.Module, image_size: int) -> list[str]:
 
     Args:
         graph: Any network; not changed.
-        image_size: Side of its images in pixels.
+        image_size: Size of its images.
     """
     names = {module: name for name, module in graph.named_modules() if not list(module.children())}
     # Tensors are kept, so that their ids are not reused; their version reveals an in-place addition.

@@ -85,15 +85,15 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
     if len(info.inputs) != 1:
         raise ImfDeployError(f"{path} has {len(info.inputs)} inputs", "Use a classifier with one input")
     name, shape = next(iter(info.inputs.items()))
-    size = artifact.preprocess.size
+    image = artifact.preprocess.shape
     # A string is a dimension that the file leaves free.
     fits = len(shape) == 4 and all(
-        isinstance(given, str) or given == want
-        for given, want in zip(shape[1:], (3, size, size), strict=True)
+        isinstance(given, str) or given == want for given, want in zip(shape[1:], image, strict=True)
     )
     if not fits:
         raise ImfDeployError(
-            f"the input '{name}' of {path} is {shape}, but images are prepared as [batch, 3, {size}, {size}]",
+            f"the input '{name}' of {path} is {shape}, but images are prepared as "
+            f"[batch, {', '.join(map(str, image))}]",
             "Use the preprocessing that it was trained with",
         )
     if isinstance(shape[0], int) and shape[0] != 1:
@@ -105,7 +105,7 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
         raise ImfDeployError(
             f"{path} has no operator to quantise", f"INT8 needs one of: {', '.join(LAYER_TYPES)}"
         )
-    images = np.random.default_rng(0).standard_normal((_PROBE if free else 1, 3, size, size), np.float32)
+    images = np.random.default_rng(0).standard_normal((_PROBE if free else 1, *image), np.float32)
     with OnnxRuntimeRunner(path, classes=artifact.preprocess.num_classes, logits=logits) as runner:
         images, answers = _probe(runner, images)
         if free and len(images) == 1:

@@ -93,7 +93,7 @@ def qat(
         return accuracy_of(lambda images: network(images)[0], data.validation, data.preprocess, device)
 
     before = accuracy(graph)
-    rounded = FakeQuantizedGraph(graph, distilled.spec.image_size).to(device)
+    rounded = FakeQuantizedGraph(graph, distilled.spec.shape).to(device)
     images = choose_images(data.train, min(QuantizeSettings.images, len(data.train)), train.seed)
     rounded.calibrate(images, data.preprocess, device)
     problem, smoothing = data.preprocess.task, train.label_smoothing

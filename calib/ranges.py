@@ -1,5 +1,6 @@
 """Measure the range of every activation on images, and store the ranges for both targets and any gate."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +54,11 @@ class Observer:
     def batches(self, images: Split) -> Iterator[Activations]:
         """Yield the activations of a few images, by tensor; the next batch replaces them."""
         model = self._model
-        size = min(max(_PIXELS // model.preprocess.size**2, 1), _LARGEST_BATCH) if model.free_batch else 1
+        size = (
+            min(max(_PIXELS // math.prod(model.preprocess.shape[1:]), 1), _LARGEST_BATCH)
+            if model.free_batch
+            else 1
+        )
         for pictures, _ in eval_batches(images, model.preprocess, size):
             batch = np.ascontiguousarray(pictures.numpy())
             values = self._session.run(self.tensors[1:], {model.input: batch})

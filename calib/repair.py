@@ -1,7 +1,7 @@
 """Return layers to float, most harmful first, until the gate holds; otherwise decline INT8."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from imf_deploy.errors import GateError
@@ -54,7 +54,7 @@ def repair(
     def run(count: int) -> tuple[Repaired, str]:
         excluded = tuple(rank()[:count]) if count else ()
         content, result = attempt(excluded)
-        tries.append({"float_layers": count, **asdict(result)})
+        tries.append({"float_layers": count, **result.attempt()})
         reason = result.missed(gate)
         if reason:
             say(f"{name}: INT8 with {count} of {layers} layers in float misses the gate: {reason}")

@@ -23,6 +23,7 @@ from imf_deploy.settings.quantize import Cpus, Target
 from imf_deploy.tasks.classification import CLASSIFICATION, as_logits
 from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
+from imf_deploy.verification.metrics import Metrics
 
 
 def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) -> OnnxRuntimeRunner:
@@ -78,7 +79,11 @@ def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_flo
 
 
 def score(
-    logits: Array, reference: Array, labels: npt.NDArray[np.int64], task: Task = CLASSIFICATION
+    logits: Array,
+    reference: Array,
+    labels: npt.NDArray[np.int64],
+    task: Task = CLASSIFICATION,
+    metrics: Metrics | None = None,
 ) -> Score:
     """Compare the logits of an INT8 file with the float model's.
 
@@ -87,6 +92,7 @@ def score(
         reference: Logits of the float model, ``[N, classes]``.
         labels: Correct classes, ``[N]``.
         task: Defines which answers are correct, and which are the same.
+        metrics: Further metrics to measure, such as those of a gate.
     """
     wide, float_wide = logits.astype(np.float64), reference.astype(np.float64)
     return Score(
@@ -96,6 +102,7 @@ def score(
         agreement=float(task.same(wide, float_wide).mean()),
         divergence=float(task.divergence(logits, reference).mean()),
         mse=float(((wide - float_wide) ** 2).mean()),
+        metrics=metrics.measure(logits, reference, labels) if metrics else {},
     )
 
 

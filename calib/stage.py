@@ -41,6 +41,7 @@ from imf_deploy.records.making import Calibrated, LayerHarm, Output, Score
 from imf_deploy.settings import QuantizeSettings
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import Array
+from imf_deploy.verification.metrics import Metrics, check_gate
 
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 
@@ -98,6 +99,8 @@ def calibrate(
     )  # fmt: skip
     if made := claim(OnnxFile, output, recipe, overwrite):
         return made
+    metrics = Metrics.of(config.gate, data.preprocess)
+    check_gate(config.gate, data, ["validation"])
     for note in model.notes:
         say(note)
     reference = file_logits(path, model, data.validation)
@@ -144,7 +147,11 @@ def calibrate(
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
         content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.int8_cpus)
         return content, score(
-            content_logits(content, model, data.validation), reference, labels, data.preprocess.task
+            content_logits(content, model, data.validation),
+            reference,
+            labels,
+            data.preprocess.task,
+            metrics,
         )
 
     repaired = repair(
@@ -201,7 +208,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
     """Refuse data whose images give other input than the model was made for."""
     want, have = model.preprocess, data.preprocess
     # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
-    for name in ("size", "resize", "resize_to", "color", "labels"):
+    for name in ("size", "channels", "resize", "resize_to", "color", "labels"):
         if getattr(want, name) != getattr(have, name):
             raise UsageError(
                 f"{data.name} has other preprocessing than {model.artifact.path} "

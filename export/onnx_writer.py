@@ -15,6 +15,7 @@ from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
+from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.tasks.task import INPUT, OUTPUT
 
 if TYPE_CHECKING:
@@ -34,10 +35,10 @@ def export_onnx(
     module: nn.Module,
     path: Path,
     precision: OnnxPrecision,
-    image_size: int,
+    image_size: ImageSize,
     metadata: Mapping[str, str],
 ) -> OnnxInfo:
-    """Write ``module`` to ``path``, atomically: ``images [batch, 3, S, S]`` -> ``logits [batch, C]``.
+    """Write ``module`` to ``path``, atomically: ``images [batch, C, H, W]`` -> ``logits [batch, classes]``.
 
     Batch norm is folded into convolutions, the batch is dynamic, and inputs and outputs are float32 in both
     precisions. The same module gives the same bytes.
@@ -46,7 +47,7 @@ def export_onnx(
         module: Module in eval mode, float32; it is copied, not changed.
         path: Output file.
         precision: Precision of weights and arithmetic.
-        image_size: ``S`` in pixels.
+        image_size: Size of the images.
         metadata: Key-value pairs to store in the file.
 
     Returns:
@@ -84,12 +85,12 @@ def save_onnx(
     return describe_onnx(path)
 
 
-def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
+def trace_onnx(module: nn.Module, image_size: ImageSize) -> ModelProto:
     """Trace a module into an fp32 ONNX model; by far the slowest part of an export.
 
     Args:
         module: Module in eval mode, float32; it is copied, not changed.
-        image_size: ``S`` in pixels.
+        image_size: Size of the images.
 
     Raises:
         ValueError: the module is in training mode.
@@ -101,7 +102,7 @@ def trace_onnx(module: nn.Module, image_size: int) -> ModelProto:
         raise ValueError(f"{type(module).__name__} must be in eval mode before its export")
     prepared = _prepared(module)
     # A batch of one would be baked into the graph as a constant.
-    images = torch.zeros(2, 3, image_size, image_size)
+    images = torch.zeros(2, *shape_of(image_size))
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -179,7 +180,7 @@ def _check(model: ModelProto) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ImfDeployError(f"the exported ONNX is not valid ({first_line(error)})") from error
     for values, name, shape in (
-        (model.graph.input, INPUT, [BATCH, 3, None, None]),
+        (model.graph.input, INPUT, [BATCH, None, None, None]),
         (model.graph.output, OUTPUT, [BATCH, None]),
     ):
         shapes = [

@@ -121,7 +121,7 @@ def export(
         )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
-    trace = cache(lambda: trace_onnx(product.module, product.image_size))
+    trace = cache(lambda: trace_onnx(product.module, product.shape))
     for precision in precisions:
         path = folder / f"{_stem(product.artifact, precision)}.onnx"
         onnx_file = write_onnx(product, path, precision, overwrite, trace)
@@ -161,7 +161,7 @@ def write_onnx(
         UsageError: the path belongs to another file.
         ImfDeployError: the network cannot be exported.
     """
-    record, size = product.artifact, product.image_size
+    record = product.artifact
     accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
     recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
     if made := claim(OnnxFile, path, recipe, overwrite):
@@ -175,14 +175,16 @@ def write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = save_onnx(trace() if trace else trace_onnx(product.module, size), path, precision, metadata)
+    info = save_onnx(
+        trace() if trace else trace_onnx(product.module, product.shape), path, precision, metadata
+    )
     return OnnxFile(
         path=path,
         sha256=sha256_file(path),
         parent=record.sha256,
         recipe=recipe,
         precision=precision,
-        inputs={INPUT: ["batch", 3, size, size]},
+        inputs={INPUT: ["batch", *product.shape]},
         outputs={OUTPUT: ["batch", record.preprocess.num_classes]},
         source=record.sha256,
         operators=dict(info.operators),

@@ -77,30 +77,33 @@ class Upright:
         turn = _TURNS.get(self.orientation)
         return self._converted(part) if turn is None else self._converted(part).transpose(turn)
 
-    def scaled(self, size: tuple[int, int], box: Box) -> Image.Image:
-        """Scale a part with a bilinear filter, as ``Image.resize(size, BILINEAR, box)`` does.
+    def scaled(
+        self, size: tuple[int, int], box: Box, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    ) -> Image.Image:
+        """Scale a part, as ``Image.resize(size, BILINEAR, box)`` does.
 
         Args:
             size: Width and height in pixels.
             box: The part to scale. The filter also reads the pixels next to it.
+            interpolation: The filter.
         """
         width, height = self.size
+        kind = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
         if width * height <= WHOLE:
-            return self.cut((0, 0, width, height)).resize(size, Image.Resampling.BILINEAR, box)
+            return self.cut((0, 0, width, height)).resize(size, kind, box)
         left, top, right, bottom = box
         # The distance that the filter reaches beyond the box.
-        reach = -(-(bottom - top) // size[1]) + 1
+        support = 2 if interpolation == "bicubic" else 1
+        reach = support * -(-(bottom - top) // size[1]) + support
         first, last = max(top - reach, 0), min(bottom + reach, height)
         rows = max(PIECE // width, 1)
         narrow = Image.new(self.color, (size[0], last - first))
         for start in range(first, last, rows):
             end = min(start + rows, last)
             piece = self.cut((0, start, width, end))
-            piece = piece.resize(
-                (size[0], end - start), Image.Resampling.BILINEAR, (left, 0, right, end - start)
-            )
+            piece = piece.resize((size[0], end - start), kind, (left, 0, right, end - start))
             narrow.paste(piece, (0, start - first))
-        return narrow.resize(size, Image.Resampling.BILINEAR, (0, top - first, size[0], bottom - first))
+        return narrow.resize(size, kind, (0, top - first, size[0], bottom - first))
 
     def _stored(self, box: Box) -> Box:
         """Return the position of a part in the image as stored."""

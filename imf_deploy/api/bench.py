@@ -11,6 +11,7 @@ from imf_deploy.api.files import File
 from imf_deploy.api.modules import as_product
 from imf_deploy.benchmark.result import BenchResult
 from imf_deploy.benchmark.stage import bench as run
+from imf_deploy.image_size import ImageSize
 from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile
 from imf_deploy.settings import BenchSettings
@@ -32,8 +33,9 @@ def bench(
         files: ONNX files, engines, products, and modules that take the same input. Ratios are relative to the
             first.
         settings: Ways, batch sizes and times; by default ONNX Runtime and PyTorch on the CPU.
-        changes: Single settings by their names, such as ``image_size=224`` for modules and for files that
-            leave it free, ``batch=(1, 8)``, ``duration=3.0``, ``loads=20`` and ``startup=False``.
+        changes: Single settings by their names, such as ``image_size=224``, ``(160, 256)`` or ``(1, 28, 28)``
+            for modules and for files that leave it free, ``batch=(1, 8)``, ``duration=3.0``, ``loads=20`` and
+            ``startup=False``.
 
     Returns:
         One row for each file, way to run it, and batch size, with latencies in milliseconds.
@@ -47,7 +49,7 @@ def bench(
     return run([_measured(file, config.image_size or None) for file in files], config)
 
 
-def _measured(file: File | Product | nn.Module, image_size: int | None) -> Path | Product:
+def _measured(file: File | Product | nn.Module, image_size: ImageSize | None) -> Path | Product:
     if isinstance(file, Product | nn.Module):
         return as_product(file, image_size)
     return file.path if isinstance(file, DeployableFile) else Path(file)

@@ -8,17 +8,16 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
 
-from imf_deploy.data import DataSet, Split, open_data
+from imf_deploy.data import DataSet, Split, open_data, settings_for
 from imf_deploy.data.dataset import MemoryImages
 from imf_deploy.data.given import DatasetImages, GivenSplit, counted, in_memory, read_batch
 from imf_deploy.errors import UsageError
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.settings import DataSettings
 
 Data = Iterable[Any] | Dataset[Any] | Split | DataSet | str | Path
 """Batches ``(images, labels)`` from any iterable, such as a ``DataLoader``; a ``Dataset`` of
 ``(image, label)`` pairs; or a data set by its name or path, as on the command line. Images are the
-network's input, ``float [N, 3, S, S]``, or ``uint8`` images if the network has a ``Preprocess``; labels are
+network's input, ``float [N, C, H, W]``, or ``uint8`` images if the network has a ``Preprocess``; labels are
 ``int64 [N]``."""
 Role = Literal["train", "validation", "test"]
 
@@ -43,7 +42,7 @@ def as_split(data: Data, preprocess: Preprocess, name: str, role: Role) -> Split
         ImfDeployError: the named data cannot be opened, or has no such split.
     """
     if isinstance(data, str | Path):
-        data = open_data(DataSettings(str(data)))
+        data = open_data(settings_for(preprocess, str(data)))
     if isinstance(data, DataSet):
         split: Split = getattr(data, role)
         if not len(split) or data.preprocess != preprocess:
@@ -108,18 +107,18 @@ def as_training(data: Data, preprocess: Preprocess, batch_size: int) -> Split:
     return GivenSplit.of(counted(data, "train"), preprocess, "train")
 
 
-def first_side(data: Data) -> int | None:
-    """Return the side of the first image in pixels; ``None`` for named data, or data in another form."""
+def first_shape(data: Data) -> tuple[int, ...] | None:
+    """Return the shape of the first image, ``[C, H, W]``; ``None`` for named or unknown data."""
     if isinstance(data, str | Path | DataSet):
         return None
     if isinstance(data, Split):
-        return data.fetch(torch.tensor([0])).shape[-1]
+        return tuple(data.fetch(torch.tensor([0])).shape[-3:])
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         first = data[0]
     else:
         first = next(iter(counted(data, "train")), None)
     images = first[0] if isinstance(first, list | tuple) and first else None
-    return int(images.shape[-1]) if torch.is_tensor(images) else None
+    return tuple(images.shape[-3:]) if torch.is_tensor(images) else None
 
 
 def data_set(
@@ -134,7 +133,6 @@ def data_set(
 
     Data of different calls counts as different, so existing files are never reused for it.
     """
-    size = preprocess.size
-    nothing = Split.whole(MemoryImages(torch.zeros(0, 3, size, size), torch.zeros(0, dtype=torch.int64)))
+    nothing = Split.whole(MemoryImages(torch.zeros(0, *preprocess.shape), torch.zeros(0, dtype=torch.int64)))
     own = [nothing if part is None else part for part in (train, validation, test)]
     return DataSet(name, preprocess, own[0], own[1], own[2], secrets.token_hex(16))

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from torch import nn
 
-from imf_deploy.api.data import Data, as_split, as_training, data_set, first_side
+from imf_deploy.api.data import Data, as_split, as_training, data_set, first_shape
 from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import Distilled, run_distillation, student_spec
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import short
 from imf_deploy.models import ModelSpec, check_behaviour, check_student
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher, MonitoringSettings
@@ -75,8 +76,8 @@ def distill(
     else:
         name = type(student).__name__
         fitting_preprocess(student, None, preprocess)
-        check_behaviour(student, preprocess.size, name)
-        spec = ModelSpec(name, preprocess.num_classes, preprocess.size, taps=settings.student_taps)
+        check_behaviour(student, preprocess.shape, name)
+        spec = ModelSpec(name, preprocess.num_classes, preprocess.shape, taps=settings.student_taps)
     checkpoint = Path(folder) / f"{spec.stem}.checkpoint" if folder else None
     if checkpoint:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -110,10 +111,10 @@ def _data(
     else:
         if preprocess is None:
             module = next((network for network in (teacher, student) if isinstance(network, nn.Module)), None)
-            size = first_side(train)
-            if module is None or size is None:
+            shape = first_shape(train)
+            if module is None or shape is None or len(shape) != 3:
                 raise UsageError("preprocess is not given", "Use preprocess=Preprocess(...)")
-            preprocess = fitting_preprocess(module, size, None)
+            preprocess = fitting_preprocess(module, short(shape), None)
         data = data_set(preprocess, train=as_training(train, preprocess, settings.batch_size))
     if validation is None:
         return data
@@ -128,6 +129,6 @@ def _teacher(teacher: nn.Module | str | Path, data: DataSet, settings: DistillSe
         given = GivenTeacher(teacher_weights=name) if weights else GivenTeacher(teacher=name)
         return find_teacher(given, data, settings.device)
     fitting_preprocess(teacher, None, data.preprocess)
-    spec = ModelSpec(type(teacher).__name__, data.preprocess.num_classes, data.preprocess.size)
+    spec = ModelSpec(type(teacher).__name__, data.preprocess.num_classes, data.preprocess.shape)
     module = teacher.to(choose_device(settings.device)).eval().requires_grad_(False)
     return Teacher(module, spec, hash_of(module, spec), None)

@@ -9,6 +9,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice
 from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import choose_engines, write_engine, write_onnx
+from imf_deploy.image_size import ImageSize
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, OnnxFile
 from imf_deploy.settings import EngineSettings
@@ -20,14 +21,14 @@ def export_onnx(
     path: str | Path,
     *,
     precision: OnnxPrecision = "fp32",
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     preprocess: Preprocess | None = None,
     name: str = "",
     overwrite: bool = True,
 ) -> OnnxFile:
     """Write a network as one ONNX file, with its record ``<path>.json`` next to it.
 
-    In both precisions the file takes ``images``, ``float32 [batch, 3, S, S]``, and returns ``logits``,
+    In both precisions the file takes ``images``, ``float32 [batch, C, H, W]``, and returns ``logits``,
     ``float32 [batch, classes]``. The same network gives the same bytes.
 
     Example:
@@ -37,7 +38,8 @@ def export_onnx(
         network: A product of :func:`imf_deploy.strip`, any ``nn.Module``, or the file of a product.
         path: Output file, with the suffix ``.onnx``.
         precision: Precision of weights and arithmetic: ``fp32`` or ``fp16``.
-        image_size: ``S`` in pixels, for a module without ``preprocess``.
+        image_size: Size of the input of a module without ``preprocess``: the side of a square in pixels,
+            ``(height, width)``, or ``(channels, height, width)`` if there is one channel.
         preprocess: How images are prepared as the input of a module, and the names of its classes; it is
             stored in the file.
         name: Name of a module in records and reports; if empty, the name of its class.

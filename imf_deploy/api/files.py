@@ -6,6 +6,7 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import UsageError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.files import sha256_file
+from imf_deploy.image_size import CHANNELS
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
 
@@ -48,11 +49,14 @@ def as_file(file: File, preprocess: Preprocess | None = None, source: str = "") 
 def _of_tensors(path: Path, inputs: list[list[int | str]], outputs: list[list[int | str]]) -> Preprocess:
     """Derive the preprocessing and the classes from the shapes of an ONNX file."""
     if len(inputs) == 1 and len(inputs[0]) == 4 and outputs and len(outputs[0]) == 2:
-        size, classes = inputs[0][3], outputs[0][1]
-        if isinstance(size, int) and isinstance(classes, int):
-            return Preprocess.of_tensors(size, tuple(map(str, range(classes))))
+        (_, channels, height, width), classes = inputs[0], outputs[0][1]
+        if isinstance(channels, str):  # left free
+            channels = 3
+        if channels in CHANNELS and all(isinstance(size, int) for size in (height, width, classes)):
+            shape = channels, int(height), int(width)
+            return Preprocess.of_tensors(shape, tuple(map(str, range(int(classes)))))
     raise UsageError(
-        f"{path} takes {inputs} and gives {outputs}, not images [N, 3, S, S] and logits [N, classes]",
+        f"{path} takes {inputs} and gives {outputs}, not images [N, 1 or 3, H, W] and logits [N, classes]",
         "Use preprocess, or export the file again with fixed sizes",
     )
 

@@ -11,6 +11,7 @@ from torch import nn
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.distillation.distiller import ImfDistiller
 from imf_deploy.errors import DivergedError, UsageError
+from imf_deploy.image_size import ImageSize, shape_of, short
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.products import MODULE, Product, load_product
 from imf_deploy.models import ModelSpec, check_behaviour, not_finite, only_logits, tensor_hashes
@@ -25,14 +26,17 @@ Network = nn.Module | Product | str | Path
 
 
 def as_product(
-    network: Network, image_size: int | None = None, preprocess: Preprocess | None = None, name: str = ""
+    network: Network,
+    image_size: ImageSize | None = None,
+    preprocess: Preprocess | None = None,
+    name: str = "",
 ) -> Product:
     """Return a network as a product, on the CPU and in evaluation mode.
 
     Args:
         network: Network. A module is copied, so that later changes have no effect; a product is returned
             unchanged.
-        image_size: Side of a module's input in pixels; not needed if ``preprocess`` has it.
+        image_size: Size of a module's input; not needed if ``preprocess`` has it.
         preprocess: How images are prepared as a module's input, and the names of its classes.
         name: Name of a module in files and reports; if empty, the name of its class.
 
@@ -49,14 +53,14 @@ def as_product(
     module = copy.deepcopy(network).cpu().eval()
     name = name or type(module).__name__
     preprocess = fitting_preprocess(module, image_size, preprocess)
-    size = preprocess.size
-    check_behaviour(module, size, name)
+    shape = preprocess.shape
+    check_behaviour(module, shape, name)
     record = ProductFile(
-        **in_memory(module, ModelSpec(name, preprocess.num_classes, size), preprocess),
+        **in_memory(module, ModelSpec(name, preprocess.num_classes, shape), preprocess),
         parent="",
         product=MODULE,
         parameters=count_parameters(module),
-        macs=count_macs(module, size),
+        macs=count_macs(module, shape),
         data="",
         data_config={},
     )
@@ -64,7 +68,7 @@ def as_product(
 
 
 def fitting_preprocess(
-    module: nn.Module, image_size: int | None, preprocess: Preprocess | None
+    module: nn.Module, image_size: ImageSize | None, preprocess: Preprocess | None
 ) -> Preprocess:
     """Return the preprocessing of a module: the given one, or one that has only its size and classes.
 
@@ -72,19 +76,23 @@ def fitting_preprocess(
         UsageError: the size is missing, or the arguments contradict each other or the module.
         ImfDeployError: the module does not run.
     """
-    size = preprocess.size if preprocess else image_size
-    if not size or (image_size or size) != size:
+    given = shape_of(image_size) if image_size else None
+    shape = preprocess.shape if preprocess else given
+    if not shape or given not in (None, shape):
         raise UsageError(
-            f"image_size is {image_size}, but preprocess {f'has {size}' if preprocess else 'is not given'}",
-            "Use image_size=PIXELS, the side of the network's input",
+            f"image_size is {image_size}, but preprocess "
+            + (f"has {short(shape)}" if shape and preprocess else "is not given"),
+            "Use image_size=PIXELS, image_size=(HEIGHT, WIDTH), or (1, HEIGHT, WIDTH) for one channel",
         )
-    classes = only_logits(module, probe(module, size)).shape[1]
+    if shape[0] not in (1, 3):
+        raise UsageError(f"images have {shape[0]} channels", "Use a network for images of 1 or 3 channels")
+    classes = only_logits(module, probe(module, shape)).shape[1]
     if preprocess and preprocess.num_classes != classes:
         raise UsageError(
             f"the network has {classes} classes, but preprocess names {preprocess.num_classes}",
             "Use the labels of its classes in the order of its logits",
         )
-    return preprocess or Preprocess.of_tensors(size, tuple(map(str, range(classes))))
+    return preprocess or Preprocess.of_tensors(shape, tuple(map(str, range(classes))))
 
 
 def in_memory(module: nn.Module, spec: ModelSpec, preprocess: Preprocess) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from imf_deploy.api.files import File, as_file, with_suffix
 from imf_deploy.api.modules import as_product
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.export.stage import write_onnx
+from imf_deploy.image_size import ImageSize
 from imf_deploy.method.products import Product
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DeployableFile, OnnxFile, sidecar_path
@@ -25,7 +26,7 @@ def quantize(
     *,
     gate: Gate | None = None,
     settings: QuantizeSettings = QuantizeSettings(),  # noqa: B008, frozen
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     preprocess: Preprocess | None = None,
     overwrite: bool = True,
 ) -> OnnxFile:
@@ -44,7 +45,7 @@ def quantize(
         validation: Images with labels on which the file is judged.
         gate: Maximum loss of the file on these; by default that of ``settings``.
         settings: Target, method, and number of images.
-        image_size: Side of the input in pixels, for a module without ``preprocess``.
+        image_size: Size of the input of a module without ``preprocess``; see :func:`imf_deploy.export_onnx`.
         preprocess: How images are prepared as the input of a module, or of a file that does not contain it.
         overwrite: Whether an existing file is replaced.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from imf_deploy.errors import UsageError
+from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.runners.base import Batch, DeployableRunner, InputShape
 
 LARGEST_BYTES = 1 << 30
@@ -47,7 +48,7 @@ class Input:
                 )
 
 
-def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None) -> Input:
+def common_input(runners: Mapping[str, DeployableRunner], image_size: ImageSize | None) -> Input:
     """Return the common input of all files; loads each file once."""
     expected: dict[str, Input] = {}
     for name, runner in runners.items():
@@ -66,7 +67,7 @@ def common_input(runners: Mapping[str, DeployableRunner], image_size: int | None
     return Input((fixed.pop() if fixed else None, *first.shape[1:]), first.type)
 
 
-def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
+def _filled(name: str, shape: InputShape, image_size: ImageSize | None) -> InputShape:
     """Return a file's input shape with the free dimensions of images filled in; the batch stays free."""
     if not shape:
         raise UsageError(f"{name} is a single number: there is no batch", "Only networks are measured")
@@ -81,14 +82,17 @@ def _filled(name: str, shape: InputShape, image_size: int | None) -> InputShape:
     height = 1 if shape[3] in _COLOURS and shape[1] not in _COLOURS else 2
     sides = shape[height : height + 2]
     if image_size is None and None in sides:
-        raise UsageError(f"{name} leaves the size of its images free", "Use `image_size` PIXELS")
-    if image_size is not None and any(side not in (None, image_size) for side in sides):
+        raise UsageError(
+            f"{name} leaves the size of its images free", "Use `image_size` PIXELS or HEIGHTxWIDTH"
+        )
+    channels, *wanted = shape_of(image_size) if image_size else (3, *sides)
+    if any(own not in (None, given) for own, given in zip(sides, wanted, strict=True)):
         raise UsageError(f"{name} accepts only images of {list(sides)}", "Leave `image_size` out")
-    return (
-        shape[0],
-        *((side or image_size) if height <= place < height + 2 else side or 3
-          for place, side in enumerate(shape[1:], 1)),
-    )  # fmt: skip
+    own = shape[3 if height == 1 else 1]
+    if isinstance(image_size, tuple) and len(image_size) == 3 and own not in (None, channels):
+        raise UsageError(f"{name} accepts only images of {own} channels", "Leave the channels out")
+    filled = (own or channels, *wanted)
+    return (shape[0], *(filled if height == 2 else (*filled[1:], filled[0])))
 
 
 def _told(shape: InputShape) -> str:

@@ -50,8 +50,7 @@ def do_int8_engines_pay(files: Sequence[DeployableFile], seconds: float) -> list
         half = engines.get((name, "fp16"))
         if precision != "int8" or half is None:
             continue
-        size = int8.preprocess.size
-        image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+        image = np.random.default_rng(0).standard_normal((1, *int8.preprocess.shape), dtype=np.float32)
         runners = {file.precision: TensorRTRunner(file.path) for file in (half, int8)}
         try:
             latencies = measure(

@@ -83,8 +83,7 @@ def measure_products(
     runners |= {file.sha256: OnnxRuntimeRunner(file.path, threads) for file in onnx_files}
     expected = _timing_seconds(len(runners), seconds)
     say(f"Measuring the latency of {len(runners)} models, about {expected:.0f} s")
-    size = products[0].image_size
-    image = np.random.default_rng(0).standard_normal((1, 3, size, size), dtype=np.float32)
+    image = np.random.default_rng(0).standard_normal((1, *products[0].shape), dtype=np.float32)
     with OtherWork() as others:
         measured = measure(runners, image, duration_s=seconds, warmup_s=WARMUP_S, rounds=ROUNDS, loads=LOADS)
     fp32 = {file.product: file.sha256 for file in onnx_files if file.precision == "fp32"}

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+from attrs import evolve
 from cyclopts import App, Argument, ArgumentCollection, Token
 
 from imf_deploy.errors import UsageError
+from imf_deploy.settings.base import Text
 from imf_deploy.untrusted import shorten
 
 _EXAMPLE = "Write lines such as epochs: 7"
@@ -43,8 +45,11 @@ class Sources:
             for argument in arguments
             if argument.parse and argument.name.startswith("--") and not argument.children
         }
-        for argument in options.values():  # the last of several values counts
-            if not _takes_several(argument):
+        for argument in options.values():  # the last of several values counts, unless they form a list
+            if _repeats(argument) and argument.tokens:
+                joined = ",".join(token.value for token in argument.tokens)
+                argument.tokens = [evolve(argument.tokens[-1], value=joined)]
+            elif not _takes_several(argument):
                 argument.tokens = argument.tokens[-1:]
         self.given = frozenset(name for name, argument in options.items() if argument.tokens)
         self.path, self.read, command = None, {}, commands[-1] if commands else ""
@@ -79,6 +84,11 @@ class Sources:
 
 def _takes_several(argument: Argument) -> bool:
     return argument.parameter.n_tokens is None and argument.token_count()[1]
+
+
+def _repeats(argument: Argument) -> bool:
+    marks = getattr(argument.field_info.annotation, "__metadata__", ())
+    return any(isinstance(mark, Text) and mark.repeats for mark in marks)
 
 
 def read_settings(path: Path, known: Mapping[str, str], command: str) -> dict[str, str]:

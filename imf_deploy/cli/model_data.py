@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from imf_deploy.data import DataSet, is_named, open_data, reopen_data
+from imf_deploy.data import DataSet, open_data, reopen_data, settings_for
 from imf_deploy.errors import UsageError
 from imf_deploy.records.files import DeployableFile
-from imf_deploy.settings import DataSettings
 from imf_deploy.settings.data import PlaceSettings
 
 
@@ -17,8 +16,7 @@ def model_data(artifact: DeployableFile, place: PlaceSettings) -> DataSet:
     """
     known = artifact.data_config
     if known:
-        return reopen_data(known, place.data, place.data_root)
+        return reopen_data(known, place.data, place.data_root, place.labels)
     if not place.data:
         raise UsageError(f"the record of {artifact.path} does not name its data", "Give `data`")
-    size = 0 if is_named(place.data) else artifact.preprocess.size
-    return open_data(DataSettings(place.data, place.data_root, image_size=size))
+    return open_data(settings_for(artifact.preprocess, place.data, place.data_root, place.labels))

@@ -73,6 +73,7 @@ def export(
     from imf_deploy.export.choice import choose_precisions
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.method.products import load_product
+    from imf_deploy.verification.metrics import check_gate
     from imf_deploy.verification.stage import evaluate_product
 
     chosen = choose_precisions(wanted.precisions)
@@ -80,7 +81,8 @@ def export(
     if remark:
         say(remark)
     loaded = load_product(product, trust_model)
-    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root, place.labels)
+    check_gate(int8.gate, opened, ["test", "validation"] if chosen.int8 else ["test"])
     folder = output or product.resolve().parent.parent / "deploy"
     config = QuantizeSettings(**vars(int8))
     files, declined = export_product(

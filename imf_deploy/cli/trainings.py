@@ -131,7 +131,7 @@ def qat(
 
     path = weights_file(output or distilled.parent / "distilled-qat.safetensors")
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model)
-    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root, place.labels)
     # The record of the student or of the packaged teacher names the architecture, and the hash is compared.
     known = ModelSpec.from_dict(loaded.artifact.teacher, trust_model)
     given = GivenTeacher()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 
 import imf_deploy.cli.options as o
 from imf_deploy.settings.data import PlaceSettings
+from imf_deploy.settings.gate import GivenGate
 
 
 def verify(
@@ -18,12 +18,7 @@ def verify(
     *,
     against: Annotated[Path, Parameter(help="Weights of the product that the file was made from.")],
     place: PlaceSettings = PlaceSettings(),
-    max_accuracy_drop: Annotated[
-        float | None, Parameter(help="Gate in points; by default the one in the file's record.")
-    ] = None,
-    min_agreement: Annotated[
-        float | None, Parameter(help="Gate from 0 to 1; by default the one in the file's record.")
-    ] = None,
+    limits: GivenGate = GivenGate(),
     trust_model: o.TrustModel = (),
     output: Annotated[Path | None, o.to("JSON file to write.")] = None,
     overwrite: o.Overwrite = False,
@@ -55,7 +50,6 @@ def verify(
     from imf_deploy.verification.stage import verify as run
 
     o.check_free("--output", output, overwrite)
-    given = {"max_accuracy_drop": max_accuracy_drop, "min_agreement": min_agreement}
     artifact = load_artifact(file)
     if not isinstance(artifact, DeployableFile):
         raise UsageError(
@@ -67,10 +61,10 @@ def verify(
     )  # before networks are built and data is opened
     product = load_product(against, trust_model)
     # Before the data is opened: that may take minutes.
-    gate = replace(artifact.gate or Gate(), **{name: v for name, v in given.items() if v is not None})
+    gate = limits.over(artifact.gate or Gate(), str(file))
     files = with_origins(artifact)
     check_files(product, files)
-    opened = reopen_data(product.artifact.data_config, place.data, place.data_root)
+    opened = reopen_data(product.artifact.data_config, place.data, place.data_root, place.labels)
     if product.artifact.evaluated_on not in ("", opened.fingerprint):
         say(f"{opened.name} is not the data that {against} was evaluated on")
     (*_, last) = run(product, files, opened, gate, search=True)

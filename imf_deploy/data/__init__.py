@@ -3,7 +3,7 @@
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import eval_batches, train_batches
 from imf_deploy.data.dataset import DataSet, Split
-from imf_deploy.data.open import is_named, open_data, reopen_data
+from imf_deploy.data.open import open_data, reopen_data, settings_for
 from imf_deploy.settings import DataSettings
 
 __all__ = [
@@ -12,8 +12,8 @@ __all__ = [
     "DataSettings",
     "Split",
     "eval_batches",
-    "is_named",
     "open_data",
     "reopen_data",
+    "settings_for",
     "train_batches",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imf_deploy.image_size import ImageSize, shape_of, short_size, sides
 from imf_deploy.settings import BudgetSettings
 
 
@@ -15,28 +16,42 @@ class Augment:
     """Random changes of training images.
 
     Attributes:
-        shift: Largest shift in each direction, in pixels; pixels shifted in are black.
+        shift: Largest shift in pixels, down and to the right as well as back; one number is for both. Pixels
+            shifted in are black.
         flip: Whether half of the images are mirrored left to right.
         crop: Whether each image is cropped at random when it is fetched.
     """
 
-    shift: int = 2
+    shift: int | tuple[int, int] = 2
     flip: bool = True
     crop: bool = False
 
     @classmethod
-    def of(cls, config: BudgetSettings, size: int) -> Augment:
-        """Return how a training changes images of ``size`` pixels per side."""
+    def of(cls, config: BudgetSettings, image_size: ImageSize) -> Augment:
+        """Return how a training changes images of a size."""
         if config.augment == "none":
             return cls(0, False)
         if config.augment == "crop-flip":
             return cls(0, config.flip, True)
-        return cls(round(size / 14) if config.shift is None else config.shift, config.flip)
+        height, width = (round(side / 14) for side in shape_of(image_size)[1:])
+        return cls(short_size((height, width)) if config.shift is None else config.shift, config.flip)
+
+    @property
+    def shifts(self) -> tuple[int, int]:
+        """Largest shift down and to the right, in pixels."""
+        return sides(self.shift)
+
+    @property
+    def border(self) -> list[int]:
+        """The black border that shifts move in, as ``torch.nn.functional.pad`` takes it."""
+        down, right = self.shifts
+        return [right, right, down, down]
 
     @property
     def views(self) -> int | None:
         """The number of views of one image; ``None`` if random crops make them countless."""
-        return None if self.crop else (2 * self.shift + 1) ** 2 * (2 if self.flip else 1)
+        down, right = self.shifts
+        return None if self.crop else (2 * down + 1) * (2 * right + 1) * (2 if self.flip else 1)
 
     def view_of(self, positions: Tensor, changes: Changes) -> Tensor | None:
         """Return the number of each changed image among all views of all images, ``int64 [B]``.
@@ -50,7 +65,7 @@ class Augment:
         view = torch.zeros_like(positions)
         if changes.offsets is not None:
             down, right = changes.offsets[..., 0]
-            view = down * (2 * self.shift + 1) + right
+            view = down * (2 * self.shifts[1] + 1) + right
         if changes.mirrored is not None:
             view = view * 2 + changes.mirrored.flatten()
         return positions * self.views + view
@@ -65,8 +80,9 @@ class Augment:
     def draw(self, count: int, generator: torch.Generator) -> Changes:
         """Draw how each of ``count`` images is changed."""
         offsets = mirrored = None
-        if self.shift:
-            offsets = torch.randint(0, 2 * self.shift + 1, (2, count, 1), generator=generator)
+        if any(self.shifts):
+            drawn = (torch.randint(0, 2 * most + 1, (count, 1), generator=generator) for most in self.shifts)
+            offsets = torch.stack([*drawn])
         if self.flip:
             mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
         return Changes(offsets, mirrored)
@@ -76,7 +92,7 @@ class Augment:
         count, channels, height, width = images.shape
         device = images.device
         if changes.offsets is not None:
-            padded = torch.nn.functional.pad(images, [self.shift] * 4)
+            padded = torch.nn.functional.pad(images, self.border)
             offsets = changes.offsets.to(device)
             rows = (offsets[0] + torch.arange(height, device=device)).view(count, 1, height, 1)
             columns = (offsets[1] + torch.arange(width, device=device)).view(count, 1, 1, width)

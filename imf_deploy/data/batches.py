@@ -27,15 +27,16 @@ Wanted = tuple[int, list[int], int | None]
 class _Fetch(Dataset[Batch | PipedBatch]):
     """Lets a ``DataLoader`` fetch whole batches, in this process or in workers."""
 
-    def __init__(self, splits: Sequence[Split], piped: bool) -> None:
+    def __init__(self, splits: Sequence[Split], aspect: float, piped: bool) -> None:
         self.splits = [(split, split.labels) for split in splits]
+        self.aspect = aspect
         self.piped = piped
 
     def __getitem__(self, wanted: Wanted) -> Batch | PipedBatch:
         which, positions, key = wanted
         split, labels = self.splits[which]
         index = torch.tensor(positions)
-        crops = None if key is None else random_crops(positions, key)
+        crops = None if key is None else random_crops(positions, key, self.aspect)
         batch = split.fetch(index, crops), labels[index]
         return PipedBatch.of(*batch) if self.piped else batch
 
@@ -48,20 +49,28 @@ _CPU = torch.device("cpu")
 
 
 def _loader(
-    splits: Sequence[Split], batches: list[Wanted], batch_bytes: int, device: torch.device, keep: bool
+    splits: Sequence[Split],
+    batches: list[Wanted],
+    batch_size: int,
+    preprocess: Preprocess,
+    device: torch.device,
+    keep: bool,
 ) -> DataLoader[Batch | PipedBatch]:
     """Return a loader whose batches are those in the list at the time of iteration.
 
     Args:
         splits: The images.
         batches: What to fetch.
-        batch_bytes: Size of the largest batch in bytes.
+        batch_size: Largest number of images in a batch.
+        preprocess: How they are prepared.
         device: Device of the batches; for a GPU they are put into pinned memory.
         keep: Whether workers stay alive after the last batch.
     """
+    _, height, width = preprocess.shape
+    batch_bytes = batch_size * preprocess.picture_bytes
     transport = Transport.choose(max(split.source.workers for split in splits), batch_bytes)
     return DataLoader(
-        _Fetch(splits, transport.piped),
+        _Fetch(splits, width / height, transport.piped),
         sampler=batches,
         batch_size=None,
         num_workers=transport.workers,
@@ -151,7 +160,7 @@ class TrainLoader:
         self._held_out = len(held_out) if held_out is not None else 0
         splits = [split] if held_out is None else [split, held_out]
         largest = max(batch_size, EVALUATION_BATCH) if held_out else batch_size
-        self._loader = _loader(splits, self._batches, largest * preprocess.picture_bytes, device, keep=True)
+        self._loader = _loader(splits, self._batches, largest, preprocess, device, keep=True)
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
@@ -165,7 +174,7 @@ class TrainLoader:
             first: Number of batches to skip, because they were seen before.
 
         Yields:
-            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+            ``float32 [B, C, H, W]`` in channels-last memory, and ``int64 [B]``.
         """
         for images, labels, _ in self.viewed_epoch(number, first):
             yield images, labels
@@ -197,7 +206,7 @@ class TrainLoader:
         """Yield the held-out images in order, unchanged; must not be called during an epoch.
 
         Yields:
-            ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+            ``float32 [B, C, H, W]`` in channels-last memory, and ``int64 [B]``.
         """
         self._batches[:] = _in_order(self._held_out, 1)
         for images, labels in _fetch(self._loader, self._device):
@@ -222,9 +231,9 @@ def eval_batches(split: Split, preprocess: Preprocess, batch_size: int = EVALUAT
     """Yield all images in order, unchanged.
 
     Yields:
-        ``float32 [B, 3, size, size]`` in channels-last memory, and ``int64 [B]``.
+        ``float32 [B, C, H, W]`` in channels-last memory, and ``int64 [B]``.
     """
     batches = _in_order(len(split), batch_size=batch_size)
-    loader = _loader([split], batches, batch_size * preprocess.picture_bytes, _CPU, keep=False)
+    loader = _loader([split], batches, batch_size, preprocess, _CPU, keep=False)
     for images, labels in _fetch(loader, _CPU):
         yield preprocess.normalize(images), labels

@@ -30,7 +30,7 @@ class ImageSource(Protocol):
         """Hash of every image's bytes, ``int64 [N]``, or ``None`` if unknown."""
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return the images at ``int64 [B]`` positions as ``uint8 [B, C, size, size]``.
+        """Return the images at ``int64 [B]`` positions as ``uint8 [B, C, H, W]``.
 
         Args:
             positions: Positions of the images.
@@ -40,7 +40,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages:
-    """Images that are kept decoded in memory, ``uint8 [N, C, size, size]``."""
+    """Images that are kept decoded in memory, ``uint8 [N, C, H, W]``."""
 
     images: Tensor
     labels: Tensor
@@ -48,7 +48,7 @@ class MemoryImages:
     marks: Tensor | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return ``uint8 [B, C, size, size]``; ``crops`` are taken from the prepared images."""
+        """Return ``uint8 [B, C, H, W]``; ``crops`` are taken from the prepared images."""
         images = self.images[positions]
         if not crops:
             return images
@@ -70,7 +70,7 @@ class EncodedImages:
     marks: Tensor | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
-        """Return ``uint8 [B, C, size, size]``.
+        """Return ``uint8 [B, C, H, W]``.
 
         Raises:
             ImfDeployError: an image cannot be decoded; the message names it.

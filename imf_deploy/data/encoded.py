@@ -1,6 +1,7 @@
 """Build a ``DataSet`` from encoded images: derive their preprocessing, and keep them decoded if they fit."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,19 +10,27 @@ import torch
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
-from imf_deploy.data.pictures import Pictures, decode, picture_size
+from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size, several_unreadable
 from imf_deploy.data.roles import Role
-from imf_deploy.errors import UsageError
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import sides
 from imf_deploy.limits import MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.progress import track
+from imf_deploy.progress import say, track
+from imf_deploy.settings import DataSettings
 
 # If all decoded images fit into this size, they are kept in memory, and reading never slows an epoch.
 MEMORY_LIMIT = 1 << 30
+# Number of images that wait for a thread; an interruption ends the work after those that are being read.
+_AHEAD = 256
+# Number of damaged images after which the check ends.
+_MOST_DAMAGED = 100
 LARGE_SIZE = 224
 SMALL_SIZE = 64
 # Statistics of ImageNet, which pretrained teachers expect.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# The means of both over the channels (ours).
+_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,9 @@ class Part:
     """Whether every image is decoded once at the start, even if they do not fit into memory."""
 
 
-def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_size: int, held: str) -> DataSet:
+def open_parts(
+    name: str, parts: dict[Role, Part], classes: list[str], config: DataSettings, held: str
+) -> DataSet:
     """Make a data set of ``train`` and, if given, ``validation`` and ``test``.
 
     A ``validation`` part without a ``test`` part becomes the test split: it is only used to report.
@@ -45,7 +56,7 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
         name: Name of the data set in reports.
         parts: Images by split.
         classes: Names of the classes.
-        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        config: Settings with the size and channels of the network's input.
         held: Name of the validation part in a note.
 
     Raises:
@@ -57,7 +68,7 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
             f"{name} has {len(classes):,} classes, and at most {MOST_CLASSES:,} are supported",
             "Use data with fewer classes",
         )
-    preprocess = _derive(parts["train"].pictures, tuple(classes), image_size)
+    preprocess = _derive(parts["train"].pictures, tuple(classes), config)
     splits = dict(zip(parts, map(Split.whole, _sources(list(parts.values()), preprocess)), strict=True))
     notes: tuple[str, ...] = ()
     if "validation" in splits and "test" not in splits:
@@ -72,37 +83,85 @@ def open_parts(name: str, parts: dict[Role, Part], classes: list[str], image_siz
     return DataSet(name, preprocess, splits["train"], validation, test, digest.hexdigest(), notes)
 
 
-def _derive(pictures: Pictures, labels: tuple[str, ...], image_size: int) -> Preprocess:
+def _derive(pictures: Pictures, labels: tuple[str, ...], config: DataSettings) -> Preprocess:
     sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
     width, height = next(iter(sizes))
-    size = image_size or (width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE)
+    own = width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE
+    size = config.image_size or own
     # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
-    resize_to = size if size < SMALL_SIZE else round(size * 256 / 224)
+    shorter = min(sides(size))
+    resize_to = shorter if shorter < SMALL_SIZE else round(shorter * 256 / 224)
+    if config.channels == 1:
+        return Preprocess(size, "crop", resize_to, _GREY_MEAN, _GREY_STD, labels, "L")
     return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
 
 
 def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
     """Keep all images decoded if they fit into memory together, else none."""
-    keep = sum(len(part.pictures) for part in parts) * 3 * preprocess.size**2 <= MEMORY_LIMIT
+    keep = sum(len(part.pictures) for part in parts) * preprocess.picture_bytes <= MEMORY_LIMIT
     cpus = usable_cpus()
     read = sum(len(part.pictures) for part in parts if keep or part.check)
     sources: list[ImageSource] = []
     with ThreadPoolExecutor(cpus) as pool, track("Reading images", read) as advance:
         for part in parts:
             pictures, labels = part.pictures, torch.as_tensor(part.labels, dtype=torch.int64)
-            count = len(pictures) if keep else 0
-            images = torch.empty(count, 3, preprocess.size, preprocess.size, dtype=torch.uint8)
-            for start in range(0, len(pictures), 256) if keep or part.check else ():
-                chunk = range(start, min(start + 256, len(pictures)))
-                decoded = pool.map(lambda p, pictures=pictures: decode(pictures, p, preprocess), chunk)
-                for position, image in zip(chunk, decoded, strict=True):
-                    if keep:
-                        images[position] = image
-                advance(len(chunk))
+            images = None
+            if keep:
+                images = torch.empty(len(pictures), *preprocess.shape, dtype=torch.uint8)
+            if keep or part.check:
+                _read(pictures, preprocess, images, pool, advance)
             marks = part.marks()
             sources.append(
-                MemoryImages(images, labels, marks=marks)
-                if keep
-                else EncodedImages(pictures, labels, preprocess, cpus, marks)
+                EncodedImages(pictures, labels, preprocess, cpus, marks)
+                if images is None
+                else MemoryImages(images, labels, marks=marks)
             )
     return sources
+
+
+def _read(
+    pictures: Pictures,
+    preprocess: Preprocess,
+    images: torch.Tensor | None,
+    pool: ThreadPoolExecutor,
+    advance: Callable[[int], None],
+) -> None:
+    """Read every image once, to check it and, if there is room for it, to keep it.
+
+    Args:
+        pictures: The images.
+        preprocess: How they are prepared.
+        images: Where to keep them, ``uint8 [N, C, H, W]``; ``None`` only checks them.
+        pool: Threads to use.
+        advance: Called with 1 after each image.
+
+    Raises:
+        ImfDeployError: images are damaged. If there are several, each is also logged.
+    """
+
+    def work(position: int) -> ImfDeployError | None:
+        try:
+            if images is None:
+                check(pictures, position, preprocess)
+            else:
+                images[position] = decode_first(pictures, position, preprocess)
+        except ImfDeployError as error:
+            return error
+        return None
+
+    errors: list[ImfDeployError] = []
+    for start in range(0, len(pictures), _AHEAD):
+        for error in pool.map(work, range(start, min(start + _AHEAD, len(pictures)))):
+            advance(1)
+            if error is None:
+                continue
+            errors.append(error)
+            # A single one is named by the exception.
+            if len(errors) == 2:
+                say(errors[0].what, logging.WARNING)
+            if len(errors) > 1:
+                say(error.what, logging.WARNING)
+            if len(errors) == _MOST_DAMAGED:
+                raise several_unreadable(errors, more=True)
+    if errors:
+        raise errors[0] if len(errors) == 1 else several_unreadable(errors, more=False)

@@ -21,7 +21,7 @@ def logits_of(
     """Return ``float32 [N, classes]`` on the CPU, in the order of the split.
 
     Args:
-        predict: ``[B, 3, S, S]`` -> logits.
+        predict: ``[B, C, H, W]`` -> logits.
         split: The images.
         preprocess: How they are prepared as input.
         device: Device of the batches.

@@ -12,9 +12,10 @@ from imf_deploy.data.pictures import FilePictures
 from imf_deploy.data.roles import Role
 from imf_deploy.data.walk import Walk, entries, images_below, is_folder, real
 from imf_deploy.errors import ImfDeployError
+from imf_deploy.settings import DataSettings
 
 
-def open_folder(folder: Path, image_size: int) -> DataSet:
+def open_folder(folder: Path, config: DataSettings) -> DataSet:
     """Open a folder of images; missing splits are left empty.
 
     With ``train`` and ``val``, ``val`` is used to report; with ``test`` as well, ``val`` is used to choose
@@ -27,8 +28,8 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
 
     Args:
         folder: The folder.
-        image_size: Side of the network's input in pixels; 0 uses 224, or the images' own size if they are
-            square, of one size, and smaller than 64.
+        config: Settings with the size and channels of the network's input. Size 0 uses 224, or the images'
+            own size if they are square, of one size, and smaller than 64.
 
     Raises:
         UsageError: splits and classes cannot be distinguished, or the name of a class cannot be displayed.
@@ -49,7 +50,7 @@ def open_folder(folder: Path, image_size: int) -> DataSet:
                 f"{place} has other classes than {train_folder} (missing: {missing}, surplus: {surplus})",
                 "Provide a folder for every class in every split",
             )
-    data = open_parts(walk.root.name, parts, classes, image_size, str(layout.splits.get("validation", "")))
+    data = open_parts(walk.root.name, parts, classes, config, str(layout.splits.get("validation", "")))
     return replace(data, notes=(*layout.notes, *walk.notes(), *data.notes))
 
 

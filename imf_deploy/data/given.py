@@ -24,8 +24,8 @@ def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
     """Check a batch from outside.
 
     Args:
-        batch: ``(images, labels)``: ``float [N, 3, S, S]`` that are the network's input, or ``uint8 [N, C, S,
-            S]`` that ``preprocess`` converts to it; and ``int64 [N]``.
+        batch: ``(images, labels)``: ``float [N, C, H, W]`` that are the network's input, or ``uint8 [N, 1 or
+            C, H, W]`` that ``preprocess`` converts to it; and ``int64 [N]``.
         preprocess: Size and classes that the batch must match.
         name: Name of the argument that the batch comes from, for messages.
 
@@ -35,15 +35,17 @@ def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
     if not isinstance(batch, list | tuple) or len(batch) != 2 or not all(torch.is_tensor(x) for x in batch):
         raise UsageError(f"{name} yields {_shape(batch)}, not (images, labels)", "Use batches of two tensors")
     images, labels = batch[0].detach(), batch[1].detach()
-    size, classes = preprocess.size, preprocess.num_classes
-    if images.ndim != 4 or images.shape[-2:] != (size, size) or images.shape[1] not in (1, 3):
+    shape, classes = preprocess.shape, preprocess.num_classes
+    # Grey images that are not yet normalised are repeated.
+    fits = images.ndim == 4 and images.shape[-2:] == shape[1:] and images.shape[1] in (1, shape[0])
+    if not fits:
         raise UsageError(
-            f"{name} yields images {_shape(images)}, but the network takes [N, 3, {size}, {size}]",
+            f"{name} yields images {_shape(images)}, but the network takes [N, {', '.join(map(str, shape))}]",
             "Use images of that size",
         )
     if images.dtype == torch.uint8:
         preprocess.check_known(name)
-    elif not images.is_floating_point() or images.shape[1] != 3:
+    elif not images.is_floating_point() or images.shape[1] != shape[0]:
         raise UsageError(f"{name} yields images {_shape(images)}", "Use float32 or uint8 images")
     if labels.shape != (len(images),) or labels.is_floating_point():
         raise UsageError(f"{name} yields labels {_shape(labels)}", "Use one integer for each image")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -89,6 +90,23 @@ def _cifar(name: str, mean: Channels, std: Channels) -> Reader:
     return read
 
 
+def _one_channel(train: Arrays, test: Arrays, preprocess: Preprocess) -> tuple[Arrays, Arrays, Preprocess]:
+    """Return grey images, and their preprocessing with the statistics of one channel."""
+    if preprocess.color == "L":
+        return train, test, replace(preprocess, mean=preprocess.mean[:1], std=preprocess.std[:1])
+    grey = [(_grey(images), classes) for images, classes in (train, test)]
+    values = grey[0][0] / np.float32(255)
+    mean, std = (round(float(value), 4) for value in (values.mean(), values.std()))
+    return grey[0], grey[1], replace(preprocess, mean=(mean,), std=(std,), color="L")
+
+
+def _grey(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the luminance of ``uint8 [N, 3, H, W]`` as Pillow rounds it, ``uint8 [N, 1, H, W]``."""
+    wide = images.astype(np.uint32)
+    light = (wide[:, 0] * 19595 + wide[:, 1] * 38470 + wide[:, 2] * 7471 + 0x8000) >> 16
+    return light[:, None].astype(np.uint8)
+
+
 NAMED: dict[str, tuple[Reader, str]] = {
     "fashion_mnist": (_fashion_mnist, "30 MB"),
     "cifar10": (_cifar("CIFAR10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)), "170 MB"),
@@ -97,13 +115,14 @@ NAMED: dict[str, tuple[Reader, str]] = {
 """torchvision's data sets that ``data`` opens by name: how each is read, and the size of its download."""
 
 
-def open_named(name: str, root: str, download: bool = True) -> DataSet:
+def open_named(name: str, root: str, download: bool = True, channels: int = 3) -> DataSet:
     """Open the embedded data set or one of :data:`NAMED`; the validation split is left empty.
 
     Args:
         name: Name of the data set.
         root: Folder of a named data set.
         download: Whether a missing data set is downloaded into ``root``.
+        channels: Number of channels of the network's input. With one, images become grey.
 
     Raises:
         UsageError: a named data set without ``data_root``.
@@ -127,6 +146,8 @@ def open_named(name: str, root: str, download: bool = True) -> DataSet:
             ) from error
     else:
         train, test, preprocess = _embedded()
+    if channels == 1:
+        train, test, preprocess = _one_channel(train, test, preprocess)
     digest = hashlib.sha256()
     for array in (*train, *test):
         digest.update(array.tobytes())

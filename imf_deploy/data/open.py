@@ -3,16 +3,18 @@
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
+from imf_deploy.data.labelled import open_labels, open_metadata
 from imf_deploy.data.named import NAMED, open_named
 from imf_deploy.data.overlap import overlap_notes
 from imf_deploy.data.shards import are_shards, open_shards
 from imf_deploy.data.walk import exists
 from imf_deploy.errors import ImfDeployError, UsageError, visible
 from imf_deploy.files import fingerprint
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
 from imf_deploy.settings.base import from_record
 from imf_deploy.settings.data import EMBEDDED
@@ -27,6 +29,7 @@ def _check(config: DataSettings) -> None:
     for path in (
         config.data,
         config.data_root,
+        config.labels,
         os.path.realpath(config.data) if "\0" not in config.data else "",
     ):
         if printable(path) != path:
@@ -50,14 +53,23 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         ImfDeployError: the data cannot be used (no images, one class, a corrupt image …).
     """
     _check(config)
-    if is_named(config.data):
+    folder = Path(config.data)
+    if config.labels and (is_named(config.data) or not exists(folder, Path.is_dir)):
+        raise UsageError(
+            f"`labels` {shorten(config.labels)} is for a folder of images, but `data` {shorten(config.data)} "
+            "is none",
+            "Use `data` with the folder that the table's paths are relative to",
+        )
+    if config.labels:
+        data = open_labels(folder, Path(config.labels), config)
+    elif is_named(config.data):
         if config.image_size:
             raise UsageError(f"`image_size` cannot be combined with `data` {config.data}", "Leave it out")
-        data = open_named(config.data, config.data_root, download)
+        data = open_named(config.data, config.data_root, download, config.channels)
     elif are_shards(config.data):
-        data = open_shards(config.data, config.image_size)
-    elif exists(Path(config.data), Path.is_dir):
-        data = open_folder(Path(config.data), config.image_size)
+        data = open_shards(config.data, config)
+    elif exists(folder, Path.is_dir):
+        data = open_metadata(folder, config) or open_folder(folder, config)
     else:
         raise UsageError(
             f"`data` {shorten(config.data)} is neither a folder nor a known data set",
@@ -78,6 +90,9 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
+    del described["labels"]  # the data set's own fingerprint holds the labels
+    if config.channels == 3:  # as before there was a choice
+        del described["channels"]
     known = fingerprint([data.fingerprint, described])
     return replace(data, notes=notes, fingerprint=known, config=asdict(config))
 
@@ -99,20 +114,44 @@ def is_named(data: str) -> bool:
     return data in NAMED or data == EMBEDDED
 
 
-def reopen_data(config: Any, data: str = "", root: str = "") -> DataSet:
+def settings_for(preprocess: Preprocess, data: str, root: str = "", labels: str = "") -> DataSettings:
+    """Return settings that open data as the input of a known network; a named data set has its own size."""
+    size = 0 if is_named(data) else preprocess.size
+    channels: Literal[1, 3] = 1 if preprocess.channels == 1 else 3
+    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=channels)
+
+
+def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -> DataSet:
     """Open the data that a file's record names, even if it was moved.
 
     A record never causes a download: only data that the caller names is downloaded.
 
     Args:
         config: ``data_config`` of the record.
-        data: Another name or path; if empty, the recorded one. A named data set has its own image size.
+        data: Another name or path; if empty, the recorded one. A named data set has its own image size and
+            labels.
         root: Another root; if empty, the recorded one.
+        labels: Another table of labels; if empty, the recorded one, which moves with a folder that holds it.
 
     Raises:
         ImfDeployError: the record is damaged, or the data cannot be opened.
     """
     known = recorded_data(config)
-    size = 0 if is_named(data) else known.image_size
-    chosen = replace(known, data=data or known.data, data_root=root or known.data_root, image_size=size)
+    chosen = replace(
+        known,
+        data=data or known.data,
+        data_root=root or known.data_root,
+        labels=labels or _moved(known, data),
+        image_size=0 if is_named(data) else known.image_size,
+    )
     return open_data(chosen, download=bool(data))
+
+
+def _moved(known: DataSettings, data: str) -> str:
+    """Return the path of a recorded table of labels: if it was in the folder, it is in the new one."""
+    if not data or not known.labels:
+        return known.labels
+    if not exists(Path(data), Path.is_dir):
+        return ""  # other data has its own labels
+    table, folder = Path(known.labels), Path(known.data)
+    return str(Path(data) / table.relative_to(folder)) if table.is_relative_to(folder) else known.labels

@@ -6,13 +6,15 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -20,6 +22,7 @@ from torch import Tensor
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Crop, Preprocess
 from imf_deploy.untrusted import shorten
+from imf_deploy.upright import Upright
 
 # The type is detected from the content, not the name. Unlike for EPS, no reader here starts another program.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "PPM", "TIFF")
@@ -57,6 +60,9 @@ class Pictures(Protocol):
             ImfDeployError: the file cannot be read; the message names it.
         """
 
+    def first_read(self, position: int) -> bytes:
+        """Return the content of an image file like :meth:`read`, and keep what :meth:`digest` needs of it."""
+
     def digest(self) -> str:
         """Return a hash that identifies these images."""
 
@@ -90,25 +96,37 @@ class FilePictures:
         except OSError as error:
             raise unreadable(str(path), error.strerror or str(error)) from error
 
+    def first_read(self, position: int) -> bytes:
+        """Return the file's bytes, and keep their hash; threads may read different files."""
+        content = self.read(position)
+        self._hashes[position] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        return content
+
     def digest(self) -> str:
         """Return the hash of names and bytes."""
         whole = hashlib.sha256()
-        for path, content in zip(self.paths, self._contents, strict=True):
+        for path, content in zip(self.paths, self._all_hashes(), strict=True):
             whole.update(os.fsencode(path.relative_to(self.folder)) + b"\n")
-            whole.update(content)
+            whole.update(content.tobytes())
         return whole.hexdigest()
 
     def marks(self) -> Tensor:
         """Return a hash of every image's bytes, ``int64 [N]``."""
-        return torch.tensor([mark_of(content) for content in self._contents], dtype=torch.int64)
+        return torch.from_numpy(self._all_hashes()[:, :8].copy().view("<i8")[:, 0])
+
+    def _all_hashes(self) -> npt.NDArray[np.uint8]:
+        """Return the SHA-256 of every file, ``uint8 [N, 32]``; files that were not read yet are read."""
+        for position in np.flatnonzero(~self._hashes.any(axis=1)).tolist():
+            self.first_read(position)
+        return self._hashes
 
     @cached_property
-    def _contents(self) -> list[bytes]:
-        return [hashlib.sha256(self.read(position)).digest() for position in range(len(self))]
+    def _hashes(self) -> npt.NDArray[np.uint8]:
+        return np.zeros((len(self), 32), np.uint8)
 
     def __getstate__(self) -> dict[str, Any]:
         # Processes that decode do not need the hashes.
-        return {name: value for name, value in vars(self).items() if name != "_contents"}
+        return {name: value for name, value in vars(self).items() if name != "_hashes"}
 
 
 _KINDS = {
@@ -145,11 +163,24 @@ def decode(pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop
     Raises:
         ImfDeployError: the file is not an image, is truncated, or is too large; the message names it.
     """
-    with (
-        _opened(pictures, position) as image,
-        _one_at_a_time if image.width * image.height > _ALONE else nullcontext(),
-    ):
-        return torch.from_numpy(preprocess.load(image, crop).copy())
+    return _decoded(pictures.read(position), pictures, position, preprocess, crop)
+
+
+def decode_first(pictures: Pictures, position: int, preprocess: Preprocess) -> Tensor:
+    """Decode one image like :func:`decode`, by :meth:`Pictures.first_read`."""
+    return _decoded(pictures.first_read(position), pictures, position, preprocess)
+
+
+def check(pictures: Pictures, position: int, preprocess: Preprocess) -> None:
+    """Check that :func:`decode_first` would decode an image; it is not scaled, which saves most of the time.
+
+    Raises:
+        ImfDeployError: it would not; the message names the file.
+    """
+    with _opened(pictures.first_read(position), pictures, position) as image, _in_turn(image):
+        upright = Upright.of(image, preprocess.color)
+        # A row shows whether the colours can be converted.
+        upright.cut((0, 0, upright.size[0], 1))
 
 
 def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
@@ -158,15 +189,26 @@ def picture_size(pictures: Pictures, position: int) -> tuple[int, int]:
     Raises:
         ImfDeployError: the file is not an image; the message names it.
     """
-    with _opened(pictures, position) as image:
+    with _opened(pictures.read(position), pictures, position) as image:
         return image.size
 
 
+def _decoded(
+    content: bytes, pictures: Pictures, position: int, preprocess: Preprocess, crop: Crop | None = None
+) -> Tensor:
+    with _opened(content, pictures, position) as image, _in_turn(image):
+        return torch.from_numpy(preprocess.load(image, crop).copy())
+
+
+def _in_turn(image: Image.Image) -> AbstractContextManager[Any]:
+    """Return what lets large images be decoded one at a time."""
+    return _one_at_a_time if image.width * image.height > _ALONE else nullcontext()
+
+
 @contextmanager
-def _opened(pictures: Pictures, position: int) -> Iterator[Image.Image]:
+def _opened(content: bytes, pictures: Pictures, position: int) -> Iterator[Image.Image]:
     """Open an image; whatever goes wrong with it becomes an error that names it."""
     _silence()
-    content = pictures.read(position)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _check_size(image)
@@ -206,9 +248,25 @@ def _copies(image: Image.Image) -> int:
     return 2 if progressive or turned else 1
 
 
+_CANNOT = "cannot read the image "
+
+
 def unreadable(name: str, why: str) -> ImfDeployError:
     """Return the error for an image that cannot be used."""
-    return ImfDeployError(f"cannot read the image {name} ({why})", "Repair or remove it and run again")
+    return ImfDeployError(f"{_CANNOT}{name} ({why})", "Repair or remove it and run again")
+
+
+def several_unreadable(errors: Sequence[ImfDeployError], more: bool) -> ImfDeployError:
+    """Return one error for several images that cannot be used; it names the first three.
+
+    Args:
+        errors: The error of each image.
+        more: Whether there may be more of them.
+    """
+    named = "; ".join(error.what.removeprefix(_CANNOT) for error in errors[:3])
+    count = f"{len(errors)} images or more" if more else f"{len(errors)} images"
+    rest = " …" if more or len(errors) > 3 else ""
+    return ImfDeployError(f"cannot read {count}: {named}{rest}", "Repair or remove them and run again")
 
 
 @cache

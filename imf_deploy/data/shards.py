@@ -12,20 +12,19 @@ from pathlib import Path
 
 import torch
 
-from imf_deploy.data.classes import class_name
+from imf_deploy.data.classes import CLASS_NAMES, number_classes
 from imf_deploy.data.dataset import DataSet
 from imf_deploy.data.encoded import Part, open_parts
 from imf_deploy.data.roles import ROLES, Role, role_of, word_in
 from imf_deploy.data.shard_index import index_shards
 from imf_deploy.data.walk import exists, real
-from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.errors import UsageError
 from imf_deploy.progress import track
+from imf_deploy.settings import DataSettings
 from imf_deploy.untrusted import shorten
 
-CLASS_NAMES = "classes.txt"
 SHARDS_LIMIT = 100_000
 """Maximum number of shards in ``data``; ImageNet-21k has 2,000."""
-_NAMES_BYTES = 64 << 20
 _HINT = "For example: `data` 'train-{000..009}.tar,val-{000..001}.tar', in quotes"
 
 
@@ -49,7 +48,7 @@ def _places(folder: str) -> list[Path]:
     return [Path(folder), *(place for place in inside if place.is_dir() and role_of(place.name))]
 
 
-def open_shards(data: str, image_size: int) -> DataSet:
+def open_shards(data: str, config: DataSettings) -> DataSet:
     """Open shards; missing splits are left empty.
 
     The split of a shard is given by the first word in its name that :mod:`imf_deploy.data.roles` knows, such
@@ -62,7 +61,7 @@ def open_shards(data: str, image_size: int) -> DataSet:
 
     Args:
         data: Paths with ``{000..009}`` and ``{a,b}``, separated by commas; or a folder.
-        image_size: See :func:`imf_deploy.data.folder.open_folder`.
+        config: See :func:`imf_deploy.data.folder.open_folder`.
 
     Raises:
         UsageError: a shard is missing, the splits are ambiguous, or a sample of a shard cannot be used.
@@ -72,8 +71,8 @@ def open_shards(data: str, image_size: int) -> DataSet:
     with track("Indexing shards", sum(map(len, by_split.values()))) as advance:
         indexed = {role: index_shards(files, advance) for role, files in by_split.items()}
     beside = by_split["train"][0].parent / CLASS_NAMES
-    classes = _class_names(indexed["train"].tokens, beside)
-    numbers = _numbers([token for index in indexed.values() for token in index.tokens], classes, beside)
+    every = [token for index in indexed.values() for token in index.tokens]
+    classes, numbers = number_classes(indexed["train"].tokens, every, beside, data, "a shard")
     parts = {
         role: Part(
             index.pictures,
@@ -83,17 +82,9 @@ def open_shards(data: str, image_size: int) -> DataSet:
         )
         for role, index in indexed.items()
     }
-    if missing := set(range(len(classes))) - {numbers[token] for token in indexed["train"].tokens}:
-        raise ImfDeployError(
-            f"{beside} names {len(missing)} class(es) without a training image, such as "
-            f"'{classes[min(missing)]}'",
-            "Remove their lines, or add images",
-        )
-    if len(classes) < 2:
-        raise ImfDeployError(f"{data} has one class only ({classes[0]})", "A classifier needs two or more")
     name = by_split["train"][0].resolve().parent.name
     held = ", ".join(sorted({str(p.parent / "val*.tar") for p in by_split.get("validation", [])}))
-    return open_parts(name, parts, classes, image_size, held)
+    return open_parts(name, parts, classes, config, held)
 
 
 def expand(pattern: str) -> list[str]:
@@ -169,36 +160,3 @@ def _by_split(paths: list[Path]) -> dict[Role, list[Path]]:
                 "Give the shards of a split one name; the usual ones are train, val and test",
             )
     return {role: by_role[role] for role in ROLES if role in by_role}
-
-
-def _class_names(tokens: list[str], beside: Path) -> list[str]:
-    """Return the names of the classes: those in the file, or else the sorted set."""
-    if not beside.is_file():
-        return sorted(tokens, key=int) if all(t.isdecimal() for t in tokens) else sorted(tokens)
-    try:
-        with beside.open("rb") as file:
-            content = file.read(_NAMES_BYTES + 1)
-        if len(content) > _NAMES_BYTES:
-            raise ValueError(f"it is larger than {_NAMES_BYTES >> 20} MiB")
-        text = content.decode("utf-8")
-        names = [class_name(name, str(beside)) for line in text.split("\n") if (name := line.strip())]
-    except (OSError, ValueError) as error:
-        raise ImfDeployError(f"cannot read {beside} ({error})", "Write one class name per line") from error
-    if len(set(names)) < len(names) or not names:
-        raise ImfDeployError(f"{beside} is empty or names a class twice", "List every class once")
-    return names
-
-
-def _numbers(tokens: list[str], classes: list[str], beside: Path) -> dict[str, int]:
-    """Return the class of each token: tokens are names if all of them are names, else integers."""
-    read = {name: number for number, name in enumerate(classes)}
-    listed = beside.is_file()
-    if listed and not all(token in read for token in tokens) and all(token.isdecimal() for token in tokens):
-        read = {token: int(token) for token in tokens if int(token) < len(classes)}
-    if wrong := [token for token in tokens if token not in read]:
-        raise ImfDeployError(
-            f"a shard holds the class '{wrong[0]}', which is not one of the {len(classes)} in "
-            + (str(beside) if listed else "the training shards"),
-            f"Repair the shard, or {CLASS_NAMES} next to the shards",
-        )
-    return read

@@ -79,7 +79,7 @@ class PipedBatch:
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor) -> PipedBatch:
-        """Pack a batch, ``uint8 [B, C, size, size]`` and ``int64 [B]``."""
+        """Pack a batch, ``uint8 [B, C, H, W]`` and ``int64 [B]``."""
         return cls(images.numpy(), labels.numpy())
 
     def tensors(self) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
     """
     preprocess = data.preprocess
     return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.size, config.stem_strides, config.student_taps
+        config.student, preprocess.num_classes, preprocess.shape, config.stem_strides, config.student_taps
     )
 
 

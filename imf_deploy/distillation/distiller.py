@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from imf_deploy.distillation.imf_task import attach_branches, plan_branches, warmed_up
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import ImageSize, short
 from imf_deploy.method.branches import ImfBranches, Taps
 from imf_deploy.method.losses import TeacherOutputs, imf_losses
 from imf_deploy.models import ModelSpec, check_behaviour, find_blocks, only_logits
@@ -57,9 +58,10 @@ class ImfDistiller(nn.Module):
         >>> products = imf_deploy.strip(imf)
 
     Args:
-        student: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+        student: ``[N, C, H, W]`` -> logits ``[N, classes]``.
         teacher: A trained network of the same form, with the same classes.
-        image_size: ``S`` in pixels. The blocks of both networks are found at this size.
+        image_size: Size of the images: the side of a square in pixels, ``(height, width)``, or ``(channels,
+            height, width)`` if there is one channel. The blocks of both networks are found at this size.
         settings: The weights of the loss, the design of the branches, and the taps. Only ``label_smoothing``
             is used of the settings for training.
 
@@ -76,7 +78,7 @@ class ImfDistiller(nn.Module):
         self,
         student: nn.Module,
         teacher: nn.Module,
-        image_size: int = 224,
+        image_size: ImageSize = 224,
         settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
     ) -> None:
         super().__init__()
@@ -126,18 +128,19 @@ class ImfDistiller(nn.Module):
         """Return the losses of a batch.
 
         Args:
-            images: ``float [N, 3, S, S]``, normalised for both networks.
+            images: ``float [N, C, H, W]``, normalised for both networks.
             labels: ``int64 [N]``, or probabilities ``[N, classes]``.
 
         Raises:
             UsageError: the images have another size than ``image_size``.
         """
-        size = self.spec.image_size
-        if images.shape[1:] != (3, size, size):
+        if images.shape[1:] != self.spec.shape:
             raise UsageError(
                 f"a batch has the shape {list(images.shape)}, but this distiller was made for "
-                f"[N, 3, {size}, {size}]",
-                f"Use ImfDistiller(..., image_size={images.shape[-1]})",
+                f"[N, {', '.join(map(str, self.spec.shape))}]",
+                f"Use ImfDistiller(..., image_size={short(tuple(images.shape[1:]))})"
+                if images.dim() == 4
+                else "Use batches of images",
             )
         with torch.no_grad():
             taught = TeacherOutputs.of(*self._teacher[1].run(images), self._targets)

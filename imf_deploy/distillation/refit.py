@@ -107,7 +107,7 @@ def _look(
         data.train,
         data.preprocess,
         min(config.batch_size, BATCH),
-        Augment.of(config, data.preprocess.size),
+        Augment.of(config, data.preprocess.shape),
         config.seed,
         device=device,
     )

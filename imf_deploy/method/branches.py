@@ -16,8 +16,8 @@ from imf_deploy.models.blocks import hooked
 from imf_deploy.records.making import IfdShape
 from imf_deploy.settings import BranchSettings
 
-Target = tuple[int, int]
-"""The target of a branch: the index of the teacher's map, and the side that it is averaged to."""
+Target = tuple[int, tuple[int, int]]
+"""The target of a branch: the index of the teacher's map, and height and width that it is averaged to."""
 
 
 def refining_units(design: BranchSettings, branches: int) -> list[int]:
@@ -100,9 +100,9 @@ class ImfBranches(nn.Module):
         self.prefix_heads = nn.ModuleDict()
 
     @property
-    def sides(self) -> list[int]:
+    def sides(self) -> list[tuple[int, int]]:
         """Height and width of the map that each branch outputs."""
-        return [ifd.size for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
+        return [ifd.sides for ifd in self.ifds if isinstance(ifd, IntermediateFeatureDistiller)]
 
     def weights(self, k: int) -> Tensor:
         """Return the attentive weights of the first ``k`` branches, ``[k, classes]``; columns sum to 1."""

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from torch import nn
 
+from imf_deploy.image_size import ImageSize, Size, short_size, sides
 from imf_deploy.method.ifd import ifd_cost, refined_channels
 from imf_deploy.models import Block, Cost, earlier_blocks, prefix_costs
 from imf_deploy.records.making import IfdShape
@@ -60,7 +61,7 @@ class BranchPlan:
 
 def find_trunk(
     student: nn.Module,
-    image_size: int,
+    image_size: ImageSize,
     classes: int,
     blocks: Sequence[Block],
     movable: bool,
@@ -75,7 +76,7 @@ def find_trunk(
 
     Args:
         student: The student; not changed.
-        image_size: Side of its input in pixels.
+        image_size: Size of its input.
         classes: Number of its logits.
         blocks: Its blocks, in order.
         movable: Whether another place may be chosen; not for blocks that were named by hand.
@@ -139,7 +140,7 @@ def budgeted_shapes(
     """
     shapes = full_shapes(trunk.blocks, features, refining)
     if design.side == "half":
-        shapes = [replace(shape, side=-(-shape.side // 2)) for shape in shapes]
+        shapes = [replace(shape, side=_half(shape.side)) for shape in shapes]
     if not design.budget or not trunk.members:
         return shapes
     room = design.budget * trunk.whole.parameters - trunk.costs[trunk.members - 1].parameters
@@ -149,6 +150,11 @@ def budgeted_shapes(
         if _fit(trunk, narrowed, classes, design.budget):
             return narrowed
     return narrowed
+
+
+def _half(size: Size) -> Size:
+    height, width = (-(-side // 2) for side in sides(size))
+    return short_size((height, width))
 
 
 def _narrower(shapes: Sequence[IfdShape]) -> Iterator[list[IfdShape]]:

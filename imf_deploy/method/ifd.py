@@ -1,10 +1,12 @@
 """The intermediate feature distiller (IFD): a branch from a student block to the teacher's features."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import cast
 
 from torch import Tensor, nn
 
+from imf_deploy.image_size import Size, sides
 from imf_deploy.models import Block, Cost
 from imf_deploy.records.making import IfdShape
 
@@ -27,17 +29,24 @@ def refined_channels(channels: int, teacher_channels: int) -> int:
     return min(teacher_channels, max(GROWTH * channels, NARROWEST), WIDEST)
 
 
-def strides(size: int, side: int) -> list[int]:
+def strides(size: Size, side: Size) -> list[int]:
     """Return the stride of each unit that leads from a map's size to that of its target (ours).
 
     One unit with stride 2 for each halving until the sizes are equal, or one with stride 1. The output is
     never smaller than the target, unless the map already is.
     """
     found = []
-    while size > 1 and (size + 1) // 2 >= side:
-        size = (size + 1) // 2
+    (height, width), (least_height, least_width) = sides(size), sides(side)
+    while max(height, width) > 1 and (height + 1) // 2 >= least_height and (width + 1) // 2 >= least_width:
+        height, width = (height + 1) // 2, (width + 1) // 2
         found.append(2)
     return found or [1]
+
+
+def _after(size: Size, steps: Sequence[int]) -> tuple[int, int]:
+    """Return height and width of a map after units with these strides."""
+    height, width = (-(-side // prod(steps)) for side in sides(size))
+    return height, width
 
 
 def widths(channels: int, shape: IfdShape, reducing: int) -> list[int]:
@@ -63,11 +72,11 @@ class IntermediateFeatureDistiller(nn.Module):
 
     Args:
         channels: Channels of the block's output.
-        size: Height and width of the block's output.
+        size: Size of the block's output: the side of a square, or height and width.
         shape: How the IFD is built.
     """
 
-    def __init__(self, channels: int, size: int, shape: IfdShape) -> None:
+    def __init__(self, channels: int, size: Size, shape: IfdShape) -> None:
         super().__init__()
         steps = strides(size, shape.side)
         layers: list[nn.Module] = []
@@ -79,25 +88,23 @@ class IntermediateFeatureDistiller(nn.Module):
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(inplace=True),
             ]
-            channels, size = outputs, -(-size // stride)
+            channels = outputs
         self.layers = nn.Sequential(*layers)
-        self.size = size
+        self.sides = _after(size, steps)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[N, channels, H, W]`` -> ``[N, outputs, size, size]``."""
+        """``[N, channels, H, W]`` -> ``[N, outputs, *sides]``."""
         return cast(Tensor, self.layers(features))
 
 
 def ifd_cost(block: Block, shape: IfdShape) -> Cost:
     """Return the cost of an IFD on a block."""
-    channels, size, cost = block.channels, block.size, Cost()
-    steps = strides(size, shape.side)
-    for stride, outputs in zip(
-        steps + [1] * shape.refining, widths(channels, shape, len(steps)), strict=True
-    ):
-        size = -(-size // stride)
+    channels, cost = block.channels, Cost()
+    steps = strides(block.size, shape.side)
+    for number, outputs in enumerate(widths(channels, shape, len(steps)), 1):
+        height, width = _after(block.size, steps[:number])
         weights = channels * (9 + outputs)
-        cost += Cost(size * size * weights, weights + 2 * outputs)
+        cost += Cost(height * width * weights, weights + 2 * outputs)
         channels = outputs
     return cost
 

@@ -77,7 +77,7 @@ class TeacherOutputs:
 
     Attributes:
         logits: ``[N, classes]``.
-        maps: One of its feature maps ``[N, C, H, H]`` for each :data:`Target` of the branches. A smaller
+        maps: One of its feature maps ``[N, C, H, W]`` for each :data:`Target` of the branches. A smaller
             student map is compared with the averaged teacher map (ours).
         powers: Mean square of each channel of these maps over the whole batch, ``[C]``.
     """
@@ -90,10 +90,10 @@ class TeacherOutputs:
     def of(cls, logits: Tensor, features: Sequence[Tensor], targets: Iterable[Target]) -> TeacherOutputs:
         """Build from logits and feature maps, ``[N, C, H', W']`` each, of a whole batch."""
         maps = {}
-        for index, side in sorted(set(targets)):
+        for index, sides in sorted(set(targets)):
             whole = features[index].float()
-            fits = whole.shape[-2:] == (side, side)
-            maps[index, side] = whole if fits else functional.adaptive_avg_pool2d(whole, side)
+            fits = whole.shape[-2:] == sides
+            maps[index, sides] = whole if fits else functional.adaptive_avg_pool2d(whole, sides)
         return cls(logits, maps, {key: target.square().mean((0, 2, 3)) for key, target in maps.items()})
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
+from imf_deploy.image_size import Shape
 from imf_deploy.method.budget import full_shapes
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.method.names import PLAIN, blocks_kept, imf
@@ -69,9 +70,9 @@ class Product:
         return self.artifact.product
 
     @property
-    def image_size(self) -> int:
-        """Side of the input in pixels."""
-        return self.artifact.preprocess.size
+    def shape(self) -> Shape:
+        """Channels, height and width of the input."""
+        return self.artifact.preprocess.shape
 
 
 def build_product(model: dict[str, Any], product: str, trusted: Collection[str] = ()) -> nn.Module:

@@ -6,6 +6,7 @@ from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.prefixes import Cost, prefix_costs
+from imf_deploy.models.pretrained import Pretrained, preparation_of, read_pretrained
 from imf_deploy.models.registry import (
     SMALL_IMAGE,
     ModelSpec,
@@ -22,6 +23,7 @@ __all__ = [
     "Block",
     "Cost",
     "ModelSpec",
+    "Pretrained",
     "build_deployable",
     "build_model",
     "check_behaviour",
@@ -35,6 +37,8 @@ __all__ = [
     "not_finite",
     "only_logits",
     "prefix_costs",
+    "preparation_of",
+    "read_pretrained",
     "read_weights",
     "resolve",
     "save_weights",

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.errors import UsageError
+from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.models.blocks import device_of, in_evaluation, only_logits
 from imf_deploy.tasks.classification import are_probabilities
 
@@ -16,12 +17,12 @@ _REPEATS = 3
 _SAME, _ALIKE = 1e-4, 1e-2
 
 
-def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
+def check_behaviour(model: nn.Module, image_size: ImageSize, name: str) -> None:
     """Refuse a network whose answers no file could reproduce, before anything is trained.
 
     Args:
         model: The network, on its own device; it is not changed.
-        image_size: Side of the input in pixels.
+        image_size: Size of the input.
         name: Name of the network in messages.
 
     Raises:
@@ -30,7 +31,7 @@ def check_behaviour(model: nn.Module, image_size: int, name: str) -> None:
             batch.
     """
     device = device_of(model)
-    noise = torch.randn(_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(_IMAGES, *shape_of(image_size), generator=torch.Generator().manual_seed(0))
     images = noise.to(device)
     with torch.no_grad(), in_evaluation(model), _awake(model):
 

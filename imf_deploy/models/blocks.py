@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import ImageSize, pixels_text, shape_of
+from imf_deploy.models.maps import PREFIXES, map_of
 from imf_deploy.records.making import Block
 
 
@@ -25,9 +27,10 @@ def to_map(block: Block, output: Tensor) -> Tensor:
         return output
     if block.layout == "nhwc":
         return output.permute(0, 3, 1, 2)
-    tokens = output[:, -block.size * block.size :].transpose(1, 2)
+    height, width = block.sides
+    tokens = output[:, -height * width :].transpose(1, 2)
     # With len(), an export would treat the batch size as a constant.
-    return tokens.reshape(tokens.shape[0], block.channels, block.size, block.size)
+    return tokens.reshape(tokens.shape[0], block.channels, height, width)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class _Call:
 
     Attributes:
         block: The block that it would be.
-        arriving: Height and width of the map that it received; 0 if it received none.
+        arriving: Number of positions of the map that it received; 0 if it received none.
         stem: Whether it runs before the second convolution.
         calls: Number of times that it ran.
     """
@@ -51,21 +54,26 @@ class _Call:
         """Its distance from the root of the module tree."""
         return self.block.name.count(".")
 
+    @property
+    def area(self) -> int:
+        """Number of positions of its map."""
+        return math.prod(self.block.sides)
 
-def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> list[Block]:
+
+def find_blocks(model: nn.Module, image_size: ImageSize, taps: Sequence[str] = ()) -> list[Block]:
     """Return the blocks of a network, in the order in which they run.
 
     If a network of timm declares which modules end its stages (``feature_info``), those are used. Otherwise
-    (our own rule) the network is run once. At each resolution, of the modules that output a square map, those
-    nearest the root of the module tree are the network's own blocks or stages; deeper ones are parts of a
-    block, such as the expansion at the start of the next one. The last of the blocks at each resolution is
-    tapped. A resolution that only the first convolution has seen is a stem, not a block. Nor is a resolution
-    that occurs only inside the block that reduces it. A network without maps (a vision transformer) is tapped
-    where its last tokens or channels-last features are output.
+    (our own rule) the network is run once. At each resolution, of the modules that output a map in the
+    proportions of the image, those nearest the root of the module tree are the network's own blocks or
+    stages; deeper ones are parts of a block, such as the expansion at the start of the next one. The last of
+    the blocks at each resolution is tapped. A resolution that only the first convolution has seen is a stem,
+    not a block. Nor is a resolution that occurs only inside the block that reduces it. A network without maps
+    (a vision transformer) is tapped where its last tokens or channels-last features are output.
 
     Args:
-        model: Any network that maps ``[N, 3, S, S]`` to logits; not changed.
-        image_size: ``S`` in pixels.
+        model: Any network that maps images ``[N, C, H, W]`` to logits; not changed.
+        image_size: Size of the images.
         taps: Paths of modules to tap instead of those that are found.
 
     Raises:
@@ -92,12 +100,14 @@ def find_blocks(model: nn.Module, image_size: int, taps: Sequence[str] = ()) -> 
     )
 
 
-def earlier_blocks(model: nn.Module, image_size: int, block: Block, after: Sequence[Block]) -> list[Block]:
+def earlier_blocks(
+    model: nn.Module, image_size: ImageSize, block: Block, after: Sequence[Block]
+) -> list[Block]:
     """Return the places before a block whose maps have its resolution, nearest the root of the tree first.
 
     Args:
         model: The network; not changed.
-        image_size: Side of its input in pixels.
+        image_size: Size of its input.
         block: A block of it.
         after: Blocks that end before all of these places.
 
@@ -114,29 +124,29 @@ def earlier_blocks(model: nn.Module, image_size: int, block: Block, after: Seque
         and not (call.stem and block.layout == "nchw")
         and (call.block.size, call.block.layout) == (block.size, block.layout)
     ]
-    latest = alike[::-1]
-    return [call.block for call in sorted(latest, key=lambda call: call.depth)]
+    alike.reverse()
+    return [call.block for call in sorted(alike, key=lambda call: call.depth)]
 
 
 def _inside_a_step(call: _Call, calls: dict[str, _Call]) -> bool:
     """Return whether the map is inside a block that reduces its resolution by one step."""
-    size, parts = call.block.size, call.block.name.split(".")
+    area, parts = call.area, call.block.name.split(".")
     around = (calls.get(".".join(parts[:end])) for end in range(1, len(parts)))
     # Larger steps are those of a whole trunk.
-    return any(a and a.arriving == size and a.block.size < size < 3 * a.block.size for a in around)
+    return any(a and a.arriving == area and a.area < area < 9 * a.area for a in around)
 
 
 def _last_of_each_size(calls: Iterable[_Call], by_depth: bool) -> list[Block]:
-    by_size: dict[int, _Call] = {}
+    by_area: dict[int, _Call] = {}
     for call in calls:
-        size = call.block.size
+        area = call.area
         # 1x1 is the pooled head. A larger map follows an adaptive pooling that stretches.
-        if size == 1 or size > min(by_size, default=size):
+        if area == 1 or area > min(by_area, default=area):
             continue
-        known = by_size.get(size)
+        known = by_area.get(area)
         if known is None or not by_depth or call.depth <= known.depth:
-            by_size[size] = call
-    return [by_size[size].block for size in sorted(by_size, reverse=True)]
+            by_area[area] = call
+    return [by_area[area].block for area in sorted(by_area, reverse=True)]
 
 
 def _named(model: nn.Module, calls: dict[str, _Call], taps: Sequence[str]) -> list[Block]:
@@ -149,7 +159,7 @@ def _named(model: nn.Module, calls: dict[str, _Call], taps: Sequence[str]) -> li
             )
         if tap not in calls:
             raise UsageError(
-                f"'{tap}' of {type(model).__name__} does not output a square feature map",
+                f"'{tap}' of {type(model).__name__} does not output a feature map",
                 f"For example, tap {', '.join(list(calls)[-3:])}",
             )
         if calls[tap].calls > 1:
@@ -169,10 +179,12 @@ def _feature_modules(model: nn.Module) -> set[str]:
     return {str(entry["module"]) for entry in info if "module" in entry}
 
 
-def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
+def _run(model: nn.Module, image_size: ImageSize) -> dict[str, _Call]:
     """Run the network once; return the outputs that can be tapped, by module and in order."""
     names = {module: name for name, module in model.named_modules()}
     prefix: Any = getattr(model, "num_prefix_tokens", None)
+    prefixes = (prefix,) if isinstance(prefix, int) else PREFIXES
+    image = shape_of(image_size)[1:]
     seen: dict[str, tuple[Block, Tensor, int, int, bool]] = {}
     counts: dict[str, int] = {}
     convolutions = 0
@@ -181,42 +193,20 @@ def _run(model: nn.Module, image_size: int) -> dict[str, _Call]:
         nonlocal convolutions
         convolutions += isinstance(module, nn.Conv2d)
         name = names[module]
-        block = _shape(name, output, prefix if isinstance(prefix, int) else None)
+        block = map_of(name, output, image, prefixes)
         if block and name and isinstance(output, Tensor):
             counts[name] = counts.get(name, 0) + 1
             seen.pop(name, None)  # the last call counts, and decides the order
-            given = _shape(name, inputs[0] if inputs else None, None)
-            seen[name] = (block, output, output._version, given.size if given else 0, convolutions < 2)
+            given = map_of(name, inputs[0] if inputs else None, image, PREFIXES)
+            arriving = math.prod(given.sides) if given else 0
+            seen[name] = (block, output, output._version, arriving, convolutions < 2)
 
     with hooked(module.register_forward_hook(note) for module in model.modules()):
         probe(model, image_size)
     return {
-        name: _Call(
-            Block(name, block.channels, block.size, block.layout, overwritten=output._version != version),
-            arriving,
-            stem,
-            counts[name],
-        )
+        name: _Call(replace(block, overwritten=output._version != version), arriving, stem, counts[name])
         for name, (block, output, version, arriving, stem) in seen.items()
     }
-
-
-def _shape(name: str, output: object, prefix: int | None) -> Block | None:
-    """Derive the layout of an output from its shape; ``None`` if it is not a square feature map."""
-    if not isinstance(output, Tensor):
-        return None
-    shape = tuple(output.shape)
-    if len(shape) == 4 and shape[2] == shape[3]:
-        return Block(name, shape[1], shape[2])
-    if len(shape) == 4 and shape[1] == shape[2]:
-        return Block(name, shape[3], shape[1], "nhwc")
-    if len(shape) == 3:
-        # A class token, and DeiT's second one, precede the map.
-        for extra in (0, 1, 2) if prefix is None else (prefix,):
-            size = math.isqrt(max(shape[1] - extra, 0))
-            if size and size * size == shape[1] - extra:
-                return Block(name, shape[2], size, "tokens")
-    return None
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -246,12 +236,12 @@ def hooked(handles: Iterable[RemovableHandle]) -> Iterator[None]:
         yield
 
 
-def probe(model: nn.Module, image_size: int) -> Any:
+def probe(model: nn.Module, image_size: ImageSize) -> Any:
     """Run a network once in evaluation mode, on its own device, and return its output.
 
     Args:
         model: The network; its mode is restored.
-        image_size: Side of a black image in pixels.
+        image_size: Size of a black image.
 
     Raises:
         ImfDeployError: the network cannot run on images of this size.
@@ -259,11 +249,11 @@ def probe(model: nn.Module, image_size: int) -> Any:
     try:
         # Inference mode would not keep the versions by which in-place changes are detected.
         with torch.inference_mode(False), torch.no_grad(), in_evaluation(model):
-            return model(torch.zeros(1, 3, image_size, image_size, device=device_of(model)))
+            return model(torch.zeros(1, *shape_of(image_size), device=device_of(model)))
     except Exception as error:  # the network's own code may raise anything
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ImfDeployError(
-            f"{type(model).__name__} cannot run on images of {image_size} pixels ({reason})",
+            f"{type(model).__name__} cannot run on images of {pixels_text(image_size)} ({reason})",
             "Choose another network, or another `image_size`",
         ) from error
 

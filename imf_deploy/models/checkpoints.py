@@ -1,9 +1,7 @@
 """Checkpoints of other tools: found, matched to a network's own names, and loaded without running code."""
 
-import argparse
 import pickle
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file
 from imf_deploy.models.fitting import Fitted, fit_names
+from imf_deploy.models.foreign import network_state, read_foreign
 from imf_deploy.models.weights import load_weights, read_weights
 from imf_deploy.untrusted import shorten
 
@@ -21,7 +20,8 @@ _USUAL = ("state_dict", "model_state_dict", "model", "")
 """Keys that are searched first for weights; other keys come later, and averages come last."""
 _AVERAGES = {"ema", "swa", "avg", "average", "averaged", "polyak", "shadow"}
 _DEEPEST = 4
-_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_GLOBAL = re.compile(r"(?<=GLOBAL )[\w.]+")
+_OPERAND = re.compile(r"Unsupported operand \d+|persistent id encountered|pickle protocol \d+")
 Sets = dict[str, dict[str, Tensor]]
 """Tensors by name, for each dotted key under which a file stores them; the whole file has an empty key."""
 
@@ -29,8 +29,9 @@ Sets = dict[str, dict[str, Tensor]]
 def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
     """Load the weights of a network from a file in any usual form.
 
-    Accepted are safetensors, and ``.pt``, ``.pth`` or ``.ckpt`` files with ``weights_only=True``: a
-    ``state_dict``, or a checkpoint that contains one under any key. Names are matched to the network's; see
+    Accepted are safetensors, and what ``torch.save`` writes (``.pt``, ``.pth``, ``.ckpt``, ``.bin``): a
+    ``state_dict`` or a whole network, or a checkpoint that contains one under any key. No code of the file is
+    run; see :func:`imf_deploy.models.foreign.read_foreign`. Names are matched to the network's; see
     :func:`imf_deploy.models.fitting.fit_names`.
 
     Args:
@@ -46,11 +47,10 @@ def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
         UsageError: there is no such file or key, or tensors have no values that can be read.
         ImfDeployError: the file is damaged, contains code, or belongs to another model.
     """
-    sets = _read(path)
-    _check_storage(sets, path)
+    sets = read_sets(path)
     expected = model.state_dict()
-    chosen, fitted, notes = _choose(sets, expected, path, key)
-    if fitted.mismatches and not key and (near := _inner_key(sets, expected)):
+    chosen, fitted, notes = choose(sets, expected, path, key)
+    if fitted.mismatches and not key and (near := inner_key(sets, expected)):
         raise ImfDeployError(
             f"{path} holds more than the weights of {type(model).__name__} ({'; '.join(fitted.mismatches)})",
             f"If they are those under '{near}', add `weights_key` {near}",
@@ -59,15 +59,24 @@ def load_checkpoint(model: nn.Module, path: Path, key: str = "") -> list[str]:
     return notes + [f"{path}: {note}" for note in fitted.notes]
 
 
+def read_sets(path: Path) -> Sets:
+    """Return all sets of named tensors in a file.
+
+    Raises:
+        UsageError: there is no such file, or tensors have no values that can be read.
+        ImfDeployError: the file is damaged, contains code, or has no named tensors.
+    """
+    sets = _read(path)
+    _check_storage(sets, path)
+    return sets
+
+
 def _read(path: Path) -> Sets:
-    """Return all sets of named tensors in a file."""
     existing_file(path, "weights")
     if path.suffix == ".safetensors":
         return {"": read_weights(path)}
     try:
-        # Training scripts keep their options in a Namespace, which holds values and does not run code.
-        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_foreign(path)
     except Exception as error:  # a broken file provokes zip, pickle and runtime errors
         raise _refused(path, error) from error
     sets = dict(_sets(content, "", 0, set()))
@@ -80,22 +89,32 @@ def _read(path: Path) -> Sets:
 
 def _refused(path: Path, error: Exception) -> ImfDeployError:
     # torch's own text has several lines and escape codes, and advises loading the file anyway.
-    match = _GLOBAL.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if match:
-        convert = f"torch.save(torch.load({str(path)!r}, weights_only=False)['state_dict'], 'weights.pt')"
+    text = str(error)
+    refused = f"{path} was refused: it is damaged or holds more than tensors"
+    if "TorchScript" in text:
         return ImfDeployError(
-            f"{path} was refused: it holds more than tensors ({match[1]}), and reading that can run code",
-            "If you trust its source, save only its weights, in Python, under the key that they have: "
-            f"import torch; {convert}",
+            f"{path} is a TorchScript archive, not a file of weights",
+            "If you trust its source, save its weights, in Python: import torch; "
+            f"torch.save(torch.jit.load({str(path)!r}, 'cpu').state_dict(), 'weights.pt')",
         )
-    reason = "" if isinstance(error, pickle.UnpicklingError) else shorten(str(error))
+    if isinstance(error, pickle.UnpicklingError):
+        found = _GLOBAL.search(text) or _OPERAND.search(text)
+        what = f" ({' '.join(found[0].split())})" if found else ""
+        return ImfDeployError(
+            f"{refused}{what}, and reading that can run code",
+            "If you trust its source, save only its weights, in Python, under the key that they have: "
+            "import torch; checkpoint = torch.load("
+            f"{str(path)!r}, 'cpu', weights_only=False); torch.save(checkpoint['state_dict'], 'weights.pt')",
+        )
     return ImfDeployError(
-        f"{path} was refused: it is damaged or holds more than tensors ({reason or type(error).__name__})",
+        f"{refused} ({shorten(text) or type(error).__name__})",
         "Save only the model's state_dict, preferably as safetensors",
     )
 
 
 def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if network := network_state(content):
+        yield key, network
     if not isinstance(content, dict) or depth > _DEEPEST or id(content) in seen:
         return
     seen.add(id(content))
@@ -106,10 +125,20 @@ def _sets(content: Any, key: str, depth: int, seen: set[int]) -> Iterator[tuple[
         yield from _sets(value, f"{key}.{name}" if key else name, depth + 1, seen)
 
 
-def _choose(
-    sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str
+def choose(
+    sets: Sets, expected: Mapping[str, Tensor], path: Path, key: str = ""
 ) -> tuple[str, Fitted, list[str]]:
-    """Return the key of the weights to use, the weights, and the warning about the choice."""
+    """Return the key of the weights to use, the weights, and the warning about the choice.
+
+    Args:
+        sets: See :func:`read_sets`.
+        expected: The network's ``state_dict``.
+        path: The file, for messages.
+        key: See :func:`load_checkpoint`.
+
+    Raises:
+        UsageError: there are no weights under the key.
+    """
     if key:
         return key, fit_names(_under(sets, key, path), expected), []
     fitted = {name: fit_names(tensors, expected) for name, tensors in sets.items()}
@@ -152,7 +181,7 @@ def _under(sets: Sets, key: str, path: Path) -> dict[str, Tensor]:
     )
 
 
-def _inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
+def inner_key(sets: Sets, expected: Mapping[str, Tensor]) -> str:
     """Return the key of weights that fit but are stored among tensors of other networks; empty if none do."""
     for key, tensors in sets.items():
         prefixes = {name.partition(".")[0] for name in tensors if "." in name}

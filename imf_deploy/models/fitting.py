@@ -11,8 +11,8 @@ from imf_deploy.models.weights import COUNTER, mismatches
 
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """Parts of names that torch.compile, FSDP and activation checkpointing insert anywhere."""
-_BOOKKEEPING = ("n_averaged", "total_ops", "total_params")
-"""Last parts of names that are not weights: SWA's counter, and the buffers of the profiler thop."""
+_BOOKKEEPING = ("n_averaged", "num_updates", "decay", "initted", "step", "total_ops", "total_params")
+"""Last parts of names that are not weights: counters of averages, and the buffers of the profiler thop."""
 _TRAINING_HEADS = ("AuxLogits", "aux1", "aux2")
 """First parts of the names of auxiliary heads (GoogLeNet, Inception), which are only used in training."""
 _OLDER_NAMES = (
@@ -21,6 +21,9 @@ _OLDER_NAMES = (
     # The transformers' blocks of torchvision before 0.13.
     (re.compile(r"(mlp)\.linear_1\."), r"\1.0."),
     (re.compile(r"(mlp)\.linear_2\."), r"\1.3."),
+    # The classifier in the package pretrainedmodels, the first source of many Inceptions and DenseNets.
+    (re.compile(r"^last_linear\."), "fc."),
+    (re.compile(r"^last_linear\."), "classifier."),
 )
 
 
@@ -50,7 +53,7 @@ def fit_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> 
       or any other) are removed, one after the other, until the names are the network's.
     - ``_orig_mod`` of torch.compile, and the parts that FSDP inserts into names, are removed anywhere.
     - Bookkeeping such as SWA's ``n_averaged`` is dropped, and so are heads that are only used in training.
-    - Old names of torchvision's DenseNet and of its transformers are converted.
+    - Old names of torchvision's DenseNet and of its transformers, and ``last_linear``, are converted.
     - Batch norm without ``num_batches_tracked``, as before PyTorch 0.4.1, starts counting at 0.
 
     Args:
@@ -70,7 +73,7 @@ def _without_prefixes(
     """Yield the tensors, and then the tensors without each prefix that all of their names share."""
     own = {part for name in expected for part in name.split(".")}
     bookkeeping = set(_BOOKKEEPING) - own
-    tensors = {n: t for n, t in tensors.items() if n.rpartition(".")[2] not in bookkeeping}
+    tensors = {n: t for n, t in tensors.items() if t.numel() > 1 or n.rpartition(".")[2] not in bookkeeping}
     wrappers = [part for part in _WRAPPERS if part not in own]
     tensors = _renamed(tensors, lambda name: ".".join(p for p in name.split(".") if p not in wrappers))
     yield tensors

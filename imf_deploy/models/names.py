@@ -113,4 +113,10 @@ def _timm_name(name: str) -> str:
     # Names such as hf-hub:… would be fetched from the network.
     if not re.fullmatch(r"[\w.]+", name) or not timm.is_model(name):
         raise _unknown(f"timm:{name}", [f"timm:{near}" for near in timm.list_models()])
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError as error:  # an unknown tag
+        whole = name.partition(".")[0]
+        known = [f"timm:{near}" for near in [whole, *timm.list_pretrained(f"{whole}.*")]]
+        raise _unknown(f"timm:{name}", known) from error
     return name

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from imf_deploy.image_size import ImageSize
 from imf_deploy.models.blocks import hooked, probe
 
 
@@ -30,7 +31,7 @@ class Cost:
         return self.macs <= part * other.macs and self.parameters <= part * other.parameters
 
 
-def prefix_costs(model: nn.Module, image_size: int) -> tuple[Cost, dict[str, Cost]]:
+def prefix_costs(model: nn.Module, image_size: ImageSize) -> tuple[Cost, dict[str, Cost]]:
     """Run a network once and count what it has used whenever a module returns.
 
     A network that is cut after a module costs at most that: branches that later modules need may have run
@@ -38,7 +39,7 @@ def prefix_costs(model: nn.Module, image_size: int) -> tuple[Cost, dict[str, Cos
 
     Args:
         model: The network; not changed.
-        image_size: Side of the input in pixels.
+        image_size: Size of the input.
 
     Returns:
         The cost of the whole network, and the cost up to each module by name, in the order of their ends. For

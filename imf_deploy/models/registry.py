@@ -12,7 +12,8 @@ from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.forms import read_typed
-from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
+from imf_deploy.image_size import ImageSize, Shape, shape_of, short
+from imf_deploy.limits import LONGEST, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import find_blocks, only_logits, probe
 from imf_deploy.models.names import file_stem, resolve
@@ -24,7 +25,7 @@ from imf_deploy.records.making import Block
 from imf_deploy.settings.network import NetworkSettings, read_settings
 from imf_deploy.tasks.classification import CLASSIFICATION
 
-# Below this side, ImageNet's strides leave too small a map.
+# Below this shorter side, ImageNet's strides leave too small a map.
 SMALL_IMAGE = 64
 # RepDistiller's MobileNetV2 on CIFAR-100 uses these, and they keep a CPU fast.
 SMALL_STRIDES = (2, 1)
@@ -43,7 +44,8 @@ class ModelSpec:
     Attributes:
         name: Name; see :func:`imf_deploy.models.names.resolve`.
         num_classes: Number of logits.
-        image_size: Side of the input in pixels; decides ``stem_strides`` when the spec is made.
+        image_size: Size of the input: the side of a square in pixels, height and width, or channels, height
+            and width if there is one channel; decides ``stem_strides`` when the spec is made.
         stem_strides: Strides at the first resolutions that the network reduces; if empty, the library's own.
             Parameters keep their names and shapes for any strides.
         taps: Modules that end a block, named by hand; if empty, they are found.
@@ -52,21 +54,29 @@ class ModelSpec:
 
     name: _Text
     num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
-    image_size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    image_size: ImageSize
     stem_strides: Annotated[tuple[Annotated[int, Field(ge=1, le=2)], ...], Field(max_length=8)] = ()
     taps: Annotated[tuple[_Text, ...], Field(max_length=LONGEST)] = ()
     settings: NetworkSettings = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", short(self.shape))
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of the input."""
+        return shape_of(self.image_size)
 
     @classmethod
     def for_images(
         cls,
         name: str,
         num_classes: int,
-        image_size: int,
+        image_size: ImageSize,
         stem_strides: tuple[int, ...] | None = None,
         taps: tuple[str, ...] = (),
     ) -> ModelSpec:
-        """Choose the stem strides: as given, or by the size of the images.
+        """Choose the stem strides: as given, or by the shorter side of the images.
 
         Only networks of the libraries that are made for ImageNet get other strides: not the CIFAR networks,
         vision transformers, or networks that a function of the user's builds.
@@ -77,7 +87,7 @@ class ModelSpec:
         architecture = resolve(name)
         if stem_strides is None:
             library = architecture.library in ("torchvision", "timm")
-            small = image_size < SMALL_IMAGE and library and not fixed_size(architecture)
+            small = min(shape_of(image_size)[1:]) < SMALL_IMAGE and library and not fixed_size(architecture)
             stem_strides = SMALL_STRIDES if small else ()
         return cls(name, num_classes, image_size, stem_strides, taps)
 
@@ -101,6 +111,8 @@ class ModelSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         content = asdict(self) | {"stem_strides": list(self.stem_strides), "taps": list(self.taps)}
+        if isinstance(self.image_size, tuple):
+            content["image_size"] = list(self.image_size)
         del content["settings"]
         return content | ({"settings": dict(self.settings)} if self.settings else {})
 
@@ -142,7 +154,7 @@ class ModelSpec:
         Raises:
             ImfDeployError: they differ.
         """
-        if (self.num_classes, self.image_size) != (preprocess.num_classes, preprocess.size):
+        if (self.num_classes, self.shape) != (preprocess.num_classes, preprocess.shape):
             raise ImfDeployError(
                 f"the record of {source} is damaged (its network and its preprocessing disagree)",
                 "Create the file again",
@@ -150,7 +162,7 @@ class ModelSpec:
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
-    """Build the architecture with fresh weights: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+    """Build the architecture with fresh weights: ``[N, C, H, W]`` -> logits ``[N, classes]``.
 
     Raises:
         UsageError: there is no such model or setting, or it cannot be built for images of this size.

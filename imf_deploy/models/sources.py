@@ -1,20 +1,20 @@
 """Build a network from its library, with fresh weights; nothing is ever downloaded."""
 
-import contextlib
-import importlib
 import inspect
 import math
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import ImageSize, pixels_text, shape_of, short_size
+from imf_deploy.models.channels import with_one_channel
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
+from imf_deploy.own_code import load_function, working_folder_last
 from imf_deploy.settings.network import NetworkSettings
 
 
@@ -32,14 +32,15 @@ def fixed_size(architecture: Architecture) -> bool:
 
 
 def build(
-    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings = ()
+    architecture: Architecture, num_classes: int, image_size: ImageSize, settings: NetworkSettings = ()
 ) -> nn.Module:
     """Build a network.
 
     Args:
         architecture: What to build.
         num_classes: Number of logits.
-        image_size: Side of the input in pixels, for networks that are built for one size.
+        image_size: Size of the input. The sides are for networks that are built for one size. With one
+            channel, the first convolution has one input channel.
         settings: Other arguments of the library's function, or of the user's.
 
     Raises:
@@ -54,7 +55,7 @@ def build(
     except Exception as error:  # libraries check sizes by assertions and many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
-            f"{architecture.name} cannot be built for images of {image_size} pixels ({reason})",
+            f"{architecture.name} cannot be built for images of {pixels_text(image_size)} ({reason})",
             "Choose another network, or an `image_size` that it supports",
         ) from error
     _calm_head(network, num_classes)
@@ -82,16 +83,18 @@ def _calm_head(network: nn.Module, num_classes: int) -> None:
 
 
 def _from_library(
-    architecture: Architecture, num_classes: int, image_size: int, settings: NetworkSettings
+    architecture: Architecture, num_classes: int, image_size: ImageSize, settings: NetworkSettings
 ) -> nn.Module:
-    name = architecture.name
+    name, (channels, height, width) = architecture.name, shape_of(image_size)
     if architecture.library == "cifar":
         from imf_deploy.models.cifar import NETWORKS
         from imf_deploy.models.cifar.resnet import CifarResNet
 
-        if architecture.width != 1:
-            return CifarResNet(name, num_classes, architecture.width)
-        return NETWORKS[name](num_classes)
+        scaled = architecture.width != 1
+        network = (
+            CifarResNet(name, num_classes, architecture.width) if scaled else NETWORKS[name](num_classes)
+        )
+        return network if channels == 3 else with_one_channel(network)
     options: dict[str, Any] = {"num_classes": num_classes, **dict(settings)}
     if architecture.width != 1:
         options["width_mult"] = architecture.width
@@ -99,44 +102,41 @@ def _from_library(
         import timm
 
         if fixed_size(architecture):
-            options["img_size"] = image_size
+            options["img_size"] = short_size((height, width))
+        if channels != 3:
+            options["in_chans"] = channels
         return cast(nn.Module, timm.create_model(name, pretrained=False, **options))
     import torchvision
 
     if name in INCEPTIONS:  # with auxiliary heads, the output in training would be a tuple
         options |= {"aux_logits": False, "init_weights": False}
     if name.startswith("vit_"):
-        options["image_size"] = image_size
+        if height != width:
+            raise ValueError("it takes square images only")
+        options["image_size"] = height
     if name.startswith("maxvit"):
-        options["input_size"] = (image_size, image_size)
-    return cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
+        options["input_size"] = (height, width)
+    built = cast(nn.Module, torchvision.models.get_model(name, weights=None, **options))
+    return built if channels == 3 else with_one_channel(built)
 
 
-def _from_factory(name: str, num_classes: int, image_size: int, settings: NetworkSettings) -> nn.Module:
-    module_name, _, function_name = name.partition(":")
-    try:
-        with _working_folder_last():
-            factory: Any = getattr(importlib.import_module(module_name), function_name, None)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"there is no module for the model '{name}' ({error})",
-            "Use package.module:factory, installed or in the working folder",
-        ) from error
-    except Exception as error:  # the user's code may raise anything
-        raise ImfDeployError(f"importing {module_name} failed ({type(error).__name__}: {error})") from error
-    if not callable(factory):
-        raise UsageError(f"{module_name} has no function '{function_name}'", "Use package.module:factory")
+def _from_factory(name: str, num_classes: int, image_size: ImageSize, settings: NetworkSettings) -> nn.Module:
+    factory = load_function(name, "model", "package.module:factory")
     options: dict[str, Any] = {**dict(settings), "num_classes": num_classes}
-    if "image_size" in _parameters(factory):
-        options["image_size"] = image_size
+    channels, height, width = shape_of(image_size)
+    taken = _parameters(factory)
+    if "image_size" in taken:
+        options["image_size"] = short_size((height, width))
+    if "channels" in taken:
+        options["channels"] = channels
     try:
-        with _working_folder_last():  # for imports inside the function
+        with working_folder_last():  # for imports inside the function
             network = factory(**options)
     except Exception as error:  # the user's code may raise anything
         raise ImfDeployError(
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())}) failed "
             f"({type(error).__name__}: {error})",
-            "It is called with num_classes, and with image_size if it has that parameter",
+            "It is called with num_classes, and with image_size and channels if it has these parameters",
         ) from error
     if not isinstance(network, nn.Module):
         raise ImfDeployError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
@@ -148,13 +148,3 @@ def _parameters(factory: Callable[..., Any]) -> set[str]:
         return set(inspect.signature(factory).parameters)
     except (TypeError, ValueError):  # a built-in function
         return set()
-
-
-@contextlib.contextmanager
-def _working_folder_last() -> Iterator[None]:
-    """Let modules in the working folder be found, after all installed packages."""
-    sys.path.append("")
-    try:
-        yield
-    finally:
-        del sys.path[len(sys.path) - 1 - sys.path[::-1].index("")]

@@ -5,12 +5,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import ImageSize, shape_of, short
 from imf_deploy.models.blocks import hooked, probe
 
 _STRIDED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
-def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int) -> None:
+def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: ImageSize) -> None:
     """Replace the strides at the first resolutions that a network reduces.
 
     All strided operators that read the same resolution belong together (a block's main path and its
@@ -19,7 +20,7 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
     Args:
         model: The network, changed in place.
         strides: One stride, 1 or 2, for each of the first reductions.
-        image_size: Side of the input in pixels.
+        image_size: Size of the input.
 
     Raises:
         UsageError: the network has fewer reductions than there are strides, or accepts only one size.
@@ -35,7 +36,8 @@ def set_stem_strides(model: nn.Module, strides: tuple[int, ...], image_size: int
     try:
         # Large enough that every reduction gives another width, whatever the size of the images.
         with hooked(module.register_forward_pre_hook(note) for module in strided):
-            probe(model, max(image_size, 256))
+            channels, height, width = shape_of(image_size)
+            probe(model, short((channels, max(height, 256), max(width, 256))))
     except ImfDeployError as error:
         raise UsageError(
             f"the strides of {type(model).__name__} cannot be found ({error.what})",

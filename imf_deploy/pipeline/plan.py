@@ -18,6 +18,7 @@ from imf_deploy.settings.run import ALL, BEST
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
 from imf_deploy.training.trackers import check_monitoring
+from imf_deploy.verification.metrics import check_gate
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
             "INT8 is judged on validation images, but there are none",
             "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
+    check_gate(config.int8.gate, data, ["test", "validation"] if choice.int8 else ["test"])
     return Plan(data, _products(config, data), choice, engines, remark, tuning)
 
 

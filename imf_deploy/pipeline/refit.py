@@ -64,7 +64,7 @@ def refit_engine(
         if isinstance(source, ProductFile):
             onnx_path = Path(folder) / "weights.onnx"
             product = load_product(weights, trusted)
-            export_onnx(product.module, onnx_path, _float(old), product.image_size, {})
+            export_onnx(product.module, onnx_path, _float(old), product.shape, {})
         plan = _refit(engine, onnx_path, host_code=old.built_with("version_compatible"))
         seconds = time.perf_counter() - start
         rungs = _verify(plan, old, onnx_path, Path(folder))

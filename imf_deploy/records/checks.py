@@ -9,11 +9,10 @@ from typing import Literal
 from pydantic import computed_field
 
 from imf_deploy.forms import Measured, Number, Whole
+from imf_deploy.records.metrics import Interval, MetricValue
 from imf_deploy.settings import Gate
 
 Status = Literal["pass", "fail", "not-run"]
-Interval = tuple[Number, Number]
-"""Lower and upper end of a 95 % interval."""
 
 SATURATING = "x86 processors without VNNI (AVX2, and AVX512 without VNNI)"
 """Processors that saturate the sum of two products at 16 bits."""
@@ -137,7 +136,7 @@ class BatchCheck:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """One class of the test split.
+    """One class of the test split: the file's answers and PyTorch's.
 
     Attributes:
         label: Name of the class.
@@ -145,6 +144,13 @@ class ClassChange:
         pytorch_right: Number of its images that PyTorch classifies correctly.
         right: Number of its images that the file classifies correctly.
         changed: Number of its images for which the file chooses another class than PyTorch.
+        predicted: Number of images of any class for which the file chooses this one; null in records of
+            release 0.2.0.
+        pytorch_predicted: The same of PyTorch.
+        confused: Number of its images for which the file chooses each wrong class: a row of the confusion
+            matrix without its diagonal, which is ``right``. An empty name stands for logits with NaN. Only
+            the 10,000 largest cells of a matrix are kept.
+        pytorch_confused: The same of PyTorch.
     """
 
     label: str
@@ -152,6 +158,39 @@ class ClassChange:
     pytorch_right: Whole
     right: Whole
     changed: Whole
+    predicted: Whole | None = None
+    pytorch_predicted: Whole | None = None
+    confused: dict[str, Whole] = field(default_factory=dict)
+    pytorch_confused: dict[str, Whole] = field(default_factory=dict)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def recall(self) -> float | None:
+        """Part of the images of the class that get it; null for a class without images."""
+        return part(self.right, self.images)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def precision(self) -> float | None:
+        """Part of the images which get the class that are of it; null if none gets it."""
+        return part(self.right, self.predicted)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def pytorch_recall(self) -> float | None:
+        """The same of PyTorch."""
+        return part(self.pytorch_right, self.images)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def pytorch_precision(self) -> float | None:
+        """The same of PyTorch."""
+        return part(self.pytorch_right, self.pytorch_predicted)
+
+
+def part(count: int, whole: int | None) -> float | None:
+    """Return a fraction; ``None`` of nothing."""
+    return count / whole if whole else None
 
 
 @dataclass(frozen=True)
@@ -236,6 +275,7 @@ class Verification:
         accuracy_interval: Its 95 % confidence interval (Wilson).
         pytorch_accuracy: Accuracy of the PyTorch model.
         pytorch_accuracy_interval: Its 95 % confidence interval.
+        metrics: Further metrics of the file and of the PyTorch model (``reference``), by name.
         classes: Results for each class, in the order of the logits.
         worst: Images on which the file differs most from PyTorch, changed classes first.
         batches: Outputs for single images and for a batch; null for a file with a fixed batch.
@@ -256,6 +296,7 @@ class Verification:
     accuracy_interval: Interval | None = None
     pytorch_accuracy: Number | None = None
     pytorch_accuracy_interval: Interval | None = None
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
     classes: list[ClassChange] = field(default_factory=list)
     worst: list[WorstInput] = field(default_factory=list)
     batches: BatchCheck | None = None

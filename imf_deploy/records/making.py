@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from imf_deploy.forms import Measured, Number, Whole
-from imf_deploy.limits import LARGEST_SIDE, MOST_CHANNELS
+from imf_deploy.image_size import Size, sides
+from imf_deploy.limits import MOST_CHANNELS
 from imf_deploy.records.checks import Rung
+from imf_deploy.records.metrics import MetricValue, missed
 from imf_deploy.settings import Gate
 from imf_deploy.settings.distill import MOST_REFINING
 
@@ -18,7 +20,7 @@ Epoch = dict[str, Measured]
 """``epoch``, ``lr``, terms of the loss by name, and ``validation_accuracy``."""
 
 Layout = Literal["nchw", "nhwc", "tokens"]
-"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a square map."""
+"""``[N, C, H, W]``, ``[N, H, W, C]``, or ``[N, tokens, C]`` whose last tokens are a map."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Block:
     Attributes:
         name: Path of the module whose output is tapped, such as ``features.6``.
         channels: Channels of that output.
-        size: Height and width of that output, for the traced input.
+        size: Size of that output for the traced input: the side of a square, or height and width.
         layout: Memory layout of the output; :func:`imf_deploy.models.to_map` converts it.
         overwritten: Whether the network changes that output in place afterwards, so that a tap has
             to copy it.
@@ -36,9 +38,33 @@ class Block:
 
     name: str
     channels: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    size: Size
     layout: Layout = "nchw"
     overwritten: bool = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of that output."""
+        return sides(self.size)
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """Weights that a training started from.
+
+    Attributes:
+        source: What they are: published weights by name, or a file.
+        sha256: Hash of their file.
+        license: Tag of their licence, if the library that publishes them states it.
+        classes: Number of classes that they were trained for; null if they have no classifier.
+        new_head: Whether the classifier was left out and started fresh.
+    """
+
+    source: str
+    sha256: str
+    license: str | None
+    classes: int | None
+    new_head: bool
 
 
 @dataclass(frozen=True)
@@ -48,13 +74,13 @@ class IfdShape:
     Attributes:
         outputs: Channels of its output; with fewer than the teacher's, a layer that only training has maps
             them to the teacher's.
-        side: Height and width that the block's output is halved towards.
+        side: Size that the block's output is halved towards.
         refining: Number of units after those that halve.
         refined: Channels between these units.
     """
 
     outputs: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
-    side: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    side: Size
     refining: Annotated[int, Field(ge=0, le=MOST_REFINING)]
     refined: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
 
@@ -108,6 +134,7 @@ class Score:
         agreement: Part of the images on which both choose the same class.
         divergence: Mean KL divergence of the INT8 file's probabilities from the float model's, in nats.
         mse: Mean squared difference of the logits.
+        metrics: Further metrics of the INT8 file and of the float model (``reference``), by name.
     """
 
     images: Whole
@@ -116,12 +143,18 @@ class Score:
     agreement: Number
     divergence: Measured
     mse: Measured
+    metrics: dict[str, MetricValue] = field(default_factory=dict)
 
     def missed(self, gate: Gate) -> str:
         """Return why a gate is missed; empty if it is passed."""
         if not math.isfinite(self.mse):
             return "some logits are not finite"
-        return gate.reason(self.accuracy, self.float_accuracy, self.agreement)
+        return missed(gate, self.accuracy, self.float_accuracy, self.agreement, self.metrics)
+
+    def attempt(self) -> Epoch:
+        """Return the numbers of an attempt; metrics are those of the INT8 file."""
+        own = {name: getattr(self, name) for name in self.__annotations__ if name != "metrics"}
+        return own | {name: math.nan if m.value is None else m.value for name, m in self.metrics.items()}
 
 
 @dataclass(frozen=True)

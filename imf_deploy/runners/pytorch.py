@@ -212,5 +212,5 @@ class ProductRunner(PyTorchRunner):
         if self._module is None:
             product = load_product(self._source) if isinstance(self._source, Path) else self._source
             self._module = product.module
-            self.input_shape = (None, 3, product.image_size, product.image_size)
+            self.input_shape = (None, *product.shape)
         return super().__enter__()

@@ -140,10 +140,12 @@ class Text:
     Attributes:
         read: Converts text to a value of the type. It may raise ``ValueError`` or ``UsageError``.
         write: Converts a value to text.
+        repeats: Whether the option may be given several times, as if all values stood in one list.
     """
 
     read: Callable[[str], Any]
     write: Callable[[Any], str] = lambda value: ",".join(map(str, value))
+    repeats: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
         """Return the schema of the type, which also accepts text."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
+from imf_deploy.image_size import check_image_size, read_size, size_text
 from imf_deploy.settings.base import Count, Text, Whole, settings, words
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -65,7 +66,14 @@ class BenchSettings(WaySettings):
     loads: Annotated[
         Count, Field(description="How often each file is loaded; comparisons need at least 6.")
     ] = 20
-    image_size: Annotated[Whole, Field(description="Image side in pixels, for files that do not fix it.")] = 0
+    image_size: Annotated[
+        int | tuple[int, int] | tuple[int, int, int],
+        Text(read_size, size_text),
+        Field(
+            description="Side of images in pixels, HEIGHTxWIDTH, or CHANNELSxHEIGHTxWIDTH, for files that do "
+            "not fix it."
+        ),
+    ] = 0
     baseline: Annotated[
         str, Field(description="File or row that ratios are computed against; empty uses the first.")
     ] = ""
@@ -90,6 +98,8 @@ class BenchSettings(WaySettings):
 
     @model_validator(mode="after")
     def _check_names(self) -> BenchSettings:
+        if self.image_size:
+            check_image_size(self.image_size, smallest=1)
         for name in ("runtime", "provider", "pytorch", "cuda_graph"):
             given = getattr(self, name)
             if len(set(given)) < len(given):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
-from imf_deploy.limits import LARGEST_NUMBER, LARGEST_SIDE
-from imf_deploy.settings.base import Part, settings
+from imf_deploy.image_size import check_image_size, read_size, short_size, size_text
+from imf_deploy.limits import LARGEST_NUMBER
+from imf_deploy.settings.base import Part, Text, settings
 
 EMBEDDED = "fashion-mnist-subset"
 """The data set that comes with the package."""
+SMALLEST_SIDE = 8
+"""Smallest side of a network's input in pixels."""
 LONGEST_PATH = 1 << 20
 """Most characters of ``--data``; a list of a thousand shards fits."""
 
@@ -36,19 +39,31 @@ class DataSettings:
         ),
     ] = ""
     image_size: Annotated[
-        int,
+        int | tuple[int, int],
+        Text(read_size, size_text),
         Field(
-            ge=0,
-            le=LARGEST_SIDE,
-            description="Side of the network's input in pixels; 0 derives it from the images.",
+            description="Side of the network's input in pixels, or HEIGHTxWIDTH; 0 derives it from the "
+            "images."
         ),
     ] = 0
+    channels: Annotated[
+        Literal[1, 3],
+        Field(description="Channels of the network's input; with 1, coloured images become grey."),
+    ] = 3
     val_fraction: Annotated[Part, Field(description="Part of the training data held out for validation.")] = (
         0.1
     )
     split_seed: Annotated[
         int, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, description="Seed of the split.")
     ] = 0
+    labels: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Table of the images in the folder --data and their labels, as CSV, JSON lines or "
+            "Parquet; by default, folders are classes.",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
@@ -57,8 +72,9 @@ class DataSettings:
                 "no `data` is given, and this preset needs your own copy of ImageNet",
                 "Give `data` FOLDER with train/CLASS and val/CLASS, or `data` 'train-{000..099}.tar,val-…'",
             )
-        if 0 < self.image_size < 8:
-            raise UsageError(f"`image_size` {self.image_size} is too small", "Give 8 pixels or more")
+        if self.image_size:
+            check_image_size(self.image_size, SMALLEST_SIDE)
+            object.__setattr__(self, "image_size", short_size(self.image_size))
         return self
 
 
@@ -78,5 +94,12 @@ class PlaceSettings:
         Field(
             max_length=LONGEST_PATH,
             description="Folder that torchvision's data sets are read from or downloaded to.",
+        ),
+    ] = ""
+    labels: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Where the table of labels is now; empty uses the recorded one, if there is one.",
         ),
     ] = ""

@@ -105,7 +105,7 @@ def rate_products(
                 right[name] += float(task.right(logits.cpu().numpy(), labels.numpy()).sum())
             advance(len(images))
     graph.cpu()
-    size, count = distilled.spec.image_size, len(data.validation)
+    size, count = distilled.spec.shape, len(data.validation)
     return [
         Candidate(name, count_macs(make_product(distilled, name), size), right[name] / count)
         for name in names

@@ -82,8 +82,7 @@ def strip_in_memory(
 
 
 def _noise(distilled: Distilled) -> Tensor:
-    size = distilled.spec.image_size
-    return torch.randn(64, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return torch.randn(64, *distilled.spec.shape, generator=torch.Generator().manual_seed(0))
 
 
 def _strip_one(
@@ -182,7 +181,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
     # A student given as an object cannot be rebuilt by name: its tensors are those of its architecture.
     given = distilled.artifact.format == MODULE
     library = (distilled.graph.student if given else build_model(distilled.spec)).state_dict()
-    size = distilled.spec.image_size
+    size = distilled.spec.shape
     return StripProof(
         product=product,
         ladder=ladder,

@@ -67,7 +67,7 @@ def measure_networks(
                 each.student,
                 each.product.artifact.product,
                 count_parameters(each.product.module),
-                count_macs(each.product.module, data.preprocess.size),
+                count_macs(each.product.module, data.preprocess.shape),
                 timed,
                 _accuracy(quantised, data) if quantised else None,
             )

@@ -147,17 +147,20 @@ class FitNet(Kd):
         super().__init__(spec, teacher, settings)
         its = find_blocks(teacher.module, spec.image_size)
         self._hint = its[(len(its) - 1) // 2]
-        mine = min(student_blocks(self.student, spec), key=lambda block: abs(block.size - self._hint.size))
-        self._side = min(mine.size, self._hint.size)
+        mine = min(
+            student_blocks(self.student, spec), key=lambda block: abs(block.sides[0] - self._hint.sides[0])
+        )
+        (height, width), (its_height, its_width) = mine.sides, self._hint.sides
+        self._sides = min(height, its_height), min(width, its_width)
         hinted = _Hinted(self.student, mine, self._hint.channels)
         self._taps = Taps(teacher.module, [self._hint])
         self.module = hinted.to(memory_format=torch.channels_last)
 
     def targets(self, parts: Sequence[Tensor]) -> Sequence[Any]:
-        """Return the teacher's logits and its middle map ``[N, C, side, side]`` for each part."""
+        """Return the teacher's logits and its middle map ``[N, C, H, W]`` for each part."""
         with torch.no_grad():
             outputs = [self._teacher.look(images, self._taps) for images in parts]
-            return [(logits, self._to_side(features.float())) for logits, features in outputs]
+            return [(logits, self._to_sides(features.float())) for logits, features in outputs]
 
     def losses(self, network: nn.Module, images: Tensor, labels: Tensor, target: Any) -> dict[str, Tensor]:
         """Return the terms for the values of :meth:`targets`."""
@@ -167,10 +170,10 @@ class FitNet(Kd):
         return {
             "cross_entropy": self.supervised(logits, labels),
             "kd": self.softened(logits, teacher_logits),
-            "hint": self._settings["hint"] * feature_distance(self._to_side(mapped), its, power),
+            "hint": self._settings["hint"] * feature_distance(self._to_sides(mapped), its, power),
         }
 
-    def _to_side(self, features: Tensor) -> Tensor:
-        if features.shape[-1] == self._side:
+    def _to_sides(self, features: Tensor) -> Tensor:
+        if features.shape[-2:] == self._sides:
             return features
-        return functional.adaptive_avg_pool2d(features, self._side)
+        return functional.adaptive_avg_pool2d(features, self._sides)

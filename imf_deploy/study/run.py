@@ -102,7 +102,7 @@ def record_path(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Path
 
 def spec_of(student: str, data: DataSet) -> ModelSpec:
     """Return the architecture of a student for a data set."""
-    return ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.size)
+    return ModelSpec.for_images(student, data.preprocess.num_classes, data.preprocess.shape)
 
 
 def train(run: Run, data: DataSet, teacher: Teacher, folder: Path) -> Trained:

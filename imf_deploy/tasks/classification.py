@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imf_deploy.tasks.task import Outputs, Shares, Task
+from imf_deploy.tasks.answers import Answers, chosen_classes, log_softmax
+from imf_deploy.tasks.metric import (
+    BALANCED_ACCURACY,
+    ECE,
+    LARGEST_TOP,
+    MACRO_F1,
+    NLL,
+    TOP1,
+    Metric,
+    find_class,
+    find_top,
+    top,
+)
+from imf_deploy.tasks.task import Outputs, Scored, Shares, Task
+from imf_deploy.untrusted import shorten
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +54,8 @@ class Classification:
         return distance / outputs[..., 0].numel()
 
     def right(self, outputs: Outputs, labels: npt.NDArray[Any]) -> Shares:
-        """Return 1 if the largest logit is that of the label."""
-        return np.asarray(outputs.argmax(1) == labels, np.float64)
+        """Return 1 if the largest logit is that of the label, and no logit is NaN."""
+        return np.asarray(chosen_classes(outputs) == labels, np.float64)
 
     def same(self, outputs: Outputs, reference: Outputs) -> Shares:
         """Return 1 if both choose the same class; see :func:`same_class`."""
@@ -55,15 +70,55 @@ class Classification:
         """Return the Wilson interval."""
         return wilson_interval(accuracy, images)
 
+    def shown(self, classes: int) -> list[Metric]:
+        """Return accuracy, top-5 accuracy of more than 5 classes, the means over classes, NLL and ECE."""
+        tops = [TOP1, top(LARGEST_TOP)] if classes > LARGEST_TOP else [TOP1]
+        return [*tops, BALANCED_ACCURACY, MACRO_F1, NLL, ECE]
+
+    def undefined(self, metric: str, labels: npt.NDArray[Any], classes: Sequence[str]) -> str:
+        """See :meth:`Task.undefined`."""
+        if not len(labels):
+            return "there are no images"
+        if (k := find_top(metric)) and k > 1 and k >= len(classes):
+            return f"there are only {len(classes)} classes"
+        if found := find_class(metric):
+            if found[1] not in classes:
+                return f"there is no class '{shorten(found[1], 40)}'"
+            if not (labels == classes.index(found[1])).any():
+                return "the class has no images"
+        return ""
+
+    def scores(
+        self, metrics: Sequence[str], outputs: Outputs, labels: npt.NDArray[Any], classes: Sequence[str]
+    ) -> list[Scored]:
+        """See :meth:`Task.scores`. Source of the definitions: docs/metrics.md."""
+        answers = Answers(outputs, labels)
+        return [_score(metric, answers, classes) for metric in metrics]
+
+
+def _score(name: str, answers: Answers, classes: Sequence[str]) -> Scored:
+    if k := find_top(name):
+        part = answers.top(k)
+        return part, wilson_interval(part, len(answers.labels))
+    if found := find_class(name):
+        index = classes.index(found[1])
+        right, whole = answers.right, answers.images if found[0] == "recall" else answers.predicted
+        if not whole[index]:
+            return math.nan, None
+        part = float(right[index] / whole[index])
+        return part, wilson_interval(part, int(whole[index]))
+    if name == NLL.name:
+        mean, half = answers.nll()
+        return mean, (mean - half, mean + half) if math.isfinite(half) else None
+    simple = {
+        BALANCED_ACCURACY.name: answers.balanced_accuracy,
+        MACRO_F1.name: answers.macro_f1,
+        ECE.name: answers.ece,
+    }
+    return simple[name](), None
+
 
 CLASSIFICATION: Task = Classification()
-
-
-def log_softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Return the logarithm of the probabilities, ``float64 [N, classes]``; safe for large logits."""
-    wide = logits.astype(np.float64)
-    shifted = wide - wide.max(1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)), np.float64)
 
 
 def are_probabilities(logits: npt.NDArray[np.floating]) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from imf_deploy.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +21,10 @@ Shares = npt.NDArray[np.floating[Any]]
 INPUT = "images"
 OUTPUT = "logits"
 """Names of the input and the output of the files that are written."""
+
+
+Scored = tuple[float, tuple[float, float] | None]
+"""A metric, NaN if it is not defined, and its 95 % confidence interval if there is an honest one."""
 
 
 class Task(Protocol):
@@ -58,3 +65,20 @@ class Task(Protocol):
 
     def interval(self, accuracy: float, images: int) -> tuple[float, float]:
         """Return the 95 % confidence interval of an accuracy measured on this number of images."""
+
+    def shown(self, classes: int) -> list[Metric]:
+        """Return the metrics that reports show of a network with this number of classes."""
+
+    def undefined(self, metric: str, labels: npt.NDArray[Any], classes: Sequence[str]) -> str:
+        """Return why a metric is not defined for these labels, whatever the answers; empty if it is.
+
+        Args:
+            metric: Its name.
+            labels: ``[N]``.
+            classes: Names of the classes.
+        """
+
+    def scores(
+        self, metrics: Sequence[str], outputs: Outputs, labels: npt.NDArray[Any], classes: Sequence[str]
+    ) -> list[Scored]:
+        """Return metrics of answers, in the given order."""

@@ -53,7 +53,7 @@ def train_teacher(
 def teacher_spec(config: TeacherSettings, data: DataSet) -> ModelSpec:
     """Return the architecture of a teacher that is trained on a data set."""
     return ModelSpec.for_images(
-        config.teacher or default_teacher(data), data.preprocess.num_classes, data.preprocess.size
+        config.teacher or default_teacher(data), data.preprocess.num_classes, data.preprocess.shape
     )
 
 
@@ -112,7 +112,7 @@ class Teacher:
 
 def default_teacher(data: DataSet) -> str:
     """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if data.preprocess.size < SMALL_IMAGE else "resnet50"
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
 
 
 def packaged_teacher(model: str, data: DataSet) -> Path | None:
@@ -171,7 +171,7 @@ def load_teacher(
 
 def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
     """Return a teacher's architecture, its history, and whether a sidecar names them."""
-    size, classes = data.preprocess.size, data.preprocess.num_classes
+    size, classes = data.preprocess.shape, data.preprocess.num_classes
     if not sidecar_path(path).is_file():
         return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
     record = load_artifact(path)

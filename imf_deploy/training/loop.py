@@ -130,7 +130,7 @@ def _kept_outputs(
     if checkpoint is None:
         yield None
         return
-    path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.size).views
+    path, views = checkpoint.with_suffix(SUFFIX), Augment.of(config, data.preprocess.shape).views
     if not limit or not views or views >= config.epochs or config.mixup or config.cutmix or world_size() > 1:
         if is_first():
             path.unlink(missing_ok=True)  # left by another, interrupted training

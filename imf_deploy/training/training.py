@@ -93,7 +93,7 @@ class Training:
             data.train,
             data.preprocess,
             config.batch_size,
-            Augment.of(config, data.preprocess.size),
+            Augment.of(config, data.preprocess.shape),
             config.seed,
             Part(rank(), world_size(), leader=self._mix is not None),
             device,

@@ -6,14 +6,22 @@ import numpy as np
 import numpy.typing as npt
 
 from imf_deploy.records.checks import ClassChange, Verification, WorstInput
+from imf_deploy.records.metrics import missed
 from imf_deploy.settings import Gate
-from imf_deploy.tasks.classification import CLASSIFICATION, log_softmax, same_class
+from imf_deploy.tasks.answers import NO_ANSWER, Answers, log_softmax
+from imf_deploy.tasks.classification import CLASSIFICATION, same_class
 from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
+from imf_deploy.verification.metrics import Metrics
 
 
 def compare(
-    logits: Array, pytorch: Array, labels: npt.NDArray[np.int64], gate: Gate, task: Task = CLASSIFICATION
+    logits: Array,
+    pytorch: Array,
+    labels: npt.NDArray[np.int64],
+    gate: Gate,
+    task: Task = CLASSIFICATION,
+    metrics: Metrics | None = None,
 ) -> Verification:
     """Compare the logits of a file with the PyTorch model's, on the same images.
 
@@ -23,6 +31,7 @@ def compare(
         labels: Correct classes, ``[N]``.
         gate: The gate that the file must not miss.
         task: Defines which answers are correct, and which are the same.
+        metrics: Further metrics to measure, at least those that the gate names.
 
     Returns:
         The differences, the accuracies with their 95 % confidence intervals (Wilson), and whether the gate
@@ -35,7 +44,8 @@ def compare(
         product = float((wide * reference).sum())
     accuracy, pytorch_accuracy = (float(task.right(each, labels).mean()) for each in (logits, pytorch))
     agreement = float(task.same(wide, reference).mean())
-    reason = gate.reason(accuracy, pytorch_accuracy, agreement)
+    measured = metrics.measure(logits, pytorch, labels) if metrics else {}
+    reason = missed(gate, accuracy, pytorch_accuracy, agreement, measured)
     return Verification(
         status="fail" if reason else "pass",
         reason=reason or None,
@@ -50,9 +60,12 @@ def compare(
         accuracy_interval=task.interval(accuracy, len(labels)),
         pytorch_accuracy=pytorch_accuracy,
         pytorch_accuracy_interval=task.interval(pytorch_accuracy, len(labels)),
+        metrics=measured,
     )
 
 
+MOST_CELLS = 10_000
+"""Number of cells of a confusion matrix that are kept for every file; a report may have 30 files."""
 WORST = 8
 """Number of images that are kept for every file."""
 
@@ -68,20 +81,30 @@ def class_changes(
         labels: Correct classes, ``[N]``.
         names: Names of the classes.
     """
-    chosen, expected = logits.argmax(1), pytorch.argmax(1)
-    changed = ~same_class(logits, pytorch)
-    rows = []
-    for index, name in enumerate(names):
-        own = labels == index
-        rows.append(
-            ClassChange(
-                name,
-                int(own.sum()),
-                int((expected[own] == index).sum()),
-                int((chosen[own] == index).sum()),
-                int(changed[own].sum()),
-            )
+    own, expected = Answers(logits, labels), Answers(pytorch, labels)
+    confused, expected_confused = _confused(own, names), _confused(expected, names)
+    changed = np.bincount(labels[~same_class(logits, pytorch)], minlength=len(names))
+    return [
+        ClassChange(
+            name,
+            int(own.images[index]),
+            int(expected.right[index]),
+            int(own.right[index]),
+            int(changed[index]),
+            int(own.predicted[index]),
+            int(expected.predicted[index]),
+            confused[index],
+            expected_confused[index],
         )
+        for index, name in enumerate(names)
+    ]
+
+
+def _confused(answers: Answers, names: Sequence[str]) -> list[dict[str, int]]:
+    """Return the rows of the confusion matrix without its diagonal, by the name of the chosen class."""
+    rows: list[dict[str, int]] = [{} for _ in names]
+    for label, chosen, count in answers.confused(MOST_CELLS):
+        rows[label]["" if chosen == NO_ANSWER else names[chosen]] = count
     return rows
 
 

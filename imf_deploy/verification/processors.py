@@ -1,5 +1,6 @@
 """An INT8 file on other processors: the same gate, on emulated sums."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -13,9 +14,11 @@ from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import SATURATING, Portability
 from imf_deploy.records.files import DeployableFile, OnnxFile
+from imf_deploy.records.metrics import missed
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.ladder import Array
+from imf_deploy.verification.metrics import Metrics
 
 _PIXELS = 1 << 19
 """Fraction of the images that are emulated, if that is more than ``_LEAST`` images."""
@@ -53,8 +56,9 @@ def portability_of(
         The result; the logits on processors whose sums saturate, or ``None`` if no sum can; and the positions
         of the images in the split.
     """
-    batch = max(_BATCH_PIXELS // preprocess.size**2, 1)
-    count = min(max(_PIXELS // preprocess.size**2, _LEAST), len(split))
+    pixels = math.prod(preprocess.shape[1:])
+    batch = max(_BATCH_PIXELS // pixels, 1)
+    count = min(max(_PIXELS // pixels, _LEAST), len(split))
     positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
 
     def batches() -> Iterator[npt.NDArray[Any]]:
@@ -76,7 +80,12 @@ def describe(files: Sequence[DeployableFile]) -> list[str]:
 
 
 def judge(
-    artifact: OnnxFile, split: Split, preprocess: Preprocess, reference: Array, gate: Gate
+    artifact: OnnxFile,
+    split: Split,
+    preprocess: Preprocess,
+    reference: Array,
+    gate: Gate,
+    metrics: Metrics | None = None,
 ) -> tuple[Portability, str]:
     """Return a file's answers on all processors, and why it misses its gate on some.
 
@@ -86,6 +95,7 @@ def judge(
         preprocess: Preprocessing of the file.
         reference: Logits of the PyTorch model on the split, ``[N, classes]``.
         gate: Gate that the file must pass on every processor that it is for.
+        metrics: The metrics that the gate names.
 
     Returns:
         The part of its record; and the reason, empty if the gate holds or if the file is only for processors
@@ -97,9 +107,11 @@ def judge(
         return record, ""
     labels = split.labels.numpy()[positions]
     expected, task = reference[positions], preprocess.task
-    reason = gate.reason(
+    reason = missed(
+        gate,
         float(task.right(logits, labels).mean()),
         float(task.right(expected, labels).mean()),
         float(task.same(logits, expected).mean()),
+        metrics.measure(logits, expected, labels) if metrics and gate.gate else {},
     )
     return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.records.checks import Removed
 
 
@@ -13,14 +14,14 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_macs(module: nn.Module, image_size: int) -> int:
-    """Return the multiply-accumulates of convolutions and linear layers for one image."""
+def count_macs(module: nn.Module, image_size: ImageSize) -> int:
+    """Return the multiply-accumulates of convolutions and linear layers for one image of a size."""
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
     training = module.training
     with torch.no_grad(), counter:
-        module.eval()(torch.zeros(1, 3, image_size, image_size))
+        module.eval()(torch.zeros(1, *shape_of(image_size)))
     module.train(training)
     return int(counter.get_total_flops()) // 2
 

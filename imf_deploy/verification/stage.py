@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
@@ -17,6 +18,7 @@ from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
 from imf_deploy.settings import Gate
+from imf_deploy.settings.gate import GivenGate
 from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import (
     GIVEN,
@@ -27,6 +29,7 @@ from imf_deploy.verification.ladder import (
     rung_name,
     step,
 )
+from imf_deploy.verification.metrics import Metrics, check_gate
 from imf_deploy.verification.origin import check_record, made_from
 from imf_deploy.verification.parity import class_changes, compare, worst_inputs
 from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
@@ -97,6 +100,7 @@ def verify(
         not load or run on its device has failed.
 
     Raises:
+        UsageError: a metric of the gate is not defined on the test split, or a record alone names code.
         ImfDeployError: a file belongs to another product, does not match its record, or cannot be run by ONNX
             Runtime; or the data has other preprocessing.
     """
@@ -106,6 +110,10 @@ def verify(
             "Use the data and the options that it was distilled with",
         )
     check_files(product, files)
+    gates = [gate or GivenGate().over(file.gate or Gate(), str(file.path)) for file in files]
+    for each in set(gates):
+        check_gate(each, data, ["test"])
+    measures = cache(lambda gate: Metrics.of(gate, data.preprocess))
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
     labels = data.test.labels.numpy()
     classes = data.preprocess.num_classes
@@ -113,7 +121,7 @@ def verify(
     done: dict[str, _Verified] = {}
     reason_to_doubt = doubt(reference, data.test, data.preprocess, product.module if search else None)
     verified = []
-    for artifact in files:
+    for artifact, own_gate in zip(files, gates, strict=True):
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
         target = (
@@ -121,7 +129,6 @@ def verify(
         )
         name, against = rung_name(artifact.format, artifact.precision, target), before.ladder[-1].name
         tolerance = file_tolerance(artifact.format, artifact.precision)
-        own_gate = gate or artifact.gate or Gate()
         try:
             # The measurement must not depend on this machine's processor; the others are emulated below.
             output = logits_output(artifact)
@@ -142,10 +149,13 @@ def verify(
             own = step(name, against, logits, before.logits, tolerance, data.preprocess.task)
             ladder = [*before.ladder, with_batches(own, check)]
             done[artifact.sha256] = _Verified(ladder, logits)
-            parity = compare(logits, reference, labels, own_gate, data.preprocess.task)
+            metrics = measures(own_gate)
+            parity = compare(logits, reference, labels, own_gate, data.preprocess.task, metrics)
             portability, elsewhere = None, ""
             if runs_in_integers_on_cpus(artifact):
-                portability, elsewhere = judge(artifact, data.test, data.preprocess, reference, own_gate)
+                portability, elsewhere = judge(
+                    artifact, data.test, data.preprocess, reference, own_gate, metrics
+                )
             reason = failure(ladder, parity.reason or elsewhere)
             answers = (logits, reference, labels, data.preprocess.labels)
             verification = replace(

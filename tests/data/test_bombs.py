@@ -18,7 +18,7 @@ from imf_deploy.data import encoded, open_data
 from imf_deploy.data.crops import RandomCrop
 from imf_deploy.data.pictures import LONGEST_RATIO, MOST_PIXELS, FilePictures, decode
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.preprocess import Preprocess
+from imf_deploy.preprocess import Interpolation, Preprocess
 from imf_deploy.settings import DataSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -31,7 +31,7 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from imf_deploy.data.pictures import FilePictures, decode
-from imf_deploy.preprocess import Preprocess
+from imf_deploy.preprocess import Interpolation, Preprocess
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -158,8 +158,14 @@ def test_of_a_long_picture_the_middle_is_taken(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA", "1", "I;16"])
 @pytest.mark.parametrize("crop", [None, RandomCrop(3), RandomCrop(8)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_pieces_give_what_the_whole_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, orientation: int, mode: str, crop: RandomCrop | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    orientation: int,
+    mode: str,
+    crop: RandomCrop | None,
+    interpolation: Interpolation,
 ) -> None:
     random = np.random.default_rng(orientation)
     noise = random.integers(0, 256, (101, 163, 3), np.uint8)
@@ -174,7 +180,7 @@ def test_pieces_give_what_the_whole_gives(
     exif[0x0112] = orientation
     image.save(tmp_path / "a.png", exif=exif)
     pictures = FilePictures(tmp_path, (tmp_path / "a.png",))
-    prepare = Preprocess(32, "crop", 36, (0.5,) * 3, (0.5,) * 3, ("a", "b"))
+    prepare = Preprocess(32, "crop", 36, (0.5,) * 3, (0.5,) * 3, ("a", "b"), "RGB", interpolation)
     whole = decode(pictures, 0, prepare, crop).numpy().astype(int)
     monkeypatch.setattr(upright, "WHOLE", 0)
     monkeypatch.setattr(upright, "PIECE", 1500)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from imf_deploy.data import DataSet, open_data, shards
+from imf_deploy.data import DataSet, classes, open_data
 from imf_deploy.data.shard_index import index_shards
 from imf_deploy.data.shards import SHARDS_LIMIT, expand
 from imf_deploy.errors import ImfDeployError, UsageError
@@ -111,7 +111,7 @@ def test_a_file_of_classes_that_is_too_large(
     shard = make_shard(tmp_path / "train-0.tar", make_samples(image_folder / "train"))
     (tmp_path / "classes.txt").write_text("a\nb\nc\n")
     assert opened(shard).preprocess.labels == ("a", "b", "c")
-    monkeypatch.setattr(shards, "_NAMES_BYTES", 4)
+    monkeypatch.setattr(classes, "_NAMES_BYTES", 4)
     assert "it is larger than" in problem(shard).what
 
 

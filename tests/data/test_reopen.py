@@ -141,4 +141,4 @@ def test_a_root_that_is_not_utf_8() -> None:
 
 def test_more_classes_than_a_record_may_name() -> None:
     with pytest.raises(UsageError, match="big has 100,001 classes, and at most 100,000 are supported"):
-        open_parts("big", {}, [str(number) for number in range(MOST_CLASSES + 1)], 0, "")
+        open_parts("big", {}, [str(number) for number in range(MOST_CLASSES + 1)], DataSettings(), "")

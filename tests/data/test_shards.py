@@ -274,7 +274,7 @@ def test_a_path_out_of_the_tar_is_only_a_key(shards: Path, make_shard: MakeShard
 def test_classes_that_do_not_fit(shards: Path, make_shard: MakeShard, image_folder: Path) -> None:
     picture = (image_folder / "val" / "class0" / "00.png").read_bytes()
     make_shard(shards / "val-0.tar", [("a.png", picture), ("a.cls", b"7")])
-    assert "the class '7', which is not one of the 3 in the training shards" in str(problem(shards))
+    assert "the class '7', which is not one of the 3 in the training images" in str(problem(shards))
     (shards / "classes.txt").write_text("a\nb\nc\n")
     assert "classes.txt" in str(problem(shards))
     (shards / "classes.txt").write_text("a\nb\na\n")

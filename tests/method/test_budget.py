@@ -103,7 +103,7 @@ def test_a_member_that_cannot_fit_is_left_out_and_its_branch_still_trains() -> N
     plan = plan_branches(student, spec, [Block("teacher", 64, 4)], DESIGN)
     assert ([block.name for block in plan.blocks], plan.members) == (["body"], 0)
     graph = attach_branches(student, plan, 3, DESIGN)
-    own, branches = graph(torch.randn(2, 3, 16, 16))
+    _, branches = graph(torch.randn(2, 3, 16, 16))
     assert branches.attentive.shape == (1, 2, 3)
 
 

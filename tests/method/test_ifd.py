@@ -36,7 +36,7 @@ def test_the_output_has_the_teacher_s_shape(size: int, teacher_size: int, expect
     ifd = distiller(6, size, 10, teacher_size).eval()
     features = ifd(torch.randn(2, 6, size, size))
     assert features.shape == (2, 10, expected, expected)
-    assert ifd.size == expected
+    assert ifd.sides == (expected, expected)
     assert len(ifd.layers) == 4 * steps
 
 

@@ -148,8 +148,10 @@ def test_the_terms_and_their_weights(logits: tuple[torch.Tensor, torch.Tensor]) 
     first, last, target = torch.randn(3, 4, 2, 3, 3)
     outputs = BranchOutputs([first, last], torch.randn(2, 4, 3), torch.randn(2, 4, 3))
     labels = torch.tensor([0, 2, 1, 1])
-    its = TeacherOutputs.of(teacher, [target], [(0, 3)])
-    terms = imf_losses(student, outputs, [(0, 3)] * 2, its, labels, LossSettings(7.0, 5.0, 2.0, depth=3.0))
+    its = TeacherOutputs.of(teacher, [target], [(0, (3, 3))])
+    terms = imf_losses(
+        student, outputs, [(0, (3, 3))] * 2, its, labels, LossSettings(7.0, 5.0, 2.0, depth=3.0)
+    )
     chances = [softmax(row, 1.0)[label] for row, label in zip(student.tolist(), labels.tolist(), strict=True)]
     expected = {
         "cross_entropy": -sum(map(math.log, chances)) / 4,
@@ -234,8 +236,8 @@ def test_impossible_terms(fields: dict[str, Any]) -> None:
 def test_branches_and_prefixes_have_weights_of_their_own() -> None:
     torch.manual_seed(0)
     outputs = BranchOutputs([torch.rand(4, 2, 3, 3)], torch.randn(1, 4, 3), torch.randn(1, 4, 3))
-    its = TeacherOutputs.of(torch.randn(4, 3), [torch.rand(4, 2, 3, 3)], [(0, 3)])
-    rest = torch.randn(4, 3), outputs, [(0, 3)], its, torch.tensor([0, 1, 2, 0])
+    its = TeacherOutputs.of(torch.randn(4, 3), [torch.rand(4, 2, 3, 3)], [(0, (3, 3))])
+    rest = torch.randn(4, 3), outputs, [(0, (3, 3))], its, torch.tensor([0, 1, 2, 0])
     usual = imf_losses(*rest, LossSettings(1, 1))
     other = imf_losses(*rest, LossSettings(1, 1, branches=0.5, prefixes=0.0))
     factors = {"branch_kd": 0.5, "prefix_kd": 0.0}

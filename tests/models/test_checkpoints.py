@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -159,41 +160,90 @@ def test_heads_that_only_training_uses(tmp_path: Path, name: str, size: int) -> 
     assert all(torch.equal(t, own[n]) for n, t in network.state_dict().items())
 
 
-def test_older_names(tmp_path: Path) -> None:
-    network, other = (build_model(ModelSpec("densenet121", 3, 32)) for _ in range(2))
-    old = {
-        n.replace(".norm1.", ".norm.1.").replace(".conv2.", ".conv.2."): t
-        for n, t in network.state_dict().items()
-    }
-    assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    load_checkpoint(other, save(tmp_path / "w.pt", old))
-    assert all(torch.equal(t, network.state_dict()[n]) for n, t in other.state_dict().items())
+def before_counters(state: State) -> State:
+    return {n: t for n, t in state.items() if not n.endswith("num_batches_tracked")}
 
 
-def test_options_of_a_training_script(tmp_path: Path, model: nn.Module) -> None:
-    args = argparse.Namespace(lr=0.1, name="a")
-    assert loads(save(tmp_path / "w.pth", {"model": model.state_dict(), "args": args}), model) == []
+def densenet_of_torchvision(state: State) -> State:
+    """Names as in torchvision's densenet121-a639ec97.pth."""
+    parts = ((f".{kind}{i}.", f".{kind}.{i}.") for kind in ("norm", "conv", "relu") for i in (1, 2))
+    for new, old in parts:
+        state = {n.replace(new, old) if ".denselayer" in n else n: t for n, t in state.items()}
+    return before_counters(state)
 
 
-class Unknown:
-    """A class that no file of weights needs."""
+def last_linear(state: State) -> State:
+    """Names as in the package pretrainedmodels."""
+    return {re.sub(r"^(fc|classifier)\.", "last_linear.", n): t for n, t in state.items()}
 
 
-def test_another_class_is_refused_in_one_plain_line(tmp_path: Path, model: nn.Module) -> None:
-    path = save(tmp_path / "w.pt", {"state_dict": model.state_dict(), "config": Unknown()})
-    with pytest.raises(ImfDeployError, match=r"holds more than tensors \(.*Unknown\)") as caught:
+@pytest.mark.parametrize(
+    ("name", "size", "older", "example"),
+    [
+        ("densenet121", 32, densenet_of_torchvision, "features.denseblock1.denselayer1.norm.1.running_mean"),
+        ("densenet121", 32, densenet_of_torchvision, "features.denseblock4.denselayer16.conv.2.weight"),
+        ("timm:densenet121", 32, densenet_of_torchvision, "features.denseblock2.denselayer3.conv.1.weight"),
+        ("densenet121", 32, lambda s: last_linear(densenet_of_torchvision(s)), "last_linear.weight"),
+        ("inception_v3", 96, lambda s: last_linear(before_counters(s)), "last_linear.bias"),
+        ("inception_v3", 96, before_counters, "Mixed_7c.branch_pool.bn.running_var"),
+    ],
+)
+def test_older_names(
+    tmp_path: Path, name: str, size: int, older: Callable[[State], State], example: str
+) -> None:
+    network, other = (build_model(ModelSpec(name, 3, size)) for _ in range(2))
+    old = older(dict(network.state_dict()))
+    assert example in old
+    load_checkpoint(other, save(tmp_path / "w.pt", under("module.", old)))
+    own = before_counters(network.state_dict())
+    assert all(torch.equal(t, own[n]) for n, t in before_counters(other.state_dict()).items())
+
+
+@pytest.mark.parametrize("counter", ["n_averaged", "num_updates", "decay"])
+def test_counters_of_averages(tmp_path: Path, model: nn.Module, counter: str) -> None:
+    state = under("module.", model.state_dict()) | {counter: torch.tensor(3)}
+    assert loads(save(tmp_path / "w.pt", {"model_ema": state}), model) == []
+
+
+def test_a_truncated_whole_network(tmp_path: Path, model: nn.Module) -> None:
+    path = save(tmp_path / "w.pt", model)
+    path.write_bytes(path.read_bytes()[:-5000])
+    with pytest.raises(ImfDeployError, match="damaged or holds more than tensors") as caught:
         loads(path, model)
     assert "\n" not in str(caught.value)
-    assert "x1b" not in str(caught.value)
-    # What the message says to type works.
-    code = (
-        str(caught.value)
-        .partition("have: ")[2]
-        .rstrip(".")
-        .replace("'weights.pt'", f"{str(tmp_path / 'weights.pt')!r}")
-    )
-    exec(code)
-    assert loads(tmp_path / "weights.pt", model) == []
+
+
+def typed(message: str, folder: Path) -> Path:
+    """Run the Python that a message says to type, and return the file that it writes."""
+    code = message[message.index("import torch") :].rstrip(".")
+    written = folder / "weights.pt"
+    exec(code.replace("'weights.pt'", repr(str(written))))
+    return written
+
+
+def one_plain_line(text: str) -> bool:
+    return "\n" not in text and "\x1b" not in text and "x1b" not in text
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_torchscript_archive_is_converted_as_the_message_says(tmp_path: Path, model: nn.Module) -> None:
+    path = tmp_path / "w.pt"
+    traced: Any = torch.jit.trace(model.eval(), torch.zeros(1, 3, 16, 16))  # type: ignore[no-untyped-call]
+    traced.save(str(path))
+    with pytest.raises(ImfDeployError, match="TorchScript archive") as caught:
+        loads(path, model)
+    assert one_plain_line(str(caught.value))
+    assert loads(typed(str(caught.value), tmp_path), model) == []
+
+
+def test_another_form_of_pickle_is_converted_as_the_message_says(tmp_path: Path, model: nn.Module) -> None:
+    path = tmp_path / "w.pt"
+    content = {"state_dict": model.state_dict(), "args": argparse.Namespace(folder=Path("a"))}
+    torch.save(content, path, pickle_protocol=4)
+    with pytest.raises(ImfDeployError, match="was refused: it is damaged or holds more") as caught:
+        loads(path, model)
+    assert one_plain_line(str(caught.value))
+    assert loads(typed(str(caught.value), tmp_path), model) == []
 
 
 @pytest.mark.parametrize("suffix", ["pt", "pth"])
@@ -215,7 +265,7 @@ class Hostile:
         return os.mkdir, (str(self.witness),)
 
 
-@pytest.mark.parametrize("form", ["zip", "pickle", "namespace"])
+@pytest.mark.parametrize("form", ["zip", "pickle", "namespace", "legacy"])
 def test_code_in_a_pt_is_refused_and_not_run(tmp_path: Path, model: nn.Module, form: str) -> None:
     witness, path = tmp_path / "it-ran", tmp_path / "w.pt"
     extra: Any = Hostile(witness)
@@ -223,8 +273,9 @@ def test_code_in_a_pt_is_refused_and_not_run(tmp_path: Path, model: nn.Module, f
     if form == "pickle":
         path.write_bytes(pickle.dumps(extra))
     else:
-        save(path, {"args": argparse.Namespace(a=extra)} if form == "namespace" else hostile)
-        assert zipfile.is_zipfile(path)
+        content = {"args": argparse.Namespace(a=extra)} if form == "namespace" else hostile
+        torch.save(content, path, _use_new_zipfile_serialization=form != "legacy")
+        assert zipfile.is_zipfile(path) == (form != "legacy")
     with pytest.raises(ImfDeployError, match="was refused") as caught:
         loads(path, model)
     assert not witness.exists()

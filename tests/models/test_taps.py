@@ -31,7 +31,7 @@ def test_blocks_named_by_hand_come_in_the_order_in_which_they_run() -> None:
     ("tap", "said"),
     [
         ("layer9", "has no module 'layer9' to tap. Similar names: layer"),
-        ("fc", "'fc' of CifarResNet does not output a square feature map"),
+        ("fc", "'fc' of CifarResNet does not output a feature map"),
         ("layer1.0.relu", "runs 2 times for one image"),
         ("", "has no module ''"),
     ],

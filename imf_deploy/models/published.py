@@ -1,0 +1,297 @@
+"""Weights that torchvision and timm publish: found by name, and downloaded only if they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlparse
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from imf_deploy.errors import ImfDeployError, UsageError, first_line
+from imf_deploy.files import sha256_file
+from imf_deploy.forms import read_typed
+from imf_deploy.image_size import ImageSize, shape_of
+from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
+from imf_deploy.models.names import Architecture
+from imf_deploy.models.settings import INCEPTIONS
+from imf_deploy.models.sources import fixed_size
+from imf_deploy.preparation import Preparation
+from imf_deploy.preprocess import Interpolation
+from imf_deploy.settings.network import NetworkSettings
+from imf_deploy.untrusted import shorten
+
+PRETRAINED = "pretrained"
+HUB = "hf-hub:"
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+# timm passes these settings on itself.
+_SHAPE = {"num_classes", "in_chans", "img_size"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published weights of an architecture.
+
+    Attributes:
+        source: Name of the weights, such as ``torchvision MobileNet_V2_Weights.IMAGENET1K_V2``.
+        license: Tag of their licence; ``None`` if the library does not state it.
+        preparation: How they expect images to be prepared.
+        fetch: Returns their file in the library's cache, downloaded if it is missing.
+        read: Builds the library's network from the file and returns its whole ``state_dict``; ``None`` if the
+            file holds one. Arguments are the file, the image size and other settings of the network.
+    """
+
+    source: str
+    license: str | None
+    preparation: Preparation
+    fetch: Callable[[], Path]
+    read: Callable[[Path, ImageSize, NetworkSettings], Mapping[str, Tensor]] | None = None
+
+
+def is_published(text: str) -> bool:
+    """Return whether a text names published weights, and not a file."""
+    return text == PRETRAINED or text.startswith((f"{PRETRAINED}:", HUB))
+
+
+def find_published(text: str, architecture: Architecture) -> Published:
+    """Find published weights; nothing is downloaded, except the description of ``hf-hub:`` weights.
+
+    Args:
+        text: ``pretrained``, ``pretrained:TAG``, or ``hf-hub:OWNER/NAME``, optionally with ``@REVISION``.
+        architecture: The network that starts from them.
+
+    Raises:
+        UsageError: the library publishes no such weights for this network.
+        ImfDeployError: the description of ``hf-hub:`` weights cannot be read.
+    """
+    if architecture.library in ("cifar", "factory") or architecture.width != 1:
+        raise UsageError(
+            f"no weights are published for {architecture.name}"
+            + (f" at width {architecture.width:g}" if architecture.width != 1 else ""),
+            "Use a file, or a network of torchvision or timm",
+        )
+    if text.startswith(HUB):
+        return _of_hub(text.removeprefix(HUB), architecture)
+    tag = text.removeprefix(PRETRAINED).removeprefix(":")
+    return (
+        _of_torchvision(tag, architecture)
+        if architecture.library == "torchvision"
+        else _of_timm(tag, architecture)
+    )
+
+
+def _of_torchvision(tag: str, architecture: Architecture) -> Published:
+    import torchvision
+
+    known = torchvision.models.get_model_weights(architecture.name)
+    if tag and tag not in known.__members__:
+        raise _unknown_tag(tag, architecture, list(known.__members__))
+    chosen = known[tag] if tag else known.DEFAULT
+    prepare = chosen.transforms()
+    mean, std = tuple(prepare.mean), tuple(prepare.std)
+    if architecture.name in INCEPTIONS:
+        # Their files expect ImageNet's statistics, and `transform_input` converts them to these.
+        mean = std = (0.5, 0.5, 0.5)
+    size, scaled = prepare.crop_size[0], prepare.resize_size[0]
+    return Published(
+        f"torchvision {known.__name__}.{chosen.name}",
+        None,
+        Preparation(size, size / scaled, mean, std, prepare.interpolation.value),
+        lambda: _from_url(chosen.url),
+    )
+
+
+def _of_timm(tag: str, architecture: Architecture) -> Published:
+    import timm
+
+    name, _, own_tag = architecture.name.partition(".")
+    if tag and own_tag and tag != own_tag:
+        raise UsageError(f"timm:{architecture.name} names other weights than {tag}", "Name the tag once")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{name}.*")]
+    if name in timm.list_pretrained():  # weights without a tag
+        tags.append("")
+    tag = tag or own_tag
+    if not tags or (tag and tag not in tags):
+        raise _unknown_tag(tag or PRETRAINED, architecture, tags)
+    config = timm.get_pretrained_cfg(f"{name}.{tag}" if tag else name)
+
+    def fetch() -> Path:
+        if config.hf_hub_id:
+            return _from_hub(config.hf_hub_id, *filter(None, [config.hf_hub_filename]))
+        return _from_url(config.url)
+
+    full = f"{name}.{tag or config.tag}".rstrip(".")
+    return _timm(f"timm {full}", full, config, architecture, fetch)
+
+
+def _timm(
+    source: str, name: str, config: Any, architecture: Architecture, fetch: Callable[[], Path], **options: Any
+) -> Published:
+    def read(path: Path, image_size: ImageSize, settings: NetworkSettings) -> Mapping[str, Tensor]:
+        import timm
+
+        own = {**dict(settings), "num_classes": config.num_classes}
+        if fixed_size(architecture):
+            own["img_size"] = shape_of(image_size)[1:]
+        try:
+            # timm converts old names, label offsets and position embeddings.
+            network = timm.create_model(
+                name,
+                pretrained=True,
+                pretrained_cfg_overlay={"file": str(path), "source": "", "custom_load": False},
+                **options,
+                **own,
+            )
+        except Exception as error:  # a broken file provokes zip, pickle and runtime errors
+            raise ImfDeployError(
+                f"{path} does not hold the weights of {source} ({shorten(first_line(error))})",
+                "Delete the file, so that it is downloaded again",
+            ) from error
+        return network.state_dict()  # type: ignore[no-any-return]
+
+    size = config.input_size[-1]
+    filtered: Interpolation = "bilinear" if config.interpolation == "bilinear" else "bicubic"
+    preparation = Preparation(
+        size, min(config.crop_pct, 1.0), tuple(config.mean), tuple(config.std), filtered
+    )
+    return Published(source, config.license, preparation, fetch, read)
+
+
+_Three = Annotated[tuple[float, ...], Field(min_length=3, max_length=3)]
+_Word = Annotated[str, Field(max_length=LONGEST)]
+
+
+@dataclass(frozen=True)
+class _Described:
+    """What is used of the ``config.json`` of weights on a hub."""
+
+    architecture: _Word
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+    mean: _Three
+    std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=3, max_length=3)]
+    crop_pct: Annotated[float, Field(gt=0, le=2)]
+    interpolation: _Word
+    input_size: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=LARGEST_SIDE)], ...], Field(min_length=3, max_length=3)
+    ]
+    license: _Word | None
+
+
+def _of_hub(name: str, architecture: Architecture) -> Published:
+    if architecture.library != "timm":
+        raise UsageError(
+            f"{HUB}{shorten(name, 80)} holds weights of timm, but {architecture.name} is torchvision's",
+            "Name the network as timm:NAME",
+        )
+    from timm.models import PretrainedCfg, load_model_config_from_hf
+
+    described = _from_hub(name, "config.json")
+    try:
+        content, made_for, arguments = load_model_config_from_hf(name)
+        known = {key: value for key, value in content.items() if key in PretrainedCfg.__dataclass_fields__}
+        config = PretrainedCfg(**known)
+        used = {key: getattr(config, key) for key in _Described.__dataclass_fields__}
+        read_typed(_Described, used | {"architecture": made_for})
+    except Exception as error:  # timm reads any content without checks
+        raise ImfDeployError(
+            f"{described} is not a description of timm's ({shorten(first_line(error))})",
+            "Use weights that timm's push_to_hf_hub has written",
+        ) from error
+    own = architecture.name.partition(".")[0]
+    theirs = made_for.partition(".")[0]
+    if theirs != own:
+        raise UsageError(
+            f"{HUB}{name} holds weights of timm:{shorten(theirs, 80)}, not of timm:{own}",
+            f"Name the network as timm:{shorten(theirs, 80)}",
+        )
+    if other := set(arguments) - _SHAPE:
+        raise UsageError(
+            f"{HUB}{name} was trained with other settings of the network ({', '.join(sorted(other)[:3])})",
+            "Build it in a package.module:factory",
+        )
+    return _timm(
+        f"{HUB}{name}",
+        own,
+        config,
+        architecture,
+        lambda: _from_hub(name, *filter(None, [config.hf_hub_filename])),
+        pretrained_cfg=known,
+    )
+
+
+def _unknown_tag(tag: str, architecture: Architecture, tags: list[str]) -> UsageError:
+    if not tags:
+        return UsageError(
+            f"{architecture.library} publishes no weights for {architecture.name}",
+            "Use a file, or another network",
+        )
+    listed = ", ".join(f"{PRETRAINED}:{known}" for known in tags[:6] if known)
+    return UsageError(f"{architecture.name} has no published weights '{shorten(tag, 60)}'", f"Use {listed}")
+
+
+def _from_url(url: str) -> Path:
+    """Return a file of torch's cache (``TORCH_HOME``), downloaded if it is missing."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), stated_hash(path), progress=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ImfDeployError(
+            f"{path.name} is not in torch's cache, and cannot be downloaded ({shorten(first_line(error))})",
+            f"On a machine with a network, type: curl -LO {url} and put the file into {path.parent}",
+        ) from error
+    return path
+
+
+def stated_hash(path: Path) -> str | None:
+    """Return the first digits of the SHA-256 that torch's naming convention puts into a file's name."""
+    match = torch.hub.HASH_REGEX.search(path.name)
+    return match[1] if match and match[1] else None
+
+
+def hash_note(path: Path) -> str:
+    """Return a warning if a file does not have the hash that its name states, without a full stop."""
+    stated = stated_hash(path)
+    if stated is None or sha256_file(path).startswith(stated):
+        return ""
+    return f"{path} does not have the hash that its name states: it is not the published file"
+
+
+def _from_hub(name: str, *files: str) -> Path:
+    """Return the first of some files that a repository has, from Hugging Face's cache (``HF_HOME``).
+
+    It is downloaded if it is missing there.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    files = files or _HUB_FILES
+    for file in files:
+        try:
+            return Path(hf_hub_download(repository, file, revision=revision or None))
+        except EntryNotFoundError as error:  # offline, also of a file that is only not in the cache
+            missing: Exception = error
+        except Exception as error:  # the network, the hub, and the file system have errors of their own
+            raise _not_reached(repository, file, revision, error) from error
+    raise _not_reached(repository, files[0], revision, missing) from missing
+
+
+def _not_reached(repository: str, file: str, revision: str, error: Exception) -> ImfDeployError:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = f"models--{repository.replace('/', '--')}"
+    files = file if file == "config.json" else f"config.json {file}"
+    at = f" --revision {revision}" if revision else ""
+    return ImfDeployError(
+        f"{file} of {shorten(repository, 80)} is not in Hugging Face's cache, and cannot be downloaded "
+        f"({shorten(first_line(error))})",
+        f"On a machine with a network, type: hf download {repository} {files}{at} and copy "
+        f"{folder} from its cache into {HF_HUB_CACHE}",
+    )
