@@ -304,6 +304,8 @@ def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Di
         blocks, features = find_blocks(student, spec.image_size, taps), artifact.teacher_features
         if not len(blocks) == len(features) == len(artifact.ifds or blocks):
             raise ValueError(f"{len(blocks)} blocks, {len(features)} features, {len(artifact.ifds)} IFDs")
+        if not 0 <= (artifact.members or 0) <= len(blocks):
+            raise ValueError(f"{artifact.members} of {len(blocks)} branches")
         plan = BranchPlan(blocks, features, artifact.ifds, artifact.members)
         graph = attach_branches(student, plan, spec.num_classes, design)
     except (KeyError, IndexError, ValueError, ImfDeployError) as error:
