@@ -88,6 +88,8 @@ class TeacherFile(Artifact, title="a teacher"):
         accuracy: Accuracy on the test split, from 0 to 1.
         data: Name of the data.
         images: Number of training images.
+        config: Settings of the training; empty if they are not known.
+        starting_weights: Weights that the training started from; null if it started fresh.
     """
 
     kind: Literal["teacher"] = "teacher"
@@ -95,6 +97,8 @@ class TeacherFile(Artifact, title="a teacher"):
     accuracy: Number | None = None
     data: str = ""
     images: Whole = 0
+    config: dict[str, Any] = {}
+    starting_weights: StartingWeights | None = None
 
 
 class DistilledFile(Artifact, title="a distilled student"):
@@ -116,6 +120,7 @@ class DistilledFile(Artifact, title="a distilled student"):
         data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
         starting_weights: Weights that the student started from; null if it started fresh.
+        unlabelled: Number of images without labels that it also used.
         qat: Quantisation-aware training; null if there was none.
     """
 
@@ -134,6 +139,7 @@ class DistilledFile(Artifact, title="a distilled student"):
     data_config: dict[str, Any]
     config: dict[str, Any]
     starting_weights: StartingWeights | None = None
+    unlabelled: Whole = 0
     qat: Tuned | None = None
 
 
