@@ -38,6 +38,8 @@ def train_teacher(
     """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
     from imf_deploy.errors import UsageError
+    from imf_deploy.models import prepared_for
+    from imf_deploy.teaching.fine_tuning import LARGE_TEACHER
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -46,7 +48,7 @@ def train_teacher(
             "a teacher learns from labels alone, so it cannot use `unlabelled`",
             "Leave it out here, and give it to distill",
         )
-    opened = open_data(data)
+    opened = open_data(prepared_for(data, config.teacher_weights, config.teacher or LARGE_TEACHER))
     for note in opened.notes:
         say(note)
     made = run(opened, config, weights_file(output), overwrite, monitoring)
@@ -90,7 +92,7 @@ def distill(
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(student_data(data, config))
+    opened = open_data(student_data(data, config, teacher))
     for note in opened.notes:
         say(note)
     check_unlabelled(config, opened)

@@ -56,7 +56,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
-    data = open_data(student_data(config.data, config.distill))
+    data = open_data(student_data(config.data, config.distill, config.teacher))
     check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(

@@ -14,10 +14,13 @@ from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import DataSettings, GivenTeacher, TeacherSettings
 from imf_deploy.settings.base import from_record, option_values
 
+LARGE_TEACHER = "resnet50"
+"""The default architecture of a teacher for images that are not small (ours)."""
+
 
 def default_teacher(data: DataSet) -> str:
     """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else LARGE_TEACHER
 
 
 def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> ModelSpec:
