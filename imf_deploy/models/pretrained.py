@@ -15,12 +15,13 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file, sha256_file
 from imf_deploy.image_size import short
+from imf_deploy.models.caches import hash_note
 from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import Sets, choose, inner_key, read_sets
 from imf_deploy.models.fitting import fit_names
 from imf_deploy.models.huggingface_weights import find_huggingface
 from imf_deploy.models.names import resolve
-from imf_deploy.models.published import Published, find_published, hash_note, is_published
+from imf_deploy.models.published import Published, find_published, is_published
 from imf_deploy.models.registry import ModelSpec, build_model
 from imf_deploy.models.weights import load_weights
 from imf_deploy.preparation import Preparation
@@ -89,6 +90,8 @@ def preparation_of(text: str, name: str) -> Preparation | None:
 def prepared_for(data: DataSettings, text: str, name: str) -> DataSettings:
     """Return settings of data whose images are prepared as weights expect, unless the settings say otherwise.
 
+    Published weights are downloaded if they are not in a cache, so that this fails before images are read.
+
     Args:
         data: The settings.
         text: See :func:`preparation_of`; if empty, the settings are returned unchanged.
@@ -98,7 +101,11 @@ def prepared_for(data: DataSettings, text: str, name: str) -> DataSettings:
         UsageError: as :func:`preparation_of`.
         ImfDeployError: as :func:`preparation_of`.
     """
-    return replace(data, starting=preparation_of(text, name)) if text else data
+    if not text:
+        return data
+    if is_published(text):
+        _find(text, name).fetch()
+    return replace(data, starting=preparation_of(text, name))
 
 
 def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key: str = "") -> Pretrained:
