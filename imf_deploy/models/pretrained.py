@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file, sha256_file
+from imf_deploy.image_size import short
+from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import Sets, choose, inner_key, read_sets
 from imf_deploy.models.fitting import fit_names
 from imf_deploy.models.names import resolve
@@ -45,6 +48,11 @@ class Pretrained:
     preparation: Preparation | None = None
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides the weights that a network starts from, for recipes."""
+        return [self.origin.sha256, sorted(self.new)]
 
     def load(self, model: nn.Module) -> None:
         """Load the weights into a network of the same spec, whose tensors :attr:`new` stay as they are.
@@ -107,7 +115,7 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
             record = load_artifact(path)
             _check_name(record.model, spec, path)
             preparation, known = Preparation.of(record.preprocess), record.preprocess.labels
-    found = _fitted(sets, spec, path, source, key)
+    found = _fitted_to_channels(sets, spec, path, source, key)
     if found.classes == spec.num_classes and known and labels and known != tuple(labels):
         found = replace(found, new=frozenset(_classifier(spec)))
         notes.append(
@@ -147,6 +155,25 @@ class _Found:
     classes: int | None
     new: frozenset[str]
     notes: list[str]
+
+
+def _fitted_to_channels(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:
+    """Find the weights of a network, also in a file of the same network for three channels."""
+    channels, height, width = spec.shape
+    try:
+        return _fitted(sets, spec, path, source, key)
+    except UsageError:
+        raise
+    except ImfDeployError:
+        if channels == 3:
+            raise
+        three = replace(spec, image_size=short((3, height, width)))
+        with contextlib.suppress(ImfDeployError):
+            found = _fitted(sets, three, path, source, key)
+            note = f"{source} is for images of three channels: the first convolution's are added up"
+            summed = sum_channels(found.tensors, _fresh(spec))
+            return replace(found, tensors=summed, notes=[*found.notes, note])
+        raise
 
 
 def _fitted(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:

@@ -10,9 +10,9 @@ import torch
 
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
-from imf_deploy.distillation.distill import student_spec
 from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
+from imf_deploy.distillation.student import student_spec
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.pipeline.plan import Plan
 from imf_deploy.processes import world_size

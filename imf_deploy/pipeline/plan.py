@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
-from imf_deploy.distillation.distill import student_spec
 from imf_deploy.distillation.imf_task import student_trunk
+from imf_deploy.distillation.student import student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
 from imf_deploy.method.names import blocks_kept
 from imf_deploy.method.products import choose_products
-from imf_deploy.models import check_student, truncate
+from imf_deploy.models import Pretrained, check_student, truncate
 from imf_deploy.progress import say
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
@@ -33,7 +33,7 @@ class Plan:
         names: Products that may be made.
         choice: Files that are made for each product.
         engines: How engines are built; ``None`` builds none.
-        remark: Note for the user about engines; may be empty.
+        remarks: Notes for the user about engines and about the student's weights; some may be empty.
         tuning: How the student is tuned for INT8; ``None`` if it is not.
     """
 
@@ -41,7 +41,7 @@ class Plan:
     names: list[str]
     choice: FileChoice
     engines: EnginePlan | None
-    remark: str
+    remarks: tuple[str, ...]
     tuning: QatSettings | None
 
 
@@ -62,7 +62,9 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
             "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
     check_gate(config.int8.gate, data, ["test", "validation"] if choice.int8 else ["test"])
-    return Plan(data, _products(config, data), choice, engines, remark, tuning)
+    start = student_start(config.distill, data)
+    products = _products(config, data, start)
+    return Plan(data, products, choice, engines, (remark, *(start.notes if start else ())), tuning)
 
 
 def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
@@ -83,10 +85,10 @@ def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
     return QatSettings(config.qat_epochs, device=config.distill.device)
 
 
-def _products(config: RunSettings, data: DataSet) -> list[str]:
+def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> list[str]:
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
     spec = student_spec(config.distill, data)
-    student, _ = check_student(spec)
+    student, _ = check_student(spec, start.load if start else None)
     trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, trunk.members)

@@ -119,6 +119,7 @@ class DistilledFile(Artifact, title="a distilled student"):
         data: Name of the data.
         data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
+        starting_weights: Weights that the student started from; null if it started fresh.
         qat: Quantisation-aware training; null if there was none.
     """
 
@@ -136,6 +137,7 @@ class DistilledFile(Artifact, title="a distilled student"):
     data: str
     data_config: dict[str, Any]
     config: dict[str, Any]
+    starting_weights: StartingWeights | None = None
     qat: Tuned | None = None
 
 
@@ -149,6 +151,7 @@ class ProductFile(Artifact, title="a stripped student"):
         macs: Multiply-accumulates for one image.
         data: Name of the data.
         data_config: Settings of the data, as ``DataSettings``.
+        starting_weights: Weights that the training started from; null if it started fresh.
         evaluated_on: Fingerprint of the data that the accuracies are measured on; empty before.
         accuracy: Accuracy in PyTorch on the test split.
         validation_accuracy: Accuracy in PyTorch on the validation split, for choosing.
@@ -164,6 +167,7 @@ class ProductFile(Artifact, title="a stripped student"):
     macs: Whole | None = None
     data: str
     data_config: dict[str, Any]
+    starting_weights: StartingWeights | None = None
     evaluated_on: str = ""
     accuracy: Number | None = None
     validation_accuracy: Number | None = None
@@ -186,6 +190,7 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
         macs: Multiply-accumulates of the product for one image.
         data: Name of the data that the product was trained on.
         data_config: Settings of the data, as ``DataSettings``.
+        starting_weights: Weights that the product's training started from.
         gate: The gate that the file was made for.
         verify: Measurements of ``verify``; null before.
     """
@@ -199,13 +204,23 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
     macs: Whole | None = None
     data: str | None = None
     data_config: dict[str, Any] | None = None
+    starting_weights: StartingWeights | None = None
     gate: Gate | None = None
     verify: Verification | None = None
 
 
 def carried(record: ProductFile | DeployableFile) -> dict[str, Any]:
     """Return the fields that the records of all files made from a product share."""
-    names = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
+    names = (
+        "model",
+        "preprocess",
+        "product",
+        "parameters",
+        "macs",
+        "data",
+        "data_config",
+        "starting_weights",
+    )
     return {name: getattr(record, name) for name in names}
 
 

@@ -10,6 +10,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import INTERNAL, Part, Weight, Whole, Words, settings
 from imf_deploy.settings.network import Strides
+from imf_deploy.settings.starts import STUDENT
 from imf_deploy.settings.training import TrainingSettings
 
 MOST_REFINING = 100
@@ -97,7 +98,7 @@ class BranchSettings:
     keep_last: Annotated[bool, Field(description="TRIAL last"), INTERNAL] = True
 
 
-@settings("Method")
+@settings("Method", start=STUDENT)
 class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
     """Which student is trained, and how it is distilled."""
 
@@ -108,6 +109,13 @@ class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
             "package.module:factory."
         ),
     ] = "mobilenetv2"
+    student_weights: Annotated[
+        str,
+        Field(
+            description="Weights that the student starts from: a file, pretrained, pretrained:TAG, or "
+            "hf-hub:OWNER/NAME; empty starts fresh."
+        ),
+    ] = ""
     stem_strides: Annotated[
         Strides,
         Field(

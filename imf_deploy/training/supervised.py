@@ -18,6 +18,7 @@ from imf_deploy.models import (
     build_model,
     check_behaviour,
     only_logits,
+    recipe_of,
     save_weights,
 )
 from imf_deploy.records.files import TeacherFile
@@ -112,10 +113,10 @@ def train_classifier(
     config = scaled_rate(config)
     settings = {
         "kind": kind,
-        "model": spec.to_dict(),
+        "model": recipe_of(spec),
         "data": data.fingerprint,
         "config": asdict(config),
-        **({"start": start.origin.sha256} if start else {}),
+        **({"start": start.identity} if start else {}),
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
