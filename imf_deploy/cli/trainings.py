@@ -37,9 +37,15 @@ def train_teacher(
 ) -> None:
     """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
+    from imf_deploy.errors import UsageError
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
+    if data.unlabelled:
+        raise UsageError(
+            "a teacher learns from labels alone, so it cannot use `unlabelled`",
+            "Leave it out here, and give it to distill",
+        )
     opened = open_data(data)
     for note in opened.notes:
         say(note)
@@ -75,6 +81,7 @@ def distill(
 ) -> None:
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
+    from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.distillation.student import student_spec, student_start
     from imf_deploy.models import check_student
@@ -86,6 +93,7 @@ def distill(
     opened = open_data(data)
     for note in opened.notes:
         say(note)
+    check_unlabelled(config, opened)
     start = student_start(config, opened)
     for note in start.notes if start else ():
         say(note)

@@ -10,10 +10,11 @@ from torch import nn
 
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
+from imf_deploy.data.unlabelled import identity_of, with_unlabelled
 from imf_deploy.distillation.imf_task import ImfTask, attach_branches, imf_task
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
 from imf_deploy.distillation.student import started, student_spec, student_start
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.budget import BranchPlan
@@ -42,6 +43,19 @@ from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
 from imf_deploy.training.optimizer import scaled_rate
 from imf_deploy.training.trackers import check_monitoring
+
+
+def check_unlabelled(config: DistillSettings, data: DataSet) -> None:
+    """Refuse images without labels if no term of the loss uses them.
+
+    Raises:
+        UsageError: the weights of all such terms are 0.
+    """
+    if data.unlabelled is not None and not config.alpha and not config.beta:
+        raise UsageError(
+            "`unlabelled` images are only used by the terms of `alpha` and `beta`, which are both 0",
+            "Raise one of them, or leave out `unlabelled`",
+        )
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ def distill(
             f"the teacher has {teacher.spec.num_classes} classes, but the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
+    check_unlabelled(config, data)
     spec = student_spec(config, data)
     start = student_start(config, data)
     settings = {
@@ -115,6 +130,8 @@ def distill(
         "teacher": teacher.identity,
         **started(config, start),
     }
+    if data.unlabelled is not None:
+        settings["unlabelled"] = identity_of(data.unlabelled)
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
     if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
@@ -191,6 +208,7 @@ class DistillationRun:
             "starting_weights": self.start.origin if self.start else None,
             "data": data.name,
             "data_config": data.config,
+            "unlabelled": 0 if data.unlabelled is None else len(data.unlabelled),
             "config": finite(asdict(self.config)),
         }
 
@@ -209,10 +227,13 @@ def run_distillation(
 ) -> DistillationRun:
     """Train a student and its branches; only the checkpoint is written.
 
+    An epoch passes over the unlabelled images, too, if there are any. They are in all terms of the loss but
+    the cross-entropy, and not in the re-fit.
+
     Args:
         spec: The student's architecture.
         teacher: The frozen teacher.
-        data: Training and validation splits.
+        data: Training and validation splits, and unlabelled images.
         config: Checked settings.
         checkpoint: See :func:`imf_deploy.training.loop.fit`, also for the next three arguments.
         settings: Everything that determines the result.
@@ -226,10 +247,12 @@ def run_distillation(
         student = build_model(spec)
         start.load(student)
     recent = None
-    if config.refit and monitoring.teacher_outputs_gb:
+    # With unlabelled images, the re-fit runs on other batches than the training.
+    if config.refit and monitoring.teacher_outputs_gb and data.unlabelled is None:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
-    history = fit(task, data, config, f"Distilling {spec.name}", checkpoint, settings, overwrite, monitoring)
+    title, seen = f"Distilling {spec.name}", with_unlabelled(data)
+    history = fit(task, seen, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history, start)
 
 
@@ -281,6 +304,8 @@ def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Di
         blocks, features = find_blocks(student, spec.image_size, taps), artifact.teacher_features
         if not len(blocks) == len(features) == len(artifact.ifds or blocks):
             raise ValueError(f"{len(blocks)} blocks, {len(features)} features, {len(artifact.ifds)} IFDs")
+        if not 0 <= (artifact.members or 0) <= len(blocks):
+            raise ValueError(f"{artifact.members} of {len(blocks)} branches")
         plan = BranchPlan(blocks, features, artifact.ifds, artifact.members)
         graph = attach_branches(student, plan, spec.num_classes, design)
     except (KeyError, IndexError, ValueError, ImfDeployError) as error:

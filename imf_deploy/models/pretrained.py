@@ -18,8 +18,9 @@ from imf_deploy.image_size import short
 from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import Sets, choose, inner_key, read_sets
 from imf_deploy.models.fitting import fit_names
+from imf_deploy.models.huggingface_weights import find_huggingface
 from imf_deploy.models.names import resolve
-from imf_deploy.models.published import find_published, hash_note, is_published
+from imf_deploy.models.published import Published, find_published, hash_note, is_published
 from imf_deploy.models.registry import ModelSpec, build_model
 from imf_deploy.models.weights import load_weights
 from imf_deploy.preparation import Preparation
@@ -79,7 +80,7 @@ def preparation_of(text: str, name: str) -> Preparation | None:
         ImfDeployError: the record of a file is damaged.
     """
     if is_published(text):
-        return find_published(text, resolve(name)).preparation
+        return _find(text, name).preparation
     path = existing_file(Path(text), "weights")
     return Preparation.of(load_artifact(path).preprocess) if sidecar_path(path).is_file() else None
 
@@ -103,9 +104,9 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
     known: tuple[str, ...] = ()
     notes: list[str] = []
     if is_published(text):
-        published = find_published(text, resolve(spec.name))
+        published = _find(text, spec.name)
         path, source, license_tag = published.fetch(), published.source, published.license
-        preparation, notes = published.preparation, [hash_note(path)]
+        preparation, notes, known = published.preparation, [hash_note(path)], published.labels
         state = published.read(path, spec.image_size, spec.settings) if published.read else None
         sets = read_sets(path) if state is None else {"": dict(state)}
     else:
@@ -131,13 +132,24 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
     )
 
 
+def _find(text: str, name: str) -> Published:
+    architecture = resolve(name)
+    if architecture.library == "hf":
+        return find_huggingface(text, architecture.name)
+    return find_published(text, architecture)
+
+
 def _check_name(model: Mapping[str, Any], spec: ModelSpec, path: Path) -> None:
     name = str(model.get("name"))
-    # timm's tags name weights of one network.
-    if resolve(name.partition(".")[0]) != resolve(spec.name.partition(".")[0]):
+    if resolve(_untagged(name)) != resolve(_untagged(spec.name)):
         raise ImfDeployError(
             f"{path} holds the weights of {name}, not of {spec.name}", "Use that network, or other weights"
         )
+
+
+def _untagged(name: str) -> str:
+    """Return a name without timm's tag, which names weights of one network."""
+    return name.partition(".")[0] if name.startswith("timm:") else name
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,11 @@ def check_student(
         UsageError: there is no such student, or no file could reproduce its answers.
         ImfDeployError: the student does not run on images of this size, or has no blocks.
     """
+    if resolve(spec.name).library == "hf":
+        raise UsageError(
+            f"'{spec.name}' cannot be a student: networks of transformers are teachers",
+            "Choose a student of torchvision or timm",
+        )
     student = build_model(spec)
     if start:
         start(student)

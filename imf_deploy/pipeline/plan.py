@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
+from imf_deploy.distillation.distill import check_unlabelled
 from imf_deploy.distillation.imf_task import student_trunk
 from imf_deploy.distillation.student import student_spec, student_start
 from imf_deploy.errors import UsageError
@@ -56,6 +57,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
     data = open_data(config.data)
+    check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",

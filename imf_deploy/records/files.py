@@ -120,6 +120,7 @@ class DistilledFile(Artifact, title="a distilled student"):
         data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
         starting_weights: Weights that the student started from; null if it started fresh.
+        unlabelled: Number of images without labels that it also used.
         qat: Quantisation-aware training; null if there was none.
     """
 
@@ -138,6 +139,7 @@ class DistilledFile(Artifact, title="a distilled student"):
     data_config: dict[str, Any]
     config: dict[str, Any]
     starting_weights: StartingWeights | None = None
+    unlabelled: Whole = 0
     qat: Tuned | None = None
 
 

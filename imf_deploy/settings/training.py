@@ -12,6 +12,7 @@ from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, Words, settings, words
 
 AugmentName = Literal["shift-flip", "crop-flip", "none"]
+Balance = Literal["none", "sampling", "loss"]
 Precision = Literal["fp32", "fp16", "bf16"]
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -108,6 +109,13 @@ class TrainingSettings(BudgetSettings):
             description="Number of parts that a batch is computed in, one after the other, to save memory."
         ),
     ] = 1
+    balance: Annotated[
+        Balance,
+        Field(
+            description="How rare classes are raised: sampling draws every class equally often, loss weights "
+            "the cross-entropy by the inverse frequency of the class."
+        ),
+    ] = "none"
     keep: Annotated[
         Literal["last", "best"],
         Field(description="The last epoch's weights, or those with the best validation accuracy."),

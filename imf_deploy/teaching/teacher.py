@@ -71,7 +71,7 @@ class Teacher:
     """A trained teacher: evaluation mode, no gradients.
 
     Attributes:
-        module: ``[N, 3, S, S]`` -> logits.
+        module: ``[N, C, H, W]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
         accuracy: Accuracy on the test split of the data, from 0 to 1; ``None`` if there is none.
@@ -99,7 +99,7 @@ class Teacher:
         return fingerprint([self.sha256, self.key, self.spec.to_dict()])
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
+        """Return its logits ``[N, classes]`` of images ``[N, C, H, W]``."""
         return self._once(images, ["logits"], lambda: [only_logits(self.module, self.module(images))])[0]
 
     def look(self, images: Tensor, taps: Taps) -> list[Tensor]:

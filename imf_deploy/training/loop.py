@@ -62,6 +62,12 @@ def fit(
     """
     if config.keep == "best" and not len(data.validation):
         raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
+    if config.balance != "none" and isinstance(data.train, GivenSplit):
+        raise UsageError(
+            f"`balance` {config.balance} needs the number of images of each class, which a loader does not "
+            "give",
+            "Use a data set by name or path, or a sampler in your loader",
+        )
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(

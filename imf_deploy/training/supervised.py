@@ -37,7 +37,7 @@ class Supervised:
     """Cross-entropy on the labels, for :func:`imf_deploy.training.loop.fit`.
 
     Args:
-        module: ``[N, 3, S, S]`` -> logits ``[N, classes]``.
+        module: ``[N, C, H, W]`` -> logits ``[N, classes]``.
         label_smoothing: Label smoothing of the cross-entropy.
         task: Task that defines the loss.
     """

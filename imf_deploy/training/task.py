@@ -27,8 +27,8 @@ class Task(Protocol):
 
         Args:
             network: Network that runs ``module``; if several processes train, its distributed form.
-            images: ``[N, 3, S, S]``.
-            labels: ``int64 [N]``, or probabilities ``[N, classes]``.
+            images: ``[N, C, H, W]``.
+            labels: ``int64 [N]``; or ``[N, classes]``, probabilities times the weights of their images.
             target: Target of these images.
         """
 

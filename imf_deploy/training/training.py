@@ -36,6 +36,7 @@ from imf_deploy.training.parts import Parts
 from imf_deploy.training.step import Step
 from imf_deploy.training.task import Task
 from imf_deploy.training.terms import Terms, check_loss
+from imf_deploy.training.weighing import Weighing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -93,6 +94,7 @@ class Training:
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
+        self._weighing = Weighing.of(data, config, device)
         held = data.validation
         self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
         self._loader = train_loader(
@@ -104,6 +106,7 @@ class Training:
             Part(rank(), world_size(), leader=self._mix is not None),
             device,
             self._held_out,
+            config.balance == "sampling",
         )
         self.per_epoch = len(self._loader)
         self._progress = Progress()
@@ -162,8 +165,12 @@ class Training:
         self, images: Tensor, labels: Tensor, step: int, late: bool, views: Tensor | None = None
     ) -> bool:
         """Run one step, and return whether a checkpoint of the first process is due."""
+        if self._weighing:
+            labels = self._weighing.rows(labels)
         if self._mix:
             images, labels = self._mix(images, labels, step)
+        if self._weighing:
+            labels = self._weighing.scaled(labels, self._loader.batch_size)
         progress = step / (self.per_epoch * self._config.epochs)
         if isinstance(self._task.progress, Tensor):
             self._task.progress.fill_(progress)
