@@ -9,7 +9,7 @@ from imf_deploy.api.data import Data, as_split, as_training, data_set, first_sha
 from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import Distilled, run_distillation
-from imf_deploy.distillation.student import started, student_spec, student_start
+from imf_deploy.distillation.student import started, student_data, student_spec, student_start
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import short
 from imf_deploy.models import ModelSpec, check_behaviour, check_student, recipe_of
@@ -126,7 +126,8 @@ def _data(
 ) -> DataSet:
     """Return training and validation data as one data set."""
     if isinstance(train, str | Path | DataSet):
-        data = train if isinstance(train, DataSet) else open_data(DataSettings(str(train)))
+        named = train if isinstance(train, DataSet) else DataSettings(str(train))
+        data = named if isinstance(named, DataSet) else open_data(student_data(named, settings))
         if preprocess not in (None, data.preprocess):
             raise UsageError(f"preprocess is given, but {data.name} has its own", "Leave preprocess out")
     else:

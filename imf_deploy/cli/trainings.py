@@ -83,14 +83,14 @@ def distill(
     from imf_deploy.data import open_data
     from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
-    from imf_deploy.distillation.student import student_spec, student_start
+    from imf_deploy.distillation.student import student_data, student_spec, student_start
     from imf_deploy.models import check_student
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(data)
+    opened = open_data(student_data(data, config))
     for note in opened.notes:
         say(note)
     check_unlabelled(config, opened)

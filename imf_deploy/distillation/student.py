@@ -5,8 +5,8 @@ from typing import Any
 
 from imf_deploy.data import DataSet
 from imf_deploy.image_size import pixels_text
-from imf_deploy.models import ModelSpec, Pretrained, read_pretrained
-from imf_deploy.settings import DistillSettings
+from imf_deploy.models import ModelSpec, Pretrained, prepared_for, read_pretrained
+from imf_deploy.settings import DataSettings, DistillSettings
 
 
 def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
@@ -21,6 +21,16 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
     )
 
 
+def student_data(data: DataSettings, config: DistillSettings) -> DataSettings:
+    """Return settings of data whose images are prepared as the weights expect that the student starts from.
+
+    Raises:
+        UsageError: there is no such student, or there are no such weights.
+        ImfDeployError: the record of the weights is damaged.
+    """
+    return prepared_for(data, config.student_weights, config.student)
+
+
 def student_start(config: DistillSettings, data: DataSet) -> Pretrained | None:
     """Return the weights that the student starts from; ``None`` if it starts fresh.
 
@@ -32,15 +42,24 @@ def student_start(config: DistillSettings, data: DataSet) -> Pretrained | None:
         return None
     spec = student_spec(config, data)
     start = read_pretrained(config.student_weights, spec, data.preprocess.labels)
-    if not spec.stem_strides:
-        return start
+    notes = [*start.notes]
+    if start.preparation is None:
+        notes.append(
+            f"{start.origin.source} does not state how its images were prepared: `mean`, `std`, "
+            "`interpolation` and `crop_fraction` do, if the defaults are wrong"
+        )
+    if spec.stem_strides:
+        notes.append(_strides_note(spec, start))
+    return replace(start, notes=tuple(notes))
+
+
+def _strides_note(spec: ModelSpec, start: Pretrained) -> str:
     strides = ",".join(map(str, spec.stem_strides))
-    note = (
+    return (
         f"For images of {pixels_text(spec.image_size)} the student has the strides {strides} at its first "
         f"reductions, but {start.origin.source} was trained with others: its filters see larger maps than "
         "they have learned, and help less than on images of 64 pixels or more"
     )
-    return replace(start, notes=(*start.notes, note))
 
 
 def started(config: DistillSettings, start: Pretrained | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from imf_deploy.models.weights import load_weights
 from imf_deploy.preparation import Preparation
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.records.making import StartingWeights
+from imf_deploy.settings import DataSettings
 
 State = Mapping[str, Tensor]
 
@@ -82,7 +83,22 @@ def preparation_of(text: str, name: str) -> Preparation | None:
     if is_published(text):
         return _find(text, name).preparation
     path = existing_file(Path(text), "weights")
-    return Preparation.of(load_artifact(path).preprocess) if sidecar_path(path).is_file() else None
+    return load_artifact(path).preprocess.preparation if sidecar_path(path).is_file() else None
+
+
+def prepared_for(data: DataSettings, text: str, name: str) -> DataSettings:
+    """Return settings of data whose images are prepared as weights expect, unless the settings say otherwise.
+
+    Args:
+        data: The settings.
+        text: See :func:`preparation_of`; if empty, the settings are returned unchanged.
+        name: Name of the network that starts from the weights.
+
+    Raises:
+        UsageError: as :func:`preparation_of`.
+        ImfDeployError: as :func:`preparation_of`.
+    """
+    return replace(data, starting=preparation_of(text, name)) if text else data
 
 
 def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key: str = "") -> Pretrained:
@@ -115,7 +131,7 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
         if sidecar_path(path).is_file():
             record = load_artifact(path)
             _check_name(record.model, spec, path)
-            preparation, known = Preparation.of(record.preprocess), record.preprocess.labels
+            preparation, known = record.preprocess.preparation, record.preprocess.labels
     found = _fitted_to_channels(sets, spec, path, source, key)
     if found.classes == spec.num_classes and known and labels and known != tuple(labels):
         found = replace(found, new=frozenset(_classifier(spec)))

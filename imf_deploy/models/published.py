@@ -20,8 +20,7 @@ from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
 from imf_deploy.models.sources import fixed_size
-from imf_deploy.preparation import Preparation
-from imf_deploy.preprocess import Interpolation
+from imf_deploy.preparation import Interpolation, Preparation
 from imf_deploy.settings.network import NetworkSettings
 from imf_deploy.untrusted import shorten
 

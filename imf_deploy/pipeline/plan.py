@@ -6,7 +6,7 @@ from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import check_unlabelled
 from imf_deploy.distillation.imf_task import student_trunk
-from imf_deploy.distillation.student import student_spec, student_start
+from imf_deploy.distillation.student import student_data, student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
@@ -56,7 +56,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
-    data = open_data(config.data)
+    data = open_data(student_data(config.data, config.distill))
     check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
