@@ -35,9 +35,10 @@ def train_teacher(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Train a teacher on a data set with cross-entropy."""
+    """Train a teacher on a data set with cross-entropy, from fresh or from given weights."""
     from imf_deploy.data import open_data
     from imf_deploy.errors import UsageError
+    from imf_deploy.teaching.fine_tuning import prepared_data
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -46,10 +47,11 @@ def train_teacher(
             "a teacher learns from labels alone, so it cannot use `unlabelled`",
             "Leave it out here, and give it to distill",
         )
-    opened = open_data(data)
+    path = weights_file(output)
+    opened = open_data(prepared_data(data, config))
     for note in opened.notes:
         say(note)
-    made = run(opened, config, weights_file(output), overwrite, monitoring)
+    made = run(opened, config, path, overwrite, monitoring)
     leave()
     write_yaml(output.with_suffix(".config.yaml"), common.settings)
     say(f"{made.path}: {made.accuracy:.2%} of {len(opened.test)} test images")
