@@ -107,11 +107,12 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("settings", nargs="+")
     parser.add_argument("--teacher", type=Path, help="weights of the students' teacher")
+    parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    data = open_data(DataSettings(str(options.data)))
-    data = replace(data, preprocess=replace(data.preprocess, mean=MEAN, std=STD))
+    size = options.image_size
+    data = open_data(DataSettings(str(options.data), image_size=size, mean=MEAN, std=STD))
     train = teach if options.what == "teacher" else distil
     for word in options.settings:
         for seed in options.seeds:
