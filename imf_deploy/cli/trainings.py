@@ -38,7 +38,8 @@ def train_teacher(
     """Train a teacher on a data set with cross-entropy, from fresh or from given weights."""
     from imf_deploy.data import open_data
     from imf_deploy.errors import UsageError
-    from imf_deploy.teaching.fine_tuning import prepared_data
+    from imf_deploy.models import prepared_for
+    from imf_deploy.teaching.fine_tuning import LARGE_TEACHER
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -47,11 +48,10 @@ def train_teacher(
             "a teacher learns from labels alone, so it cannot use `unlabelled`",
             "Leave it out here, and give it to distill",
         )
-    path = weights_file(output)
-    opened = open_data(prepared_data(data, config))
+    opened = open_data(prepared_for(data, config.teacher_weights, config.teacher or LARGE_TEACHER))
     for note in opened.notes:
         say(note)
-    made = run(opened, config, path, overwrite, monitoring)
+    made = run(opened, config, weights_file(output), overwrite, monitoring)
     leave()
     write_yaml(output.with_suffix(".config.yaml"), common.settings)
     say(f"{made.path}: {made.accuracy:.2%} of {len(opened.test)} test images")

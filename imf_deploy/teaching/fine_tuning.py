@@ -9,19 +9,21 @@ from pathlib import Path
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, prepared_for, read_pretrained
+from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, read_pretrained
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import DataSettings, GivenTeacher, ReadingSettings, TeacherSettings
 from imf_deploy.settings.base import from_record, option_values
 
-LARGE_DEFAULT = "resnet50"
+LARGE_TEACHER = "resnet50"
+"""The default architecture of a teacher for images that are not small (ours)."""
+
 _PREPARED = ("mean", "std", "interpolation", "crop-fraction")
 """Options of the data that follow the weights."""
 
 
 def default_teacher(data: DataSet) -> str:
     """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else LARGE_DEFAULT
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else LARGE_TEACHER
 
 
 def check_reading(given: TeacherSettings | GivenTeacher) -> None:
@@ -58,16 +60,6 @@ def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> Model
     if options is None:
         options = known.settings if known else ()
     return replace(spec, settings=options)
-
-
-def prepared_data(data: DataSettings, config: TeacherSettings | GivenTeacher) -> DataSettings:
-    """Return settings of data whose images are prepared as the weights expect that a teacher starts from.
-
-    Raises:
-        UsageError: there are no such weights.
-        ImfDeployError: the record of the weights is damaged.
-    """
-    return prepared_for(data, config.teacher_weights, config.teacher or LARGE_DEFAULT)
 
 
 def starting_weights(config: TeacherSettings | GivenTeacher, data: DataSet) -> Pretrained | None:
