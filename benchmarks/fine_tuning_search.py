@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import run_distillation
-from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.models import ModelSpec, build_model, save_weights
 from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, TeacherSettings
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.loop import fit
@@ -61,7 +61,7 @@ def teach(data: DataSet, options: argparse.Namespace, seed: int, values: Values)
     spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.shape)
     task = Supervised(started(spec, options.weights, seed), config.label_smoothing)
     fit(task, without_validation(data), config, "Teacher", None, {}, monitoring=STILL)
-    save_file(task.module.state_dict(), options.output / "last-teacher.safetensors")
+    save_weights(options.output / "last-teacher.safetensors", task.module.state_dict())
     return {"plain": accuracy_of(task.predict, data.validation, data.preprocess, CPU)}
 
 
