@@ -127,7 +127,9 @@ def _data(
     """Return training and validation data as one data set."""
     if isinstance(train, str | Path | DataSet):
         named = train if isinstance(train, DataSet) else DataSettings(str(train))
-        data = named if isinstance(named, DataSet) else open_data(student_data(named, settings))
+        data = (
+            named if isinstance(named, DataSet) else open_data(student_data(named, settings, GivenTeacher()))
+        )
         if preprocess not in (None, data.preprocess):
             raise UsageError(f"preprocess is given, but {data.name} has its own", "Leave preprocess out")
     else:

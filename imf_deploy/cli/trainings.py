@@ -92,7 +92,7 @@ def distill(
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(student_data(data, config))
+    opened = open_data(student_data(data, config, teacher))
     for note in opened.notes:
         say(note)
     check_unlabelled(config, opened)

@@ -6,7 +6,9 @@ from typing import Any
 from imf_deploy.data import DataSet
 from imf_deploy.image_size import pixels_text
 from imf_deploy.models import ModelSpec, Pretrained, prepared_for, read_pretrained
-from imf_deploy.settings import DataSettings, DistillSettings
+from imf_deploy.models.published import is_published
+from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher
+from imf_deploy.teaching.fine_tuning import LARGE_TEACHER
 
 
 def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
@@ -21,14 +23,20 @@ def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
     )
 
 
-def student_data(data: DataSettings, config: DistillSettings) -> DataSettings:
+def student_data(data: DataSettings, config: DistillSettings, teacher: GivenTeacher) -> DataSettings:
     """Return settings of data whose images are prepared as the weights expect that the student starts from.
+
+    A fresh student sees what a teacher with published weights sees.
 
     Raises:
         UsageError: there is no such student, or there are no such weights.
         ImfDeployError: the record of the weights is damaged.
     """
-    return prepared_for(data, config.student_weights, config.student)
+    if config.student_weights:
+        return prepared_for(data, config.student_weights, config.student)
+    if is_published(teacher.teacher_weights):
+        return prepared_for(data, teacher.teacher_weights, teacher.teacher or LARGE_TEACHER)
+    return data
 
 
 def student_start(config: DistillSettings, data: DataSet) -> Pretrained | None:

@@ -17,7 +17,12 @@ from imf_deploy.progress import say
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
-from imf_deploy.teaching.fine_tuning import OtherClassesError, starting_weights, teacher_spec
+from imf_deploy.teaching.fine_tuning import (
+    OtherClassesError,
+    starting_weights,
+    teacher_spec,
+    training_data,
+)
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
 from imf_deploy.training.supervised import build_started
@@ -56,7 +61,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
-    data = open_data(student_data(config.data, config.distill))
+    data = open_data(student_data(config.data, config.distill, config.teacher))
     check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
@@ -108,7 +113,7 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and it was not accepted.
-        ImfDeployError: a given teacher cannot be used, also not as the start of a training.
+        ImfDeployError: a given teacher cannot be used.
     """
     try:
         teacher = find_teacher(config.teacher, data, config.distill.device)
@@ -116,18 +121,43 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
         return None
     except OtherClassesError as error:
         say(f"{error.what}: it is fine-tuned first, in {config.teacher.epochs} epochs")
-        build_started(teacher_spec(config.teacher, data), starting_weights(config.teacher, data))
         return None
     return teacher, check_teacher(teacher, data, config.teacher.accept_weak_teacher)
 
 
+def teacher_data(config: RunSettings, data: DataSet) -> DataSet:
+    """Return the data that a teacher is trained on, after its start has been checked.
+
+    Raises:
+        UsageError: there is no such teacher, or no file could reproduce its answers.
+        ImfDeployError: the weights that it starts from cannot be used.
+    """
+    taught = training_data(config.data, config.teacher, data)
+    build_started(teacher_spec(config.teacher, taught), starting_weights(config.teacher, taught))
+    return taught
+
+
 def obtain_teacher(
-    config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
+    config: RunSettings,
+    data: DataSet,
+    folder: RunFolder,
+    monitoring: MonitoringSettings,
+    given: Found | None,
+    taught: DataSet,
 ) -> Found:
-    """Return the given teacher, or train one if none is given or its classes are others."""
+    """Return the given teacher, or train one if none is given or its classes are others.
+
+    Args:
+        config: Settings of the run.
+        data: Data that the teacher will teach on.
+        folder: Folder of the run, which keeps a trained teacher.
+        monitoring: What is recorded and reported during the training.
+        given: The result of :func:`given_teacher`.
+        taught: The result of :func:`teacher_data`, if there is no given teacher.
+    """
     if given:
         return given
-    trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
+    trained = train_teacher(taught, config.teacher, folder.teacher, monitoring=monitoring)
     made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
     teacher = find_teacher(made, data, config.distill.device)
     # Its training data is known to fit, and its number of epochs is the user's choice.

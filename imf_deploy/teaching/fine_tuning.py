@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.data import DataSet
+from imf_deploy.data import DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, read_pretrained
+from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, prepared_for, read_pretrained
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import DataSettings, GivenTeacher, ReadingSettings, TeacherSettings
 from imf_deploy.settings.base import from_record, option_values
@@ -60,6 +60,23 @@ def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> Model
     if options is None:
         options = known.settings if known else ()
     return replace(spec, settings=options)
+
+
+def training_data(config: DataSettings, given: TeacherSettings | GivenTeacher, data: DataSet) -> DataSet:
+    """Return a data set with its images prepared as the weights expect that a teacher starts from.
+
+    Args:
+        config: Settings of the data.
+        given: The teacher.
+        data: The data as a student sees it; returned if the weights expect nothing else.
+    """
+    if not given.teacher_weights:
+        return data
+    own = prepared_for(config, given.teacher_weights, given.teacher or LARGE_TEACHER)
+    if own.starting in (None, data.preprocess.preparation):
+        return data
+    prepared = open_data(own)
+    return data if prepared.preprocess == data.preprocess else prepared
 
 
 def starting_weights(config: TeacherSettings | GivenTeacher, data: DataSet) -> Pretrained | None:

@@ -62,9 +62,10 @@ def test_the_embedded_data_keeps_its_size_and_takes_the_statistics() -> None:
     assert (found.mean, found.std) == (WEIGHTS.mean, WEIGHTS.std)
     one = open_data(DataSettings(starting=WEIGHTS, channels=1)).preprocess
     assert one.mean == pytest.approx((0.2,))
-    for name, value in (("interpolation", "bicubic"), ("crop_fraction", 0.9)):
-        with pytest.raises(UsageError, match=f"`{name}` cannot be combined"):
-            open_data(DataSettings(**{name: value}))
+    for options in ({"interpolation": "bicubic"}, {"crop_fraction": 0.9}):
+        fields: dict[str, Any] = options
+        with pytest.raises(UsageError, match=f"`{next(iter(options))}` cannot be combined"):
+            open_data(DataSettings(**fields))
 
 
 @pytest.mark.parametrize("fields", [{}, {"image_size": 96}, {"channels": 1}])
