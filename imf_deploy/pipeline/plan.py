@@ -25,6 +25,7 @@ from imf_deploy.teaching.fine_tuning import (
 )
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
+from imf_deploy.training.parts import find_head
 from imf_deploy.training.supervised import build_started
 from imf_deploy.training.trackers import check_monitoring
 from imf_deploy.verification.metrics import check_gate
@@ -96,6 +97,7 @@ def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> l
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
     spec = student_spec(config.distill, data)
     student, _ = check_student(spec, start.load if start else None)
+    find_head(student, config.distill, spec.num_classes)
     trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, trunk.members)
