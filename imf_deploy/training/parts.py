@@ -21,7 +21,7 @@ def find_head(network: nn.Module, config: TrainingSettings, num_classes: int) ->
     Raises:
         UsageError: they do, but the head is not found.
     """
-    if config.freeze == "none" and config.body_lr_factor == 1:
+    if not _told_apart(config):
         return []
     if not (head := head_modules(network, num_classes)):
         raise UsageError(
@@ -30,6 +30,10 @@ def find_head(network: nn.Module, config: TrainingSettings, num_classes: int) ->
             "Use `freeze` none and `body_lr_factor` 1, or a network that ends in a linear layer",
         )
     return head
+
+
+def _told_apart(config: TrainingSettings) -> bool:
+    return config.freeze != "none" or config.body_lr_factor != 1
 
 
 class Parts:
@@ -49,8 +53,8 @@ class Parts:
 
     def __init__(self, task: Task, config: TrainingSettings, num_classes: int) -> None:
         self._freeze = config.freeze
-        self._head = find_head(task.network, config, num_classes)
-        self._network = task.network if self._head else None
+        self._network = task.network if _told_apart(config) else None
+        self._head = find_head(self._network, config, num_classes) if self._network else []
 
     @property
     def body(self) -> list[nn.Parameter]:
