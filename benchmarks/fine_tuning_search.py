@@ -77,7 +77,8 @@ def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values
     run = run_distillation(
         spec, teacher, without_validation(data), config, None, {}, monitoring=STILL, student=student
     )
-    run.finish(data)
+    heads = run.finish(data)["refitted"]
+    before = {f"{head.head} before the re-fit": head.before for head in heads}
     graph = run.graph.eval()
 
     def products(images: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values
         return torch.stack([logits, *branches.attentive])
 
     names = ["plain", *(f"imf@{k}" for k in range(1, len(run.blocks) + 1))]
-    return {
+    return before | {
         name: accuracy_of(lambda images, n=n: products(images)[n], data.validation, data.preprocess, CPU)
         for n, name in enumerate(names)
     }
