@@ -157,9 +157,9 @@ class QatSettings:
     """Length and learning rate of quantisation-aware training.
 
     Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation. The schedule
-    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges settle. Body and
-    head have the same rate, because nothing is new. Mixup, CutMix and the moving average of weights are off,
-    and the last epoch's weights are kept.
+    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges settle. Body
+    and head have the same rate, because nothing is new. Mixup, CutMix and the moving average of weights are
+    off, and the last epoch's weights are kept.
     """
 
     epochs: Annotated[int, Field(ge=1, le=LARGEST_NUMBER, description="Passes over the training split.")] = 1
