@@ -50,7 +50,11 @@ class _Named:
 class _Weights:
     teacher_weights: Annotated[
         str,
-        Field(description="safetensors, .pt, .pth or .ckpt; empty uses the packaged teacher or trains one."),
+        Field(
+            description="A file (safetensors, .pt, .pth, .ckpt, .bin), pretrained, pretrained:TAG or "
+            "hf-hub:OWNER/NAME. train-teacher starts from it; empty starts fresh. For other commands it is "
+            "the teacher; empty uses the packaged one, or trains one."
+        ),
     ] = ""
 
 

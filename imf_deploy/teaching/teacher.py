@@ -37,6 +37,7 @@ from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.adapter import InputAdapter
 from imf_deploy.teaching.fine_tuning import (
     OtherClassesError,
+    check_reading,
     default_teacher,
     refusal,
     starting_weights,
@@ -61,6 +62,7 @@ def train_teacher(
 
     See :func:`train_classifier`.
     """
+    check_reading(config)
     start = starting_weights(config, data)
     for note in start.notes if start else ():
         say(note)
@@ -281,14 +283,10 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
         UsageError: settings for reading a file are given, but no file.
         ImfDeployError: the weights do not fit.
     """
-    reading = {name: getattr(given, name) for name in vars(FIND_OUT)}
-    if not given.teacher_weights and reading != vars(FIND_OUT):
-        raise UsageError(
-            "`weights_key`, `teacher_options` and `teacher_stem_strides` are for a given teacher",
-            "Add `teacher_weights` FILE",
-        )
+    check_reading(given)
+    on = choose_device(device)
     if is_published(given.teacher_weights):
-        return load_published(given, data, choose_device(device))
+        return load_published(given, data, on)
     path = Path(given.teacher_weights) if given.teacher_weights else packaged_teacher(given.teacher, data)
     if path is None:
         raise TeacherNeededError(
@@ -296,7 +294,7 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
             "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
     try:
-        return load_teacher(path, given.teacher, data, choose_device(device), given)
+        return load_teacher(path, given.teacher, data, on, given)
     except ImfDeployError as error:
         if given.teacher_weights and (other := refusal(given, data)):
             raise other from error
