@@ -22,7 +22,7 @@ from imf_deploy.models import (
     read_pretrained,
     resolve,
 )
-from imf_deploy.models.published import is_published
+from imf_deploy.models.published import PRETRAINED, is_published
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
@@ -68,7 +68,7 @@ def train_teacher(
         say(note)
     # The hash of the weights decides the result, not their place.
     own = {field.name: getattr(config, field.name) for field in fields(TeacherSettings)}
-    train = TeacherSettings(**own | {"teacher_weights": ""})
+    train = TeacherSettings(**own | {"teacher_weights": PRETRAINED if start else ""})
     return train_classifier(
         teacher_spec(config, data), data, train, path, "teacher", overwrite, monitoring, start
     )
