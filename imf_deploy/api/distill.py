@@ -26,7 +26,7 @@ def distill(
     teacher: nn.Module | str | Path,
     train: Data,
     validation: Data | None = None,
-    settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
+    settings: DistillSettings | None = None,
     *,
     student_weights: str | Path | None = None,
     preprocess: Preprocess | None = None,
@@ -47,8 +47,9 @@ def distill(
             the settings of both are not used.
         validation: Images with labels, on which accuracy is measured after each epoch, and which decide
             whether re-fitted heads are kept. Named data has its own.
-        settings: Epochs, learning rate, weights of the loss, design of the branches. ``settings.student`` is
-            not used.
+        settings: Epochs, learning rate, weights of the loss, design of the branches; by default those of
+            ``DistillSettings``, which depend on whether there are ``student_weights``. ``settings.student``
+            is not used.
         student_weights: Weights that a named student starts from: a file, ``pretrained``,
             ``pretrained:TAG`` or ``hf-hub:OWNER/NAME``; by default those of ``settings``, or fresh ones. A
             module has its own.
@@ -68,7 +69,9 @@ def distill(
         ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
     """
     check_monitoring(monitoring)
-    if student_weights is not None:
+    if settings is None:
+        settings = DistillSettings(student_weights=str(student_weights or ""))
+    elif student_weights is not None:
         settings = replace(settings, student_weights=str(student_weights))
     if isinstance(student, str):
         settings = replace(settings, student=student)

@@ -35,7 +35,7 @@ def train_teacher(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Train a teacher on a data set with cross-entropy."""
+    """Train a teacher on a data set with cross-entropy, from fresh or from given weights."""
     from imf_deploy.data import open_data
     from imf_deploy.errors import UsageError
     from imf_deploy.models import prepared_for

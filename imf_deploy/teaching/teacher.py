@@ -22,7 +22,7 @@ from imf_deploy.models import (
     read_pretrained,
     resolve,
 )
-from imf_deploy.models.published import is_published
+from imf_deploy.models.published import PRETRAINED, is_published
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
@@ -37,6 +37,7 @@ from imf_deploy.teacher_memory.memory import TeacherMemory
 from imf_deploy.teaching.adapter import InputAdapter
 from imf_deploy.teaching.fine_tuning import (
     OtherClassesError,
+    check_reading,
     default_teacher,
     refusal,
     starting_weights,
@@ -61,12 +62,13 @@ def train_teacher(
 
     See :func:`train_classifier`.
     """
+    check_reading(config)
     start = starting_weights(config, data)
     for note in start.notes if start else ():
         say(note)
     # The hash of the weights decides the result, not their place.
     own = {field.name: getattr(config, field.name) for field in fields(TeacherSettings)}
-    train = TeacherSettings(**own | {"teacher_weights": ""})
+    train = TeacherSettings(**own | {"teacher_weights": PRETRAINED if start else ""})
     return train_classifier(
         teacher_spec(config, data), data, train, path, "teacher", overwrite, monitoring, start
     )
@@ -281,14 +283,10 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
         UsageError: settings for reading a file are given, but no file.
         ImfDeployError: the weights do not fit.
     """
-    reading = {name: getattr(given, name) for name in vars(FIND_OUT)}
-    if not given.teacher_weights and reading != vars(FIND_OUT):
-        raise UsageError(
-            "`weights_key`, `teacher_options` and `teacher_stem_strides` are for a given teacher",
-            "Add `teacher_weights` FILE",
-        )
+    check_reading(given)
+    on = choose_device(device)
     if is_published(given.teacher_weights):
-        return load_published(given, data, choose_device(device))
+        return load_published(given, data, on)
     path = Path(given.teacher_weights) if given.teacher_weights else packaged_teacher(given.teacher, data)
     if path is None:
         raise TeacherNeededError(
@@ -296,7 +294,7 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
             "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
     try:
-        return load_teacher(path, given.teacher, data, choose_device(device), given)
+        return load_teacher(path, given.teacher, data, on, given)
     except ImfDeployError as error:
         if given.teacher_weights and (other := refusal(given, data)):
             raise other from error
