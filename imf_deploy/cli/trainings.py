@@ -37,6 +37,7 @@ def train_teacher(
 ) -> None:
     """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.errors import UsageError
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
@@ -47,7 +48,7 @@ def train_teacher(
             "Leave it out here, and give it to distill",
         )
     opened = open_data(data)
-    for note in opened.notes:
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     made = run(opened, config, weights_file(output), overwrite, monitoring)
     leave()
@@ -81,6 +82,7 @@ def distill(
 ) -> None:
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.distillation.distill import check_unlabelled, student_spec
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.models import check_student
@@ -90,7 +92,7 @@ def distill(
     from imf_deploy.training.distributed import leave
 
     opened = open_data(data)
-    for note in opened.notes:
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     check_unlabelled(config, opened)
     check_student(student_spec(config, opened))  # faster than checking the teacher

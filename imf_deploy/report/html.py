@@ -7,6 +7,7 @@ from imf_deploy.files import write_text
 from imf_deploy.records.report import Report
 from imf_deploy.report import plots, verdict
 from imf_deploy.report.changes import changed_images
+from imf_deploy.report.images import images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.verdict import broken_sentence, ladder_rows
@@ -32,6 +33,7 @@ def render_html(report: Report) -> str:
         refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
         changed=changed_images(report.artifacts),
+        images=images_of(report),
         pixels=report.pictures,
         ladder=broken_sentence(report),
         rungs=ladder_rows(report),
