@@ -83,8 +83,9 @@ def distill(
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
     from imf_deploy.data.counts import scarcity_notes
-    from imf_deploy.distillation.distill import check_unlabelled, student_spec
+    from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
+    from imf_deploy.distillation.student import student_spec, student_start
     from imf_deploy.models import check_student
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
@@ -95,7 +96,10 @@ def distill(
     for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     check_unlabelled(config, opened)
-    check_student(student_spec(config, opened))  # faster than checking the teacher
+    start = student_start(config, opened)
+    for note in start.notes if start else ():
+        say(note)
+    check_student(student_spec(config, opened), start.load if start else None)  # faster than the teacher
     loaded = find_teacher(teacher, opened, config.device)
     if doubt := check_teacher(loaded, opened, teacher.accept_weak_teacher):
         say(doubt)

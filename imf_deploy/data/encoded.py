@@ -10,7 +10,8 @@ import torch
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
-from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size, several_unreadable
+from imf_deploy.data.image_file import several_unreadable
+from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size
 from imf_deploy.data.roles import Role
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import sides

@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
@@ -123,8 +123,7 @@ def is_named(data: str) -> bool:
 def settings_for(preprocess: Preprocess, data: str, root: str = "", labels: str = "") -> DataSettings:
     """Return settings that open data as the input of a known network; a named data set has its own size."""
     size = 0 if is_named(data) else preprocess.size
-    channels: Literal[1, 3] = 1 if preprocess.channels == 1 else 3
-    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=channels)
+    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=preprocess.channels)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -> DataSet:

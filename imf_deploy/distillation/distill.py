@@ -13,6 +13,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.unlabelled import identity_of, with_unlabelled
 from imf_deploy.distillation.imf_task import ImfTask, attach_branches, imf_task
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
+from imf_deploy.distillation.student import started, student_spec, student_start
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
@@ -20,14 +21,17 @@ from imf_deploy.method.budget import BranchPlan
 from imf_deploy.models import (
     Block,
     ModelSpec,
+    Pretrained,
     build_model,
     check_student,
     find_blocks,
     load_weights,
     read_weights,
+    recipe_of,
     save_weights,
     tensor_hashes,
 )
+from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile
 from imf_deploy.settings import BranchSettings, DistillSettings, MonitoringSettings
 from imf_deploy.settings.base import from_record
@@ -39,18 +43,6 @@ from imf_deploy.training.distributed import on_first
 from imf_deploy.training.loop import fit
 from imf_deploy.training.optimizer import scaled_rate
 from imf_deploy.training.trackers import check_monitoring
-
-
-def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
-    """Return the student's architecture for a data set.
-
-    Raises:
-        UsageError: there is no such student.
-    """
-    preprocess = data.preprocess
-    return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.shape, config.stem_strides, config.student_taps
-    )
 
 
 def check_unlabelled(config: DistillSettings, data: DataSet) -> None:
@@ -109,7 +101,8 @@ def distill(
         path: Output file; tensors are named ``student.*`` and ``imf.*``.
         overwrite: Whether a file that another recipe made may be replaced.
         monitoring: What is recorded and reported during the training.
-        checked: Whether :func:`imf_deploy.models.check_student` has already accepted the student.
+        checked: Whether :func:`imf_deploy.models.check_student` has already accepted the student, and the
+            notes about the weights that it starts from have been printed.
 
     Returns:
         The record of the file.
@@ -129,12 +122,13 @@ def distill(
         )
     check_unlabelled(config, data)
     spec = student_spec(config, data)
+    start = student_start(config, data)
     settings = {
         "kind": "distilled",
-        "student": spec.to_dict(),
+        "student": recipe_of(spec),
         "data": data.fingerprint,
         "teacher": teacher.identity,
-        "config": asdict(config),
+        **started(config, start),
     }
     if data.unlabelled is not None:
         settings["unlabelled"] = identity_of(data.unlabelled)
@@ -143,8 +137,12 @@ def distill(
     if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
         return made
     if not checked:
-        check_student(spec)
-    run = run_distillation(spec, teacher, data, config, checkpoint, settings, overwrite, monitoring)
+        for note in start.notes if start else ():
+            say(note)
+        check_student(spec, start.load if start else None)
+    run = run_distillation(
+        spec, teacher, data, config, checkpoint, settings, overwrite, monitoring, start=start
+    )
 
     def finish() -> DistilledFile:
         record = DistilledFile(
@@ -173,6 +171,7 @@ class DistillationRun:
         blocks: The student's blocks.
         features: The teacher's block that each branch learned.
         history: One record per epoch.
+        start: Weights that the student started from, if any.
     """
 
     teacher: Teacher
@@ -182,6 +181,7 @@ class DistillationRun:
     blocks: list[Block]
     features: list[Block]
     history: History
+    start: Pretrained | None = None
 
     def finish(self, data: DataSet) -> dict[str, Any]:
         """Re-fit the heads if the settings require it, and return the fields of the record."""
@@ -189,6 +189,11 @@ class DistillationRun:
         if self.config.refit:
             with stage("refit"):
                 heads = refit_distilled(self.graph, self.task.teach, data, self.config, self.config)
+        tensors = tensor_hashes(self.teacher.module.parameters())
+        if self.start:
+            # What the student started with is its own, even if the teacher has it as well.
+            own = set(tensor_hashes(self.start.tensors.values()))
+            tensors = [each for each in tensors if each not in own]
         return {
             "history": self.history,
             "refitted": heads,
@@ -199,7 +204,8 @@ class DistillationRun:
             "teacher": self.teacher.spec.to_dict(),
             "teacher_key": self.teacher.key,
             "teacher_accuracy": self.teacher.accuracy,
-            "teacher_tensors": tensor_hashes(self.teacher.module.parameters()),
+            "teacher_tensors": tensors,
+            "starting_weights": self.start.origin if self.start else None,
             "data": data.name,
             "data_config": data.config,
             "unlabelled": 0 if data.unlabelled is None else len(data.unlabelled),
@@ -217,6 +223,7 @@ def run_distillation(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     student: nn.Module | None = None,
+    start: Pretrained | None = None,
 ) -> DistillationRun:
     """Train a student and its branches; only the checkpoint is written.
 
@@ -233,8 +240,12 @@ def run_distillation(
         overwrite: Whether a checkpoint of other settings may be replaced.
         monitoring: What is recorded and reported during the training.
         student: The student, which is trained in place; by default a new one.
+        start: Weights that a new student starts from; by default it starts fresh.
     """
     torch.manual_seed(config.seed)
+    if start:
+        student = build_model(spec)
+        start.load(student)
     recent = None
     # With unlabelled images, the re-fit runs on other batches than the training.
     if config.refit and monitoring.teacher_outputs_gb and data.unlabelled is None:
@@ -242,7 +253,7 @@ def run_distillation(
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
     title, seen = f"Distilling {spec.name}", with_unlabelled(data)
     history = fit(task, seen, config, title, checkpoint, settings, overwrite, monitoring)
-    return DistillationRun(teacher, config, task, graph, blocks, features, history)
+    return DistillationRun(teacher, config, task, graph, blocks, features, history, start)
 
 
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
@@ -293,6 +304,8 @@ def load_distilled(artifact: DistilledFile, trusted: Collection[str] = ()) -> Di
         blocks, features = find_blocks(student, spec.image_size, taps), artifact.teacher_features
         if not len(blocks) == len(features) == len(artifact.ifds or blocks):
             raise ValueError(f"{len(blocks)} blocks, {len(features)} features, {len(artifact.ifds)} IFDs")
+        if not 0 <= (artifact.members or 0) <= len(blocks):
+            raise ValueError(f"{artifact.members} of {len(blocks)} branches")
         plan = BranchPlan(blocks, features, artifact.ifds, artifact.members)
         graph = attach_branches(student, plan, spec.num_classes, design)
     except (KeyError, IndexError, ValueError, ImfDeployError) as error:

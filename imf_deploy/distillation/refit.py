@@ -49,7 +49,7 @@ def refit_heads(
 
     Args:
         heads: Heads to re-fit.
-        see: Maps images ``[N, 3, S, S]`` to the features of the heads; the network is in evaluation mode.
+        see: Maps images ``[N, C, H, W]`` to the features of the heads; the network is in evaluation mode.
         teach: Maps images to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
         config: Settings of the finished training.
@@ -188,7 +188,7 @@ def refit_distilled(
 
     Args:
         graph: Student and branches; it stays in evaluation mode.
-        teach: Maps images ``[N, 3, S, S]`` to the teacher's logits ``[N, classes]``.
+        teach: Maps images ``[N, C, H, W]`` to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
         config: Settings of the finished training.
         weights: ``beta`` and the temperature.
@@ -209,7 +209,7 @@ def refit_distilled(
 
 
 def example(data: DataSet) -> Tensor:
-    """Return two training images, ``[2, 3, S, S]``."""
+    """Return two training images, ``[2, C, H, W]``."""
     return next(eval_batches(data.train.subset(torch.arange(2)), data.preprocess))[0]
 
 

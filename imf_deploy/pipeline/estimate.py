@@ -11,9 +11,9 @@ import torch
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
 from imf_deploy.data.unlabelled import with_unlabelled
-from imf_deploy.distillation.distill import student_spec
 from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
+from imf_deploy.distillation.student import student_spec
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.pipeline.plan import Plan
 from imf_deploy.processes import world_size
@@ -22,7 +22,8 @@ from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings, TrainingSettings
 from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
-from imf_deploy.teaching.teacher import Teacher, teacher_spec
+from imf_deploy.teaching.fine_tuning import teacher_spec
+from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import steps_done
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import Supervised

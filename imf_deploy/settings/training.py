@@ -87,6 +87,22 @@ class TrainingSettings(BudgetSettings):
         ),
     ] = 0.0
     clip_grad: Annotated[Weight, Field(description="Largest norm of the gradient; 0 does not clip.")] = 0.0
+    body_lr_factor: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Learning rate of the network's body, as a part of that of its head and of the "
+            "branches; below 1 for a body that starts from trained weights.",
+        ),
+    ] = 1.0
+    freeze: Annotated[
+        Literal["none", "body", "norms"],
+        Field(
+            description="What stays as it is: the body with its batch norms, so that only the head and the "
+            "branches train; or the statistics and factors of the body's batch norms."
+        ),
+    ] = "none"
     grad_accumulation: Annotated[
         Count,
         Field(

@@ -17,7 +17,7 @@ def uneven(train: list[int], test: list[int]) -> DataSet:
         labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
         return Split.whole(MemoryImages(torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), labels))
 
-    preprocess = Preprocess.of_tensors(8, LABELS)
+    preprocess = Preprocess(8, "none", 8, (0.5,) * 3, (0.2,) * 3, LABELS)
     return DataSet("d", preprocess, split(train), split([2, 2, 2]), split(test), "")
 
 
@@ -40,7 +40,8 @@ def test_classes_with_few_images() -> None:
     )
     assert scarcity_notes(uneven([9, 12, 20], [10, 12, 50])) == ("Class 'cat' has only 9 training image(s)",)
     assert scarcity_notes(uneven([20, 12, 20], [7, 3, 50])) == (
-        "2 of 3 classes have fewer than 10 test images, 'dog' only 3: accuracies of single classes say little",
+        "2 of 3 classes have fewer than 10 test images, 'dog' only 3: "
+        "accuracies of single classes say little",
     )
     assert scarcity_notes(uneven([20, 12, 20], [0, 30, 50])) == (
         "No test image shows 'cat': nothing is measured for it",

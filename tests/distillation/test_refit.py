@@ -232,7 +232,7 @@ def test_what_validation_said_is_what_the_files_have(
     products = strip(loaded, ["plain", "imf@1", "imf@2", "imf@3"], tmp_path, images)
     with torch.inference_mode():
         own, outputs = loaded.graph(images)
-        pairs = zip(products, [own, *outputs.attentive], strict=True)
+        pairs = zip(products, [own, *outputs.attentive[:3]], strict=True)
         for artifact, expected in pairs:
             proof = artifact.strip
             assert proof.passed, proof

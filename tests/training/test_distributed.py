@@ -114,7 +114,8 @@ def train(images: Path, teacher: Path, place: Path, size: int, **fields: Any) ->
 
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {"ema": 0.8},
-    "mixed": {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd", "clip_grad": 1.0, "grad_accumulation": 2},
+    "mixed": {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd", "clip_grad": 1.0, "grad_accumulation": 2}
+    | {"freeze": "norms", "body_lr_factor": 0.5},
     "unlabelled": {"unlabelled": True, "balance": "loss", "mixup": 0.4, "grad_accumulation": 2},
 }
 
