@@ -122,6 +122,7 @@ class ImfTask:
         task: Task = CLASSIFICATION,
     ) -> None:
         self.module = graph
+        self.network = next(m for m in graph.modules() if isinstance(m, TrainingGraph)).student
         self._recent, self._task = recent, task
         tapped = list(dict.fromkeys(features))
         self._teacher = teacher

@@ -64,6 +64,13 @@ class DataSettings:
             "Parquet; by default, folders are classes.",
         ),
     ] = ""
+    unlabelled: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Folder of images without labels, which the distillation uses without cross-entropy.",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:

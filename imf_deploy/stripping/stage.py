@@ -133,6 +133,7 @@ def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Ten
         "macs": proof.macs_after,
         "data": distilled.artifact.data,
         "data_config": distilled.artifact.data_config,
+        "starting_weights": distilled.artifact.starting_weights,
     }
 
 
