@@ -7,7 +7,7 @@ from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.prefixes import Cost, prefix_costs
-from imf_deploy.models.pretrained import Pretrained, preparation_of, read_pretrained
+from imf_deploy.models.pretrained import Pretrained, preparation_of, prepared_for, read_pretrained
 from imf_deploy.models.registry import (
     SMALL_IMAGE,
     ModelSpec,
@@ -40,6 +40,7 @@ __all__ = [
     "only_logits",
     "prefix_costs",
     "preparation_of",
+    "prepared_for",
     "read_pretrained",
     "read_weights",
     "recipe_of",
