@@ -84,6 +84,15 @@ def open_parts(
     return DataSet(name, preprocess, splits["train"], validation, test, digest.hexdigest(), notes)
 
 
+def open_part(part: Part, preprocess: Preprocess) -> ImageSource:
+    """Return the images of one part, decoded in memory if they fit.
+
+    Raises:
+        ImfDeployError: an image is damaged.
+    """
+    return _sources([part], preprocess)[0]
+
+
 def _derive(pictures: Pictures, labels: tuple[str, ...], config: DataSettings) -> Preprocess:
     sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
     width, height = next(iter(sizes))
