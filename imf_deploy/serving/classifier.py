@@ -228,14 +228,17 @@ class Session:
         Args:
             images: Prepared images, ``uint8 [N, C, H, W]``; any number.
         """
+        return self.answers(self._normal(images))
+
+    def answers(self, inputs: Batch) -> Logits:
+        """Return what :meth:`logits` does, for normalised images, ``float32 [N, C, H, W]``."""
         size = self._size or BATCH
-        outputs = [self._run(images[start : start + size]) for start in range(0, len(images), size)]
+        outputs = [self._run(inputs[start : start + size]) for start in range(0, len(inputs), size)]
         answers = np.concatenate(outputs)
         return as_logits(answers) if self._probabilities else answers
 
-    def _run(self, images: npt.NDArray[np.uint8]) -> Logits:
-        count = len(images)
+    def _run(self, batch: Batch) -> Logits:
+        count = len(batch)
         if self._size and count < self._size:
-            images = np.resize(images, (self._size, *images.shape[1:]))
-        batch: Batch = self._normal(images)
-        return self._runner.infer(batch)[:count]
+            batch = np.resize(batch, (self._size, *batch.shape[1:]))
+        return self._runner.infer(np.ascontiguousarray(batch))[:count]
