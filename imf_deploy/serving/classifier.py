@@ -128,6 +128,8 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
         classes=own.num_classes,
         measured=False,
     )
+    if record.calibration and record.calibration.target == "tensorrt":
+        notes.append(f"{path} was made for TensorRT: ONNX Runtime is slower with it, and may answer otherwise")
     known = calibrated.probabilities if calibrated and output == calibrated.output else None
     return Classifier(record, way, fixed, known, tuple(notes))
 
@@ -153,7 +155,7 @@ def _engine(path: Path, how: HowToRun) -> Classifier:
     record.preprocess.check_known(str(path))
     device = how.device if how.device.startswith("cuda") else "cuda"
     way = Way(path, how.threads or usable_cpus(), device, "tensorrt", "", cuda_graph=True, measured=False)
-    return Classifier(record, way, min(largest_batch(record), BATCH), None)
+    return Classifier(record, way, largest_batch(record))
 
 
 def _weights(path: Path, how: HowToRun) -> Classifier:
@@ -162,7 +164,7 @@ def _weights(path: Path, how: HowToRun) -> Classifier:
     product = load_product(path, how.trust_model)
     product.artifact.preprocess.check_known(str(path))
     way = Way(path, how.threads or usable_cpus(), how.device, "pytorch", "", product=product)
-    return Classifier(product.artifact, way, 0, False)
+    return Classifier(product.artifact, way)
 
 
 class Session:
