@@ -100,7 +100,10 @@ def build_product(model: dict[str, Any], product: str, trusted: Collection[str] 
     network = build_model(spec)
     if not k:
         return network.eval()
-    blocks = student_blocks(network, spec)
+    try:
+        blocks = student_blocks(network, spec)
+    except UsageError as error:
+        raise ImfDeployError(f"the record of the model is damaged ({error.what})", "Strip again") from error
     if not 1 <= k <= len(blocks):
         raise ImfDeployError(
             f"{spec.name} has {len(blocks)} blocks, so {product} does not exist", "Strip again"

@@ -43,8 +43,8 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
     loaded = load_distilled(artifact)
     assert loaded.design == DESIGNS[name]
     sizes = [(block.channels, block.size) for block in loaded.teacher_features]
-    assert sizes == ([(16, 16), (32, 8), (64, 4)] if name == "stages" else [(64, 4)] * 3)
-    assert loaded.graph.imf.attention.shape == (3, 1 if name in ("per-branch", "averaged") else 3)
+    assert sizes == ([(16, 16), (32, 8), (64, 4), (64, 4)] if name == "stages" else [(64, 4)] * 4)
+    assert loaded.graph.imf.attention.shape == (4, 1 if name in ("per-branch", "averaged") else 3)
     if name == "averaged":
         assert not loaded.graph.imf.attention.any()
     products = strip(loaded, choose_products(["all"], 3), tmp_path / "products", images)
@@ -54,7 +54,8 @@ def test_it_is_loaded_and_stripped(made: tuple[str, Artifact], images: torch.Ten
         assert [tuple(f.shape[1:]) for f in outputs.features] == [(c, s, s) for c, s in sizes]
         for k, product in enumerate(products[1:]):
             module = load_product(product.path).module
-            assert module.classifier.in_features == sum(c for c, _ in sizes[: k + 1])
+            shapes = loaded.graph.imf.shapes[: k + 1]
+            assert module.classifier.in_features == sum(shape.outputs for shape in shapes)
             assert torch.allclose(module(images), outputs.attentive[k], atol=1e-5, rtol=1e-5)
 
 
@@ -68,7 +69,7 @@ def test_a_record_of_another_design(distilled_artifact: Artifact, change: dict[s
 def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> None:
     its = find_blocks(teacher.module, 16)
     graph, _, features = training_graph(ModelSpec("resnet8", 3, 16), its, BranchSettings(match="stages"))
-    assert features == its
+    assert features == [*its, its[-1]]
     task = ImfTask(graph, teacher, features, LossSettings())
     (target,) = task.targets([torch.randn(4, 3, 16, 16)])
     shapes = {key: tuple(map_.shape) for key, map_ in target.maps.items()}

@@ -9,6 +9,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.method.branches import Taps
 from imf_deploy.method.fold import FoldedImf
 from imf_deploy.models import Block, ModelSpec, build_model, find_blocks, student_blocks, to_map, truncate
+from imf_deploy.records.making import IfdShape
 
 
 def test_blocks_named_by_hand_come_in_the_order_in_which_they_run() -> None:
@@ -133,9 +134,8 @@ def test_a_class_token_is_no_part_of_the_map() -> None:
 
 def test_a_transformer_can_be_cut_and_keeps_a_free_batch() -> None:
     model = build_model(ModelSpec.for_images("timm:vit_tiny_patch16_224", 3, 32)).eval()
-    folded = FoldedImf(
-        model, find_blocks(model, 32, ("blocks.0", "blocks.1")), [Block("t", 4, 2)] * 2, 3
-    ).eval()
+    blocks = find_blocks(model, 32, ("blocks.0", "blocks.1"))
+    folded = FoldedImf(model, blocks, [IfdShape(4, 2, 0, 4)] * 2, 3).eval()
     batch = torch.export.Dim("batch")
     program = torch.export.export(folded, (torch.zeros(2, 3, 32, 32),), dynamic_shapes=({0: batch},))
     images = torch.randn(5, 3, 32, 32)

@@ -43,6 +43,8 @@ def make_distilled(tmp_path: Path) -> Callable[[str], Distilled]:
             history=[],
             blocks=blocks,
             teacher_features=features,
+            ifds=graph.imf.shapes,
+            members=graph.imf.members,
             teacher={},
             teacher_accuracy=None,
             teacher_tensors=[],

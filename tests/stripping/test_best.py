@@ -62,7 +62,7 @@ def test_exactly_one_point_below_plain_is_within_one_point() -> None:
 def test_the_training_graph_is_as_accurate_as_the_products_that_come_from_it(
     distilled: Distilled, data: DataSet, tmp_path: Path
 ) -> None:
-    names = choose_products(["all"], len(distilled.blocks))
+    names = choose_products(["all"], distilled.graph.imf.members)
     rated = rate_products(distilled, names, data, torch.device("cpu"))
     made = strip(distilled, names, tmp_path)
     assert [each.product for each in rated] == names

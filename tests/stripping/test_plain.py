@@ -46,7 +46,7 @@ def test_the_proof(make_distilled: Callable[[str], Distilled], tmp_path: Path) -
     assert (rung.name, rung.max_abs_diff, rung.tolerance) == ("stripped", 0.0, 0.0)
     assert proof.keys_match
     assert {row.module for row in proof.removed} == {
-        *(f"imf.{part}.{i}" for part in ("ifds", "heads") for i in range(3)), "imf.attention",
+        *(f"imf.{part}.{i}" for part in ("ifds", "heads") for i in range(4)), "imf.attention",
     }  # fmt: skip
     gone = sum(row.parameters for row in proof.removed)
     assert proof.parameters_before - proof.parameters_after == gone
