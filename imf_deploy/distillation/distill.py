@@ -16,6 +16,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.budget import BranchPlan
+from imf_deploy.method.names import imf
 from imf_deploy.models import (
     Block,
     ModelSpec,
@@ -25,8 +26,10 @@ from imf_deploy.models import (
     load_weights,
     read_weights,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
+from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile
 from imf_deploy.settings import BranchSettings, DistillSettings, MonitoringSettings
 from imf_deploy.settings.base import from_record
@@ -218,8 +221,19 @@ def run_distillation(
     if config.refit and monitoring.teacher_outputs_gb:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
+    _report_missing(spec, graph)
     history = fit(task, data, config, f"Distilling {spec.name}", checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history)
+
+
+def _report_missing(spec: ModelSpec, graph: TrainingGraph) -> None:
+    """Report blocks that no ``imf@k`` can end with."""
+    found, members = len(student_blocks(graph.student, spec)), graph.imf.members
+    if members < found:
+        names = ", ".join(imf(k) for k in range(members + 1, found + 1))
+        say(
+            f"{spec.name} has no {names}: its last blocks leave no room for IFDs within the student's own size"
+        )
 
 
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
