@@ -231,9 +231,7 @@ def _report_missing(spec: ModelSpec, graph: TrainingGraph) -> None:
     found, members = len(student_blocks(graph.student, spec)), graph.imf.members
     if members < found:
         names = ", ".join(imf(k) for k in range(members + 1, found + 1))
-        say(
-            f"{spec.name} has no {names}: its last blocks leave no room for IFDs within the student's own size"
-        )
+        say(f"{spec.name} has no {names}: its last blocks leave no room for IFDs in a student's size")
 
 
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:
