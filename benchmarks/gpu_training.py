@@ -41,6 +41,7 @@ from imf_deploy.settings import BranchSettings, DataSettings, LossSettings, Trai
 from imf_deploy.settings.training import Precision
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.distributed import accelerator
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.terms import Terms
 from imf_deploy.training.training import READ_EVERY, Training
@@ -134,7 +135,8 @@ def training(
         **changes,
     )
     with accelerator(device, precision) as prepared:
-        made = Training(task, data, config, device, prepared, capture=mode == "graph")
+        parts = Parts(task, config, classes)
+        made = Training(task, data, config, parts, device, prepared, capture=mode == "graph")
         made._terms = _Recorded(READ_EVERY)
         if mode == "reading":
             read_every_loss(made)

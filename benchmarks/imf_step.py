@@ -30,6 +30,7 @@ from imf_deploy.training.cpu_layers import fast_layers
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import accelerator
 from imf_deploy.training.optimizer import build_optimizer
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.training import Training
 
 Step = Callable[[], None]
@@ -112,7 +113,7 @@ def main() -> None:
         fast_layers(graph, device),
         fast_layers(plain, device),
     ):
-        training = Training(task, data, config, device, prepared)
+        training = Training(task, data, config, Parts(task, config, options.classes), device, prepared)
         graph.train()
         steps: dict[str, Step] = {
             "floor": floor(plain, network, batch),

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SIDE, EPOCHS, BATCH = 96, 5, 32
+SIDE, EPOCHS, BATCH = 96, 2, 32
 SEEDS, TUNING_SEED = (0, 1, 2), 1000
 NETWORK = "tf_efficientnet_lite0"
 PYTORCH_RATES = (3e-4, 1e-3, 3e-3)

@@ -109,7 +109,7 @@ class FakeQuantizedGraph(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
-        """``[N, 3, S, S]`` -> the outputs of the graph with rounded weights and activations."""
+        """``[N, C, H, W]`` -> the outputs of the graph with rounded weights and activations."""
         rounded = {
             name: quantizer(self.graph.get_parameter(name))
             for name, quantizer in zip(self._weight_names, self.weights, strict=True)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
-from imf_deploy.artifact import load_artifact
 from imf_deploy.calib.layers import LAYER_TYPES, Layer, find_layers
 from imf_deploy.calib.prepare import OPSET, prepare
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.onnx_file import OnnxInfo, content_hash, describe_onnx
-from imf_deploy.files import read_json, sha256_file
+from imf_deploy.export.onnx_record import onnx_record
 from imf_deploy.portability.session import cpu_session
 from imf_deploy.preprocess import Preprocess
-from imf_deploy.records.files import OnnxFile, sidecar_path
+from imf_deploy.records.files import OnnxFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.tasks.classification import are_probabilities
-from imf_deploy.untrusted import parse_object, shorten
+from imf_deploy.untrusted import shorten
 
-_PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
 # Number of noise images that determine which output holds the logits, and their form.
 _PROBE = 4
 _SAME = 1e-4
@@ -81,7 +77,7 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
     """
     info = describe_onnx(path)
     _refuse_other_types(path, info)
-    artifact, notes = _record(path, info, preprocess)
+    artifact, notes = onnx_record(path, info, preprocess)
     if len(info.inputs) != 1:
         raise ImfDeployError(f"{path} has {len(info.inputs)} inputs", "Use a classifier with one input")
     name, shape = next(iter(info.inputs.items()))
@@ -206,71 +202,3 @@ def _refuse_other_types(path: Path, info: OnnxInfo) -> None:
         )
     if info.precision != "fp32":
         raise UsageError(f"{path} is {info.precision}", "Use the float32 file of the same product")
-
-
-def _record(path: Path, info: OnnxInfo, preprocess: Preprocess | Path | None) -> tuple[OnnxFile, list[str]]:
-    """Return the file's record and notes, from its sidecar, or from its metadata and ``preprocess``."""
-    given = Preprocess.from_dict(read_json(preprocess)) if isinstance(preprocess, Path) else preprocess
-    if sidecar_path(path).is_file():
-        artifact = load_artifact(path, OnnxFile)
-        if given and artifact.preprocess.resize == "input":
-            artifact = artifact.revised(preprocess=given)
-        elif given and given != artifact.preprocess:
-            raise UsageError(
-                f"{preprocess if preprocess is not given else 'preprocess'} contradicts the record of {path}",
-                "Leave `preprocess` out for this file",
-            )
-        return artifact, []
-    own, problem = _own_preprocess(path, info.metadata)
-    chosen = given or own
-    if chosen is None:
-        raise UsageError(
-            problem, "Use `preprocess` FILE.json with size, resize, resize_to, mean, std, labels and color"
-        )
-    ignored = {
-        "preprocess": "preprocess" in info.metadata and own != chosen,
-        "model": "model" in info.metadata and not _model(path, info.metadata),
-        "product": "product" in info.metadata and not _product(info.metadata),
-    }
-    notes = [f"The metadata '{key}' of {path} is not used" for key, is_other in ignored.items() if is_other]
-    artifact = OnnxFile(
-        path=path,
-        sha256=sha256_file(path),
-        parent="",
-        recipe="",
-        model=_model(path, info.metadata) or {"name": path.stem.removesuffix("-fp32")},
-        preprocess=chosen,
-        product=_product(info.metadata),
-        inputs=info.inputs,
-        outputs=info.outputs,
-    )
-    return artifact, notes
-
-
-def _own_preprocess(path: Path, metadata: dict[str, str]) -> tuple[Preprocess | None, str]:
-    """Return the preprocessing in a file's metadata, or why there is none; other tools also use the key."""
-    if "preprocess" not in metadata:
-        return None, (
-            f"the preprocessing of {path} is unknown: it has no sidecar and no 'preprocess' in its metadata"
-        )
-    name = f"the metadata 'preprocess' of {path}"
-    try:
-        return Preprocess.from_dict(parse_object(metadata["preprocess"], name)), ""
-    except ImfDeployError as error:
-        reason = error.what if name in error.what else f"{name} cannot be used: {error.what}"
-        return None, reason
-
-
-def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    """Return the model in a file's metadata if imf-deploy wrote it, else an empty dict."""
-    try:
-        content = parse_object(metadata.get("model", "{}"), f"the metadata 'model' of {path}")
-    except ImfDeployError:
-        return {}
-    return content if isinstance(content.get("name"), str) else {}
-
-
-def _product(metadata: dict[str, str]) -> str:
-    """Return the product in a file's metadata if imf-deploy wrote it, else an empty string."""
-    product = metadata.get("product", "")
-    return product if _PRODUCT.fullmatch(product) else ""

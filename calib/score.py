@@ -38,7 +38,7 @@ def model_runner(model: FloatModel, path: Path, *, keep_floats: bool = False) ->
 
 
 def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Tensor], Array]:
-    """Return a function of network input, ``[N, 3, S, S] -> [N, classes]``, for any batch size."""
+    """Return a function of network input, ``[N, C, H, W] -> [N, classes]``, for any batch size."""
 
     def predict(images: Tensor) -> Array:
         batch = np.ascontiguousarray(images.numpy())

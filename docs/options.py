@@ -12,8 +12,10 @@ from typing import Any
 
 from imf_deploy import settings
 from imf_deploy.settings.base import option_values
+from imf_deploy.settings.starts import STUDENT, TEACHER
 
 DOCS = Path(__file__).parent
+STARTS = re.compile(r"(<!-- defaults by start -->\n)(.*?)(<!-- end of defaults -->)", re.DOTALL)
 TABLE = re.compile(r"(<!-- options of (\w+) -->\n)(.*?)(<!-- end of options -->)", re.DOTALL)
 
 
@@ -32,8 +34,26 @@ def table(kind: Any) -> str:
     return "\n".join(rows) + "\n"
 
 
+def defaults() -> str:
+    """Return the defaults that depend on what a training starts from, as Markdown."""
+    columns = {
+        "teacher, fresh": settings.TeacherSettings(),
+        "teacher from weights": settings.TeacherSettings(teacher_weights="given"),
+        "student, fresh": settings.DistillSettings(),
+        "student from weights": settings.DistillSettings(student_weights="given"),
+    }
+    names = dict.fromkeys([*TEACHER.defaults, *STUDENT.defaults])
+    rows = [f"| option | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name in names:
+        values = (getattr(kind, name, "") for kind in columns.values())
+        shown = ("on" if v is True else "off" if v is False else str(v) for v in values)
+        rows.append(f"| `--{name.replace('_', '-')}` | {' | '.join(shown)} |")
+    return "\n".join(rows) + "\n"
+
+
 def written(page: str) -> str:
     """Return a page with its tables as the settings are now."""
+    page = STARTS.sub(lambda m: f"{m[1]}{defaults()}{m[3]}", page)
     return TABLE.sub(lambda m: f"{m[1]}{table(getattr(settings, m[2]))}{m[4]}", page)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Labels = Sequence[int] | npt.NDArray[np.integer]
 Predict = Callable[["Tensor"], "Tensor | npt.NDArray[np.floating]"]
-"""Network input ``float32 [N, 3, S, S]`` -> logits ``[N, classes]``."""
+"""Network input ``float32 [N, C, H, W]`` -> logits ``[N, classes]``."""
 _Classes = npt.NDArray[np.int64]
 _Right = npt.NDArray[np.bool_]
 
@@ -177,7 +177,8 @@ def _classes(predict: Predict, prepare: Callable[[Tensor], Tensor], images: Tens
 def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
     """Yield the current way to prepare images, whose name is empty, and then others."""
     yield "", preprocess.normalize
-    for name, mean, std, flipped in _INPUTS:
+    for name, *values, flipped in _INPUTS:
+        mean, std = (value if preprocess.channels == 3 else _of_one(value) for value in values)
         if (mean, std) == (preprocess.mean, preprocess.std) or (flipped and preprocess.color == "L"):
             continue
         scale = replace(preprocess, mean=mean, std=std).normalize
@@ -185,6 +186,11 @@ def _inputs(preprocess: Preprocess) -> Iterator[tuple[str, Callable[[Tensor], Te
     if preprocess.color != "L":
         yield "BGR channels", _of_flipped(preprocess.normalize)
     yield "inverted brightness", lambda images: preprocess.normalize(255 - images)
+
+
+def _of_one(values: tuple[float, float, float]) -> tuple[float]:
+    """Return the value of one channel: the mean over three."""
+    return (round(sum(values) / len(values), 6),)
 
 
 def _of_flipped(prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -16,6 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.untrusted import shorten
 
@@ -59,6 +60,8 @@ def read_typed(kind: type[Value], content: Any) -> Value:
         return _adapter(kind).validate_json(f"[{json.dumps(content)}]")[0]  # type: ignore[arg-type, no-any-return]
     except ValidationError as error:
         raise ValueError(first_problem(error, skip=1)) from None
+    except UsageError as error:  # settings inside a record
+        raise ValueError(error.what) from None
 
 
 def from_json(model: type[Model], content: Any) -> Model:
@@ -72,6 +75,8 @@ def from_json(model: type[Model], content: Any) -> Model:
         return model.model_validate_json(json.dumps(content))
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
+    except UsageError as error:  # settings inside a record
+        raise ValueError(error.what) from None
 
 
 def to_json(value: Any) -> Any:

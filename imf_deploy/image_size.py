@@ -18,7 +18,7 @@ from imf_deploy.limits import LARGEST_SIDE
 def _one_problem(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     """Report one problem instead of one for each form that a size may have."""
     try:
-        return validate(value)
+        return validate(tuple(value) if isinstance(value, list) else value)  # JSON has no tuples
     except ValidationError:
         raise ValueError(f"Input should be a size in pixels, from 1 to {LARGEST_SIDE}") from None
 
@@ -42,7 +42,7 @@ ImageSize = Annotated[
 Shape = tuple[int, int, int]
 """Channels, height and width of a network's input."""
 
-_TEXT = re.compile(r"(?:([0-9]{1,9})x)?(?:([0-9]{1,9})x)?([0-9]{1,9})")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def sides(size: Size) -> tuple[int, int]:
@@ -89,15 +89,31 @@ def pixels_text(size: ImageSize) -> str:
     return f"{square} pixels{'' if channels == 3 else f' and {channels} channel'}"
 
 
-def read_size(text: str) -> ImageSize:
-    """Read the form of :func:`size_text`; the sides are not checked.
+def read_size(text: str) -> Size:
+    """Read the form of :func:`size_text` without channels; the sides are not checked.
 
     Raises:
         ValueError: it has another form.
     """
-    if not (match := _TEXT.fullmatch(text.strip().lower())):
+    numbers = _numbers(text)
+    if not 1 <= len(numbers) <= 2:
         raise ValueError("it is neither a side in pixels, such as 224, nor HEIGHTxWIDTH, such as 160x256")
-    return short(tuple(int(number) for number in match.groups() if number))
+    return short_size((numbers[0], numbers[-1]))
+
+
+def read_image_size(text: str) -> ImageSize:
+    """Read the form of :func:`size_text`; the sides and the channels are not checked.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    numbers = _numbers(text)
+    return short(numbers) if len(numbers) == 3 else read_size(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = text.strip().lower().split("x")
+    return tuple(map(int, parts)) if all(map(_NUMBER.fullmatch, parts)) else ()
 
 
 def check_image_size(size: ImageSize, smallest: int) -> None:

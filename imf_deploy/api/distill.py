@@ -1,6 +1,6 @@
 """``imf_deploy.distill``."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -8,11 +8,13 @@ from torch import nn
 from imf_deploy.api.data import Data, as_split, as_training, data_set, first_shape
 from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
 from imf_deploy.data import DataSet, open_data
-from imf_deploy.distillation.distill import Distilled, run_distillation, student_spec
+from imf_deploy.distillation.distill import Distilled, run_distillation
+from imf_deploy.distillation.student import started, student_spec, student_start
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import short
-from imf_deploy.models import ModelSpec, check_behaviour, check_student
+from imf_deploy.models import ModelSpec, check_behaviour, check_student, recipe_of
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import say
 from imf_deploy.settings import DataSettings, DistillSettings, GivenTeacher, MonitoringSettings
 from imf_deploy.teaching.teacher import Teacher, find_teacher
 from imf_deploy.training.device import choose_device
@@ -26,6 +28,7 @@ def distill(
     validation: Data | None = None,
     settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
     *,
+    student_weights: str | Path | None = None,
     preprocess: Preprocess | None = None,
     folder: str | Path | None = None,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
@@ -46,6 +49,9 @@ def distill(
             whether re-fitted heads are kept. Named data has its own.
         settings: Epochs, learning rate, weights of the loss, design of the branches. ``settings.student`` is
             not used.
+        student_weights: Weights that a named student starts from: a file, ``pretrained``,
+            ``pretrained:TAG`` or ``hf-hub:OWNER/NAME``; by default those of ``settings``, or fresh ones. A
+            module has its own.
         preprocess: How images are prepared as the networks' input, and the names of the classes; it is stored
             in every file that is made. Named data has its own.
         folder: Folder for checkpoints, so that the same call resumes after an interruption; by default
@@ -62,6 +68,14 @@ def distill(
         ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
     """
     check_monitoring(monitoring)
+    if student_weights is not None:
+        settings = replace(settings, student_weights=str(student_weights))
+    if isinstance(student, str):
+        settings = replace(settings, student=student)
+    elif settings.student_weights:
+        raise UsageError(
+            "student_weights is given, but the student is a module", "Load them into it, or name the student"
+        )
     data = _data(student, teacher, train, validation, preprocess, settings)
     preprocess = data.preprocess
     teaching = _teacher(teacher, data, settings)
@@ -70,9 +84,13 @@ def distill(
             f"the teacher has {teaching.spec.num_classes} classes, but the data has {preprocess.num_classes}",
             "Use a teacher of the same classes",
         )
+    start = None
     if isinstance(student, str):
-        spec = student_spec(replace(settings, student=student), data)
-        check_student(spec)
+        spec = student_spec(settings, data)
+        start = student_start(settings, data)
+        for note in start.notes if start else ():
+            say(note)
+        check_student(spec, start.load if start else None)
     else:
         name = type(student).__name__
         fitting_preprocess(student, None, preprocess)
@@ -82,15 +100,15 @@ def distill(
     if checkpoint:
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
     recipe = {
-        "student": spec.to_dict(),
+        "student": recipe_of(spec) if isinstance(student, str) else spec.to_dict(),
         "teacher": teaching.sha256 if isinstance(teacher, nn.Module) else teaching.identity,
         "train_images": len(data.train),
-        "config": asdict(settings),
+        **started(settings, start),
     }
     # The weights of a named student are drawn after the seed is set.
     given = None if isinstance(student, str) else student
     run = run_distillation(
-        spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given
+        spec, teaching, data, settings, checkpoint, recipe, monitoring=monitoring, student=given, start=start
     )
     return distilled_in_memory(run.graph, spec, preprocess, settings, run.finish(data))
 

@@ -31,7 +31,7 @@ def strip(
             :func:`imf_deploy.distill`.
         products: ``plain`` (the student itself) and ``imf@k`` (its first k blocks and their branches);
             empty makes all.
-        images: ``float32 [N, 3, S, S]`` to compare the logits on; by default 64 images of seeded noise.
+        images: ``float32 [N, C, H, W]`` to compare the logits on; by default 64 images of seeded noise.
         preprocess: How images are prepared as the input of a distiller's student, and the names of its
             classes; it is stored in every file that is made.
 

@@ -58,7 +58,7 @@ def distill_and_export(
         Console().print(render_summary(report))
 
 
-_SHARED = ("train_precision", "device", "augment", "flip", "seed", "grad_accumulation")
+_SHARED = ("train_precision", "device", "augment", "flip", "seed", "grad_accumulation", "balance")
 
 
 def _teacher(teacher: TeacherChoice, student: DistillSettings, preset: str) -> RunTeacher:

@@ -37,9 +37,15 @@ def train_teacher(
 ) -> None:
     """Train a teacher on a data set with cross-entropy."""
     from imf_deploy.data import open_data
+    from imf_deploy.errors import UsageError
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
+    if data.unlabelled:
+        raise UsageError(
+            "a teacher learns from labels alone, so it cannot use `unlabelled`",
+            "Leave it out here, and give it to distill",
+        )
     opened = open_data(data)
     for note in opened.notes:
         say(note)
@@ -75,8 +81,9 @@ def distill(
 ) -> None:
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
+    from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
-    from imf_deploy.distillation.distill import student_spec
+    from imf_deploy.distillation.student import student_spec, student_start
     from imf_deploy.models import check_student
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
@@ -86,7 +93,11 @@ def distill(
     opened = open_data(data)
     for note in opened.notes:
         say(note)
-    check_student(student_spec(config, opened))  # faster than checking the teacher
+    check_unlabelled(config, opened)
+    start = student_start(config, opened)
+    for note in start.notes if start else ():
+        say(note)
+    check_student(student_spec(config, opened), start.load if start else None)  # faster than the teacher
     loaded = find_teacher(teacher, opened, config.device)
     if doubt := check_teacher(loaded, opened, teacher.accept_weak_teacher):
         say(doubt)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.crops import random_crops
 from imf_deploy.data.dataset import Split
+from imf_deploy.data.order import EpochOrder
 from imf_deploy.data.resident import ResidentImages
 from imf_deploy.data.transport import PipedBatch, Transport
 from imf_deploy.errors import ImfDeployError
@@ -20,8 +21,8 @@ from imf_deploy.untrusted import shorten
 Batch = tuple[Tensor, Tensor]
 Viewed = tuple[Tensor, Tensor, Tensor | None]
 """A batch, and the number of each image's view if views can be counted."""
-Wanted = tuple[int, list[int], int | None]
-"""The index of a split, positions in it, and the key of random crops if there are any."""
+Wanted = tuple[int, list[int], tuple[int, list[int]] | None]
+"""The index of a split, positions in it, and the key and the number of each random crop if there are any."""
 
 
 class _Fetch(Dataset[Batch | PipedBatch]):
@@ -33,10 +34,10 @@ class _Fetch(Dataset[Batch | PipedBatch]):
         self.piped = piped
 
     def __getitem__(self, wanted: Wanted) -> Batch | PipedBatch:
-        which, positions, key = wanted
+        which, positions, crop = wanted
         split, labels = self.splits[which]
         index = torch.tensor(positions)
-        crops = None if key is None else random_crops(positions, key, self.aspect)
+        crops = None if crop is None else random_crops(crop[1], crop[0], self.aspect)
         batch = split.fetch(index, crops), labels[index]
         return PipedBatch.of(*batch) if self.piped else batch
 
@@ -135,6 +136,7 @@ class TrainLoader:
         part: The part of every batch that this process takes.
         device: Device of the batches; images are sent there as bytes and converted there.
         held_out: Images that :meth:`evaluation` yields, from the same workers.
+        balanced: Whether all classes are drawn equally often; see :class:`EpochOrder`.
     """
 
     def __init__(
@@ -147,9 +149,12 @@ class TrainLoader:
         part: Part = Part(),
         device: torch.device = _CPU,
         held_out: Split | None = None,
+        balanced: bool = False,
     ) -> None:
         self.batch_size = min(batch_size, len(split))
         self._count = len(split)
+        self._order = EpochOrder(split.labels, self.batch_size, balanced)
+        self._balanced = balanced
         self._augment = augment
         self._seed = seed
         self._part = part
@@ -174,7 +179,8 @@ class TrainLoader:
             first: Number of batches to skip, because they were seen before.
 
         Yields:
-            ``float32 [B, C, H, W]`` in channels-last memory, and ``int64 [B]``.
+            ``float32 [B, C, H, W]`` in channels-last memory, and ``int64 [B]``, below 0 for images without a
+            label.
         """
         for images, labels, _ in self.viewed_epoch(number, first):
             yield images, labels
@@ -183,12 +189,18 @@ class TrainLoader:
         """Yield the batches of :meth:`epoch` with their views, numbered as by :meth:`Augment.view_of`."""
         key = self._seed * 1_000_003 + number
         generator = torch.Generator().manual_seed(key)
-        order = torch.randperm(self._count, generator=generator)
+        order = self._order.draw(generator)
         chunks = torch.split(order, self.batch_size)[first : len(self)]
         members = self._part.members(self.batch_size)
-        crops = key if self._augment.crop else None
         chosen = [chunk[members] for chunk in chunks]
-        self._batches[:] = [(0, positions.tolist(), crops) for positions in chosen]
+        numbers = chosen
+        if self._balanced:  # an image that is drawn repeatedly is cropped differently each time
+            places = torch.split(torch.arange(len(order)), self.batch_size)[first : len(self)]
+            numbers = [place[members] for place in places]
+        self._batches[:] = [
+            (0, positions.tolist(), (key, crops.tolist()) if self._augment.crop else None)
+            for positions, crops in zip(chosen, numbers, strict=True)
+        ]
         for _ in range(first):
             self._augment.draw(self.batch_size, generator)
         drawn = [self._augment.draw(self.batch_size, generator).of(members) for _ in chunks]

@@ -38,12 +38,12 @@ class RandomCrop:
         return tuple(int(value) for value in box)  # type: ignore[return-value]
 
 
-def random_crops(positions: list[int], key: int, aspect: float = 1.0) -> list[RandomCrop]:
+def random_crops(numbers: list[int], key: int, aspect: float = 1.0) -> list[RandomCrop]:
     """Return a crop for every image.
 
     Args:
-        positions: Positions of the images within their split.
+        numbers: A number for each image, such as its position within its split.
         key: Number that stands for the seed of the training and the epoch.
         aspect: Width by height of the network's input.
     """
-    return [RandomCrop((key * 1_000_003 + position) % (1 << 63), aspect) for position in positions]
+    return [RandomCrop((key * 1_000_003 + number) % (1 << 63), aspect) for number in numbers]

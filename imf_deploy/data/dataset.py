@@ -13,13 +13,16 @@ from imf_deploy.data.pictures import Pictures, decode
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Crop, Preprocess
 
+UNLABELLED = -1
+"""Label of an image without one, as in scikit-learn."""
+
 
 class ImageSource(Protocol):
     """Labelled images that can be fetched by position."""
 
     @property
     def labels(self) -> Tensor:
-        """Class of every image, ``int64 [N]``."""
+        """Class of every image, ``int64 [N]``; :data:`UNLABELLED` if it has none."""
 
     @property
     def workers(self) -> int:
@@ -127,6 +130,8 @@ class DataSet:
         fingerprint: Hash that identifies images and splits.
         notes: Decisions made for the user, such as a hold-out, to be printed.
         config: ``DataSettings`` fields that open the data set again.
+        unlabelled: Images without labels that a distillation also learns from, if any; neither
+            ``fingerprint`` nor the splits contain them.
     """
 
     name: str
@@ -137,6 +142,7 @@ class DataSet:
     fingerprint: str
     notes: tuple[str, ...] = ()
     config: dict[str, Any] = field(default_factory=dict)
+    unlabelled: Split | None = None
 
 
 def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) -> tuple[Split, Split]:

@@ -10,7 +10,8 @@ import torch
 
 from imf_deploy.compat import usable_cpus
 from imf_deploy.data.dataset import DataSet, EncodedImages, ImageSource, MemoryImages, Split
-from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size, several_unreadable
+from imf_deploy.data.image_file import several_unreadable
+from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size
 from imf_deploy.data.roles import Role
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import sides
@@ -81,6 +82,15 @@ def open_parts(
     empty = splits["train"].subset(torch.arange(0))
     validation, test = splits.get("validation", empty), splits.get("test", empty)
     return DataSet(name, preprocess, splits["train"], validation, test, digest.hexdigest(), notes)
+
+
+def open_part(part: Part, preprocess: Preprocess) -> ImageSource:
+    """Return the images of one part, decoded in memory if they fit.
+
+    Raises:
+        ImfDeployError: an image is damaged.
+    """
+    return _sources([part], preprocess)[0]
 
 
 def _derive(pictures: Pictures, labels: tuple[str, ...], config: DataSettings) -> Preprocess:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import Batch, Part, TrainLoader, Viewed, eval_batches
-from imf_deploy.data.dataset import MemoryImages, Split
+from imf_deploy.data.dataset import UNLABELLED, MemoryImages, Split
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.preprocess import Crop, Preprocess
 
@@ -20,7 +20,7 @@ MOST_BYTES = 4 << 30
 """Maximum size in bytes of the batches of an iterable without random access."""
 
 
-def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
+def read_batch(batch: Any, preprocess: Preprocess, name: str, least: int = 0) -> Batch:
     """Check a batch from outside.
 
     Args:
@@ -28,6 +28,7 @@ def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
             C, H, W]`` that ``preprocess`` converts to it; and ``int64 [N]``.
         preprocess: Size and classes that the batch must match.
         name: Name of the argument that the batch comes from, for messages.
+        least: Least label; :data:`imf_deploy.data.dataset.UNLABELLED` allows images without one.
 
     Raises:
         UsageError: the batch has another form.
@@ -49,7 +50,7 @@ def read_batch(batch: Any, preprocess: Preprocess, name: str) -> Batch:
         raise UsageError(f"{name} yields images {_shape(images)}", "Use float32 or uint8 images")
     if labels.shape != (len(images),) or labels.is_floating_point():
         raise UsageError(f"{name} yields labels {_shape(labels)}", "Use one integer for each image")
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < classes):
+    if len(labels) and not (int(labels.min()) >= least and int(labels.max()) < classes):
         raise UsageError(
             f"{name} has labels from {int(labels.min())} to {int(labels.max())}, but the network has "
             f"{classes} classes",
@@ -156,7 +157,7 @@ class GivenSplit(Split):
         first = next(iter(batches), None)
         if first is None:
             raise UsageError(f"{name} yields no batch", "Provide at least one")
-        images, labels = read_batch(first, preprocess, name)
+        images, labels = read_batch(first, preprocess, name, UNLABELLED)
         known = MemoryImages(images.cpu(), labels.cpu())
         return cls(known, torch.arange(len(batches) * len(images)), batches, len(images))
 
@@ -202,7 +203,7 @@ class GivenLoader:
         """Yield the same as :meth:`epoch`; the views are unknown. A batch of one image is skipped."""
         normalize = self._preprocess.normalizer(self._device)
         for index, batch in enumerate(self._split.batches):
-            images, labels = read_batch(batch, self._preprocess, "train")
+            images, labels = read_batch(batch, self._preprocess, "train", UNLABELLED)
             if index >= first and len(images) > 1:
                 members = self._part.members(len(images))
                 yield normalize(images[members].to(self._device)), labels[members].to(self._device), None
@@ -222,8 +223,9 @@ def train_loader(
     part: Part = ALL,
     device: torch.device = CPU,
     held_out: Split | None = None,
+    balanced: bool = False,
 ) -> TrainLoader | GivenLoader:
     """Return the loader of the training loop; see :class:`imf_deploy.data.batches.TrainLoader`."""
     if isinstance(split, GivenSplit):
         return GivenLoader(split, preprocess, part, device, held_out)
-    return TrainLoader(split, preprocess, batch_size, augment, seed, part, device, held_out)
+    return TrainLoader(split, preprocess, batch_size, augment, seed, part, device, held_out, balanced)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from imf_deploy.data.dataset import DataSet, hold_out
 from imf_deploy.data.folder import open_folder
@@ -11,6 +11,7 @@ from imf_deploy.data.labelled import open_labels, open_metadata
 from imf_deploy.data.named import NAMED, open_named
 from imf_deploy.data.overlap import overlap_notes
 from imf_deploy.data.shards import are_shards, open_shards
+from imf_deploy.data.unlabelled import open_unlabelled
 from imf_deploy.data.walk import exists
 from imf_deploy.errors import ImfDeployError, UsageError, visible
 from imf_deploy.files import fingerprint
@@ -30,6 +31,7 @@ def _check(config: DataSettings) -> None:
         config.data,
         config.data_root,
         config.labels,
+        config.unlabelled,
         os.path.realpath(config.data) if "\0" not in config.data else "",
     ):
         if printable(path) != path:
@@ -87,10 +89,14 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     if len(data.validation) == 0 and config.val_fraction > 0:
         train, validation = hold_out(data.train, config.val_fraction, config.split_seed, labels)
         data = replace(data, train=train, validation=validation)
+    if config.unlabelled:
+        unlabelled, found = open_unlabelled(Path(config.unlabelled), data.preprocess)
+        data = replace(data, unlabelled=unlabelled, notes=(*data.notes, *found))
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
-    del described["labels"]  # the data set's own fingerprint holds the labels
+    # The data set's own fingerprint holds the labels; unlabelled images belong to a distillation.
+    del described["labels"], described["unlabelled"]
     if config.channels == 3:  # as before there was a choice
         del described["channels"]
     known = fingerprint([data.fingerprint, described])
@@ -117,14 +123,14 @@ def is_named(data: str) -> bool:
 def settings_for(preprocess: Preprocess, data: str, root: str = "", labels: str = "") -> DataSettings:
     """Return settings that open data as the input of a known network; a named data set has its own size."""
     size = 0 if is_named(data) else preprocess.size
-    channels: Literal[1, 3] = 1 if preprocess.channels == 1 else 3
-    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=channels)
+    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=preprocess.channels)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -> DataSet:
     """Open the data that a file's record names, even if it was moved.
 
-    A record never causes a download: only data that the caller names is downloaded.
+    A record never causes a download: only data that the caller names is downloaded. Unlabelled images are
+    not opened.
 
     Args:
         config: ``data_config`` of the record.
@@ -143,6 +149,7 @@ def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -
         data_root=root or known.data_root,
         labels=labels or _moved(known, data),
         image_size=0 if is_named(data) else known.image_size,
+        unlabelled="",
     )
     return open_data(chosen, download=bool(data))
 

@@ -11,13 +11,16 @@ def overlap_notes(data: DataSet) -> tuple[str, ...]:
     Images are compared by the marks of their sources; for a data set without marks there are no notes.
     """
     named = {"training": data.train, "validation": data.validation, "test": data.test}
-    pairs = (("validation", "training"), ("test", "training"), ("test", "validation"))
+    pairs = [("validation", "training"), ("test", "training"), ("test", "validation")]
+    if data.unlabelled is not None:
+        named["unlabelled"] = data.unlabelled
+        pairs += [("validation", "unlabelled"), ("test", "unlabelled")]
     notes = []
     for later, earlier in pairs:
         total, copies = len(named[later]), _copies(named[later], named[earlier])
         consequence = (
             "accuracy on them says nothing about new images"
-            if earlier == "training"
+            if earlier in ("training", "unlabelled")
             else "a choice made on one split cannot be judged fairly on the other"
         )
         count = f"All {total}" if copies == total else f"{copies} of {total}"

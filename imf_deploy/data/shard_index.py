@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from imf_deploy.data.pictures import unreadable
+from imf_deploy.data.image_file import unreadable
 from imf_deploy.data.shard_samples import UNREADABLE, read_samples
 from imf_deploy.errors import ImfDeployError
 

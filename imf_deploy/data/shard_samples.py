@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imf_deploy.data.classes import class_name
-from imf_deploy.data.pictures import FORMATS, LARGEST_FILE, SUFFIXES, mark_of, unreadable
+from imf_deploy.data.image_file import FORMATS, LARGEST_FILE, SUFFIXES, unreadable
+from imf_deploy.data.pictures import mark_of
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.untrusted import parse_object, shorten
 

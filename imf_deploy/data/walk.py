@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imf_deploy.data.pictures import SUFFIXES
+from imf_deploy.data.image_file import SUFFIXES
 from imf_deploy.errors import ImfDeployError
 
 OTHERS_LIMIT = 100_000

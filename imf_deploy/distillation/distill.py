@@ -10,9 +10,11 @@ from torch import nn
 
 from imf_deploy.artifact import claim
 from imf_deploy.data import DataSet
+from imf_deploy.data.unlabelled import identity_of, with_unlabelled
 from imf_deploy.distillation.imf_task import ImfTask, attach_branches, imf_task
 from imf_deploy.distillation.refit import FLOATS, first_refitted, refit_distilled
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.distillation.student import started, student_spec, student_start
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.budget import BranchPlan
@@ -20,11 +22,13 @@ from imf_deploy.method.names import imf
 from imf_deploy.models import (
     Block,
     ModelSpec,
+    Pretrained,
     build_model,
     check_student,
     find_blocks,
     load_weights,
     read_weights,
+    recipe_of,
     save_weights,
     student_blocks,
     tensor_hashes,
@@ -43,16 +47,17 @@ from imf_deploy.training.optimizer import scaled_rate
 from imf_deploy.training.trackers import check_monitoring
 
 
-def student_spec(config: DistillSettings, data: DataSet) -> ModelSpec:
-    """Return the student's architecture for a data set.
+def check_unlabelled(config: DistillSettings, data: DataSet) -> None:
+    """Refuse images without labels if no term of the loss uses them.
 
     Raises:
-        UsageError: there is no such student.
+        UsageError: the weights of all such terms are 0.
     """
-    preprocess = data.preprocess
-    return ModelSpec.for_images(
-        config.student, preprocess.num_classes, preprocess.shape, config.stem_strides, config.student_taps
-    )
+    if data.unlabelled is not None and not config.alpha and not config.beta:
+        raise UsageError(
+            "`unlabelled` images are only used by the terms of `alpha` and `beta`, which are both 0",
+            "Raise one of them, or leave out `unlabelled`",
+        )
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def distill(
         path: Output file; tensors are named ``student.*`` and ``imf.*``.
         overwrite: Whether a file that another recipe made may be replaced.
         monitoring: What is recorded and reported during the training.
-        checked: Whether :func:`imf_deploy.models.check_student` has already accepted the student.
+        checked: Whether :func:`imf_deploy.models.check_student` has already accepted the student, and the
+            notes about the weights that it starts from have been printed.
 
     Returns:
         The record of the file.
@@ -116,21 +122,29 @@ def distill(
             f"the teacher has {teacher.spec.num_classes} classes, but the data has {classes}",
             "Train a teacher for this data: imf-deploy train-teacher",
         )
+    check_unlabelled(config, data)
     spec = student_spec(config, data)
+    start = student_start(config, data)
     settings = {
         "kind": "distilled",
-        "student": spec.to_dict(),
+        "student": recipe_of(spec),
         "data": data.fingerprint,
         "teacher": teacher.identity,
-        "config": asdict(config),
+        **started(config, start),
     }
+    if data.unlabelled is not None:
+        settings["unlabelled"] = identity_of(data.unlabelled)
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")
     if made := on_first(lambda: claim(DistilledFile, path, recipe, overwrite, checkpoint)):
         return made
     if not checked:
-        check_student(spec)
-    run = run_distillation(spec, teacher, data, config, checkpoint, settings, overwrite, monitoring)
+        for note in start.notes if start else ():
+            say(note)
+        check_student(spec, start.load if start else None)
+    run = run_distillation(
+        spec, teacher, data, config, checkpoint, settings, overwrite, monitoring, start=start
+    )
 
     def finish() -> DistilledFile:
         record = DistilledFile(
@@ -159,6 +173,7 @@ class DistillationRun:
         blocks: The student's blocks.
         features: The teacher's block that each branch learned.
         history: One record per epoch.
+        start: Weights that the student started from, if any.
     """
 
     teacher: Teacher
@@ -168,6 +183,7 @@ class DistillationRun:
     blocks: list[Block]
     features: list[Block]
     history: History
+    start: Pretrained | None = None
 
     def finish(self, data: DataSet) -> dict[str, Any]:
         """Re-fit the heads if the settings require it, and return the fields of the record."""
@@ -175,6 +191,11 @@ class DistillationRun:
         if self.config.refit:
             with stage("refit"):
                 heads = refit_distilled(self.graph, self.task.teach, data, self.config, self.config)
+        tensors = tensor_hashes(self.teacher.module.parameters())
+        if self.start:
+            # What the student started with is its own, even if the teacher has it as well.
+            own = set(tensor_hashes(self.start.tensors.values()))
+            tensors = [each for each in tensors if each not in own]
         return {
             "history": self.history,
             "refitted": heads,
@@ -185,9 +206,11 @@ class DistillationRun:
             "teacher": self.teacher.spec.to_dict(),
             "teacher_key": self.teacher.key,
             "teacher_accuracy": self.teacher.accuracy,
-            "teacher_tensors": tensor_hashes(self.teacher.module.parameters()),
+            "teacher_tensors": tensors,
+            "starting_weights": self.start.origin if self.start else None,
             "data": data.name,
             "data_config": data.config,
+            "unlabelled": 0 if data.unlabelled is None else len(data.unlabelled),
             "config": finite(asdict(self.config)),
         }
 
@@ -202,28 +225,38 @@ def run_distillation(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     student: nn.Module | None = None,
+    start: Pretrained | None = None,
 ) -> DistillationRun:
     """Train a student and its branches; only the checkpoint is written.
+
+    An epoch passes over the unlabelled images, too, if there are any. They are in all terms of the loss but
+    the cross-entropy, and not in the re-fit.
 
     Args:
         spec: The student's architecture.
         teacher: The frozen teacher.
-        data: Training and validation splits.
+        data: Training and validation splits, and unlabelled images.
         config: Checked settings.
         checkpoint: See :func:`imf_deploy.training.loop.fit`, also for the next three arguments.
         settings: Everything that determines the result.
         overwrite: Whether a checkpoint of other settings may be replaced.
         monitoring: What is recorded and reported during the training.
         student: The student, which is trained in place; by default a new one.
+        start: Weights that a new student starts from; by default it starts fresh.
     """
     torch.manual_seed(config.seed)
+    if start:
+        student = build_model(spec)
+        start.load(student)
     recent = None
-    if config.refit and monitoring.teacher_outputs_gb:
+    # With unlabelled images, the re-fit runs on other batches than the training.
+    if config.refit and monitoring.teacher_outputs_gb and data.unlabelled is None:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
     _report_missing(spec, graph)
-    history = fit(task, data, config, f"Distilling {spec.name}", checkpoint, settings, overwrite, monitoring)
-    return DistillationRun(teacher, config, task, graph, blocks, features, history)
+    title, seen = f"Distilling {spec.name}", with_unlabelled(data)
+    history = fit(task, seen, config, title, checkpoint, settings, overwrite, monitoring)
+    return DistillationRun(teacher, config, task, graph, blocks, features, history, start)
 
 
 def _report_missing(spec: ModelSpec, graph: TrainingGraph) -> None:

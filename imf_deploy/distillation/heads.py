@@ -39,7 +39,7 @@ class OwnHead:
 
     Args:
         network: The network, which gets a hook that :meth:`close` removes.
-        images: A batch to find the layer with, ``[N, 3, S, S]``.
+        images: A batch to find the layer with, ``[N, C, H, W]``.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:

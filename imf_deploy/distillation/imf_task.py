@@ -98,7 +98,7 @@ class ImfTask:
     """The IMF loss of a training graph against a frozen teacher, for :func:`imf_deploy.training.loop.fit`.
 
     Args:
-        graph: ``[N, 3, S, S]`` -> the student's logits and :class:`BranchOutputs`.
+        graph: ``[N, C, H, W]`` -> the student's logits and :class:`BranchOutputs`.
         teacher: The frozen teacher.
         features: The teacher's feature map that each branch learns.
         weights: Weights of the terms of the loss.
@@ -122,6 +122,7 @@ class ImfTask:
         task: Task = CLASSIFICATION,
     ) -> None:
         self.module = graph
+        self.network = next(m for m in graph.modules() if isinstance(m, TrainingGraph)).student
         self._recent, self._task = recent, task
         tapped = list(dict.fromkeys(features))
         self._teacher = teacher

@@ -18,6 +18,7 @@ from imf_deploy.method.refit import refit
 from imf_deploy.progress import say
 from imf_deploy.records.making import Refitted
 from imf_deploy.settings import LossSettings, TrainingSettings
+from imf_deploy.training.weighing import class_weights
 
 PASSES = 2
 """Maximum number of passes over the training split; with augmentation, each view is a new one."""
@@ -48,7 +49,7 @@ def refit_heads(
 
     Args:
         heads: Heads to re-fit.
-        see: Maps images ``[N, 3, S, S]`` to the features of the heads; the network is in evaluation mode.
+        see: Maps images ``[N, C, H, W]`` to the features of the heads; the network is in evaluation mode.
         teach: Maps images to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
         config: Settings of the finished training.
@@ -63,10 +64,16 @@ def refit_heads(
     if images + BATCH <= len(data.train) and images < PER_CLASS * classes:
         say(f"Heads are not re-fitted: {images} images fit into memory, too few for {classes} classes")
         return []
+    importance = None
+    if config.balance == "loss":
+        importance = class_weights(data.train.labels, classes).to(labels.device)[labels]
+        importance = importance / importance.mean()
     refitted = []
     for head in heads:
         inputs = features[head.source][:, : head.start[0].shape[1]]
-        refitted.append(refit(inputs, taught, labels, head.start, weights, config.label_smoothing))
+        refitted.append(
+            refit(inputs, taught, labels, head.start, weights, config.label_smoothing, importance)
+        )
     accuracies = _accuracies(
         [*heads, *heads], [*(head.start for head in heads), *refitted], see, data, device
     )
@@ -110,6 +117,7 @@ def _look(
         Augment.of(config, data.preprocess.shape),
         config.seed,
         device=device,
+        balanced=config.balance == "sampling",
     )
     features: dict[str, list[Tensor]] = {name: [] for name in sorted(sources)}
     taught: list[Tensor] = []
@@ -180,7 +188,7 @@ def refit_distilled(
 
     Args:
         graph: Student and branches; it stays in evaluation mode.
-        teach: Maps images ``[N, 3, S, S]`` to the teacher's logits ``[N, classes]``.
+        teach: Maps images ``[N, C, H, W]`` to the teacher's logits ``[N, classes]``.
         data: Training and validation splits.
         config: Settings of the finished training.
         weights: ``beta`` and the temperature.
@@ -201,7 +209,7 @@ def refit_distilled(
 
 
 def example(data: DataSet) -> Tensor:
-    """Return two training images, ``[2, 3, S, S]``."""
+    """Return two training images, ``[2, C, H, W]``."""
     return next(eval_batches(data.train.subset(torch.arange(2)), data.preprocess))[0]
 
 

@@ -237,11 +237,11 @@ class TrainingGraph(nn.Module):
         self._taps = Taps(student, blocks)
 
     def forward(self, images: Tensor) -> tuple[Tensor, BranchOutputs]:
-        """``[N, 3, S, S]`` -> the student's own logits and the outputs of the branches."""
+        """``[N, C, H, W]`` -> the student's own logits and the outputs of the branches."""
         logits, taps = self._taps.run(images)
         return logits, self.imf(taps)
 
     def pooled(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``[N, 3, S, S]`` -> the student's own logits and every branch's pooled features ``[N, C_i]``."""
+        """``[N, C, H, W]`` -> the student's own logits and every branch's pooled features ``[N, C_i]``."""
         logits, taps = self._taps.run(images)
         return logits, [pool(ifd(tap)) for ifd, tap in zip(self.imf.ifds, taps, strict=True)]

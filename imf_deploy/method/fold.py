@@ -13,7 +13,7 @@ from imf_deploy.records.making import IfdShape
 
 
 class FoldedImf(nn.Module):
-    """``[N, 3, S, S]`` -> logits ``[N, classes]``, without any operator of the attention.
+    """``[N, C, H, W]`` -> logits ``[N, classes]``, without any operator of the attention.
 
     Args:
         student: The architecture to cut; the cut shares its parameters.

@@ -16,6 +16,7 @@ def refit(
     start: tuple[Tensor, Tensor],
     weights: LossSettings,
     label_smoothing: float = 0.0,
+    importance: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Minimise the loss of one head over its weight and bias only.
 
@@ -30,6 +31,7 @@ def refit(
         start: Initial weight ``[classes, D]`` and bias ``[classes]``; not changed.
         weights: ``beta`` and the temperature.
         label_smoothing: Fraction of a label's weight that all classes share.
+        importance: Weight of each image in the cross-entropy, ``[N]``, with a mean of 1.
 
     Returns:
         Weight and bias. If the loss is not finite, the initial values are returned.
@@ -42,6 +44,8 @@ def refit(
     inputs, count = features.t().contiguous(), len(labels)
     right = functional.one_hot(labels, len(weight)).t().float()
     right = right * (1 - label_smoothing) + label_smoothing / len(weight)
+    if importance is not None:
+        right = right * importance
     taught = (teacher_logits.t().float() / weights.temperature).log_softmax(0)
     likely = taught.exp()
 

@@ -13,6 +13,7 @@ from imf_deploy.models.registry import (
     build_deployable,
     build_model,
     check_student,
+    recipe_of,
     student_blocks,
 )
 from imf_deploy.models.weights import load_weights, not_finite, read_weights, save_weights, tensor_hashes
@@ -40,6 +41,7 @@ __all__ = [
     "preparation_of",
     "read_pretrained",
     "read_weights",
+    "recipe_of",
     "resolve",
     "save_weights",
     "student_blocks",

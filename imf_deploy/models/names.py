@@ -10,8 +10,9 @@ from typing import Literal
 from imf_deploy.errors import UsageError
 from imf_deploy.models.cifar import NETWORKS
 from imf_deploy.models.cifar.resnet import VARIANTS
+from imf_deploy.models.huggingface import check_name
 
-Library = Literal["torchvision", "timm", "cifar", "factory"]
+Library = Literal["torchvision", "timm", "hf", "cifar", "factory"]
 
 SHORT_NAMES = {
     "mobilenetv2": "mobilenet_v2",
@@ -30,8 +31,10 @@ class Architecture:
     """A network that can be built.
 
     Attributes:
-        library: The library that builds it; ``factory`` is a function of the user's own.
-        name: Its name in the library; ``package.module:factory`` for a function.
+        library: The library that builds it; ``hf`` is Hugging Face's transformers, and ``factory`` is a
+            function of the user's own.
+        name: Its name in the library; a folder or repository for ``hf``, and ``package.module:factory`` for a
+            function.
         width: Factor for all numbers of channels.
     """
 
@@ -41,7 +44,7 @@ class Architecture:
 
 
 def resolve(name: str) -> Architecture:
-    """Resolve ``torchvision:NAME``, ``timm:NAME``, ``cifar:NAME``, a bare name or a factory.
+    """Resolve ``torchvision:NAME``, ``timm:NAME``, ``hf:PATH``, ``cifar:NAME``, a bare name or a factory.
 
     A bare name is a short one (:data:`SHORT_NAMES`), a CIFAR ResNet such as ``resnet20``, or a classifier of
     torchvision. MobileNetV2 and the CIFAR ResNets also have thinner and wider forms, such as
@@ -50,9 +53,12 @@ def resolve(name: str) -> Architecture:
     Raises:
         UsageError: the name is unknown; the message shows the nearest names.
     """
+    first, _, own = name.partition(":")
+    if first in ("timm", "hf"):
+        return (
+            Architecture("timm", _timm_name(own)) if first == "timm" else Architecture("hf", check_name(own))
+        )
     prefix, _, rest = name.rpartition(":")
-    if prefix == "timm":
-        return Architecture("timm", _timm_name(rest))
     if prefix in ("torchvision", "cifar"):
         known = _torchvision_names() if prefix == "torchvision" else list(NETWORKS)
         if rest not in known:
@@ -91,7 +97,7 @@ def _unknown(name: str, names: list[str]) -> UsageError:
         f"Did you mean {' or '.join(near)}"
         if near
         else "Try mobilenetv2, shufflenetv2, resnet18 or resnet50, torchvision:NAME, timm:NAME, cifar:NAME, "
-        "or package.module:factory",
+        "hf:PATH, or package.module:factory",
     )
 
 

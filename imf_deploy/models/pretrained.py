@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file, sha256_file
+from imf_deploy.image_size import short
+from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import Sets, choose, inner_key, read_sets
 from imf_deploy.models.fitting import fit_names
+from imf_deploy.models.huggingface_weights import find_huggingface
 from imf_deploy.models.names import resolve
-from imf_deploy.models.published import find_published, hash_note, is_published
+from imf_deploy.models.published import Published, find_published, hash_note, is_published
 from imf_deploy.models.registry import ModelSpec, build_model
 from imf_deploy.models.weights import load_weights
 from imf_deploy.preparation import Preparation
@@ -46,6 +50,11 @@ class Pretrained:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def identity(self) -> list[Any]:
+        """What decides the weights that a network starts from, for recipes."""
+        return [self.origin.sha256, sorted(self.new)]
+
     def load(self, model: nn.Module) -> None:
         """Load the weights into a network of the same spec, whose tensors :attr:`new` stay as they are.
 
@@ -71,7 +80,7 @@ def preparation_of(text: str, name: str) -> Preparation | None:
         ImfDeployError: the record of a file is damaged.
     """
     if is_published(text):
-        return find_published(text, resolve(name)).preparation
+        return _find(text, name).preparation
     path = existing_file(Path(text), "weights")
     return Preparation.of(load_artifact(path).preprocess) if sidecar_path(path).is_file() else None
 
@@ -95,9 +104,9 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
     known: tuple[str, ...] = ()
     notes: list[str] = []
     if is_published(text):
-        published = find_published(text, resolve(spec.name))
+        published = _find(text, spec.name)
         path, source, license_tag = published.fetch(), published.source, published.license
-        preparation, notes = published.preparation, [hash_note(path)]
+        preparation, notes, known = published.preparation, [hash_note(path)], published.labels
         state = published.read(path, spec.image_size, spec.settings) if published.read else None
         sets = read_sets(path) if state is None else {"": dict(state)}
     else:
@@ -107,7 +116,7 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
             record = load_artifact(path)
             _check_name(record.model, spec, path)
             preparation, known = Preparation.of(record.preprocess), record.preprocess.labels
-    found = _fitted(sets, spec, path, source, key)
+    found = _fitted_to_channels(sets, spec, path, source, key)
     if found.classes == spec.num_classes and known and labels and known != tuple(labels):
         found = replace(found, new=frozenset(_classifier(spec)))
         notes.append(
@@ -123,13 +132,24 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
     )
 
 
+def _find(text: str, name: str) -> Published:
+    architecture = resolve(name)
+    if architecture.library == "hf":
+        return find_huggingface(text, architecture.name)
+    return find_published(text, architecture)
+
+
 def _check_name(model: Mapping[str, Any], spec: ModelSpec, path: Path) -> None:
     name = str(model.get("name"))
-    # timm's tags name weights of one network.
-    if resolve(name.partition(".")[0]) != resolve(spec.name.partition(".")[0]):
+    if resolve(_untagged(name)) != resolve(_untagged(spec.name)):
         raise ImfDeployError(
             f"{path} holds the weights of {name}, not of {spec.name}", "Use that network, or other weights"
         )
+
+
+def _untagged(name: str) -> str:
+    """Return a name without timm's tag, which names weights of one network."""
+    return name.partition(".")[0] if name.startswith("timm:") else name
 
 
 @dataclass(frozen=True)
@@ -147,6 +167,25 @@ class _Found:
     classes: int | None
     new: frozenset[str]
     notes: list[str]
+
+
+def _fitted_to_channels(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:
+    """Find the weights of a network, also in a file of the same network for three channels."""
+    channels, height, width = spec.shape
+    try:
+        return _fitted(sets, spec, path, source, key)
+    except UsageError:
+        raise
+    except ImfDeployError:
+        if channels == 3:
+            raise
+        three = replace(spec, image_size=short((3, height, width)))
+        with contextlib.suppress(ImfDeployError):
+            found = _fitted(sets, three, path, source, key)
+            note = f"{source} is for images of three channels: the first convolution's are added up"
+            summed = sum_channels(found.tensors, _fresh(spec))
+            return replace(found, tensors=summed, notes=[*found.notes, note])
+        raise
 
 
 def _fitted(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:

@@ -39,17 +39,19 @@ class Published:
     Attributes:
         source: Name of the weights, such as ``torchvision MobileNet_V2_Weights.IMAGENET1K_V2``.
         license: Tag of their licence; ``None`` if the library does not state it.
-        preparation: How they expect images to be prepared.
+        preparation: How they expect images to be prepared; ``None`` if that is not known.
         fetch: Returns their file in the library's cache, downloaded if it is missing.
         read: Builds the library's network from the file and returns its whole ``state_dict``; ``None`` if the
             file holds one. Arguments are the file, the image size and other settings of the network.
+        labels: Classes that they were trained for, in the order of the logits; empty if that is not known.
     """
 
     source: str
     license: str | None
-    preparation: Preparation
+    preparation: Preparation | None
     fetch: Callable[[], Path]
     read: Callable[[Path, ImageSize, NetworkSettings], Mapping[str, Tensor]] | None = None
+    labels: tuple[str, ...] = ()
 
 
 def is_published(text: str) -> bool:
@@ -121,7 +123,7 @@ def _of_timm(tag: str, architecture: Architecture) -> Published:
 
     def fetch() -> Path:
         if config.hf_hub_id:
-            return _from_hub(config.hf_hub_id, *filter(None, [config.hf_hub_filename]))
+            return from_hub(config.hf_hub_id, *filter(None, [config.hf_hub_filename]))
         return _from_url(config.url)
 
     full = f"{name}.{tag or config.tag}".rstrip(".")
@@ -189,7 +191,7 @@ def _of_hub(name: str, architecture: Architecture) -> Published:
         )
     from timm.models import PretrainedCfg, load_model_config_from_hf
 
-    described = _from_hub(name, "config.json")
+    described = from_hub(name, "config.json")
     try:
         content, made_for, arguments = load_model_config_from_hf(name)
         known = {key: value for key, value in content.items() if key in PretrainedCfg.__dataclass_fields__}
@@ -218,7 +220,7 @@ def _of_hub(name: str, architecture: Architecture) -> Published:
         own,
         config,
         architecture,
-        lambda: _from_hub(name, *filter(None, [config.hf_hub_filename])),
+        lambda: from_hub(name, *filter(None, [config.hf_hub_filename])),
         pretrained_cfg=known,
     )
 
@@ -263,7 +265,7 @@ def hash_note(path: Path) -> str:
     return f"{path} does not have the hash that its name states: it is not the published file"
 
 
-def _from_hub(name: str, *files: str) -> Path:
+def from_hub(name: str, *files: str) -> Path:
     """Return the first of some files that a repository has, from Hugging Face's cache (``HF_HOME``).
 
     It is downloaded if it is missing there.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import hashlib
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
@@ -161,6 +162,34 @@ class ModelSpec:
             )
 
 
+def recipe_of(spec: ModelSpec) -> dict[str, Any]:
+    """Return everything that identifies a fresh network, for the recipe of a file.
+
+    The name of a user's function does not identify what it returns. The recipe therefore holds a hash of the
+    names and shapes of its tensors, and of the values that do not depend on the seed, such as loaded weights.
+
+    Raises:
+        UsageError: as :func:`build_model`.
+        ImfDeployError: as :func:`build_model`.
+    """
+    content = spec.to_dict()
+    if resolve(spec.name).library != "factory":
+        return content
+    with torch.random.fork_rng(devices=[]):
+        made = []
+        for seed in (0, 1):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed the GPUs
+            network = build_model(spec)
+            made.append([*network.named_parameters(), *network.named_buffers()])
+    digest = hashlib.sha256()
+    for (name, tensor), (_, other) in zip(*made, strict=True):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        values, others = (t.detach().cpu().contiguous().flatten().view(torch.uint8) for t in (tensor, other))
+        if torch.equal(values, others):
+            digest.update(values.numpy().tobytes())
+    return content | {"tensors": digest.hexdigest()}
+
+
 def build_model(spec: ModelSpec) -> nn.Module:
     """Build the architecture with fresh weights: ``[N, C, H, W]`` -> logits ``[N, classes]``.
 
@@ -197,17 +226,31 @@ def build_deployable(spec: ModelSpec) -> nn.Module:
     return network
 
 
-def check_student(spec: ModelSpec) -> tuple[nn.Module, list[Block]]:
+def check_student(
+    spec: ModelSpec, start: Callable[[nn.Module], None] | None = None
+) -> tuple[nn.Module, list[Block]]:
     """Build a student once before the long training, and refuse one that could not be distilled or deployed.
 
+    Args:
+        spec: The student's architecture.
+        start: Loads the weights that it starts from; by default it starts fresh.
+
     Returns:
-        The student with fresh weights, and its blocks.
+        The student with the weights that it starts from, and its blocks.
 
     Raises:
         UsageError: there is no such student, or no file could reproduce its answers.
         ImfDeployError: the student does not run on images of this size, or has no blocks.
     """
-    student = build_deployable(spec)
+    if resolve(spec.name).library == "hf":
+        raise UsageError(
+            f"'{spec.name}' cannot be a student: networks of transformers are teachers",
+            "Choose a student of torchvision or timm",
+        )
+    student = build_model(spec)
+    if start:
+        start(student)
+    check_behaviour(student, spec.image_size, spec.name)
     return student, student_blocks(student, spec)
 
 

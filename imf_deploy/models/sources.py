@@ -12,6 +12,7 @@ from torch import nn
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import ImageSize, pixels_text, shape_of, short_size
 from imf_deploy.models.channels import with_one_channel
+from imf_deploy.models.huggingface import build_huggingface
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
 from imf_deploy.own_code import load_function, working_folder_last
@@ -52,6 +53,8 @@ def build(
     try:
         with warnings.catch_warnings(action="ignore"):  # advice to the author of the call
             network = _from_library(architecture, num_classes, image_size, settings)
+    except ImfDeployError:
+        raise
     except Exception as error:  # libraries check sizes by assertions and many kinds of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(
@@ -95,6 +98,8 @@ def _from_library(
             CifarResNet(name, num_classes, architecture.width) if scaled else NETWORKS[name](num_classes)
         )
         return network if channels == 3 else with_one_channel(network)
+    if architecture.library == "hf":
+        return build_huggingface(name, num_classes, (channels, height, width))
     options: dict[str, Any] = {"num_classes": num_classes, **dict(settings)}
     if architecture.width != 1:
         options["width_mult"] = architecture.width

@@ -10,9 +10,10 @@ import torch
 
 from imf_deploy.benchmark.products import expected_seconds
 from imf_deploy.data import DataSet, eval_batches
-from imf_deploy.distillation.distill import student_spec
+from imf_deploy.data.unlabelled import with_unlabelled
 from imf_deploy.distillation.imf_task import imf_task
 from imf_deploy.distillation.refit import FLOATS, PASSES
+from imf_deploy.distillation.student import student_spec
 from imf_deploy.models import build_model, only_logits
 from imf_deploy.pipeline.plan import Plan
 from imf_deploy.processes import world_size
@@ -21,7 +22,8 @@ from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings, TrainingSettings
 from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
-from imf_deploy.teaching.teacher import Teacher, teacher_spec
+from imf_deploy.teaching.fine_tuning import teacher_spec
+from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import steps_done
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.supervised import Supervised
@@ -129,7 +131,8 @@ def estimate_run(
         return None
     data, products = plan.data, len(plan.names)
     train, taught = config.distill, config.teacher
-    steps = _steps_left(train.epochs, train, data, folder.distilled)
+    seen = with_unlabelled(data)
+    steps = _steps_left(train.epochs, train, seen, folder.distilled)
     teacher_steps = 0 if teacher else _steps_left(taught.epochs, taught, data, folder.teacher)
     tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
     device = choose_device(train.device)
@@ -140,7 +143,7 @@ def estimate_run(
     fitted = min(PASSES * len(data.train), FLOATS // speed.floats) if config.distill.refit and steps else 0
     parts = {
         "teacher": teacher_steps * speed.teacher_step,
-        "distil": steps * speed.step + steps / _per_epoch(train, data) * validation * speed.student,
+        "distil": steps * speed.step + steps / _per_epoch(train, seen) * validation * speed.student,
         "refit": FITTING * fitted * speed.taught,
         "tune": tuning_steps * speed.step * TUNING_STEP,
     }
@@ -184,7 +187,9 @@ def _measure(
             teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
         teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
     task, graph, _, _ = imf_task(spec, teacher, config.distill)
-    step = time_steps(task, data, config.distill, SECONDS, steps, cuda_graph) if steps else 0.0
+    step = (
+        time_steps(task, with_unlabelled(data), config.distill, SECONDS, steps, cuda_graph) if steps else 0.0
+    )
     images = next(
         eval_batches(data.train.subset(torch.arange(min(IMAGES, len(data.train)))), data.preprocess)
     )[0]

@@ -80,7 +80,7 @@ def distill_and_export(
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
-        notes.add(TRIAL if config.quick else "", *data.notes, plan.remark)
+        notes.add(TRIAL if config.quick else "", *data.notes, *plan.remarks)
         with stage("teacher"):
             given = given_teacher(config, data)
         with stage("estimate"):

@@ -4,19 +4,23 @@ from dataclasses import dataclass
 
 from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
-from imf_deploy.distillation.distill import student_spec
+from imf_deploy.distillation.distill import check_unlabelled
 from imf_deploy.distillation.imf_task import student_trunk
+from imf_deploy.distillation.student import student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
 from imf_deploy.method.names import blocks_kept
 from imf_deploy.method.products import choose_products
-from imf_deploy.models import check_student, truncate
+from imf_deploy.models import Pretrained, check_student, truncate
+from imf_deploy.progress import say
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
+from imf_deploy.teaching.fine_tuning import OtherClassesError, starting_weights, teacher_spec
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
+from imf_deploy.training.supervised import build_started
 from imf_deploy.training.trackers import check_monitoring
 from imf_deploy.verification.metrics import check_gate
 
@@ -30,7 +34,7 @@ class Plan:
         names: Products that may be made.
         choice: Files that are made for each product.
         engines: How engines are built; ``None`` builds none.
-        remark: Note for the user about engines; may be empty.
+        remarks: Notes for the user about engines and about the student's weights; some may be empty.
         tuning: How the student is tuned for INT8; ``None`` if it is not.
     """
 
@@ -38,7 +42,7 @@ class Plan:
     names: list[str]
     choice: FileChoice
     engines: EnginePlan | None
-    remark: str
+    remarks: tuple[str, ...]
     tuning: QatSettings | None
 
 
@@ -53,13 +57,16 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
     data = open_data(config.data)
+    check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",
             "Raise `val_fraction`, or use `precisions` fp32,fp16",
         )
     check_gate(config.int8.gate, data, ["test", "validation"] if choice.int8 else ["test"])
-    return Plan(data, _products(config, data), choice, engines, remark, tuning)
+    start = student_start(config.distill, data)
+    products = _products(config, data, start)
+    return Plan(data, products, choice, engines, (remark, *(start.notes if start else ())), tuning)
 
 
 def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
@@ -80,10 +87,10 @@ def _tuning(config: RunSettings, files: FileChoice) -> QatSettings | None:
     return QatSettings(config.qat_epochs, device=config.distill.device)
 
 
-def _products(config: RunSettings, data: DataSet) -> list[str]:
+def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> list[str]:
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
     spec = student_spec(config.distill, data)
-    student, _ = check_student(spec)
+    student, _ = check_student(spec, start.load if start else None)
     trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, trunk.members)
@@ -101,10 +108,15 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and it was not accepted.
+        ImfDeployError: a given teacher cannot be used, also not as the start of a training.
     """
     try:
         teacher = find_teacher(config.teacher, data, config.distill.device)
     except TeacherNeededError:
+        return None
+    except OtherClassesError as error:
+        say(f"{error.what}: it is fine-tuned first, in {config.teacher.epochs} epochs")
+        build_started(teacher_spec(config.teacher, data), starting_weights(config.teacher, data))
         return None
     return teacher, check_teacher(teacher, data, config.teacher.accept_weak_teacher)
 
@@ -112,11 +124,16 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
 def obtain_teacher(
     config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
 ) -> Found:
-    """Return the given teacher, or train one if none is given."""
+    """Return the given teacher, or train one if none is given or its classes are others."""
     if given:
         return given
     trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
     made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
     teacher = find_teacher(made, data, config.distill.device)
     # Its training data is known to fit, and its number of epochs is the user's choice.
-    return teacher, check_teacher(teacher, data, accept=True)
+    doubt = check_teacher(teacher, data, accept=True)
+    notes = [doubt] if doubt else []
+    if start := trained.starting_weights:
+        tuned = f"The teacher was fine-tuned from {start.source} in {config.teacher.epochs} epochs"
+        notes.insert(0, f"{tuned}, and is kept as {folder.teacher}")
+    return teacher, ". ".join(notes)

@@ -21,6 +21,7 @@ from imf_deploy.records.making import (
     IfdShape,
     RefitProof,
     Refitted,
+    StartingWeights,
     Tuned,
 )
 from imf_deploy.records.upgrade import SCHEMA
@@ -87,6 +88,8 @@ class TeacherFile(Artifact, title="a teacher"):
         accuracy: Accuracy on the test split, from 0 to 1.
         data: Name of the data.
         images: Number of training images.
+        config: Settings of the training; empty if they are not known.
+        starting_weights: Weights that the training started from; null if it started fresh.
     """
 
     kind: Literal["teacher"] = "teacher"
@@ -94,6 +97,8 @@ class TeacherFile(Artifact, title="a teacher"):
     accuracy: Number | None = None
     data: str = ""
     images: Whole = 0
+    config: dict[str, Any] = {}
+    starting_weights: StartingWeights | None = None
 
 
 class DistilledFile(Artifact, title="a distilled student"):
@@ -114,6 +119,8 @@ class DistilledFile(Artifact, title="a distilled student"):
         data: Name of the data.
         data_config: Settings of the data, as ``DataSettings``.
         config: Settings of the distillation.
+        starting_weights: Weights that the student started from; null if it started fresh.
+        unlabelled: Number of images without labels that it also used.
         qat: Quantisation-aware training; null if there was none.
     """
 
@@ -131,6 +138,8 @@ class DistilledFile(Artifact, title="a distilled student"):
     data: str
     data_config: dict[str, Any]
     config: dict[str, Any]
+    starting_weights: StartingWeights | None = None
+    unlabelled: Whole = 0
     qat: Tuned | None = None
 
 
@@ -144,6 +153,7 @@ class ProductFile(Artifact, title="a stripped student"):
         macs: Multiply-accumulates for one image.
         data: Name of the data.
         data_config: Settings of the data, as ``DataSettings``.
+        starting_weights: Weights that the training started from; null if it started fresh.
         evaluated_on: Fingerprint of the data that the accuracies are measured on; empty before.
         accuracy: Accuracy in PyTorch on the test split.
         validation_accuracy: Accuracy in PyTorch on the validation split, for choosing.
@@ -159,6 +169,7 @@ class ProductFile(Artifact, title="a stripped student"):
     macs: Whole | None = None
     data: str
     data_config: dict[str, Any]
+    starting_weights: StartingWeights | None = None
     evaluated_on: str = ""
     accuracy: Number | None = None
     validation_accuracy: Number | None = None
@@ -181,6 +192,7 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
         macs: Multiply-accumulates of the product for one image.
         data: Name of the data that the product was trained on.
         data_config: Settings of the data, as ``DataSettings``.
+        starting_weights: Weights that the product's training started from.
         gate: The gate that the file was made for.
         verify: Measurements of ``verify``; null before.
     """
@@ -194,13 +206,23 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
     macs: Whole | None = None
     data: str | None = None
     data_config: dict[str, Any] | None = None
+    starting_weights: StartingWeights | None = None
     gate: Gate | None = None
     verify: Verification | None = None
 
 
 def carried(record: ProductFile | DeployableFile) -> dict[str, Any]:
     """Return the fields that the records of all files made from a product share."""
-    names = ("model", "preprocess", "product", "parameters", "macs", "data", "data_config")
+    names = (
+        "model",
+        "preprocess",
+        "product",
+        "parameters",
+        "macs",
+        "data",
+        "data_config",
+        "starting_weights",
+    )
     return {name: getattr(record, name) for name in names}
 
 

@@ -94,10 +94,17 @@ class ArtifactRow(Verification):
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The file to deploy, chosen on validation data."""
+    """The file to deploy, chosen on validation data.
+
+    Attributes:
+        path: The file.
+        reason: Why it was chosen.
+        gate: The gate that it and the other candidates passed, in words.
+    """
 
     path: str
     reason: str
+    gate: str = ""
 
 
 @dataclass(frozen=True)

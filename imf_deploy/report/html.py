@@ -5,8 +5,9 @@ from typing import Any
 
 from imf_deploy.files import write_text
 from imf_deploy.records.report import Report
-from imf_deploy.report import plots, verdict
+from imf_deploy.report import metrics, plots, verdict
 from imf_deploy.report.changes import changed_images
+from imf_deploy.report.confusion import confusion_change, confusion_matrix
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.verdict import broken_sentence, ladder_rows
@@ -35,6 +36,11 @@ def render_html(report: Report) -> str:
         pixels=report.pictures,
         ladder=broken_sentence(report),
         rungs=ladder_rows(report),
+        gate=verdict.gate_sentence(report),
+        confidence=metrics.confidence_sentence(report),
+        metric_titles=metrics.metric_titles(report),
+        metric_rows=metrics.metric_rows(report),
+        confused=_confused(report),
         measured=[row for row in report.artifacts if row.agreement is not None],
         engines=engines,
         start=verdict.common_start([row.path for row in report.artifacts]),
@@ -83,6 +89,19 @@ def _pictures(report: Report) -> dict[str, Any]:
     }
     # Drawn by matplotlib, which escapes the text of its SVG.
     return {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
+
+
+def _confused(report: Report) -> dict[str, Any] | None:
+    """Return the row whose confusion matrix is shown, its pictures and its largest cells."""
+    from markupsafe import Markup
+
+    row = metrics.shown_row(report, verdict.recommended(report))
+    if row is None:
+        return None
+    pictures = {"matrix": confusion_matrix(row.classes), "change": confusion_change(row.classes)}
+    # Escaped as above.
+    drawn = {name: Markup(svg) if svg else None for name, svg in pictures.items()}  # noqa: S704
+    return {"row": row, "cells": metrics.confusions(row.classes), **drawn}
 
 
 def _quantised(report: Report) -> list[dict[str, Any]]:

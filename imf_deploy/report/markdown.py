@@ -1,7 +1,9 @@
 """The report for a pull request: GitHub-flavoured Markdown with all names escaped."""
 
+from collections.abc import Sequence
+
 from imf_deploy.records.report import ArtifactRow, Report
-from imf_deploy.report import verdict
+from imf_deploy.report import metrics, verdict
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.verdict import broken_sentence
 from imf_deploy.show import format as show
@@ -34,7 +36,12 @@ def render_markdown(report: Report) -> str:
     if left := left_out_sentence(report):
         first += [text(left), code(left_out_command(report))]
     parts.append(" ".join(first))
-    sentences = (verdict.check_sentence(report), broken_sentence(report), verdict.teacher_sentence(report))
+    sentences = (
+        verdict.check_sentence(report),
+        verdict.gate_sentence(report),
+        broken_sentence(report),
+        verdict.teacher_sentence(report),
+    )
     parts.append(" ".join(map(text, filter(None, (*sentences, verdict.refit_sentence(report))))))
     if report.artifacts:
         parts.append(_table(report))
@@ -43,6 +50,8 @@ def render_markdown(report: Report) -> str:
             "The file to deploy is chosen on the validation images: by an INT8 file's own accuracy, and for "
             f"other files by that of their product in PyTorch. Speed-up is relative to {show.PYTORCH}."
         )
+    if rows := metrics.metric_rows(report):
+        parts.append(_metrics(report, rows))
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
     if report.command:
@@ -55,6 +64,16 @@ def _table(report: Report) -> str:
     best = verdict.recommended(report)
     lines = [_row(_COLUMNS), _row(["---", "---"] + ["---:"] * (len(_COLUMNS) - 2))]
     lines += [_row(_cells(row, row is best)) for row in report.artifacts]
+    return "\n".join(lines)
+
+
+def _metrics(report: Report, rows: Sequence[metrics.MetricRow]) -> str:
+    """Return the table of the metrics besides the accuracy."""
+    titles = list(metrics.metric_titles(report).values())
+    lines = [_row(["File", *map(text, titles)]), _row(["---", *["---:"] * len(titles)])]
+    for row in rows:
+        name = code(row.path) if row.path else text(f"{row.product} in PyTorch")
+        lines.append(_row([name, *map(text, row.cells)]))
     return "\n".join(lines)
 
 
@@ -86,7 +105,7 @@ def _notes(report: Report) -> list[str]:
         for reason, paths in verdict.exceptions(report)
         if reason.startswith("not run")
     ]
-    return [*waiting, *report.notes]
+    return [*waiting, *filter(None, [metrics.confidence_sentence(report)]), *report.notes]
 
 
 def _conditions(report: Report) -> str:

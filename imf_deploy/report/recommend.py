@@ -1,6 +1,7 @@
 """Choice of the file to deploy from a run."""
 
 from imf_deploy.records.report import ArtifactRow, Recommendation
+from imf_deploy.report.metrics import gate_words
 from imf_deploy.show.format import significant
 
 # A faster file may be this much less accurate on validation images than the best one.
@@ -36,4 +37,4 @@ def recommend(rows: list[ArtifactRow]) -> Recommendation | None:
         f"the fastest file ({significant(p50)} ms at batch 1) of those within {limit} of the best "
         f"on the validation images ({own} is {accuracy:.1%}, the best is {best:.1%})"
     )
-    return Recommendation(row.path, reason)
+    return Recommendation(row.path, reason, gate_words(row.gate, row.metrics))

@@ -6,12 +6,14 @@ from rich.text import Text
 from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
+from imf_deploy.report.metrics import confidence_sentence
 from imf_deploy.report.verdict import (
     broken_sentence,
     check_sentence,
     common_start,
     deploy_sentence,
     exceptions,
+    gate_sentence,
     recommended,
     teacher_sentence,
 )
@@ -26,6 +28,7 @@ from imf_deploy.show.format import (
     significant,
 )
 from imf_deploy.tasks.classification import CLASSIFICATION
+from imf_deploy.tasks.metric import BALANCED_ACCURACY, ECE
 
 _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
 
@@ -40,6 +43,8 @@ COLUMNS = (
     Column("p50 ms"),
     Column("speedup", spare=2),
     Column("size"),
+    Column("balanced %", spare=6),
+    Column("ECE %", spare=5),
 )
 
 
@@ -69,16 +74,23 @@ def _figures(row: ArtifactRow) -> list[str]:
         significant(latency.p50) if latency else UNKNOWN,
         f"{speedup.ratio:.2f}×" if speedup else UNKNOWN,
         scaled(row.size_bytes, "B"),
+        *(_percent_of(row, metric.name) for metric in (BALANCED_ACCURACY, ECE)),
     ]
+
+
+def _percent_of(row: ArtifactRow, name: str) -> str:
+    metric = row.metrics.get(name)
+    return percent(metric.value if metric else None).removesuffix(" %")
 
 
 def summary_lines(report: Report) -> list[str]:
     """Return the sentences below the table, as plain text."""
     left = f"{left_out_sentence(report)} {left_out_command(report)}".strip()
     lines = [*filter(None, [left]), teacher_sentence(report), check_sentence(report), broken_sentence(report)]
+    lines += filter(None, [confidence_sentence(report)])
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report.notes
-    return [*lines, deploy_sentence(report)]
+    return [*lines, *filter(None, [gate_sentence(report)]), deploy_sentence(report)]
 
 
 def _some(paths: list[str]) -> str:

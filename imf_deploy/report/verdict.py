@@ -46,6 +46,12 @@ def deploy_sentence(report: Report) -> str:
     return "Deploy nothing from this run: no file passed its checks."
 
 
+def gate_sentence(report: Report) -> str:
+    """Return one sentence: the gate of the recommended file; empty without one."""
+    choice = report.recommendation
+    return f"It passed its gate on the test images: {choice.gate}." if choice and choice.gate else ""
+
+
 def check_sentence(report: Report) -> str:
     """Return one sentence: how many files passed, failed and were not run, and the strip proof."""
     states = [row.status for row in report.artifacts]

@@ -4,13 +4,14 @@ It is not in verification/, because it shares the words of a report and runs not
 """
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from imf_deploy.errors import visible
 from imf_deploy.records.checks import BatchCheck, Portability, Verification
 from imf_deploy.report.verdict import rung_line
-from imf_deploy.show.format import accuracy, difference, percent
+from imf_deploy.show.format import UNKNOWN, accuracy, difference, metric_amount, metric_value, percent
 
 WORST = 3
 """Most images that are listed; the record of the file has more."""
@@ -37,6 +38,9 @@ def render_verification(name: str, result: Verification) -> Group:
         "Parity ladder:",
         *(rung_line(rung) for rung in result.ladder),
     ]
+    parts: list[RenderableType] = [*map(Text, head)]
+    if result.metrics:
+        parts.append(_metrics(result))
     worst = [entry for entry in result.worst if entry.answer != entry.pytorch][:WORST]
     tail = [
         f"Test image {entry.image}, {entry.label}: {entry.answer} "
@@ -46,8 +50,8 @@ def render_verification(name: str, result: Verification) -> Group:
     ]
     if not any(row.changed for row in result.classes):
         tail.append("No image changes its class.")
-        return Group(*map(Text, head + tail))
-    return Group(*map(Text, head), _classes(result), *map(Text, tail))
+        return Group(*parts, *map(Text, tail))
+    return Group(*parts, _classes(result), *map(Text, tail))
 
 
 def batch_lines(check: BatchCheck | None) -> list[str]:
@@ -69,12 +73,27 @@ def _processor_lines(portability: Portability | None) -> list[str]:
     return [f"{portability.sentence}.{made}"]
 
 
+def _metrics(result: Verification) -> Table:
+    limits = dict(result.gate.gate)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    table.add_column("metric", overflow="fold")
+    for heading in ("file", "PyTorch", "worse by", "gate"):
+        table.add_column(heading, justify="right")
+    for name, metric in result.metrics.items():
+        loss = UNKNOWN if metric.loss is None else metric_amount(metric, float(f"{metric.loss:.2g}"))
+        allowed = metric_amount(metric, limits[name]) if name in limits else ""
+        values = (metric_value(metric), metric_value(metric, reference=True), loss, allowed)
+        table.add_row(Text(visible(metric.title)), *map(Text, values))
+    return table
+
+
 def _classes(result: Verification) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
     table.add_column("class", overflow="fold")
-    for heading in ("images", "PyTorch right", "file right", "in another class"):
+    for heading in ("images", "PyTorch right", "file right", "in another class", "recall", "precision"):
         table.add_column(heading, justify="right")
     for row in result.classes:
         numbers = (row.images, row.pytorch_right, row.right, row.changed)
-        table.add_row(Text(row.label), *map(str, numbers))
+        shares = (percent(row.recall), percent(row.precision))
+        table.add_row(Text(row.label), *map(str, numbers), *shares)
     return table

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 Batch = npt.NDArray[Any]
-"""Network input, ``float32 [N, 3, S, S]`` except for files from other tools."""
+"""Network input, ``float32 [N, C, H, W]`` except for files from other tools."""
 Logits = npt.NDArray[np.float32]
 """Network output, ``float32 [N, classes]``."""
 

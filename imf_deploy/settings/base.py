@@ -15,22 +15,26 @@ from typing import Annotated, Any, TypeVar, dataclass_transform, get_type_hints
 
 import pydantic.dataclasses
 from cyclopts import Parameter
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ArgsKwargs, CoreSchema, core_schema
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.limits import LARGEST_NUMBER, LONGEST
+from imf_deploy.settings.starts import Start
 from imf_deploy.untrusted import printable, shorten
 
 Class = TypeVar("Class")
 
 
 @dataclass_transform(frozen_default=True)
-def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class]], type[Class]]:
+def settings(
+    panel: str = "Parameters", start: Start | None = None, **defaults: Any
+) -> Callable[[type[Class]], type[Class]]:
     """Turn a class into settings: a frozen dataclass whose fields are validated.
 
     Args:
         panel: Panel of ``--help`` that lists the class's own fields.
+        start: Defaults of fields that are not given, if its option is.
         defaults: New defaults of inherited fields.
     """
 
@@ -42,6 +46,13 @@ def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class
         for name, value in defaults.items():
             own.__annotations__[name] = hints[name]
             setattr(own, name, value)
+        if start:
+            for name in start.defaults:
+                setattr(own, name, getattr(own, name))
+                shown = Parameter(show_default=_shown_with(start.note(name)))
+                own.__annotations__[name] = Annotated[hints[name], shown]
+            # The command line and records validate values without calling __init__.
+            setattr(own, "_start", model_validator(mode="before")(_filled(start)))  # noqa: B010
         config = ConfigDict(extra="forbid", allow_inf_nan=False, str_max_length=LONGEST)
         made: Any = pydantic.dataclasses.dataclass(frozen=True, config=config)(own)
         for field in fields(made):  # cyclopts reads help texts from here
@@ -60,6 +71,24 @@ def settings(panel: str = "Parameters", **defaults: Any) -> Callable[[type[Class
         return Parameter(name="*")(made)  # type: ignore[no-any-return]
 
     return make
+
+
+def _filled(start: Start) -> Any:
+    """Return a validator that adds a start's defaults to given values."""
+
+    def fill(_kind: Any, given: Any) -> Any:
+        values = given.kwargs if isinstance(given, ArgsKwargs) else given
+        if not (isinstance(values, dict) and values.get(start.option)):
+            return given
+        filled = {**start.defaults, **values}
+        return ArgsKwargs(given.args, filled) if isinstance(given, ArgsKwargs) else filled
+
+    return classmethod(fill)
+
+
+def _shown_with(note: str) -> Callable[[Any], str]:
+    """Return how ``--help`` shows a default that another option changes."""
+    return lambda value: note if value in ("", (), None) else f"{value}; {note}"
 
 
 def _option(hint: Any, default: Any, panel: str) -> Parameter:

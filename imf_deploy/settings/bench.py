@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
-from imf_deploy.image_size import check_image_size, read_size, size_text
+from imf_deploy.image_size import check_image_size, read_image_size, size_text
 from imf_deploy.settings.base import Count, Text, Whole, settings, words
 
 Runtime = Literal["onnxruntime", "openvino"]
@@ -68,7 +68,7 @@ class BenchSettings(WaySettings):
     ] = 20
     image_size: Annotated[
         int | tuple[int, int] | tuple[int, int, int],
-        Text(read_size, size_text),
+        Text(read_image_size, size_text),
         Field(
             description="Side of images in pixels, HEIGHTxWIDTH, or CHANNELSxHEIGHTxWIDTH, for files that do "
             "not fix it."

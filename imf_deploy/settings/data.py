@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
-from imf_deploy.image_size import check_image_size, read_size, short_size, size_text
+from imf_deploy.image_size import CHANNELS, check_image_size, read_size, short_size, size_text
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import Part, Text, settings
 
@@ -47,7 +47,7 @@ class DataSettings:
         ),
     ] = 0
     channels: Annotated[
-        Literal[1, 3],
+        int,
         Field(description="Channels of the network's input; with 1, coloured images become grey."),
     ] = 3
     val_fraction: Annotated[Part, Field(description="Part of the training data held out for validation.")] = (
@@ -64,6 +64,13 @@ class DataSettings:
             "Parquet; by default, folders are classes.",
         ),
     ] = ""
+    unlabelled: Annotated[
+        str,
+        Field(
+            max_length=LONGEST_PATH,
+            description="Folder of images without labels, which the distillation uses without cross-entropy.",
+        ),
+    ] = ""
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
@@ -72,6 +79,8 @@ class DataSettings:
                 "no `data` is given, and this preset needs your own copy of ImageNet",
                 "Give `data` FOLDER with train/CLASS and val/CLASS, or `data` 'train-{000..099}.tar,val-…'",
             )
+        if self.channels not in CHANNELS:
+            raise UsageError(f"`channels` {self.channels} cannot be used", "Give 1 or 3")
         if self.image_size:
             check_image_size(self.image_size, SMALLEST_SIDE)
             object.__setattr__(self, "image_size", short_size(self.image_size))

@@ -108,6 +108,13 @@ class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
             "package.module:factory."
         ),
     ] = "mobilenetv2"
+    student_weights: Annotated[
+        str,
+        Field(
+            description="Weights that the student starts from: a file, pretrained, pretrained:TAG, or "
+            "hf-hub:OWNER/NAME; empty starts fresh."
+        ),
+    ] = ""
     stem_strides: Annotated[
         Strides,
         Field(

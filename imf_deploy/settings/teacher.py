@@ -8,6 +8,7 @@ from pydantic import Field
 
 from imf_deploy.settings.base import Count, settings
 from imf_deploy.settings.network import NetworkOptions, Strides
+from imf_deploy.settings.starts import TEACHER, TEACHER_CHOICE
 from imf_deploy.settings.training import TrainingSettings
 
 
@@ -46,13 +47,17 @@ class _Named:
 
 
 @settings("Method")
-class TeacherWeights:
-    """The weights of a given teacher."""
-
+class _Weights:
     teacher_weights: Annotated[
         str,
         Field(description="safetensors, .pt, .pth or .ckpt; empty uses the packaged teacher or trains one."),
     ] = ""
+
+
+@settings("Method")
+class TeacherWeights(_Weights):
+    """The weights of a given teacher."""
+
     accept_weak_teacher: Annotated[
         bool,
         Field(
@@ -67,20 +72,20 @@ class GivenTeacher(TeacherWeights, ReadingSettings, _Named):
     """An existing teacher, with given weights or the packaged ones."""
 
 
-@settings(epochs=24, batch_size=128, lr=0.1)
-class TeacherSettings(TrainingSettings, _Named):
-    """Which teacher is trained, and how."""
+@settings(start=TEACHER, epochs=24, batch_size=128, lr=0.1)
+class TeacherSettings(TrainingSettings, _Weights, ReadingSettings, _Named):
+    """Which teacher is trained, from which weights, and how."""
 
 
-@settings("Method")
+@settings("Method", start=TEACHER_CHOICE)
 class TeacherChoice(GivenTeacher):
-    """A given teacher, and how long one is trained if none is given."""
+    """A given teacher, and how long one is trained if none is given or its classes are others."""
 
     teacher_epochs: Annotated[
         Count, Field(description="Epochs of the teacher's training, if it is trained.")
     ] = 24
 
 
-@settings(epochs=24, batch_size=128, lr=0.1)
+@settings(start=TEACHER, epochs=24, batch_size=128, lr=0.1)
 class RunTeacher(TeacherSettings, GivenTeacher):
-    """A given teacher, or how one is trained if none is given."""
+    """A given teacher, or how one is trained if none is given or its classes are others."""

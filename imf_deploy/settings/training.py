@@ -12,6 +12,7 @@ from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import Count, Part, Text, Weight, Whole, Words, settings, words
 
 AugmentName = Literal["shift-flip", "crop-flip", "none"]
+Balance = Literal["none", "sampling", "loss"]
 Precision = Literal["fp32", "fp16", "bf16"]
 OptimizerName = Literal["sgd", "adamw"]
 
@@ -86,12 +87,35 @@ class TrainingSettings(BudgetSettings):
         ),
     ] = 0.0
     clip_grad: Annotated[Weight, Field(description="Largest norm of the gradient; 0 does not clip.")] = 0.0
+    body_lr_factor: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Learning rate of the network's body, as a part of that of its head and of the "
+            "branches; below 1 for a body that starts from trained weights.",
+        ),
+    ] = 1.0
+    freeze: Annotated[
+        Literal["none", "body", "norms"],
+        Field(
+            description="What stays as it is: the body with its batch norms, so that only the head and the "
+            "branches train; or the statistics and factors of the body's batch norms."
+        ),
+    ] = "none"
     grad_accumulation: Annotated[
         Count,
         Field(
             description="Number of parts that a batch is computed in, one after the other, to save memory."
         ),
     ] = 1
+    balance: Annotated[
+        Balance,
+        Field(
+            description="How rare classes are raised: sampling draws every class equally often, loss weights "
+            "the cross-entropy by the inverse frequency of the class."
+        ),
+    ] = "none"
     keep: Annotated[
         Literal["last", "best"],
         Field(description="The last epoch's weights, or those with the best validation accuracy."),

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 from imf_deploy.records.checks import Verification
+from imf_deploy.records.metrics import MetricValue
 from imf_deploy.records.report import Speedup
+from imf_deploy.tasks.metric import NATS, POINTS
 
 UNKNOWN = "–"
 NAMES = {"onnx": "ONNX", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX", "not-run": "not run"}
@@ -68,6 +70,34 @@ def points(row: Verification) -> str:
     if row.accuracy is None or row.pytorch_accuracy is None:
         return UNKNOWN
     return f"{100 * (row.pytorch_accuracy - row.accuracy):.2f}"
+
+
+def metric_value(metric: MetricValue | None, reference: bool = False) -> str:
+    """Return a metric with its unit, and its 95 % interval if it has one.
+
+    Args:
+        metric: The metric; ``None`` if it was not measured.
+        reference: Whether to show that of the network instead of the file's.
+    """
+    if metric is None:
+        return UNKNOWN
+    value = metric.reference if reference else metric.value
+    interval = metric.reference_interval if reference else metric.interval
+    if metric.unit == POINTS:
+        return accuracy(value, interval)
+    text = f"{significant(value)}{'' if metric.unit == NATS else f' {metric.unit}'.rstrip()}"
+    return f"{text} ({interval[0]:.3f}–{interval[1]:.3f})" if known(value) and interval else text
+
+
+def metric_amount(metric: MetricValue, amount: float) -> str:
+    """Return an amount of a gate with its unit."""
+    unit = f"point{'' if amount == 1 else 's'}" if metric.unit == POINTS else metric.unit
+    return f"{amount:g} {unit}".rstrip()
+
+
+def capitalised(words: str) -> str:
+    """Return words with a capital letter at the beginning."""
+    return words[:1].upper() + words[1:]
 
 
 def speedup(value: Speedup | None) -> str:

@@ -39,7 +39,7 @@ def strip(
         distilled: Result of :func:`imf_deploy.distillation.distill.load_distilled`; not changed.
         products: Result of :func:`imf_deploy.method.products.choose_products`.
         folder: Output folder.
-        images: ``float32 [N, 3, S, S]`` to compare logits on; seeded noise if there are none.
+        images: ``float32 [N, C, H, W]`` to compare logits on; seeded noise if there are none.
         overwrite: Whether files made with other settings may be replaced.
 
     Returns:
@@ -133,6 +133,7 @@ def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Ten
         "macs": proof.macs_after,
         "data": distilled.artifact.data,
         "data_config": distilled.artifact.data_config,
+        "starting_weights": distilled.artifact.starting_weights,
     }
 
 
@@ -151,7 +152,7 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         distilled: The training graph.
         product: ``plain`` or ``imf@k``.
         stripped: The product, as read back from its file.
-        images: ``float32 [N, 3, S, S]``.
+        images: ``float32 [N, C, H, W]``.
     """
     with torch.inference_mode():
         own, branches = distilled.graph.eval()(images)

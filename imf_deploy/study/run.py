@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, sha256_file, write_json
 from imf_deploy.method.names import PLAIN, imf
 from imf_deploy.method.products import load_product
-from imf_deploy.models import ModelSpec, save_weights
+from imf_deploy.models import ModelSpec, recipe_of, save_weights
 from imf_deploy.records.files import DistilledFile, ProductFile
 from imf_deploy.settings import LossSettings, MonitoringSettings, TrainingSettings
 from imf_deploy.study.methods import Settings, imf_config, train_config
@@ -76,13 +77,19 @@ class Run:
     def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
         """Return everything that decides the result, except the number of threads."""
         return {
-            "student": spec_of(self.student, data).to_dict(),
+            "student": _recipe_of(spec_of(self.student, data)),
             "method": self.method,
             "settings": dict(self.settings) | _effective(self),
             "train": finite(asdict(self.train)),
             "data": data.fingerprint,
             "teacher": "" if self.method == "ce" else teacher.identity,
         }
+
+
+@cache
+def _recipe_of(spec: ModelSpec) -> dict[str, Any]:
+    # A study asks for it many times; a change of a user's function counts from the next command on.
+    return recipe_of(spec)
 
 
 def _effective(run: Run) -> dict[str, Any]:

@@ -57,6 +57,11 @@ def study(
         raise UsageError("`jobs` must be at least 1")
     if output.exists() and not output.is_dir():
         raise UsageError(f"`output` {output} is a file", "Give a folder")
+    if bench.data.unlabelled:
+        raise UsageError(
+            "a study compares trainings on the same images, and cross-entropy cannot use `unlabelled` ones",
+            "Leave it out, or use distill",
+        )
     data, teacher = bench.open()
     check_data(config, data)
     if doubt := check_teacher(teacher, data, bench.teacher.accept_weak_teacher):

@@ -39,9 +39,15 @@ class Classification:
         return len(shape) >= 2 and max(shape[1:]) == classes == math.prod(shape[1:])
 
     def loss(self, outputs: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        """Return the cross-entropy of logits ``[N, classes]`` for ``int64 [N]``, or for probabilities."""
+        """Return the cross-entropy of logits ``[N, classes]`` for ``int64 [N]``, or for ``[N, classes]``.
+
+        A row of the latter is the weight of an image times its probabilities; a row of zeros does not count.
+        """
         from torch.nn import functional
 
+        if labels.ndim > 1 and smoothing:
+            labels = labels * (1 - smoothing) + labels.sum(1, keepdim=True) * (smoothing / labels.shape[1])
+            smoothing = 0.0
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=smoothing)
 
     def imitation(self, outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -41,7 +41,7 @@ class Task(Protocol):
 
         Args:
             outputs: ``[N, ...]``.
-            labels: Labels from the data set, or mixed ones.
+            labels: Labels from the data set, or mixed or weighted ones.
             smoothing: Fraction of a label's weight that all classes share.
         """
 

@@ -51,7 +51,7 @@ class TeacherMemory:
         """Return the teacher's outputs for a batch; the teacher runs unless all of them are stored.
 
         Args:
-            images: ``[N, 3, S, S]``.
+            images: ``[N, C, H, W]``.
             names: Names of the tensors, the same for all trainings that share the folder.
             look: Runs the teacher; maps ``[N, C, H, W]`` are channels-last.
         """

@@ -14,7 +14,7 @@ from imf_deploy.files import write_error
 from imf_deploy.progress import say
 
 Run = Callable[[Tensor], Sequence[Tensor]]
-"""A network: ``[N, 3, S, S]`` -> tensors whose first dimension is ``N``."""
+"""A network: ``[N, C, H, W]`` -> tensors whose first dimension is ``N``."""
 SUFFIX = ".teacher-outputs"
 _SCHEMA = 1
 _BLOCK = 4096
@@ -53,7 +53,7 @@ class OutputsFile:
         Args:
             views: Rows of these images, ``int64 [N]``, without duplicates.
             step: Step of the training, from 0; the same for all parts of a batch.
-            images: ``[N, 3, S, S]``.
+            images: ``[N, C, H, W]``.
             run: The teacher, in evaluation mode; not called if nothing is missing.
 
         Raises:

@@ -28,7 +28,7 @@ class RecentLogits:
         Args:
             progress: Finished fraction of the training. If it is a tensor, steps are not run by Python, and
                 nothing is kept.
-            images: ``[N, 3, S, S]``. They are read, so nothing is kept unless they are on a CPU.
+            images: ``[N, C, H, W]``. They are read, so nothing is kept unless they are on a CPU.
             logits: ``[N, classes]``.
         """
         wanted = not isinstance(progress, Tensor) and progress >= self._since
@@ -45,4 +45,5 @@ class RecentLogits:
 def _pixels(images: Tensor) -> bytes:
     """Return a hash of a batch; its pixels are read in the order of the channels-last format."""
     pixels = images.detach().permute(0, 2, 3, 1).contiguous()
-    return hashlib.sha256(pixels.view(torch.uint8).numpy().data).digest()
+    # Flat, because the last dimension of a single channel may have any stride.
+    return hashlib.sha256(pixels.flatten().view(torch.uint8).numpy().data).digest()

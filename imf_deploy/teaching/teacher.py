@@ -1,7 +1,7 @@
 """Stage: train a teacher, load a given one, or use the packaged one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
-    SMALL_IMAGE,
     ModelSpec,
     check_behaviour,
     only_logits,
@@ -31,6 +30,12 @@ from imf_deploy.settings import (
     TeacherSettings,
 )
 from imf_deploy.teacher_memory.memory import TeacherMemory
+from imf_deploy.teaching.fine_tuning import (
+    default_teacher,
+    refusal,
+    starting_weights,
+    teacher_spec,
+)
 from imf_deploy.teaching.reading import FIND_OUT, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
 from imf_deploy.training.device import choose_device
@@ -46,14 +51,18 @@ def train_teacher(
     overwrite: bool = False,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
 ) -> TeacherFile:
-    """Train a teacher on a data set; see :func:`train_classifier`."""
-    return train_classifier(teacher_spec(config, data), data, config, path, "teacher", overwrite, monitoring)
+    """Train a teacher on a data set, from fresh weights or from those that ``config`` names.
 
-
-def teacher_spec(config: TeacherSettings, data: DataSet) -> ModelSpec:
-    """Return the architecture of a teacher that is trained on a data set."""
-    return ModelSpec.for_images(
-        config.teacher or default_teacher(data), data.preprocess.num_classes, data.preprocess.shape
+    See :func:`train_classifier`.
+    """
+    start = starting_weights(config, data)
+    for note in start.notes if start else ():
+        say(note)
+    # The hash of the weights decides the result, not their place.
+    own = {field.name: getattr(config, field.name) for field in fields(TeacherSettings)}
+    train = TeacherSettings(**own | {"teacher_weights": ""})
+    return train_classifier(
+        teacher_spec(config, data), data, train, path, "teacher", overwrite, monitoring, start
     )
 
 
@@ -62,7 +71,7 @@ class Teacher:
     """A trained teacher: evaluation mode, no gradients.
 
     Attributes:
-        module: ``[N, 3, S, S]`` -> logits.
+        module: ``[N, C, H, W]`` -> logits.
         spec: Its architecture.
         sha256: Hash of its weights file.
         accuracy: Accuracy on the test split of the data, from 0 to 1; ``None`` if there is none.
@@ -90,7 +99,7 @@ class Teacher:
         return fingerprint([self.sha256, self.key, self.spec.to_dict()])
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return its logits ``[N, classes]`` of images ``[N, 3, S, S]``."""
+        """Return its logits ``[N, classes]`` of images ``[N, C, H, W]``."""
         return self._once(images, ["logits"], lambda: [only_logits(self.module, self.module(images))])[0]
 
     def look(self, images: Tensor, taps: Taps) -> list[Tensor]:
@@ -108,11 +117,6 @@ class Teacher:
         # A GPU runs the network faster than it could read from the disk.
         known = None if images.is_cuda else self.memory
         return look() if known is None else known.get(images, names, look)
-
-
-def default_teacher(data: DataSet) -> str:
-    """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
 
 
 def packaged_teacher(model: str, data: DataSet) -> Path | None:
@@ -212,6 +216,7 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
 
     Raises:
         TeacherNeededError: there is neither.
+        OtherClassesError: the teacher was trained for other classes than those of the data.
         UsageError: settings for reading a file are given, but no file.
         ImfDeployError: the weights do not fit.
     """
@@ -227,4 +232,9 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
             f"no teacher is given, and the packaged one does not fit {data.name}",
             "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
-    return load_teacher(path, given.teacher, data, choose_device(device), given)
+    try:
+        return load_teacher(path, given.teacher, data, choose_device(device), given)
+    except ImfDeployError as error:
+        if given.teacher_weights and (other := refusal(given, data)):
+            raise other from error
+        raise

@@ -18,7 +18,7 @@ from imf_deploy.settings import TrainingSettings
 from imf_deploy.untrusted import shorten
 
 Whole = Callable[[Tensor, Tensor], Tensor]
-"""A step from images ``[N, 3, S, S]`` and labels to new weights; returns the terms of the loss ``[K]``."""
+"""A step from images ``[N, C, H, W]`` and labels to new weights; returns the terms of the loss ``[K]``."""
 EAGER_STEPS = 3
 """Number of eager steps before the capture, as PyTorch requires; they are steps of the training."""
 

@@ -19,6 +19,7 @@ from imf_deploy.training.capture import why_eager
 from imf_deploy.training.checkpoint import History
 from imf_deploy.training.cpu_layers import fast_layers
 from imf_deploy.training.device import choose_device
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.speed import Speed
 from imf_deploy.training.task import Task, TaughtTask
 from imf_deploy.training.trackers import scalars, tracker_names
@@ -61,6 +62,12 @@ def fit(
     """
     if config.keep == "best" and not len(data.validation):
         raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
+    if config.balance != "none" and isinstance(data.train, GivenSplit):
+        raise UsageError(
+            f"`balance` {config.balance} needs the number of images of each class, which a loader does not "
+            "give",
+            "Use a data set by name or path, or a sampler in your loader",
+        )
     images = min(config.batch_size, len(data.train))
     if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
         raise UsageError(
@@ -79,9 +86,10 @@ def fit(
     with (
         distributed.accelerator(device, config.train_precision, trackers, place.parent) as accelerator,
         fast_layers(task.module, device),
+        Parts(task, config, data.preprocess.num_classes).frozen() as parts,
         _kept_outputs(checkpoint, settings, data, config, space) as outputs,
     ):
-        training = Training(task, data, config, device, accelerator, outputs, capture)
+        training = Training(task, data, config, parts, device, accelerator, outputs, capture)
         done = training.restore(checkpoint, settings, overwrite)
         if done.epoch or done.batch:
             within = f", {done.batch} of {training.per_epoch} steps into the next" if done.batch else ""

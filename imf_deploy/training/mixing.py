@@ -13,10 +13,10 @@ Mixing = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 def mixing(config: TrainingSettings, num_classes: int) -> Mixing | None:
     """Return the function that mixes a batch with its neighbours, from torchvision; ``None`` if unused.
 
-    The function takes images ``[N + 1, C, H, W]``, labels ``int64 [N + 1]`` and the step, and returns ``[N,
-    C, H, W]`` and probabilities ``[N, classes]``. Each image is mixed with the preceding one, and the first
-    is only there for that: a process that has a part of a batch mixes it just like a process that has all of
-    it. The draws depend only on the seed and the step.
+    The function takes images ``[N + 1, C, H, W]``, labels ``int64 [N + 1]`` or ``[N + 1, classes]``, and the
+    step, and returns ``[N, C, H, W]`` and probabilities ``[N, classes]``. Each image is mixed with the
+    preceding one, and the first is only there for that: a process that has a part of a batch mixes it just
+    like a process that has all of it. The draws depend only on the seed and the step.
     """
     if not config.mixup and not config.cutmix:
         return None

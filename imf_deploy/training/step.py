@@ -56,7 +56,7 @@ class Step:
         """Compute the loss and its gradients.
 
         Args:
-            images: This process's part of the batch, ``[N, 3, S, S]``.
+            images: This process's part of the batch, ``[N, C, H, W]``.
             labels: ``int64 [N]``, or probabilities ``[N, classes]``.
             whole: Number of images in the batch, over all processes.
             views: Views of these images, ``int64 [N]``, if the teacher's outputs are stored by view.

@@ -13,6 +13,8 @@ class Task(Protocol):
 
     module: nn.Module
     """Everything that is trained; its ``state_dict`` is the checkpoint."""
+    network: nn.Module
+    """The classifier within ``module``, whose body may have been trained before; the rest of it is new."""
     progress: float | Tensor
     """Finished fraction of the training, from 0 to 1; set before every step. A scalar tensor on the device if
     steps run as a CUDA graph: see :func:`risen`."""
@@ -25,8 +27,8 @@ class Task(Protocol):
 
         Args:
             network: Network that runs ``module``; if several processes train, its distributed form.
-            images: ``[N, 3, S, S]``.
-            labels: ``int64 [N]``, or probabilities ``[N, classes]``.
+            images: ``[N, C, H, W]``.
+            labels: ``int64 [N]``; or ``[N, classes]``, probabilities times the weights of their images.
             target: Target of these images.
         """
 

@@ -14,6 +14,7 @@ from imf_deploy.training import distributed
 from imf_deploy.training.capture import EAGER_STEPS, why_eager
 from imf_deploy.training.cpu_layers import fast_layers
 from imf_deploy.training.device import choose_device
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.task import Task
 from imf_deploy.training.training import Training
 
@@ -47,8 +48,9 @@ def time_steps(
         untouched_generators(device),
         distributed.accelerator(device, config.train_precision) as accelerator,
         fast_layers(task.module, device),
+        Parts(task, config, data.preprocess.num_classes).frozen() as parts,
     ):
-        training = Training(task, data, config, device, accelerator, capture=capture)
+        training = Training(task, data, config, parts, device, accelerator, capture=capture)
         began = last = _now(device)
         for _ in training.steps(math.inf):
             now = _now(device)

@@ -31,10 +31,12 @@ from imf_deploy.training.checkpoint import (
 from imf_deploy.training.ema import Ema
 from imf_deploy.training.generators import generator_state, seed_generators, set_generator_state
 from imf_deploy.training.mixing import mixing
-from imf_deploy.training.optimizer import build_optimizer
+from imf_deploy.training.optimizer import build_optimizer, set_rate
+from imf_deploy.training.parts import Parts
 from imf_deploy.training.step import Step
 from imf_deploy.training.task import Task
 from imf_deploy.training.terms import Terms, check_loss
+from imf_deploy.training.weighing import Weighing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,6 +52,7 @@ class Training:
         task: Task to train. Its module is moved to the device.
         data: Training and validation splits.
         config: Settings.
+        parts: Body and head of the task's classifier; what is frozen has no gradients.
         device: Device of the training.
         accelerator: Accelerate's ``Accelerator``.
         outputs: Stored outputs of the teacher, if any.
@@ -61,6 +64,7 @@ class Training:
         task: Task,
         data: DataSet,
         config: TrainingSettings,
+        parts: Parts,
         device: torch.device,
         accelerator: Accelerator,
         outputs: OutputsFile | None = None,
@@ -70,6 +74,7 @@ class Training:
         self._outputs = outputs
         self._data = data
         self._config = config
+        self._parts = parts
         self._device = device
         self._accelerator = accelerator
         self._module = task.module.to(device)
@@ -77,7 +82,9 @@ class Training:
         # A single process launches steps ahead of its GPU; with gradient scaling or other processes it must
         # wait.
         self._ahead = device.type == "cuda" and world_size() == 1 and config.train_precision != "fp16"
-        self._optimizer = accelerator.prepare_optimizer(build_optimizer(self._module, config, self._ahead))
+        self._optimizer = accelerator.prepare_optimizer(
+            build_optimizer(self._module, config, self._ahead, parts.body)
+        )
         self._rate = config.largest_lr
         self._step = Step(task, self._network, self._optimizer, config, accelerator, outputs)
         self._terms = Terms(READ_EVERY if self._ahead else 1)
@@ -87,6 +94,7 @@ class Training:
         self._ema = Ema(self._module, config.ema) if config.ema else None
         self._best: dict[str, Tensor] = {}
         self._mix = mixing(config, data.preprocess.num_classes)
+        self._weighing = Weighing.of(data, config, device)
         held = data.validation
         self._held_out = held.subset(torch.arange(rank(), len(held), world_size()))
         self._loader = train_loader(
@@ -98,6 +106,7 @@ class Training:
             Part(rank(), world_size(), leader=self._mix is not None),
             device,
             self._held_out,
+            config.balance == "sampling",
         )
         self.per_epoch = len(self._loader)
         self._progress = Progress()
@@ -137,11 +146,13 @@ class Training:
         self._terms.begin(done.epoch, {n: t.to(self._device) * (rank() == 0) for n, t in done.sums.items()})
         self._module.train()
         self._network.train()
+        self._parts.hold()
         for index, (images, labels, views) in enumerate(self._loader.viewed_epoch(done.epoch, first), first):
             if index == first and first:
                 set_generator_state(done.generators, self._device, config.seed, done.epoch, first)
             step = done.epoch * self.per_epoch + index
-            self._set_rate(config.learning_rate(step, self.per_epoch * config.epochs))
+            self._rate = config.learning_rate(step, self.per_epoch * config.epochs)
+            set_rate(self._optimizer, self._rate)
             late = time.monotonic() - self._saved >= minutes * 60
             due = self.step(images, labels, step, late, views) and index + 1 < self.per_epoch
             done.batch = index + 1
@@ -150,20 +161,16 @@ class Training:
             yield due
         self._terms.settle()
 
-    def _set_rate(self, rate: float) -> None:
-        self._rate = rate
-        for group in self._optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-
     def step(
         self, images: Tensor, labels: Tensor, step: int, late: bool, views: Tensor | None = None
     ) -> bool:
         """Run one step, and return whether a checkpoint of the first process is due."""
+        if self._weighing:
+            labels = self._weighing.rows(labels)
         if self._mix:
             images, labels = self._mix(images, labels, step)
+        if self._weighing:
+            labels = self._weighing.scaled(labels, self._loader.batch_size)
         progress = step / (self.per_epoch * self._config.epochs)
         if isinstance(self._task.progress, Tensor):
             self._task.progress.fill_(progress)

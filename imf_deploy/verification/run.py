@@ -40,7 +40,7 @@ def check_batches(
     dependence on the other images.
 
     Args:
-        infer: ``float32 [small, 3, S, S]`` -> ``float32 [small, classes]``.
+        infer: ``float32 [small, C, H, W]`` -> ``float32 [small, classes]``.
         together: Logits of the whole split at the larger batch, ``[N, classes]``.
         split: The images.
         preprocess: Preprocessing of the network.

@@ -185,6 +185,21 @@ def test_the_schedule_is_its_own(
     assert made.sha256 == tuned.sha256
 
 
+def test_a_frozen_body_stays_frozen(
+    distilled: Distilled, data: DataSet, teacher: Teacher, tmp_path: Path
+) -> None:
+    config = distilled.artifact.config | {"freeze": "body"}
+    source = replace(distilled, artifact=distilled.artifact.revised(config=config))
+    path = qat(source, data, teacher, replace(GENTLE, epochs=1), tmp_path / "q.safetensors").path
+    before, after = distilled.graph.state_dict(), read_weights(path)
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert {name for name in changed if name.startswith("student.")} == {
+        "student.fc.weight",
+        "student.fc.bias",
+    }
+    assert any(name.startswith("imf.ifds.") for name in changed)
+
+
 @pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("lr_factor", 0), ("lr_factor", float("nan"))])
 def test_settings_that_cannot_be_used(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=f"`{name}` {value} is out of range"):

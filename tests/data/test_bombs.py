@@ -16,7 +16,8 @@ from PIL import Image
 from imf_deploy import upright
 from imf_deploy.data import encoded, open_data
 from imf_deploy.data.crops import RandomCrop
-from imf_deploy.data.pictures import LONGEST_RATIO, MOST_PIXELS, FilePictures, decode
+from imf_deploy.data.image_file import LONGEST_RATIO, MOST_PIXELS
+from imf_deploy.data.pictures import FilePictures, decode
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Interpolation, Preprocess
 from imf_deploy.settings import DataSettings

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from imf_deploy.data.pictures import SUFFIXES, FilePictures, decode
+from imf_deploy.data.image_file import SUFFIXES
+from imf_deploy.data.pictures import FilePictures, decode
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.preprocess import Preprocess
 
@@ -220,6 +221,6 @@ def test_every_name_has_a_reader() -> None:
     endings = Image.registered_extensions()
     known = {suffix for suffix in SUFFIXES if suffix in endings}
     assert known == SUFFIXES
-    from imf_deploy.data.pictures import FORMATS
+    from imf_deploy.data.image_file import FORMATS
 
     assert {endings[suffix] for suffix in SUFFIXES} == set(FORMATS)

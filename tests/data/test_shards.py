@@ -11,7 +11,7 @@ from PIL import Image
 
 from imf_deploy.data import Augment, DataSet, encoded, open_data, reopen_data, train_batches
 from imf_deploy.data.dataset import EncodedImages, MemoryImages
-from imf_deploy.data.pictures import FORMATS
+from imf_deploy.data.image_file import FORMATS
 from imf_deploy.data.shards import expand
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.models import ModelSpec

@@ -10,7 +10,7 @@ import pytest
 
 from imf_deploy.data import DataSet, open_data, walk
 from imf_deploy.data.classes import class_name
-from imf_deploy.data.pictures import LARGEST_FILE
+from imf_deploy.data.image_file import LARGEST_FILE
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.settings import DataSettings
 

@@ -54,6 +54,21 @@ def fitted(student: torch.nn.Module, data: DataSet, teacher: Teacher, **fields: 
     return refit_student(student, teacher.module, data, replace(TRAIN, **fields), LossSettings(), CPU)
 
 
+def test_rare_classes_weigh_more_in_a_re_fit(data: DataSet, teacher: Teacher) -> None:
+    rare = data.train.labels == 0
+    rare[rare.nonzero()[:4]] = False
+    uneven = replace(data, train=data.train.subset((~rare).nonzero().flatten()))
+    answers = []
+    for balance in ("none", "loss", "sampling"):
+        student = Student()
+        config = replace(TRAIN, balance=balance, augment="none")
+        refit_student(student, teacher.module, uneven, config, LossSettings(beta=0), CPU)
+        with torch.no_grad():
+            images = uneven.preprocess.normalize(uneven.train.fetch(torch.arange(len(uneven.train))))
+            answers.append(float(student(images).softmax(1)[:, 0].mean()))
+    assert answers[0] < min(answers[1:])
+
+
 def test_a_head_gets_better_and_says_so(data: DataSet, teacher: Teacher) -> None:
     student = Student()
     (record,) = fitted(student, data, teacher)

@@ -116,6 +116,21 @@ def test_a_file_without_a_classifier_gives_the_body(tmp_path: Path) -> None:
     assert "has no classifier" in found.notes[0]
 
 
+def test_one_channel_takes_the_sum_of_three(tmp_path: Path) -> None:
+    state = fresh(classes=7).state_dict()
+    save_weights(tmp_path / "w.safetensors", state)
+    spec = ModelSpec("resnet8", 4, (1, 16, 16))
+    model = build_model(spec)
+    found = read_pretrained(str(tmp_path / "w.safetensors"), spec)
+    found.load(model)
+    assert torch.equal(model.state_dict()["conv1.weight"], state["conv1.weight"].sum(1, keepdim=True))
+    assert "added up" in found.notes[-1]
+    save_weights(tmp_path / "one.safetensors", model.state_dict())
+    again = read_pretrained(str(tmp_path / "one.safetensors"), spec)
+    assert again.notes == ()
+    assert torch.equal(again.tensors["conv1.weight"], model.state_dict()["conv1.weight"])
+
+
 def test_more_than_the_classifier_must_fit(tmp_path: Path) -> None:
     state = fresh(classes=7).state_dict()
     missing = next(name for name in state if "conv" in name)

@@ -75,11 +75,44 @@ def _ladder(product: str, precision: str) -> list[dict[str, Any]]:
     return rungs
 
 
+GATE: dict[str, Any] = {"gate": [["recall:Shirt", 1.5]], "metric": []}
+
+
 def _classes(half: bool) -> list[dict[str, Any]]:
     return [
-        {"label": "Shirt", "images": 1000, "pytorch_right": 760, "right": 760 - half, "changed": 3 * half},
-        {"label": "Bag", "images": 1000, "pytorch_right": 985, "right": 985, "changed": 0},
-    ]
+        {
+            "label": "Shirt", "images": 1000, "pytorch_right": 760, "right": 760 - half, "changed": 3 * half,
+            "predicted": 775 - half, "pytorch_predicted": 775,
+            "confused": {"Bag": 240 + half}, "pytorch_confused": {"Bag": 240},
+        },
+        {
+            "label": "Bag", "images": 1000, "pytorch_right": 985, "right": 985, "changed": 0,
+            "predicted": 1225 + half, "pytorch_predicted": 1225,
+            "confused": {"Shirt": 15}, "pytorch_confused": {"Shirt": 15},
+        },
+    ]  # fmt: skip
+
+
+def _metric(title: str, value: float, reference: float, **about: Any) -> dict[str, Any]:
+    return {
+        "title": title, "unit": "points", "higher_is_better": True, "value": value, "reference": reference,
+        "interval": None, "reference_interval": None, **about,
+    }  # fmt: skip
+
+
+def _metrics(accuracy: float, half: bool) -> dict[str, Any]:
+    own, low, high = accuracy - 0.0005 * half, 0.31 - 0.02, 0.31 + 0.02
+    return {
+        "top1": _metric("accuracy", own, accuracy, interval=[own - 0.01, own + 0.01]),
+        "balanced_accuracy": _metric("balanced accuracy", own - 0.012, accuracy - 0.012),
+        "macro_f1": _metric("macro F1", accuracy - 0.02, accuracy - 0.02),
+        "nll": _metric(
+            "negative log-likelihood", 0.31 + 0.004 * half, 0.31, unit="nats", higher_is_better=False,
+            interval=[low, high], reference_interval=[low, high],
+        ),
+        "ece": _metric("calibration error", 0.021 + 0.013 * half, 0.021, higher_is_better=False),
+        "recall:Shirt": _metric("recall of Shirt", 0.76 - 0.001 * half, 0.76),
+    }  # fmt: skip
 
 
 def _worst(half: bool) -> list[dict[str, Any]]:
@@ -111,7 +144,8 @@ def _artifact(product: str, precision: str) -> dict[str, Any]:
         "max_abs_diff": 1.9e-2 if half else 8.1e-6,
         "mean_abs_diff": 2.2e-3 if half else 9.0e-7,
         "cosine": 0.999998 if half else 1.0,
-        "gate": {"max_accuracy_drop": 1.0, "min_agreement": 0.97},
+        "gate": {"max_accuracy_drop": 1.0, "min_agreement": 0.97, **GATE},
+        "metrics": _metrics(known["accuracy"], half),
         "ladder": _ladder(product, precision),
         "classes": _classes(half),
         "worst": _worst(half),
@@ -146,6 +180,7 @@ def _engine(product: str) -> dict[str, Any]:
         "status": "not-run",
         "reason": "no CUDA device",
         "ladder": [*row["ladder"], {**_NOT_RUN}],
+        "metrics": {},
         "classes": [],
         "worst": [],
         "targets": ["SM86"],
@@ -244,5 +279,6 @@ def report() -> dict[str, Any]:
         "recommendation": {
             "path": "deploy/mobilenetv2-imf@3-fp32.onnx",
             "reason": "the fastest file within 0.5 points of the best",
+            "gate": "accuracy falls by at most 1 point",
         },
     }

@@ -51,7 +51,7 @@ def test_what_is_shown(browse: Browse, page: Path) -> None:
         "imf-deploy distill-and-export --student mobilenetv2",
     ):
         assert words in shown
-    assert shown.count("<svg") == shown.count("</svg>") == 7
+    assert shown.count("<svg") == shown.count("</svg>") == 8
     assert "http:" not in shown
     assert "https:" not in shown
 
@@ -62,7 +62,7 @@ def test_the_page_fits_its_window(browse: Browse, page: Path, width: int) -> Non
     frame.write_text(FRAME.format(width=width))
     # The frame may look into the page only with this flag: file:// pages are strangers to each other.
     shown = browse(frame, "--allow-file-access-from-files", "--dump-dom")
-    assert '<title>{"fits":true,"pictures":7,"inside":true}</title>' in shown
+    assert '<title>{"fits":true,"pictures":8,"inside":true}</title>' in shown
 
 
 def test_a_phone_shows_something(browse: Browse, page: Path) -> None:

@@ -90,11 +90,13 @@ def test_what_a_reviewer_reads(report: dict[str, Any]) -> None:
     assert "onnxruntime 1.32.0" in lines[-1]
 
 
-def test_it_renders_to_one_table(report: dict[str, Any]) -> None:
+def test_it_renders_to_two_tables(report: dict[str, Any]) -> None:
     rendered = page(render_markdown(Report.of(report)))
-    assert rendered.tags.count("table") == 1
-    assert rendered.tags.count("tr") == 1 + len(report["artifacts"])
-    assert rendered.tags.count("td") == 10 * len(report["artifacts"])
+    assert rendered.tags.count("table") == 2
+    files, measured = len(report["artifacts"]), [row for row in report["artifacts"] if row["metrics"]]
+    products = len({row["product"] for row in measured})
+    assert rendered.tags.count("tr") == 1 + files + 1 + products + len(measured)
+    assert rendered.tags.count("td") == 10 * files + 6 * (products + len(measured))
 
 
 def test_failures_come_first(report: dict[str, Any]) -> None:

@@ -40,7 +40,9 @@ fields = json.loads(sys.argv[4])
 still, monitoring = fields.pop("still"), MonitoringSettings(checkpoint_minutes=fields.pop("minutes"))
 student, dies = fields.pop("student", "resnet8"), fields.pop("dies", -1)
 refit = fields.pop("refit", True)
-data = open_data(DataSettings(str(images)))
+# The test images serve as unlabelled ones.
+unlabelled = str(images / "val") if fields.pop("unlabelled", False) else ""
+data = open_data(DataSettings(str(images), unlabelled=unlabelled))
 epochs = []
 seen = []
 states = []
@@ -112,7 +114,9 @@ def train(images: Path, teacher: Path, place: Path, size: int, **fields: Any) ->
 
 RECIPES: dict[str, dict[str, Any]] = {
     "sgd": {"ema": 0.8},
-    "mixed": {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd", "clip_grad": 1.0, "grad_accumulation": 2},
+    "mixed": {"mixup": 0.4, "cutmix": 1.0, "optimizer": "sgd", "clip_grad": 1.0, "grad_accumulation": 2}
+    | {"freeze": "norms", "body_lr_factor": 0.5},
+    "unlabelled": {"unlabelled": True, "balance": "loss", "mixup": 0.4, "grad_accumulation": 2},
 }
 
 
@@ -130,7 +134,7 @@ def test_two_processes_end_where_one_does(
     assert first["sha256"] == second["sha256"]
     # Together the two saw every image of every batch, once.
     whole = one.ranks[0]["seen"]
-    assert len(whole) == 4
+    assert len(whole) == (6 if recipe == "unlabelled" else 4)
     if recipe == "sgd":
         for batch, mine, other in zip(whole, first["seen"], second["seen"], strict=True):
             assert mine + other == pytest.approx(batch, rel=1e-6)

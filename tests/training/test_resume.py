@@ -76,6 +76,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "averaged": {"ema": 0.9, "grad_accumulation": 2, "keep": "best", "label_smoothing": 0.1},
     "mixed": {"mixup": 0.2, "cutmix": 1.0, "ema": 0.5, "lr_schedule": "constant", "optimizer": "adamw"},
+    "balanced": {"balance": "sampling", "augment": "crop-flip"},
     "bf16": {"train_precision": "bf16", "momentum": 0.0},
 }
 

@@ -1,0 +1,127 @@
+"""Compare settings for trainings that start from pretrained weights, on validation images only.
+
+Finished trainings are kept in OUTPUT, so that the same command resumes an interrupted search. Each setting is
+a word: values by the names of the fields, separated by commas, such as lr=0.02,body_lr_factor=0.25.
+
+    python benchmarks/fine_tuning_search.py teacher DATA WEIGHTS OUTPUT lr=0.02 lr=0.05,ema=0.99
+    python benchmarks/fine_tuning_search.py student DATA WEIGHTS OUTPUT --teacher TEACHER alpha=10
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.data.evaluate import accuracy_of
+from imf_deploy.distillation.distill import run_distillation
+from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, TeacherSettings
+from imf_deploy.teaching.teacher import Teacher
+from imf_deploy.training.loop import fit
+from imf_deploy.training.supervised import Supervised
+
+NETWORK = "timm:tf_efficientnet_lite0"
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+CPU = torch.device("cpu")
+STILL = MonitoringSettings(teacher_outputs_gb=0.0)
+Values = dict[str, Any]
+
+
+def settings(word: str) -> Values:
+    """Return the values that a word sets; ``start`` sets none."""
+    pairs = (part.partition("=") for part in word.split(",") if part != "start")
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
+def started(spec: ModelSpec, weights: Path, seed: int) -> nn.Module:
+    """Return the network with given weights; its head is fresh if it has another shape."""
+    torch.manual_seed(seed)
+    network = build_model(spec)
+    state = network.state_dict()
+    tensors = {n: t for n, t in load_file(weights).items() if t.shape == state[n].shape}
+    network.load_state_dict({**state, **tensors})
+    return network
+
+
+def teach(data: DataSet, options: argparse.Namespace, seed: int, values: Values) -> dict[str, float]:
+    """Fine-tune the network by cross-entropy; return its validation accuracy."""
+    config = TeacherSettings(
+        **{"teacher": NETWORK, "teacher_weights": "given", "device": "cpu", "seed": seed, **values}
+    )
+    spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.shape)
+    task = Supervised(started(spec, options.weights, seed), config.label_smoothing)
+    fit(task, without_validation(data), config, "Teacher", None, {}, monitoring=STILL)
+    save_file(task.module.state_dict(), options.output / "last-teacher.safetensors")
+    return {"plain": accuracy_of(task.predict, data.validation, data.preprocess, CPU)}
+
+
+def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values) -> dict[str, float]:
+    """Distil the network into itself, from given weights; return the validation accuracy of each product."""
+    config = DistillSettings(
+        **{"student": NETWORK, "student_weights": "given", "device": "cpu", "seed": seed, **values}
+    )
+    spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.shape)
+    module = started(spec, options.teacher, seed).eval().requires_grad_(False)
+    student = started(spec, options.weights, seed)
+    teacher = Teacher(module, spec, "", None)
+    run = run_distillation(
+        spec, teacher, without_validation(data), config, None, {}, monitoring=STILL, student=student
+    )
+    run.finish(data)
+    graph = run.graph.eval()
+
+    def products(images: Tensor) -> Tensor:
+        logits, branches = graph(images)
+        return torch.stack([logits, *branches.attentive])
+
+    names = ["plain", *(f"imf@{k}" for k in range(1, len(run.blocks) + 1))]
+    return {
+        name: accuracy_of(lambda images, n=n: products(images)[n], data.validation, data.preprocess, CPU)
+        for n, name in enumerate(names)
+    }
+
+
+def without_validation(data: DataSet) -> DataSet:
+    """Return the data without validation images, so that epochs do not take time for them."""
+    return replace(data, validation=data.validation.subset(torch.arange(0)))
+
+
+def main() -> None:
+    """Run the trainings that are missing, and print the accuracies."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["teacher", "student"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("settings", nargs="+")
+    parser.add_argument("--teacher", type=Path, help="weights of the students' teacher")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    data = open_data(DataSettings(str(options.data)))
+    data = replace(data, preprocess=replace(data.preprocess, mean=MEAN, std=STD))
+    train = teach if options.what == "teacher" else distil
+    for word in options.settings:
+        for seed in options.seeds:
+            path = options.output / f"{options.what}-{word}-seed{seed}.json"
+            if not path.exists():
+                began = time.process_time()
+                result = train(data, options, seed, settings(word))
+                path.write_text(json.dumps({**result, "seconds": round(time.process_time() - began)}))
+            print(path.stem, path.read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

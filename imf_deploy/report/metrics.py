@@ -1,0 +1,141 @@
+"""The metrics of a report: a table of files and networks, and sentences on the gate and on confidences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from imf_deploy.records.checks import ClassChange
+from imf_deploy.records.metrics import MetricValue
+from imf_deploy.records.report import ArtifactRow, Report
+from imf_deploy.settings import Gate
+from imf_deploy.show.format import capitalised, metric_amount, metric_value, percent
+from imf_deploy.tasks.metric import ECE, TOP1
+
+NOTABLE = 1.0
+"""Points by which a calibration error has to change to be worth a sentence."""
+CONFUSIONS = 10
+"""Most cells of a confusion matrix in a table."""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One row of the table.
+
+    Attributes:
+        path: The file; empty for a network in PyTorch.
+        product: Product of the file, or name of the network.
+        cells: A text for each column.
+    """
+
+    path: str
+    product: str
+    cells: list[str]
+
+
+def metric_titles(report: Report) -> dict[str, str]:
+    """Return the names and titles of the metrics besides the accuracy, which has a column elsewhere."""
+    return {
+        name: capitalised(metric.title)
+        for row in report.artifacts
+        for name, metric in row.metrics.items()
+        if name != TOP1.name
+    }
+
+
+def metric_rows(report: Report) -> list[MetricRow]:
+    """Return the metrics of each product in PyTorch and of its files, with what they use of their gates."""
+    names = list(metric_titles(report))
+    rows: list[MetricRow] = []
+    seen: set[str] = set()
+    for row in report.artifacts:
+        if not row.metrics:
+            continue
+        if row.product not in seen:
+            seen.add(row.product)
+            cells = [metric_value(row.metrics.get(name), reference=True) for name in names]
+            rows.append(MetricRow("", row.product, cells))
+        limits = dict(row.gate.gate)
+        own = [
+            metric_value(row.metrics.get(name)) + _used(row.metrics.get(name), limits.get(name))
+            for name in names
+        ]
+        rows.append(MetricRow(row.path, row.product, own))
+    return rows
+
+
+def _used(metric: MetricValue | None, allowed: float | None) -> str:
+    if metric is None or allowed is None or (loss := metric.loss) is None:
+        return ""
+    return f" (worse by {max(loss, 0):.2g} of {allowed:g})"
+
+
+def gate_words(gate: Gate, metrics: Mapping[str, MetricValue]) -> str:
+    """Return what a gate allows, in words.
+
+    Args:
+        gate: The gate.
+        metrics: Metrics of a file that it judged.
+    """
+    parts = [
+        f"accuracy falls by at most {_points(gate.max_accuracy_drop)}",
+        f"at least {percent(gate.min_agreement)} of the images keep their class",
+    ]
+    for name, allowed in gate.gate:
+        if metric := metrics.get(name):
+            verb = "falls" if metric.higher_is_better else "rises"
+            parts.append(f"{metric.title} {verb} by at most {metric_amount(metric, allowed)}")
+    return ", ".join(parts)
+
+
+def _points(amount: float) -> str:
+    return f"{amount:g} point{'' if amount == 1 else 's'}"
+
+
+def confidence_sentence(report: Report) -> str:
+    """Return one sentence on files whose calibration error differs notably from PyTorch's, or nothing."""
+    changed = [
+        f"{row.path} {percent(metric.reference)} to {percent(metric.value)}"
+        for row in report.artifacts
+        if (metric := row.metrics.get(ECE.name))
+        and (loss := metric.loss) is not None
+        and abs(loss) >= NOTABLE
+    ]
+    if not changed:
+        return ""
+    return f"Confidences change: the calibration error differs from PyTorch's in {'; '.join(changed)}."
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images of one class for which another one is chosen.
+
+    Attributes:
+        label: Correct class.
+        chosen: Class that the file chooses; empty for logits with NaN.
+        images: Number of images.
+        pytorch: Number of images that PyTorch puts into ``chosen``.
+    """
+
+    label: str
+    chosen: str
+    images: int
+    pytorch: int
+
+
+def confusions(classes: Sequence[ClassChange], count: int = CONFUSIONS) -> list[Confusion]:
+    """Return the most frequent confusions of a file."""
+    cells = [
+        Confusion(row.label, chosen, images, row.pytorch_confused.get(chosen, 0))
+        for row in classes
+        for chosen, images in row.confused.items()
+    ]
+    return sorted(cells, key=lambda cell: -cell.images)[:count]
+
+
+def shown_row(report: Report, best: ArtifactRow | None) -> ArtifactRow | None:
+    """Return the file whose confusion matrix is shown: the recommended one, or the first that has one."""
+    with_cells = [
+        row for row in report.artifacts if any(entry.predicted is not None for entry in row.classes)
+    ]
+    return best if best in with_cells else next(iter(with_cells), None)

@@ -1,0 +1,88 @@
+"""Teachers that start from given weights: which network they are, and whether they have to be trained."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from imf_deploy.artifact import load_artifact
+from imf_deploy.data import DataSet
+from imf_deploy.errors import ImfDeployError
+from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, read_pretrained
+from imf_deploy.records.files import sidecar_path
+from imf_deploy.settings import DataSettings, GivenTeacher, TeacherSettings
+from imf_deploy.settings.base import from_record, option_values
+
+
+def default_teacher(data: DataSet) -> str:
+    """Return the default architecture of a teacher (ours)."""
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
+
+
+def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> ModelSpec:
+    """Return the architecture of a teacher that is trained on a data set, from fresh or from given weights.
+
+    Raises:
+        UsageError: there is no such model, or the weights' record names a factory that is not ``teacher``.
+        ImfDeployError: the record of the weights is damaged.
+    """
+    classes, shape = data.preprocess.num_classes, data.preprocess.shape
+    name, known = config.teacher or default_teacher(data), None
+    path = Path(config.teacher_weights)
+    if config.teacher_weights and sidecar_path(path).is_file():
+        known = ModelSpec.from_dict(load_artifact(path).model, (config.teacher,), "`teacher`")
+        name = config.teacher or known.name
+    spec = ModelSpec.for_images(name, classes, shape, config.teacher_stem_strides)
+    if known and config.teacher_stem_strides is None and known.shape == shape:
+        spec = replace(spec, stem_strides=known.stem_strides)
+    options = config.teacher_options
+    if options is None:
+        options = known.settings if known else ()
+    return replace(spec, settings=options)
+
+
+def starting_weights(config: TeacherSettings | GivenTeacher, data: DataSet) -> Pretrained | None:
+    """Read the weights that a teacher starts from; ``None`` if it starts fresh.
+
+    Raises:
+        UsageError: there are no such weights.
+        ImfDeployError: they belong to another network, are damaged, or cannot be downloaded.
+    """
+    if not config.teacher_weights:
+        return None
+    spec = teacher_spec(config, data)
+    return read_pretrained(config.teacher_weights, spec, data.preprocess.labels, config.weights_key)
+
+
+class OtherClassesError(ImfDeployError):
+    """A given teacher was trained for other classes than those of the data."""
+
+
+def refusal(given: GivenTeacher, data: DataSet) -> OtherClassesError | None:
+    """Return why a given teacher cannot teach on a data set, if that is because of its classes.
+
+    The hint is the command that fine-tunes it. ``None`` if the weights cannot be used for other reasons.
+    """
+    try:
+        start = starting_weights(given, data)
+    except ImfDeployError:
+        return None
+    if start is None or not start.new:
+        return None
+    origin, classes = start.origin, data.preprocess.num_classes
+    known = f"{origin.classes} classes" if origin.classes != classes else "other classes"
+    made = "teacher.safetensors"
+    command = ["imf-deploy", "train-teacher"]
+    for name, value in option_values(from_record(DataSettings, data.config)).items():
+        if value != option_values(DataSettings()).get(name):
+            command += [f"--{name}", str(value)]
+    for name in ("teacher", "weights_key", "teacher_options", "teacher_stem_strides"):
+        if value := option_values(given).get(name.replace("_", "-")):
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    command += ["--teacher-weights", given.teacher_weights, "--output", made]
+    return OtherClassesError(
+        f"{origin.source} was trained for {known if origin.classes else 'no classes'}, but {data.name} has "
+        f"{classes} classes",
+        f"Fine-tune it first: {shlex.join(command)}; then use `teacher_weights` {made}",
+    )
