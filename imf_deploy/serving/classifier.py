@@ -129,7 +129,9 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
         measured=False,
     )
     if record.calibration and record.calibration.target == "tensorrt":
-        notes.append(f"{path} was made for TensorRT: ONNX Runtime is slower with it, and may answer otherwise")
+        notes.append(
+            f"{path} was made for TensorRT: ONNX Runtime is slower with it, and may answer otherwise"
+        )
     known = calibrated.probabilities if calibrated and output == calibrated.output else None
     return Classifier(record, way, fixed, known, tuple(notes))
 
