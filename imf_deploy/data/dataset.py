@@ -43,12 +43,13 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages:
-    """Images that are kept decoded in memory, ``uint8 [N, C, H, W]``."""
+    """Images that are kept decoded in memory, ``uint8 [N, C, H, W]``; ``pictures`` if they were files."""
 
     images: Tensor
     labels: Tensor
     workers: int = 0
     marks: Tensor | None = None
+    pictures: Pictures | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return ``uint8 [B, C, H, W]``; ``crops`` are taken from the prepared images."""

@@ -1,5 +1,6 @@
 """The report for a pull request: GitHub-flavoured Markdown with all names escaped."""
 
+import re
 from collections.abc import Sequence
 
 from imf_deploy.records.report import ArtifactRow, Report
@@ -23,6 +24,9 @@ _COLUMNS = (
     "Size",
     "MACs",
 )
+
+# A cell of numbers alone, which needs no escaping; units come from records.
+_NUMBER = re.compile(r"–|-?[0-9.]+( %)?( \([0-9.]+–[0-9.]+\))?( \(worse by [0-9.e+-]+ of [0-9.e+-]+\))?")
 
 
 def render_markdown(report: Report) -> str:
@@ -85,7 +89,7 @@ def _metrics(report: Report, rows: Sequence[metrics.MetricRow]) -> str:
     lines = [_row(["File", *map(text, titles)]), _row(["---", *["---:"] * len(titles)])]
     for row in rows:
         name = code(row.path) if row.path else text(f"{row.product} in PyTorch")
-        lines.append(_row([name, *map(text, row.cells)]))
+        lines.append(_row([name, *(cell if _NUMBER.fullmatch(cell) else text(cell) for cell in row.cells)]))
     return "\n".join(lines)
 
 
