@@ -13,6 +13,7 @@ from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.product import export_product
 from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
+from imf_deploy.data.counts import scarcity_notes
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.method.products import Product, load_product
@@ -80,7 +81,7 @@ def distill_and_export(
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
-        notes.add(TRIAL if config.quick else "", *data.notes, *plan.remarks)
+        notes.add(TRIAL if config.quick else "", *data.notes, *scarcity_notes(data), *plan.remarks)
         with stage("teacher"):
             given = given_teacher(config, data)
             taught = data if given else teacher_data(config, data)
