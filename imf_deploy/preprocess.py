@@ -20,6 +20,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
 from imf_deploy.image_size import CHANNELS, Shape, Size, short_size, sides
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.preparation import Interpolation, Preparation
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["none", "crop", "input"]
-Interpolation = Literal["bilinear", "bicubic"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
@@ -111,6 +111,14 @@ class Preprocess:
     def shape(self) -> Shape:
         """Channels, height and width of the network's input."""
         return self.channels, *sides(self.size)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """What of it belongs to a network's weights; ``None`` if the network was only given tensors."""
+        if self.resize == "input":
+            return None
+        kept = 1.0 if self.resize == "none" else min(min(sides(self.size)) / self.resize_to, 1.0)
+        return Preparation(self.size, kept, self.mean, self.std, self.interpolation)
 
     def check_known(self, name: str) -> None:
         """Refuse images for a network that was only given tensors.

@@ -171,7 +171,7 @@ def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) 
         if len(members) < 2:
             raise ImfDeployError(
                 f"class '{label}' has {len(members)} training image(s), too few to hold one out",
-                "Add images to the class or remove its folder",
+                "Add images to the class, or remove the class",
             )
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True
