@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import metrics, verdict
+from imf_deploy.report.images import Images, images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.verdict import broken_sentence
 from imf_deploy.show import format as show
@@ -58,6 +59,8 @@ def render_markdown(report: Report) -> str:
         parts.append(_metrics(report, rows))
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
+    if images := images_of(report):
+        parts += ["## Images", text(images.sentence), _images(images)]
     if report.command:
         parts += ["## How to repeat", fenced(report.command, "sh")]
     parts.append(_conditions(report))
@@ -68,6 +71,15 @@ def _table(report: Report) -> str:
     best = verdict.recommended(report)
     lines = [_row(_COLUMNS), _row(["---", "---"] + ["---:"] * (len(_COLUMNS) - 2))]
     lines += [_row(_cells(row, row is best)) for row in report.artifacts]
+    return "\n".join(lines)
+
+
+def _images(images: Images) -> str:
+    lines = [_row(("Class", "Training", "Validation", "Test")), _row(["---", "---:", "---:", "---:"])]
+    for row in (*images.rows, images.total):
+        lines.append(_row([text(row.label), f"{row.train:,}", f"{row.validation:,}", f"{row.test:,}"]))
+    if images.more:
+        lines.append(f"\nThese {len(images.rows)} classes have the fewest training images.")
     return "\n".join(lines)
 
 

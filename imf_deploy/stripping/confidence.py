@@ -52,7 +52,9 @@ def last_linear(network: nn.Module, preprocess: Preprocess, name: str) -> str:
         ImfDeployError: the network does not output logits.
     """
     images = torch.randn(2, *preprocess.shape, generator=torch.Generator().manual_seed(0))
-    layers = {n: m for n, m in network.named_modules() if type(m) is nn.Linear and "weight" in m._parameters}
+    layers = {
+        n: m for n, m in network.named_modules() if isinstance(m, nn.Linear) and "weight" in m._parameters
+    }
     outputs: list[tuple[str, Tensor]] = []
 
     def keep(layer: str, _module: nn.Module, _inputs: object, output: Tensor) -> None:

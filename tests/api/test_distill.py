@@ -1,6 +1,7 @@
 """``imf_deploy.distill`` on objects and on names."""
 
 import copy
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models import build_model
+from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.settings import DistillSettings
+from imf_deploy.settings.starts import STUDENT
 from imf_deploy.teaching.teacher import Teacher
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -45,6 +47,33 @@ def test_modules_and_batches(
     fp32 = imf_deploy.export_onnx(small, tmp_path / "small.onnx")
     assert imf_deploy.verify(fp32, small, loader).verify.status == "pass"
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "small.onnx.json"}
+
+
+class OneStage(nn.Module):
+    """A network of one stage, which costs nearly everything: there is no room for an IFD after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.body = nn.Conv2d(8, 64, 3, 2, 1)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(self.stem(images)).mean((2, 3)))
+        return logits
+
+
+def test_a_student_without_an_imf_k(
+    big: nn.Module, loader: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "imf_deploy"):
+        distilled = imf_deploy.distill(OneStage(), big, loader, loader, settings())
+    assert "OneStage has no imf@1: its last blocks leave no room for IFDs" in caplog.text
+    assert [each.head for each in distilled.artifact.refitted] == ["plain"]
+    (plain,) = imf_deploy.strip(distilled)
+    assert (plain.name, plain.artifact.strip.passed) == ("plain", True)
+    with pytest.raises(UsageError, match="This student has: plain"):
+        imf_deploy.strip(distilled, ["imf@1"])
 
 
 def test_names_give_what_the_command_gives(
@@ -133,3 +162,17 @@ def test_a_named_student_on_given_batches(big: nn.Module, loader: Batches) -> No
     assert distilled.spec.name == "resnet8"
     state = imf_deploy.strip(distilled, ["plain"])[0].module.state_dict()
     assert state.keys() == build_model(distilled.spec).state_dict().keys()
+
+
+def test_defaults_follow_the_weights_that_the_student_starts_from(
+    big: nn.Module, loader: Batches, tmp_path: Path
+) -> None:
+    torch.save(build_model(ModelSpec("resnet8", 3, 16)).state_dict(), tmp_path / "start.pt")
+    given = imf_deploy.distill("resnet8", big, loader, student_weights=tmp_path / "start.pt").artifact.config
+    assert given["lr"] == STUDENT.defaults["lr"]
+    own = settings(lr=0.03)
+    distilled = imf_deploy.distill(
+        "resnet8", big, loader, settings=own, student_weights=tmp_path / "start.pt"
+    )
+    assert distilled.artifact.config["lr"] == 0.03
+    assert distilled.artifact.config["body_lr_factor"] == 1

@@ -178,7 +178,7 @@ def test_the_schedule_is_its_own(
 ) -> None:
     known = distilled.artifact.config
     long: dict[str, Any] = {"lr_schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
-    long |= {"ema": 0.9, "keep": "best"}
+    long |= {"ema": 0.9, "keep": "best", "body_lr_factor": 0.1}
     config = known | long
     source = replace(distilled, artifact=distilled.artifact.revised(config=config))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")
@@ -280,7 +280,7 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
     )
     loaded = load_distilled(made)
     with torch.no_grad():
-        plant(loaded.graph.student, 250)
+        plant(loaded.graph.student, 600)
     save_weights(path, loaded.graph.state_dict())
     planted = load_distilled(made.revised(sha256="p" * 64))
     tuned = qat(planted, data, teacher, QatSettings(4, 0.4, "cpu"), tmp_path / "tuned.safetensors")
