@@ -17,8 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from imf_deploy.files import sha256_file
+from imf_deploy.models import ModelSpec, save_weights
+from imf_deploy.preprocess import Preprocess
+from imf_deploy.records.files import TeacherFile
 
 NAME = "tf_efficientnet_lite0"
 BLOCKS = (1, 2, 2, 3, 3, 4, 1)
@@ -94,8 +98,24 @@ def difference(network: nn.Module, other: nn.Module) -> float:
     return float((logits - others).abs().max() / others.abs().max())
 
 
+def record(path: Path) -> None:
+    """Write how the weights expect images to be prepared, so that a network can start from them."""
+    # The package does not name ImageNet's classes; they are sorted by their WordNet names.
+    labels = tuple(map(str, range(1000)))
+    half = (0.5,) * 3
+    TeacherFile(
+        path=path,
+        sha256=sha256_file(path),
+        parent="",
+        recipe="",
+        model=ModelSpec(f"timm:{NAME}", len(labels), 224).to_dict(),
+        preprocess=Preprocess(224, "crop", 256, half, half, labels, interpolation="bicubic"),
+        data="ImageNet",
+    ).save()
+
+
 def main() -> None:
-    """Write the file."""
+    """Write the file, and its record beside it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -114,7 +134,8 @@ def main() -> None:
     else:
         print("efficientnet-lite-pytorch is not installed: the logits were not compared")
     output.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, output)
+    save_weights(output, network.state_dict())
+    record(output)
     print(f"{output}: timm:{NAME}, 1,000 classes of ImageNet")
 
 

@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import run_distillation
-from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.models import ModelSpec, build_model, save_weights
 from imf_deploy.settings import DataSettings, DistillSettings, MonitoringSettings, TeacherSettings
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.loop import fit
@@ -61,7 +61,7 @@ def teach(data: DataSet, options: argparse.Namespace, seed: int, values: Values)
     spec = ModelSpec.for_images(NETWORK, data.preprocess.num_classes, data.preprocess.shape)
     task = Supervised(started(spec, options.weights, seed), config.label_smoothing)
     fit(task, without_validation(data), config, "Teacher", None, {}, monitoring=STILL)
-    save_file(task.module.state_dict(), options.output / "last-teacher.safetensors")
+    save_weights(options.output / "last-teacher.safetensors", task.module.state_dict())
     return {"plain": accuracy_of(task.predict, data.validation, data.preprocess, CPU)}
 
 
@@ -77,7 +77,8 @@ def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values
     run = run_distillation(
         spec, teacher, without_validation(data), config, None, {}, monitoring=STILL, student=student
     )
-    run.finish(data)
+    heads = run.finish(data)["refitted"]
+    before = {f"{head.head} before the re-fit": head.before for head in heads}
     graph = run.graph.eval()
 
     def products(images: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values
         return torch.stack([logits, *branches.attentive])
 
     names = ["plain", *(f"imf@{k}" for k in range(1, len(run.blocks) + 1))]
-    return {
+    return before | {
         name: accuracy_of(lambda images, n=n: products(images)[n], data.validation, data.preprocess, CPU)
         for n, name in enumerate(names)
     }
@@ -107,11 +108,12 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("settings", nargs="+")
     parser.add_argument("--teacher", type=Path, help="weights of the students' teacher")
+    parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    data = open_data(DataSettings(str(options.data)))
-    data = replace(data, preprocess=replace(data.preprocess, mean=MEAN, std=STD))
+    size = options.image_size
+    data = open_data(DataSettings(str(options.data), image_size=size, mean=MEAN, std=STD))
     train = teach if options.what == "teacher" else distil
     for word in options.settings:
         for seed in options.seeds:

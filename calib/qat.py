@@ -179,6 +179,7 @@ def _settings(distilled: Distilled, config: QatSettings) -> DistillSettings:
         mixup=0.0,
         cutmix=0.0,
         ema=0.0,
+        body_lr_factor=1.0,
         keep="last",
     )
 

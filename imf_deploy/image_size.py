@@ -116,12 +116,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if all(map(_NUMBER.fullmatch, parts)) else ()
 
 
-def check_image_size(size: ImageSize, smallest: int) -> None:
+def check_image_size(size: ImageSize, smallest: int, largest: int = LARGEST_SIDE) -> None:
     """Refuse an ``image_size`` that no network could use.
 
     Args:
         size: The value of the option.
         smallest: Smallest side in pixels.
+        largest: Largest side in pixels.
 
     Raises:
         UsageError: a side is too small or too large, or there are neither 1 nor 3 channels.
@@ -129,9 +130,9 @@ def check_image_size(size: ImageSize, smallest: int) -> None:
     channels, *both = shape_of(size)
     if channels not in CHANNELS:
         raise UsageError(f"`image_size` {size_text(size)} has {channels} channels", "Give 1 or 3 channels")
-    if not all(smallest <= side <= LARGEST_SIDE for side in both):
+    if not all(smallest <= side <= largest for side in both):
         wrong = "small" if min(both) < smallest else "large"
         raise UsageError(
             f"`image_size` {size_text(size)} is too {wrong}",
-            f"Give {smallest} to {LARGEST_SIDE} pixels for the side, or for each of HEIGHTxWIDTH",
+            f"Give {smallest} to {largest} pixels for the side, or for each of HEIGHTxWIDTH",
         )

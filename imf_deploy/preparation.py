@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from imf_deploy.image_size import Size, sides
-from imf_deploy.preprocess import Interpolation, Preprocess
+from imf_deploy.image_size import Size
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The part of a :class:`Preprocess` that belongs to weights, not to data.
+    """The part of a :class:`imf_deploy.preprocess.Preprocess` that belongs to weights, not to data.
 
     Attributes:
         size: Size of the input.
@@ -26,12 +28,13 @@ class Preparation:
     std: tuple[float, ...]
     interpolation: Interpolation = "bilinear"
 
-    @classmethod
-    def of(cls, preprocess: Preprocess) -> Preparation | None:
-        """Return the preparation of a record; ``None`` if it is not known how images become the input."""
-        if preprocess.resize == "input":
-            return None
-        fraction = 1.0 if preprocess.resize == "none" else min(sides(preprocess.size)) / preprocess.resize_to
-        return cls(
-            preprocess.size, min(fraction, 1.0), preprocess.mean, preprocess.std, preprocess.interpolation
-        )
+    def for_channels(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation for an input of 3 channels, or 1 (ours).
+
+        One channel has the means of both over the three channels, and three have those of the one.
+        """
+        if len(self.mean) == channels:
+            return self.mean, self.std
+        if channels == 1:
+            return (sum(self.mean) / len(self.mean),), (sum(self.std) / len(self.std),)
+        return self.mean * channels, self.std * channels

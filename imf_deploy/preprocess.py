@@ -20,6 +20,7 @@ from imf_deploy.errors import ImfDeployError
 from imf_deploy.forms import read_typed
 from imf_deploy.image_size import CHANNELS, Shape, Size, short_size, sides
 from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
+from imf_deploy.preparation import Interpolation, Preparation
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.tasks.task import Task
 from imf_deploy.upright import Box, Upright
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Resize = Literal["none", "crop", "input"]
-Interpolation = Literal["bilinear", "bicubic"]
 Crop = Callable[[int, int], tuple[int, int, int, int]]
 """Height and width of an image in pixels -> top, left, height and width of the part to use."""
 
@@ -111,6 +111,14 @@ class Preprocess:
     def shape(self) -> Shape:
         """Channels, height and width of the network's input."""
         return self.channels, *sides(self.size)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """What of it belongs to a network's weights; ``None`` if the network was only given tensors."""
+        if self.resize == "input":
+            return None
+        kept = 1.0 if self.resize == "none" else min(min(sides(self.size)) / self.resize_to, 1.0)
+        return Preparation(self.size, kept, self.mean, self.std, self.interpolation)
 
     def check_known(self, name: str) -> None:
         """Refuse images for a network that was only given tensors.
@@ -195,6 +203,16 @@ class Preprocess:
         Images of floating point are the network's input already, and keep their values.
         """
         return self.normalizer(images.device)(images)
+
+    def normalize_array(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return what :meth:`normalize` does, without PyTorch and contiguous, ``float32 [N, C, H, W]``."""
+        mean, std = (
+            np.array(values, np.float32).reshape(1, -1, 1, 1) * np.float32(255)
+            for values in (self.mean, self.std)
+        )
+        normal: npt.NDArray[np.float32] = np.subtract(images, mean, dtype=np.float32)
+        normal /= std
+        return normal
 
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Return :meth:`normalize` for images on one device, with mean and deviation already on it."""

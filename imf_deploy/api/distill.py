@@ -9,7 +9,7 @@ from imf_deploy.api.data import Data, as_split, as_training, data_set, first_sha
 from imf_deploy.api.modules import distilled_in_memory, fitting_preprocess, hash_of
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import Distilled, run_distillation
-from imf_deploy.distillation.student import started, student_spec, student_start
+from imf_deploy.distillation.student import started, student_data, student_spec, student_start
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import short
 from imf_deploy.models import ModelSpec, check_behaviour, check_student, recipe_of
@@ -26,7 +26,7 @@ def distill(
     teacher: nn.Module | str | Path,
     train: Data,
     validation: Data | None = None,
-    settings: DistillSettings = DistillSettings(),  # noqa: B008, frozen
+    settings: DistillSettings | None = None,
     *,
     student_weights: str | Path | None = None,
     preprocess: Preprocess | None = None,
@@ -47,8 +47,9 @@ def distill(
             the settings of both are not used.
         validation: Images with labels, on which accuracy is measured after each epoch, and which decide
             whether re-fitted heads are kept. Named data has its own.
-        settings: Epochs, learning rate, weights of the loss, design of the branches. ``settings.student`` is
-            not used.
+        settings: Epochs, learning rate, weights of the loss, design of the branches; by default those of
+            ``DistillSettings``, which depend on whether there are ``student_weights``. ``settings.student``
+            is not used.
         student_weights: Weights that a named student starts from: a file, ``pretrained``,
             ``pretrained:TAG`` or ``hf-hub:OWNER/NAME``; by default those of ``settings``, or fresh ones. A
             module has its own.
@@ -68,7 +69,9 @@ def distill(
         ImfDeployError: the networks do not fit each other or the data, or the loss is not finite.
     """
     check_monitoring(monitoring)
-    if student_weights is not None:
+    if settings is None:
+        settings = DistillSettings(student_weights=str(student_weights or ""))
+    elif student_weights is not None:
         settings = replace(settings, student_weights=str(student_weights))
     if isinstance(student, str):
         settings = replace(settings, student=student)
@@ -123,7 +126,10 @@ def _data(
 ) -> DataSet:
     """Return training and validation data as one data set."""
     if isinstance(train, str | Path | DataSet):
-        data = train if isinstance(train, DataSet) else open_data(DataSettings(str(train)))
+        named = train if isinstance(train, DataSet) else DataSettings(str(train))
+        data = (
+            named if isinstance(named, DataSet) else open_data(student_data(named, settings, GivenTeacher()))
+        )
         if preprocess not in (None, data.preprocess):
             raise UsageError(f"preprocess is given, but {data.name} has its own", "Leave preprocess out")
     else:

@@ -35,9 +35,12 @@ def train_teacher(
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Train a teacher on a data set with cross-entropy."""
+    """Train a teacher on a data set with cross-entropy, from fresh or from given weights."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.errors import UsageError
+    from imf_deploy.models import prepared_for
+    from imf_deploy.teaching.fine_tuning import LARGE_TEACHER
     from imf_deploy.teaching.teacher import train_teacher as run
     from imf_deploy.training.distributed import leave
 
@@ -46,8 +49,8 @@ def train_teacher(
             "a teacher learns from labels alone, so it cannot use `unlabelled`",
             "Leave it out here, and give it to distill",
         )
-    opened = open_data(data)
-    for note in opened.notes:
+    opened = open_data(prepared_for(data, config.teacher_weights, config.teacher or LARGE_TEACHER))
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     made = run(opened, config, weights_file(output), overwrite, monitoring)
     leave()
@@ -81,17 +84,18 @@ def distill(
 ) -> None:
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
-    from imf_deploy.distillation.student import student_spec, student_start
+    from imf_deploy.distillation.student import student_data, student_spec, student_start
     from imf_deploy.models import check_student
     from imf_deploy.run.folder import RECORD, SETTINGS, RunFolder
     from imf_deploy.teaching.teacher import find_teacher
     from imf_deploy.teaching.weak_teacher import check_teacher, weak_on_validation
     from imf_deploy.training.distributed import leave
 
-    opened = open_data(data)
-    for note in opened.notes:
+    opened = open_data(student_data(data, config, teacher))
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     check_unlabelled(config, opened)
     start = student_start(config, opened)

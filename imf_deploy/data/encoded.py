@@ -15,7 +15,7 @@ from imf_deploy.data.pictures import Pictures, check, decode_first, picture_size
 from imf_deploy.data.roles import Role
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.image_size import sides
-from imf_deploy.limits import MOST_CLASSES
+from imf_deploy.limits import LARGEST_SIDE, MOST_CLASSES
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say, track
 from imf_deploy.settings import DataSettings
@@ -29,9 +29,11 @@ _MOST_DAMAGED = 100
 LARGE_SIZE = 224
 SMALL_SIZE = 64
 # Statistics of ImageNet, which pretrained teachers expect.
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_MEAN: tuple[float, ...] = (0.485, 0.456, 0.406)
+_STD: tuple[float, ...] = (0.229, 0.224, 0.225)
 # The means of both over the channels (ours).
-_GREY_MEAN, _GREY_STD = (0.449,), (0.226,)
+_GREY_MEAN: tuple[float, ...] = (0.449,)
+_GREY_STD: tuple[float, ...] = (0.226,)
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,32 @@ def open_part(part: Part, preprocess: Preprocess) -> ImageSource:
 def _derive(pictures: Pictures, labels: tuple[str, ...], config: DataSettings) -> Preprocess:
     sizes = {picture_size(pictures, p) for p in range(0, len(pictures), max(len(pictures) // 64, 1))}
     width, height = next(iter(sizes))
-    own = width if len(sizes) == 1 and width == height < SMALL_SIZE else LARGE_SIZE
-    size = config.image_size or own
-    # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
+    starting = config.starting
+    large = starting.size if starting else LARGE_SIZE
+    size = config.image_size or (width if len(sizes) == 1 and width == height < SMALL_SIZE else large)
     shorter = min(sides(size))
-    resize_to = shorter if shorter < SMALL_SIZE else round(shorter * 256 / 224)
-    if config.channels == 1:
-        return Preprocess(size, "crop", resize_to, _GREY_MEAN, _GREY_STD, labels, "L")
-    return Preprocess(size, "crop", resize_to, _MEAN, _STD, labels)
+    # The usual ratio of ImageNet's evaluation (256 to 224); small images are used whole.
+    usual = starting.crop_fraction if starting else LARGE_SIZE / 256
+    kept = config.crop_fraction or (1 if shorter < SMALL_SIZE else usual)
+    if shorter / kept > 2 * LARGEST_SIDE:
+        raise UsageError(
+            f"`crop_fraction` {kept:g} scales images to more than {2 * LARGEST_SIDE} pixels",
+            "Give a larger part, or a smaller `image_size`",
+        )
+    grey = config.channels == 1
+    mean, std = (_GREY_MEAN, _GREY_STD) if grey else (_MEAN, _STD)
+    if starting:
+        mean, std = starting.for_channels(config.channels)
+    return Preprocess(
+        size,
+        "crop",
+        round(shorter / kept),
+        config.mean or mean,
+        config.std or std,
+        labels,
+        "L" if grey else "RGB",
+        config.interpolation or (starting.interpolation if starting else "bilinear"),
+    )
 
 
 def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
@@ -124,7 +144,7 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
             sources.append(
                 EncodedImages(pictures, labels, preprocess, cpus, marks)
                 if images is None
-                else MemoryImages(images, labels, marks=marks)
+                else MemoryImages(images, labels, marks=marks, pictures=pictures)
             )
     return sources
 

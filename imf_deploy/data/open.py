@@ -24,6 +24,9 @@ from imf_deploy.untrusted import printable, shorten
 TEST_FRACTION = 0.2
 
 
+_PREPARED = ("mean", "std", "interpolation", "crop_fraction", "starting")
+
+
 def _check(config: DataSettings) -> None:
     """Refuse paths that could not be written into a record later."""
     # A relative path is recorded as it is, but the folder's own name is the name of the data set.
@@ -55,29 +58,7 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         ImfDeployError: the data cannot be used (no images, one class, a corrupt image …).
     """
     _check(config)
-    folder = Path(config.data)
-    if config.labels and (is_named(config.data) or not exists(folder, Path.is_dir)):
-        raise UsageError(
-            f"`labels` {shorten(config.labels)} is for a folder of images, but `data` {shorten(config.data)} "
-            "is none",
-            "Use `data` with the folder that the table's paths are relative to",
-        )
-    if config.labels:
-        data = open_labels(folder, Path(config.labels), config)
-    elif is_named(config.data):
-        if config.image_size:
-            raise UsageError(f"`image_size` cannot be combined with `data` {config.data}", "Leave it out")
-        data = open_named(config.data, config.data_root, download, config.channels)
-    elif are_shards(config.data):
-        data = open_shards(config.data, config)
-    elif exists(folder, Path.is_dir):
-        data = open_metadata(folder, config) or open_folder(folder, config)
-    else:
-        raise UsageError(
-            f"`data` {shorten(config.data)} is neither a folder nor a known data set",
-            "Use a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
-            + ", ".join([EMBEDDED, *NAMED]),
-        )
+    data = _open(config, download)
     labels = data.preprocess.labels
     if len(data.test) == 0:
         rest, test = hold_out(data.train, TEST_FRACTION, config.split_seed, labels)
@@ -94,13 +75,68 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
         data = replace(data, unlabelled=unlabelled, notes=(*data.notes, *found))
     notes = tuple(visible(printable(note)) for note in (*data.notes, *overlap_notes(data)))
     splits = [len(part) for part in (data.train, data.validation, data.test)]
+    config = _resolved(config, data.preprocess)
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
     # The data set's own fingerprint holds the labels; unlabelled images belong to a distillation.
     del described["labels"], described["unlabelled"]
+    for name in _PREPARED:
+        if described[name] is None:  # as before there was a choice
+            del described[name]
     if config.channels == 3:  # as before there was a choice
         del described["channels"]
     known = fingerprint([data.fingerprint, described])
-    return replace(data, notes=notes, fingerprint=known, config=asdict(config))
+    recorded = asdict(config)
+    del recorded["starting"]
+    return replace(data, notes=notes, fingerprint=known, config=recorded)
+
+
+def _open(config: DataSettings, download: bool) -> DataSet:
+    """Open a data set with the splits that it has."""
+    folder = Path(config.data)
+    labelled = bool(config.labels) and exists(folder, Path.is_dir) and not is_named(config.data)
+    if config.labels and not labelled and (is_named(config.data) or are_shards(config.data)):
+        raise UsageError(
+            f"`labels` {shorten(config.labels)} is for a folder of images, but `data` {shorten(config.data)} "
+            "has labels of its own",
+            "Use `data` with the folder that the table's paths are relative to",
+        )
+    if labelled:
+        return open_labels(folder, Path(config.labels), config)
+    if is_named(config.data):
+        for option in ("image_size", "interpolation", "crop_fraction"):
+            if getattr(config, option):
+                raise UsageError(f"`{option}` cannot be combined with `data` {config.data}", "Leave it out")
+        data = open_named(config.data, config.data_root, download, config.channels)
+        prepared = data.preprocess
+        mean, std = prepared.mean, prepared.std
+        if config.starting:
+            mean, std = config.starting.for_channels(config.channels)
+        return replace(data, preprocess=replace(prepared, mean=config.mean or mean, std=config.std or std))
+    if are_shards(config.data):
+        return open_shards(config.data, config)
+    if exists(folder, Path.is_dir):
+        return open_metadata(folder, config) or open_folder(folder, config)
+    raise UsageError(
+        f"`data` {shorten(config.data)} is neither a folder nor a known data set",
+        "Use a folder with train/CLASS/*.png, shards such as 'train-{000..009}.tar', or one of: "
+        + ", ".join([EMBEDDED, *NAMED]),
+    )
+
+
+def _resolved(config: DataSettings, preprocess: Preprocess) -> DataSettings:
+    """Return settings that prepare images in the same way without the weights that a training starts from."""
+    if config.starting is None:
+        return config
+    own = replace(config, starting=None, mean=preprocess.mean, std=preprocess.std)
+    if is_named(config.data):
+        return own
+    prepared = preprocess.preparation or config.starting
+    return replace(
+        own,
+        image_size=prepared.size,
+        interpolation=prepared.interpolation,
+        crop_fraction=prepared.crop_fraction,
+    )
 
 
 def recorded_data(content: Any) -> DataSettings:
@@ -123,7 +159,8 @@ def is_named(data: str) -> bool:
 def settings_for(preprocess: Preprocess, data: str, root: str = "", labels: str = "") -> DataSettings:
     """Return settings that open data as the input of a known network; a named data set has its own size."""
     size = 0 if is_named(data) else preprocess.size
-    return DataSettings(data, labels=labels, data_root=root, image_size=size, channels=preprocess.channels)
+    config = DataSettings(data, labels=labels, data_root=root, image_size=size, channels=preprocess.channels)
+    return _resolved(replace(config, starting=preprocess.preparation), preprocess)
 
 
 def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -> DataSet:
@@ -148,9 +185,10 @@ def reopen_data(config: Any, data: str = "", root: str = "", labels: str = "") -
         data=data or known.data,
         data_root=root or known.data_root,
         labels=labels or _moved(known, data),
-        image_size=0 if is_named(data) else known.image_size,
         unlabelled="",
     )
+    if is_named(data):
+        chosen = replace(chosen, image_size=0, interpolation=None, crop_fraction=None)
     return open_data(chosen, download=bool(data))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from imf_deploy.data.choice import hash_images
 from imf_deploy.data.dataset import UNLABELLED, DataSet, Split
 from imf_deploy.data.encoded import Part, open_part
 from imf_deploy.data.pictures import FilePictures
@@ -45,8 +46,9 @@ def open_unlabelled(folder: Path, preprocess: Preprocess) -> tuple[Split, tuple[
 
 
 def identity_of(split: Split) -> str:
-    """Return a hash of the images of a split from :func:`open_unlabelled`."""
-    assert split.marks is not None  # noqa: S101  images of a folder have marks
+    """Return a hash of the images of a split: of their files if these are known, else of their pixels."""
+    if split.marks is None:
+        return hash_images(split)
     return hashlib.sha256(split.marks.numpy().tobytes()).hexdigest()
 
 

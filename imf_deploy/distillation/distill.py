@@ -204,6 +204,7 @@ class DistillationRun:
             "ifds": self.graph.imf.shapes,
             "members": self.graph.imf.members,
             "teacher": self.teacher.spec.to_dict(),
+            "teacher_weights": self.teacher.origin,
             "teacher_key": self.teacher.key,
             "teacher_accuracy": self.teacher.accuracy,
             "teacher_tensors": tensors,

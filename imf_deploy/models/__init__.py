@@ -2,11 +2,12 @@
 
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import device_of, earlier_blocks, find_blocks, only_logits, to_map
+from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.prefixes import Cost, prefix_costs
-from imf_deploy.models.pretrained import Pretrained, preparation_of, read_pretrained
+from imf_deploy.models.pretrained import Pretrained, preparation_of, prepared_for, read_pretrained
 from imf_deploy.models.registry import (
     SMALL_IMAGE,
     ModelSpec,
@@ -39,12 +40,14 @@ __all__ = [
     "only_logits",
     "prefix_costs",
     "preparation_of",
+    "prepared_for",
     "read_pretrained",
     "read_weights",
     "recipe_of",
     "resolve",
     "save_weights",
     "student_blocks",
+    "sum_channels",
     "tensor_hashes",
     "to_map",
     "truncate",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,18 +118,15 @@ def read_config(folder: Path) -> Any:
 
 
 def _only_logits(network: Any) -> nn.Module:
-    # Hooks instead of a wrapper: modules and tensors keep their names.
-    network.register_forward_pre_hook(_as_pixels, with_kwargs=True)
+    if next(iter(inspect.signature(network.forward).parameters)) != "pixel_values":
+        raise ValueError("it takes more than images")
+    # A hook instead of a wrapper: modules and tensors keep their names.
     network.register_forward_hook(_logits)
     registers = getattr(network.config, "num_register_tokens", None)
     if isinstance(registers, int):
         network.num_prefix_tokens = 1 + registers  # the class token comes first
     whole: nn.Module = network
     return whole
-
-
-def _as_pixels(module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    return (), {"pixel_values": inputs[0], **options} if inputs else options
 
 
 def _logits(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:

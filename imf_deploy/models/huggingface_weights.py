@@ -13,8 +13,9 @@ from torch import Tensor
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
 from imf_deploy.image_size import ImageSize
 from imf_deploy.limits import LARGEST_SIDE
+from imf_deploy.models.caches import from_hub
 from imf_deploy.models.huggingface import CONFIG, cached_folder, quiet, read_config
-from imf_deploy.models.published import PRETRAINED, Published, from_hub
+from imf_deploy.models.published import PRETRAINED, Published
 from imf_deploy.preparation import Preparation
 from imf_deploy.settings.network import NetworkSettings
 from imf_deploy.untrusted import shorten

@@ -15,17 +15,19 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file, sha256_file
 from imf_deploy.image_size import short
+from imf_deploy.models.caches import hash_note
 from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import Sets, choose, inner_key, read_sets
 from imf_deploy.models.fitting import fit_names
 from imf_deploy.models.huggingface_weights import find_huggingface
 from imf_deploy.models.names import resolve
-from imf_deploy.models.published import Published, find_published, hash_note, is_published
+from imf_deploy.models.published import Published, find_published, is_published
 from imf_deploy.models.registry import ModelSpec, build_model
 from imf_deploy.models.weights import load_weights
 from imf_deploy.preparation import Preparation
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.records.making import StartingWeights
+from imf_deploy.settings import DataSettings
 
 State = Mapping[str, Tensor]
 
@@ -82,7 +84,28 @@ def preparation_of(text: str, name: str) -> Preparation | None:
     if is_published(text):
         return _find(text, name).preparation
     path = existing_file(Path(text), "weights")
-    return Preparation.of(load_artifact(path).preprocess) if sidecar_path(path).is_file() else None
+    return load_artifact(path).preprocess.preparation if sidecar_path(path).is_file() else None
+
+
+def prepared_for(data: DataSettings, text: str, name: str) -> DataSettings:
+    """Return settings of data whose images are prepared as weights expect, unless the settings say otherwise.
+
+    Published weights are downloaded if they are not in a cache, so that this fails before images are read.
+
+    Args:
+        data: The settings.
+        text: See :func:`preparation_of`; if empty, the settings are returned unchanged.
+        name: Name of the network that starts from the weights.
+
+    Raises:
+        UsageError: as :func:`preparation_of`.
+        ImfDeployError: as :func:`preparation_of`.
+    """
+    if not text:
+        return data
+    if is_published(text):
+        _find(text, name).fetch()
+    return replace(data, starting=preparation_of(text, name))
 
 
 def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key: str = "") -> Pretrained:
@@ -115,7 +138,7 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
         if sidecar_path(path).is_file():
             record = load_artifact(path)
             _check_name(record.model, spec, path)
-            preparation, known = Preparation.of(record.preprocess), record.preprocess.labels
+            preparation, known = record.preprocess.preparation, record.preprocess.labels
     found = _fitted_to_channels(sets, spec, path, source, key)
     if found.classes == spec.num_classes and known and labels and known != tuple(labels):
         found = replace(found, new=frozenset(_classifier(spec)))

@@ -6,28 +6,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlparse
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
-from imf_deploy.files import sha256_file
 from imf_deploy.forms import read_typed
 from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.limits import LARGEST_SIDE, LONGEST, MOST_CLASSES
+from imf_deploy.models.caches import from_hub, from_url
 from imf_deploy.models.names import Architecture
 from imf_deploy.models.settings import INCEPTIONS
 from imf_deploy.models.sources import fixed_size
-from imf_deploy.preparation import Preparation
-from imf_deploy.preprocess import Interpolation
+from imf_deploy.preparation import Interpolation, Preparation
 from imf_deploy.settings.network import NetworkSettings
 from imf_deploy.untrusted import shorten
 
 PRETRAINED = "pretrained"
 HUB = "hf-hub:"
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 # timm passes these settings on itself.
 _SHAPE = {"num_classes", "in_chans", "img_size"}
 
@@ -103,7 +99,7 @@ def _of_torchvision(tag: str, architecture: Architecture) -> Published:
         f"torchvision {known.__name__}.{chosen.name}",
         None,
         Preparation(size, size / scaled, mean, std, prepare.interpolation.value),
-        lambda: _from_url(chosen.url),
+        lambda: from_url(chosen.url),
     )
 
 
@@ -124,7 +120,7 @@ def _of_timm(tag: str, architecture: Architecture) -> Published:
     def fetch() -> Path:
         if config.hf_hub_id:
             return from_hub(config.hf_hub_id, *filter(None, [config.hf_hub_filename]))
-        return _from_url(config.url)
+        return from_url(config.url)
 
     full = f"{name}.{tag or config.tag}".rstrip(".")
     return _timm(f"timm {full}", full, config, architecture, fetch)
@@ -233,67 +229,3 @@ def _unknown_tag(tag: str, architecture: Architecture, tags: list[str]) -> Usage
         )
     listed = ", ".join(f"{PRETRAINED}:{known}" for known in tags[:6] if known)
     return UsageError(f"{architecture.name} has no published weights '{shorten(tag, 60)}'", f"Use {listed}")
-
-
-def _from_url(url: str) -> Path:
-    """Return a file of torch's cache (``TORCH_HOME``), downloaded if it is missing."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if path.is_file():
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), stated_hash(path), progress=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ImfDeployError(
-            f"{path.name} is not in torch's cache, and cannot be downloaded ({shorten(first_line(error))})",
-            f"On a machine with a network, type: curl -LO {url} and put the file into {path.parent}",
-        ) from error
-    return path
-
-
-def stated_hash(path: Path) -> str | None:
-    """Return the first digits of the SHA-256 that torch's naming convention puts into a file's name."""
-    match = torch.hub.HASH_REGEX.search(path.name)
-    return match[1] if match and match[1] else None
-
-
-def hash_note(path: Path) -> str:
-    """Return a warning if a file does not have the hash that its name states, without a full stop."""
-    stated = stated_hash(path)
-    if stated is None or sha256_file(path).startswith(stated):
-        return ""
-    return f"{path} does not have the hash that its name states: it is not the published file"
-
-
-def from_hub(name: str, *files: str) -> Path:
-    """Return the first of some files that a repository has, from Hugging Face's cache (``HF_HOME``).
-
-    It is downloaded if it is missing there.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    repository, _, revision = name.partition("@")
-    files = files or _HUB_FILES
-    for file in files:
-        try:
-            return Path(hf_hub_download(repository, file, revision=revision or None))
-        except EntryNotFoundError as error:  # offline, also of a file that is only not in the cache
-            missing: Exception = error
-        except Exception as error:  # the network, the hub, and the file system have errors of their own
-            raise _not_reached(repository, file, revision, error) from error
-    raise _not_reached(repository, files[0], revision, missing) from missing
-
-
-def _not_reached(repository: str, file: str, revision: str, error: Exception) -> ImfDeployError:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    folder = f"models--{repository.replace('/', '--')}"
-    files = file if file == "config.json" else f"config.json {file}"
-    at = f" --revision {revision}" if revision else ""
-    return ImfDeployError(
-        f"{file} of {shorten(repository, 80)} is not in Hugging Face's cache, and cannot be downloaded "
-        f"({shorten(first_line(error))})",
-        f"On a machine with a network, type: hf download {repository} {files}{at} and copy "
-        f"{folder} from its cache into {HF_HUB_CACHE}",
-    )

@@ -22,6 +22,7 @@ from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings, TrainingSettings
 from imf_deploy.settings.run import BEST
 from imf_deploy.show.format import duration
+from imf_deploy.teaching.adapter import InputAdapter
 from imf_deploy.teaching.fine_tuning import teacher_spec
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import steps_done
@@ -107,7 +108,7 @@ class _Speed:
 def estimate_run(
     config: RunSettings,
     plan: Plan,
-    teacher: Teacher | None,
+    teacher: Teacher | DataSet,
     folder: RunFolder,
     bench_seconds: float,
     cuda_graph: bool = MonitoringSettings.cuda_graph,
@@ -119,7 +120,7 @@ def estimate_run(
     Args:
         config: Settings of the run.
         plan: The plan made from them.
-        teacher: The given teacher; ``None`` if one is trained first.
+        teacher: The given teacher, or the data that one is trained on first.
         folder: Folder of the run, of which finished parts are not counted.
         bench_seconds: Time that each file's latency is measured for.
         cuda_graph: See :class:`imf_deploy.settings.MonitoringSettings`.
@@ -133,7 +134,8 @@ def estimate_run(
     train, taught = config.distill, config.teacher
     seen = with_unlabelled(data)
     steps = _steps_left(train.epochs, train, seen, folder.distilled)
-    teacher_steps = 0 if teacher else _steps_left(taught.epochs, taught, data, folder.teacher)
+    given = isinstance(teacher, Teacher)
+    teacher_steps = 0 if given else _steps_left(taught.epochs, taught, data, folder.teacher)
     tuning_steps = _steps_left(config.qat_epochs, train, data, folder.qat)
     device = choose_device(train.device)
     with untouched_generators(device):
@@ -172,7 +174,7 @@ def _steps_left(epochs: int, config: TrainingSettings, data: DataSet, path: Path
 def _measure(
     config: RunSettings,
     data: DataSet,
-    teacher: Teacher | None,
+    teacher: Teacher | DataSet,
     device: torch.device,
     teacher_steps: int,
     steps: int,
@@ -180,12 +182,16 @@ def _measure(
 ) -> _Speed:
     spec = student_spec(config.distill, data)
     teacher_step = 0.0
-    if teacher is None:
-        its = teacher_spec(config.teacher, data)
+    if isinstance(teacher, DataSet):
+        taught = teacher
+        its = teacher_spec(config.teacher, taught)
         supervised = Supervised(build_model(its), config.teacher.label_smoothing, data.preprocess.task)
         if teacher_steps:
-            teacher_step = time_steps(supervised, data, config.teacher, SECONDS, teacher_steps, cuda_graph)
-        teacher = Teacher(supervised.module.to(device).eval().requires_grad_(False), its, "", 0.0)
+            teacher_step = time_steps(supervised, taught, config.teacher, SECONDS, teacher_steps, cuda_graph)
+        module = supervised.module.to(device).eval().requires_grad_(False)
+        if adapter := InputAdapter.between(data.preprocess, taught.preprocess):
+            adapter.attach(module)
+        teacher = Teacher(module, its, "", 0.0)
     task, graph, _, _ = imf_task(spec, teacher, config.distill)
     step = (
         time_steps(task, with_unlabelled(data), config.distill, SECONDS, steps, cuda_graph) if steps else 0.0

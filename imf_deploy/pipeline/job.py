@@ -13,11 +13,12 @@ from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.product import export_product
 from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
+from imf_deploy.data.counts import scarcity_notes
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.method.products import Product, load_product
 from imf_deploy.pipeline.estimate import estimate_run
-from imf_deploy.pipeline.plan import Plan, given_teacher, make_plan, obtain_teacher
+from imf_deploy.pipeline.plan import Plan, given_teacher, make_plan, obtain_teacher, teacher_data
 from imf_deploy.processes import is_first
 from imf_deploy.progress import say, track, whole
 from imf_deploy.records.files import DeployableFile
@@ -80,18 +81,19 @@ def distill_and_export(
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
-        notes.add(TRIAL if config.quick else "", *data.notes, *plan.remarks)
+        notes.add(TRIAL if config.quick else "", *data.notes, *scarcity_notes(data), *plan.remarks)
         with stage("teacher"):
             given = given_teacher(config, data)
+            taught = data if given else teacher_data(config, data)
         with stage("estimate"):
             expected = estimate_run(
-                config, plan, given[0] if given else None, folder, bench_seconds, monitoring.cuda_graph
+                config, plan, given[0] if given else taught, folder, bench_seconds, monitoring.cuda_graph
             )
         if expected:
             say(expected.sentence())
         with whole(expected.parts) if expected else nullcontext():
             with stage("teacher"):
-                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given)
+                teacher, doubt = obtain_teacher(config, data, folder, monitoring, given, taught)
             say(f"Teacher {teacher.spec.name}: {teacher.accuracy:.2%} of {len(data.test)} test images")
             notes.add(doubt)
             distilled = _train(config, plan, teacher, folder, monitoring, notes)

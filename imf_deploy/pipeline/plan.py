@@ -6,7 +6,7 @@ from imf_deploy.calib.fake_quantize import require_torchao
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import check_unlabelled
 from imf_deploy.distillation.imf_task import student_trunk
-from imf_deploy.distillation.student import student_spec, student_start
+from imf_deploy.distillation.student import student_data, student_spec, student_start
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
@@ -17,9 +17,15 @@ from imf_deploy.progress import say
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
-from imf_deploy.teaching.fine_tuning import OtherClassesError, starting_weights, teacher_spec
+from imf_deploy.teaching.fine_tuning import (
+    OtherClassesError,
+    starting_weights,
+    teacher_spec,
+    training_data,
+)
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
+from imf_deploy.training.parts import find_head
 from imf_deploy.training.supervised import build_started
 from imf_deploy.training.trackers import check_monitoring
 from imf_deploy.verification.metrics import check_gate
@@ -56,7 +62,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     engines, remark = choose_engines(config.export, choice)
     check_monitoring(monitoring)
     tuning = _tuning(config, choice)
-    data = open_data(config.data)
+    data = open_data(student_data(config.data, config.distill, config.teacher))
     check_unlabelled(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
@@ -91,6 +97,7 @@ def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> l
     """Return the products that may be made; a student that cannot be cut is refused before it is trained."""
     spec = student_spec(config.distill, data)
     student, _ = check_student(spec, start.load if start else None)
+    find_head(student, config.distill, spec.num_classes)
     trunk = student_trunk(student, spec, config.distill)
     wanted = (ALL,) if config.products == (BEST,) else config.products
     names = choose_products(wanted, trunk.members)
@@ -108,7 +115,7 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
 
     Raises:
         UsageError: the accuracy of a given teacher is suspect, and it was not accepted.
-        ImfDeployError: a given teacher cannot be used, also not as the start of a training.
+        ImfDeployError: a given teacher cannot be used.
     """
     try:
         teacher = find_teacher(config.teacher, data, config.distill.device)
@@ -116,18 +123,43 @@ def given_teacher(config: RunSettings, data: DataSet) -> Found | None:
         return None
     except OtherClassesError as error:
         say(f"{error.what}: it is fine-tuned first, in {config.teacher.epochs} epochs")
-        build_started(teacher_spec(config.teacher, data), starting_weights(config.teacher, data))
         return None
     return teacher, check_teacher(teacher, data, config.teacher.accept_weak_teacher)
 
 
+def teacher_data(config: RunSettings, data: DataSet) -> DataSet:
+    """Return the data that a teacher is trained on, after its start has been checked.
+
+    Raises:
+        UsageError: there is no such teacher, or no file could reproduce its answers.
+        ImfDeployError: the weights that it starts from cannot be used.
+    """
+    taught = training_data(config.data, config.teacher, data)
+    build_started(teacher_spec(config.teacher, taught), starting_weights(config.teacher, taught))
+    return taught
+
+
 def obtain_teacher(
-    config: RunSettings, data: DataSet, folder: RunFolder, monitoring: MonitoringSettings, given: Found | None
+    config: RunSettings,
+    data: DataSet,
+    folder: RunFolder,
+    monitoring: MonitoringSettings,
+    given: Found | None,
+    taught: DataSet,
 ) -> Found:
-    """Return the given teacher, or train one if none is given or its classes are others."""
+    """Return the given teacher, or train one if none is given or its classes are others.
+
+    Args:
+        config: Settings of the run.
+        data: Data that the teacher will teach on.
+        folder: Folder of the run, which keeps a trained teacher.
+        monitoring: What is recorded and reported during the training.
+        given: The result of :func:`given_teacher`.
+        taught: The result of :func:`teacher_data`, if there is no given teacher.
+    """
     if given:
         return given
-    trained = train_teacher(data, config.teacher, folder.teacher, monitoring=monitoring)
+    trained = train_teacher(taught, config.teacher, folder.teacher, monitoring=monitoring)
     made = GivenTeacher(teacher=config.teacher.teacher, teacher_weights=str(trained.path))
     teacher = find_teacher(made, data, config.distill.device)
     # Its training data is known to fit, and its number of epochs is the user's choice.

@@ -113,6 +113,7 @@ class DistilledFile(Artifact, title="a distilled student"):
         members: Number of branches that an ``imf@k`` may keep; the others only help the training. Null for
             all.
         teacher: Architecture of the teacher, as ``ModelSpec.to_dict``.
+        teacher_weights: Published weights of the teacher; null if they are from a file.
         teacher_key: Key of the teacher's weights in their file; empty uses the usual ones.
         teacher_accuracy: Accuracy of the teacher on the test split, from 0 to 1.
         teacher_tensors: Hashes of the teacher's weights.
@@ -132,6 +133,7 @@ class DistilledFile(Artifact, title="a distilled student"):
     ifds: list[IfdShape] = []
     members: Whole | None = None
     teacher: dict[str, Any]
+    teacher_weights: StartingWeights | None = None
     teacher_key: str = ""
     teacher_accuracy: Number | None
     teacher_tensors: list[str]

@@ -125,6 +125,16 @@ class Stage:
     processor_s: Number
 
 
+@dataclass(frozen=True)
+class ClassImages:
+    """Numbers of images of one class."""
+
+    label: str
+    train: Whole
+    validation: Whole
+    test: Whole
+
+
 class Report(BaseModel):
     """The content of ``report.json``.
 
@@ -143,6 +153,8 @@ class Report(BaseModel):
         stages: Duration of each stage.
         environment: Machine and versions.
         config: Settings and sizes.
+        classes: Numbers of images of each class, in the order of the logits.
+        unlabelled: Number of images without labels that the distillation used.
         history: One record for each epoch of the distillation.
         teacher_history: One record for each epoch of the teacher's training, if its record has them.
         refitted: Heads that were re-fitted at the end.
@@ -168,6 +180,8 @@ class Report(BaseModel):
     stages: list[Stage] = []
     environment: dict[str, Any]
     config: dict[str, Any] = {}
+    classes: list[ClassImages] = []
+    unlabelled: Whole = 0
     history: list[Epoch] = []
     teacher_history: list[Epoch] = []
     refitted: list[Refitted] = []

@@ -7,9 +7,11 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
+from imf_deploy.forms import Number
 from imf_deploy.image_size import CHANNELS, check_image_size, read_size, short_size, size_text
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.settings.base import Part, Text, settings
+from imf_deploy.preparation import Interpolation, Preparation
+from imf_deploy.settings.base import INTERNAL, Part, Text, settings, words
 
 EMBEDDED = "fashion-mnist-subset"
 """The data set that comes with the package."""
@@ -17,6 +19,8 @@ SMALLEST_SIDE = 8
 """Smallest side of a network's input in pixels."""
 LONGEST_PATH = 1 << 20
 """Most characters of ``--data``; a list of a thousand shards fits."""
+Channels = Annotated[tuple[Number, ...] | None, Text(lambda text: words(text) or None)]
+"""A number for each channel; on the command line, separated by commas."""
 
 
 @settings("Data")
@@ -64,6 +68,34 @@ class DataSettings:
             "Parquet; by default, folders are classes.",
         ),
     ] = ""
+    mean: Annotated[
+        Channels,
+        Field(
+            description="Mean of each channel of the input, where white is 1, such as 0.5,0.5,0.5; empty "
+            "uses that of the weights that a training starts from, or else of the data."
+        ),
+    ] = None
+    std: Annotated[
+        Channels, Field(description="Standard deviation of each channel of the input, as for mean.")
+    ] = None
+    interpolation: Annotated[
+        Interpolation | None,
+        Field(description="Filter by which images are scaled, bilinear or bicubic; empty as for mean."),
+    ] = None
+    crop_fraction: Annotated[
+        float | None,
+        Field(
+            ge=0.05,
+            le=1,
+            description="Part of the scaled image's shorter side that the centre crop keeps; empty as for "
+            "mean.",
+        ),
+    ] = None
+    starting: Annotated[
+        Preparation | None,
+        Field(description="How the weights that a training starts from expect images."),
+        INTERNAL,
+    ] = None
     unlabelled: Annotated[
         str,
         Field(
@@ -74,6 +106,15 @@ class DataSettings:
 
     @model_validator(mode="after")
     def _check(self) -> DataSettings:
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values and len(values) != self.channels:
+                raise UsageError(
+                    f"`{name}` has {len(values)} value(s), but the input has {self.channels} channel(s)",
+                    "Give one value for each channel",
+                )
+        if self.std and min(self.std) <= 0:
+            raise UsageError("`std` has a value that is not positive", "Give positive values")
         if not self.data:
             raise UsageError(
                 "no `data` is given, and this preset needs your own copy of ImageNet",

@@ -10,6 +10,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import INTERNAL, Part, Weight, Whole, Words, settings
 from imf_deploy.settings.network import Strides
+from imf_deploy.settings.starts import STUDENT
 from imf_deploy.settings.training import TrainingSettings
 
 MOST_REFINING = 100
@@ -94,7 +95,7 @@ class BranchSettings:
     ] = 1.0
 
 
-@settings("Method")
+@settings("Method", start=STUDENT)
 class DistillSettings(TrainingSettings, LossSettings, BranchSettings):
     """Which student is trained, and how it is distilled."""
 
@@ -153,8 +154,9 @@ class QatSettings:
     """Length and learning rate of quantisation-aware training.
 
     Losses, optimiser, batch size, seed, shifts, crops and flips are those of the distillation. The schedule
-    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges settle. Mixup,
-    CutMix and the moving average of weights are off, and the last epoch's weights are kept.
+    is not: the rate rises for a tenth of the steps and falls as a cosine to 0, so that ranges settle. Body
+    and head have the same rate, because nothing is new. Mixup, CutMix and the moving average of weights are
+    off, and the last epoch's weights are kept.
     """
 
     epochs: Annotated[int, Field(ge=1, le=LARGEST_NUMBER, description="Passes over the training split.")] = 1

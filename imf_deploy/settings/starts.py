@@ -27,15 +27,21 @@ class Start:
         return f"{self.defaults[name]} with --{self.option.replace('_', '-')}"
 
 
-_TUNING: Mapping[str, Any] = {
-    "lr": 0.02,
-    "body_lr_factor": 0.25,
-    "label_smoothing": 0.1,
-    "ema": 0.99,
-}
-
 TEACHER_EPOCHS = 8
-TEACHER = Start("teacher_weights", {**_TUNING, "epochs": TEACHER_EPOCHS, "batch_size": 64})
+TEACHER = Start(
+    "teacher_weights",
+    {
+        "epochs": TEACHER_EPOCHS,
+        "batch_size": 32,
+        "lr": 0.02,
+        "body_lr_factor": 0.25,
+        "label_smoothing": 0.1,
+        "ema": 0.99,
+    },
+)
 """Fine-tuning a teacher."""
 TEACHER_CHOICE = Start("teacher_weights", {"teacher_epochs": TEACHER_EPOCHS})
 """The same for a main job, which has one option for it."""
+
+STUDENT = Start("student_weights", {"lr": 0.02, "body_lr_factor": 0.25})
+"""Distilling a student that starts from given weights."""

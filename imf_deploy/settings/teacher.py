@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from imf_deploy.errors import UsageError
 from imf_deploy.settings.base import Count, settings
 from imf_deploy.settings.network import NetworkOptions, Strides
 from imf_deploy.settings.starts import TEACHER, TEACHER_CHOICE
@@ -41,7 +42,8 @@ class _Named:
     teacher: Annotated[
         str,
         Field(
-            description="Name as for --student; vision transformers work too; empty chooses by image size."
+            description="Name as for --student, or hf:PATH of transformers; vision transformers work too; "
+            "empty chooses by image size."
         ),
     ] = ""
 
@@ -50,7 +52,11 @@ class _Named:
 class _Weights:
     teacher_weights: Annotated[
         str,
-        Field(description="safetensors, .pt, .pth or .ckpt; empty uses the packaged teacher or trains one."),
+        Field(
+            description="A file (safetensors, .pt, .pth, .ckpt, .bin), pretrained, pretrained:TAG or "
+            "hf-hub:OWNER/NAME. train-teacher starts from it; empty starts fresh. For other commands it is "
+            "the teacher; empty uses the packaged one, or trains one."
+        ),
     ] = ""
 
 
@@ -71,10 +77,29 @@ class TeacherWeights(_Weights):
 class GivenTeacher(TeacherWeights, ReadingSettings, _Named):
     """An existing teacher, with given weights or the packaged ones."""
 
+    @model_validator(mode="after")
+    def _check_start(self) -> GivenTeacher:
+        _with_weights(self)
+        return self
+
 
 @settings(start=TEACHER, epochs=24, batch_size=128, lr=0.1)
 class TeacherSettings(TrainingSettings, _Weights, ReadingSettings, _Named):
     """Which teacher is trained, from which weights, and how."""
+
+    @model_validator(mode="after")
+    def _check_start(self) -> TeacherSettings:
+        _with_weights(self)
+        return self
+
+
+def _with_weights(given: GivenTeacher | TeacherSettings) -> None:
+    """Refuse to train a folder's network from fresh weights: who names it means its own."""
+    if given.teacher.startswith("hf:") and not given.teacher_weights:
+        raise UsageError(
+            f"`teacher` {given.teacher} is given without its weights",
+            "Add `teacher_weights` pretrained, or a file of weights for it",
+        )
 
 
 @settings("Method", start=TEACHER_CHOICE)

@@ -7,17 +7,37 @@ from dataclasses import replace
 from pathlib import Path
 
 from imf_deploy.artifact import load_artifact
-from imf_deploy.data import DataSet
-from imf_deploy.errors import ImfDeployError
-from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, read_pretrained
+from imf_deploy.data import DataSet, open_data
+from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, prepared_for, read_pretrained
 from imf_deploy.records.files import sidecar_path
-from imf_deploy.settings import DataSettings, GivenTeacher, TeacherSettings
+from imf_deploy.settings import DataSettings, GivenTeacher, ReadingSettings, TeacherSettings
 from imf_deploy.settings.base import from_record, option_values
+
+LARGE_TEACHER = "resnet50"
+"""The default architecture of a teacher for images that are not small (ours)."""
+
+_PREPARED = ("mean", "std", "interpolation", "crop-fraction")
+"""Options of the data that follow the weights."""
 
 
 def default_teacher(data: DataSet) -> str:
     """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else "resnet50"
+    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else LARGE_TEACHER
+
+
+def check_reading(given: TeacherSettings | GivenTeacher) -> None:
+    """Refuse settings for reading weights if no weights are given.
+
+    Raises:
+        UsageError: naming the settings.
+    """
+    usual = vars(ReadingSettings())
+    if not given.teacher_weights and any(getattr(given, name) != value for name, value in usual.items()):
+        raise UsageError(
+            "`weights_key`, `teacher_options` and `teacher_stem_strides` are for a given teacher",
+            "Add `teacher_weights` FILE",
+        )
 
 
 def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> ModelSpec:
@@ -40,6 +60,23 @@ def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> Model
     if options is None:
         options = known.settings if known else ()
     return replace(spec, settings=options)
+
+
+def training_data(config: DataSettings, given: TeacherSettings | GivenTeacher, data: DataSet) -> DataSet:
+    """Return a data set with its images prepared as the weights expect that a teacher starts from.
+
+    Args:
+        config: Settings of the data.
+        given: The teacher.
+        data: The data as a student sees it; returned if the weights expect nothing else.
+    """
+    if not given.teacher_weights:
+        return data
+    own = prepared_for(config, given.teacher_weights, given.teacher or LARGE_TEACHER)
+    if own.starting in (None, data.preprocess.preparation):
+        return data
+    prepared = open_data(own)
+    return data if prepared.preprocess == data.preprocess else prepared
 
 
 def starting_weights(config: TeacherSettings | GivenTeacher, data: DataSet) -> Pretrained | None:
@@ -72,17 +109,23 @@ def refusal(given: GivenTeacher, data: DataSet) -> OtherClassesError | None:
         return None
     origin, classes = start.origin, data.preprocess.num_classes
     known = f"{origin.classes} classes" if origin.classes != classes else "other classes"
+    what = (
+        f"{origin.source} was trained for {known if origin.classes else 'no classes'}, but {data.name} has "
+        f"{classes} classes"
+    )
+    if not data.config:
+        return OtherClassesError(
+            what, "Fine-tune it for these classes, for example with imf-deploy train-teacher"
+        )
     made = "teacher.safetensors"
     command = ["imf-deploy", "train-teacher"]
     for name, value in option_values(from_record(DataSettings, data.config)).items():
-        if value != option_values(DataSettings()).get(name):
+        if value != option_values(DataSettings()).get(name) and name not in _PREPARED:
             command += [f"--{name}", str(value)]
     for name in ("teacher", "weights_key", "teacher_options", "teacher_stem_strides"):
         if value := option_values(given).get(name.replace("_", "-")):
             command += [f"--{name.replace('_', '-')}", str(value)]
     command += ["--teacher-weights", given.teacher_weights, "--output", made]
     return OtherClassesError(
-        f"{origin.source} was trained for {known if origin.classes else 'no classes'}, but {data.name} has "
-        f"{classes} classes",
-        f"Fine-tune it first: {shlex.join(command)}; then use `teacher_weights` {made}",
+        what, f"Fine-tune it first: {shlex.join(command)}; then use `teacher_weights` {made}"
     )

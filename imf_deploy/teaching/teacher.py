@@ -1,7 +1,7 @@
 """Stage: train a teacher, load a given one, or use the packaged one."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -12,17 +12,21 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.files import differences, existing_file, fingerprint, sha256_file
+from imf_deploy.files import existing_file, fingerprint, sha256_file
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
     ModelSpec,
     check_behaviour,
     only_logits,
+    preparation_of,
+    read_pretrained,
     resolve,
 )
+from imf_deploy.models.published import PRETRAINED, is_published
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
+from imf_deploy.records.making import StartingWeights
 from imf_deploy.settings import (
     GivenTeacher,
     MonitoringSettings,
@@ -30,7 +34,10 @@ from imf_deploy.settings import (
     TeacherSettings,
 )
 from imf_deploy.teacher_memory.memory import TeacherMemory
+from imf_deploy.teaching.adapter import InputAdapter
 from imf_deploy.teaching.fine_tuning import (
+    OtherClassesError,
+    check_reading,
     default_teacher,
     refusal,
     starting_weights,
@@ -39,7 +46,7 @@ from imf_deploy.teaching.fine_tuning import (
 from imf_deploy.teaching.reading import FIND_OUT, best_built, build_teacher
 from imf_deploy.training.checkpoint import History
 from imf_deploy.training.device import choose_device
-from imf_deploy.training.supervised import train_classifier
+from imf_deploy.training.supervised import build_started, train_classifier
 
 PACKAGED = "fashion_mnist_resnet14x2.safetensors"
 
@@ -55,12 +62,13 @@ def train_teacher(
 
     See :func:`train_classifier`.
     """
+    check_reading(config)
     start = starting_weights(config, data)
     for note in start.notes if start else ():
         say(note)
     # The hash of the weights decides the result, not their place.
     own = {field.name: getattr(config, field.name) for field in fields(TeacherSettings)}
-    train = TeacherSettings(**own | {"teacher_weights": ""})
+    train = TeacherSettings(**own | {"teacher_weights": PRETRAINED if start else ""})
     return train_classifier(
         teacher_spec(config, data), data, train, path, "teacher", overwrite, monitoring, start
     )
@@ -78,7 +86,9 @@ class Teacher:
         history: One record per epoch of its training, if its sidecar has them.
         memory: Outputs shared with other trainings, if any.
         key: Key of its weights in the file; empty for the file's only or usual ones.
-        recorded: Whether a record states that it was trained with the preprocessing and classes of the data.
+        recorded: Whether a record states that it was trained with the classes of the data.
+        adapter: What is in front of ``module`` if it was trained on images that are prepared differently.
+        origin: Published weights that it has, if any.
     """
 
     module: nn.Module
@@ -89,14 +99,17 @@ class Teacher:
     memory: TeacherMemory | None = None
     key: str = ""
     recorded: bool = False
+    adapter: InputAdapter | None = None
+    origin: StartingWeights | None = None
 
     @property
     def identity(self) -> str:
         """Its identity: a file may contain several sets of weights, for several settings."""
         usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
-        if not self.key and self.spec == usual:
+        if not self.key and self.spec == usual and not self.adapter:
             return self.sha256
-        return fingerprint([self.sha256, self.key, self.spec.to_dict()])
+        adapted = [self.adapter.identity] if self.adapter else []
+        return fingerprint([self.sha256, self.key, self.spec.to_dict(), *adapted])
 
     def logits(self, images: Tensor) -> Tensor:
         """Return its logits ``[N, classes]`` of images ``[N, C, H, W]``."""
@@ -124,14 +137,15 @@ def packaged_teacher(model: str, data: DataSet) -> Path | None:
 
     Args:
         model: Requested architecture; if empty, any.
-        data: The packaged teacher has Fashion-MNIST's classes and preprocessing.
+        data: The packaged teacher has Fashion-MNIST's classes and images.
     """
     path = Path(str(resources.files("imf_deploy") / "assets" / PACKAGED))
     if not path.is_file():
         return None
     record = load_artifact(path, TeacherFile)
     asked = not model or resolve(model) == resolve(record.model["name"])
-    return path if asked and record.preprocess == data.preprocess else None
+    own = data.preprocess
+    return path if asked and replace(record.preprocess, mean=own.mean, std=own.std) == own else None
 
 
 def load_teacher(
@@ -145,7 +159,8 @@ def load_teacher(
 
     Args:
         path: A file of weights in any usual form; see :func:`imf_deploy.models.load_checkpoint`. If there is
-            a sidecar, the architecture and the preprocessing that it records must match.
+            a sidecar, the architecture and the classes that it records must match, and the teacher sees
+            images as it records them.
         model: Name of the architecture; if empty, the sidecar's.
         data: The data that it will teach on.
         device: Device of the teacher.
@@ -154,30 +169,78 @@ def load_teacher(
 
     Raises:
         UsageError: no file could reproduce the network's answers, or the weights have no values.
-        ImfDeployError: the weights are damaged, or belong to another architecture, other input or other
-            classes.
+        ImfDeployError: the weights are damaged, or belong to another architecture or other classes.
     """
     existing_file(path, "weights")
-    spec, history, recorded = _spec_of(path, model, data)
+    spec, history, own = _spec_of(path, model, data)
     if reading.teacher_options is not None:
         spec = replace(spec, settings=reading.teacher_options)
     if reading.teacher_stem_strides is not None:
         spec = replace(spec, stem_strides=reading.teacher_stem_strides)
     module = build_teacher(spec, path, reading.weights_key, device, say)
     check_behaviour(module, spec.image_size, spec.name)
-    if not recorded:
+    adapter = InputAdapter.between(data.preprocess, own) if own else None
+    if adapter:
+        adapter.attach(module)
+    if own is None:
         spec, module = best_built(spec, module, path, data, device, reading)
     accuracy = accuracy_of(module, data.test, data.preprocess, device) if len(data.test) else None
     return Teacher(
-        module, spec, sha256_file(path), accuracy, history, key=reading.weights_key, recorded=recorded
+        module,
+        spec,
+        sha256_file(path),
+        accuracy,
+        history,
+        key=reading.weights_key,
+        recorded=own is not None,
+        adapter=adapter,
     )
 
 
-def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, bool]:
-    """Return a teacher's architecture, its history, and whether a sidecar names them."""
+def load_published(given: GivenTeacher, data: DataSet, device: torch.device) -> Teacher:
+    """Load a teacher's published weights, which see images as they were trained on them.
+
+    Args:
+        given: The names of the architecture and of the weights.
+        data: The data that it will teach on.
+        device: Device of the teacher.
+
+    Raises:
+        UsageError: there are no such weights, or no file could reproduce the network's answers.
+        OtherClassesError: the weights were trained for another number of classes.
+        ImfDeployError: the weights cannot be downloaded.
+    """
+    spec, adapter = teacher_spec(given, data), None
+    if prepared := preparation_of(given.teacher_weights, spec.name):
+        own = replace(
+            data.preprocess,
+            size=prepared.size,
+            mean=prepared.mean,
+            std=prepared.std,
+            color="RGB",
+            interpolation=prepared.interpolation,
+        )
+        adapter = InputAdapter.between(data.preprocess, own)
+        strides = given.teacher_stem_strides or ()  # the library's own, at any size
+        at_own = ModelSpec.for_images(spec.name, spec.num_classes, own.shape, strides)
+        spec = replace(at_own, settings=spec.settings)
+    start = read_pretrained(given.teacher_weights, spec, data.preprocess.labels)
+    if start.new:
+        raise refusal(given, data) or OtherClassesError(start.notes[-1], "Fine-tune it first")
+    for note in start.notes:
+        say(note)
+    module = build_started(spec, start).to(device).eval().requires_grad_(False)
+    if adapter:
+        adapter.attach(module)
+    accuracy = accuracy_of(module, data.test, data.preprocess, device) if len(data.test) else None
+    return Teacher(module, spec, start.origin.sha256, accuracy, adapter=adapter, origin=start.origin)
+
+
+def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History, Preprocess | None]:
+    """Return a teacher's architecture, its history, and its preprocessing, if a sidecar states it."""
     size, classes = data.preprocess.shape, data.preprocess.num_classes
     if not sidecar_path(path).is_file():
-        return ModelSpec.for_images(model or default_teacher(data), classes, size), [], False
+        return ModelSpec.for_images(model or default_teacher(data), classes, size), [], None
     record = load_artifact(path)
     made_for = ModelSpec.from_dict(record.model, (model,), "`teacher`")
     if model and resolve(model) != resolve(made_for.name):
@@ -185,21 +248,21 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
             f"{path} holds a {made_for.name}, not a {model}", f"Use `teacher` {made_for.name}"
         )
     made_for.check_preprocess(record.preprocess, str(path))
-    if record.preprocess != data.preprocess:
+    own = record.preprocess
+    if own.labels != data.preprocess.labels:
+        counts = f"{own.num_classes} for {classes}" if own.num_classes != classes else "other names or order"
         raise ImfDeployError(
-            f"the teacher {path} was trained with other preprocessing or classes than {data.name} has "
-            f"({_difference(record.preprocess, data.preprocess)})",
+            f"the teacher {path} was trained with other classes than {data.name} has ({counts})",
+            "Train one for this data: imf-deploy train-teacher",
+        )
+    if own.preparation is None:
+        raise ImfDeployError(
+            f"the record of the teacher {path} does not state how images become its input",
             "Train one for this data: imf-deploy train-teacher",
         )
     # Another tool may have written epochs without their numbers.
     history = record.history if isinstance(record, TeacherFile | ProductFile | DistilledFile) else []
-    return made_for, history if all("epoch" in epoch for epoch in history) else [], True
-
-
-def _difference(known: Preprocess, wanted: Preprocess) -> str:
-    if known.num_classes != wanted.num_classes:
-        return f"{known.num_classes} classes for {wanted.num_classes}"
-    return "other " + ", ".join(differences(asdict(known), asdict(wanted)))
+    return made_for, history if all("epoch" in epoch for epoch in history) else [], own
 
 
 class TeacherNeededError(UsageError):
@@ -220,12 +283,10 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
         UsageError: settings for reading a file are given, but no file.
         ImfDeployError: the weights do not fit.
     """
-    reading = {name: getattr(given, name) for name in vars(FIND_OUT)}
-    if not given.teacher_weights and reading != vars(FIND_OUT):
-        raise UsageError(
-            "`weights_key`, `teacher_options` and `teacher_stem_strides` are for a given teacher",
-            "Add `teacher_weights` FILE",
-        )
+    check_reading(given)
+    on = choose_device(device)
+    if is_published(given.teacher_weights):
+        return load_published(given, data, on)
     path = Path(given.teacher_weights) if given.teacher_weights else packaged_teacher(given.teacher, data)
     if path is None:
         raise TeacherNeededError(
@@ -233,7 +294,7 @@ def find_teacher(given: GivenTeacher, data: DataSet, device: str = "auto") -> Te
             "Train one with imf-deploy train-teacher, then use `teacher_weights`",
         )
     try:
-        return load_teacher(path, given.teacher, data, choose_device(device), given)
+        return load_teacher(path, given.teacher, data, on, given)
     except ImfDeployError as error:
         if given.teacher_weights and (other := refusal(given, data)):
             raise other from error

@@ -15,6 +15,27 @@ from imf_deploy.training.task import Task
 Norm = nn.modules.batchnorm._BatchNorm
 
 
+def find_head(network: nn.Module, config: TrainingSettings, num_classes: int) -> list[nn.Module]:
+    """Return the head of a network if the settings distinguish it from the body; empty if they do not.
+
+    Raises:
+        UsageError: they do, but the head is not found.
+    """
+    if not _told_apart(config):
+        return []
+    if not (head := head_modules(network, num_classes)):
+        raise UsageError(
+            f"no layer of {type(network).__name__} gives {num_classes} logits, so `freeze` and "
+            "`body_lr_factor` cannot tell its head from its body",
+            "Use `freeze` none and `body_lr_factor` 1, or a network that ends in a linear layer",
+        )
+    return head
+
+
+def _told_apart(config: TrainingSettings) -> bool:
+    return config.freeze != "none" or config.body_lr_factor != 1
+
+
 class Parts:
     """The body of a task's classifier: everything but its head.
 
@@ -32,14 +53,8 @@ class Parts:
 
     def __init__(self, task: Task, config: TrainingSettings, num_classes: int) -> None:
         self._freeze = config.freeze
-        self._network = task.network if config.freeze != "none" or config.body_lr_factor != 1 else None
-        self._head = head_modules(self._network, num_classes) if self._network else []
-        if self._network and not self._head:
-            raise UsageError(
-                f"no layer of {type(self._network).__name__} gives {num_classes} logits, so `freeze` and "
-                "`body_lr_factor` cannot tell its head from its body",
-                "Leave both out, or let the network end in a linear layer",
-            )
+        self._network = task.network if _told_apart(config) else None
+        self._head = find_head(self._network, config, num_classes) if self._network else []
 
     @property
     def body(self) -> list[nn.Parameter]:

@@ -116,7 +116,7 @@ def train_classifier(
         "model": recipe_of(spec),
         "data": data.fingerprint,
         "config": asdict(config),
-        **({"start": start.origin.sha256} if start else {}),
+        **({"start": start.identity} if start else {}),
     }
     recipe = fingerprint(settings)
     checkpoint = path.with_suffix(".checkpoint")

@@ -16,8 +16,9 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.errors import ImfDeployError, UsageError
-from imf_deploy.models import build_model
+from imf_deploy.models import ModelSpec, build_model
 from imf_deploy.settings import DistillSettings
+from imf_deploy.settings.starts import STUDENT
 from imf_deploy.teaching.teacher import Teacher
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -161,3 +162,17 @@ def test_a_named_student_on_given_batches(big: nn.Module, loader: Batches) -> No
     assert distilled.spec.name == "resnet8"
     state = imf_deploy.strip(distilled, ["plain"])[0].module.state_dict()
     assert state.keys() == build_model(distilled.spec).state_dict().keys()
+
+
+def test_defaults_follow_the_weights_that_the_student_starts_from(
+    big: nn.Module, loader: Batches, tmp_path: Path
+) -> None:
+    torch.save(build_model(ModelSpec("resnet8", 3, 16)).state_dict(), tmp_path / "start.pt")
+    given = imf_deploy.distill("resnet8", big, loader, student_weights=tmp_path / "start.pt").artifact.config
+    assert given["lr"] == STUDENT.defaults["lr"]
+    own = settings(lr=0.03)
+    distilled = imf_deploy.distill(
+        "resnet8", big, loader, settings=own, student_weights=tmp_path / "start.pt"
+    )
+    assert distilled.artifact.config["lr"] == 0.03
+    assert distilled.artifact.config["body_lr_factor"] == 1

@@ -178,7 +178,7 @@ def test_the_schedule_is_its_own(
 ) -> None:
     known = distilled.artifact.config
     long: dict[str, Any] = {"lr_schedule": "constant", "warmup": 0.5, "mixup": 0.4, "cutmix": 1.0}
-    long |= {"ema": 0.9, "keep": "best"}
+    long |= {"ema": 0.9, "keep": "best", "body_lr_factor": 0.1}
     config = known | long
     source = replace(distilled, artifact=distilled.artifact.revised(config=config))
     made = qat(source, data, teacher, GENTLE, tmp_path / "q.safetensors")

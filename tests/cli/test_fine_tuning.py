@@ -98,6 +98,13 @@ def test_weights_that_do_not_fit_are_refused_before_training(
     assert not list(tmp_path.glob("teacher*"))
 
 
+def test_settings_for_reading_need_weights(here: Cli, error: Error, image_folder: Path) -> None:
+    result = here("train-teacher", "--data", image_folder, "--teacher", "resnet8", "--weights-key", "ema")
+    assert "--weights-key, --teacher-options and --teacher-stem-strides are for a given teacher" in error(
+        result, 2
+    )
+
+
 def test_distill_names_the_command_that_fine_tunes(
     here: Cli, error: Error, image_folder: Path, seven: Path, tmp_path: Path
 ) -> None:

@@ -40,7 +40,7 @@ def expected(
     names = choose_products(("all",) if config.products == ("best",) else config.products, 3)
     engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
     plan = Plan(data, names, choose_precisions(config.export.precisions), engines, "", None)
-    found = estimate_run(config, plan, teacher, RunFolder(folder), bench_seconds)
+    found = estimate_run(config, plan, teacher or data, RunFolder(folder), bench_seconds)
     assert found is not None
     return found.parts
 

@@ -9,9 +9,10 @@ import torch
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.files import sha256_file
+from imf_deploy.models import ModelSpec, build_model, save_weights
 from imf_deploy.pipeline.estimate import estimate_run
-from imf_deploy.pipeline.plan import given_teacher, make_plan, obtain_teacher
+from imf_deploy.pipeline.plan import given_teacher, make_plan, obtain_teacher, teacher_data
 from imf_deploy.records.files import TeacherFile
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import (
@@ -57,11 +58,13 @@ def test_it_is_trained_kept_and_used_again(
     data: DataSet = plan.data
     assert given_teacher(config, data) is None
     assert f"was trained for 7 classes, but {data.name} has 3 classes: it is fine-tuned first" in caplog.text
-    expected = estimate_run(config, plan, None, folder, 0.0)
+    taught = teacher_data(config, data)
+    assert taught is data  # the weights do not state how images are prepared
+    expected = estimate_run(config, plan, taught, folder, 0.0)
     assert expected is not None
     assert expected.parts["teacher"] > 0
 
-    teacher, note = obtain_teacher(config, data, folder, QUIET, None)
+    teacher, note = obtain_teacher(config, data, folder, QUIET, None, taught)
     assert note.startswith(
         f"The teacher was fine-tuned from {tmp_path / 'seven.pt'} in 2 epochs, and is kept"
     )
@@ -72,10 +75,10 @@ def test_it_is_trained_kept_and_used_again(
     assert record.config["body_lr_factor"] == TEACHER.defaults["body_lr_factor"]
 
     written = folder.teacher.stat().st_mtime_ns
-    again = estimate_run(config, plan, None, folder, 0.0)
+    again = estimate_run(config, plan, taught, folder, 0.0)
     assert again is not None
     assert "teacher" not in again.parts
-    assert obtain_teacher(config, data, folder, QUIET, None)[0].sha256 == record.sha256
+    assert obtain_teacher(config, data, folder, QUIET, None, taught)[0].sha256 == record.sha256
     assert folder.teacher.stat().st_mtime_ns == written
 
 
@@ -86,7 +89,36 @@ def test_weights_that_cannot_be_trained_from_are_refused_first(config: RunSettin
     torch.save(state, path)
     data = make_plan(config, QUIET).data
     with pytest.raises(ImfDeployError, match="holds numbers that are not finite"):
-        given_teacher(config, data)
+        teacher_data(config, data)
     other = replace(config, teacher=replace(config.teacher, teacher="resnet14"))
     with pytest.raises(ImfDeployError, match="does not belong to"):
-        given_teacher(other, data)
+        teacher_data(other, data)
+
+
+def test_it_sees_images_as_its_weights_expect(config: RunSettings, tmp_path: Path) -> None:
+    data = make_plan(config, QUIET).data
+    path = tmp_path / "seven.safetensors"
+    preprocess = replace(data.preprocess, mean=(0.5,) * 3, std=(0.5,) * 3, labels=tuple("abcdefg"))
+    network = build_model(ModelSpec("resnet8", 7, data.preprocess.size))
+    save_weights(path, network.state_dict())
+    TeacherFile(
+        path=path,
+        sha256=sha256_file(path),
+        parent="",
+        recipe="",
+        model=ModelSpec("resnet8", 7, data.preprocess.size).to_dict(),
+        preprocess=preprocess,
+    ).save()
+    own = replace(config, teacher=replace(config.teacher, teacher="", teacher_weights=str(path)))
+    assert given_teacher(own, data) is None
+    taught = teacher_data(own, data)
+    assert taught.preprocess == replace(data.preprocess, mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert torch.equal(taught.train.labels, data.train.labels)
+    teacher, _ = obtain_teacher(own, data, RunFolder(tmp_path / "run"), QUIET, None, taught)
+    assert load_artifact(tmp_path / "run" / "teacher.safetensors").preprocess == taught.preprocess
+    # In front of it, the student's input becomes its own.
+    pixels = data.test.fetch(torch.arange(len(data.test)))
+    alone = build_model(teacher.spec).eval()
+    alone.load_state_dict(teacher.module.state_dict())
+    expected = alone(taught.preprocess.normalize(pixels))
+    assert torch.allclose(teacher.logits(data.preprocess.normalize(pixels)), expected, atol=1e-4)

@@ -10,12 +10,17 @@ import pytest
 
 from imf_deploy.cli.app import app
 from imf_deploy.files import finite
-from imf_deploy.settings import RunTeacher, TeacherSettings
+from imf_deploy.settings import DistillSettings, RunTeacher, TeacherSettings
 from imf_deploy.settings.base import from_record
-from imf_deploy.settings.starts import TEACHER, TEACHER_CHOICE
+from imf_deploy.settings.starts import STUDENT, TEACHER, TEACHER_CHOICE
 from imf_deploy.settings.teacher import TeacherChoice
 
-STARTS = [(TeacherSettings, TEACHER), (RunTeacher, TEACHER), (TeacherChoice, TEACHER_CHOICE)]
+STARTS = [
+    (TeacherSettings, TEACHER),
+    (RunTeacher, TEACHER),
+    (TeacherChoice, TEACHER_CHOICE),
+    (DistillSettings, STUDENT),
+]
 IDS = [kind.__name__ for kind, _ in STARTS]
 
 

@@ -161,11 +161,11 @@ def test_a_teacher_of_other_classes(data: DataSet, teacher_file: Path) -> None:
 
     labels = (*data.preprocess.labels, "another")
     other = dataclasses.replace(data, preprocess=dataclasses.replace(data.preprocess, labels=labels))
-    with pytest.raises(ImfDeployError, match=r"other preprocessing or classes .* \(3 classes for 4\)"):
+    with pytest.raises(ImfDeployError, match="was trained for 3 classes, but colours has 4 classes"):
         find_teacher(GivenTeacher(teacher_weights=str(teacher_file)), other, "cpu")
-    preprocess = dataclasses.replace(data.preprocess, labels=("a", "b", "c"), resize_to=20)
+    preprocess = dataclasses.replace(data.preprocess, labels=("a", "b", "c"))
     other = dataclasses.replace(data, preprocess=preprocess)
-    with pytest.raises(ImfDeployError, match=r"\(other labels, resize_to\)"):
+    with pytest.raises(ImfDeployError, match="was trained for other classes"):
         find_teacher(GivenTeacher(teacher_weights=str(teacher_file)), other, "cpu")
 
 
