@@ -77,6 +77,12 @@ def short_size(size: Size) -> Size:
     return height if height == width else (height, width)
 
 
+def undistorted(size: Size, like: Size) -> Size:
+    """Return a size with the same shorter side, in the proportions of another size."""
+    shorter, (height, width) = min(sides(size)), sides(like)
+    return short_size((round(shorter * max(height / width, 1)), round(shorter * max(width / height, 1))))
+
+
 def size_text(size: ImageSize) -> str:
     """Return a size as it is written on the command line: ``28``, ``24x40``, ``1x24x40``."""
     return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)
@@ -116,12 +122,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts)) if all(map(_NUMBER.fullmatch, parts)) else ()
 
 
-def check_image_size(size: ImageSize, smallest: int) -> None:
+def check_image_size(size: ImageSize, smallest: int, largest: int = LARGEST_SIDE) -> None:
     """Refuse an ``image_size`` that no network could use.
 
     Args:
         size: The value of the option.
         smallest: Smallest side in pixels.
+        largest: Largest side in pixels.
 
     Raises:
         UsageError: a side is too small or too large, or there are neither 1 nor 3 channels.
@@ -129,9 +136,9 @@ def check_image_size(size: ImageSize, smallest: int) -> None:
     channels, *both = shape_of(size)
     if channels not in CHANNELS:
         raise UsageError(f"`image_size` {size_text(size)} has {channels} channels", "Give 1 or 3 channels")
-    if not all(smallest <= side <= LARGEST_SIDE for side in both):
+    if not all(smallest <= side <= largest for side in both):
         wrong = "small" if min(both) < smallest else "large"
         raise UsageError(
             f"`image_size` {size_text(size)} is too {wrong}",
-            f"Give {smallest} to {LARGEST_SIDE} pixels for the side, or for each of HEIGHTxWIDTH",
+            f"Give {smallest} to {largest} pixels for the side, or for each of HEIGHTxWIDTH",
         )

@@ -204,6 +204,16 @@ class Preprocess:
         """
         return self.normalizer(images.device)(images)
 
+    def normalize_array(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Return what :meth:`normalize` does, without PyTorch and contiguous, ``float32 [N, C, H, W]``."""
+        mean, std = (
+            np.array(values, np.float32).reshape(1, -1, 1, 1) * np.float32(255)
+            for values in (self.mean, self.std)
+        )
+        normal: npt.NDArray[np.float32] = np.subtract(images, mean, dtype=np.float32)
+        normal /= std
+        return normal
+
     def normalizer(self, device: torch.device) -> Callable[[Tensor], Tensor]:
         """Return :meth:`normalize` for images on one device, with mean and deviation already on it."""
         import torch

@@ -129,3 +129,19 @@ def test_grey_pictures() -> None:
     assert found is not None
     assert found.name in ("inverted brightness", "classes in reverse order")
     assert found.correct == 90
+
+
+def test_a_network_of_one_channel() -> None:
+    own = Preprocess(8, "none", 8, (0.449,), (0.226,), ("a", "b", "c"), "L")
+    labels = torch.arange(3).repeat(20)
+    images = (60 + 60 * labels).byte()[:, None, None, None].expand(-1, 1, 8, 8)
+    bounds = torch.tensor([90.0, 150.0])
+
+    def predict(batch: Tensor) -> Tensor:  # pixels from 0 to 255
+        assert batch.shape[1:] == (1, 8, 8)
+        return torch.nn.functional.one_hot(torch.bucketize(batch.mean((1, 2, 3)), bounds), 3).float()
+
+    reason, found = why_suspect(predict, images, own, labels.numpy())
+    assert "pixels from 0 to 255" in reason
+    assert found
+    assert found.correct == 60

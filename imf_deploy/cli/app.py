@@ -19,6 +19,7 @@ from imf_deploy.cli.config import Sources
 from imf_deploy.cli.look import bench, compare, doctor, inspect
 from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
+from imf_deploy.cli.serve import compare_files, evaluate, predict
 from imf_deploy.cli.stages import calibrate, export, refit_engine, strip
 from imf_deploy.cli.trainings import distill, qat, study, train_teacher
 from imf_deploy.cli.verify import verify
@@ -48,6 +49,9 @@ COMMANDS: dict[str, Any] = {
     "refit-engine": refit_engine,
     "verify": verify,
     "bench": bench,
+    "predict": predict,
+    "evaluate": evaluate,
+    "compare-files": compare_files,
     "doctor": doctor,
     "inspect": inspect,
     "compare": compare,

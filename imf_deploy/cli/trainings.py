@@ -37,6 +37,7 @@ def train_teacher(
 ) -> None:
     """Train a teacher on a data set with cross-entropy, from fresh or from given weights."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.errors import UsageError
     from imf_deploy.models import prepared_for
     from imf_deploy.teaching.fine_tuning import LARGE_TEACHER
@@ -49,7 +50,7 @@ def train_teacher(
             "Leave it out here, and give it to distill",
         )
     opened = open_data(prepared_for(data, config.teacher_weights, config.teacher or LARGE_TEACHER))
-    for note in opened.notes:
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     made = run(opened, config, weights_file(output), overwrite, monitoring)
     leave()
@@ -83,6 +84,7 @@ def distill(
 ) -> None:
     """Distil a teacher into a student with IMF. Writes OUTPUT/distilled.safetensors."""
     from imf_deploy.data import open_data
+    from imf_deploy.data.counts import scarcity_notes
     from imf_deploy.distillation.distill import check_unlabelled
     from imf_deploy.distillation.distill import distill as run
     from imf_deploy.distillation.student import student_data, student_spec, student_start
@@ -93,7 +95,7 @@ def distill(
     from imf_deploy.training.distributed import leave
 
     opened = open_data(student_data(data, config, teacher))
-    for note in opened.notes:
+    for note in (*opened.notes, *scarcity_notes(opened)):
         say(note)
     check_unlabelled(config, opened)
     start = student_start(config, opened)

@@ -77,7 +77,8 @@ def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Bu
         return _none_fits(candidates, budget, others)
     entry = next(entry for entry in fit if entry.name == chosen.path)
     among = f", among the {len(fit)} of {len(candidates)} files with {budget}" if budget else ""
-    return Choice(entry, f"Deploy {entry.name}: {chosen.reason.rstrip('. ')}{among}.{others}")
+    gate = f" Its gate: {chosen.gate}." if chosen.gate else ""
+    return Choice(entry, f"Deploy {entry.name}: {chosen.reason.rstrip('. ')}{among}.{gate}{others}")
 
 
 def _left_out(candidates: Sequence[Entry], others: int) -> str:

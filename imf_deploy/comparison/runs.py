@@ -114,6 +114,10 @@ def warnings(runs: Sequence[Run]) -> list[str]:
         sentences.append(
             "The runs were timed one after the other: imf-deploy bench measures two files in the same rounds."
         )
+    if len({row.gate for run in runs for row in run.report.artifacts}) > 1:
+        sentences.append(
+            "The files were judged by different gates: one that passed might miss the gate of another run."
+        )
     trials = [run.name for run in runs if is_trial(run.report)]
     return [f"{name} is a trial (--quick): its accuracies are not a result." for name in trials] + sentences
 

@@ -43,12 +43,13 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages:
-    """Images that are kept decoded in memory, ``uint8 [N, C, H, W]``."""
+    """Images that are kept decoded in memory, ``uint8 [N, C, H, W]``; ``pictures`` if they were files."""
 
     images: Tensor
     labels: Tensor
     workers: int = 0
     marks: Tensor | None = None
+    pictures: Pictures | None = None
 
     def fetch(self, positions: Tensor, crops: Sequence[Crop] | None = None) -> Tensor:
         """Return ``uint8 [B, C, H, W]``; ``crops`` are taken from the prepared images."""
@@ -170,7 +171,7 @@ def hold_out(split: Split, fraction: float, seed: int, labels: tuple[str, ...]) 
         if len(members) < 2:
             raise ImfDeployError(
                 f"class '{label}' has {len(members)} training image(s), too few to hold one out",
-                "Add images to the class or remove its folder",
+                "Add images to the class, or remove the class",
             )
         count = min(max(round(len(members) * fraction), 1), len(members) - 1)
         held[members[torch.randperm(len(members), generator=generator)[:count]]] = True

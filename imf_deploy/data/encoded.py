@@ -144,7 +144,7 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
             sources.append(
                 EncodedImages(pictures, labels, preprocess, cpus, marks)
                 if images is None
-                else MemoryImages(images, labels, marks=marks)
+                else MemoryImages(images, labels, marks=marks, pictures=pictures)
             )
     return sources
 

@@ -90,7 +90,7 @@ def _cifar(name: str, mean: Channels, std: Channels) -> Reader:
     return read
 
 
-def _one_channel(train: Arrays, test: Arrays, preprocess: Preprocess) -> tuple[Arrays, Arrays, Preprocess]:
+def one_channel(train: Arrays, test: Arrays, preprocess: Preprocess) -> tuple[Arrays, Arrays, Preprocess]:
     """Return grey images, and their preprocessing with the statistics of one channel."""
     if preprocess.color == "L":
         return train, test, replace(preprocess, mean=preprocess.mean[:1], std=preprocess.std[:1])
@@ -147,7 +147,7 @@ def open_named(name: str, root: str, download: bool = True, channels: int = 3) -
     else:
         train, test, preprocess = _embedded()
     if channels == 1:
-        train, test, preprocess = _one_channel(train, test, preprocess)
+        train, test, preprocess = one_channel(train, test, preprocess)
     digest = hashlib.sha256()
     for array in (*train, *test):
         digest.update(array.tobytes())

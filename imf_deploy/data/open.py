@@ -93,13 +93,14 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
 def _open(config: DataSettings, download: bool) -> DataSet:
     """Open a data set with the splits that it has."""
     folder = Path(config.data)
-    if config.labels and (is_named(config.data) or not exists(folder, Path.is_dir)):
+    labelled = bool(config.labels) and exists(folder, Path.is_dir) and not is_named(config.data)
+    if config.labels and not labelled and (is_named(config.data) or are_shards(config.data)):
         raise UsageError(
             f"`labels` {shorten(config.labels)} is for a folder of images, but `data` {shorten(config.data)} "
-            "is none",
+            "has labels of its own",
             "Use `data` with the folder that the table's paths are relative to",
         )
-    if config.labels:
+    if labelled:
         return open_labels(folder, Path(config.labels), config)
     if is_named(config.data):
         for option in ("image_size", "interpolation", "crop_fraction"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -22,10 +23,10 @@ IMAGE_COLUMNS = (
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "label_name", "target", "category")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 """Names of columns; capitals, spaces and punctuation are ignored."""
-LARGEST_TABLE = 256 << 20
-"""Maximum size of a table in bytes; two million rows of a hundred characters fit."""
-MOST_ROWS = 20_000_000
-"""Maximum number of rows, more than in any public data set of labelled images."""
+LARGEST_TABLE = 128 << 20
+"""Maximum size of a table in bytes; a million rows of a hundred characters fit."""
+MOST_ROWS = 5_000_000
+"""Maximum number of rows; ImageNet has 1.3 million."""
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _SEPARATORS = (",", ";", "\t")
 _EXAMPLE = "Begin the table with a line such as path,label"
@@ -88,14 +89,16 @@ def read_table(path: Path) -> Table:
     image, label, split = _columns(source.names, path)
     wanted = [image, label] if split is None else [image, label, split]
     rows: list[Row] = []
+    labels: dict[str, str] = {}
     for number, values in source.rows(wanted):
-        where = f"{source.unit} {number} of {path}"
-        texts = [_text(value, where) for value in values]
-        for index, text in zip(wanted, texts, strict=True):
-            if not text:
-                hint = "Write a value or remove the row; `unlabelled` takes images without labels"
-                raise ImfDeployError(f"{where} has no value in the column '{source.names[index]}'", hint)
-        name = class_name(texts[1], where)
+        texts = [value.strip() if isinstance(value, str) else _text(value) for value in values]
+        if not all(texts):
+            empty = texts.index("")
+            where = f"{source.unit} {number} of {path}"
+            raise _unusable(where, source.names[wanted[empty]], values[empty])
+        name = labels.get(texts[1])
+        if name is None:
+            name = labels[texts[1]] = class_name(texts[1], f"{source.unit} {number} of {path}")
         rows.append(Row(number, texts[0], name, None if split is None else texts[2]))
         if len(rows) > MOST_ROWS:
             raise ImfDeployError(f"{path} has more than {MOST_ROWS:,} rows", "Use fewer images")
@@ -163,29 +166,32 @@ def _opened(path: Path) -> _Source:
     try:
         if ending == ".parquet":
             return _parquet(path)
-        text = _decoded(path)
+        content = _content(path)
     except OSError as error:
         raise ImfDeployError(
             f"cannot read the table {path} ({error.strerror or error})", "Check its permissions"
         ) from error
-    return _json_lines(path, text) if ending in (".jsonl", ".ndjson") else _csv(path, text)
+    return _json_lines(path, content) if ending in (".jsonl", ".ndjson") else _csv(path, content)
 
 
-def _decoded(path: Path) -> str:
+def _content(path: Path) -> bytes:
+    """Return the content of a text file, which is UTF-8."""
     with path.open("rb") as file:
         content = file.read(LARGEST_TABLE + 1)
     try:
-        return content.decode("utf-8-sig")
+        content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ImfDeployError(f"line {line} of {path} is not UTF-8", "Save the table as UTF-8") from error
+    return content
 
 
-def _csv(path: Path, text: str) -> _Source:
+def _csv(path: Path, content: bytes) -> _Source:
     """Open a CSV whose values are separated by commas, semicolons or tabs."""
 
     def records(separator: str) -> Values:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        text = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
+        reader = csv.reader(text, delimiter=separator, strict=True)
         while True:
             start = reader.line_num + 1
             try:
@@ -224,11 +230,11 @@ def _fitting(names: Sequence[str]) -> int:
     return bool(one_of(names, IMAGE_COLUMNS)) + bool(one_of(names, LABEL_COLUMNS))
 
 
-def _json_lines(path: Path, text: str) -> _Source:
+def _json_lines(path: Path, content: bytes) -> _Source:
     """Open a file with a JSON object on every line."""
 
     def records() -> Iterator[tuple[int, dict[str, Any]]]:
-        for number, line in enumerate(text.split("\n"), 1):
+        for number, line in enumerate(io.BytesIO(content.removeprefix(codecs.BOM_UTF8)), 1):
             if line.strip():
                 yield number, parse_object(line, f"line {number} of {path}", "Write one object on every line")
 
@@ -237,8 +243,8 @@ def _json_lines(path: Path, text: str) -> _Source:
         raise ImfDeployError(f"{path} is empty", 'Write lines such as {"path": "a.png", "label": "cat"}')
 
     def rows(columns: Sequence[int]) -> Values:
-        for number, content in records():
-            yield number, [content.get(names[index]) for index in columns]
+        for number, values in records():
+            yield number, [values.get(names[index]) for index in columns]
 
     return _Source("line", names, rows)
 
@@ -285,15 +291,19 @@ def _parquet(path: Path) -> _Source:
     return _Source("row", names, rows)
 
 
-def _text(value: Any, where: str) -> str:
-    """Return a value as text; empty if there is none."""
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int) and abs(value) < 1 << 63:
-        return str(value)
-    raise ImfDeployError(
+def _text(value: Any) -> str:
+    """Return an integer as text; empty for anything else."""
+    return str(value) if isinstance(value, int) and abs(value) < 1 << 63 else ""
+
+
+def _unusable(where: str, column: str, value: Any) -> ImfDeployError:
+    """Return the error for a value that is missing, or is neither text nor an integer."""
+    if value is None or isinstance(value, str):
+        return ImfDeployError(
+            f"{where} has no value in the column '{shorten(column, 40)}'",
+            "Write a value or remove the row; `unlabelled` takes images without labels",
+        )
+    return ImfDeployError(
         f"{where} holds {shorten(printable(repr(value)), 40)}, which is neither text nor an integer",
         "Write paths as text, and classes as text or integers",
     )

@@ -18,6 +18,7 @@ from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import fingerprint, finite, sha256_file
 from imf_deploy.method.branches import TrainingGraph
 from imf_deploy.method.budget import BranchPlan
+from imf_deploy.method.names import imf
 from imf_deploy.models import (
     Block,
     ModelSpec,
@@ -29,6 +30,7 @@ from imf_deploy.models import (
     read_weights,
     recipe_of,
     save_weights,
+    student_blocks,
     tensor_hashes,
 )
 from imf_deploy.progress import say
@@ -252,9 +254,18 @@ def run_distillation(
     if config.refit and monitoring.teacher_outputs_gb and data.unlabelled is None:
         recent = RecentLogits(first_refitted(config.epochs) / config.epochs, FLOATS)
     task, graph, blocks, features = imf_task(spec, teacher, config, recent, student, data.preprocess.task)
+    _report_missing(spec, graph)
     title, seen = f"Distilling {spec.name}", with_unlabelled(data)
     history = fit(task, seen, config, title, checkpoint, settings, overwrite, monitoring)
     return DistillationRun(teacher, config, task, graph, blocks, features, history, start)
+
+
+def _report_missing(spec: ModelSpec, graph: TrainingGraph) -> None:
+    """Report blocks that no ``imf@k`` can end with."""
+    found, members = len(student_blocks(graph.student, spec)), graph.imf.members
+    if members < found:
+        names = ", ".join(imf(k) for k in range(members + 1, found + 1))
+        say(f"{spec.name} has no {names}: its last blocks leave no room for IFDs in a student's size")
 
 
 def save_distilled(record: DistilledFile, graph: nn.Module, checkpoint: Path) -> DistilledFile:

@@ -202,7 +202,7 @@ def refit_distilled(
 
         def see(images: Tensor) -> Features:
             _, pooled = graph.pooled(images)
-            return {"own": own.features, "branches": torch.cat(pooled, 1)}
+            return {"own": own.features} | ({"branches": torch.cat(pooled, 1)} if pooled else {})
 
         heads = (own.head() if plain else []) + branch_heads(graph)
         return _reported(refit_heads(heads, see, teach, data, config, weights, device))

@@ -7,6 +7,7 @@ from typing import Any
 
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.show.format import accuracy, difference, label, percent, plain, scaled
+from imf_deploy.tasks.metric import TOP1
 
 SHOWN = 12
 """Maximum number of items of a list; ``--json`` has them all."""
@@ -70,8 +71,12 @@ def text(name: str, value: Any) -> str:
     if value in ([], {}):
         return "none"
     if isinstance(value, Mapping):
+        if {"title", "value", "reference"} <= value.keys():  # a metric
+            value = {text("", value["value"]): f"(float {text('', value['reference'])})"}
         return cut(some(f"{cut(str(key))} {text(str(key), item)}" for key, item in value.items()))
     if isinstance(value, list):
+        if name == "gate":
+            value = [f"{text('', metric)}={text('', amount)}" for metric, amount in value]
         count = f"{len(value)}: " if name == "labels" else ""
         return cut(count + some(text(name, item) for item in value))
     if isinstance(value, bool) or value is None:
@@ -112,7 +117,13 @@ def verified(measured: Mapping[str, Any]) -> list[str]:
         head += f" of {measured.get('images')} images"
         head += f", same class as PyTorch {percent(measured.get('agreement'), 2)}"
         head += f", largest difference of a logit {difference(measured.get('max_abs_diff'))}"
+    metrics = [
+        f"{metric['title']} {text('', metric['value'])} (PyTorch {text('', metric['reference'])})"
+        for name, metric in measured.get("metrics", {}).items()
+        if name != TOP1.name
+    ]
     rungs = (
         f"{rung['name']} against {rung['against']}: {label(rung['status'])}" for rung in measured["ladder"]
     )
-    return [f"{head}: {cut(reason)}" if reason else head, *map(cut, rungs)]
+    first = f"{head}: {cut(reason)}" if reason else head
+    return [first, *([some(map(cut, metrics))] if metrics else []), *map(cut, rungs)]

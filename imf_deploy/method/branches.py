@@ -242,6 +242,13 @@ class TrainingGraph(nn.Module):
         return logits, self.imf(taps)
 
     def pooled(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """``[N, C, H, W]`` -> the student's own logits and every branch's pooled features ``[N, C_i]``."""
+        """Return the student's own logits, and the pooled features of the branches that are deployed.
+
+        Args:
+            images: ``[N, C, H, W]``.
+
+        Returns:
+            ``[N, classes]``, and ``[N, C_i]`` for each branch that an ``imf@k`` may keep.
+        """
         logits, taps = self._taps.run(images)
-        return logits, [pool(ifd(tap)) for ifd, tap in zip(self.imf.ifds, taps, strict=True)]
+        return logits, [pool(self.imf.ifds[index](taps[index])) for index in range(self.imf.members)]

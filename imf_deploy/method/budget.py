@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from torch import nn
 
-from imf_deploy.image_size import ImageSize, Size, short_size, sides
+from imf_deploy.image_size import ImageSize
 from imf_deploy.method.ifd import ifd_cost, refined_channels
 from imf_deploy.models import Block, Cost, earlier_blocks, prefix_costs
 from imf_deploy.records.making import IfdShape
@@ -91,23 +91,19 @@ def find_trunk(
         taken = [*kept, block]
         least = [IfdShape(GROUP, each.size, 0, GROUP) for each in taken]
         costly = costs[block.name] + _branches(taken, least, classes)[-1]
-        return costs[block.name].within(whole, 1 - design.room) and costly.within(whole, design.budget)
+        return costs[block.name].within(whole, 1 - ROOM) and costly.within(whole, design.budget)
 
     kept: list[Block] = []
     for block in blocks:
-        places = [block]
-        if movable:
-            places += earlier_blocks(student, image_size, block, kept)
-        places = [place for place in places if fits(kept, place)]
-        if not places:
+        if not fits(kept, block):
+            earlier = earlier_blocks(student, image_size, block, kept) if movable else []
+            places = [place for place in earlier if fits(kept, place)]
+            latest = max((costs[place.name].macs for place in places), default=0)
+            kept += [place for place in places if costs[place.name].macs >= NEAR * latest][:1]
             break
-        largest = max(costs[place.name].macs for place in places)
-        fitting = next(place for place in places if costs[place.name].macs >= NEAR * largest)
-        kept.append(fitting)
-        if fitting is not block:
-            break
+        kept.append(block)
     members = len(kept)
-    if design.keep_last and blocks[-1] not in kept:
+    if blocks[-1] not in kept:
         kept.append(blocks[-1])
     return Trunk(kept, members, [costs[block.name] for block in kept], whole)
 
@@ -139,8 +135,6 @@ def budgeted_shapes(
         design: Design of the branches.
     """
     shapes = full_shapes(trunk.blocks, features, refining)
-    if design.side == "half":
-        shapes = [replace(shape, side=_half(shape.side)) for shape in shapes]
     if not design.budget or not trunk.members:
         return shapes
     room = design.budget * trunk.whole.parameters - trunk.costs[trunk.members - 1].parameters
@@ -150,11 +144,6 @@ def budgeted_shapes(
         if _fit(trunk, narrowed, classes, design.budget):
             return narrowed
     return narrowed
-
-
-def _half(size: Size) -> Size:
-    height, width = (-(-side // 2) for side in sides(size))
-    return short_size((height, width))
 
 
 def _narrower(shapes: Sequence[IfdShape]) -> Iterator[list[IfdShape]]:

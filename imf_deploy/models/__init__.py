@@ -2,6 +2,7 @@
 
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import device_of, earlier_blocks, find_blocks, only_logits, to_map
+from imf_deploy.models.channels import sum_channels
 from imf_deploy.models.checkpoints import load_checkpoint
 from imf_deploy.models.cut import truncate
 from imf_deploy.models.names import file_stem, resolve
@@ -46,6 +47,7 @@ __all__ = [
     "resolve",
     "save_weights",
     "student_blocks",
+    "sum_channels",
     "tensor_hashes",
     "to_map",
     "truncate",

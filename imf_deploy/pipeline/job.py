@@ -13,6 +13,7 @@ from imf_deploy.benchmark.products import measure_products, was_it_busy
 from imf_deploy.calib.product import export_product
 from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
+from imf_deploy.data.counts import scarcity_notes
 from imf_deploy.distillation.distill import Distilled, distill, load_distilled
 from imf_deploy.errors import GateError
 from imf_deploy.method.products import Product, load_product
@@ -80,7 +81,7 @@ def distill_and_export(
         data = plan.data
         folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
         notes = _Notes()
-        notes.add(TRIAL if config.quick else "", *data.notes, *plan.remarks)
+        notes.add(TRIAL if config.quick else "", *data.notes, *scarcity_notes(data), *plan.remarks)
         with stage("teacher"):
             given = given_teacher(config, data)
             taught = data if given else teacher_data(config, data)
@@ -192,8 +193,9 @@ def _make_files(
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
     names = selection.made if selection else plan.names
     with stage("strip"):
-        stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    calibration = QuantizeSettings(**vars(config.int8))
+        calibration = data if config.calibrate_confidence else None
+        stripped = strip(distilled, names, folder.products, images, overwrite=True, calibration=calibration)
+    int8 = QuantizeSettings(**vars(config.int8))
     products, files, declined = [], [], []
     with stage("files"), track("Exporting and verifying", len(stripped), leads=True) as advance:
         for artifact in stripped:
@@ -205,14 +207,14 @@ def _make_files(
                 product,
                 data,
                 plan.choice.written(plan.engines is not None),
-                replace(calibration, rank=artifact is stripped[0] and not config.quick),
+                replace(int8, rank=artifact is stripped[0] and not config.quick),
                 plan.engines,
                 folder.deploy,
                 overwrite=True,
             )
             declined += reasons
             with stage("verify"):
-                files += [file.save() for file in verify(product, made, data, calibration.gate)]
+                files += [file.save() for file in verify(product, made, data, int8.gate)]
             advance(1)
     return products, files, declined
 

@@ -12,7 +12,7 @@ from imf_deploy.errors import ImfDeployError, visible
 from imf_deploy.files import existing_file, finite, read_json, write_json
 from imf_deploy.forms import STRICT, Number, Whole, from_json
 from imf_deploy.records.checks import StripProof, Verification
-from imf_deploy.records.making import Block, Calibration, Epoch, Refitted
+from imf_deploy.records.making import Block, Calibration, Confidence, Epoch, Refitted
 from imf_deploy.records.upgrade import SCHEMA, take_schema
 
 LOSSES = {
@@ -125,6 +125,16 @@ class Stage:
     processor_s: Number
 
 
+@dataclass(frozen=True)
+class ClassImages:
+    """Numbers of images of one class."""
+
+    label: str
+    train: Whole
+    validation: Whole
+    test: Whole
+
+
 class Report(BaseModel):
     """The content of ``report.json``.
 
@@ -143,11 +153,14 @@ class Report(BaseModel):
         stages: Duration of each stage.
         environment: Machine and versions.
         config: Settings and sizes.
+        classes: Numbers of images of each class, in the order of the logits.
+        unlabelled: Number of images without labels that the distillation used.
         history: One record for each epoch of the distillation.
         teacher_history: One record for each epoch of the teacher's training, if its record has them.
         refitted: Heads that were re-fitted at the end.
         blocks: Blocks of the student.
         strip: The proof of each product.
+        confidences: How the confidences of products were calibrated, by product.
         artifacts: One row for each deployable file.
         pictures: Test images as data URLs, by position.
         recommendation: The file to deploy; null if none is recommended.
@@ -168,11 +181,14 @@ class Report(BaseModel):
     stages: list[Stage] = []
     environment: dict[str, Any]
     config: dict[str, Any] = {}
+    classes: list[ClassImages] = []
+    unlabelled: Whole = 0
     history: list[Epoch] = []
     teacher_history: list[Epoch] = []
     refitted: list[Refitted] = []
     blocks: list[Block] = []
     strip: list[StripProof]
+    confidences: dict[str, Confidence] = {}
     artifacts: list[ArtifactRow]
     pictures: dict[str, str]
     recommendation: Recommendation | None

@@ -12,6 +12,7 @@ from typing import Any
 from imf_deploy.benchmark.latency import Latency
 from imf_deploy.benchmark.products import FileLatency
 from imf_deploy.data import DataSet, Split
+from imf_deploy.data.counts import class_counts
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, verified
@@ -90,6 +91,8 @@ def assemble(
             "test_images": len(data.test),
             "data_fingerprint": data.fingerprint,
         },
+        classes=class_counts(data),
+        unlabelled=distilled.artifact.unlabelled,
         history=distilled.artifact.history,
         teacher_history=teacher.history,
         refitted=distilled.artifact.refitted,
@@ -128,6 +131,9 @@ def report_of(
         status="fail" if any(row.status == "fail" for row in rows) else "pass",
         environment=conditions(),
         strip=[product.artifact.strip for product in products if product.artifact.strip],
+        confidences={
+            product.name: product.artifact.confidence for product in products if product.artifact.confidence
+        },
         artifacts=rows,
         pictures=thumbnails(test, changed) if test else {},
         recommendation=None if trial else recommend(rows),

@@ -8,6 +8,7 @@ from imf_deploy.records.report import Report
 from imf_deploy.report import metrics, plots, verdict
 from imf_deploy.report.changes import changed_images
 from imf_deploy.report.confusion import confusion_change, confusion_matrix
+from imf_deploy.report.images import images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.markdown import render_markdown
 from imf_deploy.report.verdict import broken_sentence, ladder_rows
@@ -33,11 +34,13 @@ def render_html(report: Report) -> str:
         refitted=verdict.refit_sentence(report),
         exceptions=verdict.exceptions(report),
         changed=changed_images(report.artifacts),
+        images=images_of(report),
         pixels=report.pictures,
         ladder=broken_sentence(report),
         rungs=ladder_rows(report),
         gate=verdict.gate_sentence(report),
         confidence=metrics.confidence_sentence(report),
+        calibrated=metrics.calibration_sentence(report),
         metric_titles=metrics.metric_titles(report),
         metric_rows=metrics.metric_rows(report),
         confused=_confused(report),

@@ -1,9 +1,11 @@
 """The report for a pull request: GitHub-flavoured Markdown with all names escaped."""
 
+import re
 from collections.abc import Sequence
 
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import metrics, verdict
+from imf_deploy.report.images import Images, images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.verdict import broken_sentence
 from imf_deploy.show import format as show
@@ -22,6 +24,9 @@ _COLUMNS = (
     "Size",
     "MACs",
 )
+
+# A cell of numbers alone, which needs no escaping; units come from records.
+_NUMBER = re.compile(r"–|-?[0-9.]+( %)?( \([0-9.]+–[0-9.]+\))?( \(worse by [0-9.e+-]+ of [0-9.e+-]+\))?")
 
 
 def render_markdown(report: Report) -> str:
@@ -54,6 +59,8 @@ def render_markdown(report: Report) -> str:
         parts.append(_metrics(report, rows))
     if notes := _notes(report):
         parts.append("\n".join(f"- {text(note)}" for note in notes))
+    if images := images_of(report):
+        parts += ["## Images", text(images.sentence), _images(images)]
     if report.command:
         parts += ["## How to repeat", fenced(report.command, "sh")]
     parts.append(_conditions(report))
@@ -67,13 +74,22 @@ def _table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _images(images: Images) -> str:
+    lines = [_row(("Class", "Training", "Validation", "Test")), _row(["---", "---:", "---:", "---:"])]
+    for row in (*images.rows, images.total):
+        lines.append(_row([text(row.label), f"{row.train:,}", f"{row.validation:,}", f"{row.test:,}"]))
+    if images.more:
+        lines.append(f"\nThese {len(images.rows)} classes have the fewest training images.")
+    return "\n".join(lines)
+
+
 def _metrics(report: Report, rows: Sequence[metrics.MetricRow]) -> str:
     """Return the table of the metrics besides the accuracy."""
     titles = list(metrics.metric_titles(report).values())
     lines = [_row(["File", *map(text, titles)]), _row(["---", *["---:"] * len(titles)])]
     for row in rows:
         name = code(row.path) if row.path else text(f"{row.product} in PyTorch")
-        lines.append(_row([name, *map(text, row.cells)]))
+        lines.append(_row([name, *(cell if _NUMBER.fullmatch(cell) else text(cell) for cell in row.cells)]))
     return "\n".join(lines)
 
 
@@ -105,7 +121,11 @@ def _notes(report: Report) -> list[str]:
         for reason, paths in verdict.exceptions(report)
         if reason.startswith("not run")
     ]
-    return [*waiting, *filter(None, [metrics.confidence_sentence(report)]), *report.notes]
+    return [
+        *waiting,
+        *filter(None, [metrics.calibration_sentence(report), metrics.confidence_sentence(report)]),
+        *report.notes,
+    ]
 
 
 def _conditions(report: Report) -> str:

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imf_deploy.records.checks import ClassChange
+from imf_deploy.records.making import Confidence
 from imf_deploy.records.metrics import MetricValue
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.settings import Gate
-from imf_deploy.show.format import capitalised, metric_amount, metric_value, percent
+from imf_deploy.show.format import capitalised, metric_amount, metric_loss, metric_value, percent, significant
 from imf_deploy.tasks.metric import ECE, TOP1
 
 NOTABLE = 1.0
 """Points by which a calibration error has to change to be worth a sentence."""
+NAMED = 2
+"""Most files that a sentence names; the table has them all."""
 CONFUSIONS = 10
 """Most cells of a confusion matrix in a table."""
 
@@ -65,9 +68,9 @@ def metric_rows(report: Report) -> list[MetricRow]:
 
 
 def _used(metric: MetricValue | None, allowed: float | None) -> str:
-    if metric is None or allowed is None or (loss := metric.loss) is None:
+    if metric is None or allowed is None or metric.loss is None:
         return ""
-    return f" (worse by {max(loss, 0):.2g} of {allowed:g})"
+    return f" (worse by {metric_loss(metric)} of {allowed:g})"
 
 
 def gate_words(gate: Gate, metrics: Mapping[str, MetricValue]) -> str:
@@ -95,7 +98,7 @@ def _points(amount: float) -> str:
 def confidence_sentence(report: Report) -> str:
     """Return one sentence on files whose calibration error differs notably from PyTorch's, or nothing."""
     changed = [
-        f"{row.path} {percent(metric.reference)} to {percent(metric.value)}"
+        (abs(loss), f"{row.path} ({percent(metric.reference)} to {percent(metric.value)})")
         for row in report.artifacts
         if (metric := row.metrics.get(ECE.name))
         and (loss := metric.loss) is not None
@@ -103,7 +106,26 @@ def confidence_sentence(report: Report) -> str:
     ]
     if not changed:
         return ""
-    return f"Confidences change: the calibration error differs from PyTorch's in {'; '.join(changed)}."
+    most = [text for _, text in sorted(changed, key=lambda entry: -entry[0])]
+    more = f", and {len(most) - NAMED} more" if len(most) > NAMED else ""
+    return (
+        f"The calibration error differs from PyTorch's by a point or more: {', '.join(most[:NAMED])}{more}."
+    )
+
+
+def confidence_words(made: Confidence) -> str:
+    """Return how the confidences of a product were calibrated, in words."""
+    return (
+        f"temperature {made.temperature:g}, calibration error {percent(made.ece_before)} to "
+        f"{percent(made.ece_after)}, negative log-likelihood {significant(made.nll_before)} to "
+        f"{significant(made.nll_after)} on {made.images} validation images"
+    )
+
+
+def calibration_sentence(report: Report) -> str:
+    """Return one sentence on calibrated confidences, or nothing."""
+    parts = [f"{product}: {confidence_words(made)}" for product, made in report.confidences.items()]
+    return f"Confidences were calibrated. {'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)

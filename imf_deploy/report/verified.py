@@ -11,7 +11,7 @@ from rich.text import Text
 from imf_deploy.errors import visible
 from imf_deploy.records.checks import BatchCheck, Portability, Verification
 from imf_deploy.report.verdict import rung_line
-from imf_deploy.show.format import UNKNOWN, accuracy, difference, metric_amount, metric_value, percent
+from imf_deploy.show.format import accuracy, difference, metric_amount, metric_loss, metric_value, percent
 
 WORST = 3
 """Most images that are listed; the record of the file has more."""
@@ -80,17 +80,20 @@ def _metrics(result: Verification) -> Table:
     for heading in ("file", "PyTorch", "worse by", "gate"):
         table.add_column(heading, justify="right")
     for name, metric in result.metrics.items():
-        loss = UNKNOWN if metric.loss is None else metric_amount(metric, float(f"{metric.loss:.2g}"))
-        allowed = metric_amount(metric, limits[name]) if name in limits else ""
-        values = (metric_value(metric), metric_value(metric, reference=True), loss, allowed)
+        values = (
+            metric_value(metric, intervals=False),
+            metric_value(metric, reference=True, intervals=False),
+            metric_loss(metric),
+            metric_amount(metric, limits[name]) if name in limits else "",
+        )
         table.add_row(Text(visible(metric.title)), *map(Text, values))
     return table
 
 
 def _classes(result: Verification) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1))
-    table.add_column("class", overflow="fold")
-    for heading in ("images", "PyTorch right", "file right", "in another class", "recall", "precision"):
+    table.add_column("class", overflow="fold", min_width=12)
+    for heading in ("images", "PyTorch right", "file right", "moved", "recall", "precision"):
         table.add_column(heading, justify="right")
     for row in result.classes:
         numbers = (row.images, row.pytorch_right, row.right, row.changed)

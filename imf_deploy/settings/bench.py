@@ -15,6 +15,8 @@ Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 PyTorchMode = Literal["eager", "channels-last", "compile", "max-autotune"]
 OnOff = Literal["on", "off"]
 MOST_CLIENTS = 256
+LARGEST_MEASURED = 1 << 20
+"""Largest side of images in pixels; the size of the whole input is limited as well."""
 
 
 @settings("How files are run")
@@ -99,7 +101,7 @@ class BenchSettings(WaySettings):
     @model_validator(mode="after")
     def _check_names(self) -> BenchSettings:
         if self.image_size:
-            check_image_size(self.image_size, smallest=1)
+            check_image_size(self.image_size, 1, LARGEST_MEASURED)
         for name in ("runtime", "provider", "pytorch", "cuda_graph"):
             given = getattr(self, name)
             if len(set(given)) < len(given):

@@ -93,9 +93,6 @@ class BranchSettings:
         ),
         INTERNAL,
     ] = 1.0
-    room: Annotated[Part, Field(description="TRIAL room"), INTERNAL] = 0.1
-    side: Annotated[Literal["teacher", "half"], Field(description="TRIAL side"), INTERNAL] = "teacher"
-    keep_last: Annotated[bool, Field(description="TRIAL last"), INTERNAL] = True
 
 
 @settings("Method", start=STUDENT)

@@ -37,7 +37,7 @@ class BudgetSettings:
     ] = "shift-flip"
     shift: Annotated[
         Whole | None,
-        Field(description="Largest shift of training images in pixels; by default 1/14 of their side."),
+        Field(description="Largest shift of training images in pixels; by default 1/14 of each side."),
     ] = None
     flip: Annotated[bool, Field(description="Mirror half of the training images.")] = True
 

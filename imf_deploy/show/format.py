@@ -72,17 +72,19 @@ def points(row: Verification) -> str:
     return f"{100 * (row.pytorch_accuracy - row.accuracy):.2f}"
 
 
-def metric_value(metric: MetricValue | None, reference: bool = False) -> str:
-    """Return a metric with its unit, and its 95 % interval if it has one.
+def metric_value(metric: MetricValue | None, *, reference: bool = False, intervals: bool = True) -> str:
+    """Return a metric with its unit.
 
     Args:
         metric: The metric; ``None`` if it was not measured.
         reference: Whether to show that of the network instead of the file's.
+        intervals: Whether to add the 95 % interval, if there is one.
     """
     if metric is None:
         return UNKNOWN
     value = metric.reference if reference else metric.value
     interval = metric.reference_interval if reference else metric.interval
+    interval = interval if intervals else None
     if metric.unit == POINTS:
         return accuracy(value, interval)
     text = f"{significant(value)}{'' if metric.unit == NATS else f' {metric.unit}'.rstrip()}"
@@ -93,6 +95,14 @@ def metric_amount(metric: MetricValue, amount: float) -> str:
     """Return an amount of a gate with its unit."""
     unit = f"point{'' if amount == 1 else 's'}" if metric.unit == POINTS else metric.unit
     return f"{amount:g} {unit}".rstrip()
+
+
+def metric_loss(metric: MetricValue) -> str:
+    """Return by how much a file is worse than its network, without the unit; a gain counts as 0."""
+    loss = metric.loss
+    if not known(loss):
+        return UNKNOWN
+    return f"{max(loss, 0):.2f}" if metric.unit == POINTS else f"{max(loss, 0):.3g}"
 
 
 def capitalised(words: str) -> str:

@@ -1,6 +1,7 @@
 """``imf_deploy.distill`` on objects and on names."""
 
 import copy
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,33 @@ def test_modules_and_batches(
     fp32 = imf_deploy.export_onnx(small, tmp_path / "small.onnx")
     assert imf_deploy.verify(fp32, small, loader).verify.status == "pass"
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "small.onnx.json"}
+
+
+class OneStage(nn.Module):
+    """A network of one stage, which costs nearly everything: there is no room for an IFD after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.body = nn.Conv2d(8, 64, 3, 2, 1)
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(self.stem(images)).mean((2, 3)))
+        return logits
+
+
+def test_a_student_without_an_imf_k(
+    big: nn.Module, loader: Batches, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "imf_deploy"):
+        distilled = imf_deploy.distill(OneStage(), big, loader, loader, settings())
+    assert "OneStage has no imf@1: its last blocks leave no room for IFDs" in caplog.text
+    assert [each.head for each in distilled.artifact.refitted] == ["plain"]
+    (plain,) = imf_deploy.strip(distilled)
+    assert (plain.name, plain.artifact.strip.passed) == ("plain", True)
+    with pytest.raises(UsageError, match="This student has: plain"):
+        imf_deploy.strip(distilled, ["imf@1"])
 
 
 def test_names_give_what_the_command_gives(

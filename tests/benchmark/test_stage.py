@@ -115,12 +115,21 @@ def test_free_sides_need_a_size(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="`image_size`"):
         quick([path])
     assert quick([path], image_size=5).settings["image_shape"] == [3, 5, 5]
+    assert quick([path], image_size="5x7").settings["image_shape"] == [3, 5, 7]
+    half = tiny(tmp_path / "half.onnx", ("n", 3, 5, None))
+    assert quick([half], image_size=(5, 7)).settings["image_shape"] == [3, 5, 7]
+    for shape in (("n", "c", "h", "w"), ("n", 1, "h", 7)):
+        free = tiny(tmp_path / "channels.onnx", shape)
+        assert quick([free], image_size=(1, 5, 7)).settings["image_shape"] == [1, 5, 7]
 
 
 @pytest.mark.parametrize(
     ("shapes", "options", "problem"),
     [
         ([("n", 3, 8, 8)], {"image_size": 9}, r"only images of \[8, 8\]"),
+        ([("n", 3, 8, "w")], {"image_size": (9, 8)}, r"only images of \[8, None\]"),
+        ([("n", 3, "h", "w")], {"image_size": (1, 8, 8)}, "only images of 3 channels"),
+        ([("n", 3, "h", "w")], {"image_size": (8, 1 << 21)}, "`image_size` 8x2097152 is too large"),
         ([("n", 3, 8, 8), ("n", 3, 9, 9)], {}, "different image sizes"),
         ([(1, 3, 8, 8), (2, 3, 8, 8)], {}, "different batch sizes"),
         ([("n", 3, 8, 8), (2, 3, 8, 8)], {}, "`batch` 2"),

@@ -280,7 +280,7 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
     )
     loaded = load_distilled(made)
     with torch.no_grad():
-        plant(loaded.graph.student, 250)
+        plant(loaded.graph.student, 600)
     save_weights(path, loaded.graph.state_dict())
     planted = load_distilled(made.revised(sha256="p" * 64))
     tuned = qat(planted, data, teacher, QatSettings(4, 0.4, "cpu"), tmp_path / "tuned.safetensors")

@@ -12,7 +12,7 @@ from imf_deploy import __version__
 
 COMMANDS = [
     "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate", "refit-engine",
-    "verify",
+    "verify", "predict", "evaluate", "compare-files",
     "bench", "inspect", "compare", "study", "doctor",
 ]  # fmt: skip
 Cli = Callable[..., Any]

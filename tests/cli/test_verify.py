@@ -121,7 +121,8 @@ def test_a_file_that_lost_its_accuracy(here: Here, made: tuple[Path, list[Artifa
     result = here("verify", path, "--against", product)
     assert result.code == 3
     assert "broken.onnx missed its gate: at ONNX fp32, largest logit difference" in result.err
-    assert "in another class" in result.out
+    assert "moved   recall   precision" in result.out
+    assert "balanced accuracy" in result.out
     assert "Test image " in result.out
 
 

@@ -23,7 +23,18 @@ def test_without_a_budget_it_chooses_as_the_report_does(make_run: MakeRun) -> No
     assert chosen is not None
     assert expected is not None
     assert chosen.row.path == expected.path == "deploy/net-imf@2-fp32.onnx"
-    assert comparison.choice.sentence == f"Deploy run/{expected.path}: {expected.reason}."
+    assert comparison.choice.sentence == (
+        f"Deploy run/{expected.path}: {expected.reason}. Its gate: {expected.gate}."
+    )
+    assert not comparison.warnings
+
+
+def test_runs_with_different_gates_are_told_apart(make_run: MakeRun) -> None:
+    strict = make_run("strict")
+    report = json.loads((strict / "report.json").read_text())
+    report["artifacts"][0]["gate"]["gate"] = [["ece", 2.0]]
+    (strict / "report.json").write_text(json.dumps(report))
+    assert any("different gates" in warning for warning in compare([strict, make_run("usual")]).warnings)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def test_about_half_are_mirrored_exactly() -> None:
 
 @pytest.mark.parametrize(("augment", "views"), [
     (Augment(0, flip=False), 1), (Augment(0), 2), (Augment(1, flip=False), 9), (Augment(1), 18),
+    (Augment((0, 2), flip=False), 5), (Augment((1, 2)), 30),
 ])  # fmt: skip
 def test_a_view_has_a_number_of_its_own(data: DataSet, augment: Augment, views: int) -> None:
     assert augment.views == views

@@ -110,3 +110,22 @@ def test_names() -> None:
     assert of("shift-flip", flip=False, shift=4) == Augment(4, False)
     assert of("crop-flip") == Augment(0, True, crop=True)
     assert of("none") == Augment(0, False)
+    assert Augment.of(TrainingSettings(), (28, 84)) == Augment((2, 6), True)
+    assert Augment.of(TrainingSettings(shift=3), (1, 28, 84)) == Augment(3, True)
+
+
+def test_parts_have_the_proportions_of_the_input() -> None:
+    boxes = [crop(600, 600) for crop in random_crops(list(range(200)), 0, aspect=2.0)]
+    ratios = [width / height for _, _, height, width in boxes]
+    assert 1.45 < min(ratios) < 1.7
+    assert 2.3 < max(ratios) < 2.75
+
+
+def test_a_wide_input_sees_wide_parts(photos: Path) -> None:
+    data = open_data(DataSettings(str(photos), image_size=(8, 16), val_fraction=0.0))
+    whole = data.train.fetch(torch.arange(len(data.train)))
+    order = positions_of(batches(data, Augment(0, False)), data)
+    cropped = torch.cat(batches(data, Augment(0, False, crop=True)))
+    for position, image in zip(order, cropped, strict=True):
+        box = random_crops([position], 3 * 1_000_003, 2.0)[0](8, 16)
+        assert torch.equal(resized_crop(whole[position], *box, [8, 16]), image)

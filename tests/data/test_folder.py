@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.data import DataSet, encoded, open_data, reopen_data
+from imf_deploy.data import DataSet, encoded, eval_batches, open_data, reopen_data
 from imf_deploy.data.dataset import EncodedImages
 from imf_deploy.settings import DataSettings
 
@@ -149,3 +149,26 @@ def test_unicode_names(tmp_path: Path, make_images: MakeImages) -> None:
         broken = os.fsencode(folder / "train" / "花") + b"/\xff.png"
         (folder / "train" / "花" / "01.png").rename(os.fsdecode(broken))
     assert open_data(DataSettings(str(folder))).preprocess.labels == ("café ☕", "花")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_input_that_is_not_square(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    folder = make_images(tmp_path / "d", {"train": 3, "val": 2}, classes=2, size=30)
+    settings = DataSettings(str(folder), image_size=(72, 120), channels=channels, val_fraction=0.0)
+    kept = open_data(settings)
+    preprocess = kept.preprocess
+    assert (preprocess.shape, preprocess.resize_to) == ((channels, 72, 120), round(72 * 256 / 224))
+    assert preprocess.color == ("L" if channels == 1 else "RGB")
+    images = kept.test.fetch(torch.arange(4))
+    assert images.shape == (4, channels, 72, 120)
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 10 * preprocess.picture_bytes - 1)
+    read = open_data(settings)
+    assert isinstance(read.test.source, EncodedImages)
+    assert torch.equal(read.test.fetch(torch.arange(4)), images)
+    assert read.fingerprint == kept.fingerprint
+    monkeypatch.setattr(encoded, "MEMORY_LIMIT", 10 * preprocess.picture_bytes)
+    assert not isinstance(open_data(settings).test.source, EncodedImages)
+    (images, _) = next(eval_batches(kept.test, preprocess))
+    assert images.shape == (4, channels, 72, 120)

@@ -199,9 +199,16 @@ def test_a_damaged_image_is_named(pictures: Path, tmp_path: Path) -> None:
     assert "0-03.png" in problem(pictures, write(tmp_path / "labels.csv", all_rows(pictures))).what
 
 
-@pytest.mark.parametrize("data", ["fashion-mnist-subset", "nowhere", "train-{0..3}.tar"])
-def test_data_that_is_no_folder(tmp_path: Path, data: str) -> None:
-    with pytest.raises(UsageError, match="is for a folder of images"):
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("fashion-mnist-subset", "has labels of its own"),
+        ("train-{0..3}.tar", "has labels of its own"),
+        ("nowhere", "`data` nowhere is neither a folder"),
+    ],
+)
+def test_data_that_is_no_folder(tmp_path: Path, data: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         open_data(DataSettings(data, labels=str(tmp_path / "labels.csv")))
 
 

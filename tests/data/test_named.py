@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from imf_deploy.data import open_data
+from imf_deploy.data.named import one_channel
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings import DataSettings
 
 
@@ -65,3 +68,31 @@ def test_an_empty_file_is_named(tmp_path: Path) -> None:
 def test_a_name_needs_a_root(name: str) -> None:
     with pytest.raises(UsageError, match="needs `data_root`"):
         open_data(DataSettings(name))
+
+
+def test_one_channel(tmp_path: Path) -> None:
+    for part, count in (("train", 40), ("t10k", 20)):
+        write(tmp_path, False, part, count)
+    usual, one = (
+        open_data(DataSettings("fashion_mnist", str(tmp_path), channels=channels)) for channels in (3, 1)
+    )
+    assert (one.preprocess.mean, one.preprocess.std) == ((0.2860,), (0.3530,))
+    assert one.preprocess.shape == (1, 28, 28)
+    positions = torch.arange(20)
+    assert torch.equal(one.test.fetch(positions), usual.test.fetch(positions))
+    assert one.fingerprint != usual.fingerprint
+
+
+def test_coloured_images_become_grey_as_by_pillow() -> None:
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (20, 3, 32, 32), dtype=np.uint8)
+    classes = np.arange(20, dtype=np.uint8) % 2
+    coloured = Preprocess(32, "none", 32, (0.5,) * 3, (0.2,) * 3, ("a", "b"))
+    train, test, preprocess = one_channel((colours, classes), (colours[:4], classes[:4]), coloured)
+    for image, own in zip(colours, train[0], strict=True):
+        expected = np.asarray(Image.fromarray(image.transpose(1, 2, 0)).convert("L"))
+        assert np.array_equal(own[0], expected)
+    assert np.array_equal(test[0], train[0][:4])
+    assert preprocess.mean == pytest.approx((float((train[0] / 255).mean()),), abs=1e-4)
+    assert preprocess.std == pytest.approx((float((train[0] / 255).std()),), abs=1e-4)
+    assert (preprocess.color, preprocess.shape) == ("L", (1, 32, 32))

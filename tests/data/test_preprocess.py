@@ -1,7 +1,7 @@
 """Any picture becomes the same kind of input."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +109,61 @@ def test_a_record_without_a_field() -> None:
     del content["labels"]
     with pytest.raises(ImfDeployError, match="labels"):
         Preprocess.from_dict(content)
+
+
+WIDE = Preprocess((12, 20), "crop", 12, MEAN, STD, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(20, 12), (40, 24), (12, 20), (100, 12), (12, 100), (4, 5), (2000, 12), (12, 2000)]
+)
+def test_any_picture_covers_a_wide_input(width: int, height: int) -> None:
+    image = Image.new("RGB", (width, height), (250, 250, 250))
+    image.paste((0, 0, 0), (width // 2, 0, width, height))
+    pixels = WIDE.load(image)
+    assert pixels.shape == (3, 12, 20)
+    assert pixels[:, :, :6].min() > 150  # nothing is padded
+    assert pixels[:, :, -6:].max() < 100
+
+
+def test_a_picture_in_the_proportions_of_the_input_is_only_scaled() -> None:
+    generator = np.random.default_rng(0)
+    image = Image.fromarray(generator.integers(0, 256, (24, 40, 3), dtype=np.uint8))
+    whole = np.asarray(image.resize((20, 12), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(WIDE.load(image), whole)
+    margin = replace(WIDE, resize_to=18).load(image)
+    larger = np.asarray(image.resize((30, 18), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+    assert np.array_equal(margin, larger[:, 3:15, 5:25])
+
+
+def test_height_comes_first() -> None:
+    tall = replace(WIDE, size=(20, 12), resize="none")
+    assert tall.load(Image.new("RGB", (12, 20))).shape == (3, 20, 12)
+    with pytest.raises(ImfDeployError, match="an image is 20x12 pixels, not 12x20"):
+        tall.load(Image.new("RGB", (20, 12)))
+
+
+def test_one_channel() -> None:
+    one = replace(GREY, mean=(0.5,), std=(0.25,))
+    assert (one.channels, one.shape, one.picture_bytes) == (1, (1, 16, 16), 256)
+    for mode in ("L", "RGB"):
+        pixels = one.load(ramp(mode))
+        assert pixels.shape == (1, 16, 16)
+        assert np.array_equal(pixels[0], np.asarray(ramp()))
+    normal = one.normalize(torch.tensor(one.load(ramp()))[None])
+    assert normal.shape == (1, 1, 16, 16)
+    expected = (np.asarray(ramp()) / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(normal[0, 0].numpy(), expected, rtol=1e-5, atol=1e-6)
+    assert Preprocess.from_dict(json.loads(json.dumps(asdict(one)))) == one
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "color"),
+    [((0.5,), STD, "L"), (MEAN, (0.5,), "RGB"), ((0.5,) * 2, (0.5,) * 2, "L"), ((0.5,), (0.5,), "RGB")],
+)
+def test_channels_that_contradict_each_other(mean: Any, std: Any, color: Any) -> None:
+    with pytest.raises(ValueError, match=r"values|one channel needs the color L"):
+        Preprocess(16, "none", 16, mean, std, ("a", "b"), color)
+    record = asdict(GREY) | {"mean": mean, "std": std, "color": color}
+    with pytest.raises(ImfDeployError, match="the preprocessing record is damaged"):
+        Preprocess.from_dict(json.loads(json.dumps(record)))

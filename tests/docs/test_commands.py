@@ -16,7 +16,8 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 NOT_RUN = {
     **dict.fromkeys(("distill-and-export", "train-teacher", "distill", "qat", "study"), "it trains"),
     **dict.fromkeys(
-        ("strip", "export", "calibrate", "verify", "refit-engine"), "it reads what a training has written"
+        ("strip", "export", "calibrate", "verify", "refit-engine", "predict", "evaluate", "compare-files"),
+        "it reads what a training has written",
     ),
     "bench": "it measures for minutes, some rows on a GPU",
 }

@@ -78,8 +78,16 @@ def tutorial(_namespace: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sys, "argv", command.split()[1:])
 
 
+def metrics(namespace: dict[str, Any], _patch: pytest.MonkeyPatch) -> None:
+    module, test = net(), loader(2)
+    files = [imf_deploy.export_onnx(module, "net.onnx", image_size=32)]
+    imf_deploy.write_report("imf-deploy-out", imf_deploy.verify(files, module, test))
+    namespace |= {"imf_deploy": imf_deploy, "plain": module, "files": files, "test": test}
+
+
 BEFORE: dict[str, Callable[[dict[str, Any], pytest.MonkeyPatch], None]] = {
     "README.md": readme,
+    "metrics.md": metrics,
     "python.md": objects,
     "tutorial.md": tutorial,
 }

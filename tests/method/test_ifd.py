@@ -1,10 +1,13 @@
 """The shape of an intermediate feature distiller."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from imf_deploy.image_size import Size, sides
 from imf_deploy.method.ifd import IntermediateFeatureDistiller, ifd_cost, refined_channels, widths
 from imf_deploy.models import Block
 from imf_deploy.records.making import IfdShape
@@ -25,7 +28,7 @@ CASES = [
 
 
 def distiller(
-    channels: int, size: int, outputs: int, side: int, refining: int = 0
+    channels: int, size: Size, outputs: int, side: Size, refining: int = 0
 ) -> IntermediateFeatureDistiller:
     shape = IfdShape(outputs, side, refining, refined_channels(channels, outputs))
     return IntermediateFeatureDistiller(channels, size, shape)
@@ -38,6 +41,16 @@ def test_the_output_has_the_teacher_s_shape(size: int, teacher_size: int, expect
     assert features.shape == (2, 10, expected, expected)
     assert ifd.sides == (expected, expected)
     assert len(ifd.layers) == 4 * steps
+
+
+@pytest.mark.parametrize(
+    ("size", "teacher_size", "expected"),
+    [((24, 40), (6, 10), (6, 10)), ((12, 20), (2, 4), (3, 5)), ((1, 9), (1, 3), (1, 3)), (8, (4, 8), (8, 8))],
+)
+def test_maps_that_are_not_square(size: Any, teacher_size: Any, expected: tuple[int, int]) -> None:
+    ifd = distiller(6, size, 10, teacher_size).eval()
+    assert ifd(torch.randn(2, 6, *sides(size))).shape == (2, 10, *expected)
+    assert ifd.sides == expected
 
 
 def test_every_step_is_depthwise_pointwise_norm_relu() -> None:

@@ -244,3 +244,11 @@ def test_branches_and_prefixes_have_weights_of_their_own() -> None:
     assert {n: t.item() for n, t in other.items()} == pytest.approx(
         {n: t.item() * factors.get(n, 1.0) for n, t in usual.items()}
     )
+
+
+def test_a_smaller_map_of_the_student_is_compared_with_the_averages() -> None:
+    whole = torch.rand(4, 2, 6, 10)
+    its = TeacherOutputs.of(torch.randn(4, 3), [whole], [(0, (3, 5)), (0, (6, 10))])
+    assert torch.equal(its.maps[0, (6, 10)], whole)
+    torch.testing.assert_close(its.maps[0, (3, 5)], torch.nn.functional.avg_pool2d(whole, 2))
+    assert its.powers[0, (3, 5)].shape == (2,)

@@ -116,7 +116,7 @@ def test_code_that_only_a_record_names_is_not_run() -> None:
 def measured(gate: Gate) -> Metrics:
     from imf_deploy.preprocess import Preprocess
 
-    return Metrics.of(gate, Preprocess.of_tensors(8, CLASSES))
+    return Metrics.of(gate, Preprocess.of_tensors((3, 8, 8), CLASSES))
 
 
 def test_a_file_is_measured_and_judged() -> None:
