@@ -173,7 +173,8 @@ def compare_files(
         open_classifier(path, how, own, logits)
         for path, own in ((candidate, preprocess), (current, current_preprocess))
     )
-    images = open_judged(old, place, judged.split)
+    named = old if place.data or old.record.data_config else new
+    images = open_judged(named, place, judged.split)
     for note in (*new.notes, *old.notes, *images.notes):
         say(note)
     result = run(new, old, images, gate, latency.bench_seconds)
