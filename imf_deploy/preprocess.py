@@ -158,7 +158,7 @@ class Preprocess:
 
     @property
     def picture_shape(self) -> Shape:
-        """Channels, height and width of a prepared image; a grey one has one channel, which may be repeated."""
+        """Channels, height and width of a prepared image; a grey one has one channel."""
         return 1 if self.color == "L" else 3, *self.shape[1:]
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
