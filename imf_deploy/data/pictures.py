@@ -130,6 +130,7 @@ def check(pictures: Pictures, position: int, preprocess: Preprocess) -> None:
         ImfDeployError: it would not; the message names the file.
     """
     with _opened(pictures.first_read(position), pictures, position) as image, in_turn(image):
+        image.draft(None, (1, 1))  # of a JPEG, everything is read but little of it is transformed
         upright = Upright.of(image, preprocess.color)
         # A row shows whether the colours can be converted.
         upright.cut((0, 0, upright.size[0], 1))
