@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import logging
 import math
 from collections.abc import Callable
@@ -35,6 +37,18 @@ class OwnMetric:
     path: str
     metric: Metric
     function: Callable[..., Any]
+
+    @property
+    def identity(self) -> str:
+        """Name, and hash of the source of its module: results of other code are not reused.
+
+        What the module imports is not part of it.
+        """
+        try:
+            source = inspect.getsource(inspect.getmodule(self.function) or self.function)
+        except (OSError, TypeError):  # built-in, or typed into an interpreter
+            source = ""
+        return f"{self.path} {hashlib.sha256(source.encode()).hexdigest()}"
 
     def value(self, outputs: Outputs, labels: npt.NDArray[Any]) -> float:
         """Return the metric of answers; NaN, after a warning, if the function fails or returns no number."""
