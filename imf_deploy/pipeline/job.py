@@ -85,7 +85,8 @@ def distill_and_export(
         with stage("teacher"):
             given = given_teacher(config, data)
             taught = data if given else teacher_data(config, data)
-        with stage("estimate"):
+        # A step of large networks on large images may take many seconds.
+        with stage("estimate"), track("Estimating the duration", 1):
             expected = estimate_run(
                 config, plan, given[0] if given else taught, folder, bench_seconds, monitoring.cuda_graph
             )
