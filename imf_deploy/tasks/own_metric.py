@@ -17,11 +17,9 @@ from imf_deploy.errors import ImfDeployError, UsageError, first_line
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.own_code import load_function, working_folder_last
 from imf_deploy.progress import say
-from imf_deploy.tasks.metric import POINTS, Metric
+from imf_deploy.tasks.metric import LONGEST_UNIT, POINTS, Metric
 from imf_deploy.tasks.task import Outputs
 from imf_deploy.untrusted import shorten
-
-_LONGEST_UNIT = 20
 
 
 @dataclass(frozen=True)
@@ -122,9 +120,9 @@ def load_metric(path: str) -> OwnMetric:
             f"`metric` {path} does not state whether more of it is better",
             f"Set {name}.higher_is_better = True, or False, below the function",
         )
-    if not isinstance(unit, str) or len(unit) > _LONGEST_UNIT or not (unit.isprintable()):
+    if not isinstance(unit, str) or len(unit) > LONGEST_UNIT or not (unit.isprintable()):
         raise UsageError(
             f"`metric` {path} has the unit {shorten(repr(unit), 60)}",
-            f"Set {name}.unit to at most {_LONGEST_UNIT} characters",
+            f"Set {name}.unit to at most {LONGEST_UNIT} characters",
         )
     return OwnMetric(path, Metric(name, name.replace("_", " "), unit, better), function)
