@@ -11,7 +11,7 @@ from pydantic import Field
 from imf_deploy.forms import Number
 from imf_deploy.limits import LONGEST
 from imf_deploy.settings.gate import EPSILON, Gate
-from imf_deploy.tasks.metric import LONGEST_UNIT, POINTS
+from imf_deploy.tasks.metric import POINTS
 
 Interval = tuple[Number, Number]
 """Lower and upper end of a 95 % interval."""
@@ -32,7 +32,7 @@ class MetricValue:
     """
 
     title: Annotated[str, Field(max_length=LONGEST + 20)]
-    unit: Annotated[str, Field(max_length=LONGEST_UNIT)]
+    unit: Annotated[str, Field(max_length=LONGEST)]
     higher_is_better: bool
     value: Number | None
     reference: Number | None
