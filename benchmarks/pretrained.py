@@ -18,7 +18,7 @@ import json
 import resource
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.distillation.distill import distill, load_distilled
 from imf_deploy.distillation.refit import refit_student
 from imf_deploy.distillation.student import student_spec, student_start
-from imf_deploy.models import ModelSpec, prepared_for
+from imf_deploy.models import ModelSpec, build_model, load_weights, prepared_for, read_weights
 from imf_deploy.settings import (
     DataSettings,
     DistillSettings,
@@ -198,7 +199,16 @@ def fine_tuned(setup: Setup, seed: int, epochs: int) -> Path:
 
 def teacher_of(setup: Setup, data: DataSet) -> Teacher:
     """Return the teacher: fine-tuned twice as long as the students are trained."""
-    return load_teacher(fine_tuned(setup, TUNING_SEED, 2 * setup.epochs), "", data, CPU)
+    path = fine_tuned(setup, TUNING_SEED, 2 * setup.epochs)
+    # Its accuracy on test images is not needed.
+    return load_teacher(path, "", replace(data, test=data.test.subset(torch.arange(0))), CPU)
+
+
+def loaded(path: Path) -> nn.Module:
+    """Return a trained network in evaluation mode."""
+    network = build_model(ModelSpec.from_dict(load_artifact(path).model))
+    load_weights(network, read_weights(path), str(path))
+    return network.eval()
 
 
 def student(setup: Setup, name: str, seed: int) -> DistillSettings:
@@ -216,7 +226,7 @@ def teacher_row(setup: Setup, seed: int) -> dict[str, Any]:
     path = fine_tuned(setup, seed, setup.epochs)
     seconds = cpu_seconds() - started
     data = photographs(setup)
-    network = load_teacher(path, "", data, CPU).module
+    network = loaded(path)
     return rated(lambda images: {"plain": network(images)}, data, seconds)
 
 
@@ -266,7 +276,7 @@ def fresh_row(setup: Setup, seed: int) -> dict[str, Any]:
     path = setup.output / "weights" / f"fresh-{seed}-{setup.epochs}-epochs.safetensors"
     train_classifier(spec, data, config, path, "student", monitoring=ALIKE)
     seconds = cpu_seconds() - started
-    network = load_teacher(path, "", data, CPU).module
+    network = loaded(path)
     return rated(lambda images: {"plain": network(images)}, data, seconds)
 
 

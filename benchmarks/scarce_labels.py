@@ -2,9 +2,9 @@
 
 Few labels: students learn from 500 labelled images; from these and the other 8,500 without labels; and from
 all 9,000 with labels. All take the same number of steps. Rare classes: class ``c`` of ten keeps
-``900 * 0.01 ** (c / 9)`` training images, from 900 to 9. The test images have equal numbers of all classes, so
-that the accuracy is the balanced one. The teacher is the packaged one, which was trained on all images with
-their labels.
+``900 * 0.01 ** (c / 9)`` training images, from 900 to 9. The test images have equal numbers of all classes,
+so that the accuracy is the balanced one. The teacher is the packaged one, which was trained on all images
+with their labels.
 
     python benchmarks/scarce_labels.py --seeds 3
 """

@@ -77,6 +77,12 @@ def short_size(size: Size) -> Size:
     return height if height == width else (height, width)
 
 
+def undistorted(size: Size, like: Size) -> Size:
+    """Return a size with the same shorter side, in the proportions of another size."""
+    shorter, (height, width) = min(sides(size)), sides(like)
+    return short_size((round(shorter * max(height / width, 1)), round(shorter * max(width / height, 1))))
+
+
 def size_text(size: ImageSize) -> str:
     """Return a size as it is written on the command line: ``28``, ``24x40``, ``1x24x40``."""
     return "x".join(map(str, size)) if isinstance(size, tuple) else str(size)

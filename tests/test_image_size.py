@@ -15,6 +15,7 @@ from imf_deploy.image_size import (
     short_size,
     sides,
     size_text,
+    undistorted,
 )
 from imf_deploy.models import ModelSpec
 from imf_deploy.preprocess import Preprocess
@@ -42,6 +43,20 @@ def test_forms(text: str, size: Any, shape: tuple[int, int, int]) -> None:
     if len(shape) == 3 and shape[0] == 3 and text.count("x") < 2:
         assert read_size(text) == short_size(size) == size
         assert sides(size) == shape[1:]
+
+
+@pytest.mark.parametrize(
+    ("size", "like", "expected"),
+    [
+        (224, 32, 224),
+        (224, (24, 40), (224, 373)),
+        (32, (40, 24), (53, 32)),
+        ((16, 32), 8, 16),
+        (7, (1, 3), (7, 21)),
+    ],
+)
+def test_a_size_in_other_proportions(size: Any, like: Any, expected: Any) -> None:
+    assert undistorted(size, like) == expected
 
 
 def test_messages() -> None:

@@ -17,6 +17,8 @@ from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.run import LatencySettings
 from imf_deploy.settings.serving import HowToRun, JudgedSettings, ReplacementGate, Shown
 
+_NAMED = 100
+"""Maximum number of images without an answer that are named."""
 Preprocessing = Annotated[
     Path | None,
     Parameter(help="JSON with the preprocessing, or a record, for an ONNX file that does not carry it."),
@@ -25,7 +27,7 @@ Preprocessing = Annotated[
 
 def predict(
     file: Annotated[Path, Parameter(help="An ONNX file, an engine, or weights of a stripped student.")],
-    images: Annotated[tuple[Path, ...], Parameter(help="Image files, and folders of them.")],
+    images: Annotated[tuple[str, ...], Parameter(help="Image files, and folders of them.")],
     /,
     *,
     shown: Shown = Shown(),
@@ -57,7 +59,7 @@ def predict(
         say(note)
     top = min(shown.top, classifier.preprocess.num_classes)
     table = csv.writer(out, lineterminator="\n")
-    failed: list[ImfDeployError] = []
+    failed = 0
     # Lines on a terminal show the progress themselves.
     with nullcontext(lambda _: None) if out.isatty() else track("Classifying", len(paths)) as advance:
         if as_csv:
@@ -65,15 +67,17 @@ def predict(
         for answer in run(classifier, paths, top):
             advance(1)
             if isinstance(answer, ImfDeployError):
-                failed.append(answer)
-                say(answer.what, logging.WARNING)
+                failed += 1
+                if failed <= _NAMED:
+                    say(answer.what, logging.WARNING)
             elif as_csv:
                 table.writerow(csv_row(answer))
             else:
                 out.write(line(answer) + "\n")
     if failed:
+        which = "each of them" if failed <= _NAMED else f"the first {_NAMED} of them"
         raise ImfDeployError(
-            f"{len(failed)} of {len(paths)} images have no answer", "The messages above name each of them"
+            f"{failed} of {len(paths)} images have no answer", f"The messages above name {which}"
         )
 
 
@@ -169,7 +173,8 @@ def compare_files(
         open_classifier(path, how, own, logits)
         for path, own in ((candidate, preprocess), (current, current_preprocess))
     )
-    images = open_judged(old, place, judged.split)
+    named = old if place.data or old.record.data_config else new
+    images = open_judged(named, place, judged.split)
     for note in (*new.notes, *old.notes, *images.notes):
         say(note)
     result = run(new, old, images, gate, latency.bench_seconds)

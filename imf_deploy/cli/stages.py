@@ -21,22 +21,32 @@ def strip(
     /,
     *,
     wanted: ProductSettings = ProductSettings(),
+    place: PlaceSettings = PlaceSettings(),
     output: Annotated[Path | None, o.to("Folder to write to; by default products/ beside the input.")] = None,
     trust_model: o.TrustModel = (),
     overwrite: o.Overwrite = False,
     common: o.Common = o.Common(),
 ) -> None:
-    """Strip a distilled student into its products, and prove each one."""
+    """Strip a distilled student into its products, and prove each one.
+
+    Data is only opened for --calibrate-confidence.
+    """
     from imf_deploy.artifact import load_artifact
+    from imf_deploy.data import reopen_data
     from imf_deploy.distillation.distill import load_distilled
     from imf_deploy.method.products import choose_products
     from imf_deploy.records.files import DistilledFile
+    from imf_deploy.report.metrics import confidence_words
     from imf_deploy.stripping.stage import strip as run
 
     loaded = load_distilled(load_artifact(distilled, DistilledFile), trust_model)
     names = choose_products(wanted.products, loaded.graph.imf.members)
     folder = output or distilled.parent / "products"
-    stripped = run(loaded, names, folder, overwrite=overwrite)
+    known = loaded.artifact.data_config
+    opened = (
+        reopen_data(known, place.data, place.data_root, place.labels) if wanted.calibrate_confidence else None
+    )
+    stripped = run(loaded, names, folder, overwrite=overwrite, calibration=opened)
     write_yaml(folder / "strip.config.yaml", common.settings)
     for made in stripped:
         if not (proof := made.strip):
@@ -46,6 +56,8 @@ def strip(
             f"{made.path}: logits {same}, {proof.parameters_before:,} parameters -> "
             f"{proof.parameters_after:,}, {proof.macs_before:,} MACs -> {proof.macs_after:,}"
         )
+        if made.confidence:
+            say(f"{made.path}: {confidence_words(made.confidence)}")
 
 
 def export(

@@ -186,9 +186,11 @@ def study(
     in OUTPUT/runs, so that the same command resumes an interrupted study, and a
     larger study reuses them.
     """
+    from imf_deploy.models import prepared_for
     from imf_deploy.study.pool import Bench
     from imf_deploy.study.stage import study as run
 
+    data = prepared_for(data, config.student_weights, next(iter(config.students), ""))
     bench = Bench(data, teacher, config.device, output / "runs", memory.teacher_outputs_gb)
     run(config, bench, output, common.command, jobs, latency.bench_seconds, common.settings)
     say(f"{output / 'study.md'}: tables, comparisons and settings, with figures beside it")

@@ -76,7 +76,7 @@ def _scan(folder: Path, part: Path, walk: Walk) -> tuple[list[str], Part]:
     if not paths:
         raise ImfDeployError(
             f"{part} holds no usable images in class folders",
-            "Put them into one folder per class, such as train/CLASS/*.png",
+            "Put them into one folder per class, such as train/CLASS/*.png, or into a table of `labels`",
         )
     if empty:
         raise ImfDeployError(

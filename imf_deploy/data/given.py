@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from imf_deploy.data.augment import Augment
 from imf_deploy.data.batches import Batch, Part, TrainLoader, Viewed, eval_batches
@@ -57,6 +58,11 @@ def read_batch(batch: Any, preprocess: Preprocess, name: str, least: int = 0) ->
             f"Use labels from 0 to {classes - 1}",
         )
     return images if images.dtype == torch.uint8 else images.float(), labels.long()
+
+
+def label_rows(labels: Tensor, classes: int) -> Tensor:
+    """Return labels ``int64 [N]`` as ``float32 [N, classes]``: 1 for the class, zeros for a missing label."""
+    return functional.one_hot(labels.clamp_min(0), classes).float() * (labels >= 0)[:, None]
 
 
 def _shape(value: Any) -> str:
@@ -200,10 +206,15 @@ class GivenLoader:
             yield images, labels
 
     def viewed_epoch(self, number: int, first: int = 0) -> Iterator[Viewed]:
-        """Yield the same as :meth:`epoch`; the views are unknown. A batch of one image is skipped."""
+        """Yield the same as :meth:`epoch`; the views are unknown. A batch of one image is skipped.
+
+        Labels are :func:`label_rows` if some are missing.
+        """
         normalize = self._preprocess.normalizer(self._device)
         for index, batch in enumerate(self._split.batches):
             images, labels = read_batch(batch, self._preprocess, "train", UNLABELLED)
+            if len(labels) and int(labels.min()) < 0:
+                labels = label_rows(labels, self._preprocess.num_classes)
             if index >= first and len(images) > 1:
                 members = self._part.members(len(images))
                 yield normalize(images[members].to(self._device)), labels[members].to(self._device), None

@@ -43,7 +43,7 @@ def _check(config: DataSettings) -> None:
             )
 
 
-def open_data(config: DataSettings, download: bool = True) -> DataSet:
+def open_data(config: DataSettings, download: bool = True, complete: bool = True) -> DataSet:
     """Open a data set and hold out the missing splits.
 
     The validation split is held out of the training data unless a folder contains one. For a folder without a
@@ -52,6 +52,7 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     Args:
         config: Which data.
         download: Whether a named data set that is not in its root is downloaded there.
+        complete: Whether missing splits are held out; otherwise they are left empty.
 
     Raises:
         UsageError: there is no such name or folder, or options are out of their bounds.
@@ -60,14 +61,14 @@ def open_data(config: DataSettings, download: bool = True) -> DataSet:
     _check(config)
     data = _open(config, download)
     labels = data.preprocess.labels
-    if len(data.test) == 0:
+    if complete and len(data.test) == 0:
         rest, test = hold_out(data.train, TEST_FRACTION, config.split_seed, labels)
         note = (
             f"There is no test split: {len(test)} of {len(data.train)} images were held out for it "
             f"({TEST_FRACTION:.0%} of every class, seed {config.split_seed})"
         )
         data = replace(data, train=rest, test=test, notes=(*data.notes, note))
-    if len(data.validation) == 0 and config.val_fraction > 0:
+    if complete and len(data.validation) == 0 and config.val_fraction > 0:
         train, validation = hold_out(data.train, config.val_fraction, config.split_seed, labels)
         data = replace(data, train=train, validation=validation)
     if config.unlabelled:

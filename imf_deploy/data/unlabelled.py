@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from imf_deploy.data.choice import hash_images
-from imf_deploy.data.dataset import UNLABELLED, DataSet, Split
-from imf_deploy.data.encoded import Part, open_part
+from imf_deploy.data.dataset import UNLABELLED, DataSet, ImageSource, MemoryImages, Split
+from imf_deploy.data.encoded import MEMORY_LIMIT, Part, open_part
 from imf_deploy.data.pictures import FilePictures
 from imf_deploy.data.walk import Walk, exists, images_below, real
 from imf_deploy.errors import ImfDeployError, UsageError
@@ -59,7 +59,17 @@ def with_unlabelled(data: DataSet) -> DataSet:
     """
     if data.unlabelled is None:
         return data
-    return replace(data, train=Split.whole(_Joined((data.train, data.unlabelled))), unlabelled=None)
+    return replace(data, train=Split.whole(_joined(data.train, data.unlabelled)), unlabelled=None)
+
+
+def _joined(first: Split, second: Split) -> ImageSource:
+    """Return the images of two splits, copied into one tensor if both are in memory and that is small."""
+    both = _Joined((first, second))
+    kept = [split.source.images for split in (first, second) if isinstance(split.source, MemoryImages)]
+    if len(kept) < 2 or sum(images.nbytes for images in kept) > MEMORY_LIMIT:
+        return both
+    parts = [images[split.positions] for images, split in zip(kept, (first, second), strict=True)]
+    return MemoryImages(torch.cat(parts), both.labels, marks=both.marks)
 
 
 @dataclass(frozen=True, eq=False)

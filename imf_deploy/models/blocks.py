@@ -201,7 +201,13 @@ def _run(model: nn.Module, image_size: ImageSize) -> dict[str, _Call]:
             arriving = math.prod(given.sides) if given else 0
             seen[name] = (block, output, output._version, arriving, convolutions < 2)
 
-    with hooked(module.register_forward_hook(note) for module in model.modules()):
+    def note_image(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal image
+        image = inputs[0].shape[2], inputs[0].shape[3]
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    # A hook that was added before may give the network images of another size.
+    with hooked([*hooks, model.register_forward_pre_hook(note_image)]):
         probe(model, image_size)
     return {
         name: _Call(replace(block, overwritten=output._version != version), arriving, stem, counts[name])

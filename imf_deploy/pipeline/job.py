@@ -85,7 +85,8 @@ def distill_and_export(
         with stage("teacher"):
             given = given_teacher(config, data)
             taught = data if given else teacher_data(config, data)
-        with stage("estimate"):
+        # A step of large networks on large images may take many seconds.
+        with stage("estimate"), track("Estimating the duration", 1):
             expected = estimate_run(
                 config, plan, given[0] if given else taught, folder, bench_seconds, monitoring.cuda_graph
             )
@@ -193,8 +194,9 @@ def _make_files(
     images = next(eval_batches(split, data.preprocess, PROOF_IMAGES))[0]
     names = selection.made if selection else plan.names
     with stage("strip"):
-        stripped = strip(distilled, names, folder.products, images, overwrite=True)
-    calibration = QuantizeSettings(**vars(config.int8))
+        calibration = data if config.calibrate_confidence else None
+        stripped = strip(distilled, names, folder.products, images, overwrite=True, calibration=calibration)
+    int8 = QuantizeSettings(**vars(config.int8))
     products, files, declined = [], [], []
     with stage("files"), track("Exporting and verifying", len(stripped), leads=True) as advance:
         for artifact in stripped:
@@ -206,14 +208,14 @@ def _make_files(
                 product,
                 data,
                 plan.choice.written(plan.engines is not None),
-                replace(calibration, rank=artifact is stripped[0] and not config.quick),
+                replace(int8, rank=artifact is stripped[0] and not config.quick),
                 plan.engines,
                 folder.deploy,
                 overwrite=True,
             )
             declined += reasons
             with stage("verify"):
-                files += [file.save() for file in verify(product, made, data, calibration.gate)]
+                files += [file.save() for file in verify(product, made, data, int8.gate)]
             advance(1)
     return products, files, declined
 

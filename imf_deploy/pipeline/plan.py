@@ -10,13 +10,14 @@ from imf_deploy.distillation.student import student_data, student_spec, student_
 from imf_deploy.errors import UsageError
 from imf_deploy.export.choice import FileChoice, choose_precisions
 from imf_deploy.export.stage import EnginePlan, choose_engines
-from imf_deploy.method.names import blocks_kept
+from imf_deploy.method.names import PLAIN, blocks_kept
 from imf_deploy.method.products import choose_products
 from imf_deploy.models import Pretrained, check_student, truncate
 from imf_deploy.progress import say
 from imf_deploy.run.folder import RunFolder
 from imf_deploy.settings import GivenTeacher, MonitoringSettings, QatSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST
+from imf_deploy.stripping.confidence import check_validation, last_linear
 from imf_deploy.teaching.fine_tuning import (
     OtherClassesError,
     starting_weights,
@@ -103,6 +104,10 @@ def _products(config: RunSettings, data: DataSet, start: Pretrained | None) -> l
     names = choose_products(wanted, trunk.members)
     if kept := max(blocks_kept(name) for name in names):
         truncate(student, trunk.blocks[:kept])
+    if config.calibrate_confidence:
+        check_validation(data)
+        if PLAIN in names:
+            last_linear(student, data.preprocess, spec.name)
     return names
 
 

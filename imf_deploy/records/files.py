@@ -17,6 +17,7 @@ from imf_deploy.records.making import (
     Block,
     Built,
     Calibrated,
+    Confidence,
     Epoch,
     IfdShape,
     RefitProof,
@@ -162,6 +163,7 @@ class ProductFile(Artifact, title="a stripped student"):
         images: Number of test images.
         history: One record for each epoch, if the product was trained directly.
         refitted: Heads that were re-fitted, if the product was trained directly.
+        confidence: How its confidences were calibrated; null if they were not.
     """
 
     kind: Literal["product"] = "product"
@@ -178,6 +180,7 @@ class ProductFile(Artifact, title="a stripped student"):
     images: Whole = 0
     history: list[Epoch] = []
     refitted: list[Refitted] = []
+    confidence: Confidence | None = None
 
 
 class DeployableFile(Artifact, title="an ONNX file or an engine"):
@@ -195,6 +198,7 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
         data: Name of the data that the product was trained on.
         data_config: Settings of the data, as ``DataSettings``.
         starting_weights: Weights that the product's training started from.
+        confidence: How the confidences of the product were calibrated; null if they were not.
         gate: The gate that the file was made for.
         verify: Measurements of ``verify``; null before.
     """
@@ -209,6 +213,7 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
     data: str | None = None
     data_config: dict[str, Any] | None = None
     starting_weights: StartingWeights | None = None
+    confidence: Confidence | None = None
     gate: Gate | None = None
     verify: Verification | None = None
 
@@ -220,6 +225,7 @@ def carried(record: ProductFile | DeployableFile) -> dict[str, Any]:
         "preprocess",
         "product",
         "parameters",
+        "confidence",
         "macs",
         "data",
         "data_config",

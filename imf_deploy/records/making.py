@@ -103,6 +103,29 @@ class Refitted:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """Calibrated confidences of a product: a temperature that its last layer was divided by.
+
+    Attributes:
+        layer: Name of the layer.
+        temperature: Above 1 if the network was too sure, below 1 if it was not sure enough.
+        images: Number of validation images that it was fitted on, as are all values below.
+        nll_before: Negative log-likelihood in nats with a temperature of 1.
+        nll_after: Negative log-likelihood with the temperature.
+        ece_before: Expected calibration error from 0 to 1 with a temperature of 1.
+        ece_after: Expected calibration error with the temperature.
+    """
+
+    layer: str
+    temperature: Annotated[float, Field(gt=0, le=1000)]
+    images: Whole
+    nll_before: Number
+    nll_after: Number
+    ece_before: Number
+    ece_after: Number
+
+
+@dataclass(frozen=True)
 class Tuned:
     """Quantisation-aware training, and its effect on the student's own head.
 

@@ -12,7 +12,7 @@ from imf_deploy.errors import ImfDeployError, visible
 from imf_deploy.files import existing_file, finite, read_json, write_json
 from imf_deploy.forms import STRICT, Number, Whole, from_json
 from imf_deploy.records.checks import StripProof, Verification
-from imf_deploy.records.making import Block, Calibration, Epoch, Refitted
+from imf_deploy.records.making import Block, Calibration, Confidence, Epoch, Refitted
 from imf_deploy.records.upgrade import SCHEMA, take_schema
 
 LOSSES = {
@@ -160,6 +160,7 @@ class Report(BaseModel):
         refitted: Heads that were re-fitted at the end.
         blocks: Blocks of the student.
         strip: The proof of each product.
+        confidences: How the confidences of products were calibrated, by product.
         artifacts: One row for each deployable file.
         pictures: Test images as data URLs, by position.
         recommendation: The file to deploy; null if none is recommended.
@@ -187,6 +188,7 @@ class Report(BaseModel):
     refitted: list[Refitted] = []
     blocks: list[Block] = []
     strip: list[StripProof]
+    confidences: dict[str, Confidence] = {}
     artifacts: list[ArtifactRow]
     pictures: dict[str, str]
     recommendation: Recommendation | None

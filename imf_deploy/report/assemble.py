@@ -131,6 +131,9 @@ def report_of(
         status="fail" if any(row.status == "fail" for row in rows) else "pass",
         environment=conditions(),
         strip=[product.artifact.strip for product in products if product.artifact.strip],
+        confidences={
+            product.name: product.artifact.confidence for product in products if product.artifact.confidence
+        },
         artifacts=rows,
         pictures=thumbnails(test, changed) if test else {},
         recommendation=None if trial else recommend(rows),

@@ -40,6 +40,7 @@ def render_html(report: Report) -> str:
         rungs=ladder_rows(report),
         gate=verdict.gate_sentence(report),
         confidence=metrics.confidence_sentence(report),
+        calibrated=metrics.calibration_sentence(report),
         metric_titles=metrics.metric_titles(report),
         metric_rows=metrics.metric_rows(report),
         confused=_confused(report),

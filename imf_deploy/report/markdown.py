@@ -121,7 +121,11 @@ def _notes(report: Report) -> list[str]:
         for reason, paths in verdict.exceptions(report)
         if reason.startswith("not run")
     ]
-    return [*waiting, *filter(None, [metrics.confidence_sentence(report)]), *report.notes]
+    return [
+        *waiting,
+        *filter(None, [metrics.calibration_sentence(report), metrics.confidence_sentence(report)]),
+        *report.notes,
+    ]
 
 
 def _conditions(report: Report) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imf_deploy.records.checks import ClassChange
+from imf_deploy.records.making import Confidence
 from imf_deploy.records.metrics import MetricValue
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.settings import Gate
-from imf_deploy.show.format import capitalised, metric_amount, metric_loss, metric_value, percent
+from imf_deploy.show.format import capitalised, metric_amount, metric_loss, metric_value, percent, significant
 from imf_deploy.tasks.metric import ECE, TOP1
 
 NOTABLE = 1.0
@@ -110,6 +111,21 @@ def confidence_sentence(report: Report) -> str:
     return (
         f"The calibration error differs from PyTorch's by a point or more: {', '.join(most[:NAMED])}{more}."
     )
+
+
+def confidence_words(made: Confidence) -> str:
+    """Return how the confidences of a product were calibrated, in words."""
+    return (
+        f"temperature {made.temperature:g}, calibration error {percent(made.ece_before)} to "
+        f"{percent(made.ece_after)}, negative log-likelihood {significant(made.nll_before)} to "
+        f"{significant(made.nll_after)} on {made.images} validation images"
+    )
+
+
+def calibration_sentence(report: Report) -> str:
+    """Return one sentence on calibrated confidences, or nothing."""
+    parts = [f"{product}: {confidence_words(made)}" for product, made in report.confidences.items()]
+    return f"Confidences were calibrated. {'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)

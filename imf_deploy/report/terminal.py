@@ -6,7 +6,7 @@ from rich.text import Text
 from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
-from imf_deploy.report.metrics import confidence_sentence
+from imf_deploy.report.metrics import calibration_sentence, confidence_sentence
 from imf_deploy.report.verdict import (
     broken_sentence,
     check_sentence,
@@ -87,7 +87,7 @@ def summary_lines(report: Report) -> list[str]:
     """Return the sentences below the table, as plain text."""
     left = f"{left_out_sentence(report)} {left_out_command(report)}".strip()
     lines = [*filter(None, [left]), teacher_sentence(report), check_sentence(report), broken_sentence(report)]
-    lines += filter(None, [confidence_sentence(report)])
+    lines += filter(None, [calibration_sentence(report), confidence_sentence(report)])
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report.notes
     return [*lines, *filter(None, [gate_sentence(report)]), deploy_sentence(report)]

@@ -81,7 +81,7 @@ def open_classifier(
     """
     how = how or HowToRun()
     suffix = path.suffix.lower()
-    existing_file(path, "the file")
+    existing_file(path, "the classifier")
     if suffix != ".onnx" and preprocess:
         raise UsageError(
             f"`preprocess` is for ONNX files, and {path} has a record of its own", "Leave `preprocess` out"
@@ -129,7 +129,7 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
         measured=False,
     )
     if record.calibration and record.calibration.target == "tensorrt":
-        notes.append(f"{path} was made for TensorRT: ONNX Runtime is slower with it, and may answer otherwise")
+        notes.append(f"{path} was made for TensorRT: ONNX Runtime is slower, and may answer otherwise")
     known = calibrated.probabilities if calibrated and output == calibrated.output else None
     return Classifier(record, way, fixed, known, tuple(notes))
 

@@ -22,20 +22,23 @@ Image = npt.NDArray[np.uint8]
 _AHEAD = 4
 
 
-def find_images(places: Sequence[Path]) -> list[Path]:
+def find_images(places: Sequence[Path | str]) -> list[Path]:
     """Return the given files, and the images in the given folders and their subfolders.
 
     A file is taken whatever its name; in folders, hidden files and those that are not named like an image
     are left out.
 
     Raises:
-        UsageError: a place does not exist, or a folder has no images.
+        UsageError: a place is empty or does not exist, or a folder has no images.
         ImfDeployError: a folder cannot be read.
     """
     if not places:
         raise UsageError("there are no images", "Name image files or folders")
     found: list[Path] = []
-    for place in places:
+    for name in places:
+        if not str(name):  # a path would take it for the current folder
+            raise UsageError("the name of an image is empty", "Name image files or folders")
+        place = Path(name)
         if exists(place, Path.is_dir):
             inside = images_below(place, Walk(real(place)))
             if not inside:

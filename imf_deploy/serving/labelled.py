@@ -136,16 +136,18 @@ def open_judged(classifier: Classifier, place: PlaceSettings, split: str = "") -
     own = classifier.preprocess
     known = classifier.record.data_config
     if place.data and not _is_recorded(place.data, known):
-        data = open_data(settings_for(own, place.data, place.data_root, place.labels))
-        whole = not split and data.test.source is data.train.source
+        config = settings_for(own, place.data, place.data_root, place.labels)
+        data = open_data(config, complete=bool(split))
+        whole = not len(data.test)
     elif known:
         data, whole = reopen_data(known, "", place.data_root, place.labels), False
     else:
         raise UsageError(f"the record of {classifier.path} does not name data", "Give `data`")
     notes = data.notes
     if whole:
-        chosen = Split.whole(data.train.source)
+        chosen = data.train
         notes = (
+            *notes,
             f"There is no test split: all {len(chosen)} images are used. If the file was trained on some of "
             "them, the results are too good",
         )

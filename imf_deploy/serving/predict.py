@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.runners.base import Logits
 from imf_deploy.serving.classifier import BATCH, Classifier, Session
 from imf_deploy.serving.images import Image, load_images
@@ -43,14 +43,21 @@ def predict(
         top: Maximum number of classes of an answer.
 
     Raises:
-        UsageError: the file's outputs are not those of a classifier.
+        UsageError: the file's outputs are not those of a classifier, or none of the first images can be used.
         DeviceError: this machine lacks the device of the file.
         ImfDeployError: the file does not load or run.
     """
     loaded: list[tuple[Path, Image | ImfDeployError]] = []
+    seen = usable = 0
     with classifier.open() as session:
         for pair in load_images(images, classifier.preprocess):
             loaded.append(pair)
+            seen, usable = seen + 1, usable + (not isinstance(pair[1], ImfDeployError))
+            if seen == BATCH and not usable and isinstance(pair[1], ImfDeployError):
+                raise UsageError(
+                    f"none of the first {BATCH} images can be used: {pair[1].what}",
+                    "Check the images, and the preprocessing of the file",
+                )
             if len(loaded) == BATCH:
                 yield from _answers(classifier, session, loaded, top)
                 loaded.clear()

@@ -23,7 +23,20 @@ QUICK_OUTPUT = "imf-deploy-quick"
 
 
 @settings("Export")
-class ProductSettings:
+class ConfidenceSettings:
+    """Whether the confidences of products are calibrated."""
+
+    calibrate_confidence: Annotated[
+        bool,
+        Field(
+            description="Fit the confidences of each product to validation images by a temperature, which is "
+            "folded into its last layer; classes stay the same."
+        ),
+    ] = False
+
+
+@settings("Export")
+class ProductSettings(ConfidenceSettings):
     """Which products are stripped."""
 
     products: Annotated[Words, Field(description="all, or names such as plain,imf@2.")] = (ALL,)
@@ -48,7 +61,7 @@ class BestProductSettings:
 
 
 @settings()
-class JobSettings(TuningSettings, BestProductSettings):
+class JobSettings(TuningSettings, ConfidenceSettings, BestProductSettings):
     """Settings of the main job besides those of its stages."""
 
     quick: Annotated[

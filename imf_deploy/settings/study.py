@@ -125,6 +125,13 @@ class StudySettings(BudgetSettings, GoalSettings):
         ),
         Text(_read_thin),
     ] = ()
+    student_weights: Annotated[
+        str,
+        Field(
+            description="Weights that the student starts from with every method, as for distill; thinner "
+            "students start fresh."
+        ),
+    ] = ""
     student_taps: Annotated[
         Words,
         Field(

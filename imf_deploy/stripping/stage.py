@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from imf_deploy.artifact import claim
+from imf_deploy.data import DataSet
 from imf_deploy.distillation.distill import Distilled
 from imf_deploy.errors import GateError
 from imf_deploy.files import fingerprint, sha256_file
@@ -20,7 +21,9 @@ from imf_deploy.models import build_model, load_weights, read_weights, save_weig
 from imf_deploy.progress import track
 from imf_deploy.records.checks import StripProof
 from imf_deploy.records.files import ProductFile
-from imf_deploy.verification.ladder import FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
+from imf_deploy.records.making import Confidence
+from imf_deploy.stripping.confidence import calibrate_confidence, run_with
+from imf_deploy.verification.ladder import CALIBRATED, FOLD, FOLDED, SAME, STRIPPED, TRAINING_GRAPH, step
 from imf_deploy.verification.proof import count_macs, count_parameters, removed_modules
 
 PROOF_IMAGES = 256
@@ -32,6 +35,7 @@ def strip(
     folder: Path,
     images: Tensor | None = None,
     overwrite: bool = False,
+    calibration: DataSet | None = None,
 ) -> list[ProductFile]:
     """Write each product as ``FOLDER/STUDENT-PRODUCT.safetensors``, read it back, and prove it.
 
@@ -41,39 +45,45 @@ def strip(
         folder: Output folder.
         images: ``float32 [N, C, H, W]`` to compare logits on; seeded noise if there are none.
         overwrite: Whether files made with other settings may be replaced.
+        calibration: Data on whose validation split confidences are calibrated; ``None`` leaves them.
 
     Returns:
         The record of each product, with its proof.
 
     Raises:
-        UsageError: a path belongs to another file.
+        UsageError: a path belongs to another file, or confidences cannot be calibrated.
         GateError: a proof does not hold; the file is removed.
     """
     images = _noise(distilled) if images is None else images
     made = []
     with track("Stripping", len(products)) as advance:
         for product in products:
-            made.append(_strip_one(distilled, product, folder, images, overwrite))
+            made.append(_strip_one(distilled, product, folder, images, overwrite, calibration))
             advance(1)
     return made
 
 
 def strip_in_memory(
-    distilled: Distilled, products: Sequence[str], images: Tensor | None = None
+    distilled: Distilled,
+    products: Sequence[str],
+    images: Tensor | None = None,
+    calibration: DataSet | None = None,
 ) -> list[Product]:
     """Make and prove products like :func:`strip`, without files.
 
     Raises:
+        UsageError: confidences cannot be calibrated.
         GateError: a proof does not hold.
     """
     images = _noise(distilled) if images is None else images
     made = []
     with track("Stripping", len(products)) as advance:
         for product in products:
-            module = copy.deepcopy(make_product(distilled, product))
-            sha256 = fingerprint([product, distilled.artifact.sha256])
+            module, confidence = _made(distilled, product, calibration)
+            own = [f"temperature {confidence.temperature}"] if confidence else []
+            sha256 = fingerprint([product, distilled.artifact.sha256, *own])
             path = Path(f"{distilled.spec.stem}-{product}")
-            fields = _proved(distilled, product, module, images)
+            fields = _proved(distilled, product, module, images, confidence)
             made.append(
                 Product(ProductFile(path=path, format=MODULE, sha256=sha256, recipe="", **fields), module)
             )
@@ -86,22 +96,38 @@ def _noise(distilled: Distilled) -> Tensor:
 
 
 def _strip_one(
-    distilled: Distilled, product: str, folder: Path, images: Tensor, overwrite: bool
+    distilled: Distilled,
+    product: str,
+    folder: Path,
+    images: Tensor,
+    overwrite: bool,
+    calibration: DataSet | None,
 ) -> ProductFile:
     path = folder / f"{distilled.spec.stem}-{product}.safetensors"
-    recipe = fingerprint(["product", product, distilled.artifact.sha256])
+    calibrated = ["confidence", calibration.fingerprint] if calibration else []
+    recipe = fingerprint(["product", product, distilled.artifact.sha256, *calibrated])
     if made := claim(ProductFile, path, recipe, overwrite):
         return made
-    save_weights(path, make_product(distilled, product).state_dict())
+    module, confidence = _made(distilled, product, calibration)
+    save_weights(path, module.state_dict())
     # The file that was read back is proved, before its sidecar is written.
     stripped = build_product(_model(distilled, product), product, trusted=(distilled.spec.name,))
     load_weights(stripped, read_weights(path), str(path))
     try:
-        fields = _proved(distilled, product, stripped, images)
+        fields = _proved(distilled, product, stripped, images, confidence)
     except GateError:
         path.unlink()
         raise
     return ProductFile(path=path, sha256=sha256_file(path), recipe=recipe, **fields).save()
+
+
+def _made(
+    distilled: Distilled, product: str, calibration: DataSet | None
+) -> tuple[nn.Module, Confidence | None]:
+    """Return a product that shares nothing with the training graph, and how it was calibrated."""
+    module = copy.deepcopy(make_product(distilled, product))
+    name = f"{distilled.spec.name} ({product})"
+    return module, calibrate_confidence(module, calibration, name) if calibration else None
 
 
 def _model(distilled: Distilled, product: str) -> dict[str, Any]:
@@ -114,13 +140,19 @@ def _model(distilled: Distilled, product: str) -> dict[str, Any]:
     return model
 
 
-def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> dict[str, Any]:
+def _proved(
+    distilled: Distilled,
+    product: str,
+    stripped: nn.Module,
+    images: Tensor,
+    confidence: Confidence | None,
+) -> dict[str, Any]:
     """Prove a product, and return the fields of its record.
 
     Raises:
         GateError: the proof does not hold.
     """
-    proof = prove(distilled, product, stripped, images)
+    proof = prove(distilled, product, stripped, images, confidence)
     if not proof.passed:
         raise GateError(f"the strip proof of {product} failed: {proof.broken}", "Please report this")
     return {
@@ -129,6 +161,7 @@ def _proved(distilled: Distilled, product: str, stripped: nn.Module, images: Ten
         "preprocess": distilled.artifact.preprocess,
         "product": product,
         "strip": proof,
+        "confidence": confidence,
         "parameters": proof.parameters_after,
         "macs": proof.macs_after,
         "data": distilled.artifact.data,
@@ -145,20 +178,33 @@ def make_product(distilled: Distilled, product: str) -> nn.Module:
     return fold(graph.student, graph.imf, distilled.blocks, blocks_kept(product))
 
 
-def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tensor) -> StripProof:
+def prove(
+    distilled: Distilled,
+    product: str,
+    stripped: nn.Module,
+    images: Tensor,
+    confidence: Confidence | None = None,
+) -> StripProof:
     """Compare the training graph with a product.
+
+    A product with calibrated confidences is compared twice: with the last layer that the training graph has,
+    and, with its own, against those logits divided by its temperature.
 
     Args:
         distilled: The training graph.
         product: ``plain`` or ``imf@k``.
         stripped: The product, as read back from its file.
         images: ``float32 [N, C, H, W]``.
+        confidence: How its confidences were calibrated.
     """
     with torch.inference_mode():
         own, branches = distilled.graph.eval()(images)
         before = own if product == PLAIN else branches.attentive[blocks_kept(product) - 1]
         after = stripped(images)
-        graph, last = before.numpy(), after.numpy()
+        uncalibrated = (
+            _uncalibrated(distilled, product, stripped, images, confidence) if confidence else after
+        )
+        graph, last = before.numpy(), uncalibrated.numpy()
         if isinstance(stripped, FoldedImf):
             # The first k blocks and IFDs are the product's own; heads, attention and re-fitted layers are the
             # training graph's.
@@ -169,6 +215,10 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
             ]
         else:
             ladder = [step(STRIPPED, TRAINING_GRAPH, last, graph, SAME)]
+        if confidence:
+            before = before / confidence.temperature
+            scaled = (uncalibrated / confidence.temperature).numpy()
+            ladder.append(step(CALIBRATED, ladder[-1].name, after.numpy(), scaled, FOLD))
     tensors = stripped.state_dict()
     kept = {_source(distilled, product, name) for name in tensors}
     # The fold adds one layer.
@@ -198,6 +248,14 @@ def prove(distilled: Distilled, product: str, stripped: nn.Module, images: Tenso
         teacher_tensors_found=sum(h in teacher for h in hashes),
         attentive_tensors_found=sum(h in attentive for h in hashes),
     )
+
+
+def _uncalibrated(
+    distilled: Distilled, product: str, stripped: nn.Module, images: Tensor, confidence: Confidence
+) -> Tensor:
+    """Return the logits of a product with the last layer that it has without calibrated confidences."""
+    own = make_product(distilled, product).get_submodule(confidence.layer).state_dict()
+    return run_with(stripped, {f"{confidence.layer}.{key}": value for key, value in own.items()}, images)
 
 
 def _source(distilled: Distilled, product: str, name: str) -> str:

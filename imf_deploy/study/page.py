@@ -109,6 +109,10 @@ def _settings(study: Study, student: str) -> str:
     return "\n\n".join((how, "\n".join(rows), sources))
 
 
+_NAMED = ("student_taps", "student_weights")
+"""Settings that are the same for all tries, and not numbers."""
+
+
 def _listed(settings: Settings) -> str:
-    numbers = [f"{name} {value:g}" for name, value in settings.items() if name != "student_taps"]
+    numbers = [f"{name} {value:g}" for name, value in settings.items() if name not in _NAMED]
     return ", ".join(numbers) or "no settings of its own"

@@ -2,16 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.method.names import PLAIN
 from imf_deploy.models import build_deployable, check_student
 from imf_deploy.models.names import file_stem
+from imf_deploy.progress import say
 from imf_deploy.settings import StudySettings
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import Trained
-from imf_deploy.study.run import Run, spec_of
+from imf_deploy.study.run import Run, read_start, spec_of
+from imf_deploy.training.supervised import build_started
 
 
 def check_study(config: StudySettings) -> None:
@@ -41,6 +44,11 @@ def check_study(config: StudySettings) -> None:
             not config.student_taps or len(config.students) == 1,
             "Give one of `students` with them",
         ),
+        (
+            "`student_weights`",
+            not config.student_weights or len(config.students) == 1,
+            "Give one of `students` with them",
+        ),
         ("`student_taps`", not config.student_taps or "imf" in methods, "Add imf to `methods`"),
     ):
         if not fine:
@@ -55,10 +63,13 @@ def check_data(config: StudySettings, data: DataSet) -> None:
     """
     for name in config.students:
         spec = spec_of(name, data)
+        start = read_start(config.student_weights, spec, data.preprocess.labels)
+        for note in start.notes if start else ():
+            say(note)
         if "imf" in config.methods:
-            check_student(replace(spec, taps=config.student_taps))
+            check_student(replace(spec, taps=config.student_taps), start.load if start else None)
         else:
-            build_deployable(spec)
+            build_started(spec, start)
     for thin in config.thin:
         build_deployable(spec_of(thin.student, data))
     if not len(data.validation) and (config.tries > 1 or config.varied):
@@ -71,8 +82,12 @@ def check_data(config: StudySettings, data: DataSet) -> None:
 def tried(config: StudySettings, method: str) -> list[Settings]:
     """Return a method's settings to choose from, the first :attr:`StudySettings.tries`."""
     own = candidates(method, config.lr)[: config.tries]
-    taps = {"student_taps": config.student_taps} if config.student_taps and method == "imf" else {}
-    return [{**settings, **taps} for settings in own]
+    named: dict[str, Any] = {}
+    if config.student_taps and method == "imf":
+        named["student_taps"] = config.student_taps
+    if config.student_weights:
+        named["student_weights"] = config.student_weights
+    return [{**settings, **named} for settings in own]
 
 
 def _differ(values: Sequence[object]) -> bool:
@@ -132,7 +147,8 @@ def main_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
         for seed in config.seeds
     ]
     for thin in config.thin:
-        settings = chosen[config.students[0], "kd"]
+        first = chosen[config.students[0], "kd"]
+        settings = {name: value for name, value in first.items() if name != "student_weights"}
         for seed in config.seeds:
             base = replace(config.training, seed=seed, epochs=thin.epochs or config.epochs)
             runs.append(Run.of(thin.student, "kd", settings, base, tested=True))

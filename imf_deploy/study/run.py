@@ -20,7 +20,7 @@ from imf_deploy.errors import DivergedError, ImfDeployError
 from imf_deploy.files import fingerprint, finite, read_json, sha256_file, write_json
 from imf_deploy.method.names import PLAIN, imf
 from imf_deploy.method.products import load_product
-from imf_deploy.models import ModelSpec, recipe_of, save_weights
+from imf_deploy.models import ModelSpec, Pretrained, read_pretrained, recipe_of, save_weights
 from imf_deploy.records.files import DistilledFile, ProductFile
 from imf_deploy.settings import LossSettings, MonitoringSettings, TrainingSettings
 from imf_deploy.study.methods import Settings, imf_config, train_config
@@ -74,9 +74,16 @@ class Run:
         """Name of the training in messages."""
         return " ".join(filter(None, (self.student, self.method, self.variant, f"seed {self.train.seed}")))
 
+    def start(self, data: DataSet) -> Pretrained | None:
+        """Return the weights that the student starts from; ``None`` if it starts fresh."""
+        text = self.settings.get("student_weights", "")
+        return read_start(text, spec_of(self.student, data), data.preprocess.labels)
+
     def key(self, data: DataSet, teacher: Teacher) -> dict[str, Any]:
         """Return everything that decides the result, except the number of threads."""
+        start = self.start(data)
         return {
+            **({"start": start.identity} if start else {}),
             "student": _recipe_of(spec_of(self.student, data)),
             "method": self.method,
             "settings": dict(self.settings) | _effective(self),
@@ -84,6 +91,17 @@ class Run:
             "data": data.fingerprint,
             "teacher": "" if self.method == "ce" else teacher.identity,
         }
+
+
+@cache
+def read_start(text: str, spec: ModelSpec, labels: tuple[str, ...]) -> Pretrained | None:
+    """Read the weights that a student starts from; ``None`` if ``text`` is empty. They are kept in memory.
+
+    Raises:
+        UsageError: there are no such weights.
+        ImfDeployError: they do not fit.
+    """
+    return read_pretrained(text, spec, labels) if text else None
 
 
 @cache
@@ -236,6 +254,9 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
     torch.manual_seed(run.train.seed)
     smoothing = {"label_smoothing": run.train.label_smoothing}
     task = RIVALS[run.method](spec, teacher, smoothing | dict(run.settings))
+    start = run.start(data)
+    if start:
+        start.load(task.student)
     checkpoint = path.with_suffix(".checkpoint")
     history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
     # Heads are re-fitted as for IMF: by the method's own KD term, or by the default one.
@@ -253,6 +274,7 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
         model=spec.to_dict(),
         preprocess=data.preprocess,
         product=PLAIN,
+        starting_weights=start.origin if start else None,
         history=history,
         refitted=heads,
         data=data.name,

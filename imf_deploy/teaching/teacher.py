@@ -13,6 +13,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import existing_file, fingerprint, sha256_file
+from imf_deploy.image_size import Size, short, sides, undistorted
 from imf_deploy.method.branches import Taps
 from imf_deploy.models import (
     ModelSpec,
@@ -23,6 +24,7 @@ from imf_deploy.models import (
     resolve,
 )
 from imf_deploy.models.published import PRETRAINED, is_published
+from imf_deploy.models.sources import fixed_size
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.progress import say
 from imf_deploy.records.files import DistilledFile, ProductFile, TeacherFile, sidecar_path
@@ -214,7 +216,7 @@ def load_published(given: GivenTeacher, data: DataSet, device: torch.device) -> 
     if prepared := preparation_of(given.teacher_weights, spec.name):
         own = replace(
             data.preprocess,
-            size=prepared.size,
+            size=_size_of(spec, prepared.size, data),
             mean=prepared.mean,
             std=prepared.std,
             color="RGB",
@@ -260,9 +262,25 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
             f"the record of the teacher {path} does not state how images become its input",
             "Train one for this data: imf-deploy train-teacher",
         )
+    own = replace(own, size=_size_of(made_for, own.size, data))
+    made_for = replace(made_for, image_size=short(own.shape))
     # Another tool may have written epochs without their numbers.
     history = record.history if isinstance(record, TeacherFile | ProductFile | DistilledFile) else []
     return made_for, history if all("epoch" in epoch for epoch in history) else [], own
+
+
+def _size_of(spec: ModelSpec, size: Size, data: DataSet) -> Size:
+    """Return the size at which a teacher sees the images of the data, given the one it was trained with.
+
+    Images that are not in the proportions of the teacher's own are scaled to the same shorter side, unless
+    the network is built for one size; it then sees them distorted.
+    """
+    height, width = sides(data.preprocess.size)
+    own_height, own_width = sides(size)
+    alike = height * own_width == width * own_height
+    architecture = resolve(spec.name)
+    any_size = architecture.library in ("torchvision", "timm", "cifar") and not fixed_size(architecture)
+    return undistorted(size, data.preprocess.size) if any_size and not alike else size
 
 
 class TeacherNeededError(UsageError):

@@ -36,7 +36,7 @@ from imf_deploy.training.parts import Parts
 from imf_deploy.training.step import Step
 from imf_deploy.training.task import Task
 from imf_deploy.training.terms import Terms, check_loss
-from imf_deploy.training.weighing import Weighing
+from imf_deploy.training.weighing import Weighing, scaled
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -167,10 +167,11 @@ class Training:
         """Run one step, and return whether a checkpoint of the first process is due."""
         if self._weighing:
             labels = self._weighing.rows(labels)
+        weighted = labels.ndim > 1
         if self._mix:
             images, labels = self._mix(images, labels, step)
-        if self._weighing:
-            labels = self._weighing.scaled(labels, self._loader.batch_size)
+        if weighted:
+            labels = scaled(labels)
         progress = step / (self.per_epoch * self._config.epochs)
         if isinstance(self._task.progress, Tensor):
             self._task.progress.fill_(progress)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from imf_deploy.data import DataSet
-from imf_deploy.data.given import GivenSplit
+from imf_deploy.data.given import GivenSplit, label_rows
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.training import distributed
 
@@ -38,48 +37,38 @@ class Weighing:
 
     Args:
         classes: Number of classes.
-        always: Whether images are known to count differently; otherwise every batch is searched for missing
-            labels.
         weights: Weight of each class, ``float32 [classes]``; ``None`` gives all the same.
     """
 
-    def __init__(self, classes: int, always: bool, weights: Tensor | None = None) -> None:
+    def __init__(self, classes: int, weights: Tensor | None = None) -> None:
         self._classes = classes
-        self._always = always
         self._weights = weights
 
     @classmethod
     def of(cls, data: DataSet, config: TrainingSettings, device: torch.device) -> Weighing | None:
-        """Return the weighing of the training images; ``None`` if all of them count equally."""
-        classes = data.preprocess.num_classes
+        """Return the weighing of the training images.
+
+        Returns:
+            ``None`` if all of them count equally, or if they come from a loader, which gives rows itself.
+        """
         if isinstance(data.train, GivenSplit):
-            return cls(classes, always=False)
-        labels = data.train.labels
+            return None
+        classes, labels = data.preprocess.num_classes, data.train.labels
         if config.balance == "loss":
-            return cls(classes, always=True, weights=class_weights(labels, classes).to(device))
-        return cls(classes, always=True) if bool((labels < 0).any()) else None
+            return cls(classes, class_weights(labels, classes).to(device))
+        return cls(classes) if bool((labels < 0).any()) else None
 
     def rows(self, labels: Tensor) -> Tensor:
-        """Return weights ``float32 [N, classes]`` for ``int64 [N]``, which are returned if all count equally.
-
-        Args:
-            labels: Classes; below 0 without a label.
-        """
-        if not self._always and bool((labels >= 0).all()):
-            return labels
-        known = labels >= 0
-        rows = functional.one_hot(labels.clamp_min(0), self._classes).float() * known[:, None]
+        """Return weights ``float32 [N, classes]`` for ``int64 [N]``, which is below 0 without a label."""
+        rows = label_rows(labels, self._classes)
         return rows if self._weights is None else rows * self._weights
 
-    @staticmethod
-    def scaled(labels: Tensor, whole: int) -> Tensor:
-        """Scale the weights of a batch to a mean of 1 over all processes.
 
-        Args:
-            labels: This process's part of the batch, from :meth:`rows`; ``int64`` labels are returned.
-            whole: Number of images in the batch, over all processes.
-        """
-        if labels.ndim == 1:
-            return labels
-        total = distributed.all_sum(labels.sum())
-        return labels * whole / total.clamp_min(torch.finfo(total.dtype).tiny)
+def scaled(rows: Tensor) -> Tensor:
+    """Scale the weights of a batch to a mean of 1 over all its images, in all processes.
+
+    Args:
+        rows: This process's part of the batch, ``[N, classes]``; see :meth:`Weighing.rows`.
+    """
+    totals = distributed.all_sum(torch.stack([rows.sum(), rows.new_full((), len(rows))]))
+    return rows * totals[1] / totals[0].clamp_min(torch.finfo(rows.dtype).tiny)

@@ -20,6 +20,8 @@ Array = npt.NDArray[np.float32]
 TRAINING_GRAPH = "training graph"
 STRIPPED = "stripped"
 FOLDED = "folded"
+CALIBRATED = "calibrated"
+"""The last layer divided by the temperature of calibrated confidences."""
 GIVEN = "given module"
 """The first rung of a network that was not stripped."""
 NOT_STRIPPED = "strip: not applicable"

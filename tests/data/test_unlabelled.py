@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from imf_deploy.data import Augment, DataSet, open_data, reopen_data
+from imf_deploy.data import Augment, DataSet, open_data, reopen_data, unlabelled
 from imf_deploy.data.batches import TrainLoader
 from imf_deploy.data.crops import random_crops
+from imf_deploy.data.dataset import MemoryImages
 from imf_deploy.data.unlabelled import identity_of, with_unlabelled
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.settings import DataSettings
@@ -77,10 +78,15 @@ def test_images_of_another_size_than_those_of_a_named_data_set(extra: Path) -> N
         open_data(DataSettings(unlabelled=str(extra)))
 
 
-def test_joined_images_are_those_of_both(image_folder: Path, extra: Path) -> None:
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_joined_images_are_those_of_both(
+    image_folder: Path, extra: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    monkeypatch.setattr(unlabelled, "MEMORY_LIMIT", room)
     found = opened(image_folder, extra)
     assert found.unlabelled
     joined = with_unlabelled(found).train
+    assert isinstance(joined.source, MemoryImages) == (room > 0)
     positions = torch.tensor([59, 3, 42, 41, 3])
     crops = random_crops(positions.tolist(), 7)
     for chosen in (None, crops):

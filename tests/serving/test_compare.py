@@ -80,7 +80,7 @@ def judged(classifier: Classifier, folder: Path, split: str = "") -> Any:
 def test_all_images_are_judged_if_there_is_no_test_split(pictures: Path, tmp_path: Path) -> None:
     file = open_classifier(write(tmp_path / "a.onnx", confused=("bee", "cat")))
     images = judged(file, pictures)
-    assert "all 22 images are used" in images.notes[0]
+    assert "all 22 images are used" in images.notes[-1]
     result = evaluate(file, images)
     assert result.images == 22
     assert {row.label: (row.images, row.right, row.chosen) for row in result.classes} == {
@@ -90,6 +90,15 @@ def test_all_images_are_judged_if_there_is_no_test_split(pictures: Path, tmp_pat
     assert result.metrics["balanced_accuracy"].value == pytest.approx(0.75)
     assert [(row.label, row.chosen, row.images) for row in result.confused] == [("bee", "cat", 6)]
     assert result.classes[1].precision is None
+
+
+def test_a_class_may_have_one_image(pictures: Path, tmp_path: Path) -> None:
+    for path in (pictures / "ant").glob("[1-9].png"):
+        path.unlink()
+    file = open_classifier(write(tmp_path / "a.onnx"))
+    assert [row.images for row in evaluate(file, judged(file, pictures)).classes] == [1, 6, 5, 3]
+    with pytest.raises(ImfDeployError, match="too few to hold one out"):
+        judged(file, pictures, "test")
 
 
 def test_classes_are_matched_by_name(pictures: Path, tmp_path: Path) -> None:

@@ -227,6 +227,18 @@ def test_images_of_files_and_folders(photos: Path, tmp_path: Path) -> None:
         find_images([tmp_path / "empty"])
     with pytest.raises(UsageError, match="there is no image or folder"):
         find_images([photos, tmp_path / "x.png"])
+    with pytest.raises(UsageError, match="the name of an image is empty"):
+        find_images([""])
+
+
+def test_a_folder_of_unusable_images_ends_early(onnx_file: Path, tmp_path: Path, cli: Cli) -> None:
+    place = tmp_path / "junk"
+    place.mkdir()
+    for number in range(200):
+        (place / f"{number:03}.png").write_bytes(b"junk")
+    result = cli("predict", onnx_file, place, "--csv")
+    assert result.code == 2
+    assert result.lines[0].startswith("error: none of the first 32 images can be used: cannot read the image")
 
 
 def test_the_command_answers_for_what_it_can_read(

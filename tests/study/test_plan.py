@@ -12,6 +12,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
 from imf_deploy.settings.study import Thin
 from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
+from imf_deploy.study.page import _listed
 from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run
@@ -113,6 +114,17 @@ def test_blocks_that_are_named_are_imfs_alone(data: DataSet) -> None:
     assert imf_config(imf.student, imf.train, imf.settings).student_taps == config.student_taps
     with pytest.raises(UsageError, match="no module 'layer9' to tap"):
         check_data(replace(config, student_taps=("layer9",)), data)
+
+
+def test_given_weights_are_for_all_methods_but_not_for_thin_students() -> None:
+    config = replace(CONFIG, students=("resnet8",), student_weights="start.pt")
+    check_study(config)
+    assert {run.settings["student_weights"] for run in trials(config)} == {"start.pt"}
+    runs = main_runs(config, choose(config, [], []))
+    assert {run.student for run in runs if "student_weights" not in run.settings} == {"resnet8x0.5"}
+    assert "start.pt" not in _listed(runs[0].settings)
+    with pytest.raises(UsageError, match="`student_weights` cannot be used"):
+        check_study(replace(CONFIG, student_weights="start.pt"))
 
 
 def test_main_runs() -> None:

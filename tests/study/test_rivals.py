@@ -150,6 +150,16 @@ def test_the_hint_pulls_the_middle_block_and_nothing_behind_it(teacher: Teacher,
     assert all(p.grad is not None for n, p in task.module.named_parameters() if n.startswith("regressor"))
 
 
+def test_a_hint_of_a_map_that_is_not_square(teacher: Teacher) -> None:
+    task = FitNet(ModelSpec.for_images("shufflenetv2", 3, (16, 40)), teacher, HINTED)
+    images, labels = torch.randn(4, 3, 16, 40), torch.tensor([0, 1, 2, 0])
+    (target,) = task.targets([images])
+    found = task.losses(task.module, images, labels, target)
+    assert all(bool(term.isfinite()) for term in found.values())
+    height, width = target[1].shape[2:]
+    assert 2 * width == 5 * height
+
+
 @pytest.mark.parametrize("method", list(RIVALS))
 def test_the_teacher_stays_as_it_was(teacher: Teacher, terms: Terms, method: str) -> None:
     before = {name: tensor.clone() for name, tensor in teacher.module.state_dict().items()}

@@ -16,7 +16,8 @@ from imf_deploy.data.evaluate import accuracy_of
 from imf_deploy.distillation.distill import load_distilled
 from imf_deploy.errors import DivergedError, ImfDeployError, UsageError
 from imf_deploy.method.products import load_product
-from imf_deploy.models import read_weights
+from imf_deploy.models import ModelSpec, build_model, read_weights, save_weights
+from imf_deploy.records.files import DistilledFile, ProductFile
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.stripping.stage import strip
 from imf_deploy.study.results import Trained
@@ -269,3 +270,23 @@ def test_nobody_keeps_the_teachers_outputs(place: Place, monkeypatch: pytest.Mon
         place.train(run_of(method, base))
         counts[method] = sum(size == BASE.batch_size for size in seen)
     assert counts["imf"] == counts["kd"] > 0
+
+
+@pytest.mark.parametrize("method", ["ce", "fitnet", "imf"])
+def test_every_method_starts_from_the_given_weights(place: Place, tmp_path: Path, method: str) -> None:
+    torch.manual_seed(9)
+    path = tmp_path / "start.safetensors"
+    given = build_model(ModelSpec("resnet8", 5, 16)).state_dict()
+    save_weights(path, given)
+    base = replace(BASE, lr=1e-9)
+    weights: dict[str, Any] = {"student_weights": str(path)}
+    run = run_of(method, base, **weights)
+    place.train(run)
+    prefix = "student." if method == "imf" else ""
+    name = next(name for name, tensor in given.items() if tensor.dim() == 4)
+    assert torch.allclose(place.weights(run)[prefix + name], given[name], atol=1e-5)
+    assert place.record(run) != place.record(run_of(method, base))
+    record = load_artifact(weights_path(place.record(run)))
+    assert isinstance(record, DistilledFile | ProductFile)
+    assert record.starting_weights is not None
+    assert record.starting_weights.new_head

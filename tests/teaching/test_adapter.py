@@ -1,6 +1,7 @@
 """A teacher sees images as it was trained on them, whatever the student's preparation is."""
 
 import copy
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from imf_deploy.data import DataSet, open_data
 from imf_deploy.data.dataset import Split
 from imf_deploy.distillation.distill import distill
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.models import ModelSpec, build_model
+from imf_deploy.method.branches import Taps
+from imf_deploy.models import ModelSpec, build_model, find_blocks, save_weights
 from imf_deploy.preparation import Preparation
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import TeacherFile
@@ -175,6 +177,38 @@ def test_a_student_of_another_size_and_preparation_learns_from_it(
     assert [block.name for block in made.teacher_features] == ["layer2"] * len(made.teacher_features)
     # Its map is that of its own input of 16 pixels.
     assert made.teacher_features[0].size == 8
+
+
+def test_a_student_for_wide_images_learns_from_a_teacher_of_square_ones(
+    image_folder: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    wide = open_data(DataSettings(str(image_folder), image_size=(24, 48)))
+    teacher = load_teacher(teacher_file, "", wide, choose_device("cpu"))
+    assert teacher.spec.shape == (3, 16, 32)  # the images are not distorted
+    assert teacher.adapter
+    assert teacher.adapter.size == (16, 32)
+    config = DistillSettings(student="resnet8", epochs=1, batch_size=16, device="cpu", lr=0.01)
+    made = distill(wide, teacher, config, tmp_path / "student.safetensors")
+    assert {block.size for block in made.teacher_features} == {(4, 8)}
+
+
+def test_a_teacher_that_is_built_for_one_size_sees_the_whole_image(
+    image_folder: Path, teacher_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.safetensors"
+    spec = ModelSpec.for_images("timm:deit_tiny_patch16_224", 3, 32)
+    save_weights(path, build_model(spec).state_dict())
+    known = load_artifact(teacher_file, TeacherFile)
+    own = replace(known.preprocess, size=32)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    known.revised(path=path, model=spec.to_dict(), preprocess=own, sha256=sha256).save()
+    wide = open_data(DataSettings(str(image_folder), image_size=(24, 48)))
+    teacher = load_teacher(path, "", wide, choose_device("cpu"))
+    assert teacher.spec.shape == (3, 32, 32)
+    blocks = find_blocks(teacher.module, (24, 48))
+    assert [(block.name, block.size, block.layout) for block in blocks] == [("norm", 2, "tokens")]
+    _, (features,) = Taps(teacher.module, blocks).run(torch.zeros(2, 3, 24, 48))
+    assert features.shape == (2, 192, 2, 2)
 
 
 def test_the_packaged_teacher_fits_the_embedded_data_however_it_is_normalised() -> None:
