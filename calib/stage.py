@@ -93,13 +93,13 @@ def calibrate(
     record = model.artifact
     output = output or folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
     form = asdict(PLACEMENT) if config.target == "tensorrt" else {}
+    metrics = Metrics.of(config.gate, data.preprocess)
     recipe = fingerprint(
         ["int8", model.identity, model.logits, asdict(config), form, images_hash, data.fingerprint,
-         asdict(model.preprocess), versions()]
+         asdict(model.preprocess), versions(), *(each.identity for each in metrics.own)]
     )  # fmt: skip
     if made := claim(OnnxFile, output, recipe, overwrite):
         return made
-    metrics = Metrics.of(config.gate, data.preprocess)
     check_gate(config.gate, data, ["validation"])
     for note in model.notes:
         say(note)

@@ -7,6 +7,7 @@ stored in every sidecar and in the metadata of every ONNX file.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -153,8 +154,12 @@ class Preprocess:
     @property
     def picture_bytes(self) -> int:
         """Size in bytes of a prepared image, before :meth:`normalize`."""
-        _, height, width = self.shape
-        return (1 if self.color == "L" else 3) * height * width
+        return math.prod(self.picture_shape)
+
+    @property
+    def picture_shape(self) -> Shape:
+        """Channels, height and width of a prepared image; a grey one has one channel."""
+        return 1 if self.color == "L" else 3, *self.shape[1:]
 
     def load(self, image: Image.Image, crop: Crop | None = None) -> npt.NDArray[np.uint8]:
         """Turn any PIL image into ``uint8 [C, H, W]`` (C is 3, or 1 for ``L``).

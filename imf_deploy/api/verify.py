@@ -37,6 +37,8 @@ def verify(
         >>> checked = imf_deploy.verify("network-fp32.onnx", against=network, data=test_loader)
         >>> checked.verify.status
         'pass'
+        >>> checked.verify.metrics["ece"].value, checked.verify.metrics["ece"].reference
+        (0.021, 0.019)
 
     Args:
         file: An ONNX file or an engine, or several files of one network.
@@ -46,8 +48,9 @@ def verify(
 
     Returns:
         The record of the file, or of each. Its ``verify`` has the ``status`` (``pass``, ``fail``,
-        or ``not-run`` without a device for it), the ``reason``, accuracies, agreement, and the ``ladder`` of
-        comparisons. Nothing is written.
+        or ``not-run`` without a device for it), the ``reason``, accuracies, agreement, further
+        ``metrics`` by name (:class:`imf_deploy.records.metrics.MetricValue`), the ``classes`` with their
+        recall, precision and confusions, and the ``ladder`` of comparisons. Nothing is written.
 
     Raises:
         UsageError: an argument is invalid.

@@ -168,6 +168,7 @@ def calibrate(
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
     from imf_deploy.cli.model_data import model_data
+    from imf_deploy.show.format import metric_value
 
     opened = model_data(open_float_model(model, preprocess, logits).artifact, place)
     made = run(model, opened, config, output or model.parent, preprocess, cache, overwrite, logits)
@@ -180,5 +181,9 @@ def calibrate(
         f"float {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
         f"{len(about.float_layers)} of {about.layers} layers in float"
     )
+    for name, _ in config.gate.gate:
+        metric = result.metrics[name]
+        own, float_value = metric_value(metric), metric_value(metric, reference=True)
+        say(f"{made.path}: {metric.title} {own}, float {float_value}")
     worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
     say(f"Most sensitive layers (divergence caused by each one alone): {worst}")

@@ -137,7 +137,7 @@ def _sources(parts: list[Part], preprocess: Preprocess) -> list[ImageSource]:
             pictures, labels = part.pictures, torch.as_tensor(part.labels, dtype=torch.int64)
             images = None
             if keep:
-                images = torch.empty(len(pictures), *preprocess.shape, dtype=torch.uint8)
+                images = torch.empty(len(pictures), *preprocess.picture_shape, dtype=torch.uint8)
             if keep or part.check:
                 _read(pictures, preprocess, images, pool, advance)
             marks = part.marks()

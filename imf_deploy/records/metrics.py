@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from imf_deploy.forms import Number
+from imf_deploy.limits import LONGEST
 from imf_deploy.settings.gate import EPSILON, Gate
 from imf_deploy.tasks.metric import POINTS
 
@@ -27,8 +31,8 @@ class MetricValue:
         reference_interval: That of ``reference``.
     """
 
-    title: str
-    unit: str
+    title: Annotated[str, Field(max_length=LONGEST + 20)]
+    unit: Annotated[str, Field(max_length=LONGEST)]
     higher_is_better: bool
     value: Number | None
     reference: Number | None

@@ -33,15 +33,13 @@ TEACHER = Start(
     {
         "epochs": TEACHER_EPOCHS,
         "batch_size": 32,
-        "lr": 0.02,
-        "body_lr_factor": 0.25,
+        "lr": 0.01,
         "label_smoothing": 0.1,
-        "ema": 0.99,
     },
 )
 """Fine-tuning a teacher."""
 TEACHER_CHOICE = Start("teacher_weights", {"teacher_epochs": TEACHER_EPOCHS})
 """The same for a main job, which has one option for it."""
 
-STUDENT = Start("student_weights", {"lr": 0.02, "body_lr_factor": 0.25})
+STUDENT = Start("student_weights", {"lr": 0.01})
 """Distilling a student that starts from given weights."""

@@ -87,8 +87,11 @@ def metric_value(metric: MetricValue | None, *, reference: bool = False, interva
     interval = interval if intervals else None
     if metric.unit == POINTS:
         return accuracy(value, interval)
-    text = f"{significant(value)}{'' if metric.unit == NATS else f' {metric.unit}'.rstrip()}"
-    return f"{text} ({interval[0]:.3f}–{interval[1]:.3f})" if known(value) and interval else text
+    if not known(value):
+        return UNKNOWN
+    if metric.unit == NATS:
+        return f"{value:.3f} ({interval[0]:.3f}–{interval[1]:.3f})" if interval else f"{value:.3f}"
+    return f"{value:.4g} {metric.unit}".rstrip()
 
 
 def metric_amount(metric: MetricValue, amount: float) -> str:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 POINTS, NATS = "points", "nats"
 """Units: of a fraction from 0 to 1, whose changes are in points; and of the logarithm of a probability."""
 
+LONGEST_UNIT = 20
+"""Maximum number of characters of the unit of a metric of the user's."""
+
 _TOP = re.compile("top([1-9][0-9]{0,5})")
 _OF_CLASS = re.compile("(precision|recall):(.+)", re.DOTALL)
 LARGEST_TOP = 5

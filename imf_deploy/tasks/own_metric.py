@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import logging
 import math
 from collections.abc import Callable
@@ -15,11 +17,9 @@ from imf_deploy.errors import ImfDeployError, UsageError, first_line
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.own_code import load_function, working_folder_last
 from imf_deploy.progress import say
-from imf_deploy.tasks.metric import POINTS, Metric
+from imf_deploy.tasks.metric import LONGEST_UNIT, POINTS, Metric
 from imf_deploy.tasks.task import Outputs
 from imf_deploy.untrusted import shorten
-
-_LONGEST_UNIT = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,18 @@ class OwnMetric:
     path: str
     metric: Metric
     function: Callable[..., Any]
+
+    @property
+    def identity(self) -> str:
+        """Name, and hash of the source of its module: results of other code are not reused.
+
+        What the module imports is not part of it.
+        """
+        try:
+            source = inspect.getsource(inspect.getmodule(self.function) or self.function)
+        except (OSError, TypeError):  # built-in, or typed into an interpreter
+            source = ""
+        return f"{self.path} {hashlib.sha256(source.encode()).hexdigest()}"
 
     def value(self, outputs: Outputs, labels: npt.NDArray[Any]) -> float:
         """Return the metric of answers; NaN, after a warning, if the function fails or returns no number."""
@@ -108,9 +120,9 @@ def load_metric(path: str) -> OwnMetric:
             f"`metric` {path} does not state whether more of it is better",
             f"Set {name}.higher_is_better = True, or False, below the function",
         )
-    if not isinstance(unit, str) or len(unit) > _LONGEST_UNIT or not (unit.isprintable()):
+    if not isinstance(unit, str) or len(unit) > LONGEST_UNIT or not (unit.isprintable()):
         raise UsageError(
             f"`metric` {path} has the unit {shorten(repr(unit), 60)}",
-            f"Set {name}.unit to at most {_LONGEST_UNIT} characters",
+            f"Set {name}.unit to at most {LONGEST_UNIT} characters",
         )
     return OwnMetric(path, Metric(name, name.replace("_", " "), unit, better), function)

@@ -9,7 +9,7 @@ from imf_deploy.records.checks import ClassChange, Verification, WorstInput
 from imf_deploy.records.metrics import missed
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.answers import NO_ANSWER, Answers, log_softmax
-from imf_deploy.tasks.classification import CLASSIFICATION, same_class
+from imf_deploy.tasks.classification import CLASSIFICATION, are_probabilities, as_logits, same_class
 from imf_deploy.tasks.task import Task
 from imf_deploy.verification.ladder import Array
 from imf_deploy.verification.metrics import Metrics
@@ -124,6 +124,8 @@ def worst_inputs(
     """
     if not np.isfinite(logits).all():
         return []
+    if are_probabilities(pytorch):
+        logits, pytorch = as_logits(logits), as_logits(pytorch)
     log_p, log_q = log_softmax(pytorch), log_softmax(logits)
     divergence = CLASSIFICATION.divergence(logits, pytorch)
     chosen, expected = logits.argmax(1), pytorch.argmax(1)

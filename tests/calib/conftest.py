@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -91,7 +90,7 @@ def write_onnx(many: DataSet) -> MakeOwn:
 
     def write(path: Path, net: nn.Module) -> Path:
         metadata = {
-            "preprocess": json.dumps(asdict(many.preprocess)),
+            **many.preprocess.metadata(),
             "labels": json.dumps(many.preprocess.labels),
             "product": "plain",
             "precision": "fp32",

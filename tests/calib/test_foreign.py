@@ -48,7 +48,8 @@ def behind_logits(path: Path, nodes: list[Any], outputs: list[str], **constants:
 
 
 def scores(artifact: Artifact) -> dict[str, Any]:
-    return asdict(artifact.calibration.validation)
+    found = asdict(artifact.calibration.validation)
+    return found | {name: value["value"] for name, value in found.pop("metrics").items()}
 
 
 @pytest.fixture(scope="module")

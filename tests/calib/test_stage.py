@@ -219,3 +219,29 @@ def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any])
     done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
     assert done.code == 0, done.err
     assert path.with_name("their-int8.onnx").is_file()
+
+
+def test_a_gate_on_another_metric_returns_layers_to_float(
+    planted: Path, whole: Path, many: DataSet, tmp_path: Path
+) -> None:
+    """Classes are free, but the log-likelihood is not: the planted layer ruins it."""
+    free = Gate(100.0, 0.0)
+    loose = calibrate(planted, many, replace(CONFIG, gate=free), tmp_path / "loose").calibration
+    assert not loose.float_layers
+    harmed = loose.validation.metrics["nll"]
+    assert harmed.loss > 0.01
+    strict = replace(free, gate={"nll": harmed.loss / 2})
+    repaired = calibrate(planted, many, replace(CONFIG, gate=strict), tmp_path / "strict").calibration
+    assert 1 <= len(repaired.float_layers) < repaired.layers
+    assert repaired.validation.metrics["nll"].loss <= harmed.loss / 2
+    assert repaired.tries[0]["float_layers"] == 0
+    assert repaired.tries[0]["nll"] == pytest.approx(harmed.value)
+
+
+def test_int8_is_declined_by_a_gate_on_another_metric(hopeless: Path, many: DataSet, tmp_path: Path) -> None:
+    gate = Gate(100.0, 0.0, gate={"nll": 0.0, "macro_f1": 100.0})
+    with pytest.raises(
+        GateError, match=r"declined .*negative log-likelihood rises by .* nats from .*, and 0 are"
+    ):
+        calibrate(hopeless, many, replace(CONFIG, gate=gate), tmp_path)
+    assert not list(tmp_path.glob("*.onnx"))

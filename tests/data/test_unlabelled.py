@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from imf_deploy.data import Augment, DataSet, open_data, reopen_data, unlabelled
 from imf_deploy.data.batches import TrainLoader
@@ -71,6 +72,14 @@ def test_folders_that_cannot_be_used(image_folder: Path, extra: Path, tmp_path: 
     (extra / "5.png").write_bytes(b"no image")
     with pytest.raises(ImfDeployError, match=r"5\.png"):
         opened(image_folder, extra)
+
+
+def test_grey_images_beside_those_of_the_embedded_data(tmp_path: Path) -> None:
+    embedded = open_data(DataSettings())
+    picture = embedded.test.fetch(torch.tensor([7]))[0]
+    Image.fromarray(picture[0].numpy()).save(tmp_path / "a.png")
+    joined = with_unlabelled(open_data(DataSettings(unlabelled=str(tmp_path)))).train
+    assert torch.equal(joined.fetch(torch.tensor([len(embedded.train)]))[0], picture)
 
 
 def test_images_of_another_size_than_those_of_a_named_data_set(extra: Path) -> None:

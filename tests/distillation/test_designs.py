@@ -73,8 +73,12 @@ def test_the_teacher_s_map_of_each_branch_is_its_target(teacher: Teacher) -> Non
     task = ImfTask(graph, teacher, features, LossSettings())
     (target,) = task.targets([torch.randn(4, 3, 16, 16)])
     shapes = {key: tuple(map_.shape) for key, map_ in target.maps.items()}
-    assert shapes == {(0, 16): (4, 16, 16, 16), (1, 8): (4, 32, 8, 8), (2, 4): (4, 64, 4, 4)}
-    assert {key: len(power) for key, power in target.powers.items()} == {(0, 16): 16, (1, 8): 32, (2, 4): 64}
+    assert shapes == {
+        (0, (16, 16)): (4, 16, 16, 16),
+        (1, (8, 8)): (4, 32, 8, 8),
+        (2, (4, 4)): (4, 64, 4, 4),
+    }
+    assert [len(power) for power in target.powers.values()] == [16, 32, 64]
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_it_is_trained_kept_and_used_again(
     assert teacher.sha256 == record.sha256
     assert record.starting_weights is not None
     assert record.starting_weights.classes == 7
-    assert record.config["body_lr_factor"] == TEACHER.defaults["body_lr_factor"]
+    assert record.config["lr"] == TEACHER.defaults["lr"]
 
     written = folder.teacher.stat().st_mtime_ns
     again = estimate_run(config, plan, taught, folder, 0.0)

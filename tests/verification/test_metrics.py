@@ -19,7 +19,7 @@ from imf_deploy.settings.base import from_record
 from imf_deploy.settings.gate import GivenGate
 from imf_deploy.tasks.own_metric import load_metric
 from imf_deploy.verification.metrics import Metrics, check_gate
-from imf_deploy.verification.parity import class_changes, compare
+from imf_deploy.verification.parity import class_changes, compare, worst_inputs
 
 CLASSES = ("a", "b", "c")
 LABELS = np.array([0, 0, 1, 1, 2, 2])
@@ -246,3 +246,32 @@ def test_a_gate_that_the_data_cannot_judge(data: DataSet) -> None:
         UsageError, match=r"`gate` recall:hat is not defined on the test images of .*no class 'hat'"
     ):
         check_gate(Gate(gate="recall:hat=1"), data, ["test"])
+
+
+def test_other_code_is_another_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "def f(logits, labels):\n    return 1.0\nf.higher_is_better = True\n"
+    for name, source in (("first_code", text), ("second_code", text), ("third_code", text + "# other\n")):
+        (tmp_path / f"{name}.py").write_text(source)
+    first, second, third = (
+        load_metric(f"{name}_code:f").identity.split()[1] for name in ("first", "second", "third")
+    )
+    assert first == second != third
+
+
+def test_a_function_of_the_script_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    import __main__
+
+    def mine(logits: Any, labels: Any) -> float:
+        return 1.0
+
+    mine.higher_is_better = True  # type: ignore[attr-defined]
+    monkeypatch.setattr(__main__, "mine", mine, raising=False)
+    assert load_metric("__main__:mine").value(PYTORCH, LABELS) == 1.0
+
+
+def test_the_worst_images_of_a_network_behind_a_softmax() -> None:
+    probable = np.exp(PYTORCH) / np.exp(PYTORCH).sum(1, keepdims=True)
+    found = worst_inputs(np.exp(FILE) / np.exp(FILE).sum(1, keepdims=True), probable, LABELS, CLASSES)
+    assert found[0].answer == "b"
+    assert found[0].pytorch_probability == pytest.approx(float(probable[0, 0]), rel=1e-4)
