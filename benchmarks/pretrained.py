@@ -14,6 +14,7 @@ images only make the table. Finished trainings are kept in OUTPUT/results, and a
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -52,8 +53,8 @@ NETWORK = "tf_efficientnet_lite0"
 CPU = torch.device("cpu")
 ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
 """No training reuses another's outputs of the teacher: their times are compared."""
-PYTORCH_RATES = (1e-3, 3e-3)
-"""Rates of AdamW that plain PyTorch chooses from."""
+PYTORCH_SETTINGS = tuple(itertools.product((1e-3, 3e-3), (0.9, 0.5)))
+"""Rates of AdamW and smallest random crops (parts of the area) that plain PyTorch chooses from."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def plain_pytorch(setup: Setup, seed: int, rate: float) -> nn.Module:
+def plain_pytorch(setup: Setup, seed: int, rate: float, crop: float) -> nn.Module:
     """Fine-tune from ImageNet weights as a careful user of PyTorch would, and return the network."""
     import timm
     from safetensors.torch import load_file
@@ -88,13 +89,13 @@ def plain_pytorch(setup: Setup, seed: int, rate: float) -> nn.Module:
     from torchvision.transforms import v2 as transforms
 
     torch.manual_seed(seed)
-    weights = {n: t for n, t in load_file(setup.weights).items() if not n.startswith("classifier.")}
-    network: nn.Module = timm.create_model(NETWORK, num_classes=10, drop_rate=0.2)
-    network.load_state_dict(weights, strict=False)
+    network: Any = timm.create_model(NETWORK)
+    network.load_state_dict(load_file(setup.weights))
+    network.classifier = nn.Linear(network.classifier.in_features, 10)
     network.to(memory_format=torch.channels_last)
     augment = transforms.Compose(
         [
-            transforms.RandomResizedCrop(SIDE, scale=(0.5, 1.0), antialias=True),
+            transforms.RandomResizedCrop(SIDE, scale=(crop, 1.0)),
             transforms.RandomHorizontalFlip(),
             *_to_input(transforms),
         ]
@@ -111,7 +112,8 @@ def plain_pytorch(setup: Setup, seed: int, rate: float) -> nn.Module:
             loss(network(images.contiguous(memory_format=torch.channels_last)), labels).backward()
             optimizer.step()
             schedule.step()
-    return network.eval()
+    tuned: nn.Module = network.eval()
+    return tuned
 
 
 def _to_input(transforms: Any) -> list[Any]:
@@ -137,28 +139,28 @@ def pytorch_accuracy(network: nn.Module, folder: Path) -> float:
 
 
 def pytorch_row(setup: Setup, seed: int) -> dict[str, Any]:
-    """Train with the rate that is best on validation images."""
-    rate = max(PYTORCH_RATES, key=lambda r: pytorch_trial(setup, r)["validation"])
+    """Train with the settings that are best on validation images."""
+    rate, crop = max(PYTORCH_SETTINGS, key=lambda each: pytorch_trial(setup, *each)["validation"])
     started = cpu_seconds()
-    network = plain_pytorch(setup, seed, rate)
+    network = plain_pytorch(setup, seed, rate, crop)
     seconds = cpu_seconds() - started
     rates = {split: pytorch_accuracy(network, setup.data / split) for split in ("val", "test")}
     return {
         "validation": {"plain": rates["val"]},
         "test": {"plain": rates["test"]},
-        "settings": {"lr": rate},
+        "settings": {"lr": rate, "crop": crop},
         "cpu_seconds": seconds,
     }
 
 
-def pytorch_trial(setup: Setup, rate: float) -> dict[str, Any]:
-    """Return the validation accuracy with one rate; test images are not used."""
+def pytorch_trial(setup: Setup, rate: float, crop: float) -> dict[str, Any]:
+    """Return the validation accuracy with some settings; test images are not used."""
 
     def trial() -> dict[str, Any]:
-        network = plain_pytorch(setup, TUNING_SEED, rate)
+        network = plain_pytorch(setup, TUNING_SEED, rate, crop)
         return {"validation": pytorch_accuracy(network, setup.data / "val")}
 
-    return kept(setup, f"trial pytorch {rate:g}", trial)
+    return kept(setup, f"trial pytorch {rate:g} {crop:g}", trial)
 
 
 def result_path(setup: Setup, name: str) -> Path:
