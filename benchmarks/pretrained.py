@@ -14,7 +14,6 @@ images only make the table. Finished trainings are kept in OUTPUT/results, and a
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import resource
 import statistics
@@ -53,8 +52,8 @@ NETWORK = "tf_efficientnet_lite0"
 CPU = torch.device("cpu")
 ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
 """No training reuses another's outputs of the teacher: their times are compared."""
-PYTORCH_SETTINGS = tuple(itertools.product((1e-3, 3e-3), (0.9, 0.5)))
-"""Rates of AdamW and smallest random crops (parts of the area) that plain PyTorch chooses from."""
+PYTORCH_RATES = (1e-3, 3e-3)
+"""Rates of AdamW that plain PyTorch chooses from."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def plain_pytorch(setup: Setup, seed: int, rate: float, crop: float) -> nn.Module:
+def plain_pytorch(setup: Setup, seed: int, rate: float) -> nn.Module:
     """Fine-tune from ImageNet weights as a careful user of PyTorch would, and return the network."""
     import timm
     from safetensors.torch import load_file
@@ -95,7 +94,7 @@ def plain_pytorch(setup: Setup, seed: int, rate: float, crop: float) -> nn.Modul
     network.to(memory_format=torch.channels_last)
     augment = transforms.Compose(
         [
-            transforms.RandomResizedCrop(SIDE, scale=(crop, 1.0)),
+            transforms.RandomResizedCrop(SIDE, scale=(0.8, 1.0)),
             transforms.RandomHorizontalFlip(),
             *_to_input(transforms),
         ]
@@ -139,28 +138,28 @@ def pytorch_accuracy(network: nn.Module, folder: Path) -> float:
 
 
 def pytorch_row(setup: Setup, seed: int) -> dict[str, Any]:
-    """Train with the settings that are best on validation images."""
-    rate, crop = max(PYTORCH_SETTINGS, key=lambda each: pytorch_trial(setup, *each)["validation"])
+    """Train with the rate that is best on validation images."""
+    rate = max(PYTORCH_RATES, key=lambda each: pytorch_trial(setup, each)["validation"])
     started = cpu_seconds()
-    network = plain_pytorch(setup, seed, rate, crop)
+    network = plain_pytorch(setup, seed, rate)
     seconds = cpu_seconds() - started
     rates = {split: pytorch_accuracy(network, setup.data / split) for split in ("val", "test")}
     return {
         "validation": {"plain": rates["val"]},
         "test": {"plain": rates["test"]},
-        "settings": {"lr": rate, "crop": crop},
+        "settings": {"lr": rate},
         "cpu_seconds": seconds,
     }
 
 
-def pytorch_trial(setup: Setup, rate: float, crop: float) -> dict[str, Any]:
-    """Return the validation accuracy with some settings; test images are not used."""
+def pytorch_trial(setup: Setup, rate: float) -> dict[str, Any]:
+    """Return the validation accuracy with one rate; test images are not used."""
 
     def trial() -> dict[str, Any]:
-        network = plain_pytorch(setup, TUNING_SEED, rate, crop)
+        network = plain_pytorch(setup, TUNING_SEED, rate)
         return {"validation": pytorch_accuracy(network, setup.data / "val")}
 
-    return kept(setup, f"trial pytorch {rate:g} {crop:g}", trial)
+    return kept(setup, f"trial pytorch {rate:g}", trial)
 
 
 def result_path(setup: Setup, name: str) -> Path:
