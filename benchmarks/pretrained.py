@@ -52,7 +52,7 @@ NETWORK = "tf_efficientnet_lite0"
 CPU = torch.device("cpu")
 ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
 """No training reuses another's outputs of the teacher: their times are compared."""
-PYTORCH_RATES = (1e-3, 3e-3)
+PYTORCH_RATES = (3e-4, 1e-3, 3e-3)
 """Rates of AdamW that plain PyTorch chooses from."""
 
 
