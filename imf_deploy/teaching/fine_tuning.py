@@ -18,7 +18,7 @@ LARGE_TEACHER = "resnet50"
 """The default architecture of a teacher for images that are not small (ours)."""
 
 _NOT_TAUGHT = ("mean", "std", "interpolation", "crop-fraction", "unlabelled")
-"""Options of the data that the command for fine-tuning leaves out: they follow the weights, or are not for it."""
+"""Options of the data that the fine-tuning command leaves out: they follow the weights, or it refuses them."""
 
 
 def default_teacher(data: DataSet) -> str:
