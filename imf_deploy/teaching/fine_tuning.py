@@ -18,7 +18,7 @@ LARGE_TEACHER = "resnet50"
 """The default architecture of a teacher for images that are not small (ours)."""
 
 _NOT_TAUGHT = ("mean", "std", "interpolation", "crop-fraction", "unlabelled")
-"""Options of the data that the fine-tuning command leaves out: they follow the weights, or it refuses them."""
+"""Options of the data that the command leaves out: they follow the weights, or it would refuse them."""
 
 
 def default_teacher(data: DataSet) -> str:
