@@ -46,7 +46,7 @@ from imf_deploy.teaching.teacher import Teacher, load_teacher, train_teacher
 from imf_deploy.training.loop import fit
 from imf_deploy.training.supervised import train_classifier
 
-SIDE, EPOCHS, BATCH = 64, 2, 32
+SIDE, EPOCHS, BATCH = 96, 2, 32
 SEEDS, TUNING_SEED = (0, 1, 2), 1000
 NETWORK = "tf_efficientnet_lite0"
 CPU = torch.device("cpu")

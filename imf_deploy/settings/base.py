@@ -77,11 +77,9 @@ def _filled(start: Start) -> Any:
     """Return a validator that adds a start's defaults to given values."""
 
     def fill(_kind: Any, given: Any) -> Any:
-        values = given.kwargs if isinstance(given, ArgsKwargs) else given
-        if not (isinstance(values, dict) and values.get(start.option)):
-            return given
-        filled = {**start.defaults, **values}
-        return ArgsKwargs(given.args, filled) if isinstance(given, ArgsKwargs) else filled
+        if isinstance(given, ArgsKwargs):
+            return ArgsKwargs(given.args, start.filled(given.kwargs or {}))
+        return start.filled(given) if isinstance(given, dict) else given
 
     return classmethod(fill)
 

@@ -70,7 +70,14 @@ class Preset:
         return {"teacher": self.teacher} | dict(self.data) | own | recipe
 
 
-_STEPS = {"lr_schedule": "step", "warmup": 0.0, "momentum": 0.9, "nesterov": False}
+_STEPS = {
+    "optimizer": "sgd",
+    "lr_schedule": "step",
+    "warmup": 0.0,
+    "momentum": 0.9,
+    "nesterov": False,
+    "label_smoothing": 0.0,
+}
 _CIFAR = Preset(
     "",
     "",

@@ -40,6 +40,14 @@ def test_a_given_value_wins_even_if_it_is_the_other_default(kind: Any, start: An
         assert getattr(kind(**{start.option: "weights.pt", name: fresh}), name) == fresh
 
 
+@pytest.mark.parametrize(("kind", "start"), [(TeacherSettings, TEACHER), (DistillSettings, STUDENT)])
+def test_the_rate_follows_the_optimiser(kind: Any, start: Any) -> None:
+    given = kind(**{start.option: "weights.pt", "optimizer": "sgd"})
+    assert {name: getattr(given, name) for name in start.sgd} == start.sgd
+    assert start.sgd["lr"] != start.defaults["lr"]
+    assert kind(**{start.option: "weights.pt", "optimizer": "sgd", "lr": 0.3}).lr == 0.3
+
+
 @pytest.mark.parametrize(("kind", "start"), STARTS, ids=IDS)
 def test_copies_and_records_keep_the_values(kind: Any, start: Any) -> None:
     given = kind(**{start.option: "weights.pt"})
@@ -60,8 +68,10 @@ def test_the_order_of_precedence(tmp_path: Path) -> None:
     preset = ("--preset", "cifar100/resnet56-resnet20")
     config = parsed("--config", str(file), "--lr", "0.7", *preset)
     assert (config.lr, config.ema) == (0.7, 0.5)  # command line, file
-    assert (config.epochs, config.batch_size) == (240, 64)  # preset
-    assert config.label_smoothing == TEACHER.defaults["label_smoothing"]  # start
+    assert (config.epochs, config.batch_size, config.optimizer) == (240, 64, "sgd")  # preset
+    alone = parsed("--config", str(file))
+    assert (alone.lr, alone.ema) == (0.3, 0.5)
+    assert alone.label_smoothing == TEACHER.defaults["label_smoothing"]  # start
     assert config.momentum == TeacherSettings.momentum
     assert parsed("--teacher-weights", "weights.pt") == TeacherSettings(teacher_weights="weights.pt")
 

@@ -1,11 +1,14 @@
 """The published pairs and their recipes."""
 
+from dataclasses import fields
+
 import pytest
 
 from imf_deploy.errors import UsageError
 from imf_deploy.models import ModelSpec, resolve
 from imf_deploy.models.names import Architecture
-from imf_deploy.settings import TrainingSettings
+from imf_deploy.settings import DistillSettings, TeacherSettings, TrainingSettings
+from imf_deploy.settings.starts import STUDENT, TEACHER
 from imf_deploy.training.presets import PRESETS, find_preset
 
 CIFAR = {name: preset for name, preset in PRESETS.items() if name.startswith("cifar100/")}
@@ -73,3 +76,17 @@ def test_the_recipe_on_imagenet(name: str, teacher: bool) -> None:
 def test_a_preset_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="cifar100/resnet56-resnet20"):
         find_preset("resnet56-resnet20")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_recipe_is_whole_also_from_given_weights(name: str) -> None:
+    preset = find_preset(name)
+    for kind, start, own in (
+        (TeacherSettings, TEACHER, preset.recipe(teacher=True)),
+        (DistillSettings, STUDENT, preset.recipe()),
+    ):
+        given = kind(**own, **{start.option: "weights.pt"})
+        fresh = kind(**own)
+        # The weights of the loss are this project's own.
+        parts = {field.name for field in fields(TrainingSettings)}
+        assert {name: getattr(given, name) for name in parts} == {n: getattr(fresh, n) for n in parts}
