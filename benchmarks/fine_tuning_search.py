@@ -3,8 +3,11 @@
 Finished trainings are kept in OUTPUT, so that the same command resumes an interrupted search. Each setting is
 a word: values by the names of the fields, separated by commas, such as lr=0.02,body_lr_factor=0.25.
 
-    python benchmarks/fine_tuning_search.py teacher DATA WEIGHTS OUTPUT lr=0.02 lr=0.05,ema=0.99
-    python benchmarks/fine_tuning_search.py student DATA WEIGHTS OUTPUT --teacher TEACHER alpha=10
+The images are of five classes of CIFAR-10, and others than those of benchmarks/pretrained.py. The weights are
+what benchmarks/efficientnet_lite.py writes, and PACKAGE is that of benchmarks/cifar10_folder.py.
+
+    python benchmarks/fine_tuning_search.py teacher PACKAGE WEIGHTS OUTPUT lr=0.02 lr=0.05,ema=0.99
+    python benchmarks/fine_tuning_search.py student PACKAGE WEIGHTS OUTPUT --teacher TEACHER alpha=10
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +35,10 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.loop import fit
 from imf_deploy.training.supervised import Supervised
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer")
+IMAGES = {"train": (3, 100), "val": (4, 300), "test": (4, 4)}
+"""Training batch of CIFAR-10 and images a class for each split; those for testing are not used."""
+SIDE, BATCH = 64, 10_000
 NETWORK = "timm:tf_efficientnet_lite0"
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 CPU = torch.device("cpu")
@@ -41,6 +50,23 @@ def settings(word: str) -> Values:
     """Return the values that a word sets; ``start`` sets none."""
     pairs = (part.partition("=") for part in word.split(",") if part != "start")
     return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
+def write_images(package: Path, folder: Path) -> None:
+    """Write images as ``FOLDER/SPLIT/CLASS/NUMBER.png``, scaled to 64 pixels by way of 96."""
+    # The misspelling is the package's own.
+    training = json.loads((package / "train_lables.json").read_text())
+    for split, (batch, count) in IMAGES.items():
+        rows = np.asarray(Image.open(package / f"data_batch_{batch}.png").convert("RGB"))
+        labels = np.asarray(training[(batch - 1) * BATCH : batch * BATCH])
+        for label, title in enumerate(CLASSES):
+            place = folder / split / title
+            place.mkdir(parents=True, exist_ok=True)
+            for number in np.flatnonzero(labels == label)[:count]:
+                image = Image.fromarray(rows[number].reshape(32, 32, 3))
+                for side in (96, SIDE):
+                    image = image.resize((side, side), Image.Resampling.BICUBIC)
+                image.save(place / f"{number:05}.png")
 
 
 def started(spec: ModelSpec, weights: Path, seed: int) -> nn.Module:
@@ -103,17 +129,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=["teacher", "student"])
-    parser.add_argument("data", type=Path)
+    parser.add_argument("package", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("settings", nargs="+")
     parser.add_argument("--teacher", type=Path, help="weights of the students' teacher")
-    parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    size = options.image_size
-    data = open_data(DataSettings(str(options.data), image_size=size, mean=MEAN, std=STD))
+    if not (folder := options.output / "images").exists():
+        write_images(options.package, folder)
+    data = open_data(DataSettings(str(folder), image_size=SIDE, mean=MEAN, std=STD))
     train = teach if options.what == "teacher" else distil
     for word in options.settings:
         for seed in options.seeds:

@@ -276,6 +276,8 @@ class Verification:
         pytorch_accuracy: Accuracy of the PyTorch model.
         pytorch_accuracy_interval: Its 95 % confidence interval.
         metrics: Further metrics of the file and of the PyTorch model (``reference``), by name.
+        uncalibrated: Metrics of the PyTorch model without its temperature, by name; empty if its confidences
+            were not calibrated.
         classes: Results for each class, in the order of the logits.
         worst: Images on which the file differs most from PyTorch, changed classes first.
         batches: Outputs for single images and for a batch; null for a file with a fixed batch.
@@ -297,6 +299,7 @@ class Verification:
     pytorch_accuracy: Number | None = None
     pytorch_accuracy_interval: Interval | None = None
     metrics: dict[str, MetricValue] = field(default_factory=dict)
+    uncalibrated: dict[str, Number | None] = field(default_factory=dict)
     classes: list[ClassChange] = field(default_factory=list)
     worst: list[WorstInput] = field(default_factory=list)
     batches: BatchCheck | None = None

@@ -88,7 +88,7 @@ def _metrics(report: Report, rows: Sequence[metrics.MetricRow]) -> str:
     titles = list(metrics.metric_titles(report).values())
     lines = [_row(["File", *map(text, titles)]), _row(["---", *["---:"] * len(titles)])]
     for row in rows:
-        name = code(row.path) if row.path else text(f"{row.product} in PyTorch")
+        name = code(row.path) if row.path else text(row.name)
         lines.append(_row([name, *(cell if _NUMBER.fullmatch(cell) else text(cell) for cell in row.cells)]))
     return "\n".join(lines)
 

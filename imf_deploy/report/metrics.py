@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from imf_deploy.records.checks import ClassChange
 from imf_deploy.records.making import Confidence
 from imf_deploy.records.metrics import MetricValue
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.settings import Gate
-from imf_deploy.show.format import capitalised, metric_amount, metric_loss, metric_value, percent, significant
+from imf_deploy.show.format import (
+    UNKNOWN,
+    capitalised,
+    metric_amount,
+    metric_loss,
+    metric_value,
+    percent,
+    significant,
+)
 from imf_deploy.tasks.metric import ECE, TOP1
 
 NOTABLE = 1.0
@@ -27,12 +35,12 @@ class MetricRow:
 
     Attributes:
         path: The file; empty for a network in PyTorch.
-        product: Product of the file, or name of the network.
+        name: Product of the file, or what the network is called.
         cells: A text for each column.
     """
 
     path: str
-    product: str
+    name: str
     cells: list[str]
 
 
@@ -57,7 +65,10 @@ def metric_rows(report: Report) -> list[MetricRow]:
         if row.product not in seen:
             seen.add(row.product)
             cells = [metric_value(row.metrics.get(name), reference=True) for name in names]
-            rows.append(MetricRow("", row.product, cells))
+            rows.append(MetricRow("", f"{row.product} in PyTorch", cells))
+            if row.uncalibrated:
+                earlier = [_uncalibrated(row, name) for name in names]
+                rows.append(MetricRow("", f"{row.product} before calibration", earlier))
         limits = dict(row.gate.gate)
         own = [
             metric_value(row.metrics.get(name)) + _used(row.metrics.get(name), limits.get(name))
@@ -65,6 +76,14 @@ def metric_rows(report: Report) -> list[MetricRow]:
         ]
         rows.append(MetricRow(row.path, row.product, own))
     return rows
+
+
+def _uncalibrated(row: ArtifactRow, name: str) -> str:
+    """Return a metric of the network before its confidences were calibrated."""
+    metric = row.metrics.get(name)
+    if metric is None or name not in row.uncalibrated:
+        return UNKNOWN
+    return metric_value(replace(metric, value=row.uncalibrated[name], interval=None))
 
 
 def _used(metric: MetricValue | None, allowed: float | None) -> str:
@@ -116,15 +135,24 @@ def confidence_sentence(report: Report) -> str:
 def confidence_words(made: Confidence) -> str:
     """Return how the confidences of a product were calibrated, in words."""
     return (
-        f"temperature {made.temperature:g}, calibration error {percent(made.ece_before)} to "
-        f"{percent(made.ece_after)}, negative log-likelihood {significant(made.nll_before)} to "
-        f"{significant(made.nll_after)} on {made.images} validation images"
+        f"temperature {made.temperature:g}, negative log-likelihood {significant(made.nll_before)} to "
+        f"{significant(made.nll_after)} and calibration error {percent(made.ece_before)} to "
+        f"{percent(made.ece_after)} on {made.images} validation images"
     )
 
 
 def calibration_sentence(report: Report) -> str:
-    """Return one sentence on calibrated confidences, or nothing."""
-    parts = [f"{product}: {confidence_words(made)}" for product, made in report.confidences.items()]
+    """Return one sentence on calibrated confidences, with their effect on the test images, or nothing."""
+    parts = []
+    for product, made in report.confidences.items():
+        rows = (row for row in report.artifacts if row.product == product and row.uncalibrated)
+        row = next(rows, None)
+        metric = row.metrics.get(ECE.name) if row else None
+        before = row.uncalibrated.get(ECE.name) if row else None
+        tested = (
+            f", and {percent(before)} to {percent(metric.reference)} on the test images" if metric else ""
+        )
+        parts.append(f"{product}: {confidence_words(made)}{tested}")
     return f"Confidences were calibrated. {'; '.join(parts)}." if parts else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 
@@ -15,10 +16,11 @@ from imf_deploy.data.evaluate import logits_of
 from imf_deploy.errors import GateError, ImfDeployError, UsageError
 from imf_deploy.models.blocks import hooked, in_evaluation, only_logits
 from imf_deploy.preprocess import Preprocess
+from imf_deploy.progress import say
 from imf_deploy.records.making import Confidence
 from imf_deploy.tasks.classification import same_class
 from imf_deploy.tasks.metric import ECE, NLL
-from imf_deploy.tasks.temperature import fit_temperature
+from imf_deploy.tasks.temperature import HIGHEST, LOWEST, fit_temperature
 from imf_deploy.verification.ladder import Array
 
 _DIGITS = 4
@@ -112,6 +114,12 @@ def calibrate_confidence(network: nn.Module, data: DataSet, name: str) -> Confid
         raise GateError(
             f"calibrating the confidences of {name} would change the class of an image",
             "Leave out `calibrate_confidence`",
+        )
+    if not LOWEST * 1.01 < temperature < HIGHEST / 1.01:
+        say(
+            f"Warning: the temperature of {name} is at its bound, {temperature:g}: its validation images are "
+            f"{'all right' if temperature < 1 else 'guessed'}, and say nothing of its confidences",
+            logging.WARNING,
         )
     task, classes = data.preprocess.task, data.preprocess.labels
     (nll, _), (ece, _) = task.scores([NLL.name, ECE.name], before, labels, classes)

@@ -19,7 +19,7 @@ from imf_deploy.settings import Gate
 from imf_deploy.tasks.classification import CLASSIFICATION, are_probabilities, as_logits
 from imf_deploy.tasks.metric import Metric, known_metric
 from imf_deploy.tasks.own_metric import OwnMetric, load_metric
-from imf_deploy.tasks.task import Task
+from imf_deploy.tasks.task import Outputs, Task
 from imf_deploy.verification.ladder import Array
 
 TRIED = 1000
@@ -78,6 +78,20 @@ class Metrics:
                 each.metric, *((each.value(logits, labels), None) for logits in (outputs, reference))
             )
             for each in self.own
+        }
+
+    def of_network(self, outputs: Outputs, labels: npt.NDArray[np.int64]) -> dict[str, float | None]:
+        """Return the task's metrics of one network by name; null for those that are not defined.
+
+        Args:
+            outputs: Logits, ``[N, classes]``.
+            labels: Correct classes, ``[N]``.
+        """
+        names = [metric.name for metric in self.known]
+        scores = self.task.scores(names, outputs, labels, self.classes)
+        return {
+            name: value if math.isfinite(value) else None
+            for name, (value, _) in zip(names, scores, strict=True)
         }
 
 

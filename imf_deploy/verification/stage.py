@@ -115,7 +115,7 @@ def verify(
         check_gate(each, data, ["test"])
     measures = cache(lambda gate: Metrics.of(gate, data.preprocess))
     reference = logits_of(product.module, data.test, data.preprocess, torch.device("cpu")).numpy()
-    labels = data.test.labels.numpy()
+    labels, confidence = data.test.labels.numpy(), product.artifact.confidence
     classes = data.preprocess.num_classes
     start = _product_ladder(product, reference, data)
     done: dict[str, _Verified] = {}
@@ -163,6 +163,9 @@ def verify(
                 status="fail" if reason else "pass",
                 reason=reason or None,
                 ladder=ladder,
+                uncalibrated=metrics.of_network(reference * confidence.temperature, labels)
+                if confidence
+                else {},
                 classes=class_changes(*answers),
                 worst=worst_inputs(*answers),
                 batches=check,

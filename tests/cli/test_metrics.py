@@ -45,6 +45,8 @@ def test_a_run_with_gates_and_calibrated_confidences(
         assert row["gate"]["max_accuracy_drop"] == 100
         assert row["metrics"]["cost"]["unit"] == "EUR"
         assert row["metrics"]["cost"]["value"] == pytest.approx(2 - row["accuracy"])
+        assert row["uncalibrated"]["top1"] == row["pytorch_accuracy"]
+        assert row["uncalibrated"]["nll"] != row["metrics"]["nll"]["reference"]
         assert [rung["name"] for rung in row["ladder"]][-2:] == ["calibrated", "ONNX fp32"]
         assert "calibration error rises by at most 5 points" in report["recommendation"]["gate"]
     weights, file = out / "products/resnet8-plain.safetensors", out / "deploy/resnet8-plain-fp32.onnx"

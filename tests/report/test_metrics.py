@@ -13,7 +13,14 @@ from imf_deploy.records.checks import ClassChange
 from imf_deploy.records.report import Report
 from imf_deploy.report.confusion import confusion_change, confusion_matrix
 from imf_deploy.report.html import render_html
-from imf_deploy.report.metrics import confidence_sentence, confusions, gate_words, metric_rows
+from imf_deploy.report.markdown import render_markdown
+from imf_deploy.report.metrics import (
+    calibration_sentence,
+    confidence_sentence,
+    confusions,
+    gate_words,
+    metric_rows,
+)
 from imf_deploy.report.recommend import recommend
 from imf_deploy.report.terminal import summary_lines
 from imf_deploy.settings import Gate
@@ -114,3 +121,27 @@ def test_the_largest_confusions_first() -> None:
     found = confusions(drawn(6, 600, 1.0), 5)
     assert len(found) == 5
     assert found == sorted(found, key=lambda cell: -cell.images)
+
+
+def test_calibrated_confidences_are_compared_on_the_test_images(report: dict[str, Any]) -> None:
+    assert calibration_sentence(Report.of(report)) == ""
+    report["confidences"] = {
+        "plain": {
+            "layer": "fc", "temperature": 1.5, "images": 100, "nll_before": 0.5, "nll_after": 0.4,
+            "ece_before": 0.05, "ece_after": 0.02,
+        }
+    }  # fmt: skip
+    for row in report["artifacts"]:
+        if row["product"] == "plain" and row["metrics"]:
+            row["uncalibrated"] = {"top1": 0.9, "nll": 0.5, "ece": 0.041, "macro_f1": None}
+    read = Report.of(report)
+    sentence = calibration_sentence(read)
+    assert sentence == (
+        "Confidences were calibrated. plain: temperature 1.5, negative log-likelihood 0.500 to 0.400 and "
+        "calibration error 5.0 % to 2.0 % on 100 validation images, and 4.1 % to 2.1 % on the test images."
+    )
+    assert sentence in summary_lines(read)
+    assert sentence in render_html(read)
+    (before,) = (row for row in metric_rows(read) if row.name == "plain before calibration")
+    assert before.cells == ["–", "–", "0.500", "4.1 %", "–"]
+    assert "plain before calibration" in render_markdown(read)

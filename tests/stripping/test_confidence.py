@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -170,3 +171,17 @@ def test_what_cannot_be_calibrated(make_distilled: Make) -> None:
         network[2].bias[0] = np.nan
     with pytest.raises(ImfDeployError, match="some logits of net are not finite"):
         calibrate_confidence(network, data, "net")
+
+
+def test_a_temperature_at_its_bound_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
+    data = validation(network)
+    images = data.preprocess.normalize(data.validation.fetch(torch.arange(len(data.validation))))
+    with torch.inference_mode():
+        chosen = network(images).argmax(1)
+    right = replace(
+        data, validation=Split.whole(MemoryImages(data.validation.fetch(torch.arange(60)), chosen))
+    )
+    with caplog.at_level(logging.WARNING):
+        assert calibrate_confidence(network, right, "net").temperature == pytest.approx(0.05, rel=0.01)
+    assert "the temperature of net is at its bound, 0.05: its validation images are all right" in caplog.text
