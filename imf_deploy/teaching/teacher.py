@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -105,7 +106,7 @@ class Teacher:
     adapter: InputAdapter | None = None
     origin: StartingWeights | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Its identity: a file may contain several sets of weights, for several networks and settings."""
         usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
