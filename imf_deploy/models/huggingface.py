@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from imf_deploy.errors import ImfDeployError, UsageError, first_line
+from imf_deploy.files import sha256_file
 from imf_deploy.image_size import Shape, short_size
 from imf_deploy.limits import LONGEST
 from imf_deploy.untrusted import shorten
@@ -64,6 +65,15 @@ def cached_folder(name: str) -> Path:
             f"Type: hf download {repository}{f' --revision {revision}' if revision else ''}",
         )
     return Path(found).parent
+
+
+def config_hash(name: str) -> str:
+    """Return the SHA-256 of a network's configuration, which decides what its weights compute.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    return sha256_file(cached_folder(name) / CONFIG)
 
 
 def build_huggingface(name: str, num_classes: int, shape: Shape) -> nn.Module:

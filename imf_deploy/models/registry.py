@@ -17,6 +17,7 @@ from imf_deploy.image_size import ImageSize, Shape, shape_of, short
 from imf_deploy.limits import LONGEST, MOST_CLASSES
 from imf_deploy.models.behaviour import check_behaviour
 from imf_deploy.models.blocks import find_blocks, only_logits, probe
+from imf_deploy.models.huggingface import config_hash
 from imf_deploy.models.names import file_stem, resolve
 from imf_deploy.models.settings import check_settings, choices
 from imf_deploy.models.sources import build, fixed_size
@@ -167,13 +168,16 @@ def recipe_of(spec: ModelSpec) -> dict[str, Any]:
 
     The name of a user's function does not identify what it returns. The recipe therefore holds a hash of the
     names and shapes of its tensors, and of the values that do not depend on the seed, such as loaded weights.
+    For a network of transformers it holds a hash of the configuration, which the user may edit.
 
     Raises:
         UsageError: as :func:`build_model`.
         ImfDeployError: as :func:`build_model`.
     """
-    content = spec.to_dict()
-    if resolve(spec.name).library != "factory":
+    content, architecture = spec.to_dict(), resolve(spec.name)
+    if architecture.library == "hf":
+        return content | {"configuration": config_hash(architecture.name)}
+    if architecture.library != "factory":
         return content
     with torch.random.fork_rng(devices=[]):
         made = []

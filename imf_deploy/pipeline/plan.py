@@ -26,6 +26,7 @@ from imf_deploy.teaching.fine_tuning import (
 )
 from imf_deploy.teaching.teacher import Teacher, TeacherNeededError, find_teacher, train_teacher
 from imf_deploy.teaching.weak_teacher import check_teacher
+from imf_deploy.training.loop import check_training
 from imf_deploy.training.parts import find_head
 from imf_deploy.training.supervised import build_started
 from imf_deploy.training.trackers import check_monitoring
@@ -65,6 +66,7 @@ def make_plan(config: RunSettings, monitoring: MonitoringSettings) -> Plan:
     tuning = _tuning(config, choice)
     data = open_data(student_data(config.data, config.distill, config.teacher))
     check_unlabelled(config.distill, data)
+    check_training(config.distill, data)
     if choice.int8 and not len(data.validation):
         raise UsageError(
             "INT8 is judged on validation images, but there are none",
@@ -140,6 +142,7 @@ def teacher_data(config: RunSettings, data: DataSet) -> DataSet:
         ImfDeployError: the weights that it starts from cannot be used.
     """
     taught = training_data(config.data, config.teacher, data)
+    check_training(config.teacher, taught)
     build_started(teacher_spec(config.teacher, taught), starting_weights(config.teacher, taught))
     return taught
 

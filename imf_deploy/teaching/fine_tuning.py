@@ -17,8 +17,8 @@ from imf_deploy.settings.base import from_record, option_values
 LARGE_TEACHER = "resnet50"
 """The default architecture of a teacher for images that are not small (ours)."""
 
-_PREPARED = ("mean", "std", "interpolation", "crop-fraction")
-"""Options of the data that follow the weights."""
+_NOT_TAUGHT = ("mean", "std", "interpolation", "crop-fraction", "unlabelled")
+"""Options of the data that the command leaves out: they follow the weights, or it would refuse them."""
 
 
 def default_teacher(data: DataSet) -> str:
@@ -120,7 +120,7 @@ def refusal(given: GivenTeacher, data: DataSet) -> OtherClassesError | None:
     made = "teacher.safetensors"
     command = ["imf-deploy", "train-teacher"]
     for name, value in option_values(from_record(DataSettings, data.config)).items():
-        if value != option_values(DataSettings()).get(name) and name not in _PREPARED:
+        if value != option_values(DataSettings()).get(name) and name not in _NOT_TAUGHT:
             command += [f"--{name}", str(value)]
     for name in ("teacher", "weights_key", "teacher_options", "teacher_stem_strides"):
         if value := option_values(given).get(name.replace("_", "-")):

@@ -21,6 +21,7 @@ from imf_deploy.models import (
     only_logits,
     preparation_of,
     read_pretrained,
+    recipe_of,
     resolve,
 )
 from imf_deploy.models.published import PRETRAINED, is_published
@@ -106,12 +107,15 @@ class Teacher:
 
     @property
     def identity(self) -> str:
-        """Its identity: a file may contain several sets of weights, for several settings."""
+        """Its identity: a file may contain several sets of weights, for several networks and settings."""
         usual = ModelSpec.for_images(self.spec.name, self.spec.num_classes, self.spec.image_size)
-        if not self.key and self.spec == usual and not self.adapter:
+        library = resolve(self.spec.name).library
+        # A record binds the weights to the name of a network.
+        if self.recorded and not self.key and self.spec == usual and not self.adapter and library != "hf":
             return self.sha256
         adapted = [self.adapter.identity] if self.adapter else []
-        return fingerprint([self.sha256, self.key, self.spec.to_dict(), *adapted])
+        network = recipe_of(self.spec) if library == "hf" else self.spec.to_dict()
+        return fingerprint([self.sha256, self.key, network, *adapted])
 
     def logits(self, images: Tensor) -> Tensor:
         """Return its logits ``[N, classes]`` of images ``[N, C, H, W]``."""

@@ -26,6 +26,34 @@ from imf_deploy.training.trackers import scalars, tracker_names
 from imf_deploy.training.training import Training
 
 
+def check_training(config: TrainingSettings, data: DataSet) -> None:
+    """Refuse settings that do not fit a data set, as :func:`fit` does, but before other trainings.
+
+    Args:
+        config: Settings.
+        data: Training and validation splits, and unlabelled images if they are used.
+
+    Raises:
+        UsageError: naming the setting.
+    """
+    if config.keep == "best" and not len(data.validation):
+        raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
+    if config.balance != "none" and isinstance(data.train, GivenSplit):
+        raise UsageError(
+            f"`balance` {config.balance} needs the number of images of each class, which a loader does not "
+            "give",
+            "Use a data set by name or path, or a sampler in your loader",
+        )
+    unlabelled = 0 if data.unlabelled is None else len(data.unlabelled)
+    images = min(config.batch_size, len(data.train) + unlabelled)
+    if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
+        raise UsageError(
+            f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
+            f"{config.grad_accumulation} part(s)",
+            "Raise `batch_size`: each part needs two images",
+        )
+
+
 def fit(
     task: Task,
     data: DataSet,
@@ -60,21 +88,8 @@ def fit(
         UsageError: the checkpoint belongs to other settings, or a batch is too small to be shared.
         DivergedError: the loss or a weight is not finite; the last checkpoint is kept.
     """
-    if config.keep == "best" and not len(data.validation):
-        raise UsageError("`keep` best needs validation images, but there are none", "Use `keep` last")
-    if config.balance != "none" and isinstance(data.train, GivenSplit):
-        raise UsageError(
-            f"`balance` {config.balance} needs the number of images of each class, which a loader does not "
-            "give",
-            "Use a data set by name or path, or a sampler in your loader",
-        )
+    check_training(config, data)
     images = min(config.batch_size, len(data.train))
-    if images < 2 * world_size() * config.grad_accumulation and world_size() * config.grad_accumulation > 1:
-        raise UsageError(
-            f"a batch of {images} is too small for {world_size()} process(es) that accumulate "
-            f"{config.grad_accumulation} part(s)",
-            "Raise `batch_size`: each part needs two images",
-        )
     device = choose_device(config.device)
     capture = device.type == "cuda" and monitoring.cuda_graph and not isinstance(data.train, GivenSplit)
     if capture and (why := why_eager(config)):

@@ -109,11 +109,14 @@ def test_distill_names_the_command_that_fine_tunes(
     here: Cli, error: Error, image_folder: Path, seven: Path, tmp_path: Path
 ) -> None:
     result = here("distill", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
+                  "--unlabelled", image_folder / "val" / "class0", "--val-fraction", 0.2,
                   "--teacher-weights", seven, "--output", tmp_path / "out", *FAST)  # fmt: skip
     message = error(result, 1)
     assert f"{seven} was trained for 7 classes, but {image_folder.name} has 3 classes" in message
     command = message.partition(": imf-deploy ")[2].partition(";")[0]
-    expected = f"train-teacher --data {image_folder} --teacher resnet8 --teacher-weights {seven}"
+    expected = (
+        f"train-teacher --data {image_folder} --val-fraction 0.2 --teacher resnet8 --teacher-weights {seven}"
+    )
     assert command.startswith(expected)
     assert not (tmp_path / "out").exists()
     assert here(*command.split(), "--epochs", 1, *FAST).code == 0

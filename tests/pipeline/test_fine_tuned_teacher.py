@@ -8,7 +8,7 @@ import torch
 
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet
-from imf_deploy.errors import ImfDeployError
+from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.files import sha256_file
 from imf_deploy.models import ModelSpec, build_model, save_weights
 from imf_deploy.pipeline.estimate import estimate_run
@@ -93,6 +93,23 @@ def test_weights_that_cannot_be_trained_from_are_refused_first(config: RunSettin
     other = replace(config, teacher=replace(config.teacher, teacher="resnet14"))
     with pytest.raises(ImfDeployError, match="does not belong to"):
         teacher_data(other, data)
+
+
+def test_settings_of_the_distillation_are_refused_before_the_teacher_is_trained(config: RunSettings) -> None:
+    kept = replace(
+        config,
+        data=replace(config.data, val_fraction=0.0),
+        distill=replace(config.distill, keep="best"),
+    )
+    with pytest.raises(UsageError, match="`keep` best needs validation images"):
+        make_plan(kept, QUIET)
+    parts = replace(config, distill=replace(config.distill, grad_accumulation=16))
+    with pytest.raises(UsageError, match="Raise `batch_size`: each part needs two images"):
+        make_plan(parts, QUIET)
+    data = make_plan(config, QUIET).data
+    taught = replace(config, teacher=replace(config.teacher, grad_accumulation=16))
+    with pytest.raises(UsageError, match="Raise `batch_size`: each part needs two images"):
+        teacher_data(taught, data)
 
 
 def test_it_sees_images_as_its_weights_expect(config: RunSettings, tmp_path: Path) -> None:

@@ -46,6 +46,21 @@ def test_its_logits_are_those_of_transformers(image_folder: Path, tmp_path: Path
         )
 
 
+def test_another_configuration_makes_another_teacher(image_folder: Path, tmp_path: Path) -> None:
+    data = open_data(DataSettings(str(image_folder)))
+    save_vit(tmp_path, list(data.preprocess.labels))
+    given = GivenTeacher(teacher=f"hf:{tmp_path}", teacher_weights="pretrained")
+    before = find_teacher(given, data, "cpu")
+    assert find_teacher(given, data, "cpu").identity == before.identity
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"gelu"', '"relu"'))
+    after = find_teacher(given, data, "cpu")
+    assert after.sha256 == before.sha256  # the weights are the same
+    images = data.preprocess.normalize(data.train.fetch(torch.arange(4)))
+    assert not torch.equal(after.logits(images), before.logits(images))
+    assert after.identity != before.identity
+
+
 def test_distilled_on_the_command_line(image_folder: Path, tmp_path: Path, cli: Any) -> None:
     save_vit(tmp_path / "vit", list(open_data(DataSettings(str(image_folder))).preprocess.labels))
     result = cli(
