@@ -35,15 +35,15 @@ def _read_limits(text: str) -> tuple[tuple[str, float], ...]:
             f"`gate` '{shorten(rest, 60)}' is not a metric and an amount",
             "Give NAME=AMOUNT, such as balanced_accuracy=1.0",
         )
-    return tuple(sorted(limits))
+    return tuple(limits)
 
 
 def _pairs(value: Any) -> Any:
-    """Return limits given as text, as a mapping, or as in a record, as sorted pairs; others unchanged."""
+    """Return limits given as text, as a mapping, or as in a record, as pairs; others unchanged."""
     if isinstance(value, str):
         return _read_limits(value)
     if isinstance(value, Mapping):
-        return tuple(sorted(value.items()))
+        return tuple(value.items())
     if isinstance(value, list | tuple):
         if value and all(isinstance(each, str) for each in value):  # words of a command line
             return _read_limits(",".join(value))

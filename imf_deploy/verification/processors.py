@@ -95,7 +95,7 @@ def judge(
         preprocess: Preprocessing of the file.
         reference: Logits of the PyTorch model on the split, ``[N, classes]``.
         gate: Gate that the file must pass on every processor that it is for.
-        metrics: The metrics that the gate names.
+        metrics: The metrics that the gate names; by default they are looked up.
 
     Returns:
         The part of its record; and the reason, empty if the gate holds or if the file is only for processors
@@ -107,11 +107,15 @@ def judge(
         return record, ""
     labels = split.labels.numpy()[positions]
     expected, task = reference[positions], preprocess.task
+    metrics = metrics or Metrics.of(gate, preprocess)
+    measured = metrics.measure(logits, expected, labels) if gate.gate else {}
+    # A class may have no image in a part of the split; the whole split is judged apart.
+    limits = [(name, limit) for name, limit in gate.gate if measured[name].reference is not None]
     reason = missed(
-        gate,
+        replace(gate, gate=tuple(limits)),
         float(task.right(logits, labels).mean()),
         float(task.right(expected, labels).mean()),
         float(task.same(logits, expected).mean()),
-        metrics.measure(logits, expected, labels) if metrics and gate.gate else {},
+        measured,
     )
     return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

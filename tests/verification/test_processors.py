@@ -118,3 +118,9 @@ def test_a_file_that_differs_is_held_to_its_gate(
     assert reason.startswith("on x86 processors without VNNI")
     assert "top-1 agreement" in reason
     assert judge(older, folder.test, folder.preprocess, reference, LOOSE)[1] == ""
+    metric = replace(LOOSE, gate={"nll": 0.0, "recall:none": 0.0})
+    some = folder.test.labels != 0  # a class without images cannot be judged on these
+    labels = ("none", *folder.preprocess.labels[1:])
+    part, own = folder.test.subset(some.nonzero().flatten()), replace(folder.preprocess, labels=labels)
+    reason = judge(older, part, own, reference[some.numpy()], metric)[1]
+    assert "negative log-likelihood rises by" in reason
