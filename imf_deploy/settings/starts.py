@@ -47,3 +47,6 @@ TEACHER_CHOICE = Start("teacher_weights", {"teacher_epochs": TEACHER_EPOCHS})
 
 STUDENT = Start("student_weights", _ADAMW, _SGD)
 """Distilling a student that starts from given weights."""
+
+STUDY = Start("student_weights", {"lr": _SGD["lr"]})
+"""Every student of a study that starts from given weights; a study trains with SGD."""

@@ -11,6 +11,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
 from imf_deploy.settings.base import Text, Whole, Words, settings, words
 from imf_deploy.settings.distill import DistillSettings
+from imf_deploy.settings.starts import STUDY
 from imf_deploy.settings.training import BudgetSettings, TrainingSettings
 
 MOST_TRIES = 4
@@ -84,7 +85,7 @@ class GoalSettings:
     ] = None
 
 
-@settings("Study")
+@settings("Study", start=STUDY)
 class StudySettings(BudgetSettings, GoalSettings):
     """Methods and students that are compared, and the budget of their trainings."""
 

@@ -12,7 +12,8 @@ from imf_deploy.cli.app import app
 from imf_deploy.files import finite
 from imf_deploy.settings import DistillSettings, RunTeacher, TeacherSettings
 from imf_deploy.settings.base import from_record
-from imf_deploy.settings.starts import STUDENT, TEACHER, TEACHER_CHOICE
+from imf_deploy.settings.starts import STUDENT, STUDY, TEACHER, TEACHER_CHOICE
+from imf_deploy.settings.study import StudySettings
 from imf_deploy.settings.teacher import TeacherChoice
 
 STARTS = [
@@ -20,6 +21,7 @@ STARTS = [
     (RunTeacher, TEACHER),
     (TeacherChoice, TEACHER_CHOICE),
     (DistillSettings, STUDENT),
+    (StudySettings, STUDY),
 ]
 IDS = [kind.__name__ for kind, _ in STARTS]
 
