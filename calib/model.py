@@ -82,11 +82,7 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
         raise ImfDeployError(f"{path} has {len(info.inputs)} inputs", "Use a classifier with one input")
     name, shape = next(iter(info.inputs.items()))
     image = artifact.preprocess.shape
-    # A string is a dimension that the file leaves free.
-    fits = len(shape) == 4 and all(
-        isinstance(given, str) or given == want for given, want in zip(shape[1:], image, strict=True)
-    )
-    if not fits:
+    if not artifact.preprocess.fits(shape):
         raise ImfDeployError(
             f"the input '{name}' of {path} is {shape}, but images are prepared as "
             f"[batch, {', '.join(map(str, image))}]",

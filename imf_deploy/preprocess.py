@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -120,6 +120,12 @@ class Preprocess:
             return None
         kept = 1.0 if self.resize == "none" else min(min(sides(self.size)) / self.resize_to, 1.0)
         return Preparation(self.size, kept, self.mean, self.std, self.interpolation)
+
+    def fits(self, shape: Sequence[int | str]) -> bool:
+        """Return whether prepared images are an input ``[N, C, H, W]``; a string is a free dimension."""
+        return len(shape) == 4 and all(
+            isinstance(given, str) or given == made for given, made in zip(shape[1:], self.shape, strict=True)
+        )
 
     def check_known(self, name: str) -> None:
         """Refuse images for a network that was only given tensors.

@@ -135,15 +135,11 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
 
 
 def _check_input(path: Path, name: str, shape: list[int | str], preprocess: Preprocess) -> None:
-    """Refuse an input that is not what the preprocessing makes; a string is a free dimension."""
-    expected = preprocess.shape
-    fits = len(shape) == 4 and all(
-        isinstance(given, str) or given == want for given, want in zip(shape[1:], expected, strict=True)
-    )
-    if not fits:
+    """Refuse an input that is not what the preprocessing makes."""
+    if not preprocess.fits(shape):
         raise UsageError(
             f"the input '{name}' of {path} is {shape}, but its preprocessing makes [batch, "
-            f"{', '.join(map(str, expected))}]",
+            f"{', '.join(map(str, preprocess.shape))}]",
             "Use `preprocess` with what the network was trained with",
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from one_stage import OneStage
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -47,20 +48,6 @@ def test_modules_and_batches(
     fp32 = imf_deploy.export_onnx(small, tmp_path / "small.onnx")
     assert imf_deploy.verify(fp32, small, loader).verify.status == "pass"
     assert {path.name for path in tmp_path.iterdir()} == {"small.onnx", "small.onnx.json"}
-
-
-class OneStage(nn.Module):
-    """A network of one stage, which costs nearly everything: there is no room for an IFD after it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
-        self.body = nn.Conv2d(8, 64, 3, 2, 1)
-        self.head = nn.Linear(64, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(self.stem(images)).mean((2, 3)))
-        return logits
 
 
 def test_a_student_without_an_imf_k(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from one_stage import OneStage
+from torch import nn
 
 from imf_deploy.distillation.imf_task import attach_branches, plan_branches, student_trunk
 from imf_deploy.method.budget import GROUP, BranchPlan
@@ -82,20 +83,6 @@ def test_the_cost_up_to_a_block_is_that_of_the_cut_network(name: str) -> None:
     assert whole == cost_of(student, 32)
     for block in find_blocks(student, 32):
         assert costs[block.name] == cost_of(truncate(student, [block]), 32)
-
-
-class OneStage(nn.Module):
-    """A network whose single convolution is its only place to tap, and costs nearly everything."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
-        self.body = nn.Conv2d(8, 64, 3, 2, 1)
-        self.head = nn.Linear(64, 3)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(self.stem(images)).mean((2, 3)))
-        return logits
 
 
 def test_a_member_that_cannot_fit_is_left_out_and_its_branch_still_trains() -> None:
