@@ -34,8 +34,7 @@ _SINCE: dict[str, Any] = {
 }
 """Fields that were added to the settings, with the value at which the fingerprint is as it was before."""
 _APART = ("labels", "unlabelled")
-"""Fields that the fingerprint leaves out: the data set's own holds the labels; a distillation's, the unlabelled
-images."""
+"""Fields that it leaves out: the data set's own holds the labels; a distillation's, the unlabelled images."""
 
 
 def _check(config: DataSettings) -> None:
