@@ -8,7 +8,8 @@ from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSettings, QatSettings
 from imf_deploy.settings.export import BatchRange, BuildSettings, EngineSettings, ExportSettings
 from imf_deploy.settings.gate import Gate
-from imf_deploy.settings.quantize import QuantizeSettings
+from imf_deploy.settings.plan import PlanSettings
+from imf_deploy.settings.quantize import HalfSettings, QuantizeSettings
 from imf_deploy.settings.run import RunSettings
 from imf_deploy.settings.study import StudySettings
 from imf_deploy.settings.teacher import GivenTeacher, ReadingSettings, RunTeacher, TeacherSettings
@@ -26,8 +27,10 @@ __all__ = [
     "ExportSettings",
     "Gate",
     "GivenTeacher",
+    "HalfSettings",
     "LossSettings",
     "MonitoringSettings",
+    "PlanSettings",
     "QatSettings",
     "QuantizeSettings",
     "ReadingSettings",
