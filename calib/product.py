@@ -13,7 +13,7 @@ from imf_deploy.export.onnx_writer import OnnxPrecision
 from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
 from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile
-from imf_deploy.settings import QuantizeSettings
+from imf_deploy.settings import GraphSettings, QuantizeSettings
 from imf_deploy.settings.export import Precision
 from imf_deploy.stages import stage
 
@@ -26,6 +26,7 @@ def export_product(
     engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
 ) -> tuple[list[DeployableFile], list[str]]:
     """Write a product in each precision, as ONNX files and engines.
 
@@ -38,6 +39,7 @@ def export_product(
         engines: How to build engines, and in which precisions; ``None`` builds none.
         folder: Output folder.
         overwrite: Whether files made with other settings may be replaced.
+        graph: How ONNX files are written.
 
     Returns:
         The artifacts, each after the one that it was made from; and for each declined INT8 file, the reason.
@@ -47,7 +49,7 @@ def export_product(
     """
     with stage("export"):
         floats: list[OnnxPrecision] = [precision for precision in precisions if precision != "int8"]
-        made = export(product, floats, engines, folder, overwrite)
+        made = export(product, floats, engines, folder, overwrite, graph)
     declined: list[str] = []
     if "int8" in precisions:
         images = min(config.images, len(data.train))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +17,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import changed_options, check_options
 from imf_deploy.export.choice import PORTABLE_CAPABILITIES, FileChoice, profiles_text, rtx_runs_on
 from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here, this_gpu
-from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
+from imf_deploy.export.onnx_writer import FORM, OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
@@ -25,7 +25,7 @@ from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, carried
-from imf_deploy.settings import EngineSettings
+from imf_deploy.settings import EngineSettings, GraphSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
@@ -94,6 +94,7 @@ def export(
     engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
@@ -106,6 +107,7 @@ def export(
         engines: How to build engines, and in which precisions; ``None`` builds none.
         folder: Output folder.
         overwrite: Whether files made with other settings may be replaced.
+        graph: How ONNX files are written.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -121,10 +123,10 @@ def export(
         )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
-    trace = cache(lambda: trace_onnx(product.module, product.shape))
+    trace = cache(lambda: trace_onnx(product.module, product.shape, graph.opset))
     for precision in precisions:
         path = folder / f"{_stem(product.artifact, precision)}.onnx"
-        onnx_file = write_onnx(product, path, precision, overwrite, trace)
+        onnx_file = write_onnx(product, path, precision, overwrite, graph, trace)
         made.append(onnx_file)
         if engines and precision in engines.precisions:
             made.append(write_engine(onnx_file, engines, engine_path(onnx_file, engines, folder), overwrite))
@@ -146,6 +148,7 @@ def write_onnx(
     path: Path,
     precision: OnnxPrecision,
     overwrite: bool = False,
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
     trace: Callable[[], ModelProto] | None = None,
 ) -> OnnxFile:
     """Write a product as one ONNX file, with its sidecar.
@@ -155,6 +158,7 @@ def write_onnx(
         path: Output file.
         precision: ``fp32`` or ``fp16``.
         overwrite: Whether a file made with other settings may be replaced.
+        graph: How the file is written.
         trace: Returns the traced product, if several files share it.
 
     Raises:
@@ -163,7 +167,7 @@ def write_onnx(
     """
     record = product.artifact
     accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
-    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
+    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, asdict(graph), FORM, versions()])
     if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {
@@ -175,9 +179,8 @@ def write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = save_onnx(
-        trace() if trace else trace_onnx(product.module, product.shape), path, precision, metadata
-    )
+    traced = trace() if trace else trace_onnx(product.module, product.shape, graph.opset)
+    info = save_onnx(traced, path, precision, metadata)
     return OnnxFile(
         path=path,
         sha256=sha256_file(path),

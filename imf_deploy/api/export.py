@@ -12,7 +12,7 @@ from imf_deploy.export.stage import choose_engines, write_engine, write_onnx
 from imf_deploy.image_size import ImageSize
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, OnnxFile
-from imf_deploy.settings import EngineSettings
+from imf_deploy.settings import EngineSettings, GraphSettings
 from imf_deploy.settings.export import Precision
 
 
@@ -24,6 +24,7 @@ def export_onnx(
     image_size: ImageSize | None = None,
     preprocess: Preprocess | None = None,
     name: str = "",
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
     overwrite: bool = True,
 ) -> OnnxFile:
     """Write a network as one ONNX file, with its record ``<path>.json`` next to it.
@@ -43,6 +44,7 @@ def export_onnx(
         preprocess: How images are prepared as the input of a module, and the names of its classes; it is
             stored in the file.
         name: Name of a module in records and reports; if empty, the name of its class.
+        graph: How the file is written, such as its opset.
         overwrite: Whether an existing file is replaced.
 
     Returns:
@@ -55,7 +57,8 @@ def export_onnx(
     path = with_suffix(path, ".onnx")
     if precision not in ("fp32", "fp16"):
         raise UsageError(f"precision is {precision!r}", "Use fp32 or fp16; imf_deploy.quantize makes int8")
-    return write_onnx(as_product(network, image_size, preprocess, name), path, precision, overwrite)
+    product = as_product(network, image_size, preprocess, name)
+    return write_onnx(product, path, precision, overwrite, graph)
 
 
 def build_engine(

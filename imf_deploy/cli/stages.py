@@ -10,7 +10,7 @@ from cyclopts import Parameter
 import imf_deploy.cli.options as o
 from imf_deploy.files import write_yaml
 from imf_deploy.progress import say
-from imf_deploy.settings import ExportSettings, QuantizeSettings
+from imf_deploy.settings import ExportSettings, GraphSettings, QuantizeSettings
 from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.quantize import Int8Settings
 from imf_deploy.settings.run import ProductSettings
@@ -105,6 +105,7 @@ def export(
         engines,
         folder,
         overwrite,
+        GraphSettings(wanted.opset),
     )
     write_yaml(folder / f"{product.stem}.config.yaml", common.settings)
     for made in files:

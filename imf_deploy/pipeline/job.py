@@ -27,7 +27,7 @@ from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
 from imf_deploy.run.folder import RunFolder, open_run
-from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings
+from imf_deploy.settings import GraphSettings, MonitoringSettings, QuantizeSettings, RunSettings
 from imf_deploy.settings.run import BEST, LatencySettings
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select
@@ -212,6 +212,7 @@ def _make_files(
                 plan.engines,
                 folder.deploy,
                 overwrite=True,
+                graph=GraphSettings(config.export.opset),
             )
             declined += reasons
             with stage("verify"):

@@ -277,7 +277,7 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
     [
         (
             [
-                helper.make_node("ReduceMean", [PRODUCED, "batch_axis"], ["batch_mean"], keepdims=1),
+                helper.make_node("ReduceMean", [PRODUCED], ["batch_mean"], axes=[0], keepdims=1),
                 helper.make_node("Sub", [PRODUCED, "batch_mean"], ["y"]),
             ],
             {"batch_axis": [0]},
