@@ -112,12 +112,16 @@ def _times() -> tuple[float, float, float]:
     return time.perf_counter(), idle, own
 
 
-def busy_machine(other_cpus: float, threads: int) -> str:
+MEASURE_AGAIN = "measure again with imf-deploy bench"
+
+
+def busy_machine(other_cpus: float, threads: int, again: str = MEASURE_AGAIN) -> str:
     """Return a sentence if the threads of a measurement cannot all have had a CPU; otherwise an empty text.
 
     Args:
         other_cpus: Result of :class:`OtherWork`.
         threads: Number of threads of the measurement.
+        again: What to do about it.
     """
     present = psutil.cpu_count() or 1
     if other_cpus <= present - threads + _NEGLIGIBLE * threads:
@@ -125,7 +129,7 @@ def busy_machine(other_cpus: float, threads: int) -> str:
     return (
         f"The machine was busy: other work used {other_cpus:.1f} of its {present} CPUs while {threads} "
         f"thread{'s were' if threads > 1 else ' was'} measured. Latencies and speed-ups are not those of an "
-        "idle machine: measure again with imf-deploy bench"
+        f"idle machine: {again}"
     )
 
 

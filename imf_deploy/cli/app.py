@@ -19,8 +19,9 @@ from imf_deploy.cli.config import Sources
 from imf_deploy.cli.look import bench, compare, doctor, inspect
 from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
+from imf_deploy.cli.plan import plan
 from imf_deploy.cli.serve import compare_files, evaluate, predict
-from imf_deploy.cli.stages import calibrate, export, refit_engine, strip
+from imf_deploy.cli.stages import calibrate, export, refit_engine, strip, to_fp16
 from imf_deploy.cli.trainings import distill, qat, study, train_teacher
 from imf_deploy.cli.verify import verify
 from imf_deploy.errors import UsageError
@@ -39,6 +40,7 @@ app = App(
     exit_on_error=False,
 )
 COMMANDS: dict[str, Any] = {
+    "plan": plan,
     "distill-and-export": distill_and_export,
     "train-teacher": train_teacher,
     "distill": distill,
@@ -46,6 +48,7 @@ COMMANDS: dict[str, Any] = {
     "strip": strip,
     "export": export,
     "calibrate": calibrate,
+    "to-fp16": to_fp16,
     "refit-engine": refit_engine,
     "verify": verify,
     "bench": bench,

@@ -14,7 +14,8 @@ from imf_deploy.settings.export import (
     GraphSettings,
 )
 from imf_deploy.settings.gate import Gate
-from imf_deploy.settings.quantize import QuantizeSettings
+from imf_deploy.settings.plan import PlanSettings
+from imf_deploy.settings.quantize import HalfSettings, QuantizeSettings
 from imf_deploy.settings.run import RunSettings
 from imf_deploy.settings.study import StudySettings
 from imf_deploy.settings.teacher import GivenTeacher, ReadingSettings, RunTeacher, TeacherSettings
@@ -33,8 +34,10 @@ __all__ = [
     "Gate",
     "GivenTeacher",
     "GraphSettings",
+    "HalfSettings",
     "LossSettings",
     "MonitoringSettings",
+    "PlanSettings",
     "QatSettings",
     "QuantizeSettings",
     "ReadingSettings",

@@ -10,16 +10,28 @@ from imf_deploy.settings.base import settings
 
 
 @settings()
-class Budget:
-    """Limits on the cost and the accuracy of a file; ``None`` means no limit."""
+class LatencyBudget:
+    """A limit on the latency of a file; ``None`` means no limit."""
 
     latency_budget_ms: Annotated[
         float | None,
         Field(gt=0, description="Largest median latency at batch 1, in milliseconds."),
     ] = None
+
+
+@settings()
+class CostBudget(LatencyBudget):
+    """Limits on the cost of a file."""
+
     size_budget_mb: Annotated[
         float | None, Field(gt=0, description="Largest file size in megabytes (a million bytes).")
     ] = None
+
+
+@settings()
+class Budget(CostBudget):
+    """Limits on the cost and the accuracy of a file."""
+
     min_accuracy: Annotated[
         float | None, Field(ge=0, le=1, description="Smallest accuracy on validation images, 0 to 1.")
     ] = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from imf_deploy.artifact import load_artifact
 from imf_deploy.data import DataSet, open_data
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.image_size import Shape
 from imf_deploy.models import SMALL_IMAGE, ModelSpec, Pretrained, prepared_for, read_pretrained
 from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import DataSettings, GivenTeacher, ReadingSettings, TeacherSettings
@@ -21,9 +22,9 @@ _NOT_TAUGHT = ("mean", "std", "interpolation", "crop-fraction", "unlabelled")
 """Options of the data that the command leaves out: they follow the weights, or it would refuse them."""
 
 
-def default_teacher(data: DataSet) -> str:
-    """Return the default architecture of a teacher (ours)."""
-    return "resnet14x2" if min(data.preprocess.shape[1:]) < SMALL_IMAGE else LARGE_TEACHER
+def default_teacher(shape: Shape) -> str:
+    """Return the default architecture of a teacher for images of a shape (ours)."""
+    return "resnet14x2" if min(shape[1:]) < SMALL_IMAGE else LARGE_TEACHER
 
 
 def check_reading(given: TeacherSettings | GivenTeacher) -> None:
@@ -48,7 +49,7 @@ def teacher_spec(config: TeacherSettings | GivenTeacher, data: DataSet) -> Model
         ImfDeployError: the record of the weights is damaged.
     """
     classes, shape = data.preprocess.num_classes, data.preprocess.shape
-    name, known = config.teacher or default_teacher(data), None
+    name, known = config.teacher or default_teacher(shape), None
     path = Path(config.teacher_weights)
     if config.teacher_weights and sidecar_path(path).is_file():
         known = ModelSpec.from_dict(load_artifact(path).model, (config.teacher,), "`teacher`")

@@ -247,7 +247,7 @@ def _spec_of(path: Path, model: str, data: DataSet) -> tuple[ModelSpec, History,
     """Return a teacher's architecture, its history, and its preprocessing, if a sidecar states it."""
     size, classes = data.preprocess.shape, data.preprocess.num_classes
     if not sidecar_path(path).is_file():
-        return ModelSpec.for_images(model or default_teacher(data), classes, size), [], None
+        return ModelSpec.for_images(model or default_teacher(size), classes, size), [], None
     record = load_artifact(path)
     made_for = ModelSpec.from_dict(record.model, (model,), "`teacher`")
     if model and resolve(model) != resolve(made_for.name):
