@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from imf_deploy.calib.half import HalfOnImages
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.data import DataSet
 from imf_deploy.errors import GateError
 from imf_deploy.export.onnx_writer import OnnxPrecision
-from imf_deploy.export.stage import EnginePlan, engine_path, export, write_engine
+from imf_deploy.export.stage import EnginePlan, engine_path, export, traced, write_engine
 from imf_deploy.method.products import Product
 from imf_deploy.records.files import DeployableFile
 from imf_deploy.settings import QuantizeSettings
@@ -40,22 +41,31 @@ def export_product(
         overwrite: Whether files made with other settings may be replaced.
 
     Returns:
-        The artifacts, each after the one that it was made from; and for each declined INT8 file, the reason.
+        The artifacts, each after the one that it was made from; and for each declined fp16 or INT8 file, the
+        reason.
 
     Raises:
         ImfDeployError: the network cannot be exported, or a target refuses it.
     """
+    made: list[DeployableFile] = []
+    declined: list[str] = []
     with stage("export"):
         floats: list[OnnxPrecision] = [precision for precision in precisions if precision != "int8"]
-        made = export(product, floats, engines, folder, overwrite)
-    declined: list[str] = []
+        trace = traced(product)
+        for precision in floats:
+            fitter = HalfOnImages(data, config, folder, made[0].path if made else None)
+            try:
+                made += export(product, [precision], engines, folder, overwrite, trace, fitter)
+            except GateError as error:
+                declined.append(error.what)
     if "int8" in precisions:
         images = min(config.images, len(data.train))
         with stage("calibrate"):
-            quantised, declined = export_int8(
+            quantised, missed = export_int8(
                 product, made[0], data, replace(config, images=images), engines, folder, overwrite
             )
         made += quantised
+        declined += missed
     # A later verification applies the gate that the file was made for.
     return [file.revised(gate=config.gate).save() for file in made], declined
 

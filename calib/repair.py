@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from imf_deploy.errors import GateError
 from imf_deploy.progress import say
@@ -31,7 +31,13 @@ class Repaired:
 
 
 def repair(
-    attempt: Attempt, rank: Callable[[], list[str]], layers: int, gate: Gate, most: int, name: str
+    attempt: Attempt,
+    rank: Callable[[], list[str]],
+    layers: int,
+    gate: Gate,
+    most: int,
+    name: str,
+    form: Literal["INT8", "fp16"] = "INT8",
 ) -> Repaired:
     """Return the passing file with the fewest layers in float, of those that were tried.
 
@@ -45,11 +51,13 @@ def repair(
         gate: Gate that has to hold.
         most: Largest number of layers in float.
         name: Name of the model in messages.
+        form: Precision of the other layers.
 
     Raises:
         GateError: not even ``most`` layers in float are enough.
     """
     tries: list[dict[str, Any]] = []
+    wide = "float" if form == "INT8" else "fp32"
 
     def run(count: int) -> tuple[Repaired, str]:
         excluded = tuple(rank()[:count]) if count else ()
@@ -57,7 +65,7 @@ def repair(
         tries.append({"float_layers": count, **result.attempt()})
         reason = result.missed(gate)
         if reason:
-            say(f"{name}: INT8 with {count} of {layers} layers in float misses the gate: {reason}")
+            say(f"{name}: {form} with {count} of {layers} layers in {wide} misses the gate: {reason}")
         return Repaired(content, excluded, result, tries), reason
 
     best, reason = run(0)
@@ -72,9 +80,11 @@ def repair(
         failed = count
     if reason:
         raise GateError(
-            f"INT8 is declined for {name}: {reason}, with {failed} of {layers} layers in float "
+            f"{form} is declined for {name}: {reason}, with {failed} of {layers} layers in {wide} "
             f"(with none: {whole})",
-            "Deploy fp32 or fp16, or try another `method` or more `images`",
+            "Deploy fp32 or fp16, or try another `method` or more `images`"
+            if form == "INT8"
+            else "Deploy fp32",
         )
     while passed - failed > 1:
         middle = (passed + failed) // 2

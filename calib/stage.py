@@ -82,7 +82,7 @@ def calibrate(
         ImfDeployError: the model is damaged, or the target refuses it.
     """
     model = open_float_model(path, preprocess, logits)
-    _check_data(model, data)
+    check_data(model, data)
     if config.images > (most := len(data.train)):
         raise UsageError(
             f"{config.images} calibration images were requested, but there are only {most} training images",
@@ -204,7 +204,7 @@ def calibrate(
     ).save()
 
 
-def _check_data(model: FloatModel, data: DataSet) -> None:
+def check_data(model: FloatModel, data: DataSet) -> None:
     """Refuse data whose images give other input than the model was made for."""
     want, have = model.preprocess, data.preprocess
     # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
@@ -217,7 +217,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
             )
     if not len(data.validation):
         raise UsageError(
-            f"{data.name} has no validation images to judge INT8 by", "Use a `val_fraction` above 0"
+            f"{data.name} has no validation images to judge the file by", "Use a `val_fraction` above 0"
         )
 
 

@@ -7,12 +7,13 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
+from imf_deploy.export.half_fit import find_kept
 from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
 from imf_deploy.files import write_bytes
 from imf_deploy.image_size import ImageSize, shape_of
@@ -41,7 +42,7 @@ def export_onnx(
     """Write ``module`` to ``path``, atomically: ``images [batch, C, H, W]`` -> ``logits [batch, classes]``.
 
     Batch norm is folded into convolutions, the batch is dynamic, and inputs and outputs are float32 in both
-    precisions. The same module gives the same bytes.
+    precisions. Nodes whose weights do not fit into fp16 stay in fp32. The same module gives the same bytes.
 
     Args:
         module: Module in eval mode, float32; it is copied, not changed.
@@ -57,11 +58,17 @@ def export_onnx(
         ValueError: the module is in training mode.
         ImfDeployError: the module cannot be exported in this form, or the file cannot be written.
     """
-    return save_onnx(trace_onnx(module, image_size), path, precision, metadata)
+    traced = trace_onnx(module, image_size)
+    kept = [node.node for node in find_kept(traced)] if precision == "fp16" else []
+    return save_onnx(traced, path, precision, metadata, kept)
 
 
 def save_onnx(
-    traced: ModelProto, path: Path, precision: OnnxPrecision, metadata: Mapping[str, str]
+    traced: ModelProto,
+    path: Path,
+    precision: OnnxPrecision,
+    metadata: Mapping[str, str],
+    kept: Collection[str] = (),
 ) -> OnnxInfo:
     """Write the result of :func:`trace_onnx` in one precision; see :func:`export_onnx`.
 
@@ -70,6 +77,7 @@ def save_onnx(
         path: Output file.
         precision: Precision of weights and arithmetic.
         metadata: Key-value pairs to store in the file.
+        kept: Names of nodes that stay in fp32 in an fp16 file.
     """
     import onnx
 
@@ -77,7 +85,7 @@ def save_onnx(
     model.CopyFrom(traced)
     flush_tiny(model, TINY)
     if precision == "fp16":
-        model = to_half(model)
+        model = to_half(model, kept)
     _clear_notes(model)
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     _check(model)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from onnx import ModelProto
 
@@ -17,6 +17,7 @@ from imf_deploy.errors import UsageError
 from imf_deploy.export.build_options import changed_options, check_options
 from imf_deploy.export.choice import PORTABLE_CAPABILITIES, FileChoice, profiles_text, rtx_runs_on
 from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here, this_gpu
+from imf_deploy.export.half_fit import find_kept
 from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.tensorrt_writer import build_engine
@@ -25,6 +26,7 @@ from imf_deploy.files import fingerprint, sha256_file
 from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, carried
+from imf_deploy.records.half import HalfFit
 from imf_deploy.settings import EngineSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
@@ -88,12 +90,42 @@ def _rtx_without_targets(here: str) -> str:
     return f"This GPU (SM{here}) cannot run these TensorRT-RTX engines; for others, use: {other}"
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """The nodes of an fp16 file that stay in fp32.
+
+    Attributes:
+        half: The part of the file's record.
+        model: The fp32 model whose nodes it names; ``None`` for the traced product.
+    """
+
+    half: HalfFit
+    model: ModelProto | None = None
+
+
+class HalfFitter(Protocol):
+    """What fits fp16 files to images; see :class:`imf_deploy.calib.half.HalfOnImages`."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the fit besides the model."""
+
+    def fit(self, product: Product, trace: Callable[[], ModelProto]) -> Fitted:
+        """Return the fit of a product.
+
+        Raises:
+            GateError: fp16 misses its gate.
+        """
+
+
 def export(
     product: Product,
     precisions: Sequence[OnnxPrecision],
     engines: EnginePlan | None,
     folder: Path,
     overwrite: bool = False,
+    trace: Callable[[], ModelProto] | None = None,
+    fitter: HalfFitter | None = None,
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
@@ -106,12 +138,15 @@ def export(
         engines: How to build engines, and in which precisions; ``None`` builds none.
         folder: Output folder.
         overwrite: Whether files made with other settings may be replaced.
+        trace: Returns the traced product, if several calls share it.
+        fitter: Fits fp16 to images; without it, only the weights are judged.
 
     Returns:
         The artifacts, each ONNX file before its engine.
 
     Raises:
         UsageError: no precision is given, or one that is not a float precision.
+        GateError: fp16 misses its gate.
         ImfDeployError: the network cannot be exported, or TensorRT refuses it.
     """
     if not precisions or set(precisions) - set(get_args(OnnxPrecision)):
@@ -121,14 +156,19 @@ def export(
         )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
-    trace = cache(lambda: trace_onnx(product.module, product.shape))
+    trace = trace or traced(product)
     for precision in precisions:
         path = folder / f"{_stem(product.artifact, precision)}.onnx"
-        onnx_file = write_onnx(product, path, precision, overwrite, trace)
+        onnx_file = write_onnx(product, path, precision, overwrite, trace, fitter)
         made.append(onnx_file)
         if engines and precision in engines.precisions:
             made.append(write_engine(onnx_file, engines, engine_path(onnx_file, engines, folder), overwrite))
     return made
+
+
+def traced(product: Product) -> Callable[[], ModelProto]:
+    """Return a function that traces a product when it is first called."""
+    return cache(lambda: trace_onnx(product.module, product.shape))
 
 
 def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
@@ -147,6 +187,7 @@ def write_onnx(
     precision: OnnxPrecision,
     overwrite: bool = False,
     trace: Callable[[], ModelProto] | None = None,
+    fitter: HalfFitter | None = None,
 ) -> OnnxFile:
     """Write a product as one ONNX file, with its sidecar.
 
@@ -156,14 +197,19 @@ def write_onnx(
         precision: ``fp32`` or ``fp16``.
         overwrite: Whether a file made with other settings may be replaced.
         trace: Returns the traced product, if several files share it.
+        fitter: Fits fp16 to images; without it, only the weights are judged.
 
     Raises:
         UsageError: the path belongs to another file.
+        GateError: fp16 misses its gate; nothing is written.
         ImfDeployError: the network cannot be exported.
     """
     record = product.artifact
+    trace = trace or traced(product)
+    fitter = fitter if precision == "fp16" else None
     accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
-    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions()])
+    fitted_by = [fitter.key] if fitter else []
+    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions(), *fitted_by])
     if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {
@@ -175,9 +221,11 @@ def write_onnx(
         "tools": json.dumps(versions()),
         **{name: repr(value) for name, value in accuracy.items() if value is not None},
     }
-    info = save_onnx(
-        trace() if trace else trace_onnx(product.module, product.shape), path, precision, metadata
-    )
+    fitted = fitter.fit(product, trace) if fitter else _by_weights(trace(), precision)
+    half = fitted.half if fitted else None
+    kept = [node.node for node in half.kept] if half else []
+    model = fitted.model if fitted and fitted.model else trace()
+    info = save_onnx(model, path, precision, metadata, kept)
     return OnnxFile(
         path=path,
         sha256=sha256_file(path),
@@ -189,8 +237,15 @@ def write_onnx(
         source=record.sha256,
         operators=dict(info.operators),
         opset=info.opset,
+        half=half and replace(half, casts=info.operators.get("Cast", 0)),
         **carried(record),
     ).save()
+
+
+def _by_weights(traced: ModelProto, precision: OnnxPrecision) -> Fitted | None:
+    """Return the fit of a product whose activations are not known; ``None`` if its weights fit."""
+    kept = find_kept(traced) if precision == "fp16" else []
+    return Fitted(HalfFit(kept=kept, casts=0)) if kept else None
 
 
 def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite: bool = False) -> EngineFile:

@@ -51,8 +51,8 @@ def distill(
             ``DistillSettings``, which depend on whether there are ``student_weights``. ``settings.student``
             is not used.
         student_weights: Weights that a named student starts from: a file, ``pretrained``,
-            ``pretrained:TAG`` or ``hf-hub:OWNER/NAME``; by default those of ``settings``, or fresh ones. A
-            module has its own.
+            ``pretrained:TAG`` or ``hf-hub:OWNER/NAME``; by default fresh ones. A module has its own. With
+            ``settings``, give ``DistillSettings(student_weights=...)`` instead.
         preprocess: How images are prepared as the networks' input, and the names of the classes; it is stored
             in every file that is made. Named data has its own.
         folder: Folder for checkpoints, so that the same call resumes after an interruption; by default
@@ -72,7 +72,11 @@ def distill(
     if settings is None:
         settings = DistillSettings(student_weights=str(student_weights or ""))
     elif student_weights is not None:
-        settings = replace(settings, student_weights=str(student_weights))
+        # Settings that were made for a fresh start would destroy what the weights have learned.
+        raise UsageError(
+            "settings and student_weights are both given, and the defaults of settings depend on the weights",
+            "Give the weights to the settings: DistillSettings(student_weights=...)",
+        )
     if isinstance(student, str):
         settings = replace(settings, student=student)
     elif settings.student_weights:

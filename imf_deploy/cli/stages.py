@@ -12,7 +12,7 @@ from imf_deploy.files import write_yaml
 from imf_deploy.progress import say
 from imf_deploy.settings import ExportSettings, QuantizeSettings
 from imf_deploy.settings.data import PlaceSettings
-from imf_deploy.settings.quantize import Int8Settings
+from imf_deploy.settings.quantize import HalfSettings, Int8Settings
 from imf_deploy.settings.run import ProductSettings
 
 
@@ -187,3 +187,39 @@ def calibrate(
         say(f"{made.path}: {metric.title} {own}, float {float_value}")
     worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
     say(f"Most sensitive layers (divergence caused by each one alone): {worst}")
+
+
+def to_fp16(
+    model: Annotated[Path, Parameter(help="A float32 ONNX classifier.")],
+    /,
+    *,
+    config: HalfSettings = HalfSettings(),
+    place: PlaceSettings = PlaceSettings(),
+    preprocess: Annotated[
+        Path | None, Parameter(help="JSON with the preprocessing, for a model that does not carry it.")
+    ] = None,
+    logits: o.Logits = "",
+    output: Annotated[Path | None, o.to("Folder to write to; by default the model's own.")] = None,
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Convert a model to fp16 within an accuracy gate, keeping nodes in fp32 where needed.
+
+    These are the nodes whose numbers do not fit into fp16, by their weights and
+    by their activations on images, and layers that would miss the gate.
+
+    Exits with 3 if fp16 misses the gate nevertheless.
+    """
+    from imf_deploy.calib.half_file import to_fp16 as run
+    from imf_deploy.calib.model import open_float_model
+    from imf_deploy.cli.model_data import model_data
+
+    opened = model_data(open_float_model(model, preprocess, logits).artifact, place)
+    made = run(model, opened, config, output or model.parent, preprocess, overwrite, logits)
+    write_yaml(made.path.with_suffix(".config.yaml"), common.settings)
+    if (half := made.half) and (result := half.validation):
+        say(
+            f"{made.path}: {result.accuracy:.2%} of {result.images} validation images, "
+            f"fp32 {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
+            f"{len(half.kept)} nodes in fp32, {half.casts} Casts"
+        )

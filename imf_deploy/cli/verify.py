@@ -66,7 +66,10 @@ def verify(
     check_files(product, files)
     opened = reopen_data(product.artifact.data_config, place.data, place.data_root, place.labels)
     if product.artifact.evaluated_on not in ("", opened.fingerprint):
-        say(f"{opened.name} is not the data that {against} was evaluated on")
+        say(
+            f"{opened.name} differs from the data that {against} was evaluated on: in its images, splits, "
+            "how they are prepared, or its name"
+        )
     (*_, last) = run(product, files, opened, gate, search=True)
     result = verified(last)
     if result.status == "not-run":

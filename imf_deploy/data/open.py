@@ -24,7 +24,17 @@ from imf_deploy.untrusted import printable, shorten
 TEST_FRACTION = 0.2
 
 
-_PREPARED = ("mean", "std", "interpolation", "crop_fraction", "starting")
+_SINCE: dict[str, Any] = {
+    "mean": None,
+    "std": None,
+    "interpolation": None,
+    "crop_fraction": None,
+    "starting": None,
+    "channels": 3,
+}
+"""Fields that were added to the settings, with the value at which the fingerprint is as it was before."""
+_APART = ("labels", "unlabelled")
+"""Fields that it leaves out: the data set's own holds the labels; a distillation's, the unlabelled images."""
 
 
 def _check(config: DataSettings) -> None:
@@ -78,14 +88,12 @@ def open_data(config: DataSettings, download: bool = True, complete: bool = True
     splits = [len(part) for part in (data.train, data.validation, data.test)]
     config = _resolved(config, data.preprocess)
     described = asdict(config) | {"data": data.name, "data_root": "", "splits": splits}
-    # The data set's own fingerprint holds the labels; unlabelled images belong to a distillation.
-    del described["labels"], described["unlabelled"]
-    for name in _PREPARED:
-        if described[name] is None:  # as before there was a choice
-            del described[name]
-    if config.channels == 3:  # as before there was a choice
-        del described["channels"]
-    known = fingerprint([data.fingerprint, described])
+    hashed = {
+        name: value
+        for name, value in described.items()
+        if name not in _APART and (name not in _SINCE or value != _SINCE[name])
+    }
+    known = fingerprint([data.fingerprint, hashed])
     recorded = asdict(config)
     del recorded["starting"]
     return replace(data, notes=notes, fingerprint=known, config=recorded)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -139,9 +140,10 @@ def read_pretrained(text: str, spec: ModelSpec, labels: Sequence[str] = (), key:
             record = load_artifact(path)
             _check_name(record.model, spec, path)
             preparation, known = record.preprocess.preparation, record.preprocess.labels
-    found = _fitted_to_channels(sets, spec, path, source, key)
+    network = _Network(spec)
+    found = _fitted_to_channels(sets, network, path, source, key)
     if found.classes == spec.num_classes and known and labels and known != tuple(labels):
-        found = replace(found, new=frozenset(_classifier(spec)))
+        found = replace(found, new=frozenset(network.classifier))
         notes.append(
             f"{source} was trained for other classes: its classifier is left out, and a new one starts"
         )
@@ -192,36 +194,59 @@ class _Found:
     notes: list[str]
 
 
-def _fitted_to_channels(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:
+@dataclass(frozen=True)
+class _Network:
+    """A fresh network, which is built when it is first needed."""
+
+    spec: ModelSpec
+
+    @cached_property
+    def tensors(self) -> State:
+        """Its ``state_dict``."""
+        with torch.random.fork_rng(devices=[]):
+            return build_model(self.spec).state_dict()
+
+    @cached_property
+    def classifier(self) -> Mapping[str, list[int]]:
+        """The tensors whose shape depends on the number of classes, with the dimensions that do."""
+        other = _Network(replace(self.spec, num_classes=self.spec.num_classes + 1)).tensors
+        return {
+            name: [i for i, (a, b) in enumerate(zip(tensor.shape, other[name].shape, strict=True)) if a != b]
+            for name, tensor in self.tensors.items()
+            if tensor.shape != other[name].shape
+        }
+
+
+def _fitted_to_channels(sets: Sets, network: _Network, path: Path, source: str, key: str) -> _Found:
     """Find the weights of a network, also in a file of the same network for three channels."""
-    channels, height, width = spec.shape
+    channels, height, width = network.spec.shape
     try:
-        return _fitted(sets, spec, path, source, key)
+        return _fitted(sets, network, path, source, key)
     except UsageError:
         raise
     except ImfDeployError:
         if channels == 3:
             raise
-        three = replace(spec, image_size=short((3, height, width)))
+        three = _Network(replace(network.spec, image_size=short((3, height, width))))
         with contextlib.suppress(ImfDeployError):
             found = _fitted(sets, three, path, source, key)
             note = f"{source} is for images of three channels: the first convolution's are added up"
-            summed = sum_channels(found.tensors, _fresh(spec))
+            summed = sum_channels(found.tensors, network.tensors)
             return replace(found, tensors=summed, notes=[*found.notes, note])
         raise
 
 
-def _fitted(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _Found:
+def _fitted(sets: Sets, network: _Network, path: Path, source: str, key: str) -> _Found:
     """Find the weights of a network in a file.
 
     Raises:
         UsageError: there are no weights under the key.
         ImfDeployError: more than the classifier differs.
     """
-    own = _fresh(spec)
-    forms: list[tuple[int | None, frozenset[str], State]] = [(spec.num_classes, frozenset(), own)]
+    own = network.tensors
+    forms: list[tuple[int | None, frozenset[str], State]] = [(network.spec.num_classes, frozenset(), own)]
     if choose(sets, own, path, key)[1].mismatches:
-        head = _classifier(spec)
+        head = network.classifier
         forms += [
             (classes, frozenset(head), _with_classes(own, head, classes))
             for classes in _class_counts(sets, own, head)
@@ -237,24 +262,9 @@ def _fitted(sets: Sets, spec: ModelSpec, path: Path, source: str, key: str) -> _
     # With the file's own number of classes, the message names what really differs.
     _, fitted, _ = choose(sets, forms[min(1, len(forms) - 2)][2], path, key)
     raise ImfDeployError(
-        f"{source} does not belong to {spec.name} ({'; '.join(fitted.mismatches)})",
+        f"{source} does not belong to {network.spec.name} ({'; '.join(fitted.mismatches)})",
         "Name the network that the weights were trained with",
     )
-
-
-def _fresh(spec: ModelSpec) -> dict[str, Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        return build_model(spec).state_dict()
-
-
-def _classifier(spec: ModelSpec) -> dict[str, list[int]]:
-    """Return the tensors whose shape depends on the number of classes, with the dimensions that do."""
-    own, other = _fresh(spec), _fresh(replace(spec, num_classes=spec.num_classes + 1))
-    return {
-        name: [i for i, (a, b) in enumerate(zip(tensor.shape, other[name].shape, strict=True)) if a != b]
-        for name, tensor in own.items()
-        if tensor.shape != other[name].shape
-    }
 
 
 def _class_counts(sets: Sets, own: State, head: Mapping[str, list[int]]) -> list[int]:

@@ -13,6 +13,7 @@ from imf_deploy.files import write_json
 from imf_deploy.forms import STRICT, Number, Whole
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import StripProof, Verification
+from imf_deploy.records.half import HalfFit
 from imf_deploy.records.making import (
     Block,
     Built,
@@ -241,6 +242,8 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
         operators: Number of nodes by operator.
         opset: Opset of the default domain.
         calibration: How INT8 was made; null for float files.
+        half: How fp16 was fitted to images; null for other files, and if neither images nor weights asked for
+            it.
     """
 
     kind: Literal["onnx"] = "onnx"
@@ -248,6 +251,7 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
     operators: dict[str, Whole] = {}
     opset: Whole = 0
     calibration: Calibrated | None = None
+    half: HalfFit | None = None
 
 
 class EngineFile(DeployableFile, title="an engine"):

@@ -9,7 +9,7 @@ from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSet
 from imf_deploy.settings.export import BatchRange, BuildSettings, EngineSettings, ExportSettings
 from imf_deploy.settings.gate import Gate
 from imf_deploy.settings.plan import PlanSettings
-from imf_deploy.settings.quantize import QuantizeSettings
+from imf_deploy.settings.quantize import HalfSettings, QuantizeSettings
 from imf_deploy.settings.run import RunSettings
 from imf_deploy.settings.study import StudySettings
 from imf_deploy.settings.teacher import GivenTeacher, ReadingSettings, RunTeacher, TeacherSettings
@@ -27,6 +27,7 @@ __all__ = [
     "ExportSettings",
     "Gate",
     "GivenTeacher",
+    "HalfSettings",
     "LossSettings",
     "MonitoringSettings",
     "PlanSettings",

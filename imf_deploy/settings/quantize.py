@@ -55,3 +55,12 @@ class QuantizeSettings(Int8Settings):
         ),
         INTERNAL,
     ] = 0.5
+
+
+@settings()
+class HalfSettings:
+    """Everything that decides an fp16 file apart from the model and the data."""
+
+    images: Annotated[Count, Field(description="Number of training images to measure activations on.")] = 512
+    seed: Annotated[Whole, Field(description="Seed for choosing these images.")] = 0
+    gate: Gate = Gate()

@@ -10,7 +10,8 @@ from imf_deploy.method.names import PLAIN
 from imf_deploy.models import build_deployable, check_student
 from imf_deploy.models.names import file_stem
 from imf_deploy.progress import say
-from imf_deploy.settings import StudySettings
+from imf_deploy.settings import StudySettings, TrainingSettings
+from imf_deploy.settings.starts import STUDY
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import Trained
 from imf_deploy.study.run import Run, read_start, spec_of
@@ -149,6 +150,8 @@ def main_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
     for thin in config.thin:
         first = chosen[config.students[0], "kd"]
         settings = {name: value for name, value in first.items() if name != "student_weights"}
+        if config.student_weights:  # chosen for trained weights, and these start fresh
+            settings["lr"] = settings.get("lr", config.lr) * TrainingSettings.lr / STUDY.defaults["lr"]
         for seed in config.seeds:
             base = replace(config.training, seed=seed, epochs=thin.epochs or config.epochs)
             runs.append(Run.of(thin.student, "kd", settings, base, tested=True))

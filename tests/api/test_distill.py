@@ -157,9 +157,9 @@ def test_defaults_follow_the_weights_that_the_student_starts_from(
     torch.save(build_model(ModelSpec("resnet8", 3, 16)).state_dict(), tmp_path / "start.pt")
     given = imf_deploy.distill("resnet8", big, loader, student_weights=tmp_path / "start.pt").artifact.config
     assert given["lr"] == STUDENT.defaults["lr"]
-    own = settings(lr=0.03)
-    distilled = imf_deploy.distill(
-        "resnet8", big, loader, settings=own, student_weights=tmp_path / "start.pt"
-    )
+    own = settings(lr=0.03, student_weights=str(tmp_path / "start.pt"))
+    distilled = imf_deploy.distill("resnet8", big, loader, settings=own)
     assert distilled.artifact.config["lr"] == 0.03
     assert distilled.artifact.config["body_lr_factor"] == 1
+    with pytest.raises(UsageError, match="settings and student_weights are both given"):
+        imf_deploy.distill("resnet8", big, loader, settings=settings(), student_weights=tmp_path / "start.pt")

@@ -118,12 +118,13 @@ def test_in_python_a_named_student_starts_from_weights(
     data: DataSet, teacher: Teacher, tmp_path: Path
 ) -> None:
     path = write_weights(tmp_path / "w.safetensors", 7, 5)
-    made = imf_deploy.distill("resnet8", teacher.module, data, settings=CONFIG, student_weights=path)
+    config = replace(CONFIG, student_weights=str(path))
+    made = imf_deploy.distill("resnet8", teacher.module, data, settings=config)
     name = next(n for n, t in read_weights(path).items() if t.dim() == 4)
     assert torch.allclose(made.graph.student.state_dict()[name], read_weights(path)[name], atol=1e-5)
     assert made.artifact.starting_weights is not None
     with pytest.raises(UsageError, match="the student is a module"):
-        imf_deploy.distill(made.graph.student, teacher.module, data, settings=CONFIG, student_weights=path)
+        imf_deploy.distill(made.graph.student, teacher.module, data, settings=config)
 
 
 FACTORY = """

@@ -10,6 +10,7 @@ import torch
 from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
+from imf_deploy.settings.starts import STUDY
 from imf_deploy.settings.study import Thin
 from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
 from imf_deploy.study.page import _listed
@@ -121,7 +122,13 @@ def test_given_weights_are_for_all_methods_but_not_for_thin_students() -> None:
     check_study(config)
     assert {run.settings["student_weights"] for run in trials(config)} == {"start.pt"}
     runs = main_runs(config, choose(config, [], []))
-    assert {run.student for run in runs if "student_weights" not in run.settings} == {"resnet8x0.5"}
+    thin = [run for run in runs if "student_weights" not in run.settings]
+    assert {run.student for run in thin} == {"resnet8x0.5"}
+    # What starts fresh trains at the rate of a fresh start.
+    usual = replace(CONFIG, lr=STUDY.defaults["lr"], student_weights="start.pt", students=("resnet8",))
+    thin = [run for run in main_runs(usual, choose(usual, [], [])) if run.student == "resnet8x0.5"]
+    assert [run.settings["lr"] for run in thin] == pytest.approx([TrainingSettings.lr] * len(thin))
+    assert thin
     assert "start.pt" not in _listed(runs[0].settings)
     with pytest.raises(UsageError, match="`student_weights` cannot be used"):
         check_study(replace(CONFIG, student_weights="start.pt"))
