@@ -9,6 +9,7 @@ from pydantic import Field
 
 from imf_deploy.files import finite
 from imf_deploy.settings.base import Words, settings
+from imf_deploy.settings.compare import LatencyBudget
 from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import DistillSettings, TuningSettings
 from imf_deploy.settings.export import DEPLOY, ExportSettings
@@ -75,8 +76,8 @@ class JobSettings(TuningSettings, ConfidenceSettings, BestProductSettings):
 
 
 @settings("Export")
-class LatencySettings:
-    """How long latencies are measured for."""
+class LatencySettings(LatencyBudget):
+    """How long latencies are measured for, and the limit that the recommended file keeps."""
 
     bench_seconds: Annotated[
         float, Field(ge=0, description="Minimum measuring time of each file's latency in seconds.")

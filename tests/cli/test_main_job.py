@@ -169,6 +169,10 @@ def test_the_same_command_again_makes_nothing_anew(
     assert done.code == 0, done.err
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     assert "epoch" not in done.err
+    tight = here(*command, "--latency-budget-ms", "1e-6", "--output", out)
+    assert tight.code == 3
+    assert "no file is within 1e-06 ms: the fastest, deploy/" in tight.err.lower()
+    assert json.loads((out / "report.json").read_text())["latency_budget_ms"] == 1e-6
 
 
 def test_the_stages_go_on_from_its_files(here: Callable[..., Any], out: Path, tmp_path: Path) -> None:

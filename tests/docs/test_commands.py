@@ -19,6 +19,7 @@ NOT_RUN = {
         ("strip", "export", "calibrate", "verify", "refit-engine", "predict", "evaluate", "compare-files"),
         "it reads what a training has written",
     ),
+    "plan": "it exports and measures for minutes",
     "bench": "it measures for minutes, some rows on a GPU",
 }
 """Commands that are only parsed, and why."""
