@@ -3,8 +3,8 @@
     python benchmarks/clients.py imf-deploy-out [--images 60] [--environments FOLDER] [--only NAME …]
 
 Each client is installed in a virtual environment of its own, by pip or npm, and runs every file on test
-images at the batches 1 and 5. A cell has the worst of both: the largest difference of a logit from the product in
-PyTorch, and the fraction of images that get the same class as in PyTorch. A client that refuses a file is
+images at the batches 1 and 5. A cell has the worst of both: the largest difference of a logit from the product
+in PyTorch, and the fraction of images that get the same class as in PyTorch. A client that refuses a file is
 listed with its own message below the table.
 """
 

@@ -29,8 +29,6 @@ from imf_deploy.report.left_out import left_out
 from imf_deploy.report.verdict import deploy_sentence, is_trial
 from imf_deploy.run.folder import RunFolder, open_run
 from imf_deploy.settings import GraphSettings, MonitoringSettings, QuantizeSettings, RunSettings
-from imf_deploy.settings.run import BEST, LatencySettings
-from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings
 from imf_deploy.settings.run import ALL, BEST, LatencySettings
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select

@@ -96,7 +96,7 @@ class RunSettings(JobSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        # Neither a timing cache nor accepting a weak teacher changes a result.
+        # None of a timing cache, accepting a weak teacher and keeping slow files changes a result.
         decisive = replace(
             self,
             export=replace(self.export, timing_cache=None),
@@ -104,5 +104,6 @@ class RunSettings(JobSettings):
         )
         # Lists instead of tuples, as JSON reads them back.
         content: dict[str, Any] = finite(asdict(decisive))
+        del content["int8"]["keep_int8"]
         # At the same level as the products: both decide which files are made, but not their content.
         return content | {"precisions": content["export"].pop("precisions")}

@@ -45,7 +45,7 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         "--device", "cpu",
         # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance, and more
         # so where a head is fitted to features that are all but constant.
-        "--max-accuracy-drop", "100", "--min-agreement", "0", "--no-refit",
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8", "--no-refit",
         "--output", str(tmp_path_factory.mktemp("run") / "out"),
     ]  # fmt: skip
 
@@ -196,7 +196,7 @@ def test_few_files_by_default_and_all_of_them_later(
     command = [
         "distill-and-export", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
         "--teacher-epochs", "1", "--epochs", "1", "--bench-seconds", "0", "--device", "cpu",
-        "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", out,
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8", "--output", out,
     ]  # fmt: skip
 
     def names(folder: str, kinds: tuple[str, ...]) -> set[str]:
