@@ -18,7 +18,7 @@ from PIL import Image
 Words = tuple[str, ...]
 RUN = "run/deploy/resnet8-imf@1"
 PRODUCT = "run/products/resnet8-imf@1.safetensors"
-_GATE = ("--max-accuracy-drop", "100", "--min-agreement", "0")
+_GATE = ("--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8")
 _TINY = ("--epochs", "1", "--device", "cpu", "--batch-size", "8")
 TEACHER = ("train-teacher", "--teacher", "resnet8", *_TINY, "--output", "new/t.safetensors")
 _DISTILL = ("distill", "--data", "data", "--student", "resnet8", *_TINY, "--output", "new")
