@@ -156,8 +156,9 @@ def test_onnx_files_say_what_they_are(report: dict[str, Any], out: Path) -> None
         record = load_artifact(out / row["path"])
         assert said["source_sha256"] == record.source
         kinds = Counter(node.op_type for node in model.graph.node)
-        assert kinds["MatMul"] == 1
-        assert not {"Softmax", "BatchNormalization", "Gemm"} & set(kinds)
+        assert kinds["Gemm"] == (row["precision"] != "fp16")
+        assert kinds["MatMul"] == (row["precision"] == "fp16")
+        assert not {"Softmax", "BatchNormalization"} & set(kinds)
 
 
 def test_the_same_command_again_makes_nothing_anew(
