@@ -15,7 +15,7 @@ from imf_deploy.export.stage import choose_engines, write_engine, write_onnx
 from imf_deploy.image_size import ImageSize
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import EngineFile, OnnxFile
-from imf_deploy.settings import EngineSettings, QuantizeSettings
+from imf_deploy.settings import EngineSettings, GraphSettings, QuantizeSettings
 from imf_deploy.settings.export import Precision
 
 
@@ -29,6 +29,7 @@ def export_onnx(
     image_size: ImageSize | None = None,
     preprocess: Preprocess | None = None,
     name: str = "",
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
     overwrite: bool = True,
 ) -> OnnxFile:
     """Write a network as one ONNX file, with its record ``<path>.json`` next to it.
@@ -53,6 +54,7 @@ def export_onnx(
         preprocess: How images are prepared as the input of a module, and the names of its classes; it is
             stored in the file.
         name: Name of a module in records and reports; if empty, the name of its class.
+        graph: How the file is written, such as its opset.
         overwrite: Whether an existing file is replaced.
 
     Returns:
@@ -70,7 +72,7 @@ def export_onnx(
     if calibration is None:
         if validation is not None:
             raise UsageError("validation needs calibration", "Give images for calibration too")
-        return write_onnx(product, path, precision, overwrite)
+        return write_onnx(product, path, precision, overwrite, graph=graph)
     if precision != "fp16":
         raise UsageError(f"calibration is for fp16, not {precision}", "Leave it out")
     own = product.artifact.preprocess
@@ -82,7 +84,7 @@ def export_onnx(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         fitter = HalfOnImages(data, QuantizeSettings(), Path(folder))
-        return write_onnx(product, path, precision, overwrite, fitter=fitter)
+        return write_onnx(product, path, precision, overwrite, fitter=fitter, graph=graph)
 
 
 def build_engine(

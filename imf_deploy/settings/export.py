@@ -25,6 +25,10 @@ DEPLOY: Literal["deploy"] = "deploy"
 """The precisions that are usually deployed: ONNX files in fp32 and int8, and an engine in fp16."""
 EVERY_PRECISION: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
+OLDEST_OPSET = 13
+"""The first opset whose Q/DQ operators have a scale for each channel."""
+NEWEST_OPSET = 20
+
 _MOST_PROFILES = 16
 
 
@@ -203,7 +207,22 @@ class EngineSettings(BuildSettings):
 
 
 @settings("Export")
-class ExportSettings(EngineSettings):
+class GraphSettings:
+    """How ONNX files are written."""
+
+    opset: Annotated[
+        int | None,
+        Field(
+            ge=OLDEST_OPSET,
+            le=NEWEST_OPSET,
+            description="Opset of ONNX files; by default 17, which ONNX Runtime 1.12 and newer load, or 18 "
+            "for networks that need it.",
+        ),
+    ] = None
+
+
+@settings("Export")
+class ExportSettings(EngineSettings, GraphSettings):
     """Which files are written, and how engines are built."""
 
     precisions: Annotated[

@@ -29,7 +29,7 @@ NOT_RUN = {
         ),
         "it reads what a training has written",
     ),
-    "compare-files": "it reads what a training has written",
+    "plan": "it exports and measures for minutes",
     "bench": "it measures for minutes, some rows on a GPU",
 }
 """Commands that are only parsed, and why."""
