@@ -80,6 +80,7 @@ def export(
     is calibrated on training images, and written if it passes its gate on
     validation images.
     """
+    from imf_deploy.calib.half import describe_halves
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
@@ -110,7 +111,7 @@ def export(
     write_yaml(folder / f"{product.stem}.config.yaml", common.settings)
     for made in files:
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
-    for reason in declined:
+    for reason in [*describe_halves(files), *declined]:
         say(reason)
 
 
@@ -217,6 +218,7 @@ def to_fp16(
 
     Exits with 3 if fp16 misses the gate nevertheless.
     """
+    from imf_deploy.calib.half import describe_halves
     from imf_deploy.calib.half_file import to_fp16 as run
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.cli.model_data import model_data
@@ -230,3 +232,5 @@ def to_fp16(
             f"fp32 {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
             f"{len(half.kept)} nodes in fp32, {half.casts} Casts"
         )
+    for reason in describe_halves([made]):
+        say(reason)
