@@ -147,10 +147,15 @@ def _add_input(graph: _Additions, interface: InterfaceSettings, preprocess: Prep
             if name == INPUT:
                 node.input[place] = normal
     graph.graph.input[0].CopyFrom(helper.make_tensor_value_info(INPUT, TensorProto.UINT8, shape))
-    pixels = graph.before("Transpose", [INPUT], "channels_first", perm=[0, 3, 1, 2]) if last else INPUT
+    values = INPUT
     if interface.input_size == "any":
-        pixels = _add_resize(graph, pixels, preprocess)
-    values = graph.before("Cast", [pixels], "pixels", to=TensorProto.FLOAT)
+        # Scaled as bytes, because Pillow rounds scaled pixels.
+        values = graph.before("Transpose", [INPUT], "channels_first", perm=[0, 3, 1, 2])
+        values = _add_resize(graph, values, preprocess)
+    # First of all, because TensorRT does nothing else with bytes.
+    values = graph.before("Cast", [values], "pixels", to=TensorProto.FLOAT)
+    if last and interface.input_size != "any":
+        values = graph.before("Transpose", [values], "channels_first", perm=[0, 3, 1, 2])
     # As in Preprocess.normalize, so that every value is the same. One channel is copied by broadcasting.
     mean, std = (
         np.array(numbers, np.float32).reshape(1, -1, 1, 1) * np.float32(255)
