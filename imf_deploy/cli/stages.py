@@ -175,7 +175,8 @@ def calibrate(
 ) -> None:
     """Quantise a model to INT8 within an accuracy gate, keeping sensitive layers in float where needed.
 
-    Exits with 3 if INT8 misses the gate nevertheless.
+    Exits with 3 if INT8 misses the gate nevertheless, or is not faster on this
+    machine.
     """
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
@@ -193,6 +194,11 @@ def calibrate(
         f"float {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
         f"{len(about.float_layers)} of {about.layers} layers in float"
     )
+    if speed := about.speed:
+        say(
+            f"{made.path}: {speed.ratio:.2f} times the latency of {speed.other} on this machine "
+            f"({speed.machine()}; 95 % interval {speed.low:.2f} to {speed.high:.2f})"
+        )
     for name, _ in config.gate.gate:
         metric = result.metrics[name]
         own, float_value = metric_value(metric), metric_value(metric, reference=True)

@@ -114,6 +114,11 @@ def _read_precisions(text: str) -> Any:
     unknown = [name for name in names if name not in EVERY_PRECISION]
     if names == (DEPLOY,):
         return DEPLOY
+    if "bf16" in unknown:
+        raise UsageError(
+            "`precisions` bf16 is not written: no runtime on CPUs computes it, so nothing could be verified",
+            "Use fp16, where nodes that need the range of fp32 stay in fp32",
+        )
     if unknown or not names:
         raise UsageError(
             f"`precisions` '{', '.join(unknown)}' is not known",

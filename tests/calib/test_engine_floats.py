@@ -54,7 +54,7 @@ def test_fp32_where_tensorrt_takes_no_fp16(model: FloatModel, ranges: Ranges, ma
 
 
 def test_the_file_keeps_the_choice(whole: Path, many: DataSet, tmp_path: Path) -> None:
-    config = QuantizeSettings(target="tensorrt", images=60, rank=False)
+    config = QuantizeSettings(target="tensorrt", images=60, rank=False, keep_int8=True)
     made = calibrate(whole, many, config, tmp_path)
     assert made.calibration.engine_floats == "fp16"
     assert engine_source(made.path) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from imf_deploy.errors import GateError
 from imf_deploy.export.half import to_half
 from imf_deploy.export.half_arithmetic import emulate_half
 from imf_deploy.export.half_fit import find_kept
+from imf_deploy.export.tensorrt_writer import check_readable
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import HalfSettings, QuantizeSettings
 from imf_deploy.verification.origin import check_record
@@ -98,6 +100,8 @@ def test_a_region_stays_in_fp32(factor: float, make_file: Make, many: DataSet, t
     assert made.operators["Cast"] == made.half.casts == 2  # type: ignore[union-attr]
     assert made.precision == "fp16"
     check_answers(made, source, many)
+    if find_spec("tensorrt_rtx"):
+        check_readable(made.path, "rtx")
 
 
 def test_layers_that_miss_the_gate_stay_in_fp32(make_file: Make, many: DataSet, tmp_path: Path) -> None:
