@@ -15,7 +15,9 @@ from imf_deploy.settings.starts import STUDY
 from imf_deploy.settings.training import BudgetSettings, TrainingSettings
 
 MOST_TRIES = 4
-MethodName = Literal["ce", "kd", "fitnet", "dkd", "imf"]
+MethodName = Literal[
+    "ce", "kd", "fitnet", "crd", "reviewkd", "dkd", "dist", "mlkd", "kd-ls", "mlkd-ls", "imf"
+]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,10 @@ class StudySettings(BudgetSettings, GoalSettings):
     ] = (DistillSettings.student,)
     methods: Annotated[
         tuple[MethodName, ...],
-        Field(description="Some of ce, kd, fitnet, dkd and imf: cross-entropy, KD, hints, DKD and IMF."),
+        Field(
+            description="Some of ce, kd, fitnet, crd, reviewkd, dkd, dist, mlkd, kd-ls, mlkd-ls and imf: see "
+            "docs/study.md."
+        ),
         Text(words),
     ] = ("ce", "kd", "fitnet", "dkd", "imf")
     seeds: Annotated[

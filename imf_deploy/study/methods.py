@@ -16,8 +16,8 @@ class Method:
 
     Attributes:
         source: The paper; :data:`imf_deploy.study.selection.TITLES` has the method's name.
-        candidates: Settings to choose from on validation images, the usual ones first. All other settings
-            are the same for all methods.
+        candidates: Settings to choose from on validation images, those that were published for CIFAR-100, or
+            the usual ones, first. All other settings are the same for all methods.
     """
 
     source: str
@@ -27,6 +27,11 @@ class Method:
 _KD = {"beta": LossSettings.beta, "temperature": LossSettings.temperature}
 _IMF = {"alpha": LossSettings.alpha, **_KD}
 _DKD = {"target": 1.0, "others": 8.0, "temperature": 4.0}
+_CRD = {"contrast": 0.8, "kd": 0.0, "temperature": 4.0}
+_DIST = {"classes": 2.0, "images": 2.0, "temperature": 4.0}
+_KD_LS = {"labels": 0.1, "kd": 9.0, "temperature": 2.0}
+_MLKD = {"labels": 0.1, "levels": 0.9}
+_MLKD_LS = {"labels": 0.1, "levels": 9.0}
 
 _SLOW = {"lr": 0.025}
 
@@ -51,6 +56,30 @@ METHODS: dict[str, Method] = {
     "dkd": Method(
         "Zhao et al. 2022",
         (_DKD, _DKD | _SLOW, _DKD | {"others": 2.0}, _DKD | {"others": 4.0}),
+    ),
+    "crd": Method(
+        "Tian et al. 2020",
+        (_CRD, _CRD | _SLOW, _CRD | {"kd": 1.0}, _CRD | {"contrast": 0.2}),
+    ),
+    "reviewkd": Method(
+        "Chen et al. 2021",
+        ({"review": 5.0}, {"review": 5.0} | _SLOW, {"review": 1.0}, {"review": 8.0}),
+    ),
+    "dist": Method(
+        "Huang et al. 2022",
+        (_DIST, _DIST | _SLOW, _DIST | {"temperature": 1.0}, _DIST | {"classes": 1.0, "images": 1.0}),
+    ),
+    "mlkd": Method(
+        "Jin et al. 2023",
+        (_MLKD | _SLOW, _MLKD, _MLKD | {"levels": 0.3}, _MLKD | {"labels": 1.0}),
+    ),
+    "kd-ls": Method(
+        "Hinton et al. 2015 with Sun et al. 2024",
+        (_KD_LS, _KD_LS | _SLOW, _KD_LS | {"kd": 3.0}, _KD_LS | {"temperature": 3.0}),
+    ),
+    "mlkd-ls": Method(
+        "Jin et al. 2023 with Sun et al. 2024",
+        (_MLKD_LS | _SLOW, _MLKD_LS, _MLKD_LS | {"levels": 0.9}, _MLKD_LS | {"levels": 3.0}),
     ),
     "imf": Method(
         "Kim et al. 2023",

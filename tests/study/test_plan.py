@@ -45,6 +45,12 @@ def test_every_setting_is_known_to_whom_it_is_for() -> None:
         "kd": {"beta", "temperature"},
         "fitnet": {"beta", "temperature", "hint"},
         "dkd": {"target", "others", "temperature"},
+        "crd": {"contrast", "kd", "temperature"},
+        "reviewkd": {"review"},
+        "dist": {"classes", "images", "temperature"},
+        "mlkd": {"labels", "levels"},
+        "kd-ls": {"labels", "kd", "temperature"},
+        "mlkd-ls": {"labels", "levels"},
         "imf": {field.name for field in fields(LossSettings)},
     }
     for name, method in METHODS.items():
@@ -177,7 +183,7 @@ def test_varied_runs() -> None:
         ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "`thin`"),
         ({"thin": "resnet8x0.5:0"}, "`thin` resnet8x0.5:0 has 0 epochs"),
         ({"methods": ()}, "`methods`"),
-        ({"methods": ("kd", "crd")}, "`methods` crd is not known"),
+        ({"methods": ("kd", "simkd")}, "`methods` simkd is not known"),
         ({"methods": ("kd", "imf", "kd")}, "`methods`"),
         ({"methods": ("ce", "imf")}, "`thin` cannot be used. Thin students learn by KD"),
         ({"seeds": ()}, "`seeds`"),
