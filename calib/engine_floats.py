@@ -13,7 +13,7 @@ from imf_deploy.calib.ranges import Ranges
 from imf_deploy.calib.score import content_logits
 from imf_deploy.data import Split
 from imf_deploy.errors import ImfDeployError
-from imf_deploy.export.engine_form import HALF_QDQ_OPSET, Floats, half_form
+from imf_deploy.export.engine_form import Floats, half_form
 from imf_deploy.export.half import LARGEST_HALF
 
 IMAGES = 32
@@ -39,9 +39,8 @@ def choose_floats(
     """
     import onnx
 
-    opset = max(entry.version for entry in model.proto.opset_import if entry.domain in ("", "ai.onnx"))
     largest = max(max(-low, high) for low, high in ranges.values())
-    if opset < HALF_QDQ_OPSET or largest * _HEADROOM > LARGEST_HALF:
+    if largest * _HEADROOM > LARGEST_HALF:
         return "fp32"
     content = quantize(model, ranges, "tensorrt")
     try:

@@ -150,7 +150,7 @@ def _passing(model: FloatModel, data: DataSet, config: QuantizeSettings, fit: Ha
         "fp16",
     )
     harmful = [
-        KeptNode(node.name, node.op_type, "it changes the most answers")
+        KeptNode(node.name, node.op_type, "fp16 loses too many answers")
         for node in layers
         if node.name in repaired.excluded
     ]

@@ -13,11 +13,12 @@ from onnx import ModelProto
 
 from imf_deploy.calib.bound import Scales, as_overrides, bound_weights, find_scales, own_weights
 from imf_deploy.calib.float_layers import keep_in_float
-from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, quantisable_types
+from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, gelu_nodes, quantisable_types
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
 from imf_deploy.errors import ImfDeployError, first_line
+from imf_deploy.export.portable import set_header
 from imf_deploy.settings.quantize import Cpus, Target
 
 T = TypeVar("T")
@@ -120,7 +121,7 @@ def quantize(
             activation_qType=QuantType.QInt8 if form.signed else QuantType.QUInt8,
             tensors_range=_tensor_data(_only(tensors, ranges)),
             nodes_to_quantize=list(only.nodes) if only else [],
-            nodes_to_exclude=[node for layer in kept for node in layer.nodes],
+            nodes_to_exclude=[*(node for layer in kept for node in layer.nodes), *sorted(gelu_nodes(proto))],
             op_types_to_quantize=list(form.operators) or quantisable_types(),
             extra_options=options,
         )
@@ -144,6 +145,7 @@ def quantize(
     # The quantiser appends its nodes at the end, but ONNX requires operators in the order of their data.
     OnnxModel(written).topological_sort(is_deterministic=True)
     entries = model.metadata | {"precision": "int8"} if metadata is None else metadata
+    set_header(written)
     set_model_props(written, dict(sorted(entries.items())))
     serialised: bytes = written.SerializeToString(deterministic=True)
     return serialised
@@ -160,8 +162,9 @@ def _scales(model: FloatModel) -> Scales:
 def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
     """Return the metadata of an INT8 file: its model's, with new ``precision`` and ``quantization``.
 
-    It includes the preprocessing and the classes, even if they were given separately. Accuracies become
-    ``float_accuracy`` and so on, because they are not those of this file.
+    A file for TensorRT says so in ``runtime``, because other runtimes load it and answer otherwise. The
+    metadata includes the preprocessing and the classes, even if they were given separately. Accuracies
+    become ``float_accuracy`` and so on, because they are not those of this file.
     """
     kept = {
         f"float_{key}" if key in ("accuracy", "validation_accuracy") else key: value
@@ -169,6 +172,7 @@ def int8_metadata(model: FloatModel, about: dict[str, Any]) -> dict[str, str]:
     }
     return kept | {
         **model.preprocess.metadata(),
+        **({"runtime": "TensorRT alone"} if about["target"] == "tensorrt" else {}),
         "precision": "int8",
         "quantization": json.dumps(about, ensure_ascii=False, sort_keys=True),
     }

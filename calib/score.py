@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from imf_deploy.data import Split, eval_batches
 from imf_deploy.data.choice import choose_images
 from imf_deploy.progress import track
 from imf_deploy.records.making import LayerHarm, Score
+from imf_deploy.runners.base import Batch
 from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.settings.quantize import Cpus, Target
@@ -48,7 +49,9 @@ def model_predict(model: FloatModel, runner: OnnxRuntimeRunner) -> Callable[[Ten
     return predict
 
 
-def file_logits(path: Path, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
+def file_logits(
+    path: Path, model: FloatModel, images: Split | Sequence[Batch], *, keep_floats: bool = False
+) -> Array:
     """Return the logits of a file in ONNX Runtime, ``float32 [N, classes]``.
 
     For a model behind a softmax these are the logarithms of its probabilities.
@@ -56,20 +59,25 @@ def file_logits(path: Path, model: FloatModel, images: Split, *, keep_floats: bo
     Args:
         path: The model's own file, or an INT8 one that was made from it.
         model: The float model, which determines the output to read, and how.
-        images: Images to run it on.
+        images: Images to run it on, or batches of network input.
         keep_floats: See :class:`OnnxRuntimeRunner`.
     """
     with model_runner(model, path, keep_floats=keep_floats) as runner:
-        logits = np.concatenate(
-            [
-                runner.infer(np.ascontiguousarray(batch.numpy()))
-                for batch, _ in eval_batches(images, model.preprocess, 100 if model.free_batch else 1)
-            ]
-        )
+        logits = np.concatenate([runner.infer(batch) for batch in _inputs(model, images)])
     return as_logits(logits) if model.probabilities else logits
 
 
-def content_logits(content: bytes, model: FloatModel, images: Split, *, keep_floats: bool = False) -> Array:
+def _inputs(model: FloatModel, images: Split | Sequence[Batch]) -> Iterable[Batch]:
+    """Return images as batches of network input; those that are prepared already are returned as they are."""
+    if not isinstance(images, Split):
+        return images
+    batches = eval_batches(images, model.preprocess, 100 if model.free_batch else 1)
+    return (np.ascontiguousarray(batch.numpy()) for batch, _ in batches)
+
+
+def content_logits(
+    content: bytes, model: FloatModel, images: Split | Sequence[Batch], *, keep_floats: bool = False
+) -> Array:
     """Return the logits of an ONNX file that is not yet written, like :func:`file_logits`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
@@ -131,13 +139,14 @@ def rank_layers(
     """
     images = choose_images(validation, min(count, len(validation)), seed)
     labels = images.labels.numpy()
-    reference = file_logits(model.artifact.path, model, images)
+    prepared = list(_inputs(model, images))  # once for all layers
+    reference = file_logits(model.artifact.path, model, prepared)
     harms = []
     layers = layers_of(model, target)
     with track("Ranking layers by sensitivity", len(layers)) as advance:
         for layer in layers:
             content = quantize(model, ranges, target, only=layer, cpus=cpus)
-            result = score(content_logits(content, model, images), reference, labels, model.preprocess.task)
+            result = score(content_logits(content, model, prepared), reference, labels, model.preprocess.task)
             # A layer that breaks the network altogether comes first, not nowhere.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")
             harms.append(LayerHarm(layer.name, layer.op_type, divergence, result.mse, result.agreement))

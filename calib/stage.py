@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -24,8 +25,9 @@ from imf_deploy.calib.score import (
     rank_layers,
     score,
 )
+from imf_deploy.calib.worth import cpu_speed, decide
 from imf_deploy.compat import cpu_model, versions
-from imf_deploy.data import DataSet
+from imf_deploy.data import DataSet, Split
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.engine_form import ENGINE_FLOATS
@@ -43,6 +45,8 @@ from imf_deploy.verification.doubt import doubt
 from imf_deploy.verification.ladder import Array
 from imf_deploy.verification.metrics import Metrics, check_gate
 
+KEPT = "it was kept without timing it (`keep_int8`)"
+NO_GPU = "no GPU has run an engine of it"
 _SUFFIX = {"onnxruntime-cpu": "int8", "tensorrt": "int8-trt"}
 
 
@@ -56,6 +60,7 @@ def calibrate(
     overwrite: bool = False,
     logits: str = "",
     output: Path | None = None,
+    rivals: Sequence[Path] = (),
 ) -> OnnxFile:
     """Write ``FOLDER/STUDENT-PRODUCT-int8.onnx`` (``-int8-trt.onnx`` for TensorRT), with its sidecar.
 
@@ -71,6 +76,8 @@ def calibrate(
         overwrite: Whether a file made with other settings may be replaced.
         logits: Name of the output that holds the logits; if empty, the output that fits the labels.
         output: The file to write, in ``folder``, under another name.
+        rivals: Other float files of the same network that ONNX Runtime reads; the INT8 file for its CPU
+            provider has to be faster than these and ``path``.
 
     Returns:
         The record of the file; see :class:`imf_deploy.records.making.Calibrated`.
@@ -78,17 +85,12 @@ def calibrate(
     Raises:
         UsageError: there are too few images, the model is quantised or has no preprocessing, no output fits
             the labels, the data differs from the model's, or the cache belongs to something else.
-        GateError: INT8 misses the gate even after repair; nothing is written.
+        GateError: INT8 misses the gate even after repair, or is not faster; nothing is written.
         ImfDeployError: the model is damaged, or the target refuses it.
     """
     model = open_float_model(path, preprocess, logits)
-    _check_data(model, data)
-    if config.images > (most := len(data.train)):
-        raise UsageError(
-            f"{config.images} calibration images were requested, but there are only {most} training images",
-            f"Use `images` {most} or fewer",
-        )
-    images = choose_images(data.train, config.images, config.seed)
+    check_data(model, data)
+    images = _chosen(data, config)
     images_hash = hash_images(images)
     record = model.artifact
     output = output or folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
@@ -170,6 +172,11 @@ def calibrate(
         elif config.int8_cpus == "all":
             _check_portable(candidate)
         running = running_operators(candidate)
+        speed, unknown = None, KEPT if config.keep_int8 else NO_GPU
+        if config.target == "onnxruntime-cpu" and not config.keep_int8:
+            known = None if ranges_file else folder / "calib"
+            speed, unknown = cpu_speed(candidate, [path, *rivals], model.preprocess, known), ""
+            decide(f"{path.name} on {config.target}", speed)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = Calibrated(
         **about | {"logits": Output(model.logits, model.probabilities)},
@@ -184,6 +191,8 @@ def calibrate(
         tries=repaired.tries,
         sensitivity=ranked,
         doubt=reason,
+        speed=speed,
+        speed_unknown=unknown,
     )
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
@@ -204,7 +213,16 @@ def calibrate(
     ).save()
 
 
-def _check_data(model: FloatModel, data: DataSet) -> None:
+def _chosen(data: DataSet, config: QuantizeSettings) -> Split:
+    if config.images > (most := len(data.train)):
+        raise UsageError(
+            f"{config.images} calibration images were requested, but there are only {most} training images",
+            f"Use `images` {most} or fewer",
+        )
+    return choose_images(data.train, config.images, config.seed)
+
+
+def check_data(model: FloatModel, data: DataSet) -> None:
     """Refuse data whose images give other input than the model was made for."""
     want, have = model.preprocess, data.preprocess
     # Mean and deviation are the model's own; the data only has to give the same pixels and classes.
@@ -217,7 +235,7 @@ def _check_data(model: FloatModel, data: DataSet) -> None:
             )
     if not len(data.validation):
         raise UsageError(
-            f"{data.name} has no validation images to judge INT8 by", "Use a `val_fraction` above 0"
+            f"{data.name} has no validation images to judge the file by", "Use a `val_fraction` above 0"
         )
 
 

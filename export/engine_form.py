@@ -16,6 +16,7 @@ from onnx.external_data_helper import load_external_data_for_model
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import LARGEST_HALF, to_half
 from imf_deploy.export.onnx_file import read_model
+from imf_deploy.export.portable import raise_opset
 
 Floats = Literal["fp16", "fp32"]
 """The type that an engine computes in where an INT8 file is not quantised."""
@@ -51,12 +52,15 @@ def engine_source(path: Path) -> bytes | None:
 def half_form(model: ModelProto) -> ModelProto:
     """Return the fp16 form of an INT8 model with Q/DQ; inputs and outputs stay fp32.
 
+    Its opset is at least :data:`HALF_QDQ_OPSET`, whatever the file has for other runtimes.
+
     Args:
-        model: Model that is float32 where it is not quantised; changed in place.
+        model: Model that is float32 where it is not quantised; may be changed in place.
 
     Raises:
-        ImfDeployError: a weight or a scale is too large for fp16.
+        ImfDeployError: a weight or a scale is too large for fp16, or the opset cannot be raised.
     """
+    model = raise_opset(model, HALF_QDQ_OPSET)
     _drop_identities(model)
     _round_scales(model)
     return to_half(model)

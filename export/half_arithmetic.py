@@ -6,9 +6,15 @@ becomes infinite on a GPU stays finite there.
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from imf_deploy.export.onnx_file import read_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -56,6 +62,23 @@ def emulate_half(model: ModelProto) -> ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     return inferred
+
+
+@contextmanager
+def emulated_half(path: Path) -> Iterator[Path]:
+    """Yield a temporary file with the model that :func:`emulate_half` makes of an fp16 file.
+
+    Raises:
+        ImfDeployError: the file is damaged.
+    """
+    import onnx
+
+    model = read_model(path)
+    onnx.load_external_data_for_model(model, str(path.parent))
+    with tempfile.TemporaryDirectory() as folder:
+        emulated = Path(folder) / path.name
+        emulated.write_bytes(emulate_half(model).SerializeToString())
+        yield emulated
 
 
 def _widen(tensor: TensorProto) -> None:

@@ -142,10 +142,13 @@ def describe_model(path: Path, model: ModelProto) -> OnnxInfo:
         outputs={value.name: tensor_shape(value) for value in model.graph.output},
         operators=dict(sorted(Counter(node.op_type for node in model.graph.node).items())),
         metadata={entry.key: entry.value for entry in model.metadata_props},
-        opset=max(
-            (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0
-        ),
+        opset=default_opset(model),
     )
+
+
+def default_opset(model: ModelProto) -> int:
+    """Return the version of the standard operator set of a model; 0 if it has none."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
 def _damaged(path: Path, why: str) -> ImfDeployError:

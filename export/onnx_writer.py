@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.half_fit import find_kept
-from imf_deploy.export.onnx_file import OnnxInfo, describe_onnx, messages
+from imf_deploy.export.onnx_file import OnnxInfo, default_opset, describe_onnx, messages
+from imf_deploy.export.portable import (
+    OPSET,
+    TRACED_OPSET,
+    lower_opset,
+    set_header,
+    simplify,
+    split_gemm,
+)
 from imf_deploy.files import write_bytes
 from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.tasks.task import INPUT, OUTPUT
@@ -25,7 +33,8 @@ if TYPE_CHECKING:
 
 OnnxPrecision = Literal["fp32", "fp16"]
 
-OPSET = 20
+FORM = 2
+"""Number of the form of graphs; it changes if the same module and options give other graphs."""
 BATCH = "batch"
 # The product of two such weights is the smallest normal float32. Smaller numbers are denormal, which makes a
 # network an order of magnitude slower on a CPU.
@@ -38,6 +47,7 @@ def export_onnx(
     precision: OnnxPrecision,
     image_size: ImageSize,
     metadata: Mapping[str, str],
+    opset: int | None = None,
 ) -> OnnxInfo:
     """Write ``module`` to ``path``, atomically: ``images [batch, C, H, W]`` -> ``logits [batch, classes]``.
 
@@ -50,6 +60,7 @@ def export_onnx(
         precision: Precision of weights and arithmetic.
         image_size: Size of the images.
         metadata: Key-value pairs to store in the file.
+        opset: See :func:`trace_onnx`.
 
     Returns:
         A description of the written file.
@@ -58,7 +69,7 @@ def export_onnx(
         ValueError: the module is in training mode.
         ImfDeployError: the module cannot be exported in this form, or the file cannot be written.
     """
-    traced = trace_onnx(module, image_size)
+    traced = trace_onnx(module, image_size, opset)
     kept = [node.node for node in find_kept(traced)] if precision == "fp16" else []
     return save_onnx(traced, path, precision, metadata, kept)
 
@@ -86,6 +97,8 @@ def save_onnx(
     flush_tiny(model, TINY)
     if precision == "fp16":
         model = to_half(model, kept)
+        split_gemm(model)
+    set_header(model)
     _clear_notes(model)
     onnx.helper.set_model_props(model, dict(sorted(metadata.items())))
     _check(model)
@@ -93,16 +106,18 @@ def save_onnx(
     return describe_onnx(path)
 
 
-def trace_onnx(module: nn.Module, image_size: ImageSize) -> ModelProto:
+def trace_onnx(module: nn.Module, image_size: ImageSize, opset: int | None = None) -> ModelProto:
     """Trace a module into an fp32 ONNX model; by far the slowest part of an export.
 
     Args:
         module: Module in eval mode, float32; it is copied, not changed.
         image_size: Size of the images.
+        opset: Opset of the model; by default :data:`OPSET`, or the oldest one that PyTorch's exporter writes
+            if the network cannot be written in it.
 
     Raises:
         ValueError: the module is in training mode.
-        ImfDeployError: the module cannot be exported in this form.
+        ImfDeployError: the module cannot be exported in this form, or in this opset.
     """
     import torch
 
@@ -118,7 +133,7 @@ def trace_onnx(module: nn.Module, image_size: ImageSize) -> ModelProto:
                 (images,),
                 dynamo=True,
                 external_data=False,
-                opset_version=OPSET,
+                opset_version=max(opset or OPSET, TRACED_OPSET),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
                 dynamic_shapes=({0: torch.export.Dim(BATCH)},),
@@ -132,7 +147,25 @@ def trace_onnx(module: nn.Module, image_size: ImageSize) -> ModelProto:
     if program is None:
         raise ImfDeployError(f"torch.onnx returned nothing for {type(module).__name__}")
     model: ModelProto = program.model_proto
-    return model
+    simplify(model)
+    if opset:
+        lower_opset(model, opset)
+        _check_opset(model, opset)
+        return model
+    lowered = copy.deepcopy(model)
+    try:
+        lower_opset(lowered, OPSET)
+    except ImfDeployError:
+        return model
+    return lowered
+
+
+def _check_opset(model: ModelProto, opset: int) -> None:
+    """Refuse a model in another opset than requested: PyTorch's exporter does not always obey."""
+    if (written := default_opset(model)) != opset:
+        raise ImfDeployError(
+            f"PyTorch's exporter wrote opset {written} instead of {opset}", "Use another `opset`"
+        )
 
 
 def _prepared(module: nn.Module) -> nn.Module:

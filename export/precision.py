@@ -49,6 +49,14 @@ def precision_of(
     return f"mixed ({', '.join(sorted(kinds))})" if len(kinds) > 1 else next(iter(kinds), "fp32")
 
 
+def is_stated(precision: str, stated: str) -> bool:
+    """Return whether a graph's precision is the one that a record or metadata states.
+
+    Layers of an fp16 file may stay in fp32.
+    """
+    return precision == stated or (precision, stated) == ("mixed (fp16, fp32)", "fp16")
+
+
 def _known(types: Iterable[int]) -> set[str]:
     from onnx import TensorProto
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -18,7 +18,7 @@ from imf_deploy.export.build_options import changed_options, check_options
 from imf_deploy.export.choice import PORTABLE_CAPABILITIES, FileChoice, profiles_text, rtx_runs_on
 from imf_deploy.export.flavour import LIBRARIES, choose_flavour, gpu_here, this_gpu
 from imf_deploy.export.half_fit import find_kept
-from imf_deploy.export.onnx_writer import OnnxPrecision, save_onnx, trace_onnx
+from imf_deploy.export.onnx_writer import FORM, OnnxPrecision, save_onnx, trace_onnx
 from imf_deploy.export.refit import stripped_path
 from imf_deploy.export.tensorrt_writer import build_engine
 from imf_deploy.export.timing_cache import check_cache
@@ -27,7 +27,7 @@ from imf_deploy.method.products import Product
 from imf_deploy.models.names import file_stem
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile, carried
 from imf_deploy.records.half import HalfFit
-from imf_deploy.settings import EngineSettings
+from imf_deploy.settings import EngineSettings, GraphSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
 from imf_deploy.tasks.task import INPUT, OUTPUT
@@ -126,6 +126,7 @@ def export(
     overwrite: bool = False,
     trace: Callable[[], ModelProto] | None = None,
     fitter: HalfFitter | None = None,
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
 ) -> list[DeployableFile]:
     """Write ``FOLDER/STUDENT-PRODUCT-PRECISION.onnx`` and an engine from each, with sidecars.
 
@@ -140,6 +141,7 @@ def export(
         overwrite: Whether files made with other settings may be replaced.
         trace: Returns the traced product, if several calls share it.
         fitter: Fits fp16 to images; without it, only the weights are judged.
+        graph: How ONNX files are written.
 
     Returns:
         The artifacts, each ONNX file before its engine.
@@ -156,19 +158,19 @@ def export(
         )
     made: list[DeployableFile] = []
     # Traced only if a file is missing, and once for all precisions, because tracing takes seconds.
-    trace = trace or traced(product)
+    trace = trace or traced(product, graph)
     for precision in precisions:
         path = folder / f"{_stem(product.artifact, precision)}.onnx"
-        onnx_file = write_onnx(product, path, precision, overwrite, trace, fitter)
+        onnx_file = write_onnx(product, path, precision, overwrite, trace, fitter, graph)
         made.append(onnx_file)
         if engines and precision in engines.precisions:
             made.append(write_engine(onnx_file, engines, engine_path(onnx_file, engines, folder), overwrite))
     return made
 
 
-def traced(product: Product) -> Callable[[], ModelProto]:
+def traced(product: Product, graph: GraphSettings = GraphSettings()) -> Callable[[], ModelProto]:  # noqa: B008
     """Return a function that traces a product when it is first called."""
-    return cache(lambda: trace_onnx(product.module, product.shape))
+    return cache(lambda: trace_onnx(product.module, product.shape, graph.opset))
 
 
 def _stem(record: ProductFile | OnnxFile, precision: str) -> str:
@@ -188,6 +190,7 @@ def write_onnx(
     overwrite: bool = False,
     trace: Callable[[], ModelProto] | None = None,
     fitter: HalfFitter | None = None,
+    graph: GraphSettings = GraphSettings(),  # noqa: B008, frozen
 ) -> OnnxFile:
     """Write a product as one ONNX file, with its sidecar.
 
@@ -198,6 +201,7 @@ def write_onnx(
         overwrite: Whether a file made with other settings may be replaced.
         trace: Returns the traced product, if several files share it.
         fitter: Fits fp16 to images; without it, only the weights are judged.
+        graph: How the file is written.
 
     Raises:
         UsageError: the path belongs to another file.
@@ -205,11 +209,13 @@ def write_onnx(
         ImfDeployError: the network cannot be exported.
     """
     record = product.artifact
-    trace = trace or traced(product)
+    trace = trace or traced(product, graph)
     fitter = fitter if precision == "fp16" else None
     accuracy = {key: getattr(record, key) for key in ("accuracy", "validation_accuracy")}
     fitted_by = [fitter.key] if fitter else []
-    recipe = fingerprint(["onnx", record.sha256, precision, accuracy, versions(), *fitted_by])
+    recipe = fingerprint(
+        ["onnx", FORM, record.sha256, precision, accuracy, asdict(graph), versions(), *fitted_by]
+    )
     if made := claim(OnnxFile, path, recipe, overwrite):
         return made
     metadata = {

@@ -82,7 +82,7 @@ def test_every_file(pictures: DataSet, products: list[Product], tmp_path: Path) 
     product = products[1]
     files = export(product, ["fp32", "fp16"], plan, tmp_path)
     assert [file.inputs["images"] for file in files] == [["batch", 1, 24, 40]] * 3
-    config = QuantizeSettings(images=24, gate=FREE)
+    config = QuantizeSettings(images=24, gate=FREE, keep_int8=True)
     for target in ("onnxruntime-cpu", "tensorrt"):
         files.append(calibrate(files[0].path, pictures, replace(config, target=target), tmp_path))
     checked = verify(product, files, pictures, FREE)
@@ -113,12 +113,12 @@ def test_a_file_served_by_its_metadata_alone(
 def test_other_data_is_refused_by_its_shape(pictures: DataSet, plain_file: Path, tmp_path: Path) -> None:
     square = open_data(replace(DataSettings(**pictures.config), image_size=24))
     with pytest.raises(UsageError, match=r"\(size: 24, but the model needs \(24, 40\)\)"):
-        calibrate(plain_file, square, QuantizeSettings(images=8), tmp_path)
+        calibrate(plain_file, square, QuantizeSettings(images=8, keep_int8=True), tmp_path)
     coloured = open_data(replace(DataSettings(**pictures.config), channels=3))
     with pytest.raises(UsageError, match=r"\(channels: 3, but the model needs 1\)"):
-        calibrate(plain_file, coloured, QuantizeSettings(images=8), tmp_path)
+        calibrate(plain_file, coloured, QuantizeSettings(images=8, keep_int8=True), tmp_path)
     model = onnx.load(plain_file)
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 24
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(ImfDeployError, match=r"prepared as \[batch, 1, 24, 40\]"):
-        calibrate(tmp_path / "a.onnx", pictures, QuantizeSettings(images=8), tmp_path)
+        calibrate(tmp_path / "a.onnx", pictures, QuantizeSettings(images=8, keep_int8=True), tmp_path)

@@ -26,17 +26,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cases import Ended, cases, import_everything, run_case
 from kills import kills
-from subjects import prepare, subjects
+from sound import prepare
+from subjects import subjects
 
 
 def mutations(arguments: argparse.Namespace) -> int:
     """Run damaged files through the commands until the time is used; return the exit code."""
     output: Path = arguments.output
     sound = arguments.sound or output / "sound"
+    import_everything()
     if not sound.is_dir():
         sound.mkdir(parents=True)
         prepare(sound)
-    import_everything()
     workers = []
     for job in range(arguments.jobs):
         if not (child := os.fork()):

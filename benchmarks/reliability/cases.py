@@ -111,12 +111,18 @@ def run_case(subject: Subject, number: int, random: Random, sound: Path, place: 
     return Ended(subject.name, number, " ".join(command), code, seconds, resident, *texts)
 
 
-def run(command: Words, place: Path) -> tuple[int, float, int]:
-    """Run a command in a forked process in a folder; return exit code, processor seconds, resident bytes."""
+def start(command: Words, place: Path) -> int:
+    """Start a command in a forked process in a folder; return the number of the process."""
     child = os.fork()
     if not child:
         _become(command, place)
-    end = time.monotonic() + WALL_SECONDS
+    return child
+
+
+def run(command: Words, place: Path, seconds: float = WALL_SECONDS) -> tuple[int, float, int]:
+    """Run a command in a forked process in a folder; return exit code, processor seconds, resident bytes."""
+    child = start(command, place)
+    end = time.monotonic() + seconds
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:

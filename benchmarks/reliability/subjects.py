@@ -5,12 +5,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-import signal
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +16,14 @@ import numpy as np
 from PIL import Image
 
 Words = tuple[str, ...]
-_RUN = "run/deploy/resnet8-imf@1"
-_PRODUCT = "run/products/resnet8-imf@1.safetensors"
-_GATE = ("--max-accuracy-drop", "100", "--min-agreement", "0")
+RUN = "run/deploy/resnet8-imf@1"
+PRODUCT = "run/products/resnet8-imf@1.safetensors"
+_GATE = ("--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8")
 _TINY = ("--epochs", "1", "--device", "cpu", "--batch-size", "8")
-_TEACHER = ("train-teacher", "--teacher", "resnet8", *_TINY, "--output", "new/t.safetensors")
+TEACHER = ("train-teacher", "--teacher", "resnet8", *_TINY, "--output", "new/t.safetensors")
 _DISTILL = ("distill", "--data", "data", "--student", "resnet8", *_TINY, "--output", "new")
-_CALIBRATE = ("calibrate", f"{_RUN}-fp32.onnx", "--images", "8", *_GATE, "--output", "new")
-_VERIFY = ("verify", f"{_RUN}-fp32.onnx", "--against", _PRODUCT)
+CALIBRATE = ("calibrate", f"{RUN}-fp32.onnx", "--images", "8", *_GATE, "--output", "new")
+_VERIFY = ("verify", f"{RUN}-fp32.onnx", "--against", PRODUCT)
 _BENCH = ("--duration", "0.01", "--iterations", "1", "--warmup", "0", "--loads", "1", "--no-startup")
 MAIN_JOB = (
     "distill-and-export", "--data", "data", "--teacher", "resnet8", "--teacher-epochs", "1",
@@ -34,7 +31,7 @@ MAIN_JOB = (
     "--bench-seconds", "0", "--device", "cpu", *_GATE, "--output", "run",
 )  # fmt: skip
 HAS_RTX = importlib.util.find_spec("tensorrt_rtx") is not None
-_TRT = ("--trt", "rtx", "--compute-capability", "86")
+TRT = ("--trt", "rtx", "--compute-capability", "86")
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,8 @@ _WEIGHTS = (mutate.damage, mutate.damage_safetensors, mutate.damage_safetensors)
 
 SUBJECTS = (
     Subject(
-        "ONNX file", f"{_RUN}-fp32.onnx", (mutate.damage, mutate.damage_onnx, mutate.damage_onnx),
-        (("inspect", f"{_RUN}-fp32.onnx"), _VERIFY, _CALIBRATE, ("bench", f"{_RUN}-fp32.onnx", *_BENCH)),
+        "ONNX file", f"{RUN}-fp32.onnx", (mutate.damage, mutate.damage_onnx, mutate.damage_onnx),
+        (("inspect", f"{RUN}-fp32.onnx"), _VERIFY, CALIBRATE, ("bench", f"{RUN}-fp32.onnx", *_BENCH)),
         True,
     ),
     Subject(
@@ -73,19 +70,19 @@ SUBJECTS = (
         ),
     ),
     Subject(
-        "record of an ONNX file", f"{_RUN}-fp32.onnx.json", _JSON,
-        (("inspect", f"{_RUN}-fp32.onnx"), ("inspect", f"{_RUN}-fp32.onnx.json"), _VERIFY, _CALIBRATE,
-         ("bench", f"{_RUN}-fp32.onnx", *_BENCH)),
+        "record of an ONNX file", f"{RUN}-fp32.onnx.json", _JSON,
+        (("inspect", f"{RUN}-fp32.onnx"), ("inspect", f"{RUN}-fp32.onnx.json"), _VERIFY, CALIBRATE,
+         ("bench", f"{RUN}-fp32.onnx", *_BENCH)),
     ),
     Subject(
-        "weights of a product", _PRODUCT, _WEIGHTS,
-        (("inspect", _PRODUCT), _VERIFY, ("bench", _PRODUCT, *_BENCH),
-         ("export", _PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")), True,
+        "weights of a product", PRODUCT, _WEIGHTS,
+        (("inspect", PRODUCT), _VERIFY, ("bench", PRODUCT, *_BENCH),
+         ("export", PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")), True,
     ),
     Subject(
-        "record of a product", f"{_PRODUCT}.json", _JSON,
-        (("inspect", _PRODUCT), _VERIFY, ("bench", _PRODUCT, *_BENCH),
-         ("export", _PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")),
+        "record of a product", f"{PRODUCT}.json", _JSON,
+        (("inspect", PRODUCT), _VERIFY, ("bench", PRODUCT, *_BENCH),
+         ("export", PRODUCT, "--precisions", "fp32", "--trt", "off", *_GATE, "--output", "new")),
     ),
     Subject(
         "weights of a distillation", "run/distilled.safetensors", _WEIGHTS,
@@ -123,19 +120,19 @@ SUBJECTS = (
         (("doctor", "--config", "run/config.yaml"), ("inspect", "run"),
          ("distill-and-export", "--config", "run/config.yaml", "--data", "nowhere", "--output", "new")),
     ),
-    Subject("calibration cache", "ranges.json", _JSON, ((*_CALIBRATE, "--cache", "ranges.json"),)),
+    Subject("calibration cache", "ranges.json", _JSON, ((*CALIBRATE, "--cache", "ranges.json"),)),
     Subject("preprocessing", "preprocess.json", _JSON,
             (("calibrate", "alone.onnx", "--data", "data", "--images", "8", *_GATE, "--output", "new",
               "--preprocess", "preprocess.json"),)),
     Subject("shard", "shards/train-0.tar", (mutate.damage, mutate.damage_tar, mutate.damage_tar),
-            ((*_TEACHER, "--data", "shards/{train,val}-0.tar"),)),
-    Subject("image", "data/train/class0/00.png", (mutate.damage,), ((*_TEACHER, "--data", "data"),)),
-    Subject("engine", f"{_RUN}-fp32-sm86.engine", (mutate.damage,),
-            (("inspect", f"{_RUN}-fp32-sm86.engine"), ("bench", f"{_RUN}-fp32-sm86.engine", *_BENCH),
-             ("verify", f"{_RUN}-fp32-sm86.engine", "--against", _PRODUCT)), True),
-    Subject("record of an engine", f"{_RUN}-fp32-sm86.engine.json", _JSON,
-            (("inspect", f"{_RUN}-fp32-sm86.engine"), ("bench", f"{_RUN}-fp32-sm86.engine", *_BENCH),
-             ("verify", f"{_RUN}-fp32-sm86.engine", "--against", _PRODUCT))),
+            ((*TEACHER, "--data", "shards/{train,val}-0.tar"),)),
+    Subject("image", "data/train/class0/00.png", (mutate.damage,), ((*TEACHER, "--data", "data"),)),
+    Subject("engine", f"{RUN}-fp32-sm86.engine", (mutate.damage,),
+            (("inspect", f"{RUN}-fp32-sm86.engine"), ("bench", f"{RUN}-fp32-sm86.engine", *_BENCH),
+             ("verify", f"{RUN}-fp32-sm86.engine", "--against", PRODUCT)), True),
+    Subject("record of an engine", f"{RUN}-fp32-sm86.engine.json", _JSON,
+            (("inspect", f"{RUN}-fp32-sm86.engine"), ("bench", f"{RUN}-fp32-sm86.engine", *_BENCH),
+             ("verify", f"{RUN}-fp32-sm86.engine", "--against", PRODUCT))),
 )  # fmt: skip
 
 
@@ -177,42 +174,3 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     member = tarfile.TarInfo(name)
     member.size = len(content)
     archive.addfile(member, io.BytesIO(content))
-
-
-def prepare(place: Path) -> None:
-    """Make one valid file of every type in an empty folder."""
-    import torch
-    from safetensors.torch import load_file
-
-    write_data(place)
-    _finish((*MAIN_JOB, *(_TRT if HAS_RTX else ("--trt", "off"))), place)
-    torch.save(load_file(place / "run" / "teacher.safetensors"), place / "teacher.pt")
-    (place / "alone.onnx").write_bytes((place / f"{_RUN}-fp32.onnx").read_bytes())
-    _finish((*_CALIBRATE[:-1], "made", "--cache", "ranges.json"), place)
-    record = mutate.json.loads((place / f"{_PRODUCT}.json").read_bytes())
-    (place / "preprocess.json").write_text(mutate.json.dumps(record["preprocess"]))
-    # The training is killed when its first checkpoint exists.
-    command = (*_TEACHER[:-1], "half/t.safetensors", "--data", "data")
-    process = imf(tuple("2" if word == "1" else word for word in command), place, stderr=subprocess.DEVNULL)
-    wait_for(lambda: (place / "half" / "t.checkpoint").is_file() or process.poll() is not None)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for subject in subjects():
-        if not (place / subject.path).is_file():
-            raise SystemExit(f"the tiny run did not make {subject.path}")
-
-
-def wait_for(done: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + seconds
-    while not done():
-        if time.monotonic() > end:
-            raise SystemExit("a command took too long")
-        time.sleep(0.005)
-
-
-def _finish(arguments: Words, place: Path) -> None:
-    process = imf(arguments, place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, said = process.communicate(timeout=600)
-    if process.returncode:
-        raise SystemExit(f"imf-deploy {' '.join(arguments)} failed:\n{said.decode()}")

@@ -21,7 +21,7 @@ from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
 from imf_deploy.cli.plan import plan
 from imf_deploy.cli.serve import compare_files, evaluate, predict
-from imf_deploy.cli.stages import calibrate, export, refit_engine, strip
+from imf_deploy.cli.stages import calibrate, export, refit_engine, strip, to_fp16
 from imf_deploy.cli.trainings import distill, qat, study, train_teacher
 from imf_deploy.cli.verify import verify
 from imf_deploy.errors import UsageError
@@ -48,6 +48,7 @@ COMMANDS: dict[str, Any] = {
     "strip": strip,
     "export": export,
     "calibrate": calibrate,
+    "to-fp16": to_fp16,
     "refit-engine": refit_engine,
     "verify": verify,
     "bench": bench,

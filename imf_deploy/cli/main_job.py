@@ -31,7 +31,7 @@ def distill_and_export(
     """Run all stages: distil, strip, export, verify, bench, report.
 
     Repeating the command resumes an interrupted run. Exits with 3 if a file
-    misses its gate.
+    misses its gate, or if none is within --latency-budget-ms.
     """
     from rich.console import Console
 
@@ -53,7 +53,16 @@ def distill_and_export(
         int8=int8,
         **vars(job),
     )
-    report = run(config, output, common.command, overwrite, latency.bench_seconds, monitoring, record)
+    report = run(
+        config,
+        output,
+        common.command,
+        overwrite,
+        latency.bench_seconds,
+        monitoring,
+        record,
+        latency.latency_budget_ms,
+    )
     if report is not None:
         Console().print(render_summary(report))
 

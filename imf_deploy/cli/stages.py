@@ -10,9 +10,9 @@ from cyclopts import Parameter
 import imf_deploy.cli.options as o
 from imf_deploy.files import write_yaml
 from imf_deploy.progress import say
-from imf_deploy.settings import ExportSettings, QuantizeSettings
+from imf_deploy.settings import ExportSettings, GraphSettings, QuantizeSettings
 from imf_deploy.settings.data import PlaceSettings
-from imf_deploy.settings.quantize import Int8Settings
+from imf_deploy.settings.quantize import HalfSettings, Int8Settings
 from imf_deploy.settings.run import ProductSettings
 
 
@@ -105,6 +105,7 @@ def export(
         engines,
         folder,
         overwrite,
+        GraphSettings(wanted.opset),
     )
     write_yaml(folder / f"{product.stem}.config.yaml", common.settings)
     for made in files:
@@ -163,7 +164,8 @@ def calibrate(
 ) -> None:
     """Quantise a model to INT8 within an accuracy gate, keeping sensitive layers in float where needed.
 
-    Exits with 3 if INT8 misses the gate nevertheless.
+    Exits with 3 if INT8 misses the gate nevertheless, or is not faster on this
+    machine.
     """
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.calib.stage import calibrate as run
@@ -181,9 +183,50 @@ def calibrate(
         f"float {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
         f"{len(about.float_layers)} of {about.layers} layers in float"
     )
+    if speed := about.speed:
+        say(
+            f"{made.path}: {speed.ratio:.2f} times the latency of {speed.other} on this machine "
+            f"({speed.machine()}; 95 % interval {speed.low:.2f} to {speed.high:.2f})"
+        )
     for name, _ in config.gate.gate:
         metric = result.metrics[name]
         own, float_value = metric_value(metric), metric_value(metric, reference=True)
         say(f"{made.path}: {metric.title} {own}, float {float_value}")
     worst = ", ".join(f"{harm.layer} ({harm.divergence:.2g})" for harm in about.sensitivity[:3])
     say(f"Most sensitive layers (divergence caused by each one alone): {worst}")
+
+
+def to_fp16(
+    model: Annotated[Path, Parameter(help="A float32 ONNX classifier.")],
+    /,
+    *,
+    config: HalfSettings = HalfSettings(),
+    place: PlaceSettings = PlaceSettings(),
+    preprocess: Annotated[
+        Path | None, Parameter(help="JSON with the preprocessing, for a model that does not carry it.")
+    ] = None,
+    logits: o.Logits = "",
+    output: Annotated[Path | None, o.to("Folder to write to; by default the model's own.")] = None,
+    overwrite: o.Overwrite = False,
+    common: o.Common = o.Common(),
+) -> None:
+    """Convert a model to fp16 within an accuracy gate, keeping nodes in fp32 where needed.
+
+    These are the nodes whose numbers do not fit into fp16, by their weights and
+    by their activations on images, and layers that would miss the gate.
+
+    Exits with 3 if fp16 misses the gate nevertheless.
+    """
+    from imf_deploy.calib.half_file import to_fp16 as run
+    from imf_deploy.calib.model import open_float_model
+    from imf_deploy.cli.model_data import model_data
+
+    opened = model_data(open_float_model(model, preprocess, logits).artifact, place)
+    made = run(model, opened, config, output or model.parent, preprocess, overwrite, logits)
+    write_yaml(made.path.with_suffix(".config.yaml"), common.settings)
+    if (half := made.half) and (result := half.validation):
+        say(
+            f"{made.path}: {result.accuracy:.2%} of {result.images} validation images, "
+            f"fp32 {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
+            f"{len(half.kept)} nodes in fp32, {half.casts} Casts"
+        )

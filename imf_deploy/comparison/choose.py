@@ -71,7 +71,7 @@ def choose(entries: Sequence[Entry], groups: Sequence[Sequence[Run]], budget: Bu
         )
     fit = [entry for entry in candidates if not misses(budget, entry.row)]
     # The name distinguishes the runs, because the choice is returned as a path.
-    chosen = recommend([replace(entry.row, path=entry.name) for entry in fit])
+    chosen = recommend([replace(entry.row, path=entry.name) for entry in fit], budget.latency_budget_ms)
     others = _left_out(candidates, len(everywhere) - len(candidates))
     if chosen is None:
         return _none_fits(candidates, budget, others)

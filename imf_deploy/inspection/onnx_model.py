@@ -17,6 +17,7 @@ from imf_deploy.export.onnx_file import (
     parse_model,
     tensor_shape,
 )
+from imf_deploy.export.precision import is_stated
 from imf_deploy.inspection.finding import Finding
 from imf_deploy.inspection.record import NO_SIDECAR, beside, file_facts
 from imf_deploy.portability.static import integer_sums
@@ -106,7 +107,7 @@ def _contradictions(precision: str, metadata: dict[str, Any], record: OnnxFile |
     contradictions = []
     own = record.precision if record else None
     for where, stated in (("metadata", metadata.get("precision")), ("sidecar", own)):
-        if isinstance(stated, str) and stated != precision:
+        if isinstance(stated, str) and not is_stated(precision, stated):
             contradictions.append(f"Its {where} states {stated}, but its graph is {precision}")
     source, parent = metadata.get("source_sha256"), record.source if record else ""
     if source and parent and source != parent:

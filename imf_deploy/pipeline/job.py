@@ -26,9 +26,10 @@ from imf_deploy.records.report import Report
 from imf_deploy.report.assemble import assemble
 from imf_deploy.report.html import write_report
 from imf_deploy.report.left_out import left_out
+from imf_deploy.report.verdict import deploy_sentence, is_trial
 from imf_deploy.run.folder import RunFolder, open_run
-from imf_deploy.settings import MonitoringSettings, QuantizeSettings, RunSettings
-from imf_deploy.settings.run import BEST, LatencySettings
+from imf_deploy.settings import GraphSettings, MonitoringSettings, QuantizeSettings, RunSettings
+from imf_deploy.settings.run import ALL, BEST, LatencySettings
 from imf_deploy.stages import clock, stage
 from imf_deploy.stripping.best import Selection, rate_products, select
 from imf_deploy.stripping.stage import PROOF_IMAGES, strip
@@ -52,6 +53,7 @@ def distill_and_export(
     bench_seconds: float = LatencySettings.bench_seconds,
     monitoring: MonitoringSettings = MonitoringSettings(),  # noqa: B008, frozen
     settings: Mapping[str, Any] | None = None,
+    latency_budget_ms: float | None = None,
 ) -> Report | None:
     """Run every stage, each on the files of the preceding one.
 
@@ -65,6 +67,8 @@ def distill_and_export(
         bench_seconds: Minimum time in seconds that each file's latency is measured for.
         monitoring: What is recorded and reported during trainings.
         settings: The command's options, to be stored in ``config.yaml``.
+        latency_budget_ms: Limit on the median latency of the recommended file. With one, ``best`` products
+            are all, because their latencies are not known before they are made.
 
     Returns:
         The content of ``report.json``, which is also written, with ``report.html``; ``None`` in processes
@@ -72,14 +76,18 @@ def distill_and_export(
 
     Raises:
         UsageError: a name, a path or a value cannot be used; raised before anything is trained.
-        GateError: a file broke a rung of the ladder or missed its gate; the report is still written.
+        GateError: a file broke a rung of the ladder or missed its gate, or none is within the latency budget;
+            the report is still written.
         ImfDeployError: a stage failed; finished files remain usable.
     """
+    asked = config
+    if latency_budget_ms is not None and config.products == (BEST,):
+        config = replace(config, products=(ALL,))
     with clock() as times:
         with stage("data"):
             plan = make_plan(config, monitoring)
         data = plan.data
-        folder = on_first(lambda: open_run(output, config.to_dict(), overwrite, settings))
+        folder = on_first(lambda: open_run(output, asked.to_dict(), overwrite, settings))
         notes = _Notes()
         notes.add(TRIAL if config.quick else "", *data.notes, *scarcity_notes(data), *plan.remarks)
         with stage("teacher"):
@@ -129,6 +137,7 @@ def distill_and_export(
                     stages=times.times,
                     command=command,
                     folder=output,
+                    latency_budget_ms=latency_budget_ms,
                 )
                 write_report(report, output)
     _check_gates(report, output)
@@ -212,6 +221,7 @@ def _make_files(
                 plan.engines,
                 folder.deploy,
                 overwrite=True,
+                graph=GraphSettings(config.export.opset),
             )
             declined += reasons
             with stage("verify"):
@@ -221,7 +231,7 @@ def _make_files(
 
 
 def _check_gates(report: Report, output: Path) -> None:
-    """Raise for failed files.
+    """Raise for failed files, and if no file is within the latency budget.
 
     Raises:
         GateError: naming them.
@@ -234,3 +244,5 @@ def _check_gates(report: Report, output: Path) -> None:
             f"{len(failed)} file(s) missed their gate: {'; '.join(reasons + more)}",
             f"See {output / 'report.html'}",
         )
+    if report.over_budget and not is_trial(report):
+        raise GateError(deploy_sentence(report).rstrip("."), f"See {output / 'report.html'}")

@@ -30,17 +30,21 @@ def noise_images(candidate: Candidate, count: int = IMAGES) -> torch.Tensor:
     return torch.randn(count, *candidate.preprocess.shape, generator=generator)
 
 
-def random_products(candidate: Candidate) -> Iterator[Product]:
-    """Yield every product of a candidate as it will be after a training, but with random weights.
+def random_products(candidate: Candidate) -> list[Product]:
+    """Return every product of a candidate as it will be after a training, but with random weights.
 
     Branches are built as a distillation builds them, within the same budget. Batch norms have the statistics
     of random images, so that activations neither vanish nor explode: denormal numbers are slow.
     """
-    spec, design = candidate.spec, BranchSettings()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        graph, blocks, _ = training_graph(spec, candidate.features, design)
-        _settle(graph, noise_images(candidate))
+        return list(_products(candidate))
+
+
+def _products(candidate: Candidate) -> Iterator[Product]:
+    spec = candidate.spec
+    graph, blocks, _ = training_graph(spec, candidate.features, BranchSettings())
+    _settle(graph, noise_images(candidate))
     for name in choose_products((ALL,), graph.imf.members):
         k = blocks_kept(name)
         module = fold(graph.student, graph.imf, blocks, k) if k else graph.student

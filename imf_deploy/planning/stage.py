@@ -63,7 +63,8 @@ def plan(
         ImfDeployError: a network cannot be exported.
     """
     candidates = find_candidates(config, data)
-    before, threads = conditions(), usable_cpus()
+    threads = config.threads or usable_cpus()
+    before = conditions(threads)
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="imf-deploy-plan-") as temporary:
         made: list[_Made] = []

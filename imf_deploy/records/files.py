@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, computed_field
 
 from imf_deploy.compat import versions
 from imf_deploy.errors import ImfDeployError
@@ -28,6 +28,7 @@ from imf_deploy.records.making import (
 )
 from imf_deploy.records.upgrade import SCHEMA
 from imf_deploy.settings import Gate
+from imf_deploy.usage import TENSORRT_ONLY, usage
 
 Shapes = dict[str, list[Whole | str]]
 """Name to shape of each input or output; a string is a dynamic dimension."""
@@ -218,6 +219,12 @@ class DeployableFile(Artifact, title="an ONNX file or an engine"):
     gate: Gate | None = None
     verify: Verification | None = None
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def usage(self) -> list[str]:
+        """How an application uses the file, in sentences."""
+        return usage(self.preprocess, self.inputs, self.outputs)
+
 
 def carried(record: ProductFile | DeployableFile) -> dict[str, Any]:
     """Return the fields that the records of all files made from a product share."""
@@ -252,6 +259,13 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
     opset: Whole = 0
     calibration: Calibrated | None = None
     half: HalfFit | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def usage(self) -> list[str]:
+        """How an application uses the file, in sentences."""
+        target = self.calibration.target if self.calibration else ""
+        return [*([TENSORRT_ONLY] if target == "tensorrt" else []), *super().usage]
 
 
 class EngineFile(DeployableFile, title="an engine"):

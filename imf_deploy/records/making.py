@@ -207,6 +207,35 @@ class Output:
     probabilities: bool
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Latency of an INT8 file relative to the fastest float file of its network, measured side by side.
+
+    Attributes:
+        processor: Name of the processor or GPU that ran both.
+        instructions: Instruction sets of the processor that kernels choose from; empty for a GPU.
+        threads: Number of threads of both.
+        other: Name of the float file.
+        ratio: Latency of the INT8 file divided by that of the other.
+        low: Lower end of the ratio's 95 % interval.
+        high: Upper end of that interval.
+    """
+
+    processor: str
+    instructions: list[str]
+    threads: Whole
+    other: str
+    ratio: Number
+    low: Number
+    high: Number
+
+    def machine(self) -> str:
+        """Return what it was measured on, such as ``AMD EPYC, 2 threads``."""
+        if not self.instructions:
+            return self.processor
+        return f"{self.processor}, {self.threads} thread{'s' if self.threads > 1 else ''}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """How an INT8 file was made.
@@ -245,6 +274,8 @@ class Calibrated(Calibration):
         validation: Score of the file on validation images.
         tries: Numbers of layers in float that were tried, with their scores.
         doubt: Why the float model's accuracy is suspect; empty if it is not.
+        speed: Latency relative to the float files, by which the file was kept; null if it was not measured.
+        speed_unknown: Why it was not measured; empty if it was.
     """
 
     cpus: Literal["all", "vnni"] = "all"
@@ -259,6 +290,8 @@ class Calibrated(Calibration):
     validation: Score
     tries: list[Epoch]
     doubt: str = ""
+    speed: Speed | None = None
+    speed_unknown: str = ""
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ class Report(BaseModel):
         artifacts: One row for each deployable file.
         pictures: Test images as data URLs, by position.
         recommendation: The file to deploy; null if none is recommended.
+        latency_budget_ms: Limit on the median latency of the recommended file; null for none.
     """
 
     model_config = STRICT
@@ -192,6 +193,16 @@ class Report(BaseModel):
     artifacts: list[ArtifactRow]
     pictures: dict[str, str]
     recommendation: Recommendation | None
+    latency_budget_ms: Number | None = None
+
+    @property
+    def over_budget(self) -> ArtifactRow | None:
+        """The fastest file that passed, if all of them are slower than the latency budget."""
+        timed = [row for row in self.artifacts if row.status == "pass" and row.p50 is not None]
+        fastest = min(timed, key=lambda row: row.p50 or 0.0, default=None)
+        if self.latency_budget_ms is None or fastest is None:
+            return None
+        return fastest if (fastest.p50 or 0.0) > self.latency_budget_ms else None
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Self:

@@ -46,6 +46,7 @@ def assemble(
     stages: Mapping[str, Spent],
     command: str,
     folder: Path,
+    latency_budget_ms: float | None = None,
 ) -> Report:
     """Return the report of a run.
 
@@ -62,6 +63,7 @@ def assemble(
         stages: Duration of each stage so far, by name.
         command: The command that reproduces the run.
         folder: Folder that paths are relative to.
+        latency_budget_ms: Limit on the median latency of the recommended file.
     """
     train = config.distill
     return report_of(
@@ -97,6 +99,7 @@ def assemble(
         teacher_history=teacher.history,
         refitted=distilled.artifact.refitted,
         blocks=distilled.artifact.blocks,
+        latency_budget_ms=latency_budget_ms,
     )
 
 
@@ -136,7 +139,7 @@ def report_of(
         },
         artifacts=rows,
         pictures=thumbnails(test, changed) if test else {},
-        recommendation=None if trial else recommend(rows),
+        recommendation=None if trial else recommend(rows, about.get("latency_budget_ms")),
         **about,
     )
 

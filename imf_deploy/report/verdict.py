@@ -5,7 +5,7 @@ from os.path import commonprefix
 
 from imf_deploy.records.checks import Rung
 from imf_deploy.records.report import ArtifactRow, Report
-from imf_deploy.show.format import difference, duration, percent
+from imf_deploy.show.format import difference, duration, percent, significant
 from imf_deploy.verification.ladder import NOT_STRIPPED
 
 LONGEST_STAGES = 4
@@ -41,6 +41,11 @@ def deploy_sentence(report: Report) -> str:
         return f"Deploy {choice.path}: {choice.reason.rstrip('. ')}."
     if not report.artifacts:
         return "Deploy nothing from this run: it made no files."
+    if fastest := report.over_budget:
+        return (
+            f"No file is within {report.latency_budget_ms:g} ms: the fastest, {fastest.path}, takes "
+            f"{significant(fastest.p50)} ms. imf-deploy plan finds lighter students before a training."
+        )
     if any(row.status == "pass" for row in report.artifacts):
         return "No file is recommended, although some passed: see the table."
     return "Deploy nothing from this run: no file passed its checks."

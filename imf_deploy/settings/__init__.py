@@ -6,10 +6,16 @@ The command line, ``--config`` files, error messages and the record of a run are
 from imf_deploy.settings.bench import BenchSettings
 from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSettings, QatSettings
-from imf_deploy.settings.export import BatchRange, BuildSettings, EngineSettings, ExportSettings
+from imf_deploy.settings.export import (
+    BatchRange,
+    BuildSettings,
+    EngineSettings,
+    ExportSettings,
+    GraphSettings,
+)
 from imf_deploy.settings.gate import Gate
 from imf_deploy.settings.plan import PlanSettings
-from imf_deploy.settings.quantize import QuantizeSettings
+from imf_deploy.settings.quantize import HalfSettings, QuantizeSettings
 from imf_deploy.settings.run import RunSettings
 from imf_deploy.settings.study import StudySettings
 from imf_deploy.settings.teacher import GivenTeacher, ReadingSettings, RunTeacher, TeacherSettings
@@ -27,6 +33,8 @@ __all__ = [
     "ExportSettings",
     "Gate",
     "GivenTeacher",
+    "GraphSettings",
+    "HalfSettings",
     "LossSettings",
     "MonitoringSettings",
     "PlanSettings",

@@ -25,6 +25,10 @@ DEPLOY: Literal["deploy"] = "deploy"
 """The precisions that are usually deployed: ONNX files in fp32 and int8, and an engine in fp16."""
 EVERY_PRECISION: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
+OLDEST_OPSET = 13
+"""The first opset whose Q/DQ operators have a scale for each channel."""
+NEWEST_OPSET = 20
+
 _MOST_PROFILES = 16
 
 
@@ -110,6 +114,11 @@ def _read_precisions(text: str) -> Any:
     unknown = [name for name in names if name not in EVERY_PRECISION]
     if names == (DEPLOY,):
         return DEPLOY
+    if "bf16" in unknown:
+        raise UsageError(
+            "`precisions` bf16 is not written: no runtime on CPUs computes it, so nothing could be verified",
+            "Use fp16, where nodes that need the range of fp32 stay in fp32",
+        )
     if unknown or not names:
         raise UsageError(
             f"`precisions` '{', '.join(unknown)}' is not known",
@@ -198,7 +207,22 @@ class EngineSettings(BuildSettings):
 
 
 @settings("Export")
-class ExportSettings(EngineSettings):
+class GraphSettings:
+    """How ONNX files are written."""
+
+    opset: Annotated[
+        int | None,
+        Field(
+            ge=OLDEST_OPSET,
+            le=NEWEST_OPSET,
+            description="Opset of ONNX files; by default 17, which ONNX Runtime 1.12 and newer load, or 18 "
+            "for networks that need it.",
+        ),
+    ] = None
+
+
+@settings("Export")
+class ExportSettings(EngineSettings, GraphSettings):
     """Which files are written, and how engines are built."""
 
     precisions: Annotated[

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imf_deploy.errors import UsageError
 from imf_deploy.image_size import Size, check_image_size, read_size, size_text
 from imf_deploy.limits import MOST_CLASSES
-from imf_deploy.settings.base import Text, Words, settings, words
+from imf_deploy.settings.base import Text, Whole, Words, settings, words
 from imf_deploy.settings.data import SMALLEST_SIDE
 from imf_deploy.settings.distill import DistillSettings
 from imf_deploy.settings.network import Strides
@@ -75,6 +75,7 @@ class PlanSettings:
             description="Strides at the first reductions, such as 1,1, or own; empty chooses by image size."
         ),
     ] = None
+    threads: Annotated[Whole, Field(description="Threads of ONNX Runtime; 0 uses every available CPU.")] = 0
     plan_seconds: Annotated[
         float, Field(ge=0, description="Minimum measuring time of each file's latency in seconds.")
     ] = 0.3

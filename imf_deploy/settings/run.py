@@ -9,6 +9,7 @@ from pydantic import Field
 
 from imf_deploy.files import finite
 from imf_deploy.settings.base import Words, settings
+from imf_deploy.settings.compare import LatencyBudget
 from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import DistillSettings, TuningSettings
 from imf_deploy.settings.export import DEPLOY, ExportSettings
@@ -75,8 +76,8 @@ class JobSettings(TuningSettings, ConfidenceSettings, BestProductSettings):
 
 
 @settings("Export")
-class LatencySettings:
-    """How long latencies are measured for."""
+class LatencySettings(LatencyBudget):
+    """How long latencies are measured for, and the limit that the recommended file keeps."""
 
     bench_seconds: Annotated[
         float, Field(ge=0, description="Minimum measuring time of each file's latency in seconds.")
@@ -95,7 +96,7 @@ class RunSettings(JobSettings):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form that the run folder keeps."""
-        # Neither a timing cache nor accepting a weak teacher changes a result.
+        # None of a timing cache, accepting a weak teacher and keeping slow files changes a result.
         decisive = replace(
             self,
             export=replace(self.export, timing_cache=None),
@@ -103,5 +104,6 @@ class RunSettings(JobSettings):
         )
         # Lists instead of tuples, as JSON reads them back.
         content: dict[str, Any] = finite(asdict(decisive))
+        del content["int8"]["keep_int8"]
         # At the same level as the products: both decide which files are made, but not their content.
         return content | {"precisions": content["export"].pop("precisions")}

@@ -88,7 +88,7 @@ def _products(path: Path, student: str, data: DataSet, folder: Path) -> Iterable
 
 def _export(student: str, product: Product, data: DataSet, folder: Path, int8: bool) -> _Exported:
     precisions: list[Precision] = ["fp32", "int8"] if int8 else ["fp32"]
-    config = QuantizeSettings(rank=False)
+    config = QuantizeSettings(rank=False, keep_int8=True)
     place = folder / "deploy" / product.artifact.path.stem
     files, declined = export_product(product, data, precisions, config, None, place, overwrite=True)
     for reason in declined:

@@ -6,6 +6,7 @@ from imf_deploy.artifact import load_artifact
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.engine_header import read_engine_header
 from imf_deploy.export.onnx_file import describe_onnx
+from imf_deploy.export.precision import is_stated
 from imf_deploy.records.files import DeployableFile, OnnxFile
 
 
@@ -54,7 +55,8 @@ def check_record(artifact: DeployableFile) -> None:
         ImfDeployError: record and file disagree, or the file is neither ONNX nor an engine.
     """
     if artifact.path.suffix == ".onnx":
-        actual = f"onnx {describe_onnx(artifact.path).precision}"
+        precision = describe_onnx(artifact.path).precision
+        actual = f"onnx {artifact.precision if is_stated(precision, artifact.precision) else precision}"
         recorded = f"{artifact.format} {artifact.precision}"
     else:
         header = read_engine_header(artifact.path)

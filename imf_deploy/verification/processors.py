@@ -1,4 +1,4 @@
-"""An INT8 file on other processors: the same gate, on emulated sums."""
+"""A file on other processors: the same gate, on emulated sums of INT8 and emulated rounding of fp16."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,16 +10,20 @@ import numpy.typing as npt
 import torch
 
 from imf_deploy.data import Split, eval_batches
+from imf_deploy.export.half_arithmetic import emulated_half
 from imf_deploy.portability.assess import assess
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.checks import SATURATING, Portability
 from imf_deploy.records.files import DeployableFile, OnnxFile
 from imf_deploy.records.metrics import missed
+from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.task import OUTPUT
 from imf_deploy.verification.ladder import Array
 from imf_deploy.verification.metrics import Metrics
+from imf_deploy.verification.run import runner_logits
 
+HALF_ARITHMETIC = "processors with fp16 arithmetic"
 _PIXELS = 1 << 19
 """Fraction of the images that are emulated, if that is more than ``_LEAST`` images."""
 _LEAST = 200
@@ -58,8 +62,7 @@ def portability_of(
     """
     pixels = math.prod(preprocess.shape[1:])
     batch = max(_BATCH_PIXELS // pixels, 1)
-    count = min(max(_PIXELS // pixels, _LEAST), len(split))
-    positions = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
+    positions = _spread(split, pixels)
 
     def batches() -> Iterator[npt.NDArray[Any]]:
         for images, _ in eval_batches(split.subset(torch.from_numpy(positions)), preprocess, batch):
@@ -105,17 +108,68 @@ def judge(
     record = replace(portability, cpus=artifact.calibration.cpus if artifact.calibration else "all")
     if logits is None or record.cpus == "vnni":
         return record, ""
+    reason = _missed(logits, reference, positions, split, preprocess, gate, metrics)
+    return record, f"on {SATURATING}, {reason} ({len(positions)} images)" if reason else ""
+
+
+def judge_half(
+    artifact: DeployableFile,
+    split: Split,
+    preprocess: Preprocess,
+    reference: Array,
+    gate: Gate,
+    metrics: Metrics | None = None,
+) -> str:
+    """Return why an fp16 ONNX file misses its gate on a processor with fp16 arithmetic; empty if it does not.
+
+    ONNX Runtime's CPU provider computes fp16 operators in fp32, where nothing overflows.
+
+    Args:
+        artifact: An fp16 ONNX file.
+        split: The test split, of which a part is run.
+        preprocess: Preprocessing of the file.
+        reference: Logits of the PyTorch model on the split, ``[N, classes]``.
+        gate: Gate that the file must pass.
+        metrics: The metrics that the gate names; by default they are looked up.
+    """
+    positions = _spread(split, math.prod(preprocess.shape[1:]))
+    with (
+        emulated_half(artifact.path) as path,
+        OnnxRuntimeRunner(path, classes=preprocess.num_classes) as runner,
+    ):
+        logits = runner_logits(runner, split.subset(torch.from_numpy(positions)), preprocess)
+    reason = _missed(logits, reference, positions, split, preprocess, gate, metrics)
+    return f"on {HALF_ARITHMETIC}, {reason} ({len(positions)} images)" if reason else ""
+
+
+def _spread(split: Split, pixels: int) -> npt.NDArray[np.int64]:
+    """Return positions of images to emulate, spread evenly over a split."""
+    count = min(max(_PIXELS // pixels, _LEAST), len(split))
+    return np.linspace(0, len(split) - 1, count).round().astype(np.int64)
+
+
+def _missed(
+    logits: Array,
+    reference: Array,
+    positions: npt.NDArray[np.int64],
+    split: Split,
+    preprocess: Preprocess,
+    gate: Gate,
+    metrics: Metrics | None,
+) -> str:
+    """Return why the logits of a part of a split miss a gate; empty if they do not."""
+    if not np.isfinite(logits).all():
+        return "some logits are not finite"
     labels = split.labels.numpy()[positions]
     expected, task = reference[positions], preprocess.task
     metrics = metrics or Metrics.of(gate, preprocess)
     measured = metrics.measure(logits, expected, labels) if gate.gate else {}
     # A class may have no image in a part of the split; the whole split is judged apart.
     limits = [(name, limit) for name, limit in gate.gate if measured[name].reference is not None]
-    reason = missed(
+    return missed(
         replace(gate, gate=tuple(limits)),
         float(task.right(logits, labels).mean()),
         float(task.right(expected, labels).mean()),
         float(task.same(logits, expected).mean()),
         measured,
     )
-    return record, f"on {SATURATING}, {reason} ({len(labels)} images)" if reason else ""

@@ -32,7 +32,7 @@ from imf_deploy.verification.ladder import (
 from imf_deploy.verification.metrics import Metrics, check_gate
 from imf_deploy.verification.origin import check_record, made_from
 from imf_deploy.verification.parity import class_changes, compare, worst_inputs
-from imf_deploy.verification.processors import judge, logits_output, runs_in_integers_on_cpus
+from imf_deploy.verification.processors import judge, judge_half, logits_output, runs_in_integers_on_cpus
 from imf_deploy.verification.run import (
     check_batches,
     check_sizes,
@@ -156,6 +156,8 @@ def verify(
                 portability, elsewhere = judge(
                     artifact, data.test, data.preprocess, reference, own_gate, metrics
                 )
+            elif (artifact.format, artifact.precision) == ("onnx", "fp16"):
+                elsewhere = judge_half(artifact, data.test, data.preprocess, reference, own_gate, metrics)
             reason = failure(ladder, parity.reason or elsewhere)
             answers = (logits, reference, labels, data.preprocess.labels)
             verification = replace(

@@ -23,6 +23,7 @@ from imf_deploy.records.files import OnnxFile
 from imf_deploy.settings import EngineSettings, Gate, QuantizeSettings
 
 LETTERS = ("a", "b", "c")
+KEEP = QuantizeSettings(keep_int8=True)
 Batches = list[tuple[Tensor, Tensor]]
 
 
@@ -51,7 +52,7 @@ def test_any_module_becomes_verified_files(trained: nn.Module, loader: Batches, 
     fp32 = imf_deploy.export_onnx(trained, tmp_path / "net-fp32.onnx", image_size=16)
     fp16 = imf_deploy.export_onnx(trained, tmp_path / "net-fp16.onnx", precision="fp16", image_size=16)
     gate = Gate(5.0, 0.9)
-    int8 = imf_deploy.quantize(fp32, tmp_path / "net-int8.onnx", loader, loader, gate=gate)
+    int8 = imf_deploy.quantize(fp32, tmp_path / "net-int8.onnx", loader, loader, gate=gate, settings=KEEP)
     checked = imf_deploy.verify([fp32, fp16, int8], against=trained, data=loader)
     assert [status(record) for record in checked] == [("pass", None)] * 3
     assert trained.training
@@ -87,7 +88,8 @@ def test_a_product_in_memory(student: nn.Module, big: nn.Module, loader: Batches
     assert status(checked) == ("pass", None)
     names = [rung.name for rung in checked.verify.ladder]
     assert names == ["stripped", "folded", "ONNX fp32"]
-    int8 = imf_deploy.quantize(small, tmp_path / "small-int8.onnx", loader, loader, gate=Gate(10.0, 0.8))
+    gate = Gate(10.0, 0.8)
+    int8 = imf_deploy.quantize(small, tmp_path / "small-int8.onnx", loader, loader, gate=gate, settings=KEEP)
     assert status(imf_deploy.verify(int8, against=small, data=loader, gate=Gate(10.0, 0.8)))[0] == "pass"
 
 
@@ -111,7 +113,7 @@ def test_int8_that_misses_its_gate_is_not_written(
     trained: nn.Module, loader: Batches, tmp_path: Path
 ) -> None:
     dark = [(0.01 * images, labels) for images, labels in loader]
-    settings = QuantizeSettings(gate=Gate(0.0, 1.0), max_float_layers=0.0)
+    settings = QuantizeSettings(gate=Gate(0.0, 1.0), max_float_layers=0.0, keep_int8=True)
     with pytest.raises(GateError):
         imf_deploy.quantize(trained, tmp_path / "a.onnx", dark, loader, settings=settings, image_size=16)
     assert not list(tmp_path.iterdir())
@@ -262,7 +264,7 @@ def test_pictures_need_the_preprocessing_that_a_module_was_exported_without(
 ) -> None:
     fp32 = imf_deploy.export_onnx(big, tmp_path / "net-fp32.onnx", image_size=16)
     settings, named = (
-        QuantizeSettings(gate=Gate(100.0, 0.0), images=8),
+        QuantizeSettings(gate=Gate(100.0, 0.0), images=8, keep_int8=True),
         replace(data.preprocess, labels=LETTERS),
     )
     with pytest.raises(UsageError, match="Give its `preprocess`"):

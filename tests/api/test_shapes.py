@@ -10,9 +10,11 @@ from torch import Tensor, nn
 import imf_deploy
 from imf_deploy import Gate, ImfDistiller, Preprocess
 from imf_deploy.errors import ImfDeployError, UsageError
+from imf_deploy.settings import QuantizeSettings
 
 Batches = list[tuple[Tensor, Tensor]]
 SHAPE = (1, 16, 24)
+KEEP = QuantizeSettings(keep_int8=True)
 
 
 def net(width: int = 8, channels: int = 1) -> nn.Module:
@@ -63,7 +65,7 @@ def test_files_of_its_products(trained: ImfDistiller, loader: Batches, tmp_path:
     (small,) = imf_deploy.strip(trained, ["imf@1"])
     free = Gate(100.0, 0.0)
     fp32 = imf_deploy.export_onnx(small, tmp_path / "net.onnx")
-    int8 = imf_deploy.quantize(fp32, tmp_path / "int8.onnx", loader, loader, gate=free)
+    int8 = imf_deploy.quantize(fp32, tmp_path / "int8.onnx", loader, loader, gate=free, settings=KEEP)
     checked = imf_deploy.verify([fp32, int8], against=small, data=loader, gate=free)
     assert [file.verify.status for file in checked if file.verify] == ["pass", "pass"]
     assert fp32.inputs["images"] == ["batch", *SHAPE]

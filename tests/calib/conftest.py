@@ -187,3 +187,15 @@ def foreign(whole: Path, tmp_path: Path) -> Path:
     (tmp_path / "theirs").mkdir()
     onnx.save(proto, tmp_path / "theirs" / "their.onnx")
     return tmp_path / "theirs" / "their.onnx"
+
+
+@pytest.fixture
+def make_net(trained: dict[str, Tensor]) -> Callable[[], nn.Module]:
+    """Build the trained network."""
+
+    def make() -> nn.Module:
+        net = Net()
+        net.load_state_dict(trained)
+        return net.eval()
+
+    return make

@@ -20,7 +20,7 @@ from imf_deploy.records.files import sidecar_path
 from imf_deploy.settings import Gate, QuantizeSettings
 from imf_deploy.settings.quantize import Target
 
-CONFIG = QuantizeSettings(images=60, sensitivity_images=60)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=60, keep_int8=True)
 
 
 def files(folder: Path) -> list[str]:

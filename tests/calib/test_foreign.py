@@ -23,7 +23,7 @@ from imf_deploy.records.files import Artifact
 from imf_deploy.records.making import Output
 from imf_deploy.settings import QuantizeSettings
 
-CONFIG = QuantizeSettings(images=60, sensitivity_images=30)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=30, keep_int8=True)
 PRODUCED = "logits"
 
 
@@ -209,7 +209,7 @@ def test_the_command_takes_the_name(
     foreign: Path, preprocess: Path, many: DataSet, tmp_path: Path, cli: Callable[..., Any]
 ) -> None:
     behind_logits(foreign, [helper.make_node("Neg", [PRODUCED], ["reversed"])], ["reversed", PRODUCED])
-    options = ("--preprocess", preprocess, "--data", many.config["data"], "--images", 30)
+    options = ("--preprocess", preprocess, "--data", many.config["data"], "--images", 30, "--keep-int8")
     done = cli("calibrate", foreign, *options, "--output", tmp_path / "out")
     assert done.code == 2
     assert "--logits" in done.lines[-1]
@@ -277,7 +277,7 @@ def test_a_file_for_one_image_at_a_time_is_tried_in_other_ways_too(
     [
         (
             [
-                helper.make_node("ReduceMean", [PRODUCED, "batch_axis"], ["batch_mean"], keepdims=1),
+                helper.make_node("ReduceMean", [PRODUCED], ["batch_mean"], axes=[0], keepdims=1),
                 helper.make_node("Sub", [PRODUCED, "batch_mean"], ["y"]),
             ],
             {"batch_axis": [0]},

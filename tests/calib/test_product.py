@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ from imf_deploy.stripping.stage import strip
 from imf_deploy.verification.stage import evaluate_product, verify
 
 # The student is hardly trained: what is tested is the way, not the accuracy.
-LOOSE = QuantizeSettings(images=40, gate=Gate(100, 0))
+LOOSE = QuantizeSettings(images=40, gate=Gate(100, 0), keep_int8=True)
 
 
 @pytest.fixture
@@ -88,13 +89,18 @@ def test_a_declined_product_is_reported(
     product: Product, small: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def decline(
-        path: Path, data: DataSet, config: QuantizeSettings, folder: Path, overwrite: bool
+        path: Path,
+        data: DataSet,
+        config: QuantizeSettings,
+        folder: Path,
+        overwrite: bool,
+        rivals: Sequence[Path] = (),
     ) -> Artifact:
         raise GateError(f"{config.target} is declined")
 
     monkeypatch.setattr(module, "calibrate", decline)
     files = export(product, ["fp32"], None, tmp_path / "deploy")
     engines = EnginePlan("rtx", EngineSettings(batch=(BatchRange(1, 1, 8),)))
-    assert export_int8(product, files[0], small, LOOSE, engines, tmp_path / "deploy") == (
+    assert export_int8(product, files, small, LOOSE, engines, tmp_path / "deploy") == (
         [], ["onnxruntime-cpu is declined", "tensorrt is declined"]
     )  # fmt: skip

@@ -291,7 +291,9 @@ def test_int8_that_misses_its_gate_passes_it_after_tuning(tmp_path: Path) -> Non
         product = evaluate_product(load_product(artifact.path), data)
         fp32 = export(product, ["fp32"], None, folder / "deploy", overwrite=True)[0]
         # Without repair: no layer may go back into float.
-        config = QuantizeSettings(target=target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0)
+        config = QuantizeSettings(
+            target=target, images=96, gate=Gate(5, 0.9), rank=False, max_float_layers=0, keep_int8=True
+        )
         made = calibrate(fp32.path, data, config, folder / "deploy").calibration
         assert made
         assert made.float_layers == []

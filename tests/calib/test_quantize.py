@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.calib import quantize as module
@@ -67,35 +68,44 @@ def test_processors_with_vnni_get_all_8_bits(model: FloatModel, ranges: Ranges, 
     assert open_session_graph(path).saturating
 
 
-def test_weights_that_two_layers_share_are_bounded_for_both(
-    many: DataSet, whole: Path, tmp_path: Path
-) -> None:
-    """One tensor, read by rows in one layer and by columns in the other: two orders of pairs."""
-    random = np.random.default_rng(0)
-    shared = random.normal(0, 1, (8, 8)).astype(np.float32)
-    first, last = (
-        random.normal(0, 1, (3, 8)).astype(np.float32),
-        random.normal(0, 1, (8, 3)).astype(np.float32),
-    )
+def foreign_model(
+    path: Path, nodes: list[onnx.NodeProto], tensors: dict[str, np.ndarray], like: Path
+) -> FloatModel:
+    """Write a graph from ``x`` to ``y`` with the metadata of another file, and read it."""
     graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["x"], ["a"]),
-            helper.make_node("Flatten", ["a"], ["b"]),
-            helper.make_node("Gemm", ["b", "first"], ["c"]),
-            helper.make_node("Gemm", ["c", "shared"], ["d"]),
-            helper.make_node("Relu", ["d"], ["e"]),
-            helper.make_node("Gemm", ["e", "shared"], ["f"], transB=1),
-            helper.make_node("Gemm", ["f", "last"], ["y"]),
-        ],
+        nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(v, k) for k, v in (("shared", shared), ("first", first), ("last", last))],
+        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(proto, {p.key: p.value for p in onnx.load(whole).metadata_props})
-    onnx.save(proto, tmp_path / "shared.onnx")
-    model = open_float_model(tmp_path / "shared.onnx")
+    helper.set_model_props(proto, {p.key: p.value for p in onnx.load(like).metadata_props})
+    onnx.save(proto, path)
+    return open_float_model(path)
+
+
+def sharing_model(path: Path, like: Path) -> FloatModel:
+    """One tensor, read by rows in one layer and by columns in the other: two orders of pairs."""
+    random = np.random.default_rng(0)
+    shared = random.normal(0, 1, (8, 8))
+    first, last = random.normal(0, 1, (3, 8)), random.normal(0, 1, (8, 3))
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["a"]),
+        helper.make_node("Flatten", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "first"], ["c"]),
+        helper.make_node("Gemm", ["c", "shared"], ["d"]),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node("Gemm", ["e", "shared"], ["f"], transB=1),
+        helper.make_node("Gemm", ["f", "last"], ["y"]),
+    ]
+    return foreign_model(path, nodes, {"shared": shared, "first": first, "last": last}, like)
+
+
+def test_weights_that_two_layers_share_are_bounded_for_both(
+    many: DataSet, whole: Path, tmp_path: Path
+) -> None:
+    model = sharing_model(tmp_path / "shared.onnx", whole)
     found = measure_ranges(model, many.train, "minmax")
     path = written(quantize(model, found, "onnxruntime-cpu"), tmp_path)
     assert integer_layers(running_operators(path)) == LAYERS
@@ -234,8 +244,6 @@ def test_what_old_exporters_leave_is_folded_first(many: DataSet, whole: Path, tm
 def test_a_residual_network_is_quantised_whole(
     write_onnx: Callable[..., Path], many: DataSet, tmp_path: Path
 ) -> None:
-    import torch
-
     class Residual(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -273,11 +281,8 @@ TAILS = [
 ]
 
 
-@pytest.mark.parametrize("target", get_args(Target))
-@pytest.mark.parametrize("tail", TAILS, ids="-".join)
-def test_answers_stay_float_whatever_computes_them(
-    tail: list[str], target: Target, many: DataSet, whole: Path, tmp_path: Path
-) -> None:
+def tail_model(tail: list[str], path: Path, like: Path) -> FloatModel:
+    """A network that ends in some operators."""
     random = np.random.default_rng(0)
     tensors = {"w": random.normal(0, 1, (8, 3, 3, 3)), "b": random.normal(0, 1, 8)}
     tensors |= {"last.w": random.normal(0, 1, (3, 8, 1, 1)), "last.b": random.normal(0, 1, 3)}
@@ -286,18 +291,16 @@ def test_answers_stay_float_whatever_computes_them(
         extra = ["last.w", "last.b"] if op_type == "Conv" else []
         nodes.append(helper.make_node(op_type, [f"t{index}", *extra], [f"t{index + 1}"]))
     nodes[-1].output[0] = "y"
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
-    )
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(proto, {p.key: p.value for p in onnx.load(whole).metadata_props})
+    return foreign_model(path, nodes, tensors, like)
+
+
+@pytest.mark.parametrize("target", get_args(Target))
+@pytest.mark.parametrize("tail", TAILS, ids="-".join)
+def test_answers_stay_float_whatever_computes_them(
+    tail: list[str], target: Target, many: DataSet, whole: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "foreign.onnx"
-    onnx.save(proto, path)
-    model = open_float_model(path)
+    model = tail_model(tail, path, whole)
     found = measure_ranges(model, many.train, "minmax")
     made = onnx.load(written(quantize(model, found, target), tmp_path))
     producers = {name: node for node in made.graph.node for name in node.output}
@@ -322,3 +325,32 @@ def test_an_output_that_a_layer_reads_is_quantised(many: DataSet, whole: Path, t
     model = open_float_model(path)
     content = quantize(model, measure_ranges(model, many.train, "minmax"), "onnxruntime-cpu")
     assert integer_layers(running_operators(written(content, tmp_path))) == LAYERS
+
+
+def test_files_answer_the_same_without_vnni(
+    model: FloatModel,
+    ranges: Ranges,
+    many: DataSet,
+    whole: Path,
+    tmp_path: Path,
+    run_on: Callable[[str, Path], dict[str, np.ndarray]],
+) -> None:
+    """By the kernels of ONNX Runtime for such a processor, in one emulated process."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    foreign = {"shared": sharing_model(tmp_path / "shared.onnx", whole)}
+    foreign |= {"-".join(tail): tail_model(tail, tmp_path / "tail.onnx", whole) for tail in TAILS}
+    contents = {"whole": quantize(model, ranges, "onnxruntime-cpu")}
+    for layer in model.layers:
+        contents[f"without {layer.name}"] = quantize(model, ranges, "onnxruntime-cpu", [layer.name])
+    for name, other in foreign.items():
+        contents[name] = quantize(other, measure_ranges(other, many.train, "minmax"), "onnxruntime-cpu")
+    images = many.preprocess.normalize(many.validation.fetch(torch.arange(len(many.validation)))).numpy()
+    for number, content in enumerate(contents.values()):
+        (folder / f"{number:02}.onnx").write_bytes(content)
+        np.save(folder / f"{number:02}.npy", np.ascontiguousarray(images))
+    here, there = run_on("here", folder), run_on("haswell", folder)
+    assert len(here) == len(contents) == LAYERS + 2 + len(TAILS)
+    for name, logits in here.items():
+        scale = float(np.abs(logits).max())
+        np.testing.assert_allclose(there[name], logits, rtol=1e-4, atol=1e-4 * scale, err_msg=name)

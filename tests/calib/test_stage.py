@@ -23,7 +23,7 @@ from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.settings import DataSettings, Gate, QuantizeSettings
 from imf_deploy.settings.quantize import Target
 
-CONFIG = QuantizeSettings(images=60, sensitivity_images=60)
+CONFIG = QuantizeSettings(images=60, sensitivity_images=60, keep_int8=True)
 NAMES = {"onnxruntime-cpu": "net-plain-int8.onnx", "tensorrt": "net-plain-int8-trt.onnx"}
 
 
@@ -166,7 +166,7 @@ def test_a_failed_attempt_leaves_the_old_file(planted: Path, many: DataSet, tmp_
 
 
 def test_command(whole: Path, many: DataSet, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    done = cli("calibrate", whole, "--images", 60, "--method", "mse", "--output", tmp_path)
+    done = cli("calibrate", whole, "--images", 60, "--method", "mse", "--keep-int8", "--output", tmp_path)
     assert done.code == 0, done.err
     assert "net-plain-int8.onnx: " in done.err
     assert "0 of 4 layers in float" in done.err
@@ -191,7 +191,17 @@ def test_command_on_a_foreign_model(
     done = cli("calibrate", foreign, "--preprocess", record)
     assert done.code == 2
     assert "--data" in done.err
-    done = cli("calibrate", foreign, "--preprocess", record, "--data", many.config["data"], "--images", 60)
+    done = cli(
+        "calibrate",
+        foreign,
+        "--preprocess",
+        record,
+        "--data",
+        many.config["data"],
+        "--images",
+        60,
+        "--keep-int8",
+    )
     assert done.code == 0, done.err
     assert foreign.with_name("their-int8.onnx").is_file()
 
@@ -215,7 +225,7 @@ def test_command_with_the_embedded_data(tmp_path: Path, cli: Callable[..., Any])
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
     record = tmp_path / "preprocess.json"
     record.write_text(json.dumps(asdict(open_data(DataSettings()).preprocess)))
-    lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16]
+    lenient = ["--max-accuracy-drop", 100, "--min-agreement", 0, "--images", 16, "--keep-int8"]
     done = cli("calibrate", path, "--preprocess", record, "--data", "fashion-mnist-subset", *lenient)
     assert done.code == 0, done.err
     assert path.with_name("their-int8.onnx").is_file()

@@ -229,7 +229,7 @@ def test_each_stage_leaves_a_record_of_its_own(
     made("strip", run / "distilled.safetensors", "--products", "imf@1", "--trust-model", "a:b")
     made("export", run / "products" / f"{product}.safetensors", "--precisions", "fp32", "--trt", "off", *gate)
     deploy = run / "deploy"
-    made("calibrate", deploy / f"{product}-fp32.onnx", *gate, "--images", "8")
+    made("calibrate", deploy / f"{product}-fp32.onnx", *gate, "--keep-int8", "--images", "8")
     names = {path.relative_to(run).as_posix() for path in run.rglob("*.config.yaml")}
     (calibrated,) = names - {"products/strip.config.yaml", f"deploy/{product}.config.yaml"}
     assert (run / calibrated).with_name(calibrated.split("/")[1].replace(".config.yaml", ".onnx")).is_file()

@@ -45,7 +45,7 @@ def command(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
         "--device", "cpu",
         # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance, and more
         # so where a head is fitted to features that are all but constant.
-        "--max-accuracy-drop", "100", "--min-agreement", "0", "--no-refit",
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8", "--no-refit",
         "--output", str(tmp_path_factory.mktemp("run") / "out"),
     ]  # fmt: skip
 
@@ -156,8 +156,8 @@ def test_onnx_files_say_what_they_are(report: dict[str, Any], out: Path) -> None
         record = load_artifact(out / row["path"])
         assert said["source_sha256"] == record.source
         kinds = Counter(node.op_type for node in model.graph.node)
-        assert kinds["Gemm"] == 1
-        assert not {"Softmax", "BatchNormalization", "MatMul"} & set(kinds)
+        assert kinds["MatMul"] == 1
+        assert not {"Softmax", "BatchNormalization", "Gemm"} & set(kinds)
 
 
 def test_the_same_command_again_makes_nothing_anew(
@@ -169,6 +169,10 @@ def test_the_same_command_again_makes_nothing_anew(
     assert done.code == 0, done.err
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     assert "epoch" not in done.err
+    tight = here(*command, "--latency-budget-ms", "1e-6", "--output", out)
+    assert tight.code == 3
+    assert "no file is within 1e-06 ms: the fastest, deploy/" in tight.err.lower()
+    assert json.loads((out / "report.json").read_text())["latency_budget_ms"] == 1e-6
 
 
 def test_the_stages_go_on_from_its_files(here: Callable[..., Any], out: Path, tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_few_files_by_default_and_all_of_them_later(
     command = [
         "distill-and-export", "--data", image_folder, "--student", "resnet8", "--teacher", "resnet8",
         "--teacher-epochs", "1", "--epochs", "1", "--bench-seconds", "0", "--device", "cpu",
-        "--max-accuracy-drop", "100", "--min-agreement", "0", "--output", out,
+        "--max-accuracy-drop", "100", "--min-agreement", "0", "--keep-int8", "--output", out,
     ]  # fmt: skip
 
     def names(folder: str, kinds: tuple[str, ...]) -> set[str]:

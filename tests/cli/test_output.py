@@ -125,7 +125,7 @@ def test_a_disk_that_fills_up(cli: Cli, error: Error, quick: list[str], tmp_path
         ("strip RUN/distilled.safetensors --output new", 20_000),
         ("compare RUN --html new/page.html --json new/numbers.json", 1_000),
         ("verify ONNX --against PRODUCT --output new/result.json", 500),
-        ("calibrate ONNX --images 8 --max-accuracy-drop 100 --min-agreement 0 --output new", 0),
+        ("calibrate ONNX --keep-int8 --images 8 --max-accuracy-drop 100 --min-agreement 0 --output new", 0),
     ],
 )
 def test_a_disk_that_is_full_for_any_command(

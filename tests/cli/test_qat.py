@@ -14,7 +14,10 @@ from imf_deploy.records.files import DistilledFile
 Cli = Callable[..., Any]
 Error = Callable[[Any, int], str]
 # A network of one epoch on a few pictures guesses; what INT8 makes of a guess is chance.
-INT8 = ["--precisions", "int8", "--qat-epochs", "1", "--max-accuracy-drop", "100", "--min-agreement", "0"]
+INT8 = [
+    "--precisions", "int8", "--qat-epochs", "1", "--keep-int8",
+    "--max-accuracy-drop", "100", "--min-agreement", "0",
+]  # fmt: skip
 
 
 def test_products_come_from_the_tuned_weights(

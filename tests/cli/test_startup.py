@@ -11,8 +11,8 @@ import pytest
 from imf_deploy import __version__
 
 COMMANDS = [
-    "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate", "refit-engine",
-    "verify", "predict", "evaluate", "compare-files",
+    "plan", "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate",
+    "refit-engine", "verify", "predict", "evaluate", "compare-files",
     "bench", "inspect", "compare", "study", "doctor",
 ]  # fmt: skip
 Cli = Callable[..., Any]

@@ -42,7 +42,8 @@ def test_runs_with_different_gates_are_told_apart(make_run: MakeRun) -> None:
     [
         (Budget(latency_budget_ms=0.5), "imf@1"),
         (Budget(size_budget_mb=1), "imf@1"),
-        (Budget(latency_budget_ms=5, size_budget_mb=5), "imf@2"),
+        (Budget(latency_budget_ms=5, size_budget_mb=5), "plain"),
+        (Budget(size_budget_mb=5), "imf@2"),
         (Budget(min_accuracy=0.9), "plain"),
         (Budget(min_accuracy=0.9, size_budget_mb=5), "plain"),
     ],

@@ -16,9 +16,20 @@ PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 NOT_RUN = {
     **dict.fromkeys(("distill-and-export", "train-teacher", "distill", "qat", "study"), "it trains"),
     **dict.fromkeys(
-        ("strip", "export", "calibrate", "verify", "refit-engine", "predict", "evaluate", "compare-files"),
+        (
+            "strip",
+            "export",
+            "calibrate",
+            "to-fp16",
+            "verify",
+            "refit-engine",
+            "predict",
+            "evaluate",
+            "compare-files",
+        ),
         "it reads what a training has written",
     ),
+    "plan": "it exports and measures for minutes",
     "bench": "it measures for minutes, some rows on a GPU",
 }
 """Commands that are only parsed, and why."""

@@ -221,7 +221,7 @@ def test_every_precision_of_a_product_passes_its_verification(
     engines = EnginePlan(
         "tensorrt", EngineSettings(batch=(BatchRange(1, 1, 1), BatchRange(2, 8, 16)), **vars(FAST))
     )
-    config = QuantizeSettings(gate=Gate(100, 0), rank=False)
+    config = QuantizeSettings(gate=Gate(100, 0), rank=False, keep_int8=True)
     files, declined = export_product(
         product, data, ["fp32", "fp16", "int8"], config, engines, tmp_path / "deploy"
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from imf_deploy.forms import read_typed
@@ -50,3 +51,27 @@ def test_what_is_compared_is_said_and_is_in_the_table(report: dict[str, Any]) ->
     for shown in (render_markdown(Report.of(report)), render_html(Report.of(report))):
         assert "81.1 %" in shown
         assert "81.5 %" in shown
+
+
+def test_within_a_latency_budget_the_most_accurate_file_is_chosen(report: dict[str, Any]) -> None:
+    first, second, third = (deepcopy(report["artifacts"][0]) for _ in range(3))
+    for row, path, p50, right in (
+        (first, "slow", 3.0, 0.90), (second, "good", 2.0, 0.895), (third, "fast", 0.5, 0.89),
+    ):  # fmt: skip
+        row |= {"path": path, "latency_ms": {"p50": p50, "p90": p50, "p99": p50}}
+        row["validation_accuracy"] = right
+    found = [recommend(rows(first, second, third), budget) for budget in (None, 3.5, 2.0, 1.0, 0.4)]
+    assert [each and each.path for each in found] == ["fast", "slow", "good", "fast", None]
+    assert found[2] is not None
+    assert "the most accurate file on the validation images" in found[2].reason
+    assert "of the 2 within 2 ms (2.00 ms at batch 1)" in found[2].reason
+
+
+def test_a_budget_that_no_file_fits_is_said(report: dict[str, Any]) -> None:
+    report |= {"recommendation": None, "latency_budget_ms": 1e-6}
+    whole = Report.of(report)
+    assert whole.over_budget is not None
+    for page in (render_markdown(whole), render_html(whole)):
+        assert f"No file is within 1e-06 ms: the fastest, {whole.over_budget.path}" in page.replace("\\", "")
+    report["latency_budget_ms"] = 1e6
+    assert Report.of(report).over_budget is None

@@ -63,7 +63,7 @@ def float_file(network: nn.Module, folder: DataSet, tmp_path_factory: pytest.Tem
 
 
 def made(float_file: Path, folder: DataSet, output: Path, cpus: str) -> OnnxFile:
-    config = QuantizeSettings(images=30, gate=LOOSE, rank=False, int8_cpus=cpus)  # type: ignore[arg-type]
+    config = QuantizeSettings(images=30, gate=LOOSE, rank=False, int8_cpus=cpus, keep_int8=True)  # type: ignore[arg-type]
     return calibrate(float_file, folder, config, output)
 
 
