@@ -78,6 +78,15 @@ class GoalSettings:
             description="Points of accuracy by which IMF's plain student should exceed KD's student.",
         ),
     ] = None
+    goal_best_gain: Annotated[
+        float | None,
+        Field(
+            ge=-100,
+            le=100,
+            description="Points of accuracy by which IMF's plain student should exceed that of the other "
+            "method that is best on validation images.",
+        ),
+    ] = None
     goal_family_gain: Annotated[
         float | None,
         Field(

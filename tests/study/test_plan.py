@@ -11,7 +11,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
 from imf_deploy.settings.starts import STUDY
-from imf_deploy.settings.study import Thin, VariantName
+from imf_deploy.settings.study import MOST_TRIES, Thin, VariantName
 from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
 from imf_deploy.study.page import _listed
 from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
@@ -57,9 +57,8 @@ def test_every_setting_is_known_to_whom_it_is_for() -> None:
         for settings in method.candidates:
             assert settings.keys() <= shared | own[name], name
             assert settings.keys() >= (own[name] if name != "imf" else set()), name
-        assert len({str(sorted(settings.items())) for settings in method.candidates}) == len(
-            method.candidates
-        )
+        different = {str(sorted(settings.items())) for settings in method.candidates}
+        assert len(different) == len(method.candidates) == MOST_TRIES, "as many tries for each method"
     assert METHODS.keys() == TITLES.keys()
 
 
