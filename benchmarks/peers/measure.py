@@ -198,27 +198,26 @@ def _emulate(rows: list[Row], images: Array, cpu: str) -> None:
 
 
 def table(rows: list[Row], cpu: str | None) -> str:
-    """Return the rows as a Markdown table."""
+    """Return the rows as a Markdown table, and why a runtime does not run some of the files."""
+    timed = any(row.ratios for row in rows)
     titles = ["", "size"]
     for name in RUNTIMES:
-        titles += [f"{name}: accuracy", "agreement", "latency"]
+        titles += [f"{name}: accuracy", "agreement", *(["latency"] if timed else [])]
     titles += [f"agreement on {cpu}"] if cpu else []
     lines = [titles, ["---"] * len(titles)]
     for row in rows:
         cells = [row.label, f"{row.size / 1e6:.2f} MB"]
         for name in RUNTIMES:
-            if name not in row.accuracy:
-                cells += ["does not run" if name in row.failed else "–", "–", "–"]
-                continue
+            if name in row.accuracy:
+                cells += [f"{row.accuracy[name]:.2%}", _share(row.agreement[name])]
+            else:
+                cells += ["does not run" if name in row.failed else "–", "–"]
             own = row.ratios.get(name)
-            cells += [
-                f"{row.accuracy[name]:.2%}",
-                _share(row.agreement[name]),
-                f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f})" if own else "–",
-            ]
+            cells += [f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f})" if own else "–"] if timed else []
         cells += [_share(row.elsewhere) if row.elsewhere else "–"] if cpu else []
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    failed = [f"\n{row.label} in {name}: {why}" for row in rows for name, why in row.failed.items()]
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), *failed])
 
 
 def _share(counted: tuple[int, int]) -> str:
