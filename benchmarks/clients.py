@@ -3,9 +3,9 @@
     python benchmarks/clients.py imf-deploy-out [--images 60] [--environments FOLDER] [--only NAME …]
 
 Each client is installed in a virtual environment of its own, by pip or npm, and runs every file on test
-images at the batches 1 and 5. A cell has the worst of both: the largest difference of a logit from the product
-in PyTorch, and the fraction of images that get the same class as in PyTorch. A client that refuses a file is
-listed with its own message below the table.
+images at the batches 1 and 5. A cell has the worst of both: the largest difference of a logit from the
+product in PyTorch, and the fraction of images that get the same class as in PyTorch. A client that refuses a
+file is listed with its own message below the table.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def clients() -> list[Client]:
         Client("ONNX Runtime 1.16", ("onnxruntime==1.16.3", old), ONNXRUNTIME),
         Client("ONNX Runtime 1.18", ("onnxruntime==1.18.1", old), ONNXRUNTIME),
         Client("ONNX Runtime 1.32", ("onnxruntime==1.32.0", "numpy"), ONNXRUNTIME),
-        Client("onnxruntime-node 1.27", ("onnxruntime-node@1.27.0",)),
+        Client("onnxruntime-node 1.30", ("onnxruntime-node@1.30.0",)),
         Client("onnxruntime-web 1.30, wasm", ("onnxruntime-web@1.30.0",)),
         Client("OpenVINO 2026.4", ("openvino==2026.4.0", "numpy"), OPENVINO),
         Client("OpenCV 4.8.1", ("opencv-python-headless==4.8.1.78", old), OPENCV),

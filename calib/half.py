@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,8 @@ from imf_deploy.export.onnx_writer import save_onnx
 from imf_deploy.export.stage import Fitted
 from imf_deploy.files import fingerprint
 from imf_deploy.method.products import Product
-from imf_deploy.progress import say, track
+from imf_deploy.progress import track
+from imf_deploy.records.files import DeployableFile, OnnxFile
 from imf_deploy.records.half import HalfFit, KeptNode
 from imf_deploy.records.making import Score
 from imf_deploy.settings import QuantizeSettings
@@ -92,18 +93,17 @@ def fit_half(model: FloatModel, data: DataSet, config: QuantizeSettings, folder:
     fit = HalfFit(kept=kept, casts=0, images=len(images), images_sha256=images_hash)
     if len(data.validation):
         fit = _passing(model, data, config, fit)
-    if fit.kept:
-        say(f"{model.artifact.path.name}: {describe(fit)}")
     return Fitted(fit, model.proto if fit.kept else None)
 
 
-def describe(fit: HalfFit) -> str:
-    """Return how many nodes of an fp16 file stay in fp32, and why the first one does."""
-    first = fit.kept[0]
-    return (
-        f"{len(fit.kept)} node(s) of the fp16 file stay in fp32, such as {first.node} "
-        f"({first.op_type}): {first.reason}"
-    )
+def describe_halves(files: Sequence[DeployableFile]) -> list[str]:
+    """Return a sentence for each fp16 file with nodes in fp32: how many, and why the first one is."""
+    return [
+        f"{len(half.kept)} node(s) of {file.path.name} stay in fp32, such as {half.kept[0].node} "
+        f"({half.kept[0].op_type}): {half.kept[0].reason}"
+        for file in files
+        if isinstance(file, OnnxFile) and (half := file.half) and half.kept
+    ]
 
 
 def _passing(model: FloatModel, data: DataSet, config: QuantizeSettings, fit: HalfFit) -> HalfFit:

@@ -78,6 +78,11 @@ def open_float_model(path: Path, preprocess: Preprocess | Path | None = None, lo
     info = describe_onnx(path)
     _refuse_other_types(path, info)
     artifact, notes = onnx_record(path, info, preprocess)
+    if artifact.interface.suffix:
+        raise UsageError(
+            f"{path} has another interface ({artifact.interface.suffix})",
+            "Use the file that it was made from",
+        )
     if len(info.inputs) != 1:
         raise ImfDeployError(f"{path} has {len(info.inputs)} inputs", "Use a classifier with one input")
     name, shape = next(iter(info.inputs.items()))

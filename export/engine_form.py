@@ -16,7 +16,7 @@ from onnx.external_data_helper import load_external_data_for_model
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.half import LARGEST_HALF, to_half
 from imf_deploy.export.onnx_file import read_model
-from imf_deploy.export.portable import raise_opset
+from imf_deploy.export.opset import raise_opset
 
 Floats = Literal["fp16", "fp32"]
 """The type that an engine computes in where an INT8 file is not quantised."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from imf_deploy.export.onnx_file import OnnxInfo
 from imf_deploy.files import read_json, sha256_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import OnnxFile, sidecar_path
+from imf_deploy.settings import InterfaceSettings
 from imf_deploy.untrusted import parse_object
 
 _PRODUCT = re.compile(r"plain|imf@[1-9][0-9]{0,3}")
@@ -74,6 +76,7 @@ def onnx_record(
         precision=info.precision,
         inputs=info.inputs,
         outputs=info.outputs,
+        interface=_interface(info.metadata),
     )
     return artifact, notes
 
@@ -113,6 +116,15 @@ def _model(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     except ImfDeployError:
         return {}
     return content if isinstance(content.get("name"), str) else {}
+
+
+def _interface(metadata: dict[str, str]) -> InterfaceSettings:
+    """Return the interface in a file's metadata if imf-deploy wrote it, else that of every float file."""
+    names = [field.name for field in fields(InterfaceSettings)]
+    try:
+        return InterfaceSettings(**{name: metadata[name] for name in names})  # type: ignore[arg-type]
+    except (KeyError, ValueError):
+        return InterfaceSettings()
 
 
 def _product(metadata: dict[str, str]) -> str:

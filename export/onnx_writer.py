@@ -15,14 +15,8 @@ from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.half import flush_tiny, to_half
 from imf_deploy.export.half_fit import find_kept
 from imf_deploy.export.onnx_file import OnnxInfo, default_opset, describe_onnx, messages
-from imf_deploy.export.portable import (
-    OPSET,
-    TRACED_OPSET,
-    lower_opset,
-    set_header,
-    simplify,
-    split_gemm,
-)
+from imf_deploy.export.opset import OPSET, TRACED_OPSET, lower_opset
+from imf_deploy.export.portable import set_header, simplify, split_gemm
 from imf_deploy.files import write_bytes
 from imf_deploy.image_size import ImageSize, shape_of
 from imf_deploy.tasks.task import INPUT, OUTPUT

@@ -269,6 +269,11 @@ def write_engine(onnx_file: OnnxFile, engines: EnginePlan, path: Path, overwrite
         UsageError: the path belongs to another file.
         ImfDeployError: TensorRT refuses the file.
     """
+    if onnx_file.interface.suffix:
+        raise UsageError(
+            f"{onnx_file.path} has another interface ({onnx_file.interface.suffix}), and engines have none",
+            "Use the file that it was made from",
+        )
     gpu = None if engines.flavour == "rtx" else this_gpu()  # RTX engines are not bound to one
     recipe = fingerprint(["engine", onnx_file.sha256, engines.recipe(), str(gpu or ""), versions()])
     if made := claim(EngineFile, path, recipe, overwrite):

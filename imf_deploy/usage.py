@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from imf_deploy.image_size import sides
+from imf_deploy.settings.export import InterfaceSettings
 
 if TYPE_CHECKING:
     from imf_deploy.preprocess import Preprocess
@@ -19,6 +20,7 @@ def usage(
     preprocess: Preprocess,
     inputs: Mapping[str, Sequence[int | str]],
     outputs: Mapping[str, Sequence[int | str]],
+    interface: InterfaceSettings = InterfaceSettings(),  # noqa: B008, frozen
 ) -> list[str]:
     """Return how images become the input of a file, and what its output means; empty if it is not known.
 
@@ -26,41 +28,68 @@ def usage(
         preprocess: How images become the network's input.
         inputs: Name to shape of each input.
         outputs: Name to shape of each output.
+        interface: What the file takes and returns.
     """
     if len(inputs) != 1 or not outputs or preprocess.resize == "input":
         return []
-    (name, shape), (result, answers) = next(iter(inputs.items())), next(iter(outputs.items()))
+    ((name, shape),) = inputs.items()
+    kind = "float32" if interface.input == "float" else "uint8"
+    axes = "image, row, column, channel" if interface.input == "uint8-nhwc" else "image, channel, row, column"
+    sentences = [f"The input '{name}' is {kind} [{_text(shape)}]: {axes}."]
+    if interface.input_size == "any":
+        sentences += ["The graph scales and crops images itself; those of one batch have one size."]
+    else:
+        sentences += [_pixels(preprocess)]
+    sentences += [_channels(preprocess, interface)]
+    sentences += [_scale(preprocess) if kind == "float32" else "Its values are pixels from 0 to 255."]
+    return [*sentences, *_answers(outputs, interface)]
+
+
+def _answers(outputs: Mapping[str, Sequence[int | str]], interface: InterfaceSettings) -> list[str]:
+    """Return what the outputs mean."""
+    (name, shape), *others = outputs.items()
+    what = f"The output '{name}' is float32 [{_text(shape)}]: "
+    if interface.head == "logits":
+        return [
+            f"{what}a logit for each class, in the order of the labels. The class of the largest is the "
+            "answer; a softmax turns them into probabilities."
+        ]
+    if interface.head == "probabilities":
+        return [f"{what}the probability of each class, in the order of the labels."]
+    ((classes, size),) = others
     return [
-        f"The input '{name}' is float32 [{_text(shape)}]: image, channel, row, column.",
-        *_pixels(preprocess),
-        _scale(preprocess),
-        f"The output '{result}' is float32 [{_text(answers)}]: a logit for each class, in the order of the "
-        "labels. The class of the largest is the answer; a softmax turns them into probabilities.",
+        f"{what}the probabilities of the best classes, the most probable first.",
+        f"The output '{classes}' is int64 [{_text(size)}]: the places of these classes among the labels.",
     ]
 
 
-def _pixels(preprocess: Preprocess) -> list[str]:
+def _pixels(preprocess: Preprocess) -> str:
     """Return how an image of any size becomes pixels of the network's size."""
     height, width = sides(preprocess.size)
     what = f"{width} pixels wide and {height} high"
     if preprocess.resize == "none":
-        scaled = f"Images are {what}; others are refused."
-    else:
-        side = preprocess.resize_to
-        until = (
-            f"until its shorter side has {side} pixels"
-            if height == width
-            else f"until it covers {round(side * width / min(height, width))} x "
-            f"{round(side * height / min(height, width))} pixels (width x height)"
-        )
-        scaled = (
-            f"Each image is turned upright and scaled by a {preprocess.interpolation} filter with "
-            f"antialiasing, as Pillow scales it, {until}. The middle of it, {what}, is the input."
-        )
+        return f"Images are {what}; others are refused."
+    side, shorter = preprocess.resize_to, min(height, width)
+    until = (
+        f"until its shorter side has {side} pixels"
+        if height == width
+        else f"until it covers {round(side * width / shorter)} x {round(side * height / shorter)} pixels "
+        "(width x height)"
+    )
+    return (
+        f"Each image is turned upright and scaled by a {preprocess.interpolation} filter with antialiasing, "
+        f"as Pillow scales it, {until}. The middle of it, {what}, is the input."
+    )
+
+
+def _channels(preprocess: Preprocess, interface: InterfaceSettings) -> str:
     if preprocess.color == "RGB":
-        return [scaled, "The channels are red, green, blue."]
+        return "The channels are red, green, blue."
     copied = "; its channel is copied to all three" if preprocess.channels == 3 else ""
-    return [scaled, f"Each image is grey, by the weights of ITU-R 601 (Pillow's mode L){copied}."]
+    return (
+        "Each image is grey, by the weights of ITU-R 601 (Pillow's mode L)"
+        f"{copied if interface.input == 'float' else ''}."
+    )
 
 
 def _scale(preprocess: Preprocess) -> str:

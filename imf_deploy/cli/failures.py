@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from importlib.metadata import requires
 
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.files import write_problem
@@ -40,6 +41,11 @@ def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | 
     """
     if problem := write_problem(error):
         return problem
+    if isinstance(error, ModuleNotFoundError) and error.name in _required():
+        return ImfDeployError(
+            f"this command needs the Python package {error.name}, which is not installed",
+            f"Install it: pip install {error.name}",
+        )
     memory = isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _MEMORY)
     )
@@ -49,3 +55,8 @@ def refusal(error: BaseException, options: Collection[str]) -> ImfDeployError | 
         hint = f"Give a smaller {' or '.join(own)}, or use" if own else "Use"
         return ImfDeployError("the machine is out of memory", f"{hint} a machine with more memory")
     return None
+
+
+def _required() -> set[str]:
+    """Return the packages that this one is installed with, unless it is installed by ``--no-deps``."""
+    return {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in requires("imf-deploy") or ()}

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 import imf_deploy.cli.options as o
 from imf_deploy.files import write_yaml
 from imf_deploy.progress import say
-from imf_deploy.settings import ExportSettings, GraphSettings, QuantizeSettings
+from imf_deploy.settings import ExportSettings, GraphSettings, InterfaceSettings, QuantizeSettings
 from imf_deploy.settings.data import PlaceSettings
 from imf_deploy.settings.quantize import HalfSettings, Int8Settings
 from imf_deploy.settings.run import ProductSettings
@@ -65,6 +65,7 @@ def export(
     /,
     *,
     wanted: ExportSettings = ExportSettings(),
+    interface: InterfaceSettings = InterfaceSettings(),
     int8: Int8Settings = Int8Settings(),
     place: PlaceSettings = PlaceSettings(),
     output: Annotated[
@@ -79,12 +80,19 @@ def export(
     The product's accuracy is measured first, because the files record it. INT8
     is calibrated on training images, and written if it passes its gate on
     validation images.
+
+    With --input or --head, each ONNX file is also written in that form, beside
+    the one that every product has.
     """
+    from imf_deploy.calib.half import describe_halves
     from imf_deploy.calib.product import export_product
     from imf_deploy.data import reopen_data
     from imf_deploy.export.choice import choose_precisions
+    from imf_deploy.export.interface import check_interface
+    from imf_deploy.export.interface_file import write_interface
     from imf_deploy.export.stage import choose_engines
     from imf_deploy.method.products import load_product
+    from imf_deploy.records.files import OnnxFile
     from imf_deploy.verification.metrics import check_gate
     from imf_deploy.verification.stage import evaluate_product
 
@@ -93,6 +101,7 @@ def export(
     if remark:
         say(remark)
     loaded = load_product(product, trust_model)
+    check_interface(interface, loaded.artifact.preprocess)
     opened = reopen_data(loaded.artifact.data_config, place.data, place.data_root, place.labels)
     check_gate(int8.gate, opened, ["test", "validation"] if chosen.int8 else ["test"])
     folder = output or product.resolve().parent.parent / "deploy"
@@ -107,10 +116,13 @@ def export(
         overwrite,
         GraphSettings(wanted.opset),
     )
+    if interface.suffix:
+        plain = [file for file in files if isinstance(file, OnnxFile)]
+        files += [write_interface(file, interface, overwrite=overwrite) for file in plain]
     write_yaml(folder / f"{product.stem}.config.yaml", common.settings)
     for made in files:
         say(f"{made.path}: {made.path.stat().st_size:,} bytes, {made.precision}")
-    for reason in declined:
+    for reason in [*describe_halves(files), *declined]:
         say(reason)
 
 
@@ -217,6 +229,7 @@ def to_fp16(
 
     Exits with 3 if fp16 misses the gate nevertheless.
     """
+    from imf_deploy.calib.half import describe_halves
     from imf_deploy.calib.half_file import to_fp16 as run
     from imf_deploy.calib.model import open_float_model
     from imf_deploy.cli.model_data import model_data
@@ -230,3 +243,5 @@ def to_fp16(
             f"fp32 {result.float_accuracy:.2%}, agreement {result.agreement:.2%}, "
             f"{len(half.kept)} nodes in fp32, {half.casts} Casts"
         )
+    for reason in describe_halves([made]):
+        say(reason)

@@ -180,7 +180,7 @@ def study(
     output: o.Output = Path("imf-deploy-study"),
     common: o.Common = o.Common(),
 ) -> None:
-    """Compare IMF with cross-entropy, KD, hints and DKD: same budget, same order of data, same seeds.
+    """Compare IMF with other methods: same budget, same order of data, same seeds.
 
     Writes OUTPUT/study.md, study.json and figures. Finished trainings are kept
     in OUTPUT/runs, so that the same command resumes an interrupted study, and a

@@ -10,6 +10,7 @@ from typing import Any
 
 from imf_deploy.benchmark.int8 import do_int8_engines_pay, does_int8_pay
 from imf_deploy.benchmark.products import measure_products, was_it_busy
+from imf_deploy.calib.half import describe_halves
 from imf_deploy.calib.product import export_product
 from imf_deploy.calib.qat import describe_qat, qat
 from imf_deploy.data import eval_batches
@@ -117,6 +118,7 @@ def distill_and_export(
             notes.add(
                 *was_it_busy(latencies),
                 *describe_processors(files),
+                *describe_halves(files),
                 *declined,
                 *does_int8_pay(files, latencies),
                 *engines,

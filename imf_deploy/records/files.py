@@ -27,7 +27,7 @@ from imf_deploy.records.making import (
     Tuned,
 )
 from imf_deploy.records.upgrade import SCHEMA
-from imf_deploy.settings import Gate
+from imf_deploy.settings import Gate, InterfaceSettings
 from imf_deploy.usage import TENSORRT_ONLY, usage
 
 Shapes = dict[str, list[Whole | str]]
@@ -249,6 +249,7 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
         operators: Number of nodes by operator.
         opset: Opset of the default domain.
         calibration: How INT8 was made; null for float files.
+        interface: What the file takes and returns.
         half: How fp16 was fitted to images; null for other files, and if neither images nor weights asked for
             it.
     """
@@ -258,6 +259,7 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
     operators: dict[str, Whole] = {}
     opset: Whole = 0
     calibration: Calibrated | None = None
+    interface: InterfaceSettings = InterfaceSettings()
     half: HalfFit | None = None
 
     @computed_field  # type: ignore[prop-decorator]
@@ -265,7 +267,8 @@ class OnnxFile(DeployableFile, title="an ONNX file"):
     def usage(self) -> list[str]:
         """How an application uses the file, in sentences."""
         target = self.calibration.target if self.calibration else ""
-        return [*([TENSORRT_ONLY] if target == "tensorrt" else []), *super().usage]
+        sentences = usage(self.preprocess, self.inputs, self.outputs, self.interface)
+        return [*([TENSORRT_ONLY] if target == "tensorrt" else []), *sentences]
 
 
 class EngineFile(DeployableFile, title="an engine"):

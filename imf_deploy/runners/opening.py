@@ -35,6 +35,7 @@ class Way:
             The whole network runs in any case.
         classes: For an ONNX file: number of labels in its record; null if there is none.
         measured: Whether it is timed: threads spin while they wait, and any type of input is accepted.
+        any_type: Whether any type of input is accepted, even if the file is not timed.
         exact_sums: Whether this machine computes INT8 in ONNX Runtime as processors with VNNI do.
         product: A network in memory, instead of a file; no other process can run it.
     """
@@ -51,6 +52,7 @@ class Way:
     classes: int | None = None
     measured: bool = True
     exact_sums: bool = False
+    any_type: bool = False
     product: Product | None = None
 
     def open(self) -> DeployableRunner:
@@ -98,7 +100,7 @@ def _onnxruntime(way: Way) -> DeployableRunner:
         way.threads,
         PROVIDERS[way.provider],
         int(way.device.partition(":")[2] or 0),
-        any_type=way.measured,
+        any_type=way.measured or way.any_type,
         exact_sums=way.exact_sums,
         spin=way.measured,
         classes=way.classes,

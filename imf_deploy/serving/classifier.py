@@ -18,8 +18,10 @@ from imf_deploy.files import existing_file
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.files import DeployableFile, EngineFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch, Logits
+from imf_deploy.runners.interface import as_input
 from imf_deploy.runners.opening import Way
 from imf_deploy.serving.output import refuse_sigmoid, softmax_at
+from imf_deploy.settings.export import InterfaceSettings
 from imf_deploy.settings.serving import HowToRun
 from imf_deploy.tasks.classification import are_probabilities, as_logits
 
@@ -52,6 +54,11 @@ class Classifier:
     def path(self) -> Path:
         """The file."""
         return self.record.path
+
+    @property
+    def interface(self) -> InterfaceSettings:
+        """What the file takes and returns."""
+        return self.record.interface if isinstance(self.record, OnnxFile) else InterfaceSettings()
 
     @property
     def preprocess(self) -> Preprocess:
@@ -107,7 +114,11 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
             f"the record of {path} does not contain how images become its input: it was made for tensors",
             "Use `preprocess` FILE.json with size, resize, resize_to, mean, std, labels and color",
         )
-    if len(info.inputs) == 1:  # the runner refuses others
+    if record.interface.head == "top5":
+        raise UsageError(
+            f"{path} only returns the best classes, without the others", "Use the file that it was made from"
+        )
+    if len(info.inputs) == 1 and record.interface.input == "float":  # the runner refuses others
         _check_input(path, *next(iter(info.inputs.items())), own)
     shape = next(iter(info.inputs.values()), [])
     fixed = shape[0] if shape and isinstance(shape[0], int) else 0
@@ -127,6 +138,7 @@ def _onnx(path: Path, how: HowToRun, preprocess: Path | None, wanted: str) -> Cl
         logits=output,
         classes=own.num_classes,
         measured=False,
+        any_type=record.interface.input != "float",
     )
     if record.calibration and record.calibration.target == "tensorrt":
         notes.append(f"{path} was made for TensorRT: ONNX Runtime is slower, and may answer otherwise")
@@ -203,6 +215,9 @@ class Session:
         own = self._classifier
         shape = (self._size or _PROBE, *own.preprocess.shape)
         noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+        if own.interface.input != "float":
+            levels = np.random.default_rng(0).integers(0, 256, (len(noise), *own.preprocess.picture_shape))
+            noise = self._input(np.broadcast_to(self._normal(levels.astype(np.uint8)), shape))
         try:
             answers = self._runner.infer(noise)
         except ImfDeployError as error:
@@ -239,4 +254,8 @@ class Session:
         count = len(batch)
         if self._size and count < self._size:
             batch = np.resize(batch, (self._size, *batch.shape[1:]))
-        return self._runner.infer(np.ascontiguousarray(batch))[:count]
+        return self._runner.infer(np.ascontiguousarray(self._input(batch)))[:count]
+
+    def _input(self, batch: Batch) -> Batch:
+        """Return normalised images as the file takes them."""
+        return as_input(batch, self._classifier.interface, self._classifier.preprocess)

@@ -12,6 +12,7 @@ from imf_deploy.settings.export import (
     EngineSettings,
     ExportSettings,
     GraphSettings,
+    InterfaceSettings,
 )
 from imf_deploy.settings.gate import Gate
 from imf_deploy.settings.plan import PlanSettings
@@ -35,6 +36,7 @@ __all__ = [
     "GivenTeacher",
     "GraphSettings",
     "HalfSettings",
+    "InterfaceSettings",
     "LossSettings",
     "MonitoringSettings",
     "PlanSettings",

@@ -222,6 +222,43 @@ class GraphSettings:
 
 
 @settings("Export")
+class InterfaceSettings:
+    """What an ONNX file takes and returns."""
+
+    input: Annotated[
+        Literal["float", "uint8-nhwc", "uint8-nchw"],
+        Field(
+            description="Also write each ONNX file with this input: bytes that the graph normalises itself, "
+            "with the channels last or first; or float, normalised by the application."
+        ),
+    ] = "float"
+    input_size: Annotated[
+        Literal["network", "any"],
+        Field(
+            description="any: the graph also scales and crops, so that images of all sizes can be given "
+            "(opset 18)."
+        ),
+    ] = "network"
+    head: Annotated[
+        Literal["logits", "probabilities", "top5"],
+        Field(
+            description="Also write each ONNX file with this output: probabilities of all classes, or those "
+            "of the five best classes with their indices."
+        ),
+    ] = "logits"
+
+    @property
+    def suffix(self) -> str:
+        """What the names of such files end in; empty for the form that every product has."""
+        parts = [
+            *([self.input] if self.input != "float" else []),
+            *([f"{self.input_size}-size"] if self.input_size != "network" else []),
+            *([self.head] if self.head != "logits" else []),
+        ]
+        return "-".join(parts)
+
+
+@settings("Export")
 class ExportSettings(EngineSettings, GraphSettings):
     """Which files are written, and how engines are built."""
 

@@ -9,13 +9,33 @@ from pydantic import Field
 
 from imf_deploy.errors import UsageError
 from imf_deploy.limits import LARGEST_NUMBER
-from imf_deploy.settings.base import Text, Whole, Words, settings, words
-from imf_deploy.settings.distill import DistillSettings
+from imf_deploy.settings.base import Text, Weight, Whole, Words, settings, words
+from imf_deploy.settings.distill import DistillSettings, LossSettings
 from imf_deploy.settings.starts import STUDY
 from imf_deploy.settings.training import BudgetSettings, TrainingSettings
 
 MOST_TRIES = 4
-MethodName = Literal["ce", "kd", "fitnet", "dkd", "imf"]
+MethodName = Literal[
+    "ce", "kd", "fitnet", "crd", "reviewkd", "dkd", "dist", "mlkd", "kd-ls", "mlkd-ls", "imf"
+]
+VariantName = Literal[
+    "no loss on branches",
+    "no loss on prefixes",
+    "no feature distance",
+    "IFDs without refining units",
+    "feature distance alike at all depths",
+    "feature distance raw",
+    "feature distance L2",
+    "feature distance per channel",
+    "features stage by stage",
+    "one attentive weight a branch",
+    "branches averaged",
+    "temperature 2",
+    "temperature 8",
+    "branches warmed up",
+    "heads not re-fitted",
+    "imf@k of any size",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,15 @@ class GoalSettings:
             description="Points of accuracy by which IMF's plain student should exceed KD's student.",
         ),
     ] = None
+    goal_best_gain: Annotated[
+        float | None,
+        Field(
+            ge=-100,
+            le=100,
+            description="Points of accuracy by which IMF's plain student should exceed that of the other "
+            "method that is best on validation images.",
+        ),
+    ] = None
     goal_family_gain: Annotated[
         float | None,
         Field(
@@ -94,7 +123,10 @@ class StudySettings(BudgetSettings, GoalSettings):
     ] = (DistillSettings.student,)
     methods: Annotated[
         tuple[MethodName, ...],
-        Field(description="Some of ce, kd, fitnet, dkd and imf: cross-entropy, KD, hints, DKD and IMF."),
+        Field(
+            description="Some of ce, kd, fitnet, crd, reviewkd, dkd, dist, mlkd, kd-ls, mlkd-ls and imf: see "
+            "docs/study.md."
+        ),
         Text(words),
     ] = ("ce", "kd", "fitnet", "dkd", "imf")
     seeds: Annotated[
@@ -111,10 +143,21 @@ class StudySettings(BudgetSettings, GoalSettings):
         ),
     ] = 3
     tuning_seed: Annotated[Whole, Field(description="Seed of the trials.")] = 1000
+    alpha: Annotated[
+        Weight, Field(description="Alpha of IMF's first settings, which the others that are tried vary.")
+    ] = LossSettings.alpha
+    beta: Annotated[
+        Weight, Field(description="Beta of IMF's first settings, which the others that are tried vary.")
+    ] = LossSettings.beta
     ablation_seeds: Annotated[
         Whole,
         Field(description="Number of seeds for the ablations of IMF; 0 runs none."),
     ] = 0
+    variant: Annotated[
+        tuple[VariantName, ...],
+        Field(description="Ablations to train, by their names in the page; empty trains all."),
+        Text(words),
+    ] = ()
     grid: Annotated[bool, Field(description="Also train IMF with alpha and beta of 10, 20, 30 and 40.")] = (
         False
     )

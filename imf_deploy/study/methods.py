@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from imf_deploy.settings import DistillSettings, LossSettings, TrainingSettings
+from imf_deploy.settings import DistillSettings, LossSettings, StudySettings, TrainingSettings
 
 Settings = Mapping[str, Any]
 """Values by name: of the loss, of the branches' design, and of the training."""
@@ -16,8 +16,8 @@ class Method:
 
     Attributes:
         source: The paper; :data:`imf_deploy.study.selection.TITLES` has the method's name.
-        candidates: Settings to choose from on validation images, the usual ones first. All other settings
-            are the same for all methods.
+        candidates: Settings to choose from on validation images, those that were published for CIFAR-100, or
+            the usual ones, first. All other settings are the same for all methods.
     """
 
     source: str
@@ -25,10 +25,25 @@ class Method:
 
 
 _KD = {"beta": LossSettings.beta, "temperature": LossSettings.temperature}
-_IMF = {"alpha": LossSettings.alpha, **_KD}
 _DKD = {"target": 1.0, "others": 8.0, "temperature": 4.0}
+_CRD = {"contrast": 0.8, "kd": 0.0, "temperature": 4.0}
+_DIST = {"classes": 2.0, "images": 2.0, "temperature": 4.0}
+_KD_LS = {"labels": 0.1, "kd": 9.0, "temperature": 2.0}
+_MLKD = {"labels": 0.1, "levels": 0.9}
+_MLKD_LS = {"labels": 0.1, "levels": 9.0}
 
 _SLOW = {"lr": 0.025}
+
+
+def imf_candidates(
+    alpha: float = LossSettings.alpha, beta: float = LossSettings.beta
+) -> tuple[Settings, ...]:
+    """Return the settings to choose from for IMF, of which the first has the given weights."""
+    first = {"alpha": alpha, "beta": beta, "temperature": LossSettings.temperature}
+    other_alpha = {"alpha": 10.0 if alpha != 10 else 20.0}
+    other_beta = {"beta": 40.0 if beta != 40 else 20.0}
+    return (first, first | _SLOW, first | other_alpha, first | other_beta)
+
 
 METHODS: dict[str, Method] = {
     "ce": Method(
@@ -52,10 +67,31 @@ METHODS: dict[str, Method] = {
         "Zhao et al. 2022",
         (_DKD, _DKD | _SLOW, _DKD | {"others": 2.0}, _DKD | {"others": 4.0}),
     ),
-    "imf": Method(
-        "Kim et al. 2023",
-        (_IMF, _IMF | _SLOW, _IMF | {"alpha": 10.0}, _IMF | {"beta": 40.0}),
+    "crd": Method(
+        "Tian et al. 2020",
+        (_CRD, _CRD | _SLOW, _CRD | {"kd": 1.0}, _CRD | {"contrast": 0.2}),
     ),
+    "reviewkd": Method(
+        "Chen et al. 2021",
+        ({"review": 5.0}, {"review": 5.0} | _SLOW, {"review": 1.0}, {"review": 8.0}),
+    ),
+    "dist": Method(
+        "Huang et al. 2022",
+        (_DIST, _DIST | _SLOW, _DIST | {"temperature": 1.0}, _DIST | {"classes": 1.0, "images": 1.0}),
+    ),
+    "mlkd": Method(
+        "Jin et al. 2023",
+        (_MLKD | _SLOW, _MLKD, _MLKD | {"levels": 0.3}, _MLKD | {"labels": 1.0}),
+    ),
+    "kd-ls": Method(
+        "Hinton et al. 2015 with Sun et al. 2024",
+        (_KD_LS, _KD_LS | _SLOW, _KD_LS | {"kd": 3.0}, _KD_LS | {"temperature": 3.0}),
+    ),
+    "mlkd-ls": Method(
+        "Jin et al. 2023 with Sun et al. 2024",
+        (_MLKD_LS | _SLOW, _MLKD_LS, _MLKD_LS | {"levels": 0.9}, _MLKD_LS | {"levels": 3.0}),
+    ),
+    "imf": Method("Kim et al. 2023", imf_candidates()),
 }
 """Methods by the name that ``methods`` takes."""
 
@@ -77,8 +113,9 @@ ABLATIONS: dict[str, Settings] = {
     "temperature 8": {"temperature": 8.0},
     "branches warmed up": {"branch_warmup": 0.3},
     "heads not re-fitted": {"refit": False},
+    "imf@k of any size": {"budget": 0.0},
 }
-"""Ablations of IMF: variants by name, as changes of the chosen settings (ours)."""
+"""Ablations of IMF: variants by the name that ``variant`` takes, as changes of the chosen settings (ours)."""
 
 GRID = (10.0, 20.0, 30.0, 40.0)
 """The paper's grid of alpha and beta."""
@@ -89,12 +126,16 @@ def grid() -> dict[str, Settings]:
     return {f"alpha {a:g}, beta {b:g}": {"alpha": a, "beta": b} for a in GRID for b in GRID}
 
 
-def candidates(method: str, lr: float = TrainingSettings.lr) -> tuple[Settings, ...]:
-    """Return the settings to choose from; their learning rates scale with ``lr`` relative to its default."""
-    scale = lr / TrainingSettings.lr
+def candidates(method: str, config: StudySettings) -> tuple[Settings, ...]:
+    """Return the settings to choose from, of which a study tries the first.
+
+    Their learning rates scale with that of the study relative to its default.
+    """
+    scale = config.lr / TrainingSettings.lr
+    own = imf_candidates(config.alpha, config.beta) if method == "imf" else METHODS[method].candidates
     return tuple(
         {name: value * scale if name == "lr" else value for name, value in settings.items()}
-        for settings in METHODS[method].candidates
+        for settings in own
     )
 
 

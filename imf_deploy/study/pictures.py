@@ -27,13 +27,19 @@ COSTS = {
     "latency": "measured median latency of one image (ms, fp32); top left is better",
 }
 _COLORS = [PRINTED[color] for color in SERIES]
-# Each method has its own marker, for greyscale prints.
+# Each method has its own marker, for greyscale prints; those that compare the same share a colour.
 _LOOKS = {
     "imf": (_COLORS[0], "o"),
     "kd": (_COLORS[1], "s"),
     "ce": (GREY, "D"),
     "dkd": (_COLORS[2], "^"),
+    "dist": (_COLORS[2], "<"),
+    "mlkd": (_COLORS[2], ">"),
     "fitnet": (_COLORS[3], "v"),
+    "crd": (_COLORS[3], "X"),
+    "reviewkd": (_COLORS[3], "p"),
+    "kd-ls": (_COLORS[4], "h"),
+    "mlkd-ls": (_COLORS[4], "*"),
 }
 _OTHER = (_COLORS[4], "P")
 _STEP = 0.012

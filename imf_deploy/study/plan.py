@@ -10,7 +10,7 @@ from imf_deploy.method.names import PLAIN
 from imf_deploy.models import build_deployable, check_student
 from imf_deploy.models.names import file_stem
 from imf_deploy.progress import say
-from imf_deploy.settings import StudySettings, TrainingSettings
+from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
 from imf_deploy.settings.starts import STUDY
 from imf_deploy.study.methods import ABLATIONS, METHODS, Settings, candidates, grid
 from imf_deploy.study.results import Trained
@@ -39,6 +39,10 @@ def check_study(config: StudySettings) -> None:
             "Give a number from 0 to the number of `seeds`",
         ),
         ("`ablation_seeds`", not config.varied or "imf" in methods, "Add imf to `methods`"),
+        ("`variant`", not config.variant or config.ablation_seeds, "Give `ablation_seeds` with it"),
+        ("`variant`", _differ(config.variant), "Name each once"),
+        ("`alpha`", config.alpha == LossSettings.alpha or "imf" in methods, "Add imf to `methods`"),
+        ("`beta`", config.beta == LossSettings.beta or "imf" in methods, "Add imf to `methods`"),
         ("`thin`", not config.thin or "kd" in methods, "Thin students learn by KD: add kd to `methods`"),
         (
             "`student_taps`",
@@ -82,7 +86,7 @@ def check_data(config: StudySettings, data: DataSet) -> None:
 
 def tried(config: StudySettings, method: str) -> list[Settings]:
     """Return a method's settings to choose from, the first :attr:`StudySettings.tries`."""
-    own = candidates(method, config.lr)[: config.tries]
+    own = candidates(method, config)[: config.tries]
     named: dict[str, Any] = {}
     if config.student_taps and method == "imf":
         named["student_taps"] = config.student_taps
@@ -164,7 +168,8 @@ def varied_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
     for student in config.students:
         for seed in config.seeds[: config.ablation_seeds]:
             base = replace(config.training, seed=seed)
-            for name, change in ABLATIONS.items():
+            for name in config.variant or ABLATIONS:
+                change = ABLATIONS[name]
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
         if config.grid:
             base = replace(config.training, seed=config.tuning_seed)

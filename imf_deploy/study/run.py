@@ -22,10 +22,10 @@ from imf_deploy.method.names import PLAIN, imf
 from imf_deploy.method.products import load_product
 from imf_deploy.models import ModelSpec, Pretrained, read_pretrained, recipe_of, save_weights
 from imf_deploy.records.files import DistilledFile, ProductFile
-from imf_deploy.settings import LossSettings, MonitoringSettings, TrainingSettings
+from imf_deploy.settings import MonitoringSettings, TrainingSettings
 from imf_deploy.study.methods import Settings, imf_config, train_config
 from imf_deploy.study.results import Trained
-from imf_deploy.study.rivals import CrossEntropy, Dkd, FitNet, Kd
+from imf_deploy.study.rivals import RIVALS
 from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.training.checkpoint import check_finite
 from imf_deploy.training.device import choose_device
@@ -33,7 +33,6 @@ from imf_deploy.training.loop import fit
 
 ALIKE = MonitoringSettings(teacher_outputs_gb=0.0)
 """Monitoring of all trainings. A training caches no teacher outputs of its own: their times are compared."""
-RIVALS = {"ce": CrossEntropy, "kd": Kd, "fitnet": FitNet, "dkd": Dkd}
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ def _clock(teacher: Teacher) -> float:
 
 
 def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> ProductFile:
-    """Train a student by one of :data:`RIVALS` and write it as the product ``plain``.
+    """Train a student by one of :data:`imf_deploy.study.rivals.RIVALS` and write it as the product ``plain``.
 
     Returns:
         The record, which :func:`imf_deploy.method.products.load_product` reads.
@@ -259,11 +258,8 @@ def train_rival(run: Run, data: DataSet, teacher: Teacher, path: Path) -> Produc
         start.load(task.student)
     checkpoint = path.with_suffix(".checkpoint")
     history = fit(task, data, run.train, f"{run.method} {spec.name}", checkpoint, settings)
-    # Heads are re-fitted as for IMF: by the method's own KD term, or by the default one.
-    own = {name: run.settings[name] for name in ("beta", "temperature") if name in run.settings}
-    weights = LossSettings(beta=0.0) if run.method == "ce" else LossSettings(**own)
     device = choose_device(run.train.device)
-    heads = refit_student(task.student, teacher.logits, data, run.train, weights, device)
+    heads = refit_student(task.student, teacher.logits, data, run.train, task.head_loss, device)
     check_finite(task.student.state_dict(), "at the end")
     save_weights(path, task.student.state_dict())
     artifact = ProductFile(

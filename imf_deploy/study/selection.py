@@ -6,7 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from imf_deploy.method.names import PLAIN, find_blocks_kept
 from imf_deploy.study.results import Network, Trained
 
-TITLES = {"ce": "cross-entropy", "kd": "KD", "fitnet": "FitNet", "dkd": "DKD", "imf": "IMF"}
+TITLES = {
+    "ce": "cross-entropy",
+    "kd": "KD",
+    "fitnet": "FitNet",
+    "crd": "CRD",
+    "reviewkd": "ReviewKD",
+    "dkd": "DKD",
+    "dist": "DIST",
+    "mlkd": "MLKD",
+    "kd-ls": "KD with LS",
+    "mlkd-ls": "MLKD with LS",
+    "imf": "IMF",
+}
 """Display names of the methods, in the order of the tables; other methods follow."""
 
 Runs = dict[int, Trained]

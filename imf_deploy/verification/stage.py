@@ -13,13 +13,14 @@ from imf_deploy.data.batches import EVALUATION_BATCH
 from imf_deploy.data.evaluate import accuracy_of, logits_of
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.method.products import MODULE, Product
-from imf_deploy.records.checks import Rung, Verification, first_broken
+from imf_deploy.records.checks import Rung, Status, Verification, first_broken
 from imf_deploy.records.files import DeployableFile, OnnxFile, ProductFile
 from imf_deploy.runners.base import Batch
 from imf_deploy.runners.opening import open_file
 from imf_deploy.settings import Gate
 from imf_deploy.settings.gate import GivenGate
 from imf_deploy.verification.doubt import doubt
+from imf_deploy.verification.interface import interface_rung
 from imf_deploy.verification.ladder import (
     GIVEN,
     NOT_STRIPPED,
@@ -120,10 +121,13 @@ def verify(
     start = _product_ladder(product, reference, data)
     done: dict[str, _Verified] = {}
     reason_to_doubt = doubt(reference, data.test, data.preprocess, product.module if search else None)
-    verified = []
+    verified: list[DeployableFile] = []
     for artifact, own_gate in zip(files, gates, strict=True):
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
+        if isinstance(artifact, OnnxFile) and artifact.interface.suffix:
+            verified.append(_verify_interface(artifact, verified, data))
+            continue
         target = (
             artifact.calibration.target if isinstance(artifact, OnnxFile) and artifact.calibration else ""
         )
@@ -175,6 +179,26 @@ def verify(
             )
         verified.append(artifact.revised(verify=replace(verification, doubt=reason_to_doubt)))
     return verified
+
+
+def _verify_interface(
+    artifact: OnnxFile, verified: Sequence[DeployableFile], data: DataSet
+) -> DeployableFile:
+    """Return a file with another input or output, with the measurements of its origin and a rung of its own.
+
+    Raises:
+        ImfDeployError: the origin is not among the verified files.
+    """
+    origin = made_from(artifact, verified)
+    if not isinstance(origin, OnnxFile) or origin.verify is None:
+        raise ImfDeployError(
+            f"{artifact.path} was made from another ONNX file, which is not beside it", "Keep them together"
+        )
+    before = origin.verify
+    ladder = [*before.ladder, interface_rung(artifact, origin, data.test, before.ladder[-1].name)]
+    reason = failure(ladder, before.reason or "")
+    status: Status = "fail" if reason else "pass"
+    return artifact.revised(verify=replace(before, status=status, reason=reason or None, ladder=ladder))
 
 
 def check_files(product: Product, files: Sequence[DeployableFile]) -> None:

@@ -113,7 +113,7 @@ def test_methods_that_diverge_with_all_settings_stop_the_study(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--methods", "kd,crd"], "--methods crd is not known. Use ce, kd, fitnet, dkd or imf."),
+        (["--methods", "kd,simkd"], "--methods simkd is not known. Use ce, kd, fitnet,"),
         (["--methods", "kd,kd"], "--methods cannot be used"),
         (["--seeds", "0,1,1"], "--seeds cannot be used"),
         (["--seeds", ""], "--seeds cannot be used"),

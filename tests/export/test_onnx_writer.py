@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import describe_onnx
 from imf_deploy.export.onnx_writer import TINY, export_onnx
-from imf_deploy.export.portable import OPSET
+from imf_deploy.export.opset import OPSET
 from imf_deploy.models.registry import ModelSpec, build_model
 
 SIZE = 16

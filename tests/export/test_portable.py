@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from imf_deploy.errors import ImfDeployError
 from imf_deploy.export.onnx_file import default_opset
 from imf_deploy.export.onnx_writer import trace_onnx
-from imf_deploy.export.portable import OPSET, lower_opset, raise_opset, set_header, simplify, split_gemm
+from imf_deploy.export.opset import OPSET, lower_opset, raise_opset
+from imf_deploy.export.portable import set_header, simplify, split_gemm
 
 SHAPE = ("batch", 4, 6, 6)
 

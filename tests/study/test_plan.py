@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from imf_deploy.data import DataSet
 from imf_deploy.errors import UsageError
 from imf_deploy.settings import LossSettings, StudySettings, TrainingSettings
 from imf_deploy.settings.starts import STUDY
-from imf_deploy.settings.study import Thin
+from imf_deploy.settings.study import MOST_TRIES, Thin, VariantName
 from imf_deploy.study.methods import ABLATIONS, METHODS, candidates, imf_config
 from imf_deploy.study.page import _listed
 from imf_deploy.study.plan import check_data, check_study, choose, main_runs, trials, varied_runs
@@ -45,22 +45,27 @@ def test_every_setting_is_known_to_whom_it_is_for() -> None:
         "kd": {"beta", "temperature"},
         "fitnet": {"beta", "temperature", "hint"},
         "dkd": {"target", "others", "temperature"},
+        "crd": {"contrast", "kd", "temperature"},
+        "reviewkd": {"review"},
+        "dist": {"classes", "images", "temperature"},
+        "mlkd": {"labels", "levels"},
+        "kd-ls": {"labels", "kd", "temperature"},
+        "mlkd-ls": {"labels", "levels"},
         "imf": {field.name for field in fields(LossSettings)},
     }
     for name, method in METHODS.items():
         for settings in method.candidates:
             assert settings.keys() <= shared | own[name], name
             assert settings.keys() >= (own[name] if name != "imf" else set()), name
-        assert len({str(sorted(settings.items())) for settings in method.candidates}) == len(
-            method.candidates
-        )
+        different = {str(sorted(settings.items())) for settings in method.candidates}
+        assert len(different) == len(method.candidates) == MOST_TRIES, "as many tries for each method"
     assert METHODS.keys() == TITLES.keys()
 
 
 def test_rates_that_are_tried_are_multiples() -> None:
     for name, method in METHODS.items():
-        assert candidates(name) == method.candidates
-        for whole, half in zip(method.candidates, candidates(name, 0.025), strict=True):
+        assert candidates(name, StudySettings()) == method.candidates
+        for whole, half in zip(method.candidates, candidates(name, StudySettings(lr=0.025)), strict=True):
             assert half == {**whole, **({"lr": whole["lr"] / 2} if "lr" in whole else {})}
     config = replace(CONFIG, lr=0.01)
     firsts = main_runs(config, choose(config, [], []))
@@ -68,11 +73,35 @@ def test_rates_that_are_tried_are_multiples() -> None:
 
 
 def test_every_ablation_changes_the_training() -> None:
-    base = candidates("imf")[0]
+    base = METHODS["imf"].candidates[0]
     usual = imf_config("resnet8", BASE, base)
     changed = [imf_config("resnet8", BASE, {**base, **change}) for change in ABLATIONS.values()]
     assert all(config != usual for config in changed)
     assert len({str(config) for config in changed}) == len(ABLATIONS)
+
+
+def test_imfs_settings_start_from_the_given_weights_and_are_as_many() -> None:
+    for change in ({"alpha": 10.0}, {"alpha": 20.0, "beta": 40.0}, {"alpha": 0.0}, {"beta": 7.5}):
+        config = replace(CONFIG, tries=4, **change)
+        check_study(config)
+        own = [run.settings for run in trials(config) if (run.student, run.method) == ("resnet8", "imf")]
+        assert len({str(settings) for settings in own}) == 4
+        wanted = {"alpha": LossSettings.alpha, "beta": LossSettings.beta} | change
+        assert {name: own[0][name] for name in wanted} == wanted
+        (first, *_), (chosen, *_) = (
+            own,
+            [
+                r
+                for r in main_runs(replace(config, tries=1), choose(replace(config, tries=1), [], []))
+                if r.method == "imf"
+            ],
+        )
+        assert chosen.settings == first
+        others = [
+            [r.settings for r in trials(each) if r.method != "imf"]
+            for each in (config, replace(CONFIG, tries=4))
+        ]
+        assert others[0] == others[1], "alpha and beta are IMF's"
 
 
 def test_trials() -> None:
@@ -81,7 +110,7 @@ def test_trials() -> None:
     assert {run.train.seed for run in runs} == {1000}
     assert not any(run.tested or run.variant for run in runs)
     assert [run.settings for run in runs if (run.student, run.method) == ("resnet14", "kd")] == list(
-        candidates("kd")[:2]
+        METHODS["kd"].candidates[:2]
     )
     assert trials(replace(CONFIG, tries=1)) == []
     rates = [run.train.lr for run in trials(replace(CONFIG, methods=("ce",), tries=4))]
@@ -95,12 +124,12 @@ def test_the_best_on_validation_is_chosen_and_of_equals_the_first() -> None:
     told = [result(run, accuracy[run.method][index % 3]) for index, run in enumerate(runs)]
     chosen = choose(config, runs, told)
     assert {method: settings for (_, method), settings in chosen.items()} == {
-        "ce": candidates("ce")[1],
-        "kd": candidates("kd")[0],
-        "imf": candidates("imf")[2],
+        "ce": METHODS["ce"].candidates[1],
+        "kd": METHODS["kd"].candidates[0],
+        "imf": METHODS["imf"].candidates[2],
     }
     assert choose(replace(config, tries=1), [], []) == {
-        ("resnet8", name): candidates(name)[0] for name in ("ce", "kd", "imf")
+        ("resnet8", name): METHODS[name].candidates[0] for name in ("ce", "kd", "imf")
     }
 
 
@@ -135,14 +164,14 @@ def test_given_weights_are_for_all_methods_but_not_for_thin_students() -> None:
 
 
 def test_main_runs() -> None:
-    chosen = {**choose(CONFIG, [], []), ("resnet8", "kd"): candidates("kd")[1]}
+    chosen = {**choose(CONFIG, [], []), ("resnet8", "kd"): METHODS["kd"].candidates[1]}
     runs = main_runs(CONFIG, chosen)
     assert len(runs) == 2 * (2 * 3 + 1)
     assert all(run.tested and not run.variant for run in runs)
     assert len({(run.student, run.method, run.train.seed) for run in runs}) == len(runs)
     thin = [run for run in runs if run.student == "resnet8x0.5"]
     assert [(run.method, run.train.seed, run.train.epochs) for run in thin] == [("kd", 0, 5), ("kd", 1, 5)]
-    assert {str(run.settings) for run in thin} == {str(candidates("kd")[1])}
+    assert {str(run.settings) for run in thin} == {str(METHODS["kd"].candidates[1])}
     whole = [run for run in runs if run.student != "resnet8x0.5"]
     assert {run.train.epochs for run in whole} == {3}
     # The same seed means the same order and changes of pictures for every method.
@@ -159,6 +188,12 @@ def test_varied_runs() -> None:
     assert {run.variant for run in runs} == set(ABLATIONS)
     no_feature = next(run for run in runs if run.variant == "no feature distance")
     assert no_feature.settings == {**chosen["resnet8", "imf"], "alpha": 0.0}
+    assert set(get_args(VariantName)) == ABLATIONS.keys()
+    named = varied_runs(
+        StudySettings(**vars(CONFIG) | {"ablation_seeds": 2, "variant": "temperature 2, imf@k of any size"}),
+        chosen,
+    )
+    assert [run.variant for run in named] == ["temperature 2", "imf@k of any size"] * 4
     cells = varied_runs(replace(CONFIG, grid=True), chosen)
     assert len(cells) == 2 * (16 + 1)
     assert [run.settings for run in cells if not run.variant] == [chosen[s, "imf"] for s in CONFIG.students]
@@ -177,7 +212,7 @@ def test_varied_runs() -> None:
         ({"thin": (Thin("resnet8x0.5", 2), Thin("resnet8x0.5", 4))}, "`thin`"),
         ({"thin": "resnet8x0.5:0"}, "`thin` resnet8x0.5:0 has 0 epochs"),
         ({"methods": ()}, "`methods`"),
-        ({"methods": ("kd", "crd")}, "`methods` crd is not known"),
+        ({"methods": ("kd", "simkd")}, "`methods` simkd is not known"),
         ({"methods": ("kd", "imf", "kd")}, "`methods`"),
         ({"methods": ("ce", "imf")}, "`thin` cannot be used. Thin students learn by KD"),
         ({"seeds": ()}, "`seeds`"),
@@ -191,6 +226,15 @@ def test_varied_runs() -> None:
         ({"ablation_seeds": -1}, "`ablation_seeds`"),
         ({"ablation_seeds": 1, "methods": ("kd",)}, "`ablation_seeds`"),
         ({"grid": True, "methods": ("kd",)}, "imf"),
+        ({"variant": ("temperature 2",)}, "`variant` cannot be used. Give `ablation_seeds` with it"),
+        (
+            {"variant": ("temperature 2",) * 2, "ablation_seeds": 1},
+            "`variant` cannot be used. Name each once",
+        ),
+        ({"variant": "no alpha", "ablation_seeds": 1}, "`variant` no alpha is not known. Use no loss on"),
+        ({"alpha": 10.0, "methods": ("kd",)}, "`alpha` cannot be used. Add imf to `methods`"),
+        ({"beta": 10.0, "methods": ("kd",)}, "`beta` cannot be used. Add imf to `methods`"),
+        ({"alpha": -1.0}, "`alpha` -1"),
         ({"student_taps": ("layer1",)}, "`student_taps` cannot be used. Give one of `students`"),
         ({"student_taps": ("layer1",), "students": ("resnet8",), "methods": ("kd",)}, "Add imf to `methods`"),
         ({"epochs": 0}, "`epochs`"),

@@ -13,8 +13,10 @@ from imf_deploy.data import DataSet
 from imf_deploy.models import ModelSpec
 from imf_deploy.settings import TrainingSettings
 from imf_deploy.study.methods import METHODS
-from imf_deploy.study.rivals import DKD_WARMUP, CrossEntropy, Dkd, FitNet, Kd, decoupled_distillation
-from imf_deploy.study.run import RIVALS, Run, train
+from imf_deploy.study.rivals import RIVALS, CrossEntropy, Dkd, FitNet, Kd
+from imf_deploy.study.rivals.dkd import decoupled_distillation
+from imf_deploy.study.rivals.kd import WARMUP
+from imf_deploy.study.run import Run, train
 from imf_deploy.tasks.classification import CLASSIFICATION
 from imf_deploy.teaching.teacher import Teacher
 
@@ -33,7 +35,7 @@ def first_weights(
     seen: dict[str, Tensor] = {}
 
     def look(task: Any, *_: object, **__: object) -> None:
-        student = task.module.student if method in ("imf", "fitnet") else task.module
+        student = getattr(task.module, "student", task.module)
         seen.update({name: tensor.clone() for name, tensor in student.state_dict().items()})
         raise Stop
 
@@ -114,7 +116,7 @@ def test_dkd_rises_over_its_first_epochs(
     task = Dkd(SPEC, teacher, {"target": 1.0, "others": 8.0, "temperature": 4.0})
     mine, its = logits_of(task, teacher, batch[0])
     target, others = decoupled_distillation(mine, its, batch[1], 4.0)
-    for progress, part in ((0.0, 0.0), (DKD_WARMUP / 2, 0.5), (DKD_WARMUP, 1.0), (0.9, 1.0)):
+    for progress, part in ((0.0, 0.0), (WARMUP / 2, 0.5), (WARMUP, 1.0), (0.9, 1.0)):
         task.progress = progress
         found = terms(task)
         torch.testing.assert_close(found["target_kd"].detach(), part * target)

@@ -31,6 +31,8 @@ SETTINGS = {
     "kd": {"beta": 20.0, "temperature": 4.0},
     "fitnet": {"beta": 20.0, "temperature": 4.0, "hint": 2.0},
     "dkd": {"target": 1.0, "others": 8.0, "temperature": 4.0},
+    "crd": {"contrast": 0.8, "kd": 1.0, "temperature": 4.0},
+    "reviewkd": {"review": 5.0},
     "imf": {"alpha": 2.0, "beta": 20.0, "temperature": 4.0},
 }
 
@@ -157,7 +159,7 @@ def test_what_decides_the_result_makes_another_record(place: Place, method: str)
     assert any(not torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("method", ["fitnet", "imf"])
+@pytest.mark.parametrize("method", ["fitnet", "crd", "imf"])
 def test_a_training_that_was_cut_off_goes_on(
     place: Place, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from imf_deploy.study.rivals import decoupled_distillation
+from imf_deploy.study.rivals.dkd import decoupled_distillation
 from imf_deploy.tasks.classification import CLASSIFICATION
 
 T = 4.0
