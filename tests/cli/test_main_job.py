@@ -166,7 +166,7 @@ def test_onnx_files_say_what_they_are(report: dict[str, Any], out: Path) -> None
         assert (standard.domain, standard.version <= 19) == ("", True)
         for node in model.graph.node:
             assert onnx.defs.get_schema(node.op_type, standard.version).since_version <= standard.version
-        assert ("TensorRT alone" == said.get("runtime")) == row["path"].endswith("-trt.onnx")
+        assert (said.get("runtime") == "TensorRT alone") == row["path"].endswith("-trt.onnx")
 
 
 def test_the_same_command_again_makes_nothing_anew(
