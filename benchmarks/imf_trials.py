@@ -191,6 +191,8 @@ def table(output: Path, against: str) -> None:
     )
     for path in sorted(output.glob("*.json")):
         result = json.loads(path.read_text())
+        if "validation" not in result:  # the record of a teacher's weights
+            continue
         its = dict(result["validation"])
         its["last"] = its[max(result["sizes"], default="plain")]
         its["half"] = max(
