@@ -12,18 +12,25 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
 import tempfile
-import venv
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.checking.clients import (
+    ONNXRUNTIME,
+    OPENCV,
+    OPENVINO,
+    TRACT,
+    Client,
+    NotInstalledError,
+    Question,
+    RefusedError,
+)
 from imf_deploy.data import reopen_data
 from imf_deploy.method.products import load_product
 from imf_deploy.records.files import OnnxFile
@@ -32,45 +39,16 @@ BATCHES = (1, 5)
 FORMS = ("fp32", "fp16", "int8", "int8-trt")
 SECONDS = 300
 
-ONNXRUNTIME = """
-import onnxruntime
-def load(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(["logits"], {"images": batch})[0]
-"""
-OPENVINO = """
-import openvino
-def load(path):
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda batch: model(batch)[0]
-"""
-OPENCV = """
-import cv2
-def load(path):
-    network = cv2.dnn.readNetFromONNX(path)
-    def run(batch):
-        network.setInput(batch)
-        return network.forward()
-    return run
-"""
-TRACT = """
-import tract
-def load(path):
-    model = tract.onnx().load(path).into_model()
-    plan = tract.runtime_for_name("default").prepare(model)
-    return lambda batch: plan.run([batch])[0].to_numpy()
-"""
 TRACT_FIXED = """
 import tract
-def load(path):
+def load(path, output):
     def run(batch):
         model = tract.onnx().load(path)
         model.set_input_fact(0, ",".join(map(str, batch.shape)) + ",f32")
         return tract.runtime_for_name("default").prepare(model.into_model()).run([batch])[0].to_numpy()
     return run
 """
+<<<<<<< HEAD
 RUN = """
 import sys
 import numpy
@@ -166,6 +144,8 @@ class Client:
                 size: np.fromfile(folder / f"out{size}.f32", np.float32).reshape(len(images), -1)
                 for size in BATCHES
             }
+=======
+>>>>>>> plan
 
 
 def clients() -> list[Client]:
@@ -185,6 +165,24 @@ def clients() -> list[Client]:
         Client("tract 0.23, free batch", ("tract==0.23.9", "numpy"), TRACT),
         Client("tract 0.23, given shape", ("tract==0.23.9", "numpy"), TRACT_FIXED),
     ]
+
+
+def installed(client: Client, folder: Path) -> Path:
+    """Return the folder of a client's environment; it is made once."""
+    place = folder / "-".join(client.packages).replace("/", "-").replace("==", "-")
+    if not (place / "ready").is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        client.install(place)
+        (place / "ready").touch()
+    return place
+
+
+def answers(client: Client, environment: Path, images: np.ndarray, file: Path) -> dict[int, np.ndarray] | str:
+    """Return the logits at each batch, or why there are none."""
+    try:
+        return client.run(environment, Question(file, "logits", images, BATCHES))
+    except RefusedError as error:
+        return error.what
 
 
 def form_of(path: Path) -> str:
@@ -242,13 +240,13 @@ def main() -> None:
         if given.only and not any(name.lower() in client.name.lower() for name in given.only):
             continue
         try:
-            environment = client.install(given.environments)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"| {client.name} | not installed: {error} |", file=sys.stderr)
+            environment = installed(client, given.environments)
+        except NotInstalledError as error:
+            print(f"| {client.name} | {error.what} |", file=sys.stderr)
             continue
         cells = defaultdict(list)
         for file in files:
-            found = cell(client.run(environment, images, file.path), expected[file.source])
+            found = cell(answers(client, environment, images, file.path), expected[file.source])
             cells[form_of(file.path)].append(found)
             if isinstance(found, str):
                 refusals.append(f"{client.name}, {file.path.name}: {found}")
