@@ -44,7 +44,27 @@ def test_goals_are_sentences_with_numbers(trained: list[Trained], networks: list
         "the goal is more accuracy than an equally fast thinner student.",
         "Yes: IMF's training took 1.20 times the processor time of KD's (median of 3 seeds); "
         "the goal is 1.25 times or less.",
+        "plain by IMF is 1.00 points above the student by KD, the best other method (83.00 % against "
+        "82.00 %, 3 seeds; interval of the difference +0.50 to +1.50, which excludes zero).",
     ]
+
+
+def test_validation_chooses_the_best_other_method(trained: list[Trained], networks: list[Network]) -> None:
+    accuracy = {"validation": {"plain": 0.9}, "test": {"plain": 0.81}}
+    strong = [replace(trained[3], method="mlkd", seed=seed, **accuracy) for seed in (0, 1, 2)]
+    wanted = GoalSettings(goal_best_gain=0.5)
+    answer = answers([*trained, *strong], networks, STUDENT, THINNER, wanted)[-1]
+    assert str(answer) == (
+        "No: plain by IMF is 2.00 points above the student by MLKD, the best other method (83.00 % against "
+        "81.00 %, 3 seeds; interval of the difference -0.48 to +4.48, which includes zero); "
+        "the goal is +0.50 points or more, and an interval above zero."
+    )
+    # Whatever the test split says, and without methods beyond KD there is nothing to choose, or to repeat.
+    best = [replace(run, test={"plain": 0.999}) if run.method == "dkd" else run for run in trained]
+    assert "by KD, the best other method" in str(answers(best, networks, STUDENT)[-1])
+    plain = [run for run in trained if run.method in ("imf", "kd", "ce")]
+    assert len(answers(plain, networks, STUDENT)) == 5
+    assert len(answers(plain, networks, STUDENT, (), wanted)) == 6
 
 
 def test_a_gain_that_is_too_small_or_not_settled_is_a_no(
@@ -145,6 +165,7 @@ def test_without_costs_only_the_gains_and_the_time_are_known(trained: list[Train
         None,
         None,
         True,
+        True,
     ]
 
 
@@ -159,10 +180,12 @@ def test_without_goals_the_comparisons_have_no_answer(
 
 
 def test_each_goal_is_an_argument(trained: list[Trained], networks: list[Network]) -> None:
-    high = GoalSettings(goal_gain=1.01, goal_family_gain=1.51, goal_macs=0.2, goal_time=1.19)
+    high = GoalSettings(
+        goal_gain=1.01, goal_family_gain=1.51, goal_macs=0.2, goal_time=1.19, goal_best_gain=1.01
+    )
     lines = [str(answer) for answer in answers(trained, networks, STUDENT, THINNER, high)]
     assert [line.partition(":")[0] for line in lines] == [
-        "No", "No", "No", "Yes", "No",
+        "No", "No", "No", "Yes", "No", "No",
     ]  # fmt: skip
     one = [
         str(answer) for answer in answers(trained, networks, STUDENT, THINNER, GoalSettings(goal_time=1.2))

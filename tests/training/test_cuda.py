@@ -124,7 +124,7 @@ def test_a_captured_distillation_loses_what_an_eager_one_does(
     assert found[0] == pytest.approx(found[1], rel=0.05 if recipe == "bf16" else 0.01, abs=2e-3)
 
 
-@pytest.mark.parametrize("method", ["kd", "dkd", "fitnet"])
+@pytest.mark.parametrize("method", ["kd", "dkd", "fitnet", "crd", "reviewkd", "mlkd-ls"])
 def test_rivals_are_captured(
     data: DataSet,
     teacher_file: Path,
