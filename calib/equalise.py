@@ -8,7 +8,7 @@ Accurate and Efficient Post-Training Quantization for Large Language Models", fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -97,12 +97,8 @@ class _Weights:
         graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in self._changed.items())
 
 
-def _groups(proto: ModelProto, weights: _Weights, given: str) -> list[_Group]:
-    """Return the groups that contain a writer and a reader with a matching number of channels."""
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.value_info, *proto.graph.output)
-    }
+def _roots(passing: Sequence[NodeProto], weights: _Weights) -> Callable[[str], str]:
+    """Return a function that names the same activation for all that have the same channels."""
     parent: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -110,17 +106,28 @@ def _groups(proto: ModelProto, weights: _Weights, given: str) -> list[_Group]:
             name = above
         return name
 
-    for node in proto.graph.node:
-        if _passes(node, shapes, weights):
-            for name in _activations(node, weights):
-                parent[root(name)] = root(node.output[0])
+    for node in passing:
+        for name in _activations(node, weights):
+            parent[root(name)] = root(node.output[0])
+    return root
+
+
+def _groups(proto: ModelProto, weights: _Weights, given: str) -> list[_Group]:
+    """Return the groups that contain a writer and a reader with a matching number of channels."""
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*proto.graph.value_info, *proto.graph.output)
+    }
+    passing = [node for node in proto.graph.node if _passes(node, shapes, weights)]
+    root = _roots(passing, weights)
+    passed = {node.output[0] for node in passing}
     groups: dict[str, _Group] = {}
 
     def group(name: str) -> _Group:
         return groups.setdefault(root(name), _Group())
 
     for node in proto.graph.node:
-        passes = _passes(node, shapes, weights)
+        passes = node.output[0] in passed
         for name in node.output:
             group(name).tensors.append(name)
             if not passes:

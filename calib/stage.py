@@ -107,14 +107,7 @@ def calibrate(
     check_gate(config.gate, data, ["validation"])
     for note in model.notes:
         say(note)
-    reference = file_logits(path, model, data.validation)
-    if not np.isfinite(reference).all():
-        raise ImfDeployError(
-            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
-        )
-    if reason := _doubt(model, data, reference):
-        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
-        say(f"Warning: {warning}", logging.WARNING)
+    reference, reason = _float_logits(path, model, data)
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
@@ -225,6 +218,23 @@ def calibrate(
         calibration=calibration,
         **carried(record) | {"preprocess": model.preprocess},
     ).save()
+
+
+def _float_logits(path: Path, model: FloatModel, data: DataSet) -> tuple[Array, str]:
+    """Return the model's logits on the validation images, and why they are doubtful, with a warning.
+
+    Raises:
+        ImfDeployError: a logit is not finite.
+    """
+    logits = file_logits(path, model, data.validation)
+    if not np.isfinite(logits).all():
+        raise ImfDeployError(
+            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
+        )
+    if reason := _doubt(model, data, logits):
+        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
+        say(f"Warning: {warning}", logging.WARNING)
+    return logits, reason
 
 
 def _chosen(data: DataSet, config: QuantizeSettings) -> Split:
