@@ -70,7 +70,7 @@ def with_interface(model: ModelProto, interface: InterfaceSettings, preprocess: 
         preprocess: How images become its float input.
 
     Returns:
-        The model. Its input ``images`` is ``uint8 [batch, H, W, C]`` or ``[batch, C, H, W]``, or unchanged.
+        The model. Its input is ``uint8 [batch, H, W, C]`` or ``[batch, C, H, W]``, or unchanged.
         Its output is ``logits``; or ``probabilities``, ``float32 [batch, classes]``; or ``probabilities`` and
         ``classes``, ``float32`` and ``int64 [batch, 5]``, the most probable first.
 
@@ -91,7 +91,16 @@ def with_interface(model: ModelProto, interface: InterfaceSettings, preprocess: 
     if interface.head != "logits":
         _add_head(graph, interface.head, preprocess.num_classes)
     graph.finish()
+    _rename_input(model, interface.input_name)
     return model
+
+
+def _rename_input(model: ModelProto, name: str) -> None:
+    for node in model.graph.node:
+        for place, given in enumerate(node.input):
+            if given == INPUT:
+                node.input[place] = name
+    model.graph.input[0].name = name
 
 
 class _Additions:

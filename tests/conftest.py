@@ -53,6 +53,7 @@ on_cpu, preloaded = _load("on_cpu"), _load("preloaded")
 _load("preload_server").read_torchlib_once()
 _load("tiny_onnx")
 _load("one_stage")
+_load("golden")
 
 
 LONGEST = ("tests/test_family_runs.py", "tests/cli/test_main_job.py", "tests/fuzz/")

@@ -15,10 +15,12 @@ from cyclopts.exceptions import ValidationError
 from pydantic import ValidationError as SettingsError
 
 from imf_deploy import __version__
+from imf_deploy.cli.check import check
 from imf_deploy.cli.config import Sources
 from imf_deploy.cli.look import bench, compare, doctor, inspect
 from imf_deploy.cli.main_job import distill_and_export
 from imf_deploy.cli.options import Common
+from imf_deploy.cli.package import package
 from imf_deploy.cli.plan import plan
 from imf_deploy.cli.serve import compare_files, evaluate, predict
 from imf_deploy.cli.stages import calibrate, export, refit_engine, strip, to_fp16
@@ -50,7 +52,9 @@ COMMANDS: dict[str, Any] = {
     "calibrate": calibrate,
     "to-fp16": to_fp16,
     "refit-engine": refit_engine,
+    "package": package,
     "verify": verify,
+    "check": check,
     "bench": bench,
     "predict": predict,
     "evaluate": evaluate,

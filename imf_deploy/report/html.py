@@ -7,6 +7,7 @@ from imf_deploy.files import write_text
 from imf_deploy.records.report import Report
 from imf_deploy.report import metrics, plots, verdict
 from imf_deploy.report.changes import changed_images
+from imf_deploy.report.columns import columns
 from imf_deploy.report.confusion import confusion_change, confusion_matrix
 from imf_deploy.report.images import images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
@@ -26,6 +27,9 @@ def render_html(report: Report) -> str:
         title=verdict.title(report),
         best=verdict.recommended(report),
         deploy=verdict.deploy_sentence(report),
+        lost=verdict.lost_sentences(report),
+        unchecked=verdict.unchecked(report),
+        columns=columns("page"),
         left_out=left_out_sentence(report),
         left_out_command=left_out_command(report),
         checks=verdict.check_sentence(report),

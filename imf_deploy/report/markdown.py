@@ -5,25 +5,13 @@ from collections.abc import Sequence
 
 from imf_deploy.records.report import ArtifactRow, Report
 from imf_deploy.report import metrics, verdict
+from imf_deploy.report.columns import columns
 from imf_deploy.report.images import Images, images_of
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.verdict import broken_sentence
 from imf_deploy.show import format as show
 from imf_deploy.show.markdown import code, fenced, text
 from imf_deploy.tasks.classification import CLASSIFICATION
-
-_COLUMNS = (
-    "File",
-    "Status",
-    f"{CLASSIFICATION.metric.capitalize()} (95 %)",
-    "Validation",
-    "Same as PyTorch",
-    "p50 ms",
-    "p99 ms",
-    "Speed-up",
-    "Size",
-    "MACs",
-)
 
 # A cell of numbers alone, which needs no escaping; units come from records.
 _NUMBER = re.compile(r"–|-?[0-9.]+( %)?( \([0-9.]+–[0-9.]+\))?( \(worse by [0-9.e+-]+ of [0-9.e+-]+\))?")
@@ -44,6 +32,7 @@ def render_markdown(report: Report) -> str:
     sentences = (
         verdict.check_sentence(report),
         verdict.gate_sentence(report),
+        verdict.unchecked_sentence(report),
         broken_sentence(report),
         verdict.teacher_sentence(report),
     )
@@ -69,7 +58,11 @@ def render_markdown(report: Report) -> str:
 
 def _table(report: Report) -> str:
     best = verdict.recommended(report)
-    lines = [_row(_COLUMNS), _row(["---", "---"] + ["---:"] * (len(_COLUMNS) - 2))]
+    shown = columns("markdown")
+    lines = [
+        _row(["File", *(column.heading for column in shown)]),
+        _row(["---", *("---" if column.words else "---:" for column in shown)]),
+    ]
     lines += [_row(_cells(row, row is best)) for row in report.artifacts]
     return "\n".join(lines)
 
@@ -98,20 +91,9 @@ def _row(cells: list[str] | tuple[str, ...]) -> str:
 
 
 def _cells(row: ArtifactRow, best: bool) -> list[str]:
-    latency = row.latency_ms
     name = code(row.path)
-    return [
-        f"**{name}**" if best else name,
-        text(show.label(row.status)),
-        show.accuracy(row.accuracy, row.accuracy_interval),
-        show.percent(row.validation_accuracy),
-        show.percent(row.agreement, 2),
-        show.significant(latency.p50 if latency else None),
-        show.significant(latency.p99 if latency else None),
-        show.speedup(row.speedup),
-        show.scaled(row.size_bytes, "B"),
-        show.scaled(row.macs),
-    ]
+    cells = ((column.words, column.write(row)) for column in columns("markdown"))
+    return [f"**{name}**" if best else name, *(text(cell) if words else cell for words, cell in cells)]
 
 
 def _notes(report: Report) -> list[str]:

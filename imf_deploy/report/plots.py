@@ -21,7 +21,7 @@ from imf_deploy.show.scatter import (
     make_point,
     ring_around,
 )
-from imf_deploy.show.svg import inline_svg, panel, plain_ticks, style
+from imf_deploy.show.svg import inline_svg, log_scale, panel, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +57,7 @@ def loss_curves(history: Sequence[Epoch], name: str = "losses", tuned: int = 0) 
                     label=label,
                 )
         if all(value > 0 for values in curves.values() for value in values if known(value)):
-            axes.set_yscale("log")
-            plain_ticks(axes.yaxis)
+            log_scale(axes, "y")
         _epoch_axis(axes, history, tuned)
         axes.set_ylabel("loss term times its weight" if len(curves) > 1 else "loss")
         figure.legend(loc="outside upper left", ncols=2)
@@ -251,7 +250,7 @@ def sensitivity_bars(calibration: Calibration, name: str) -> str | None:
             if rows:
                 widths = [max(lengths[row], floor) for row in rows]
                 axes.barh(rows, widths, 0.7, color=colour, hatch="//" if kept else "", label=words)
-        axes.set_xscale("log")
+        log_scale(axes, "x")
         axes.set_xlim(floor, 3 * max(lengths))
         axes.set_yticks(range(len(harms)), [harm.layer for harm in harms])
         axes.invert_yaxis()

@@ -5,6 +5,7 @@ from rich.text import Text
 
 from imf_deploy.errors import visible
 from imf_deploy.records.report import ArtifactRow, Report
+from imf_deploy.report.columns import FileColumn, columns
 from imf_deploy.report.left_out import left_out_command, left_out_sentence
 from imf_deploy.report.metrics import calibration_sentence, confidence_sentence
 from imf_deploy.report.verdict import (
@@ -16,36 +17,11 @@ from imf_deploy.report.verdict import (
     gate_sentence,
     recommended,
     teacher_sentence,
+    unchecked_sentence,
 )
 from imf_deploy.show.columns import Cell, Column, FittingTable, Section
-from imf_deploy.show.format import (
-    UNKNOWN,
-    difference,
-    half_interval,
-    label,
-    percent,
-    scaled,
-    significant,
-)
-from imf_deploy.tasks.classification import CLASSIFICATION
-from imf_deploy.tasks.metric import BALANCED_ACCURACY, ECE
 
 _STYLES = {"pass": "green", "fail": "bold red", "not-run": "yellow"}
-
-
-COLUMNS = (
-    Column("file", "left"),
-    Column("status", "left"),
-    Column(f"{CLASSIFICATION.metric} %"),
-    Column("val %", spare=1),
-    Column("agrees", spare=3),
-    Column("max diff", spare=4),
-    Column("p50 ms"),
-    Column("speedup", spare=2),
-    Column("size"),
-    Column("balanced %", spare=6),
-    Column("ECE %", spare=5),
-)
 
 
 def summary_table(report: Report) -> FittingTable:
@@ -59,28 +35,20 @@ def summary_table(report: Report) -> FittingTable:
     rows: list[list[Cell]] = []
     for row in report.artifacts:
         name = ("→ " if row is best else "") + row.path.removeprefix(start)
-        rows.append([name, (label(row.status), _STYLES[row.status]), *_figures(row)])
+        rows.append([name, *(_cell(column, row) for column in columns("terminal"))])
     chosen = frozenset(number for number, row in enumerate(report.artifacts) if row is best)
-    return FittingTable(COLUMNS, [Section(f"{start}…" if start else "", rows, chosen)])
-
-
-def _figures(row: ArtifactRow) -> list[str]:
-    latency, speedup = row.latency_ms, row.speedup
-    return [
-        half_interval(row.accuracy, row.accuracy_interval),
-        percent(row.validation_accuracy).removesuffix(" %"),
-        percent(row.agreement, 2),
-        difference(row.max_abs_diff),
-        significant(latency.p50) if latency else UNKNOWN,
-        f"{speedup.ratio:.2f}×" if speedup else UNKNOWN,
-        scaled(row.size_bytes, "B"),
-        *(_percent_of(row, metric.name) for metric in (BALANCED_ACCURACY, ECE)),
+    headings = [
+        Column(column.short or column.heading, "left" if column.words else "right", column.spare)
+        for column in columns("terminal")
     ]
+    return FittingTable(
+        [Column("file", "left"), *headings], [Section(f"{start}…" if start else "", rows, chosen)]
+    )
 
 
-def _percent_of(row: ArtifactRow, name: str) -> str:
-    metric = row.metrics.get(name)
-    return percent(metric.value if metric else None).removesuffix(" %")
+def _cell(column: FileColumn, row: ArtifactRow) -> Cell:
+    text = (column.brief or column.write)(row)
+    return (text, _STYLES[row.status]) if column.is_status else text
 
 
 def summary_lines(report: Report) -> list[str]:
@@ -90,7 +58,8 @@ def summary_lines(report: Report) -> list[str]:
     lines += filter(None, [calibration_sentence(report), confidence_sentence(report)])
     lines += [f"{reason} ({_some(paths)})." for reason, paths in exceptions(report)]
     lines += report.notes
-    return [*lines, *filter(None, [gate_sentence(report)]), deploy_sentence(report)]
+    last = (unchecked_sentence(report), gate_sentence(report))
+    return [*lines, *filter(None, last), deploy_sentence(report)]
 
 
 def _some(paths: list[str]) -> str:

@@ -57,6 +57,57 @@ def gate_sentence(report: Report) -> str:
     return f"It passed its gate on the test images: {choice.gate}." if choice and choice.gate else ""
 
 
+def unchecked(report: Report) -> list[str]:
+    """Return what the run could not check: files that did not run or were not timed, other machines."""
+    rows = report.artifacts
+    waiting: dict[str, int] = {}
+    for row in rows:
+        if row.status == "not-run":
+            reason = (row.reason or "no reason given").rstrip(". ")
+            waiting[reason] = waiting.get(reason, 0) + 1
+    found = [f"{_files(count)} ({reason})" for reason, count in waiting.items()]
+    passed = [row for row in rows if row.status == "pass"]
+    if untimed := [row for row in passed if row.latency_ms is None]:
+        found.append(f"the latency of {_files(len(untimed))}")
+    if passed and all(row.validation_accuracy is None for row in passed):
+        found.append("accuracy on validation images, by which a file is recommended")
+    timed = [row for row in rows if row.latency_ms]
+    if timed:
+        cpu = report.environment.get("cpu")
+        threads = f"{timed[0].threads} thread{'' if timed[0].threads == 1 else 's'}"
+        here = ", ".join(filter(None, [str(cpu or ""), threads if timed[0].threads else ""]))
+        found.append(f"latency on other machines than this one{f' ({here})' if here else ''}")
+    return found
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
+
+
+def unchecked_sentence(report: Report) -> str:
+    """Return one sentence: what the run could not check; empty if it made no files."""
+    found = unchecked(report)
+    return f"Not checked: {'; '.join(found)}." if found else ""
+
+
+def lost_sentences(report: Report) -> list[str]:
+    """Return what the recommended file loses: against its network, and against the best file."""
+    row = recommended(report)
+    if row is None:
+        return []
+    lost = []
+    if row.agreement is not None:
+        lost.append(
+            f"against its network in PyTorch; {percent(row.agreement, 2)} of the images keep their class"
+        )
+    known = [each.validation_accuracy for each in report.artifacts if each.status == "pass"]
+    best = max((value for value in known if value is not None), default=None)
+    if best is not None and row.validation_accuracy is not None:
+        behind = max(100 * (best - row.validation_accuracy), 0.0)
+        lost.append(f"{behind:.2f} points below the best file on validation images")
+    return lost
+
+
 def check_sentence(report: Report) -> str:
     """Return one sentence: how many files passed, failed and were not run, and the strip proof."""
     states = [row.status for row in report.artifacts]

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
 from imf_deploy.settings.base import Text, Words, settings, words
+from imf_deploy.tasks.task import INPUT
 
 Flavour = Literal["rtx", "tensorrt"]
 """TensorRT-RTX, or the full TensorRT."""
@@ -239,6 +240,13 @@ class InterfaceSettings:
             "(opset 18)."
         ),
     ] = "network"
+    input_name: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+            description="Name of the input, if a client needs another one, such as pixel_values.",
+        ),
+    ] = INPUT
     head: Annotated[
         Literal["logits", "probabilities", "top5"],
         Field(
@@ -253,6 +261,7 @@ class InterfaceSettings:
         parts = [
             *([self.input] if self.input != "float" else []),
             *([f"{self.input_size}-size"] if self.input_size != "network" else []),
+            *([self.input_name] if self.input_name != INPUT else []),
             *([self.head] if self.head != "logits" else []),
         ]
         return "-".join(parts)

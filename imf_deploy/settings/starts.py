@@ -36,11 +36,17 @@ class Start:
         return f"{self.defaults[name]} with --{self.option.replace('_', '-')}"
 
 
-_ADAMW: Mapping[str, Any] = {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.02, "batch_size": 32}
-_SGD: Mapping[str, Any] = {"lr": 0.01, "weight_decay": 5e-4}
+_ADAMW: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "lr": 0.001,
+    "weight_decay": 0.02,
+    "batch_size": 32,
+    "freeze": "norms",
+}
+_SGD: Mapping[str, Any] = {"lr": 0.01, "weight_decay": 5e-4, "freeze": "none"}
 
 TEACHER_EPOCHS = 8
-TEACHER = Start("teacher_weights", {**_ADAMW, "epochs": TEACHER_EPOCHS, "label_smoothing": 0.1}, _SGD)
+TEACHER = Start("teacher_weights", {**_ADAMW, "epochs": TEACHER_EPOCHS}, _SGD)
 """Fine-tuning a teacher."""
 TEACHER_CHOICE = Start("teacher_weights", {"teacher_epochs": TEACHER_EPOCHS})
 """The same for a main job, which has one option for it."""

@@ -149,13 +149,18 @@ class StudySettings(BudgetSettings, GoalSettings):
     beta: Annotated[
         Weight, Field(description="Beta of IMF's first settings, which the others that are tried vary.")
     ] = LossSettings.beta
+    variant: Annotated[
+        tuple[VariantName, ...],
+        Field(description="Ablations, separated by commas, that IMF is trained with in the whole study."),
+        Text(words),
+    ] = ()
     ablation_seeds: Annotated[
         Whole,
         Field(description="Number of seeds for the ablations of IMF; 0 runs none."),
     ] = 0
-    variant: Annotated[
+    ablations: Annotated[
         tuple[VariantName, ...],
-        Field(description="Ablations to train, by their names in the page; empty trains all."),
+        Field(description="Ablations to train, separated by commas; empty trains all."),
         Text(words),
     ] = ()
     grid: Annotated[bool, Field(description="Also train IMF with alpha and beta of 10, 20, 30 and 40.")] = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imf_deploy.show.format import known
 from imf_deploy.show.palette import INK, PAPER
-from imf_deploy.show.svg import plain_ticks
+from imf_deploy.show.svg import log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,9 +65,8 @@ def covered(points: Sequence[Point]) -> list[tuple[float, float]]:
 def cost_axis(axes: Axes, values: Sequence[float]) -> None:
     """Make the axis of latencies or sizes logarithmic if they differ much; otherwise start it at zero."""
     if min(values) > 0 and max(values) / min(values) > _LOG_FROM:
-        axes.set_xscale("log")
+        log_scale(axes, "x")
         axes.set_xmargin(0.14)
-        plain_ticks(axes.xaxis)
     else:
         axes.set_xlim(0, 1.08 * max(values))
 

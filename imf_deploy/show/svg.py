@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import html
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 from imf_deploy.show.palette import INK, INLINE, RULE
@@ -72,12 +72,24 @@ def panel(height: int) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def plain_ticks(axis: Axis) -> None:
-    """Label a logarithmic axis with plain numbers at 1, 2 and 5 of every decade."""
+def log_scale(axes: Axes, side: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5 of every decade.
+
+    Over more than three decades, only powers of ten are labelled. Matplotlib's own labels are formulas, of
+    which a page would show the source.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+    (axes.set_xscale if side == "x" else axes.set_yscale)("log")
+    axis = axes.xaxis if side == "x" else axes.yaxis
+
+    def label(value: float, _: int | None) -> str:
+        low, high = axis.get_view_interval()
+        power = math.log10(value) if value > 0 else 0.5
+        return f"{value:g}" if high <= 1e3 * low or math.isclose(power, round(power), abs_tol=1e-6) else ""
+
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(label))
     axis.set_minor_locator(NullLocator())
 
 

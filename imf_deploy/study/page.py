@@ -78,6 +78,8 @@ def page(study: Study) -> str:
         parts += ["### Comparisons", "\n".join(f"- {text(str(answer))}" for answer in results)]
         if config.varied:
             parts += ["### Ablations of IMF", tables.ablation_table(study.trained, student)]
+        if config.variant:
+            parts.append(f"IMF is trained as a variant: {text(', '.join(config.variant))} (`--variant`).")
         if config.student_taps:
             parts.append(
                 f"IMF's blocks end with {', '.join(map(code, config.student_taps))} (`--student-taps`)."
@@ -110,9 +112,12 @@ def _settings(study: Study, student: str) -> str:
 
 
 _NAMED = ("student_taps", "student_weights")
-"""Settings that are the same for all tries, and not numbers."""
+"""Settings that are the same for all tries, and long."""
 
 
 def _listed(settings: Settings) -> str:
-    numbers = [f"{name} {value:g}" for name, value in settings.items() if name not in _NAMED]
-    return ", ".join(numbers) or "no settings of its own"
+    values = {name: value for name, value in settings.items() if name not in _NAMED}
+    listed = [
+        f"{name} {value}" if isinstance(value, str) else f"{name} {value:g}" for name, value in values.items()
+    ]
+    return ", ".join(listed) or "no settings of its own"

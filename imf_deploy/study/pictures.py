@@ -12,7 +12,7 @@ from imf_deploy.files import atomic_path
 from imf_deploy.method.names import PLAIN
 from imf_deploy.show.palette import GREY, PRINTED, SERIES
 from imf_deploy.show.scatter import cost_axis, label_points
-from imf_deploy.show.svg import plain_ticks, style
+from imf_deploy.show.svg import log_scale, style
 from imf_deploy.study import selection
 from imf_deploy.study.results import Network, Trained
 from imf_deploy.study.selection import test_accuracies, title
@@ -196,9 +196,8 @@ def _picture(series: Sequence[Series], cost: str, axis: str) -> Figure:
     for one in series:
         axes.plot([p.cost for p in one.points], [p.accuracy for p in one.points], alpha=0)  # the limits
     if cost == "macs":
-        axes.set_xscale("log")
+        log_scale(axes, "x")
         axes.set_xmargin(0.14)
-        plain_ticks(axes.xaxis)
         if max(costs) < _NARROW * min(costs):
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)))
     else:

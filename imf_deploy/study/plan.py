@@ -39,8 +39,14 @@ def check_study(config: StudySettings) -> None:
             "Give a number from 0 to the number of `seeds`",
         ),
         ("`ablation_seeds`", not config.varied or "imf" in methods, "Add imf to `methods`"),
-        ("`variant`", not config.variant or config.ablation_seeds, "Give `ablation_seeds` with it"),
-        ("`variant`", _differ(config.variant), "Name each once"),
+        ("`ablations`", not config.ablations or config.ablation_seeds, "Give `ablation_seeds` with them"),
+        ("`ablations`", _differ(config.ablations), "Name each once"),
+        (
+            "`variant`",
+            _differ([setting for variant in config.variant for setting in ABLATIONS[variant]]),
+            "Name ablations that change different settings, each once",
+        ),
+        ("`variant`", not config.variant or "imf" in methods, "Add imf to `methods`"),
         ("`alpha`", config.alpha == LossSettings.alpha or "imf" in methods, "Add imf to `methods`"),
         ("`beta`", config.beta == LossSettings.beta or "imf" in methods, "Add imf to `methods`"),
         ("`thin`", not config.thin or "kd" in methods, "Thin students learn by KD: add kd to `methods`"),
@@ -85,14 +91,19 @@ def check_data(config: StudySettings, data: DataSet) -> None:
 
 
 def tried(config: StudySettings, method: str) -> list[Settings]:
-    """Return a method's settings to choose from, the first :attr:`StudySettings.tries`."""
-    own = candidates(method, config)[: config.tries]
+    """Return a method's settings to choose from, the first :attr:`StudySettings.tries`.
+
+    There are fewer for a variant of IMF that fixes what one of them varies.
+    """
     named: dict[str, Any] = {}
-    if config.student_taps and method == "imf":
-        named["student_taps"] = config.student_taps
+    if method == "imf":
+        named |= {name: value for each in config.variant for name, value in ABLATIONS[each].items()}
+        if config.student_taps:
+            named["student_taps"] = config.student_taps
     if config.student_weights:
         named["student_weights"] = config.student_weights
-    return [{**settings, **named} for settings in own]
+    own = [{**settings, **named} for settings in candidates(method, config)[: config.tries]]
+    return [settings for place, settings in enumerate(own) if settings not in own[:place]]
 
 
 def _differ(values: Sequence[object]) -> bool:
@@ -168,7 +179,7 @@ def varied_runs(config: StudySettings, chosen: Chosen) -> list[Run]:
     for student in config.students:
         for seed in config.seeds[: config.ablation_seeds]:
             base = replace(config.training, seed=seed)
-            for name in config.variant or ABLATIONS:
+            for name in config.ablations or ABLATIONS:
                 change = ABLATIONS[name]
                 runs.append(Run.of(student, "imf", {**chosen[student, "imf"], **change}, base, name))
         if config.grid:

@@ -18,16 +18,19 @@ Norm = nn.modules.batchnorm._BatchNorm
 def find_head(network: nn.Module, config: TrainingSettings, num_classes: int) -> list[nn.Module]:
     """Return the head of a network if the settings distinguish it from the body; empty if they do not.
 
+    Without a head, all batch norms are the body's.
+
     Raises:
-        UsageError: they do, but the head is not found.
+        UsageError: a head is needed, but it is not found.
     """
     if not _told_apart(config):
         return []
-    if not (head := head_modules(network, num_classes)):
+    head = head_modules(network, num_classes)
+    if not head and (config.freeze == "body" or config.body_lr_factor != 1):
         raise UsageError(
-            f"no layer of {type(network).__name__} gives {num_classes} logits, so `freeze` and "
+            f"no layer of {type(network).__name__} gives {num_classes} logits, so `freeze` body and "
             "`body_lr_factor` cannot tell its head from its body",
-            "Use `freeze` none and `body_lr_factor` 1, or a network that ends in a linear layer",
+            "Use `freeze` none or norms and `body_lr_factor` 1, or a network that ends in a linear layer",
         )
     return head
 
@@ -48,7 +51,7 @@ class Parts:
         num_classes: Number of logits.
 
     Raises:
-        UsageError: the settings distinguish body and head, but the head is not found.
+        UsageError: a head is needed, but it is not found.
     """
 
     def __init__(self, task: Task, config: TrainingSettings, num_classes: int) -> None:

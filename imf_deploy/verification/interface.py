@@ -46,7 +46,7 @@ def interface_rung(artifact: OnnxFile, origin: OnnxFile, split: Split, against: 
     for images, _ in eval_batches(split, preprocess, _BATCH):
         batch = np.ascontiguousarray(images.numpy())
         logits.append(sessions[0].run([OUTPUT], {INPUT: batch})[0])
-        own.append(sessions[1].run(None, {INPUT: as_input(batch, interface, preprocess)}))
+        own.append(sessions[1].run(None, {interface.input_name: as_input(batch, interface, preprocess)}))
     before, after = np.concatenate(logits), [np.concatenate(parts) for parts in zip(*own, strict=True)]
     name = f"{rung_name('onnx', artifact.precision)}, {interface.suffix}"
     if interface.head == "logits":
@@ -90,6 +90,7 @@ def scaling_difference(interface: InterfaceSettings, preprocess: Preprocess) -> 
     shape = ["batch", *preprocess.shape]
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name in (INPUT, OUTPUT)]
     graph = helper.make_graph([helper.make_node("Identity", [INPUT], [OUTPUT])], "scaling", *ends)
+    interface = replace(interface, input_name=INPUT)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     session = cpu_session(with_interface(model, interface, preprocess).SerializeToString())
     generator, largest = np.random.default_rng(0), 0

@@ -126,7 +126,7 @@ def verify(
         origin = made_from(artifact, files)
         before = done.get(origin.sha256, start) if origin else start
         if isinstance(artifact, OnnxFile) and artifact.interface.suffix:
-            verified.append(_verify_interface(artifact, verified, data))
+            verified.append(verify_interface(artifact, made_from(artifact, verified), data))
             continue
         target = (
             artifact.calibration.target if isinstance(artifact, OnnxFile) and artifact.calibration else ""
@@ -181,15 +181,17 @@ def verify(
     return verified
 
 
-def _verify_interface(
-    artifact: OnnxFile, verified: Sequence[DeployableFile], data: DataSet
-) -> DeployableFile:
+def verify_interface(artifact: OnnxFile, origin: DeployableFile | None, data: DataSet) -> OnnxFile:
     """Return a file with another input or output, with the measurements of its origin and a rung of its own.
 
+    Args:
+        artifact: The file.
+        origin: The verified file that it was made from; ``None`` if it was not found.
+        data: The images of both.
+
     Raises:
-        ImfDeployError: the origin is not among the verified files.
+        ImfDeployError: the origin was not found, or not verified.
     """
-    origin = made_from(artifact, verified)
     if not isinstance(origin, OnnxFile) or origin.verify is None:
         raise ImfDeployError(
             f"{artifact.path} was made from another ONNX file, which is not beside it", "Keep them together"

@@ -45,7 +45,7 @@ def test_a_teacher_starts_from_weights_of_other_classes(
     assert (record.starting_weights.source, record.starting_weights.classes) == (str(seven), 7)
     assert record.starting_weights.sha256 == record.parent == sha256_file(seven)
     assert record.config["freeze"] == "body"
-    assert record.config["label_smoothing"] == TEACHER.defaults["label_smoothing"]
+    assert record.config["weight_decay"] == TEACHER.defaults["weight_decay"]
     # The content of the weights decides the recipe, not their place.
     (tmp_path / "moved").mkdir()
     moved = seven.rename(tmp_path / "moved" / "other.pt")

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 
 from imf_deploy import __version__
 
 COMMANDS = [
     "plan", "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate",
-    "refit-engine", "verify", "predict", "evaluate", "compare-files",
+    "refit-engine", "verify", "predict", "evaluate", "compare-files", "check",
     "bench", "inspect", "compare", "study", "doctor",
 ]  # fmt: skip
 Cli = Callable[..., Any]
@@ -29,6 +30,7 @@ def test_help_of(cli: Cli, command: str) -> None:
     result = cli(command, "--help")
     assert (result.code, result.err) == (0, "")
     assert "Usage:" in result.out
+    golden.check(f"help/{command}.txt", result.out)
 
 
 def test_version(cli: Cli) -> None:

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.engine_header import read_engine_header
@@ -93,3 +95,31 @@ def test_flipped_bytes_never_raise_anything_else(engine: Path, tmp_path: Path) -
         except ImfDeployError:
             refused += 1
     assert refused > 500
+
+
+@settings(
+    max_examples=100, deadline=None, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(
+    magic=st.sampled_from([b"ftrt", b"vtrt", b"", b'\x0c\0\0\0{"a": 1}  ']),
+    rest=st.binary(max_size=80),
+    fits=st.booleans(),
+)
+@example(magic=b"vtrt", rest=b"", fits=False)
+def test_any_bytes_have_a_header_or_an_error(tmp_path: Path, magic: bytes, rest: bytes, fits: bool) -> None:
+    content = bytearray(magic + rest)
+    if fits and len(content) >= 40:
+        content[16:24] = len(content).to_bytes(8, "little")
+        content[28:32] = content[:4]
+    path = tmp_path / "any.engine"
+    path.write_bytes(content)
+    try:
+        header = read_engine_header(path)
+    except ImfDeployError as error:
+        assert str(path) in error.what
+    else:
+        assert len(content) >= 40
+        assert 0 <= header.offset < len(content)
+        assert header.size == len(content) - header.offset
+        assert header.version.count(".") == 3

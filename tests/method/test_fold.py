@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imf_deploy.method.branches import ImfBranches, TrainingGraph
 from imf_deploy.method.fold import fold, folded_classifier
@@ -80,3 +82,30 @@ def test_nothing_of_the_attention_and_of_later_blocks_is_left() -> None:
     assert not any("attention" in name or "heads" in name for name in names)
     assert not any("layer3" in name or ".fc." in name or name.startswith("ifds.2") for name in names)
     assert {name.split(".")[0] for name in names} == {"trunk", "ifds", "classifier"}
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    classes=st.integers(1, 6),
+    spread=st.sampled_from([0.0, 1.0, 30.0]),
+    seed=st.integers(0, 1 << 30),
+)
+@torch.no_grad()
+def test_the_folded_layer_is_the_attentive_logit_for_any_features(
+    widths: list[int], classes: int, spread: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    blocks = [Block(f"b{index}", 2, 4) for index in range(len(widths))]
+    branches = ImfBranches(blocks, [Block("t", width, 4) for width in widths], classes)
+    branches.attention.normal_(std=spread) if spread else branches.attention.zero_()
+    pooled = [torch.randn(3, head.in_features).double() for head in branches.heads]
+    for k in range(1, len(widths) + 1):
+        attention = branches.attention[:k].double().softmax(0)
+        expected = sum(
+            attention[i] * torch.nn.functional.linear(pooled[i], head.weight.double(), head.bias.double())
+            for i, head in enumerate(branches.heads[:k])
+        )
+        weight, bias = folded_classifier(branches, k)
+        folded = torch.nn.functional.linear(torch.cat(pooled[:k], 1), weight.double(), bias.double())
+        torch.testing.assert_close(folded, expected, rtol=1e-5, atol=1e-5)

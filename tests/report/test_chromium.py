@@ -20,7 +20,8 @@ FRAME = """<!doctype html><iframe src="report.html" width="{width}" height="800"
   const page = this.contentDocument.documentElement;
   const shown = [...page.querySelectorAll('svg')].map(s => Math.round(s.getBoundingClientRect().width));
   document.title = JSON.stringify({{fits: page.scrollWidth <= page.clientWidth, pictures: shown.length,
-    inside: shown.every(w => w > 250 && w <= page.clientWidth)}});
+    inside: shown.every(w => w > 250 && w <= page.clientWidth),
+    answered: page.querySelector('#unchecked').getBoundingClientRect().top < 800}});
 "></iframe>"""
 
 
@@ -42,7 +43,8 @@ def test_what_is_shown(browse: Browse, page: Path) -> None:
     shown = browse(page, "--dump-dom")
     assert "<title>mobilenetv2 from cifar_resnet20x4: deployment report</title>" in shown
     for words in (
-        "Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file within 0.5 points of the best.",
+        "Deploy deploy/mobilenetv2-imf@3-fp32.onnx</p>",
+        "The fastest file within 0.5 points of the best.",
         "89.8 % (88.5–91.2)",
         "not run: no CUDA device",
         "identical, bit for bit",
@@ -57,12 +59,13 @@ def test_what_is_shown(browse: Browse, page: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_the_page_fits_its_window(browse: Browse, page: Path, width: int) -> None:
+def test_the_page_fits_its_window_and_begins_with_the_answers(browse: Browse, page: Path, width: int) -> None:
+    """What was not checked is the last of them."""
     frame = page.with_name("frame.html")
     frame.write_text(FRAME.format(width=width))
     # The frame may look into the page only with this flag: file:// pages are strangers to each other.
     shown = browse(frame, "--allow-file-access-from-files", "--dump-dom")
-    assert '<title>{"fits":true,"pictures":8,"inside":true}</title>' in shown
+    assert '<title>{"fits":true,"pictures":8,"inside":true,"answered":true}</title>' in shown
 
 
 def test_a_phone_shows_something(browse: Browse, page: Path) -> None:
@@ -77,6 +80,23 @@ def test_dark_mode_has_light_text_and_pictures(browse: Browse, page: Path) -> No
     pixels = screenshot(browse, page, 1200, 3000, "--blink-settings=preferredColorScheme=0")
     assert pixels.mean() < 60, "not a dark page"
     assert (pixels.min(axis=2) > 200).mean() > 0.005, "no light text"
+
+
+def test_a_print_shows_what_is_folded_away(browse: Browse, page: Path) -> None:
+    """Paper cannot be scrolled or opened: tables are whole, and details are open."""
+    script = """<!doctype html><iframe src="report.html" width="700" height="800" onload="
+      const page = this.contentDocument, sheet = [...page.styleSheets[0].cssRules];
+      const print = sheet.find(rule => rule.conditionText === 'print');
+      page.querySelector('style').textContent += [...print.cssRules].map(r => r.cssText).join(' ');
+      const box = page.querySelector('#files').parentElement;
+      const detail = page.querySelector('details:not([open])');
+      document.title = JSON.stringify({whole: box.scrollWidth <= box.clientWidth,
+        open: detail.getBoundingClientRect().height > 100});
+    "></iframe>"""
+    frame = page.with_name("frame.html")
+    frame.write_text(script)
+    shown = browse(frame, "--allow-file-access-from-files", "--dump-dom")
+    assert '<title>{"whole":true,"open":true}</title>' in shown
 
 
 def test_a_page_that_fetches_something_would_be_noticed(browse: Browse, page: Path) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import golden
 import pytest
 from markdown_it import MarkdownIt
 
@@ -182,3 +184,10 @@ def test_nobody_is_called_and_nothing_is_linked() -> None:
     assert code("deploy/a-imf@3.onnx") == "`deploy/a-imf@3.onnx`"
     assert code("@team").startswith("`")
     assert code("a b") == "<code>a b</code>"
+
+
+def test_the_summary_and_the_record_of_a_known_report(report: dict[str, Any], tmp_path: Path) -> None:
+    read = Report.of(report)
+    golden.check("report.md", render_markdown(read))
+    read.save(tmp_path / "report.json")
+    golden.check("report.json", (tmp_path / "report.json").read_text())

@@ -70,3 +70,20 @@ def test_page(report: dict[str, Any], calibration: dict[str, Any]) -> None:
     # Two pictures of one kind share no id.
     assert "sensitivity-0-" in page
     assert "sensitivity-1-" in page
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.9, 0.2, 1e-5], {"0.001", "0.1", "1"}),
+        ([0.9, 0.4, 0.3], {"0.2", "0.5", "1"}),
+        ([3e-5, 2e-5], {"2e-05", "5e-05"}),
+    ],
+)
+def test_no_axis_shows_the_source_of_a_formula(
+    calibration: dict[str, Any], values: list[float], labels: set[str]
+) -> None:
+    calibration["sensitivity"] = [harm(f"layer{place}", value) for place, value in enumerate(values)]
+    shown = set(texts(sensitivity_bars(read_typed(Calibration, calibration), "a")))
+    assert labels <= shown
+    assert not [text for text in shown if "$" in text or "\\" in text]

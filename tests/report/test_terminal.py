@@ -36,6 +36,7 @@ def test_every_file_keeps_its_row(report: dict[str, Any], width: int) -> None:
     assert ("100 %" in row) == (width >= 80)
     assert "teacher cifar_resnet20x4 (93.5 % on the test images)" in unwrapped(sentences)
     assert "not run: no CUDA device (deploy/mobilenetv2-imf@3-fp16-sm86.engine, " in unwrapped(sentences)
+    assert "Not checked: 2 files (no CUDA device); latency on other machines than" in unwrapped(text)
     assert unwrapped(text).endswith(
         "Deploy deploy/mobilenetv2-imf@3-fp32.onnx: the fastest file within 0.5 points of the best."
     )

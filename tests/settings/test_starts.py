@@ -73,7 +73,7 @@ def test_the_order_of_precedence(tmp_path: Path) -> None:
     assert (config.epochs, config.batch_size, config.optimizer) == (240, 64, "sgd")  # preset
     alone = parsed("--config", str(file))
     assert (alone.lr, alone.ema) == (0.3, 0.5)
-    assert alone.label_smoothing == TEACHER.defaults["label_smoothing"]  # start
+    assert alone.weight_decay == TEACHER.defaults["weight_decay"]  # start
     assert config.momentum == TeacherSettings.momentum
     assert parsed("--teacher-weights", "weights.pt") == TeacherSettings(teacher_weights="weights.pt")
 

@@ -104,6 +104,25 @@ def test_imfs_settings_start_from_the_given_weights_and_are_as_many() -> None:
         assert others[0] == others[1], "alpha and beta are IMF's"
 
 
+def test_a_variant_is_imf_s_own_in_the_whole_study() -> None:
+    names = "imf@k of any size,feature distance raw"
+    config = StudySettings(**vars(CONFIG) | {"tries": 4, "variant": names, "ablation_seeds": 1})
+    check_study(config)
+    chosen = choose(config, [], [])
+    for run in [*trials(config), *main_runs(config, chosen), *varied_runs(config, chosen)]:
+        if run.variant not in ("feature distance L2", "feature distance per channel"):
+            changed = {"budget": 0.0, "distance": "raw"} if run.method == "imf" else {}
+            assert {name: run.settings[name] for name in ("budget", "distance") if name in run.settings} == (
+                changed
+            )
+    assert "distance raw" in _listed(chosen["resnet8", "imf"])
+    assert "budget 0" in _listed(chosen["resnet8", "imf"])
+    fixed = replace(config, variant=("no feature distance",))
+    own = [run.settings for run in trials(fixed) if (run.student, run.method) == ("resnet8", "imf")]
+    assert [settings["alpha"] for settings in own] == [0.0] * 3, "another alpha is not tried"
+    assert len({str(settings) for settings in own}) == 3
+
+
 def test_trials() -> None:
     runs = trials(CONFIG)
     assert len(runs) == 2 * 3 * 2
@@ -190,7 +209,9 @@ def test_varied_runs() -> None:
     assert no_feature.settings == {**chosen["resnet8", "imf"], "alpha": 0.0}
     assert set(get_args(VariantName)) == ABLATIONS.keys()
     named = varied_runs(
-        StudySettings(**vars(CONFIG) | {"ablation_seeds": 2, "variant": "temperature 2, imf@k of any size"}),
+        StudySettings(
+            **vars(CONFIG) | {"ablation_seeds": 2, "ablations": "temperature 2, imf@k of any size"}
+        ),
         chosen,
     )
     assert [run.variant for run in named] == ["temperature 2", "imf@k of any size"] * 4
@@ -226,12 +247,11 @@ def test_varied_runs() -> None:
         ({"ablation_seeds": -1}, "`ablation_seeds`"),
         ({"ablation_seeds": 1, "methods": ("kd",)}, "`ablation_seeds`"),
         ({"grid": True, "methods": ("kd",)}, "imf"),
-        ({"variant": ("temperature 2",)}, "`variant` cannot be used. Give `ablation_seeds` with it"),
-        (
-            {"variant": ("temperature 2",) * 2, "ablation_seeds": 1},
-            "`variant` cannot be used. Name each once",
-        ),
-        ({"variant": "no alpha", "ablation_seeds": 1}, "`variant` no alpha is not known. Use no loss on"),
+        ({"ablations": ("temperature 2",)}, "`ablations` cannot be used. Give `ablation_seeds`"),
+        ({"ablations": ("temperature 2",) * 2, "ablation_seeds": 1}, "`ablations` cannot be used. Name each"),
+        ({"variant": ("temperature 2", "temperature 8")}, "`variant` cannot be used. Name ablations that"),
+        ({"variant": ("temperature 2",), "methods": ("kd",)}, "`variant` cannot be used. Add imf"),
+        ({"variant": "no alpha"}, "`variant` no alpha is not known. Use no loss on"),
         ({"alpha": 10.0, "methods": ("kd",)}, "`alpha` cannot be used. Add imf to `methods`"),
         ({"beta": 10.0, "methods": ("kd",)}, "`beta` cannot be used. Add imf to `methods`"),
         ({"alpha": -1.0}, "`alpha` -1"),

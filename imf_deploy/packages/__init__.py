@@ -1,0 +1,1 @@
+"""Packages: folders that a serving system loads as they are, made from a finished run."""
