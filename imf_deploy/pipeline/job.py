@@ -38,6 +38,7 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.weak_teacher import weak_teacher
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import leave, on_first
+from imf_deploy.usage import tensorrt_alone
 from imf_deploy.verification.processors import describe as describe_processors
 from imf_deploy.verification.stage import evaluate_product, verify
 
@@ -119,6 +120,7 @@ def distill_and_export(
                 *was_it_busy(latencies),
                 *describe_processors(files),
                 *describe_halves(files),
+                *tensorrt_alone(files),
                 *declined,
                 *does_int8_pay(files, latencies),
                 *engines,
