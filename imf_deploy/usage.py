@@ -10,17 +10,10 @@ from imf_deploy.settings.export import InterfaceSettings
 
 if TYPE_CHECKING:
     from imf_deploy.preprocess import Preprocess
-    from imf_deploy.records.files import DeployableFile
 
 TENSORRT_ONLY = (
     "This file is for TensorRT alone. Other runtimes load it without complaint, and answer otherwise."
 )
-
-
-def tensorrt_alone(files: Sequence[DeployableFile]) -> list[str]:
-    """Return a note on the files that say so; empty if there are none."""
-    names = [file.path.name for file in files if TENSORRT_ONLY in file.usage]
-    return [f"For TensorRT alone, other runtimes answer otherwise: {', '.join(names)}"] if names else []
 
 
 def usage(

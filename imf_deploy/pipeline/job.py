@@ -38,8 +38,8 @@ from imf_deploy.teaching.teacher import Teacher
 from imf_deploy.teaching.weak_teacher import weak_teacher
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import leave, on_first
-from imf_deploy.usage import tensorrt_alone
 from imf_deploy.verification.processors import describe as describe_processors
+from imf_deploy.verification.processors import tensorrt_alone
 from imf_deploy.verification.stage import evaluate_product, verify
 
 TRIAL = "This is a trial (--quick): its accuracies are not a result"
