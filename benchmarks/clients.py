@@ -12,160 +12,41 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
 import tempfile
-import venv
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.checking.clients import (
+    ONNXRUNTIME,
+    OPENCV,
+    OPENVINO,
+    TRACT,
+    Client,
+    NotInstalledError,
+    Question,
+    RefusedError,
+)
 from imf_deploy.data import reopen_data
 from imf_deploy.method.products import load_product
 from imf_deploy.records.files import OnnxFile
 
 BATCHES = (1, 5)
 FORMS = ("fp32", "fp16", "int8", "int8-trt")
-SECONDS = 300
 
-ONNXRUNTIME = """
-import onnxruntime
-def load(path):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(["logits"], {"images": batch})[0]
-"""
-OPENVINO = """
-import openvino
-def load(path):
-    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda batch: model(batch)[0]
-"""
-OPENCV = """
-import cv2
-def load(path):
-    network = cv2.dnn.readNetFromONNX(path)
-    def run(batch):
-        network.setInput(batch)
-        return network.forward()
-    return run
-"""
-TRACT = """
-import tract
-def load(path):
-    model = tract.onnx().load(path).into_model()
-    plan = tract.runtime_for_name("default").prepare(model)
-    return lambda batch: plan.run([batch])[0].to_numpy()
-"""
 TRACT_FIXED = """
 import tract
-def load(path):
+def load(path, output):
     def run(batch):
         model = tract.onnx().load(path)
         model.set_input_fact(0, ",".join(map(str, batch.shape)) + ",f32")
         return tract.runtime_for_name("default").prepare(model.into_model()).run([batch])[0].to_numpy()
     return run
 """
-RUN = """
-import sys
-import numpy
-images, path, output = numpy.load(sys.argv[1]), sys.argv[2], sys.argv[3]
-run = load(path)
-for size in map(int, sys.argv[4:]):
-    parts = [images[start : start + size] for start in range(0, len(images), size)]
-    answers = [numpy.array(run(numpy.ascontiguousarray(part)), copy=True) for part in parts]
-    numpy.save(output + str(size) + ".npy", numpy.concatenate(answers).astype(numpy.float32))
-"""
-WEB = """
-const fs = require("fs"), ort = require(process.argv[2]);
-const [source, path, output, count, ...rest] = process.argv.slice(3);
-const shape = rest.slice(0, 3).map(Number), sizes = rest.slice(3).map(Number);
-const buffer = fs.readFileSync(source);
-const images = new Float32Array(buffer.buffer.slice(buffer.byteOffset, buffer.byteOffset + buffer.length));
-(async () => {
-  if (ort.env && ort.env.wasm) ort.env.wasm.numThreads = 1;
-  const session = await ort.InferenceSession.create(path);
-  const one = shape[0] * shape[1] * shape[2];
-  for (const size of sizes) {
-    const answers = [];
-    for (let start = 0; start < count; start += size) {
-      const batch = images.slice(start * one, (start + size) * one);
-      const result = await session.run({images: new ort.Tensor("float32", batch, [size, ...shape])});
-      answers.push(...result.logits.data);
-    }
-    fs.writeFileSync(output + size + ".f32", Buffer.from(new Float32Array(answers).buffer));
-  }
-})().catch((error) => { console.error(String(error)); process.exit(1); });
-"""
-
-
-@dataclass(frozen=True)
-class Client:
-    """A runtime, and how it is installed.
-
-    Attributes:
-        name: Its name in the table.
-        packages: Packages for pip; for npm, the only one.
-        script: Python code that defines ``load``; empty for Node.
-    """
-
-    name: str
-    packages: tuple[str, ...]
-    script: str = ""
-
-    def install(self, folder: Path) -> Path:
-        """Return the folder of an environment with the packages; it is made once."""
-        place = folder / "-".join(self.packages).replace("/", "-").replace("==", "-")
-        if (place / "ready").is_file():
-            return place
-        shutil.rmtree(place, ignore_errors=True)
-        if self.script:
-            venv.create(place, with_pip=True)
-            subprocess.run([place / "bin" / "pip", "install", "-q", *self.packages], check=True)
-        else:
-            place.mkdir(parents=True)
-            npm = shutil.which("npm")
-            if npm is None:
-                raise FileNotFoundError("npm is not installed")
-            subprocess.run([npm, "install", "--silent", "--prefix", place, *self.packages], check=True)
-        (place / "ready").touch()
-        return place
-
-    def run(self, environment: Path, images: np.ndarray, file: Path) -> dict[int, np.ndarray] | str:
-        """Return the logits at each batch, or why there are none."""
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            if self.script:
-                np.save(folder / "images.npy", images)
-                (folder / "run.py").write_text(self.script + RUN)
-                start = [environment / "bin" / "python", folder / "run.py", folder / "images.npy"]
-                command = [*start, file, folder / "out", *map(str, BATCHES)]
-            else:
-                images.tofile(folder / "images.f32")
-                (folder / "run.js").write_text(WEB)
-                package = environment / "node_modules" / self.packages[0].rpartition("@")[0]
-                numbers = map(str, (len(images), *images.shape[1:], *BATCHES))
-                start = ["node", folder / "run.js", package, folder / "images.f32"]
-                command = [*start, file, folder / "out", *numbers]
-            try:
-                done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
-            except subprocess.TimeoutExpired:
-                return f"no answer within {SECONDS} s"
-            if done.returncode:
-                lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-                told = [line for line in lines if "rror" in line] or lines or [f"exit {done.returncode}"]
-                return told[-1][:200]
-            if self.script:
-                return {size: np.load(folder / f"out{size}.npy") for size in BATCHES}
-            return {
-                size: np.fromfile(folder / f"out{size}.f32", np.float32).reshape(len(images), -1)
-                for size in BATCHES
-            }
 
 
 def clients() -> list[Client]:
@@ -185,6 +66,24 @@ def clients() -> list[Client]:
         Client("tract 0.23, free batch", ("tract==0.23.9", "numpy"), TRACT),
         Client("tract 0.23, given shape", ("tract==0.23.9", "numpy"), TRACT_FIXED),
     ]
+
+
+def installed(client: Client, folder: Path) -> Path:
+    """Return the folder of a client's environment; it is made once."""
+    place = folder / "-".join(client.packages).replace("/", "-").replace("==", "-")
+    if not (place / "ready").is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        client.install(place)
+        (place / "ready").touch()
+    return place
+
+
+def answers(client: Client, environment: Path, images: np.ndarray, file: Path) -> dict[int, np.ndarray] | str:
+    """Return the logits at each batch, or why there are none."""
+    try:
+        return client.run(environment, Question(file, "logits", images, BATCHES))
+    except RefusedError as error:
+        return error.what
 
 
 def form_of(path: Path) -> str:
@@ -242,13 +141,13 @@ def main() -> None:
         if given.only and not any(name.lower() in client.name.lower() for name in given.only):
             continue
         try:
-            environment = client.install(given.environments)
-        except (OSError, subprocess.CalledProcessError) as error:
-            print(f"| {client.name} | not installed: {error} |", file=sys.stderr)
+            environment = installed(client, given.environments)
+        except NotInstalledError as error:
+            print(f"| {client.name} | {error.what} |", file=sys.stderr)
             continue
         cells = defaultdict(list)
         for file in files:
-            found = cell(client.run(environment, images, file.path), expected[file.source])
+            found = cell(answers(client, environment, images, file.path), expected[file.source])
             cells[form_of(file.path)].append(found)
             if isinstance(found, str):
                 refusals.append(f"{client.name}, {file.path.name}: {found}")

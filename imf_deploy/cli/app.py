@@ -15,6 +15,7 @@ from cyclopts.exceptions import ValidationError
 from pydantic import ValidationError as SettingsError
 
 from imf_deploy import __version__
+from imf_deploy.cli.check import check
 from imf_deploy.cli.config import Sources
 from imf_deploy.cli.look import bench, compare, doctor, inspect
 from imf_deploy.cli.main_job import distill_and_export
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Any] = {
     "refit-engine": refit_engine,
     "package": package,
     "verify": verify,
+    "check": check,
     "bench": bench,
     "predict": predict,
     "evaluate": evaluate,

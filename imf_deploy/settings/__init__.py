@@ -4,6 +4,7 @@ The command line, ``--config`` files, error messages and the record of a run are
 """
 
 from imf_deploy.settings.bench import BenchSettings
+from imf_deploy.settings.check import CheckSettings
 from imf_deploy.settings.data import DataSettings
 from imf_deploy.settings.distill import BranchSettings, DistillSettings, LossSettings, QatSettings
 from imf_deploy.settings.export import (
@@ -28,6 +29,7 @@ __all__ = [
     "BranchSettings",
     "BudgetSettings",
     "BuildSettings",
+    "CheckSettings",
     "DataSettings",
     "DistillSettings",
     "EngineSettings",

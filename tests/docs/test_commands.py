@@ -31,6 +31,7 @@ NOT_RUN = {
         "it reads what a training has written",
     ),
     "plan": "it exports and measures for minutes",
+    "check": "it installs runtimes",
     "bench": "it measures for minutes, some rows on a GPU",
 }
 """Commands that are only parsed, and why."""
