@@ -37,8 +37,6 @@ from imf_deploy.records.files import OnnxFile
 
 BATCHES = (1, 5)
 FORMS = ("fp32", "fp16", "int8", "int8-trt")
-EXACT = 1e-4
-"""Difference of logits that other orders of the same sums explain."""
 
 TRACT_FIXED = """
 import tract

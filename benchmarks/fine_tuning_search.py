@@ -111,7 +111,7 @@ def distil(data: DataSet, options: argparse.Namespace, seed: int, values: Values
         logits, branches = graph(images)
         return torch.stack([logits, *branches.attentive])
 
-    names = ["plain", *(f"imf@{k}" for k in range(1, len(run.blocks) + 1))]
+    names = ["plain", *(f"imf@{k}" for k in range(1, graph.imf.members + 1))]
     return before | {
         name: accuracy_of(lambda images, n=n: products(images)[n], data.validation, data.preprocess, CPU)
         for n, name in enumerate(names)

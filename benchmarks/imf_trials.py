@@ -21,7 +21,7 @@ import itertools
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -186,26 +186,33 @@ def sizes(loaded: Distilled, data: DataSet) -> dict[str, list[float]]:
 
 def table(output: Path, against: str) -> None:
     """Print the mean accuracies of each variant, and differences from one of them with their intervals."""
-    found: dict[tuple[str, str], dict[str, dict[int, dict[str, float]]]] = defaultdict(
+    found: dict[tuple[str, str], dict[str, dict[int, dict[str, float | None]]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for path in sorted(output.glob("*.json")):
         result = json.loads(path.read_text())
+        if "validation" not in result:  # the record of a teacher's weights
+            continue
         its = dict(result["validation"])
         its["last"] = its[max(result["sizes"], default="plain")]
-        its["half"] = max(
-            (its[n] for n, (macs, _) in result["sizes"].items() if macs <= 0.5), default=float("nan")
-        )
+        its["half"] = max((its[n] for n, (macs, _) in result["sizes"].items() if macs <= 0.5), default=None)
         found[result["data"], result["student"]][result["variant"]][result["seed"]] = its
     for (data, student), variants in found.items():
         for variant, seeds in variants.items():
             cells = []
             for name in ("plain", "last", "half"):
-                ours = {seed: 100 * its[name] for seed, its in seeds.items()}
-                theirs = {seed: 100 * its[name] for seed, its in variants.get(against, {}).items()}
+                ours = percent(seeds, name)
+                theirs = percent(variants.get(against, {}), name)
+                if not ours:  # no member has at most half of the student's MACs
+                    continue
                 apart = paired_difference(ours, theirs)
                 cells.append(f"{name} {fmean(ours.values()):.2f}{shown(apart)}")
             print(f"{data} {student} {variant}, {len(seeds)} seeds: {', '.join(cells)}")
+
+
+def percent(seeds: Mapping[int, Mapping[str, float | None]], name: str) -> dict[int, float]:
+    """Return the accuracies of a product by seed, in percent, without those that a training does not have."""
+    return {seed: 100 * value for seed, its in seeds.items() if (value := its[name]) is not None}
 
 
 def shown(apart: Difference) -> str:

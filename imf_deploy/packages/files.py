@@ -11,6 +11,7 @@ from imf_deploy.export.interface_file import write_interface
 from imf_deploy.files import write_error, write_text
 from imf_deploy.packages.source import Source
 from imf_deploy.records.files import OnnxFile
+from imf_deploy.settings.data import EMBEDDED
 from imf_deploy.settings.export import InterfaceSettings
 from imf_deploy.verification.stage import verify_interface
 
@@ -56,6 +57,13 @@ def read_template(name: str) -> str:
     # A Python file here would be taken for a module of this package.
     place = files("imf_deploy.packages") / "templates" / (f"{name}.txt" if name.endswith(".py") else name)
     return place.read_text(encoding="utf-8")
+
+
+def write_notice(folder: Path, source: Source) -> None:
+    """Write the licence of the embedded images, of which the test vectors are some."""
+    if source.data.name == EMBEDDED:
+        notice = files("imf_deploy.assets") / "FASHION-MNIST-NOTICE.txt"
+        write_text(folder / "NOTICE.txt", notice.read_text(encoding="utf-8"))
 
 
 def write_labels(folder: Path, source: Source, name: str = "labels.txt") -> None:

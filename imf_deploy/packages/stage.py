@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imf_deploy.packages import directory, djl, huggingface, triton
+from imf_deploy.packages.files import write_notice
 from imf_deploy.packages.folder import whole_folder
 from imf_deploy.packages.source import Source, open_source
 from imf_deploy.settings.data import PlaceSettings
@@ -66,4 +67,5 @@ def package(
     path = output or run / "packages" / f"{target}-{source.name}"
     with whole_folder(path, overwrite) as folder:
         kind.write(source, folder)
+        write_notice(folder, source)
     return path

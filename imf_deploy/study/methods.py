@@ -89,7 +89,13 @@ METHODS: dict[str, Method] = {
     ),
     "mlkd-ls": Method(
         "Jin et al. 2023 with Sun et al. 2024",
-        (_MLKD_LS | _SLOW, _MLKD_LS, _MLKD_LS | {"levels": 0.9}, _MLKD_LS | {"levels": 3.0}),
+        # The published weight is too large for short trainings.
+        (
+            _MLKD_LS | _SLOW,
+            _MLKD_LS | _SLOW | {"levels": 0.9},
+            _MLKD_LS | {"levels": 0.9},
+            _MLKD_LS | _SLOW | {"levels": 3.0},
+        ),
     ),
     "imf": Method("Kim et al. 2023", imf_candidates()),
 }

@@ -30,7 +30,8 @@ def test_a_study_from_its_plan_to_its_page(
     here: Cli, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    result = here(*command, "--jobs", "2", "--thin", "resnet8x0.5:2")
+    own = ("--alpha", "10", "--variant", "feature distance raw")
+    result = here(*command, "--jobs", "2", "--thin", "resnet8x0.5:2", *own)
     assert result.code == 0, result.err
     assert (result.out, result.lines[-1].split(":")[0]) == ("", "out/study.md")
     assert "Comparing methods, 8 of 8: resnet8" in result.err
@@ -62,6 +63,8 @@ def test_a_study_from_its_plan_to_its_page(
     for title in ("cross-entropy", "KD", "IMF"):
         assert f"| {title} |" in page
         assert f"- {title}: " in page  # its settings
+    assert "- IMF: alpha 10, beta 20, temperature 4, distance raw" in page
+    assert "IMF is trained as a variant: feature distance raw" in page
     assert "resnet8x0.5" in page
     assert {path.suffix for path in (out / "pictures").rglob("*") if path.is_file()} >= {".svg", ".png"}
 

@@ -21,6 +21,7 @@ NOT_RUN = {
             "export",
             "calibrate",
             "to-fp16",
+            "package",
             "verify",
             "refit-engine",
             "predict",

@@ -6,15 +6,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from imf_deploy import __version__
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_builds_are_reproducible_and_whole(tmp_path: Path) -> None:
-    pytest.importorskip("build")
     script = str(REPOSITORY / "docs" / "build_twice.py")
     done = subprocess.run(
         [sys.executable, script, str(tmp_path / "dist")], capture_output=True, text=True, check=False
