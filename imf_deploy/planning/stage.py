@@ -71,7 +71,7 @@ def plan(
         with track("Exporting", sum(each.products for each in candidates)) as advance:
             for number, candidate in enumerate(candidates):
                 for product in random_products(candidate):
-                    files, note = _files(product, candidate, Path(temporary) / str(number))
+                    files, note = write_files(product, candidate, Path(temporary) / str(number))
                     made.append(_Made(candidate, product, files))
                     notes += [note] if note else []
                     advance(1)
@@ -98,7 +98,7 @@ def plan(
     return PlanResult(tuple(products), budget, tuple(notes), threads, config.plan_seconds, before)
 
 
-def _files(product: Product, candidate: Candidate, folder: Path) -> tuple[dict[str, Path], str]:
+def write_files(product: Product, candidate: Candidate, folder: Path) -> tuple[dict[str, Path], str]:
     """Write the fp32 and the INT8 file of a product; return why there is no INT8 file, or an empty text."""
     folder.mkdir(exist_ok=True)
     stem = product.artifact.path.name
