@@ -1,7 +1,7 @@
 """Texts that users see, kept as files in ``tests/golden/``: a change of them shows in a review.
 
-``python tests/golden.py`` writes the help of all commands anew, and ``IMF_DEPLOY_GOLDEN=write pytest ...`` what
-the tests that it runs compare.
+``python tests/golden.py`` writes the help of all commands anew. ``IMF_DEPLOY_GOLDEN=write pytest ...`` writes
+what the tests that it runs compare.
 """
 
 import contextlib
