@@ -48,9 +48,11 @@ def find_scales(model: ModelProto) -> Scales:
 def as_overrides(model: ModelProto, scales: Scales) -> dict[str, list[dict[str, Any]]]:
     """Return scales of some or all weights as the ``TensorQuantOverrides`` of onnxruntime.quantization."""
     overrides = {}
-    for node, weights, _ in _layers(model):
-        if node.input[1] not in scales:
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in LAYER_TYPES or node.input[1] not in scales:
             continue
+        weights = numpy_helper.to_array(tensors[node.input[1]])
         rows: list[dict[str, Any]] = [{"scale": s, "zero_point": 0} for s in scales[node.input[1]]]
         if (axis := output_axis(node, weights)) is not None:
             rows[0]["axis"] = axis

@@ -17,6 +17,7 @@ from imf_deploy.calib.layers import LAYER_TYPES, Layer, answer_tensors, gelu_nod
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.placement import Placement
 from imf_deploy.calib.ranges import Ranges
+from imf_deploy.calib.rounding import Rounding, apply_rounding
 from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.export.portable import set_header
 from imf_deploy.settings.quantize import Cpus, Target
@@ -74,6 +75,7 @@ def quantize(
     metadata: dict[str, str] | None = None,
     cpus: Cpus = "all",
     placement: Placement = PLACEMENT,
+    rounding: Rounding | None = None,
 ) -> bytes:
     """Return a model as serialised INT8 ONNX; the same arguments give the same bytes.
 
@@ -91,6 +93,7 @@ def quantize(
         metadata: Key-value pairs of the file; by default the model's own with another precision.
         cpus: Processors that the file is for, if ONNX Runtime's CPU provider runs it.
         placement: Positions of Q/DQ besides the inputs of layers, in a file for TensorRT.
+        rounding: Weights that are rounded already, by layer; others are rounded to the nearest step.
 
     Raises:
         ImfDeployError: onnxruntime.quantization cannot write the model.
@@ -104,11 +107,16 @@ def quantize(
     kept = [layer for layer in model.layers if layer.name in excluded]
     proto, bounded = _copy(model.proto), target == "onnxruntime-cpu" and cpus == "all"
     options = dict(form.options)
-    if bounded:
+    if bounded or rounding:
         own_weights(proto)
+    scales = dict(bounded_weights(model)) if bounded else {}
+    if rounding:
+        left = {node for layer in kept for node in layer.nodes}
+        chosen = only.nodes if only else [node.name for node in proto.graph.node if node.name not in left]
+        scales |= apply_rounding(proto, rounding, chosen)
     tensors = _tensors_of(proto, only)
-    if bounded:
-        options["TensorQuantOverrides"] = as_overrides(proto, _only(tensors, _scales(model)))
+    if scales:
+        options["TensorQuantOverrides"] = as_overrides(proto, _only(tensors, scales))
     floats = _copy(proto)  # the quantiser changes its input
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # it warns about every tensor that it leaves in float
@@ -152,8 +160,8 @@ def quantize(
 
 
 @lru_cache(maxsize=1)
-def _scales(model: FloatModel) -> Scales:
-    """Return the bounded scales of a model; a calibration quantises the same model many times."""
+def bounded_weights(model: FloatModel) -> Scales:
+    """Return the scales of weights whose pairs cannot saturate; a model is quantised many times."""
     proto = _copy(model.proto)
     own_weights(proto)
     return find_scales(proto)

@@ -13,6 +13,7 @@ from torch import Tensor
 from imf_deploy.calib.model import FloatModel
 from imf_deploy.calib.quantize import layers_of, quantize
 from imf_deploy.calib.ranges import Ranges
+from imf_deploy.calib.rounding import Rounding
 from imf_deploy.data import Split, eval_batches
 from imf_deploy.data.choice import choose_images
 from imf_deploy.progress import track
@@ -63,11 +64,11 @@ def file_logits(
         keep_floats: See :class:`OnnxRuntimeRunner`.
     """
     with model_runner(model, path, keep_floats=keep_floats) as runner:
-        logits = np.concatenate([runner.infer(batch) for batch in _inputs(model, images)])
+        logits = np.concatenate([runner.infer(batch) for batch in network_inputs(model, images)])
     return as_logits(logits) if model.probabilities else logits
 
 
-def _inputs(model: FloatModel, images: Split | Sequence[Batch]) -> Iterable[Batch]:
+def network_inputs(model: FloatModel, images: Split | Sequence[Batch]) -> Iterable[Batch]:
     """Return images as batches of network input; those that are prepared already are returned as they are."""
     if not isinstance(images, Split):
         return images
@@ -122,6 +123,7 @@ def rank_layers(
     count: int,
     seed: int,
     cpus: Cpus = "all",
+    rounding: Rounding | None = None,
 ) -> list[LayerHarm]:
     """Return every layer that a target's form quantises, the most harmful first. Source: ours.
 
@@ -136,16 +138,17 @@ def rank_layers(
         count: Maximum number of images to use.
         seed: Seed of their choice.
         cpus: Processors that the file is for.
+        rounding: Weights that are rounded already.
     """
     images = choose_images(validation, min(count, len(validation)), seed)
     labels = images.labels.numpy()
-    prepared = list(_inputs(model, images))  # once for all layers
+    prepared = list(network_inputs(model, images))  # once for all layers
     reference = file_logits(model.artifact.path, model, prepared)
     harms = []
     layers = layers_of(model, target)
     with track("Ranking layers by sensitivity", len(layers)) as advance:
         for layer in layers:
-            content = quantize(model, ranges, target, only=layer, cpus=cpus)
+            content = quantize(model, ranges, target, only=layer, cpus=cpus, rounding=rounding)
             result = score(content_logits(content, model, prepared), reference, labels, model.preprocess.task)
             # A layer that breaks the network altogether comes first, not nowhere.
             divergence = result.divergence if np.isfinite(result.divergence) else float("inf")

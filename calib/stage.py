@@ -14,7 +14,7 @@ from imf_deploy.artifact import claim
 from imf_deploy.calib.engine_floats import choose_floats
 from imf_deploy.calib.float_layers import integer_layers, running_operators
 from imf_deploy.calib.model import FloatModel, open_float_model
-from imf_deploy.calib.quantize import PLACEMENT, int8_metadata, layers_of, quantize
+from imf_deploy.calib.quantize import PLACEMENT, int8_metadata, layers_of
 from imf_deploy.calib.ranges import CacheKey, cached_ranges, measure_ranges, method_key
 from imf_deploy.calib.repair import repair
 from imf_deploy.calib.score import (
@@ -25,6 +25,8 @@ from imf_deploy.calib.score import (
     rank_layers,
     score,
 )
+from imf_deploy.calib.slow_layers import return_slow_layers
+from imf_deploy.calib.steps import Form, improve, write
 from imf_deploy.calib.worth import cpu_speed, decide
 from imf_deploy.compat import cpu_model, versions
 from imf_deploy.data import DataSet, Split
@@ -105,14 +107,7 @@ def calibrate(
     check_gate(config.gate, data, ["validation"])
     for note in model.notes:
         say(note)
-    reference = file_logits(path, model, data.validation)
-    if not np.isfinite(reference).all():
-        raise ImfDeployError(
-            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
-        )
-    if reason := _doubt(model, data, reference):
-        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
-        say(f"Warning: {warning}", logging.WARNING)
+    reference, reason = _float_logits(path, model, data)
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
@@ -121,12 +116,14 @@ def calibrate(
         ranges_file or key.path(folder / "calib"), key, lambda: measure_ranges(model, images, config.method)
     )
     floats = choose_floats(model, ranges, images, _check_tensorrt) if config.target == "tensorrt" else None
+    chosen, steps = improve(Form(model, ranges, config.method), images, data.validation, config)
     about: dict[str, Any] = {
         "target": config.target,
         **({"cpus": config.int8_cpus} if config.target == "onnxruntime-cpu" else {}),
         **({ENGINE_FLOATS: floats} if floats else {}),
         "method": config.method,
         "images": config.images,
+        "steps": [step.name for step in steps if step.kept],
         "images_sha256": images_hash,
         "logits": {"output": model.logits, "probabilities": model.probabilities},
     }
@@ -136,18 +133,19 @@ def calibrate(
     @cache
     def ranking() -> list[LayerHarm]:
         return rank_layers(
-            model,
-            ranges,
+            chosen.model,
+            chosen.ranges,
             config.target,
             data.validation,
             config.sensitivity_images,
             config.seed,
             config.int8_cpus,
+            chosen.rounding,
         )
 
     def attempt(excluded: tuple[str, ...]) -> tuple[bytes, Score]:
         metadata = int8_metadata(model, about | {"float_layers": list(excluded)})
-        content = quantize(model, ranges, config.target, excluded, metadata=metadata, cpus=config.int8_cpus)
+        content = write(chosen, config, excluded, metadata)
         return content, score(
             content_logits(content, model, data.validation),
             reference,
@@ -164,6 +162,15 @@ def calibrate(
         int(layers * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
+    if config.effort == "best" and config.target == "onnxruntime-cpu" and not config.keep_int8:
+        repaired = return_slow_layers(
+            repaired,
+            attempt,
+            lambda floats: write(chosen, config, floats),
+            [layer.name for layer in layers_of(model, config.target)],
+            model.preprocess,
+            config.gate,
+        )
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as temporary:
         candidate = Path(temporary) / output.name
         candidate.write_bytes(repaired.content)
@@ -179,7 +186,7 @@ def calibrate(
             decide(f"{path.name} on {config.target}", speed)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = Calibrated(
-        **about | {"logits": Output(model.logits, model.probabilities)},
+        **about | {"logits": Output(model.logits, model.probabilities), "steps": steps},
         seed=config.seed,
         layers=layers,
         float_layers=list(repaired.excluded),
@@ -211,6 +218,23 @@ def calibrate(
         calibration=calibration,
         **carried(record) | {"preprocess": model.preprocess},
     ).save()
+
+
+def _float_logits(path: Path, model: FloatModel, data: DataSet) -> tuple[Array, str]:
+    """Return the model's logits on the validation images, and why they are doubtful, with a warning.
+
+    Raises:
+        ImfDeployError: a logit is not finite.
+    """
+    logits = file_logits(path, model, data.validation)
+    if not np.isfinite(logits).all():
+        raise ImfDeployError(
+            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
+        )
+    if reason := _doubt(model, data, logits):
+        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
+        say(f"Warning: {warning}", logging.WARNING)
+    return logits, reason
 
 
 def _chosen(data: DataSet, config: QuantizeSettings) -> Split:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from imf_deploy.benchmark.conditions import isa_flags
-from imf_deploy.benchmark.latency import ratio
+from imf_deploy.benchmark.latency import Latency, Ratio, ratio
 from imf_deploy.benchmark.measure import measure
 from imf_deploy.compat import cpu_model, usable_cpus, versions
 from imf_deploy.errors import GateError, ImfDeployError
@@ -18,6 +18,7 @@ from imf_deploy.forms import read_typed
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.records.making import Speed
 from imf_deploy.runners.base import Runner
+from imf_deploy.runners.onnx_data import take_as_checked
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.runners.tensorrt import TensorRTRunner
 
@@ -76,6 +77,16 @@ def cpu_speed(int8: Path, floats: Sequence[Path], preprocess: Preprocess, cache:
     return _cached(cache / f"speed-{fingerprint(facts)[:16]}.json" if cache else None, run)
 
 
+def compare_speeds(whole: Path, others: Sequence[Path], preprocess: Preprocess) -> list[Ratio]:
+    """Return the latency of files of this process relative to another one, in ONNX Runtime on this CPU."""
+    runners: dict[str, Runner] = {}
+    for path in (whole, *others):
+        take_as_checked(path)
+        runners[path.name] = OnnxRuntimeRunner(path, usable_cpus())
+    timed = _timed(runners, preprocess, 1)
+    return [ratio(timed[path.name], timed[whole.name]) for path in others]
+
+
 def engine_speed(int8: Path, floats: Sequence[Path], preprocess: Preprocess, gpu: str) -> Speed:
     """Return the latency of an INT8 engine relative to the fastest float engine on this machine's GPU.
 
@@ -92,22 +103,27 @@ def engine_speed(int8: Path, floats: Sequence[Path], preprocess: Preprocess, gpu
 
 def _measured(runners: dict[str, Runner], preprocess: Preprocess, speed: Speed) -> Speed:
     """Return the speed of the runner ``int8`` relative to the fastest of the others."""
-    image = np.random.default_rng(0).standard_normal((1, *preprocess.shape), dtype=np.float32)
     for longer in (1, _LONGER):
-        timed = measure(
-            runners,
-            image,
-            duration_s=longer * _SECONDS,
-            warmup_s=_WARMUP_S,
-            rounds=longer * _ROUNDS,
-            loads=_LOADS,
-        )
+        timed = _timed(runners, preprocess, longer)
         other = min((name for name in runners if name != _INT8), key=lambda name: timed[name].p50)
         seen = ratio(timed[_INT8], timed[other])
         speed = replace(speed, other=other, ratio=seen.value, low=seen.low, high=seen.high)
         if not speed.low <= 1 - LEAST_GAIN <= speed.high:
             break
     return speed
+
+
+def _timed(runners: dict[str, Runner], preprocess: Preprocess, longer: int) -> dict[str, Latency]:
+    """Return latencies at batch 1."""
+    image = np.random.default_rng(0).standard_normal((1, *preprocess.shape), dtype=np.float32)
+    return measure(
+        runners,
+        image,
+        duration_s=longer * _SECONDS,
+        warmup_s=_WARMUP_S,
+        rounds=longer * _ROUNDS,
+        loads=_LOADS,
+    )
 
 
 def _cached(path: Path | None, run: Callable[[], Speed]) -> Speed:

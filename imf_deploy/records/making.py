@@ -208,6 +208,23 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A step that was tried on an INT8 file.
+
+    Attributes:
+        name: ``ranges``, ``equalisation`` or ``rounding``.
+        before: Mean KL divergence from the float model on some validation images without the step.
+        after: The same with the step.
+        kept: Whether the file was made with it.
+    """
+
+    name: str
+    before: Measured
+    after: Measured
+    kept: bool
+
+
+@dataclass(frozen=True)
 class Speed:
     """Latency of an INT8 file relative to the fastest float file of its network, measured side by side.
 
@@ -274,6 +291,7 @@ class Calibrated(Calibration):
         validation: Score of the file on validation images.
         tries: Numbers of layers in float that were tried, with their scores.
         doubt: Why the float model's accuracy is suspect; empty if it is not.
+        steps: Steps beyond measured ranges, in their order.
         speed: Latency relative to the float files, by which the file was kept; null if it was not measured.
         speed_unknown: Why it was not measured; empty if it was.
     """
@@ -290,6 +308,7 @@ class Calibrated(Calibration):
     validation: Score
     tries: list[Epoch]
     doubt: str = ""
+    steps: list[Step] = field(default_factory=list)
     speed: Speed | None = None
     speed_unknown: str = ""
 

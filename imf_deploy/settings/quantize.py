@@ -13,11 +13,12 @@ Target = Literal["onnxruntime-cpu", "tensorrt"]
 """Runtime that an INT8 file is written for: each needs its own form of Q/DQ."""
 Method = Literal["minmax", "entropy", "percentile", "mse"]
 Cpus = Literal["all", "vnni"]
+Effort = Literal["normal", "best"]
 
 
 @settings("Export")
 class Int8Settings:
-    """Which processors an INT8 file for ONNX Runtime is for, and what it has to pass to be kept."""
+    """Which processors an INT8 file for ONNX Runtime is for, and how it is made and when it is kept."""
 
     int8_cpus: Annotated[
         Cpus,
@@ -26,6 +27,13 @@ class Int8Settings:
             "or another dot product of bytes."
         ),
     ] = "all"
+    effort: Annotated[
+        Effort,
+        Field(
+            description="Work that is put into an INT8 file: normal, or best, which tries more steps on all "
+            "calibration images and takes a few times as long."
+        ),
+    ] = "normal"
     keep_int8: Annotated[
         bool,
         Field(

@@ -101,7 +101,7 @@ def test_the_same_again_is_taken_as_it_is(
     first = calibrate(whole, many, CONFIG, tmp_path)
     written = first.path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "quantize", forbidden)
+        patch.setattr(stage, "write", forbidden)
         assert calibrate(whole, many, CONFIG, tmp_path) == first
     first.path.write_bytes(b"damaged")
     assert calibrate(whole, many, CONFIG, tmp_path).sha256 == first.sha256

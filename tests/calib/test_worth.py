@@ -5,9 +5,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from imf_deploy.artifact import load_artifact
+from imf_deploy.calib.slow_layers import slow_layers
 from imf_deploy.calib.stage import calibrate
 from imf_deploy.calib.worth import decide
 from imf_deploy.compat import cpu_model, usable_cpus
@@ -88,3 +91,27 @@ def test_speed_is_unknown_where_no_gpu_runs_the_engine(whole: Path, many: DataSe
     assert about is not None
     assert about.speed is None
     assert "GPU" in about.speed_unknown
+
+
+def test_layers_that_are_slow_in_int8_return_to_float(many: DataSet) -> None:
+    """The network takes a hundred times as long unless the layer ``slow`` is in float."""
+    size = many.preprocess.size
+    weight = numpy_helper.from_array(np.zeros((3, 3, 3, 3), np.float32), "weight")
+
+    def build(floats: tuple[str, ...]) -> bytes:
+        count = 1 if "slow" in floats else 200 if "fast" in floats else 100
+        nodes = [
+            helper.make_node("Conv", [f"t{i}", "weight"], [f"t{i + 1}"], pads=[1, 1, 1, 1])
+            for i in range(count)
+        ]
+        values = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, size, size])
+            for name in ("t0", f"t{count}")
+        ]
+        graph = helper.make_graph(nodes, "g", values[:1], values[1:], [weight])
+        opset = [helper.make_opsetid("", 17)]
+        made: bytes = helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+        return made
+
+    assert slow_layers(build, ["fast", "slow"], many.preprocess) == ("slow",)
+    assert slow_layers(build, ["fast"], many.preprocess) == ()
