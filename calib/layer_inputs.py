@@ -157,9 +157,7 @@ class _Windows:
         self._offsets = [np.arange(width) * step for width, step in zip(kernel, spread, strict=True)]
         self._free = [
             (size - offsets[-1] - 1) // stride + 1
-            for size, offsets, stride in zip(
-                self._maps.shape[2:], self._offsets, self._strides, strict=True
-            )
+            for size, offsets, stride in zip(self._maps.shape[2:], self._offsets, self._strides, strict=True)
         ]
 
     def mean(self) -> Weights:

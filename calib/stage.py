@@ -118,8 +118,10 @@ def calibrate(
             f"some logits of {path} are not finite on the validation images", "Check the model in float first"
         )
     if reason := _doubt(model, data, reference):
-        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
-        say(f"Warning: {warning}", logging.WARNING)
+        say(
+            f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels",
+            logging.WARNING,
+        )
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
@@ -174,7 +176,8 @@ def calibrate(
         int(layers * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
-    if config.effort == "best" and config.target == "onnxruntime-cpu" and not config.keep_int8:
+    timed = config.target == "onnxruntime-cpu" and not config.keep_int8
+    if timed and config.effort == "best":
         repaired = return_slow_layers(
             repaired,
             attempt,
@@ -186,16 +189,12 @@ def calibrate(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as temporary:
         candidate = Path(temporary) / output.name
         candidate.write_bytes(repaired.content)
-        if config.target == "tensorrt":
-            _check_tensorrt(candidate)
-        elif config.int8_cpus == "all":
-            _check_portable(candidate)
+        _check(candidate, config)
         running = running_operators(candidate)
-        speed, unknown = None, KEPT if config.keep_int8 else NO_GPU
-        if config.target == "onnxruntime-cpu" and not config.keep_int8:
-            known = None if ranges_file else folder / "calib"
-            speed, unknown = cpu_speed(candidate, [path, *rivals], model.preprocess, known), ""
-            decide(f"{path.name} on {config.target}", speed)
+        kept = None if ranges_file else folder / "calib"
+        speed = cpu_speed(candidate, [path, *rivals], model.preprocess, kept) if timed else None
+    if speed:
+        decide(f"{path.name} on {config.target}", speed)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = Calibrated(
         **about | {"logits": Output(model.logits, model.probabilities), "steps": steps},
@@ -211,7 +210,7 @@ def calibrate(
         sensitivity=ranked,
         doubt=reason,
         speed=speed,
-        speed_unknown=unknown,
+        speed_unknown="" if speed else KEPT if config.keep_int8 else NO_GPU,
     )
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
@@ -230,6 +229,14 @@ def calibrate(
         calibration=calibration,
         **carried(record) | {"preprocess": model.preprocess},
     ).save()
+
+
+def _check(path: Path, config: QuantizeSettings) -> None:
+    """Let TensorRT parse a file that is for it; prove that no sum of another one saturates."""
+    if config.target == "tensorrt":
+        _check_tensorrt(path)
+    elif config.int8_cpus == "all":
+        _check_portable(path)
 
 
 def _check_data(model: FloatModel, data: DataSet) -> None:

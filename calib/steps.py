@@ -100,7 +100,8 @@ def write(
 
 def _steps(images: Split, config: QuantizeSettings) -> dict[str, _Change]:
     """Return the steps of an effort by name, in their order."""
-    some = images if config.effort == "best" else choose_images(images, min(_IMAGES, len(images)), config.seed)
+    count = len(images) if config.effort == "best" else min(_IMAGES, len(images))
+    some = choose_images(images, count, config.seed)
     bounded = config.target == "onnxruntime-cpu" and config.int8_cpus == "all"
 
     def clip(form: Form) -> Form | None:
