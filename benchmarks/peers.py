@@ -57,7 +57,7 @@ class Tool:
 
 
 TOOLS = {
-    "ours": Tool("ours", (), "imf-deploy", {"defaults": "imf-deploy"}),
+    "ours": Tool("ours", (), "imf-deploy", {"defaults": "imf-deploy", "best": "imf-deploy, --effort best"}),
     "onnxruntime": Tool(
         "onnxruntime_static",
         (),
