@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,13 @@ def check(path: Path, config: CheckSettings, preprocess: Path | None = None, log
     if tolerance.agreement == 0.0 and real:
         gate = record.gate if record and record.gate else Gate()
         tolerance = Tolerance(tolerance.relative, gate.min_agreement)
-    verdicts = []
-    with track("Checking", len(targets) + len(config.cpu)) as advance:
-        for target in targets:
-            verdicts.append(_in_runtime(target, question, reference, tolerance, config))
-            advance(1)
-        for cpu in config.cpu:
-            verdicts.append(_on_cpu(cpu, question, reference, tolerance))
+    verdicts: list[Verdict] = []
+    asked = [partial(_in_runtime, target, question, reference, tolerance, config) for target in targets]
+    asked += [partial(_on_cpu, cpu, question, reference, tolerance) for cpu in config.cpu]
+    with track("Checking", len(asked)) as advance:
+        for ask in asked:
+            verdicts.append(ask())
+            say(f"{verdicts[-1].target}: {verdicts[-1].state}")
             advance(1)
     return Checked(path, sha256_file(path), told, tuple(verdicts))
 
