@@ -13,7 +13,7 @@ from imf_deploy import __version__
 
 COMMANDS = [
     "plan", "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate",
-    "refit-engine", "verify", "predict", "evaluate", "compare-files", "check",
+    "refit-engine", "package", "verify", "predict", "evaluate", "compare-files", "check",
     "bench", "inspect", "compare", "study", "doctor",
 ]  # fmt: skip
 Cli = Callable[..., Any]
