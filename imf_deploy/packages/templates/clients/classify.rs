@@ -1,6 +1,6 @@
 // Check the network: classify FOLDER; classify raw pixels (rows, columns, channels; one byte each):
 // classify FOLDER PIXELS
-// Cargo.toml: ort = { version = "2.0.0-rc.10", default-features = false, features = ["std", "load-dynamic"] }
+// Cargo.toml: ort = { version = "=2.0.0-rc.10", default-features = false, features = ["std", "load-dynamic"] }
 // ORT_DYLIB_PATH names the library, libonnxruntime.so.
 use ort::{session::Session, value::{Tensor, ValueType}};
 use std::{env, error::Error, fs, path::Path, process};
