@@ -57,7 +57,7 @@ class Tool:
 
 
 TOOLS = {
-    "ours": Tool("ours", (), "imf-deploy", {"defaults": "imf-deploy"}),
+    "ours": Tool("ours", (), "imf-deploy", {"defaults": "imf-deploy", "best": "imf-deploy, --effort best"}),
     "onnxruntime": Tool(
         "onnxruntime_static",
         (),
@@ -70,7 +70,7 @@ TOOLS = {
     ),
     "optimum": Tool(
         "optimum_static",
-        ("optimum-onnx[onnxruntime]", "datasets"),
+        ("optimum-onnx[onnxruntime]",),
         "optimum-onnx",
         {"avx512-vnni": "Optimum, AVX512-VNNI", "avx2": "Optimum, AVX2 (U8U8)"},
     ),
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--tools", default=",".join(TOOLS))
     parser.add_argument("--again", nargs="*", default=[], choices=TOOLS, help="tools to run again")
     parser.add_argument("--images", type=int, default=512, help="calibration images")
-    parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each file")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of a file; 0 times none")
     parser.add_argument("--cpu", choices=("haswell", "neoverse-n1"), help="emulated processor")
     parser.add_argument("--share", type=Path, help="site-packages folder that the environments may use")
     given = parser.parse_args()

@@ -8,7 +8,7 @@ Accurate and Efficient Post-Training Quantization for Large Language Models", fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -97,59 +97,64 @@ class _Weights:
         graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in self._changed.items())
 
 
-def _roots(passing: Sequence[NodeProto], weights: _Weights) -> Callable[[str], str]:
-    """Return a function that names the same activation for all that have the same channels."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        while (above := parent.get(name, name)) != name:
-            name = above
-        return name
-
-    for node in passing:
-        for name in _activations(node, weights):
-            parent[root(name)] = root(node.output[0])
-    return root
-
-
 def _groups(proto: ModelProto, weights: _Weights, given: str) -> list[_Group]:
     """Return the groups that contain a writer and a reader with a matching number of channels."""
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*proto.graph.value_info, *proto.graph.output)
     }
-    passing = [node for node in proto.graph.node if _passes(node, shapes, weights)]
-    root = _roots(passing, weights)
-    passed = {node.output[0] for node in passing}
-    groups: dict[str, _Group] = {}
-
-    def group(name: str) -> _Group:
-        return groups.setdefault(root(name), _Group())
-
+    passing = [node.name for node in proto.graph.node if _passes(node, shapes, weights)]
+    group = _Joined()
     for node in proto.graph.node:
-        passes = node.output[0] in passed
+        if node.name in passing:
+            for name in _activations(node, weights):
+                group.join(name, node.output[0])
+    for node in proto.graph.node:
         for name in node.output:
             group(name).tensors.append(name)
-            if not passes:
-                if _is_writer(node, weights):
-                    group(name).writers.append(node)
-                else:
-                    group(name).fixed = True
-        for place, name in enumerate(node.input):
-            if passes or not name or weights.get(node, place) is not None:
+            if node.name in passing:
                 continue
-            if place == 0 and _is_layer(node, weights):
-                group(name).readers.append(node)
-            else:
-                group(name).fixed = True
-    group(given).fixed = True
-    for value in proto.graph.output:
-        group(value.name).fixed = True
-    for each in groups.values():
+            group(name).writers.append(node)
+            group(name).fixed |= not _is_writer(node, weights)
+        for place, name in enumerate(node.input):
+            if node.name in passing or not name or weights.get(node, place) is not None:
+                continue
+            group(name).readers.append(node)
+            group(name).fixed |= place > 0 or not _is_layer(node, weights)
+    for name in (given, *(value.name for value in proto.graph.output)):
+        group(name).fixed = True
+    for each in group.all():
         channels = {_outputs(node, weights) for node in each.writers}
         channels |= {_inputs(node, weights) for node in each.readers}
         each.fixed |= len(channels) != 1 or not each.writers or not each.readers
-    return list(groups.values())
+    return group.all()
+
+
+class _Joined:
+    """Groups of tensors that are joined one by one."""
+
+    def __init__(self) -> None:
+        self._above: dict[str, str] = {}
+        self._groups: dict[str, _Group] = {}
+
+    def __call__(self, name: str) -> _Group:
+        """Return the group of a tensor, after all have been joined."""
+        return self._groups.setdefault(self._root(name), _Group())
+
+    def join(self, one: str, other: str) -> None:
+        """Let two tensors have one group."""
+        first, second = self._root(one), self._root(other)
+        if first != second:
+            self._above[first] = second
+
+    def all(self) -> list[_Group]:
+        """Return all groups."""
+        return list(self._groups.values())
+
+    def _root(self, name: str) -> str:
+        while name in self._above:
+            name = self._above[name]
+        return name
 
 
 def _activations(node: NodeProto, weights: _Weights) -> Iterator[str]:

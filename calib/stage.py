@@ -29,7 +29,7 @@ from imf_deploy.calib.slow_layers import return_slow_layers
 from imf_deploy.calib.steps import Form, improve, write
 from imf_deploy.calib.worth import cpu_speed, decide
 from imf_deploy.compat import cpu_model, versions
-from imf_deploy.data import DataSet, Split
+from imf_deploy.data import DataSet
 from imf_deploy.data.choice import choose_images, hash_images
 from imf_deploy.errors import ImfDeployError, UsageError
 from imf_deploy.export.engine_form import ENGINE_FLOATS
@@ -92,7 +92,12 @@ def calibrate(
     """
     model = open_float_model(path, preprocess, logits)
     check_data(model, data)
-    images = _chosen(data, config)
+    if config.images > (most := len(data.train)):
+        raise UsageError(
+            f"{config.images} calibration images were requested, but there are only {most} training images",
+            f"Use `images` {most} or fewer",
+        )
+    images = choose_images(data.train, config.images, config.seed)
     images_hash = hash_images(images)
     record = model.artifact
     output = output or folder / f"{path.stem.removesuffix('-fp32')}-{_SUFFIX[config.target]}.onnx"
@@ -107,7 +112,16 @@ def calibrate(
     check_gate(config.gate, data, ["validation"])
     for note in model.notes:
         say(note)
-    reference, reason = _float_logits(path, model, data)
+    reference = file_logits(path, model, data.validation)
+    if not np.isfinite(reference).all():
+        raise ImfDeployError(
+            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
+        )
+    if reason := _doubt(model, data, reference):
+        say(
+            f"Warning: {path} in float: {reason}. Check the preprocessing and the order of the labels",
+            logging.WARNING,
+        )
     # Raises with the name of an unsupported operator before any work is done.
     checked_with = _check_tensorrt(path) if config.target == "tensorrt" else "onnxruntime"
     prepared = fingerprint(asdict(model.preprocess))
@@ -162,7 +176,8 @@ def calibrate(
         int(layers * config.max_float_layers),
         f"{path.name} on {config.target}",
     )
-    if config.effort == "best" and config.target == "onnxruntime-cpu" and not config.keep_int8:
+    timed = config.target == "onnxruntime-cpu" and not config.keep_int8
+    if timed and config.effort == "best":
         repaired = return_slow_layers(
             repaired,
             attempt,
@@ -174,16 +189,12 @@ def calibrate(
     with tempfile.TemporaryDirectory(dir=folder, prefix=".tmp-") as temporary:
         candidate = Path(temporary) / output.name
         candidate.write_bytes(repaired.content)
-        if config.target == "tensorrt":
-            _check_tensorrt(candidate)
-        elif config.int8_cpus == "all":
-            _check_portable(candidate)
+        _check(candidate, config)
         running = running_operators(candidate)
-        speed, unknown = None, KEPT if config.keep_int8 else NO_GPU
-        if config.target == "onnxruntime-cpu" and not config.keep_int8:
-            known = None if ranges_file else folder / "calib"
-            speed, unknown = cpu_speed(candidate, [path, *rivals], model.preprocess, known), ""
-            decide(f"{path.name} on {config.target}", speed)
+        kept = None if ranges_file else folder / "calib"
+        speed = cpu_speed(candidate, [path, *rivals], model.preprocess, kept) if timed else None
+    if speed:
+        decide(f"{path.name} on {config.target}", speed)
     ranked = ranking() if config.rank or repaired.excluded else []
     calibration = Calibrated(
         **about | {"logits": Output(model.logits, model.probabilities), "steps": steps},
@@ -199,7 +210,7 @@ def calibrate(
         sensitivity=ranked,
         doubt=reason,
         speed=speed,
-        speed_unknown=unknown,
+        speed_unknown="" if speed else KEPT if config.keep_int8 else NO_GPU,
     )
     write_bytes(output, repaired.content)
     written = describe_onnx(output)
@@ -220,30 +231,12 @@ def calibrate(
     ).save()
 
 
-def _float_logits(path: Path, model: FloatModel, data: DataSet) -> tuple[Array, str]:
-    """Return the model's logits on the validation images, and why they are doubtful, with a warning.
-
-    Raises:
-        ImfDeployError: a logit is not finite.
-    """
-    logits = file_logits(path, model, data.validation)
-    if not np.isfinite(logits).all():
-        raise ImfDeployError(
-            f"some logits of {path} are not finite on the validation images", "Check the model in float first"
-        )
-    if reason := _doubt(model, data, logits):
-        warning = f"{path} in float: {reason}. Check the preprocessing and the order of the labels"
-        say(f"Warning: {warning}", logging.WARNING)
-    return logits, reason
-
-
-def _chosen(data: DataSet, config: QuantizeSettings) -> Split:
-    if config.images > (most := len(data.train)):
-        raise UsageError(
-            f"{config.images} calibration images were requested, but there are only {most} training images",
-            f"Use `images` {most} or fewer",
-        )
-    return choose_images(data.train, config.images, config.seed)
+def _check(path: Path, config: QuantizeSettings) -> None:
+    """Let TensorRT parse a file that is for it; prove that no sum of another one saturates."""
+    if config.target == "tensorrt":
+        _check_tensorrt(path)
+    elif config.int8_cpus == "all":
+        _check_portable(path)
 
 
 def check_data(model: FloatModel, data: DataSet) -> None:

@@ -104,8 +104,8 @@ class Histogram:
 
     Its size does not depend on how many values it counts.
 
-    low: Smallest value, at most zero.
-        high: Largest value, at least zero.
+    Args:
+        low: Smallest value that will come, at most zero.
         high: Largest value that will come, at least zero.
     """
 

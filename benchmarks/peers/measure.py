@@ -133,7 +133,15 @@ RUNTIMES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
 
 
 def measure_files(rows: list[Row], test: Array, labels: Array, seconds: float, cpu: str | None) -> list[Row]:
-    """Measure the files of one network, of which the first is fp32."""
+    """Measure the files of one network, of which the first is fp32.
+
+    Args:
+        rows: The files.
+        test: Test images as network input, ``[N, C, H, W]``.
+        labels: Their classes, ``[N]``.
+        seconds: Measuring time of each file in each runtime; with 0, none is timed.
+        cpu: Emulated processor, if any.
+    """
     runtimes = [name for name in RUNTIMES if importlib.util.find_spec(name)]
     expected = _answers(OnnxRuntime(rows[0].path), test)
     for row in rows:
@@ -147,16 +155,22 @@ def measure_files(rows: list[Row], test: Array, labels: Array, seconds: float, c
                 continue
             row.accuracy[name] = float((logits.argmax(1) == labels).mean())
             row.agreement[name] = (int((logits.argmax(1) == expected.argmax(1)).sum()), len(test))
-    runners: Mapping[str, Any] = {
-        f"{index} {name}": RUNTIMES[name](row.path) for index, row in enumerate(rows) for name in row.accuracy
-    }
-    found = measure(runners, np.ascontiguousarray(test[:1]), duration_s=seconds, loads=6, rounds=60)
-    for key, latency in found.items():
-        index, _, name = key.partition(" ")
-        rows[int(index)].ratios[name] = ratio(latency, found["0 onnxruntime"])
+    if seconds:
+        _time(rows, np.ascontiguousarray(test[:1]), seconds)
     if cpu:
         _emulate(rows, test[np.linspace(0, len(test) - 1, EMULATED).round().astype(int)], cpu)
     return rows
+
+
+def _time(rows: list[Row], batch: Array, seconds: float) -> None:
+    """Time all files in alternating rounds, and store the ratios to the first one in ONNX Runtime."""
+    runners: Mapping[str, Any] = {
+        f"{index} {name}": RUNTIMES[name](row.path) for index, row in enumerate(rows) for name in row.accuracy
+    }
+    found = measure(runners, batch, duration_s=seconds, loads=6, rounds=60)
+    for key, latency in found.items():
+        index, _, name = key.partition(" ")
+        rows[int(index)].ratios[name] = ratio(latency, found["0 onnxruntime"])
 
 
 def _answers(runner: Any, test: Array) -> Array:
@@ -184,27 +198,26 @@ def _emulate(rows: list[Row], images: Array, cpu: str) -> None:
 
 
 def table(rows: list[Row], cpu: str | None) -> str:
-    """Return the rows as a Markdown table."""
+    """Return the rows as a Markdown table, and why a runtime does not run some of the files."""
+    timed = any(row.ratios for row in rows)
     titles = ["", "size"]
     for name in RUNTIMES:
-        titles += [f"{name}: accuracy", "agreement", "latency"]
+        titles += [f"{name}: accuracy", "agreement", *(["latency"] if timed else [])]
     titles += [f"agreement on {cpu}"] if cpu else []
     lines = [titles, ["---"] * len(titles)]
     for row in rows:
         cells = [row.label, f"{row.size / 1e6:.2f} MB"]
         for name in RUNTIMES:
-            if name not in row.accuracy:
-                cells += ["does not run" if name in row.failed else "–", "–", "–"]
-                continue
-            own = row.ratios[name]
-            cells += [
-                f"{row.accuracy[name]:.2%}",
-                _share(row.agreement[name]),
-                f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f})",
-            ]
+            if name in row.accuracy:
+                cells += [f"{row.accuracy[name]:.2%}", _share(row.agreement[name])]
+            else:
+                cells += ["does not run" if name in row.failed else "–", "–"]
+            own = row.ratios.get(name)
+            cells += [f"{own.value:.2f} ({own.low:.2f} to {own.high:.2f})" if own else "–"] if timed else []
         cells += [_share(row.elsewhere) if row.elsewhere else "–"] if cpu else []
         lines.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    failed = [f"\n{row.label} in {name}: {why}" for row in rows for name, why in row.failed.items()]
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), *failed])
 
 
 def _share(counted: tuple[int, int]) -> str:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from datasets import Dataset
+from onnxruntime.quantization import CalibrationMethod
 from optimum.onnxruntime import ORTQuantizer
-from optimum.onnxruntime.configuration import AutoCalibrationConfig, AutoQuantizationConfig
+from optimum.onnxruntime.configuration import AutoQuantizationConfig, CalibrationConfig
 
 
 def main(source: str, images: str, folder: str) -> None:
     """Write a file for each configuration."""
     name = onnx.load(source).graph.input[0].name
-    data = Dataset.from_dict({name: list(np.load(images))}).with_format("numpy")
+    data = [{name: image} for image in np.load(images)]
+    minmax = CalibrationConfig("", "", "train", len(data), CalibrationMethod.MinMax)
     for kind, configuration in (
         ("avx512-vnni", AutoQuantizationConfig.avx512_vnni(is_static=True, per_channel=True)),
         ("avx2", AutoQuantizationConfig.avx2(is_static=True, per_channel=True)),
@@ -26,7 +27,7 @@ def main(source: str, images: str, folder: str) -> None:
             quantizer = ORTQuantizer(model)
             ranges = quantizer.fit(
                 data,
-                AutoCalibrationConfig.minmax(data),
+                minmax,
                 str(Path(place) / "augmented.onnx"),
                 operators_to_quantize=configuration.operators_to_quantize,
             )

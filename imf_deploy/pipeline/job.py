@@ -39,6 +39,7 @@ from imf_deploy.teaching.weak_teacher import weak_teacher
 from imf_deploy.training.device import choose_device
 from imf_deploy.training.distributed import leave, on_first
 from imf_deploy.verification.processors import describe as describe_processors
+from imf_deploy.verification.processors import tensorrt_alone
 from imf_deploy.verification.stage import evaluate_product, verify
 
 TRIAL = "This is a trial (--quick): its accuracies are not a result"
@@ -119,6 +120,7 @@ def distill_and_export(
                 *was_it_busy(latencies),
                 *describe_processors(files),
                 *describe_halves(files),
+                *tensorrt_alone(files),
                 *declined,
                 *does_int8_pay(files, latencies),
                 *engines,

@@ -61,7 +61,7 @@ class QuantizeSettings(Int8Settings):
     ] = True
     sensitivity_images: Annotated[
         Count, Field(description="Number of validation images to rank the layers on."), INTERNAL
-    ] = 128
+    ] = 64
     max_float_layers: Annotated[
         Part,
         Field(

@@ -29,8 +29,9 @@ _DKD = {"target": 1.0, "others": 8.0, "temperature": 4.0}
 _CRD = {"contrast": 0.8, "kd": 0.0, "temperature": 4.0}
 _DIST = {"classes": 2.0, "images": 2.0, "temperature": 4.0}
 _KD_LS = {"labels": 0.1, "kd": 9.0, "temperature": 2.0}
-_MLKD = {"labels": 0.1, "levels": 0.9}
-_MLKD_LS = {"labels": 0.1, "levels": 9.0}
+_MLKD = {"labels": 0.1, "instance": 0.9, "relations": 0.9}
+_MLKD_LS = {"labels": 0.1, "instance": 9.0, "relations": 9.0}
+_FEW_CLASSES = {"instance": 0.9, "relations": 0.03}
 
 _SLOW = {"lr": 0.025}
 
@@ -81,7 +82,12 @@ METHODS: dict[str, Method] = {
     ),
     "mlkd": Method(
         "Jin et al. 2023",
-        (_MLKD | _SLOW, _MLKD, _MLKD | {"levels": 0.3}, _MLKD | {"labels": 1.0}),
+        (
+            _MLKD | _SLOW,
+            _MLKD | _SLOW | _FEW_CLASSES,
+            _MLKD | _FEW_CLASSES,
+            _MLKD | _FEW_CLASSES | {"labels": 1.0},
+        ),
     ),
     "kd-ls": Method(
         "Hinton et al. 2015 with Sun et al. 2024",
@@ -89,12 +95,11 @@ METHODS: dict[str, Method] = {
     ),
     "mlkd-ls": Method(
         "Jin et al. 2023 with Sun et al. 2024",
-        # The published weight is too large for short trainings.
         (
             _MLKD_LS | _SLOW,
-            _MLKD_LS | _SLOW | {"levels": 0.9},
-            _MLKD_LS | {"levels": 0.9},
-            _MLKD_LS | _SLOW | {"levels": 3.0},
+            _MLKD_LS | _SLOW | _FEW_CLASSES,
+            _MLKD_LS | _FEW_CLASSES,
+            _MLKD_LS | _FEW_CLASSES | {"labels": 1.0},
         ),
     ),
     "imf": Method("Kim et al. 2023", imf_candidates()),

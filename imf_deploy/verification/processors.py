@@ -19,6 +19,7 @@ from imf_deploy.records.metrics import missed
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.settings import Gate
 from imf_deploy.tasks.task import OUTPUT
+from imf_deploy.usage import TENSORRT_ONLY
 from imf_deploy.verification.ladder import Array
 from imf_deploy.verification.metrics import Metrics
 from imf_deploy.verification.run import runner_logits
@@ -70,6 +71,12 @@ def portability_of(
 
     result = assess(artifact.path, batches(), logits_output(artifact) or OUTPUT, preprocess.task)
     return result.portability, result.logits, positions
+
+
+def tensorrt_alone(files: Sequence[DeployableFile]) -> list[str]:
+    """Return a note on the ONNX files that are for TensorRT alone; empty if there are none."""
+    names = [file.path.name for file in files if TENSORRT_ONLY in file.usage]
+    return [f"For TensorRT alone, other runtimes answer otherwise: {', '.join(names)}"] if names else []
 
 
 def describe(files: Sequence[DeployableFile]) -> list[str]:

@@ -10,12 +10,8 @@ import golden
 import pytest
 
 from imf_deploy import __version__
+from imf_deploy.cli.app import COMMANDS
 
-COMMANDS = [
-    "plan", "distill-and-export", "train-teacher", "distill", "qat", "strip", "export", "calibrate",
-    "refit-engine", "verify", "predict", "evaluate", "compare-files", "check",
-    "bench", "inspect", "compare", "study", "doctor",
-]  # fmt: skip
 Cli = Callable[..., Any]
 
 

@@ -48,9 +48,9 @@ def test_every_setting_is_known_to_whom_it_is_for() -> None:
         "crd": {"contrast", "kd", "temperature"},
         "reviewkd": {"review"},
         "dist": {"classes", "images", "temperature"},
-        "mlkd": {"labels", "levels"},
+        "mlkd": {"labels", "instance", "relations"},
         "kd-ls": {"labels", "kd", "temperature"},
-        "mlkd-ls": {"labels", "levels"},
+        "mlkd-ls": {"labels", "instance", "relations"},
         "imf": {field.name for field in fields(LossSettings)},
     }
     for name, method in METHODS.items():

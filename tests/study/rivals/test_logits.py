@@ -64,7 +64,7 @@ def test_levels_see_relations_only() -> None:
 
 
 KD: Settings = {"labels": 0.1, "kd": 9.0, "temperature": 2.0}
-MLKD: Settings = {"labels": 0.1, "levels": 0.9}
+MLKD: Settings = {"labels": 0.1, "instance": 0.9, "relations": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_only_standardised_divergences_ignore_the_range_of_logits(
     )
     unweighted.student.load_state_dict(task.student.state_dict())
     ones = unweighted.losses(unweighted.module, images, labels, target)
-    weights = {"cross_entropy": settings["labels"]}
+    names = {"cross_entropy": "labels", "instance_level": "instance"}
     for name, term in after.items():
-        weight = weights.get(name, settings.get("levels", settings.get("kd", 0.0)))
+        weight = settings[names.get(name, "kd" if name == "kd" else "relations")]
         torch.testing.assert_close(term, weight * ones[name], rtol=1e-4, atol=1e-6)

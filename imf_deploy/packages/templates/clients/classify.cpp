@@ -2,11 +2,11 @@
 // classify FOLDER PIXELS
 // g++ -std=c++17 classify.cpp -I ONNXRUNTIME/include ONNXRUNTIME/lib/libonnxruntime.so -o classify
 #include <onnxruntime_c_api.h>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -18,7 +18,7 @@ static void check(OrtStatus* status) {
 
 static std::vector<char> read(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
-    if (!file) std::fprintf(stderr, "cannot read %s\n", path.c_str()), std::exit(2);
+    if (!file) std::perror(path.c_str()), std::exit(2);
     return {std::istreambuf_iterator<char>(file), {}};
 }
 
@@ -30,15 +30,13 @@ static std::vector<float> run(OrtSession* session, std::vector<char> pixels) {
     check(ort->SessionGetInputName(session, 0, memory, &in));
     check(ort->SessionGetOutputName(session, 0, memory, &out));
     check(ort->SessionGetInputTypeInfo(session, 0, &type));
-    check(ort->CastTypeInfoToTensorInfo(type, &info));
-    check(ort->GetDimensions(info, shape, 4));
+    check(ort->CastTypeInfoToTensorInfo(type, &info)), check(ort->GetDimensions(info, shape, 4));
     shape[0] = pixels.size() / (shape[1] * shape[2] * shape[3]);
     check(ort->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &cpu));
     check(ort->CreateTensorWithDataAsOrtValue(cpu, pixels.data(), pixels.size(), shape, 4,
                                               ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, &batch));
     check(ort->Run(session, nullptr, &in, &batch, 1, &out, 1, &result));
-    check(ort->GetTensorTypeAndShape(result, &made));
-    check(ort->GetTensorShapeElementCount(made, &count));
+    check(ort->GetTensorTypeAndShape(result, &made)), check(ort->GetTensorShapeElementCount(made, &count));
     check(ort->GetTensorMutableData(result, reinterpret_cast<void**>(&data)));
     return {data, data + count};
 }
@@ -51,11 +49,10 @@ int main(int, char** arguments) {
     check(ort->CreateSession(environment, (folder + "/model.onnx").c_str(), options, &session));
     if (arguments[2]) {
         const auto logits = run(session, read(arguments[2]));
-        size_t best = 0;
-        for (size_t i = 1; i < logits.size(); i++) best = logits[i] > logits[best] ? i : best;
         std::ifstream labels(folder + "/labels.txt");
         std::string label;
-        for (size_t i = 0; i <= best; i++) std::getline(labels, label);
+        for (auto i = std::max_element(logits.begin(), logits.end()) + 1; i-- != logits.begin();)
+            std::getline(labels, label);
         return std::printf("%s\n", label.c_str()), 0;
     }
     const auto logits = run(session, read(vectors + "input.bin"));
@@ -63,8 +60,7 @@ int main(int, char** arguments) {
     float largest = 0, value;
     for (size_t i = 0; i < logits.size(); i++) {
         std::memcpy(&value, expected.data() + 4 * i, 4);
-        const float difference = std::fabs(logits[i] - value);
-        largest = difference <= largest ? largest : difference;
+        if (!(std::fabs(logits[i] - value) <= largest)) largest = std::fabs(logits[i] - value);
     }
     const auto text = read(vectors + "tolerance.txt");
     const float tolerance = std::stof(std::string(text.begin(), text.end()));

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,12 +44,8 @@ func main() {
 	must(0, ort.InitializeEnvironment())
 	model := filepath.Join(folder, "model.onnx")
 	if len(os.Args) > 2 {
-		best, logits := 0, run(model, must(os.ReadFile(os.Args[2])))
-		for index, value := range logits {
-			if value > logits[best] {
-				best = index
-			}
-		}
+		logits := run(model, must(os.ReadFile(os.Args[2])))
+		best := slices.Index(logits, slices.Max(logits))
 		fmt.Println(strings.Split(string(read("labels.txt")), "\n")[best])
 		return
 	}
