@@ -198,6 +198,8 @@ def _install(command: list[str], seconds: float) -> None:
 
 
 def _told(error: Exception) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"it took more than {error.timeout:g} s"
     lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
     return shorten(lines[-1] if lines else type(error).__name__)
 
@@ -208,7 +210,7 @@ def _run(command: Sequence[object]) -> None:
             list(map(str, command)), capture_output=True, text=True, check=False, timeout=LONGEST_RUN_S
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise RefusedError(shorten(str(error))) from error
+        raise RefusedError(_told(error)) from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
         told = [line for line in lines if "rror" in line] or lines or [f"it ended with {done.returncode}"]
