@@ -124,9 +124,11 @@ def _groups(proto: ModelProto, weights: _Weights, given: str) -> list[_Group]:
     for name in (given, *(value.name for value in proto.graph.output)):
         group(name).fixed = True
     for each in group.all():
+        if each.fixed:
+            continue
         channels = {_outputs(node, weights) for node in each.writers}
         channels |= {_inputs(node, weights) for node in each.readers}
-        each.fixed |= len(channels) != 1 or not each.writers or not each.readers
+        each.fixed = len(channels) != 1 or not each.writers or not each.readers
     return group.all()
 
 
