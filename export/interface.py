@@ -16,7 +16,7 @@ from imf_deploy.export.opset import raise_opset
 from imf_deploy.image_size import sides
 from imf_deploy.preprocess import Preprocess
 from imf_deploy.settings.export import InterfaceSettings
-from imf_deploy.tasks.task import INPUT, OUTPUT
+from imf_deploy.tasks.names import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto

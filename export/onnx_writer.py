@@ -19,7 +19,7 @@ from imf_deploy.export.opset import OPSET, TRACED_OPSET, lower_opset
 from imf_deploy.export.portable import set_header, simplify, split_gemm
 from imf_deploy.files import write_bytes
 from imf_deploy.image_size import ImageSize, shape_of
-from imf_deploy.tasks.task import INPUT, OUTPUT
+from imf_deploy.tasks.names import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto

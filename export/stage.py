@@ -30,7 +30,7 @@ from imf_deploy.records.half import HalfFit
 from imf_deploy.settings import EngineSettings, GraphSettings
 from imf_deploy.settings.export import DEPLOY, EVERY_PRECISION, TURING, Flavour, Precision
 from imf_deploy.stages import stage
-from imf_deploy.tasks.task import INPUT, OUTPUT
+from imf_deploy.tasks.names import INPUT, OUTPUT
 
 
 @dataclass(frozen=True)

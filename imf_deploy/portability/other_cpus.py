@@ -1,8 +1,5 @@
 """Run Python with ONNX Runtime as another processor would, its real kernels under user-mode emulation.
 
-    python -m imf_deploy.portability.other_cpus haswell script.py ARGUMENTS       AVX2 without VNNI
-    python -m imf_deploy.portability.other_cpus neoverse-n1 script.py ARGUMENTS   ARM64 with dot products
-
 ``haswell`` runs this interpreter with all of its packages, and needs Debian's ``qemu-user``. ``neoverse-n1``
 has NumPy and ONNX Runtime alone. It builds a small ARM root in the user's cache, once, for which it needs
 ``debootstrap`` and ``unzip``, and root. Only the process itself is emulated: what it starts runs natively.
@@ -149,19 +146,3 @@ def _build_arm_root(root: Path) -> None:
     for name in ("possible", "present", "online"):
         (root / "prefix/sys/devices/system/cpu" / name).write_text("0\n")
     (root / "done").touch()
-
-
-def main() -> None:
-    """Run the command line above."""
-    if len(sys.argv) < 3 or sys.argv[1] not in CPUS:
-        sys.exit(f"usage: other_cpus {{{','.join(CPUS)}}} SCRIPT ARGUMENTS\n{__doc__}")
-    cpu, *arguments = sys.argv[1:]
-    if reason := why_not(cpu):
-        sys.exit(f"other_cpus: {reason}")
-    check(cpu)
-    command = emulated(cpu, arguments)
-    os.execvp(command[0], command)  # noqa: S606
-
-
-if __name__ == "__main__":
-    main()

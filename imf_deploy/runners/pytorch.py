@@ -10,7 +10,7 @@ from imf_deploy.compat import usable_cpus
 from imf_deploy.errors import ImfDeployError, first_line
 from imf_deploy.runners.base import Batch, Borrowed, GpuTimes, InputShape, Logits, Runner
 from imf_deploy.runners.cuda import CudaPipe, use_device
-from imf_deploy.tasks.task import INPUT
+from imf_deploy.tasks.names import INPUT
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from imf_deploy.errors import UsageError
 from imf_deploy.settings.base import Text, Words, settings, words
-from imf_deploy.tasks.task import INPUT
+from imf_deploy.tasks.names import INPUT
 
 Flavour = Literal["rtx", "tensorrt"]
 """TensorRT-RTX, or the full TensorRT."""

@@ -18,11 +18,6 @@ Outputs = npt.NDArray[np.floating[Any]]
 Shares = npt.NDArray[np.floating[Any]]
 """A number from 0 to 1 for each image, ``float64 [N]``; their mean is a metric of the split."""
 
-INPUT = "images"
-OUTPUT = "logits"
-"""Names of the input and the output of the files that are written."""
-
-
 Scored = tuple[float, tuple[float, float] | None]
 """A metric, NaN if it is not defined, and its 95 % confidence interval if there is an honest one."""
 

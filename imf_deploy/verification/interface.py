@@ -17,7 +17,7 @@ from imf_deploy.records.checks import Rung
 from imf_deploy.records.files import OnnxFile
 from imf_deploy.runners.interface import as_input
 from imf_deploy.settings.export import InterfaceSettings
-from imf_deploy.tasks.task import INPUT, OUTPUT
+from imf_deploy.tasks.names import INPUT, OUTPUT
 from imf_deploy.verification.ladder import Array, Tolerance, rung_name, step
 
 _BATCH = 100

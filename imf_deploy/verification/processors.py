@@ -18,7 +18,7 @@ from imf_deploy.records.files import DeployableFile, OnnxFile
 from imf_deploy.records.metrics import missed
 from imf_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from imf_deploy.settings import Gate
-from imf_deploy.tasks.task import OUTPUT
+from imf_deploy.tasks.names import OUTPUT
 from imf_deploy.usage import TENSORRT_ONLY
 from imf_deploy.verification.ladder import Array
 from imf_deploy.verification.metrics import Metrics

@@ -192,5 +192,7 @@ def test_the_record_has_the_interface(tmp_path: Path) -> None:
     origin = record(tmp_path / "net.onnx", RGB)
     made = write_interface(origin, InterfaceSettings("uint8-nhwc"))
     content = json.loads(Path(f"{made.path}.json").read_text())
-    assert content["interface"] == {"input": "uint8-nhwc", "input_size": "network", "head": "logits"}
+    assert content["interface"] == {
+        "input": "uint8-nhwc", "input_size": "network", "head": "logits", "input_name": "images"
+    }  # fmt: skip
     assert write_interface(origin, InterfaceSettings("uint8-nhwc")) == made
