@@ -113,7 +113,8 @@ def _steps(images: Split, config: QuantizeSettings) -> dict[str, _Change]:
         scaled = equalise(form.model, images)
         if scaled is None:
             return None
-        return replace(form, model=scaled, ranges=measure_ranges(scaled, images, form.method))
+        changed = replace(form, model=scaled, ranges=measure_ranges(scaled, images, form.method))
+        return round_by_inputs(changed) or changed
 
     def round_by_inputs(form: Form) -> Form | None:
         scales = bounded_weights(form.model) if bounded else {}
@@ -123,4 +124,5 @@ def _steps(images: Split, config: QuantizeSettings) -> dict[str, _Change]:
     rounding: dict[str, _Change] = {"rounding": round_by_inputs}
     if config.effort == "normal":
         return rounding
-    return {"ranges": clip, "equalisation": scale_channels, **rounding}
+    # Equalised channels may need weights of more different sizes, which only rounding by inputs bears.
+    return {"ranges": clip, **rounding, "equalisation": scale_channels}

@@ -135,12 +135,35 @@ def test_equalised_channels_give_the_same_answers_and_suit_int8(uneven: FloatMod
     assert after < before / 10
 
 
+def test_channels_are_enlarged_up_to_the_end_of_a_clip(model: FloatModel, many: DataSet) -> None:
+    """ReLU6 behind the first layer, most of whose channels use little of it."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    first = next(node for node in proto.graph.node if node.op_type == "Relu")
+    largest = measure_ranges(model, many.train, "minmax")[first.output[0]][1]
+    first.op_type = "Clip"
+    ends = {"low": np.float32(0), "high": np.float32(3 * largest)}
+    first.input.extend(ends)
+    proto.graph.initializer.extend(numpy_helper.from_array(np.array(v), name) for name, v in ends.items())
+    clipped = replace(model, proto=proto)
+    equal = equalise(clipped, many.train)
+    assert equal is not None
+    pixels = many.preprocess.normalize(many.train.fetch(torch.arange(len(many.train)))).numpy()
+    answers = [
+        cpu_session(each.proto.SerializeToString()).run(None, {model.input: pixels})[0]
+        for each in (clipped, equal)
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-3, atol=1e-4 * np.abs(answers[0]).max())
+    reached = measure_ranges(equal, many.train, "minmax")[first.output[0]][1]
+    assert largest * 1.2 < reached <= 3 * largest * 1.001
+
+
 def test_each_step_is_kept_only_if_it_helps(uneven: FloatModel, many: DataSet) -> None:
     form = Form(uneven, measure_ranges(uneven, many.train, "minmax"), "minmax")
     better, steps = improve(form, many.train, many.validation, BEST)
-    assert [step.name for step in steps] == ["ranges", "equalisation", "rounding"]
+    assert [step.name for step in steps] == ["ranges", "rounding", "equalisation"]
     assert all(step.kept == (step.after < step.before) for step in steps)
-    assert steps[1].kept
+    assert steps[2].kept
     assert better.model is not uneven
     level = steps[0].before
     for step in steps:
