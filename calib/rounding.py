@@ -15,6 +15,7 @@ from imf_deploy.portability.pairs import LARGEST_SUM
 
 _LEVELS = 127
 _DAMPING = 0.01
+_BLOCK = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +81,10 @@ def _rounded(matrix: Float, covariance: Float | None, steps: Float, pairs: bool)
         factor = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
     except np.linalg.LinAlgError:  # variances are too different for floats of 64 bits
         factor = np.broadcast_to(np.eye(depth), damped.shape)
-    left, integers = matrix.copy(), np.zeros_like(matrix)
+    left, integers, errors = matrix.copy(), np.zeros_like(matrix), np.zeros_like(matrix)
     for place in range(depth):
+        # Errors reach the weights of their block at once, and later ones at its end, which is faster.
+        start, end = place - place % _BLOCK, min(place - place % _BLOCK + _BLOCK, depth)
         # The second weight of a pair has what the first one leaves.
         before = integers[:, :, place - 1] if pairs and place % 2 else np.zeros_like(steps)
         chosen = np.clip(
@@ -91,7 +94,10 @@ def _rounded(matrix: Float, covariance: Float | None, steps: Float, pairs: bool)
         )
         integers[:, :, place] = chosen
         error = (left[:, :, place] - chosen * steps) / factor[:, place, place][:, None]
-        left[:, :, place + 1 :] -= error[:, :, None] * factor[:, None, place, place + 1 :]
+        errors[:, :, place] = error
+        left[:, :, place + 1 : end] -= error[:, :, None] * factor[:, None, place, place + 1 : end]
+        if place == end - 1:
+            left[:, :, end:] -= errors[:, :, start:end] @ factor[:, start:end, end:]
     return integers
 
 
